@@ -1,0 +1,37 @@
+"""Arrays by name and shape: what the annotations of this package mean.
+
+N pictures (or noisy copies), C channels, H x W pixels of the model's input, h x w cells of a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.generic]  # any shape, any dtype
+Floats: TypeAlias = NDArray[np.floating]  # any shape
+Images: TypeAlias = NDArray[np.floating]  # (N, C, H, W) or (N, H, W, C): what the model is fed
+Maps: TypeAlias = NDArray[np.floating]  # (N, C, h, w): an activation or a gradient
+Saliency: TypeAlias = NDArray[np.floating]  # (N, h, w) or (N, H, W): one heat map a picture
+Scores: TypeAlias = NDArray[np.floating]  # (N, classes)
+Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What a model's image input looks like: the contract between the graph and the preprocessing.
+
+    `height` and `width` are None where the model takes any size; `batch` is None where it takes any
+    number of pictures at once. `layout` is "NCHW" or "NHWC".
+    """
+
+    name: str
+    layout: str
+    channels: int | None
+    height: int | None
+    width: int | None
+    batch: int | None
+    dtype: np.dtype[Any]

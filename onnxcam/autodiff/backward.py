@@ -1,0 +1,108 @@
+"""The reverse sweep: cotangents from a score back to the tensors that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.autodiff.ruletable import Form, Rules, key
+from onnxcam.errors import MissingRuleError
+from onnxcam.graph.build import Builder
+from onnxcam.graph.path import Path, between, is_float
+from onnxcam.graph.value import Value, np, with_axes
+
+
+def differentiable_path(
+    graph: gs.Graph, wrt: Collection[str], of: Collection[str], rules: Rules
+) -> Path:
+    """The nodes that a derivative flows through. MissingRuleError that lists all without a rule."""
+
+    def carries(node: gs.Node, slot: int) -> bool:
+        rule = rules.of(node)
+        return is_float(node.inputs[slot]) and (rule is None or rule.function(slot) is not None)
+
+    path = between(graph, wrt, of, carries)
+    missing: dict[str, list[str]] = {}
+    for node in path.nodes:
+        if rules.of(node) is None:
+            missing.setdefault(key(node.op, node.domain or ""), []).append(
+                node.name or node.outputs[0].name
+            )
+    if missing:
+        raise MissingRuleError(missing)
+    return path
+
+
+def backward(
+    build: Builder, seeds: Mapping[str, Value], wrt: Collection[str], rules: Rules
+) -> dict[str, Value]:
+    """The cotangents of the tensors `wrt`, given those of others; written into the graph.
+
+    A tensor that nothing flows back to is left out. Only nodes on the path are visited, each once, and a
+    tensor that is read more than once gets the sum.
+    """
+    path = differentiable_path(build.graph, wrt, seeds, rules)
+    arriving: dict[str, list[Value]] = {name: [seed] for name, seed in seeds.items()}
+    summed: dict[str, Value] = {}
+
+    def take(tensor: gs.Tensor) -> Value | None:
+        terms = arriving.pop(tensor.name, None)
+        if terms:
+            summed[tensor.name] = _sum(terms)
+        return summed.get(tensor.name)
+
+    for node in reversed(path.nodes):
+        cotangents = [take(each) for each in node.outputs]
+        rule = rules.of(node)
+        if rule is None or all(each is None for each in cotangents):
+            continue
+        if rule.form is not Form.OUTPUTS and any(each is not None for each in cotangents[1:]):
+            raise MissingRuleError({f"{node.op} (second output)": [node.name]})
+        for slot, tensor in enumerate(node.inputs):
+            if tensor.name in path.tensors and rule.function(slot) is not None:
+                found = rule.cotangent(build, node, slot, cotangents)
+                fitted = unbroadcast(found, Value(build, tensor), Value(build, node.outputs[0]))
+                arriving.setdefault(tensor.name, []).append(fitted)
+    return {name: value for name in wrt if (value := take(build.tensors[name])) is not None}
+
+
+def _sum(terms: list[Value]) -> Value:
+    if len(terms) == 1:
+        return terms[0]
+    total = terms[0].build.op("Sum" if len(terms) > 2 else "Add", *terms)
+    total.tensor.shape = list(terms[0].shape)
+    return total
+
+
+def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
+    """The cotangent summed over the axes along which `x` was broadcast, in the dtype of `x`."""
+    cotangent = cotangent.astype(x.dtype)
+    if cotangent.shape != x.shape and y.shape != x.shape:
+        lead = cotangent.ndim - x.ndim
+        pairs = list(zip(cotangent.shape[lead:], x.shape, strict=True))
+        axes = [lead + i for i, (wide, own) in enumerate(pairs) if own == 1 != wide]
+        if axes or lead:
+            cotangent = np.sum(cotangent, axis=(*range(lead), *axes), keepdims=True)
+        if any(isinstance(own, str) and own != wide != 1 for wide, own in pairs):
+            cotangent = _unbroadcast_at_run_time(cotangent, x, lead)
+        if lead:
+            cotangent = with_axes("Squeeze", cotangent, range(lead))
+    if cotangent.shape != x.shape:
+        if cotangent.name == y.name or not cotangent.tensor.inputs:
+            return cotangent
+        cotangent.tensor.shape = list(x.shape)
+    return cotangent
+
+
+def _unbroadcast_at_run_time(cotangent: Value, x: Value, lead: int) -> Value:
+    """The sum over the axes that turn out to be 1 in `x` and more in the cotangent."""
+    build = x.build
+    one = build.constant(np.array([1], np.int64))
+    own, wide = build.op("Shape", x), build.op("Shape", cotangent)
+    if lead:
+        own = build.op("Concat", build.constant(np.ones(lead, np.int64)), own, axis=0)
+    stretched = np.logical_and(np.equal(own, one), np.not_equal(wide, one))
+    axes = np.reshape(build.op("NonZero", stretched), [-1])
+    shape = (1,) * lead + x.shape
+    return build.op("ReduceSum", cotangent, axes, shape=shape, keepdims=1, noop_with_empty_axes=1)

@@ -1,0 +1,31 @@
+"""The tables of gradient rules: DEFAULT holds every row of the files beside this one."""
+
+from onnxcam.autodiff.rules import (
+    activation,
+    conv,
+    elementwise,
+    index,
+    linalg,
+    norm,
+    pool,
+    reduce,
+    shape,
+)
+from onnxcam.autodiff.ruletable import Rules
+from onnxcam.table import Table
+
+FAMILIES = (activation, conv, elementwise, index, linalg, norm, pool, reduce, shape)
+
+
+def _joined() -> Rules:
+    table = Rules()
+    for family in FAMILIES:
+        if table.keys() & family.rules.keys():
+            raise ValueError(f"{family.__name__} has a rule that another family has")
+        table = table | family.rules
+    return table
+
+
+DEFAULT = _joined()
+RULE_TABLES: Table[Rules] = Table("rule table")
+RULE_TABLES.add("default", DEFAULT)

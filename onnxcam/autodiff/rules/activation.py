@@ -1,0 +1,115 @@
+"""Activations, by their output where that decides: the runtime can then still fuse them into Conv."""
+
+from __future__ import annotations
+
+from onnxcam.arrays import Array
+from onnxcam.autodiff.ruletable import Rules
+from onnxcam.graph.value import Value, np
+
+rules = Rules()
+vjp = rules.vjp
+
+
+def logistic(x: Value) -> Value:
+    """The logistic function."""
+    return x.build.op("Sigmoid", x)
+
+
+# Rectifiers: 0 at the kink, as in torch
+vjp("Relu", lambda g, y, x: np.where(y > 0, g, 0.0))
+vjp("LeakyRelu", lambda g, y, x, *, alpha: np.where(x > 0, g, g * alpha))
+vjp(
+    "PRelu",
+    lambda g, y, x, slope: np.where(x > 0, g, g * slope),
+    lambda g, y, x, slope: np.where(x > 0, 0.0, g * x),
+)
+vjp("ThresholdedRelu", lambda g, y, x, *, alpha: np.where(x > alpha, g, 0.0))
+vjp("Elu", lambda g, y, x, *, alpha: np.where(x > 0, g, g * (y + alpha)))
+vjp("Selu", lambda g, y, x, *, alpha, gamma: g * np.where(x > 0, gamma, y + gamma * alpha))
+vjp("Celu", lambda g, y, x, *, alpha: g * np.where(x > 0, 1.0, y / alpha + 1.0))
+
+# Hard ones
+LOWEST = -3.4e38  # at or below it a bound is none: Clip-6's default is the lowest float
+
+
+def clip(g: Value, y: Value, x: Value, *, min: Value | None, max: Value | None) -> Value:  # noqa: A002
+    """Open strictly between the bounds, as torch's relu6 and hardtanh (torch.clamp is open at them)."""
+    for low in _bounds(min, LOWEST):
+        g = np.where(y > low, g, 0.0)
+    for high in _bounds(max, -LOWEST):
+        g = np.where(y < high, g, 0.0)
+    return g
+
+
+def _bounds(bound: Value | Array | float | None, none: float) -> list[Value | float]:
+    if bound is None or isinstance(bound, Value):
+        return [] if bound is None else [bound]
+    number = float(np.ravel(bound)[0])  # some exporters write a bound as an array of one
+    return [] if abs(number) >= abs(none) else [number]
+
+
+vjp("Clip", clip)
+vjp(
+    "HardSigmoid",
+    lambda g, y, x, *, alpha: np.where(y > 0, np.where(y < 1, g * alpha, 0.0), 0.0),
+)
+vjp(
+    "HardSwish",
+    lambda g, y, x: np.where(x > -3, np.where(x < 3, g * (x / 3.0 + 0.5), g), 0.0),
+)
+vjp("Shrink", lambda g, y, x, *, lambd: np.where(np.abs(x) > lambd, g, 0.0))
+
+# Smooth ones
+vjp("Sigmoid", lambda g, y, x: g * y * (1.0 - y))
+vjp("Softplus", lambda g, y, x: g * logistic(x))
+vjp("Softsign", lambda g, y, x: g * np.square(1.0 - np.abs(y)))
+
+
+def mish(g: Value, y: Value, x: Value) -> Value:
+    """x tanh(softplus x): t + x sigmoid(x) (1 - t^2), t = tanh(softplus x)."""
+    t = np.tanh(x.build.op("Softplus", x))
+    return g * (t + x * logistic(x) * (1.0 - t * t))
+
+
+def swish(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
+    """x s with s = sigmoid(alpha x): s + alpha y (1 - s)."""
+    s = logistic(x * alpha)
+    return g * (s + y * (1.0 - s) * alpha)
+
+
+def gelu(g: Value, y: Value, x: Value, *, approximate: str) -> Value:
+    """x Phi(x): Phi + x phi; or its tanh form (Hendrycks and Gimpel 2016)."""
+    if approximate == "tanh":
+        k, c = np.sqrt(2 / np.pi), 0.044715
+        t = np.tanh((x + x * x * x * c) * k)
+        return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * k * (1.0 + 3 * c * x * x))
+    phi = np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+    return g * (0.5 * (1.0 + x.build.op("Erf", x / np.sqrt(2.0))) + x * phi)
+
+
+vjp("Mish", mish)
+vjp("Swish", swish)
+vjp("Gelu", gelu)
+
+# Distributions
+
+
+def axes_of(x: Value, axis: int | None) -> tuple[int, ...]:
+    """The axes that Softmax sums over: one from opset 13; all from `axis` on before."""
+    if x.build.opset >= 13:
+        return (-1 if axis is None else axis,)
+    return tuple(range((1 if axis is None else axis) % x.ndim, x.ndim))
+
+
+def softmax(g: Value, y: Value, x: Value, *, axis: int) -> Value:
+    """y (g - sum g y)."""
+    return y * (g - np.sum(g * y, axis=axes_of(x, axis), keepdims=True))
+
+
+def log_softmax(g: Value, y: Value, x: Value, *, axis: int) -> Value:
+    """g - exp(y) sum g."""
+    return g - np.exp(y) * np.sum(g, axis=axes_of(x, axis), keepdims=True)
+
+
+vjp("Softmax", softmax)
+vjp("LogSoftmax", log_softmax)

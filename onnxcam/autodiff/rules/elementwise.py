@@ -1,0 +1,95 @@
+"""Operators that work element by element, and their broadcasting kin.
+
+g is the cotangent of y; a function an input. Broadcasting is undone by the sweep.
+"""
+
+from __future__ import annotations
+
+from onnxcam.autodiff.ruletable import Rules
+from onnxcam.graph.value import Value, np
+
+rules = Rules()
+vjp = rules.vjp
+
+# Arithmetic
+vjp("Add", lambda g, y, a, b: g, lambda g, y, a, b: g)
+vjp("Sub", lambda g, y, a, b: g, lambda g, y, a, b: -g)
+vjp("Mul", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+vjp("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
+vjp("Neg", lambda g, y, x: -g)
+vjp("Reciprocal", lambda g, y, x: -g * y * y)
+vjp("Abs", lambda g, y, x: g * np.sign(x))
+rules.variadic("Sum", lambda g, y, *xs: g)
+rules.variadic("Mean", lambda g, y, *xs: g / len(xs))
+
+# Powers, exponentials
+vjp("Exp", lambda g, y, x: g * y)
+vjp("Log", lambda g, y, x: g / x)
+vjp("Sqrt", lambda g, y, x: g * 0.5 / y)
+vjp("Erf", lambda g, y, x: g * (2 / np.sqrt(np.pi)) * np.exp(-x * x))
+
+
+def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:
+    """d x^p / dx = p x^(p-1)."""
+    p = p.astype(x.dtype)
+    if p.constant is not None and np.all(p.constant == 2):
+        return g * (x + x)
+    return g * p * x ** (p - 1.0)
+
+
+def pow_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
+    """d x^p / dp = y log x, 0 where x is not positive (as torch has it at 0)."""
+    positive = x > 0
+    return g * np.where(positive, y * np.log(np.where(positive, x, 1.0)), 0.0)
+
+
+vjp("Pow", pow_base, pow_exponent)
+
+# Trigonometry
+vjp("Sin", lambda g, y, x: g * np.cos(x))
+vjp("Cos", lambda g, y, x: -g * np.sin(x))
+vjp("Tan", lambda g, y, x: g * (1.0 + y * y))
+vjp("Tanh", lambda g, y, x: g * (1.0 - y * y))
+vjp("Sinh", lambda g, y, x: g * np.cosh(x))
+vjp("Cosh", lambda g, y, x: g * np.sinh(x))
+vjp("Asin", lambda g, y, x: g / np.sqrt(1.0 - x * x))
+vjp("Acos", lambda g, y, x: -g / np.sqrt(1.0 - x * x))
+vjp("Atan", lambda g, y, x: g / (1.0 + x * x))
+vjp("Asinh", lambda g, y, x: g / np.sqrt(x * x + 1.0))
+vjp("Acosh", lambda g, y, x: g / np.sqrt(x * x - 1.0))
+vjp("Atanh", lambda g, y, x: g / (1.0 - x * x))
+
+# Choices. A tie is shared evenly, as in torch.maximum and torch.amax.
+
+
+def _shared(chosen: list[Value], slot: int, g: Value) -> Value:
+    """g / number of operands that hold the extremum, for those that do."""
+    ones = [each.astype(g.dtype) for each in chosen]
+    return g * ones[slot] / sum(ones[1:], start=ones[0]) if len(ones) > 1 else g
+
+
+rules.variadic("Max", lambda g, y, *xs, slot: _shared([x >= y for x in xs], slot, g))
+rules.variadic("Min", lambda g, y, *xs, slot: _shared([x <= y for x in xs], slot, g))
+vjp(
+    "Where",
+    None,
+    lambda g, y, c, a, b: np.where(c, g, 0.0),
+    lambda g, y, c, a, b: np.where(c, 0.0, g),
+)
+
+# Steps: flat almost everywhere, so that nothing flows back.
+for operator in ("Floor", "Ceil", "Round", "Sign"):
+    vjp(operator)
+
+# The same values in another dress
+vjp("Identity", lambda g, y, x: g)
+vjp("Cast", lambda g, y, x: g)
+vjp("CastLike", lambda g, y, x, like: g)
+
+
+def dropout(g: Value, y: Value, x: Value) -> Value:
+    """Inference only: the identity. Cleaning drops those whose mask nobody reads."""
+    return g
+
+
+vjp("Dropout", dropout)

@@ -1,0 +1,83 @@
+"""Pooling over windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnxcam.arrays import Floats
+from onnxcam.autodiff.rules.conv import first_cell, spread_windows
+from onnxcam.autodiff.ruletable import Rules
+from onnxcam.errors import ModelError
+from onnxcam.graph.attrs import Window
+from onnxcam.graph.slicing import dim_of, filled
+from onnxcam.graph.value import Value, np
+
+rules = Rules()
+
+
+def max_pool(g: Value, y: Value, x: Value) -> Value:
+    """Each cotangent goes to the first maximum of its window, which the pool itself is asked for.
+
+    The indices count over the whole tensor. Windows that overlap may name a cell twice: the
+    accumulation must be exact, which ScatterElements is and ScatterND is not.
+    """
+    indices = y.build.second_output(y, np.dtype(np.int64))
+    blank, where, what = (np.reshape(each, [-1]) for each in (filled(x, 0.0), indices, g))
+    summed = g.build.op("ScatterElements", blank, where, what, axis=0, reduction="add")
+    return g.build.op("Reshape", summed, g.build.shape_of(x), shape=x.shape)
+
+
+rules.vjp("MaxPool", max_pool)
+
+
+def average_pool(g: Value, y: Value, x: Value, *, window: Window, count_include_pad: int) -> Value:
+    """Each cotangent is shared among the cells that were counted."""
+    channels = x.shape[1]
+    if not isinstance(channels, int):
+        raise ModelError(f"AveragePool of {x.name!r}: its number of channels must be fixed")
+    shared = g / counts(x, y, window, bool(count_include_pad))
+    ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
+    return spread_windows(shared, ones, x, window, channels)
+
+
+def counts(x: Value, y: Value, window: Window, include_pad: bool) -> Floats | Value | float:
+    """How many cells each window counts: an array over the spatial axes of y, or one number for all.
+
+    A window that ceil_mode lets hang over the pads counts no cell there.
+    """
+    rank = len(window.kernel)
+    if include_pad and not window.ceil:
+        return float(np.prod(window.kernel))
+    total: Any = 1.0
+    for axis in range(rank):
+        counted = _counted(x, y, axis, window, include_pad)
+        total = total * np.reshape(counted, [-1 if i == axis else 1 for i in range(rank)])
+    if not isinstance(total, Value) and np.all(total == total.flat[0]):
+        return float(total.flat[0])
+    return total
+
+
+def _counted(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -> Any:
+    """The cells (O,) that the windows count along one axis: an array, or a Value if sizes are not known."""
+    size, out = x.shape[axis + 2], y.shape[axis + 2]
+    begin, end = window.begin[axis], window.end[axis]
+    known = isinstance(size, int) and isinstance(out, int)
+    position: Any = np.arange(out)[:, None] if known else _positions(y, axis)
+    length: Any = size if known else dim_of(x, axis + 2)
+    before: Any = begin if begin is not None else first_cell(x, window, axis)
+    cells = position * window.strides[axis] - before
+    cells = cells + np.arange(window.kernel[axis]) * window.dilations[axis]
+    low, high = (-before, length + (end or 0)) if include_pad else (0, length)
+    inside = np.logical_and(cells >= low, cells < high)
+    return np.sum(inside.astype(x.dtype), axis=1)
+
+
+def _positions(y: Value, axis: int) -> Value:
+    """0, 1, … as int64 (O, 1)."""
+    build = y.build
+    scalar = np.reshape(dim_of(y, axis + 2), [])
+    zero, one = (build.constant(np.int64(each)) for each in (0, 1))
+    return np.expand_dims(build.op("Range", zero, scalar, one), 1)
+
+
+rules.vjp("AveragePool", average_pool)

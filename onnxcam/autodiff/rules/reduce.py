@@ -1,0 +1,99 @@
+"""Reductions: the cotangent is spread over the axes that were reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from onnxcam.arrays import Array
+from onnxcam.autodiff.ruletable import Rules, Vjp
+from onnxcam.errors import ModelError
+from onnxcam.graph.slicing import dim_of, expanded
+from onnxcam.graph.value import Value, np, with_axes
+
+Axes: TypeAlias = Sequence[int] | Array | None
+Spread: TypeAlias = Callable[[Value, Value, Value, tuple[int, ...]], Value]
+
+rules = Rules()
+
+
+def reduced_axes(x: Value, axes: Axes | Value, noop: int | None) -> tuple[int, ...]:
+    """The axes that a Reduce operator works on, counted from the front."""
+    if isinstance(axes, Value):
+        raise ModelError(
+            f"a reduction of {x.name!r} takes its axes at run time: fix them on export"
+        )
+    given = [] if axes is None else [int(each) % x.ndim for each in axes]
+    return tuple(given) if given or noop else tuple(range(x.ndim))
+
+
+def reduction(spread: Spread) -> Vjp:
+    """The function of a reduction, from one that is given g and y with the reduced axes kept as 1."""
+
+    def function(
+        g: Value,
+        y: Value,
+        x: Value,
+        *,
+        axes: Axes,
+        keepdims: int,
+        noop_with_empty_axes: int | None,
+    ) -> Value:
+        reduced = reduced_axes(x, axes, noop_with_empty_axes)
+        if not keepdims and reduced:
+            g, y = (with_axes("Unsqueeze", each, sorted(reduced)) for each in (g, y))
+        return spread(g, y, x, reduced) if reduced else g
+
+    return function
+
+
+def count(x: Value, axes: Sequence[int]) -> Value | float:
+    """How many elements are reduced to one; a Value where that is known at run time only."""
+    sizes = [x.shape[axis] for axis in axes]
+    if all(isinstance(each, int) for each in sizes):
+        return float(np.prod([float(each) for each in sizes if isinstance(each, int)]))
+    total = dim_of(x, axes[0])
+    for axis in axes[1:]:
+        total = total * dim_of(x, axis)
+    return total.astype(x.dtype)
+
+
+def tied(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
+    """A tie is shared evenly, as in torch.amax."""
+    chosen = np.logical_not(np.logical_or(x < y, x > y)).astype(x.dtype)
+    return g * chosen / np.sum(chosen, axis=axes, keepdims=True)
+
+
+def product(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
+    """The product of the others: y / x without zeros; with one zero, that one only; else nothing."""
+    zero = np.logical_not(np.logical_or(x < 0, x > 0))
+    zeros = np.sum(zero.astype(x.dtype), axis=axes, keepdims=True)
+    others = np.prod(np.where(zero, 1.0, x), axis=axes, keepdims=True)
+    at_zero = np.where(zeros < 1.5, others, 0.0)
+    elsewhere = np.where(zeros < 0.5, others / np.where(zero, 1.0, x), 0.0)
+    return g * np.where(zero, at_zero, elsewhere)
+
+
+SPREADS: dict[str, Spread] = {
+    "ReduceSum": lambda g, y, x, axes: expanded(g, x),
+    "ReduceMean": lambda g, y, x, axes: expanded(g / count(x, axes), x),
+    "ReduceSumSquare": lambda g, y, x, axes: g * (x + x),
+    "ReduceL1": lambda g, y, x, axes: g * np.sign(x),
+    "ReduceL2": lambda g, y, x, axes: np.where(y > 0, g / np.where(y > 0, y, 1.0), 0.0) * x,
+    "ReduceLogSum": lambda g, y, x, axes: expanded(g / np.exp(y), x),
+    "ReduceLogSumExp": lambda g, y, x, axes: g * np.exp(x - y),
+    "ReduceMax": tied,
+    "ReduceMin": tied,
+    "ReduceProd": product,
+}
+for operator, each in SPREADS.items():
+    rules.vjp(operator, reduction(each))
+
+
+def spatial(x: Value) -> tuple[int, ...]:
+    """The axes behind batch and channel."""
+    return tuple(range(2, x.ndim))
+
+
+rules.vjp("GlobalAveragePool", lambda g, y, x: expanded(g / count(x, spatial(x)), x))
+rules.vjp("GlobalMaxPool", lambda g, y, x: tied(g, y, x, spatial(x)))

@@ -1,0 +1,81 @@
+"""Every error that onnxcam raises on purpose.
+
+OnnxcamError
+├── ModelError              the .onnx file: unreadable, invalid, or of a kind that cannot be explained
+│   └── MissingRuleError    operators between the layer and the score that have no gradient rule
+├── UnknownNameError        a layer, tensor, method, preset or device that is not there (says what is close)
+├── ImageError              a picture that cannot be read
+├── TargetError             a class, label or contrast that the model does not have
+├── SettingError            a setting that is out of range or not one of the method's
+├── DeviceError             a device that was asked for and not given
+├── RunError                ONNX Runtime failed while running the model
+└── OutputError             a result that could not be written
+
+Messages say what is wrong, where, what was expected and what to do next. The command line prints them as one line
+and exits with code 2; any other exception that leaves onnxcam is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OnnxcamError(Exception):
+    """The root: catch this to catch everything that onnxcam raises on purpose."""
+
+
+class ModelError(OnnxcamError):
+    """The model cannot be read, is not valid, or is of a kind that cannot be explained."""
+
+
+class MissingRuleError(ModelError):
+    """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes."""
+
+    def __init__(self, operators: dict[str, list[str]]) -> None:
+        self.operators = operators
+        listed = ", ".join(f"{op} x{len(nodes)} ({nodes[0]})" for op, nodes in operators.items())
+        super().__init__(
+            f"{len(operators)} operator{'s' * (len(operators) > 1)} between the layer and the score "
+            f"{'have' if len(operators) > 1 else 'has'} no gradient rule: {listed}; "
+            "choose a layer behind them (`onnxcam layers`) or add a rule in onnxcam/autodiff/rules"
+        )
+
+
+class UnknownNameError(OnnxcamError):
+    """A name that is not there."""
+
+
+class ImageError(OnnxcamError):
+    """A picture that cannot be read."""
+
+
+class TargetError(OnnxcamError):
+    """A target that the model does not have."""
+
+
+class SettingError(OnnxcamError):
+    """A setting out of its range, or one that the method does not have."""
+
+
+class DeviceError(OnnxcamError):
+    """A device that was asked for and not given."""
+
+
+class RunError(OnnxcamError):
+    """ONNX Runtime failed while it ran the model."""
+
+
+class OutputError(OnnxcamError):
+    """A result that could not be written."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+    """The error for a `name` that is not among the `known` ones; it names the close ones."""
+    known = list(known)
+    close = (
+        difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        or [each for each in known if name and name.lower() in each.lower()][:3]
+    )
+    cure = f"; did you mean {' or '.join(close)}?" if close else f"; {hint}" if hint else ""
+    return UnknownNameError(f"no {kind} {name!r}{cure}")

@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from onnxcam.errors import OutputError
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, renamed to `path` when all of it is there.
+
+    OutputError, with nothing left behind, where the folder or the disk does not take it.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        )
+        os.close(handle)
+        part = Path(name)
+        yield part
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as fault:
+        raise OutputError(f"{path}: cannot be written ({fault.strerror or fault})") from fault
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

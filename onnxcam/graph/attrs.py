@@ -1,0 +1,161 @@
+"""What a node was given beside its tensors, the same at every opset.
+
+Axes, pads, ranges and sizes moved from attributes to inputs over the years under the same name; a
+name asked for here is found in either place, and the schema's default where neither is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxcam.arrays import Array
+from onnxcam.graph.opset import schema_at, versions
+
+RENAMED = {"constant_value": "value"}  # the name of an input that was an attribute before
+
+
+def known_names(operator: str, domain: str = "") -> set[str]:
+    """Every attribute and input that some version of the operator has."""
+    found: set[str] = set()
+    for schema in versions(operator, domain):
+        found |= schema.attributes.keys() | {each.name for each in schema.inputs}
+    return found
+
+
+def arguments(node: gs.Node, names: Iterable[str], opset: int) -> dict[str, Any]:
+    """The named arguments of a node: plain Python values, arrays, or the gs.Variable where an input
+    is not constant; None where nothing is given and there is no default.
+    """
+    return {name: argument(node, name, opset) for name in names}
+
+
+def argument(node: gs.Node, name: str, opset: int) -> Any:
+    """One argument by its newest name. See `arguments`."""
+    old = RENAMED.get(name, name)
+    if name in node.attrs or old in node.attrs:
+        return _plain(node.attrs.get(name, node.attrs.get(old)))
+    schema = schema_at(node.op, opset, node.domain or "")
+    if schema is None:
+        return None
+    slot = next((i for i, each in enumerate(schema.inputs) if each.name == name), None)
+    if slot is not None:
+        return _given(node, slot)
+    attribute = schema.attributes.get(name) or schema.attributes.get(old)
+    if attribute is None or not attribute.default_value.name:
+        return None
+    return _plain(onnx.helper.get_attribute_value(attribute.default_value))
+
+
+def _given(node: gs.Node, slot: int) -> Array | gs.Variable | None:
+    if slot >= len(node.inputs) or node.inputs[slot].is_empty():
+        return None
+    tensor = node.inputs[slot]
+    return tensor.values if isinstance(tensor, gs.Constant) else tensor
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.values if isinstance(value, gs.Constant) else value
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel walks over the spatial axes: Conv, ConvTranspose and the pools.
+
+    `begin` and `end` are the pads; None where they depend on the size of the input (SAME with a
+    stride, and a size that is not known). `ceil` rounds the number of positions up.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begin: tuple[int | None, ...]
+    end: tuple[int | None, ...]
+    upper: bool = True
+    same: bool = False
+    ceil: bool = False
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The cells from a kernel's first to its last, per axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    def leaves(self, axis: int, dim: int | str | None) -> int | str | None:
+        """The size that is left of a size, in words: '(H-1)//2+1'."""
+        stride, before, after = self.strides[axis], self.begin[axis], self.end[axis]
+        if dim is None:
+            return None
+        if self.same:
+            return dim if stride == 1 else f"-(-{_bracketed(dim)}//{stride})"
+        assert before is not None and after is not None  # noqa: S101, PT018  only SAME leaves them open
+        if self.ceil:  # the last position must start inside: not a function of the slack alone
+            return f"ceil({dim};{self.extents[axis]},{stride},{before},{after})"
+        slack = before + after - self.extents[axis]
+        if stride == 1:
+            return dim if slack == -1 else f"({dim}{slack + 1:+d})"
+        return f"({dim}{slack:+d})//{stride}+1" if slack else f"{_bracketed(dim)}//{stride}+1"
+
+    @classmethod
+    def of(cls, node: gs.Node, opset: int) -> Window | None:
+        """The window of a node; None if the shape of its kernel is not known."""
+        found = arguments(
+            node,
+            ("kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode"),
+            opset,
+        )
+        kernel = found["kernel_shape"] or _kernel_of_weight(node)
+        if kernel is None:
+            return None
+        rank = len(kernel)
+        strides = tuple(found["strides"] or (1,) * rank)
+        dilations = tuple(found["dilations"] or (1,) * rank)
+        pads = found["pads"] or (0,) * (2 * rank)
+        window = cls(
+            kernel=tuple(kernel),
+            strides=strides,
+            dilations=dilations,
+            begin=tuple(pads[:rank]),
+            end=tuple(pads[rank:]),
+            ceil=bool(found["ceil_mode"]),
+        )
+        sizes = (node.inputs[0].shape or [None] * (rank + 2))[2:]
+        return window.resolved(found["auto_pad"] or "NOTSET", sizes)
+
+    def resolved(self, auto_pad: str, sizes: Iterable[int | str | None]) -> Window:
+        """The window with the pads that `auto_pad` means for these sizes."""
+        if auto_pad == "NOTSET":
+            return self
+        zeros = (0,) * len(self.kernel)
+        if auto_pad == "VALID":
+            return Window(self.kernel, self.strides, self.dilations, zeros, zeros)
+        totals = [
+            e - 1
+            if s == 1
+            else max((-(-n // s) - 1) * s + e - n, 0)
+            if isinstance(n, int)
+            else None
+            for n, s, e in zip(sizes, self.strides, self.extents, strict=True)
+        ]
+        less = tuple(None if t is None else t // 2 for t in totals)
+        more = tuple(None if t is None else t - t // 2 for t in totals)
+        upper = auto_pad == "SAME_UPPER"
+        begin, end = (less, more) if upper else (more, less)
+        return Window(self.kernel, self.strides, self.dilations, begin, end, upper, same=True)
+
+
+def _kernel_of_weight(node: gs.Node) -> tuple[int, ...] | None:
+    shape = node.inputs[1].shape if len(node.inputs) > 1 else None
+    if shape is None or not all(isinstance(dim, (int, np.integer)) for dim in shape[2:]):
+        return None
+    return tuple(shape[2:])
+
+
+def _bracketed(dim: int | str) -> str:
+    return str(dim) if str(dim).isidentifier() else f"({dim})"

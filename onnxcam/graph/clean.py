@@ -1,0 +1,146 @@
+"""Rewrites before differentiating that leave every output as it is.
+
+One walk over the graph, in its order, folds what is constant (exporters leave shape arithmetic,
+Constant nodes, and initializers shared through Identity), drops what does nothing, and works out the
+dtype and shape of every tensor on the way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from onnxcam.arrays import Array
+from onnxcam.graph.attrs import argument
+from onnxcam.graph.shapes import Shape, agree, infer, is_static, named
+from onnxcam.graph.sizes import Sizes, size_arithmetic
+
+UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"),
+    *("Bernoulli", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
+}
+LARGEST = 1 << 20  # bytes that folding may add to a model, per node
+
+
+def clean(graph: gs.Graph) -> gs.Graph:
+    """Fold, drop and type `graph` in place; returns it."""
+    opsets = {each.domain: each.version for each in graph.import_domains}
+    opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
+    outputs = {each.name for each in graph.outputs}
+    sizes: dict[str, Sizes] = {}
+    for tensor in graph.inputs:
+        tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
+    for node in list(graph.nodes):
+        if _does_nothing(node, opsets[""]) and node.outputs[0].name not in outputs:
+            _bypass(node)
+        elif (values := _folded(node, opsets, sizes)) and not outputs & {
+            each.name for each in node.outputs
+        }:
+            _replace(node, values)
+        else:
+            _type(node, opsets, sizes)
+    return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
+
+
+def _does_nothing(node: gs.Node, opset: int) -> bool:
+    if node.domain or node.op not in ("Identity", "Dropout"):
+        return False
+    training = argument(node, "training_mode", opset) if node.op == "Dropout" else None
+    mask = node.op == "Dropout" and len(node.outputs) > 1 and node.outputs[1].outputs
+    return not mask and (training is None or (isinstance(training, np.ndarray) and not training))
+
+
+def _bypass(node: gs.Node) -> None:
+    given, gone = node.inputs[0], node.outputs[0]
+    for consumer in list(gone.outputs):
+        for slot, each in enumerate(consumer.inputs):
+            if each is gone:
+                consumer.inputs[slot] = given
+    node.outputs.clear()
+    node.inputs.clear()
+
+
+def _replace(node: gs.Node, values: list[Array]) -> None:
+    for tensor, each in zip(list(node.outputs), values, strict=False):
+        if not tensor.is_empty():
+            tensor.to_constant(np.ascontiguousarray(each).reshape(each.shape))
+    node.outputs.clear()
+    node.inputs.clear()
+
+
+def _folded(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> list[Array] | None:
+    """The values of the node's outputs if they do not depend on any input of the graph."""
+    if node.domain or node.op in UNFOLDED:
+        return None
+    if (known := size_arithmetic(node, sizes, opsets[""])) is not None:
+        sizes[node.outputs[0].name] = known
+        return _as_constant(known, node)
+    if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):
+        return None
+    return _evaluated(node, opsets)
+
+
+def _as_constant(known: Sizes, node: gs.Node) -> list[Array] | None:
+    if all(isinstance(each, int) for each in known.flat):
+        return [np.array(known, np.int64).reshape(known.shape)]
+    return None
+
+
+def _evaluated(node: gs.Node, opsets: dict[str, int]) -> list[Array] | None:
+    """The outputs of a node with constant inputs; None where they are large, or not computable here."""
+    inferred = infer(node, opsets)
+    given = sum(each.values.nbytes for each in node.inputs if isinstance(each, gs.Constant))
+    if any(_bytes(each) > max(LARGEST, given) for each in inferred):
+        return None
+    graph = onnx.helper.make_graph(
+        [OnnxExporter.export_node(node)],
+        "constant",
+        [],
+        [onnx.helper.make_empty_tensor_value_info(each.name) for each in node.outputs],
+        [
+            numpy_helper.from_array(each.values, each.name)
+            for each in {each.name: each for each in node.inputs if not each.is_empty()}.values()
+        ],
+    )
+    imports = [onnx.helper.make_opsetid(name, version) for name, version in opsets.items()]
+    try:
+        found = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports)).run(
+            None, {}
+        )
+    except Exception:  # noqa: BLE001  folding is optional; the evaluator raises whatever its ops raise
+        return None
+    whole = all(isinstance(each, (np.ndarray, np.generic)) for each in found)
+    return [np.asarray(each) for each in found] if whole else None
+
+
+def _bytes(inferred: tuple[object, Shape | None] | None) -> int:
+    if inferred is None or not is_static(inferred[1]):
+        return 0
+    return 8 * int(np.prod([dim for dim in inferred[1] or () if isinstance(dim, int)]))
+
+
+def _type(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> None:
+    """Give the node's outputs their dtype and shape, keeping what the model itself said of them."""
+    for tensor, found in zip(node.outputs, infer(node, opsets), strict=True):
+        if isinstance(tensor, gs.Constant) or tensor.is_empty():
+            continue
+        dtype, shape = found or (None, None)
+        shape = agree(shape, _shape_by_sizes(node, sizes))
+        tensor.dtype = tensor.dtype if dtype is None else dtype
+        shape = agree(shape, tensor.shape)
+        tensor.shape = None if shape is None else named(tensor, shape)
+
+
+def _shape_by_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
+    """The shape that Reshape and its like leave, where the sizes asked for are known by name."""
+    if node.op not in ("Reshape", "Expand", "ConstantOfShape") or node.domain:
+        return None
+    wanted: NDArray[np.object_] | None = sizes.get(node.inputs[-1].name)
+    if wanted is None or node.op == "Expand":
+        return None
+    return tuple(None if each in (0, -1) else each for each in wanted.tolist())

@@ -1,0 +1,181 @@
+"""Reading, checking and writing models."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import checker, inliner, shape_inference
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnxcam.errors import ModelError
+from onnxcam.files import written
+from onnxcam.graph.clean import clean
+from onnxcam.graph.opset import raised
+
+OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
+LIMIT = 2**31 - 1  # bytes of one protocol buffer
+
+G_LOGGER.severity = logging.ERROR  # graphsurgeon prints what we turn into errors of our own
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was checked and cleaned; nothing changes it, rewriting makes another.
+
+    `digest` is the SHA-256 of the file it came from; `notices` are sentences that a user should see.
+    """
+
+    graph: gs.Graph
+    name: str
+    digest: str
+    ir_version: int
+    metadata: dict[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def opset(self) -> int:
+        """The version of the default operator domain."""
+        return int(self.graph.opset)
+
+    def copy(self) -> Model:
+        """The same model with a graph of its own; weights are shared."""
+        return replace(self, graph=self.graph.copy())
+
+    def proto(self) -> onnx.ModelProto:
+        """The model as a protocol buffer."""
+        proto = gs.export_onnx(self.graph, do_type_check=False, ir_version=self.ir_version)
+        proto.ir_version = self.ir_version
+        proto.producer_name = "onnxcam"
+        onnx.helper.set_model_props(proto, self.metadata)
+        _forget_working_names(proto.graph, {d for t in self.graph.inputs for d in t.shape or ()})
+        return proto
+
+    def bytes(self) -> bytes:
+        """The model as the content of an .onnx file. ModelError above 2 GB."""
+        proto = self.proto()
+        if proto.ByteSize() > LIMIT:
+            raise ModelError(f"{self.name}: larger than 2 GB; only smaller models can be rewritten")
+        return bytes(proto.SerializeToString())
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as one .onnx file, whole or not at all. OutputError where that fails."""
+        with written(Path(path)) as part:
+            part.write_bytes(self.bytes())
+
+    def at_opset(self, opset: int) -> Model:
+        """The same model at a newer opset of the default domain."""
+        return from_proto(raised(self.proto(), opset), self.name, self.digest, self.notices)
+
+
+def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
+    """Read, check and clean a model from a path (external data included), bytes, or a ModelProto.
+
+    ModelError, which says what is wrong and what to do, for anything that is not a valid model.
+    """
+    if isinstance(source, onnx.ModelProto):
+        content = source.SerializeToString()
+        copied = onnx.ModelProto()
+        copied.CopyFrom(source)
+        return from_proto(copied, "model", hashlib.sha256(content).hexdigest())
+    if isinstance(source, bytes):
+        return from_proto(_parsed(source, "the given bytes"), "model", _digest(source))
+    path = Path(source)
+    content = _content(path)
+    proto = _parsed(content, str(path))
+    try:
+        onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
+    except Exception as fault:
+        raise ModelError(
+            f"{path}: its external data cannot be read ({_first_line(fault)}); "
+            "keep the data file beside the model, under its old name"
+        ) from fault
+    return from_proto(proto, path.name, _digest(content))
+
+
+def from_proto(
+    proto: onnx.ModelProto, name: str, digest: str, notices: tuple[str, ...] = ()
+) -> Model:
+    """Check and clean a protocol buffer, which is changed. ModelError if it is not a valid model."""
+    _check_opset(proto, name)
+    try:
+        checker.check_model(proto)
+        if proto.functions:
+            proto = inliner.inline_local_functions(proto)
+        _free_initializers(proto)
+        proto = shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception as fault:
+        raise ModelError(
+            f"{name}: not a valid ONNX model ({_first_line(fault)}); export it again"
+        ) from fault
+    if not proto.graph.input or not proto.graph.output:
+        raise ModelError(f"{name}: the model has no input or no output; nothing can be explained")
+    try:
+        graph = clean(gs.import_onnx(proto))
+    except gs.OnnxGraphSurgeonException as fault:
+        raise ModelError(f"{name}: {_first_line(fault)}") from fault
+    metadata = {each.key: each.value for each in proto.metadata_props}
+    return Model(graph, name, digest, proto.ir_version, metadata, notices)
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise ModelError(f"{path}: a folder; give the .onnx file in it")
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise ModelError(f"{path}: cannot be read ({fault.strerror}); check the path") from fault
+
+
+def _parsed(content: bytes, name: str) -> onnx.ModelProto:
+    try:
+        proto = onnx.load_from_string(content)
+    except (DecodeError, ValueError) as fault:
+        raise ModelError(
+            f"{name}: not an ONNX model, or cut off ({len(content)} bytes read); "
+            "copy or export the file again"
+        ) from fault
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise ModelError(
+            f"{name}: an ONNX file without a graph ({len(content)} bytes); export it again"
+        )
+    return proto
+
+
+def _check_opset(proto: onnx.ModelProto, name: str) -> None:
+    found = [each.version for each in proto.opset_import if each.domain in ("", "ai.onnx")]
+    if not found or found[0] < OLDEST:
+        was = f"opset {found[0]}" if found else "no opset of the default domain"
+        raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
+
+
+def _free_initializers(proto: onnx.ModelProto) -> None:
+    """Take initializers out of the inputs, where IR version 3 wanted them: they are constants."""
+    constants = {each.name for each in proto.graph.initializer}
+    kept = [each for each in proto.graph.input if each.name not in constants]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    proto.ir_version = max(proto.ir_version, 4)
+
+
+def _forget_working_names(graph: onnx.GraphProto, known: set[Any]) -> None:
+    """Take back the names that dimensions were given while the graph was read."""
+    for tensor in (*graph.value_info, *graph.output):
+        for dim in tensor.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param") and dim.dim_param not in known:
+                dim.ClearField("value")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _first_line(fault: BaseException) -> str:
+    lines = [each.strip() for each in str(fault).splitlines() if each.strip()]
+    return lines[0] if lines else type(fault).__name__

@@ -1,0 +1,123 @@
+"""What an operator looks like at an opset, and raising a model to a newer one where a rule needs it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import defs
+
+from onnxcam.errors import ModelError
+
+NEWEST = (
+    23  # the newest opset that a model is raised to; every version up to here runs in ONNX Runtime
+)
+
+
+class NeedsOpsetError(ModelError):
+    """An emitted operator does not exist at the model's opset in the form that is needed."""
+
+    def __init__(self, operator: str, opset: int) -> None:
+        self.operator, self.opset = operator, opset
+        super().__init__(f"{operator} needs opset {opset}; export the model with a newer opset")
+
+
+def type_name(dtype: np.dtype[Any] | int) -> str:
+    """The schema's word for a dtype: float32 -> 'tensor(float)'."""
+    code = dtype if isinstance(dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    return f"tensor({onnx.TensorProto.DataType.Name(code).lower()})"
+
+
+def versions(operator: str, domain: str = "") -> list[defs.OpSchema]:
+    """All versions of an operator's schema, the oldest first; empty for an unknown operator."""
+    return _history().get((domain, operator), [])
+
+
+@lru_cache(maxsize=1)
+def _history() -> dict[tuple[str, str], list[defs.OpSchema]]:
+    table: dict[tuple[str, str], list[defs.OpSchema]] = {}
+    for schema in sorted(defs.get_all_schemas_with_history(), key=lambda each: each.since_version):
+        table.setdefault((schema.domain, schema.name), []).append(schema)
+    return table
+
+
+def schema_at(operator: str, opset: int, domain: str = "") -> defs.OpSchema | None:
+    """The schema of an operator at an opset of its domain, None where it does not exist."""
+    fitting = [each for each in versions(operator, domain) if each.since_version <= opset]
+    return fitting[-1] if fitting else None
+
+
+@lru_cache(maxsize=4096)
+def fitting_schema(
+    operator: str, opset: int, types: tuple[str | None, ...], attributes: frozenset[str]
+) -> defs.OpSchema:
+    """The schema at `opset`, if it takes these input types and attributes.
+
+    NeedsOpsetError with the first newer opset that takes them; ValueError where none does, which is
+    a mistake in a rule.
+    """
+    current = schema_at(operator, opset)
+    if current is not None and _takes(current, types, attributes):
+        return current
+    for newer in versions(operator):
+        if opset < newer.since_version <= NEWEST and _takes(newer, types, attributes):
+            raise NeedsOpsetError(operator, newer.since_version)
+    raise ValueError(f"no version of {operator} takes {types} and {sorted(attributes)}")
+
+
+def _takes(
+    schema: defs.OpSchema, types: tuple[str | None, ...], attributes: frozenset[str]
+) -> bool:
+    if (
+        not schema.min_input <= len(types) <= schema.max_input
+        or not attributes <= schema.attributes.keys()
+    ):
+        return False
+    formal = list(schema.inputs)
+    constraints = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
+    pairs = zip(types, formal + formal[-1:] * len(types), strict=False)
+    return all(
+        given is None or given in constraints.get(slot.type_str, [slot.type_str])
+        for given, slot in pairs
+    )
+
+
+def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The same model at a newer opset of the default domain, tensor names kept.
+
+    onnx's converter is right but for what is mended or refused here: it leaves Resize-10 and
+    Upsample without the coordinate mode that their old versions meant, and drops the flattening of
+    Hardmax below 13.
+    """
+    nodes = proto.graph.node
+    old = next(each.version for each in proto.opset_import if each.domain in ("", "ai.onnx"))
+    asymmetric = old < 11 and {
+        each.output[0] for each in nodes if each.op_type in ("Resize", "Upsample")
+    }
+    if old < 13 and any(each.op_type == "Hardmax" for each in nodes):
+        raise ModelError(f"a Hardmax of opset {old} cannot be raised to {opset}: export it newer")
+    try:
+        converted = onnx.version_converter.convert_version(proto, opset)
+    except Exception as fault:
+        raise ModelError(
+            f"the model cannot be raised from opset {old} to {opset}, which a gradient rule needs "
+            f"({str(fault).splitlines()[0] if str(fault) else type(fault).__name__}); "
+            f"export it with opset {opset} or newer"
+        ) from fault
+    for node in converted.graph.node:
+        if asymmetric and node.output[0] in asymmetric:
+            _mean_asymmetric(node)
+    converted.ir_version = max(proto.ir_version, 8 if opset > 14 else 4)
+    return converted
+
+
+def _mean_asymmetric(node: onnx.NodeProto) -> None:
+    kept = [a for a in node.attribute if a.name == "mode"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.append(
+        onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric")
+    )
+    node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))

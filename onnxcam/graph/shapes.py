@@ -1,0 +1,120 @@
+"""Dtypes and shapes of tensors, worked out one node at a time.
+
+Dimensions are ints, names (equal names are equal sizes), or None. A dimension that nothing is known
+of gets a fresh name of its own, so that operators that keep it (Relu, Add) visibly keep it, and
+windows (Conv, pools) write the size they leave as an expression of the size they are given: the two
+branches of a residual block end with the same words if they end with the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import numpy_helper, shape_inference
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from onnxcam.graph.attrs import Window
+from onnxcam.graph.opset import schema_at
+
+Dim: TypeAlias = int | str | None
+Shape: TypeAlias = tuple[Dim, ...]
+Dtype: TypeAlias = np.dtype[Any] | int
+
+WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}
+SMALL = 1024  # constants up to this many elements are shown to the inference: shapes, axes, scales
+
+
+def is_static(shape: Shape | None) -> bool:
+    """Whether every dimension is a number."""
+    return shape is not None and all(isinstance(dim, int) for dim in shape)
+
+
+def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
+    """The tensor's type as the inference wants it; None if its dtype is not known."""
+    if tensor.dtype is None:
+        return None
+    code = (
+        tensor.dtype
+        if isinstance(tensor.dtype, int)
+        else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    )
+    return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+
+
+def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | None] | None]:
+    """Dtype and shape of each output of a node; None for an output that cannot be worked out."""
+    domain = node.domain or ""
+    schema = schema_at(node.op, opsets.get(domain, 1), domain)
+    unknown: list[tuple[Dtype, Shape | None] | None] = [None] * len(node.outputs)
+    if schema is None:
+        return unknown
+    given = {each.name: type_proto(each) for each in node.inputs if not each.is_empty()}
+    if any(each is None for each in given.values()):
+        return unknown
+    imports = [onnx.helper.make_opsetid(name, version) for name, version in opsets.items()]
+    try:
+        types = shape_inference.infer_node_outputs(
+            schema, OnnxExporter.export_node(node), given, _shown(node), opset_imports=imports
+        )
+    except (onnx.shape_inference.InferenceError, onnx.onnx_cpp2py_export.checker.ValidationError):
+        return unknown
+    found = [_read(types.get(each.name)) for each in node.outputs]
+    if node.op in WINDOWED and not domain and found[0] is not None:
+        found[0] = (found[0][0], _windowed(node, found[0][1], opsets))
+    return found
+
+
+def _shown(node: gs.Node) -> dict[str, onnx.TensorProto]:
+    return {
+        each.name: numpy_helper.from_array(each.values, each.name)
+        for each in node.inputs
+        if isinstance(each, gs.Constant) and int(np.prod(each.shape)) <= SMALL
+    }
+
+
+def _read(proto: onnx.TypeProto | None) -> tuple[Dtype, Shape | None] | None:
+    if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.elem_type:
+        return None
+    tensor = proto.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        return dtype, None
+    dims = [
+        each.dim_value if each.HasField("dim_value") else each.dim_param or None
+        for each in tensor.shape.dim
+    ]
+    return dtype, tuple(dims)
+
+
+def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Shape | None:
+    """`shape` with the sizes that a window leaves of named sizes written as expressions."""
+    taken = node.inputs[0].shape
+    if shape is None or taken is None or is_static(shape):
+        return shape
+    window = Window.of(node, opsets[""])
+    if window is None:
+        return shape
+    left = [
+        known if isinstance(known, int) else window.leaves(axis, dim)
+        for axis, (known, dim) in enumerate(zip(shape[2:], taken[2:], strict=True))
+    ]
+    return (*shape[:2], *left)
+
+
+def named(tensor: gs.Tensor, shape: Sequence[Dim]) -> list[Dim]:
+    """The shape with a fresh name for every dimension that nothing is known of."""
+    return [f"{tensor.name}.{i}" if dim is None else dim for i, dim in enumerate(shape)]
+
+
+def agree(first: Sequence[Dim] | None, second: Sequence[Dim] | None) -> Shape | None:
+    """One shape from two sources, the first being believed where it says anything."""
+    if first is None or second is None:
+        found = first if first is not None else second
+        return None if found is None else tuple(found)
+    if len(first) != len(second):
+        return tuple(first)
+    return tuple(b if a is None else a for a, b in zip(first, second, strict=True))

@@ -1,0 +1,101 @@
+"""Shape arithmetic with sizes that are known by name only.
+
+Exporters compute the target of a Reshape from Shape, Gather, Slice and Concat. Which entries are
+numbers is known even where the batch is not; NumPy's object arrays compute with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from onnxcam.graph.attrs import argument
+
+Sizes: TypeAlias = NDArray[np.object_]  # entries are ints, or names of dimensions
+LONGEST = 64  # entries: shapes are short
+INT64 = (onnx.TensorProto.INT64, np.int64)
+
+
+def size_arithmetic(node: gs.Node, known: dict[str, Sizes], opset: int) -> Sizes | None:
+    """The output of a node of shape arithmetic, None if it is not one or an operand is not known."""
+    if node.op == "Shape":
+        return _shape(node, opset)
+    rule = RULES.get(node.op)
+    if rule is None or not node.inputs:
+        return None
+    operands = [_operand(each, known) for each in node.inputs]
+    if any(each is None for each in operands[: 1 if node.op != "Concat" else None]):
+        return None
+    if all(isinstance(each, gs.Constant) for each in node.inputs):
+        return None  # plain folding does it exactly
+    try:
+        return rule(node, operands, opset)
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        return None  # a name where a number is needed
+
+
+def _operand(tensor: gs.Tensor, known: dict[str, Sizes]) -> Sizes | None:
+    if not isinstance(tensor, gs.Constant):
+        return known.get(tensor.name)
+    if np.prod(tensor.shape) > LONGEST or tensor.dtype not in (np.int64, np.int32):
+        return None
+    return np.array(tensor.values.tolist(), dtype=object)
+
+
+def _shape(node: gs.Node, opset: int) -> Sizes | None:
+    shape = node.inputs[0].shape
+    if shape is None or any(dim is None for dim in shape):
+        return None
+    start, end = argument(node, "start", opset) or 0, argument(node, "end", opset)
+    return np.array(list(shape)[start:end], dtype=object)
+
+
+def _gather(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
+    del opset
+    picked = operands[0][np.asarray(operands[1], dtype=np.int64)]
+    return np.array(picked, dtype=object) if not node.attrs.get("axis", 0) else _refuse()
+
+
+def _slice(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
+    del operands[1:]
+    starts, ends, steps = (argument(node, each, opset) for each in ("starts", "ends", "steps"))
+    step = 1 if steps is None else int(steps[0])
+    found: Sizes = operands[0][int(starts[0]) : int(ends[0]) : step]
+    return found
+
+
+def _reshape(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
+    del node, opset
+    found: Sizes = operands[0].reshape([int(each) for each in operands[1]])
+    return found
+
+
+def _refuse() -> Sizes:
+    raise ValueError
+
+
+RULES: dict[str, Callable[[gs.Node, list[Any], int], Sizes]] = {
+    "Gather": _gather,
+    "Slice": _slice,
+    "Reshape": _reshape,
+    "Concat": lambda node, xs, opset: np.concatenate([np.atleast_1d(each) for each in xs]),
+    "Unsqueeze": lambda node, xs, opset: xs[0].reshape(1),
+    "Squeeze": lambda node, xs, opset: xs[0].reshape(()),
+    "Cast": lambda node, xs, opset: xs[0] if node.attrs["to"] in INT64 else _refuse(),
+    "Identity": lambda node, xs, opset: xs[0],
+    "Add": lambda node, xs, opset: _numbers(xs[0]) + _numbers(xs[1]),
+    "Sub": lambda node, xs, opset: _numbers(xs[0]) - _numbers(xs[1]),
+    "Mul": lambda node, xs, opset: _numbers(xs[0]) * _numbers(xs[1]),
+    "Div": lambda node, xs, opset: _numbers(xs[0]) // _numbers(xs[1]),
+}
+
+
+def _numbers(operand: Sizes | None) -> Any:
+    if operand is None or not all(isinstance(each, int) for each in operand.flat):
+        return _refuse()
+    return np.array(operand.tolist(), dtype=object)

@@ -1,0 +1,69 @@
+"""Cutting, padding and filling Values, as each opset writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxcam.graph.value import Value
+
+Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()
+
+
+def sliced(value: Value, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Value:
+    """value[start:end] along each of the axes; numbers known now."""
+    if value.build.opset < 10:
+        return value.build.op("Slice", value, starts=list(starts), ends=list(ends), axes=list(axes))
+    constants = [value.build.constant(np.array(each, np.int64)) for each in (starts, ends, axes)]
+    return value.build.op("Slice", value, *constants)
+
+
+def sliced_at(value: Value, axis: int, start: Value, end: Value) -> Value:
+    """value[start:end] along one axis; int64 (1,) Values known at run time."""
+    return value.build.op("Slice", value, start, end, value.build.constant(np.array([axis])))
+
+
+def padded(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
+    """The value with zeros around it, one number an axis; negative numbers cut."""
+    pads = [int(each) for each in (*begin, *end)]
+    if not any(pads):
+        return value
+    if value.build.opset < 11:
+        return value.build.op("Pad", value, pads=pads, value=0.0)
+    zero = value.build.constant(0, value.dtype)
+    return value.build.op("Pad", value, value.build.constant(np.array(pads, np.int64)), zero)
+
+
+def padded_at(value: Value, axis: int, begin: Value, end: Value) -> Value:
+    """The value with zeros along one axis; int64 (1,) Values known at run time."""
+    build, rank = value.build, value.ndim
+    blank = build.constant(np.zeros(1, np.int64))
+    one_side = [[blank] * axis + [each] + [blank] * (rank - axis - 1) for each in (begin, end)]
+    pads = build.op("Concat", *one_side[0], *one_side[1], axis=0)
+    return build.op("Pad", value, pads, build.constant(0, value.dtype))
+
+
+def dim_of(value: Value, axis: int) -> Value:
+    """The size of one axis as an int64 (1,) Value."""
+    size = value.shape[axis]
+    if isinstance(size, int):
+        return value.build.constant(np.array([size], np.int64))
+    picked = value.build.constant(np.array([axis], np.int64))
+    return value.build.op("Gather", value.build.op("Shape", value), picked, axis=0)
+
+
+def filled(like: Value, number: float) -> Value:
+    """A Value of the shape and dtype of another, of one number."""
+    build = like.build
+    if like.constant is not None:
+        return build.constant(np.full(like.constant.shape, number, like.constant.dtype))
+    one = build.constant(np.full(1, number), like.dtype)
+    return build.op("Expand", one, build.shape_of(like), shape=like.shape)
+
+
+def expanded(value: Value, like: Value) -> Value:
+    """A Value broadcast to the shape of another."""
+    if value.shape == like.shape:
+        return value
+    return value.build.op("Expand", value, value.build.shape_of(like), shape=like.shape)

@@ -1,0 +1,79 @@
+"""Models that return gradients: the cotangent of a score goes in, gradients come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.autodiff.backward import backward
+from onnxcam.autodiff.rules import RULE_TABLES
+from onnxcam.autodiff.ruletable import Rules
+from onnxcam.errors import ModelError
+from onnxcam.graph.build import Builder
+from onnxcam.graph.model import Model
+from onnxcam.graph.opset import NeedsOpsetError
+from onnxcam.graph.value import Value
+
+SEED = "seed"
+
+
+def gradient(model: Model, wrt: Sequence[str], of: str, rules: str | Rules = "default") -> Model:
+    """A model with an extra input `seed`, the cotangent of the tensor `of`, in its shape and dtype.
+
+    Extra outputs: `gradient/<tensor>` for each of `wrt`, those tensors themselves, and `of`. The
+    gradient of a batch is that of the sum over it, which is each picture's own as long as pictures do not
+    mix. The model is raised to a newer opset only if an operator that a rule writes needs it.
+
+    Raises UnknownNameError for a tensor that is not there, MissingRuleError that lists every operator on
+    the way without a rule, ModelError where a tensor does not reach `of`.
+    """
+    table = RULE_TABLES[rules] if isinstance(rules, str) else rules
+    while True:
+        try:
+            return _written(model.copy(), wrt, of, table)
+        except NeedsOpsetError as need:
+            model = model.at_opset(need.opset)
+
+
+def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
+    build = Builder(model.graph)
+    score = build.value(of)
+    tensors = [build.value(name) for name in wrt]
+    seed = build.input(SEED, score.dtype, score.shape)
+    found = backward(build, {of: seed}, wrt, rules)
+    unreached = [name for name in wrt if name not in found]
+    if unreached:
+        raise ModelError(
+            f"nothing flows from {of!r} back to {', '.join(map(repr, unreached))}: "
+            "choose a tensor that the score depends on (`onnxcam layers`)"
+        )
+    outputs = {each.name for each in model.graph.outputs}
+    for each in (score, *tensors):
+        if each.name not in outputs:
+            model.graph.outputs.append(each.tensor)
+            outputs.add(each.name)
+    for name in dict.fromkeys(wrt):
+        model.graph.outputs.append(_output(build, found[name], f"gradient/{name}"))
+    model.graph.cleanup(remove_unused_graph_inputs=False)
+    return model
+
+
+def augment(model: Model, layers: Sequence[str], of: str, rules: str | Rules = "default") -> Model:
+    """`gradient`, with each layer's values as `activation/<layer>` beside its `gradient/<layer>`."""
+    augmented = gradient(model, layers, of, rules)
+    build = Builder(augmented.graph)
+    kept = {each.name for each in model.graph.outputs} | {f"gradient/{name}" for name in layers}
+    kept.add(of)
+    outputs = [each for each in augmented.graph.outputs if each.name in kept]
+    for name in dict.fromkeys(layers):
+        outputs.append(_output(build, build.value(name), f"activation/{name}"))
+    augmented.graph.outputs = outputs
+    return augmented
+
+
+def _output(build: Builder, value: Value, name: str) -> gs.Variable:
+    """The value under another name."""
+    tensor = gs.Variable(name, value.dtype, list(value.shape))
+    build.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
+    return tensor
