@@ -11,8 +11,8 @@ OnnxcamError
 ├── RunError                ONNX Runtime failed while running the model
 └── OutputError             a result that could not be written
 
-Messages say what is wrong, where, what was expected and what to do next. The command line prints them as one line
-and exits with code 2; any other exception that leaves onnxcam is a bug.
+Messages say what is wrong, where, what was expected and what to do next. The command line prints
+them as one line and exits with code 2; any other exception that leaves onnxcam is a bug.
 """
 
 from __future__ import annotations

@@ -13,13 +13,18 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.build import Builder
 from onnxcam.graph.model import Model
 from onnxcam.graph.opset import NeedsOpsetError
+from onnxcam.graph.score import find_score
+from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
 
 SEED = "seed"
 
 
-def gradient(model: Model, wrt: Sequence[str], of: str, rules: str | Rules = "default") -> Model:
+def gradient(
+    model: Model, wrt: Sequence[str], of: str | None = None, rules: str | Rules = "default"
+) -> Model:
     """A model with an extra input `seed`, the cotangent of the tensor `of`, in its shape and dtype.
+    Without `of` it is the logits of a classifier: its scores before the last Softmax or Sigmoid.
 
     Extra outputs: `gradient/<tensor>` for each of `wrt`, those tensors themselves, and `of`. The
     gradient of a batch is that of the sum over it, which is each picture's own as long as pictures do not
@@ -29,9 +34,10 @@ def gradient(model: Model, wrt: Sequence[str], of: str, rules: str | Rules = "de
     the way without a rule, ModelError where a tensor does not reach `of`.
     """
     table = RULE_TABLES[rules] if isinstance(rules, str) else rules
+    score = find_score(model).logits if of is None else of
     while True:
         try:
-            return _written(model.copy(), wrt, of, table)
+            return _written(model.copy(), wrt, score, table)
         except NeedsOpsetError as need:
             model = model.at_opset(need.opset)
 
@@ -40,7 +46,7 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
-    seed = build.input(SEED, score.dtype, score.shape)
+    seed = build.batch = build.input(SEED, score.dtype, _seed_shape(model.graph, score.shape))
     found = backward(build, {of: seed}, wrt, rules)
     unreached = [name for name in wrt if name not in found]
     if unreached:
@@ -59,15 +65,26 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     return model
 
 
-def augment(model: Model, layers: Sequence[str], of: str, rules: str | Rules = "default") -> Model:
+def _seed_shape(graph: gs.Graph, shape: Shape) -> Shape:
+    """The score's shape, with the batch called what the inputs call it: it is the same."""
+    names = {each.shape[0] for each in graph.inputs if each.shape}
+    named = len(names) == 1 and not any(isinstance(each, int) for each in names)
+    return (names.pop(), *shape[1:]) if named and isinstance(shape[0], str) else shape
+
+
+def augment(
+    model: Model, layers: Sequence[str], of: str | None = None, rules: str | Rules = "default"
+) -> Model:
     """`gradient`, with each layer's values as `activation/<layer>` beside its `gradient/<layer>`."""
+    of = find_score(model).logits if of is None else of
     augmented = gradient(model, layers, of, rules)
     build = Builder(augmented.graph)
     kept = {each.name for each in model.graph.outputs} | {f"gradient/{name}" for name in layers}
     kept.add(of)
     outputs = [each for each in augmented.graph.outputs if each.name in kept]
-    for name in dict.fromkeys(layers):
-        outputs.append(_output(build, build.value(name), f"activation/{name}"))
+    outputs += [
+        _output(build, build.value(name), f"activation/{name}") for name in dict.fromkeys(layers)
+    ]
     augmented.graph.outputs = outputs
     return augmented
 

@@ -1,0 +1,83 @@
+"""Words on and under pictures, in the font that Pillow brings along."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from PIL import Image, ImageDraw, ImageFont
+
+INK = (24, 24, 24)
+PAPER = (255, 255, 255)
+_SMALLEST, _LARGEST = 10, 96  # pixels of font size
+_MOST_LINES = 3
+# The font has ASCII and little more; what has no ASCII decomposition is spelled out here.
+_SPELLED = str.maketrans({"×": "x", "–": "-", "—": "-", "’": "'", "ß": "ss", "ø": "o", "æ": "ae"})
+
+
+def strip(text: str, width: int, size: int, *, centred: bool = False) -> Image.Image:
+    """`text` on white, `width` pixels wide, broken into at most three lines and then cut off.
+
+    The font is `size` pixels, within 10 to 96.
+    """
+    font = _font(size)
+    pad = round(font.size / 2)
+    lines = _lines(text, max(1, width - 2 * pad), font)
+    step = round(font.size * 1.25)
+    paper = Image.new("RGB", (width, step * len(lines) + pad), PAPER)
+    draw = ImageDraw.Draw(paper)
+    for number, line in enumerate(lines):
+        middle = pad // 2 + number * step + step // 2
+        left = (width - font.getlength(line)) / 2 if centred else pad
+        draw.text((left, middle), line, INK, font, anchor="lm")
+    return paper
+
+
+def stamped(picture: Image.Image, text: str) -> Image.Image:
+    """A copy of `picture` with `text` in its middle, on a dark plate; as large as fits the width."""
+    font = _font(picture.width // 12)
+    pad = font.size / 2
+    centre = (picture.width / 2, picture.height / 2)
+    copy = picture.copy()
+    draw = ImageDraw.Draw(copy)
+    left, top, right, bottom = draw.textbbox(centre, _shown(text), font, anchor="mm")
+    draw.rounded_rectangle((left - pad, top - pad, right + pad, bottom + pad), pad, fill=INK)
+    draw.text(centre, _shown(text), PAPER, font, anchor="mm")
+    return copy
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(min(max(size, _SMALLEST), _LARGEST))
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("this Pillow is built without FreeType; install a Pillow wheel")
+    return font
+
+
+def _shown(text: str) -> str:
+    """`text` as far as the font goes: accents dropped, other foreign letters as "?"."""
+    plain = unicodedata.normalize("NFKD", text.translate(_SPELLED))
+    letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return re.sub(r"[^ -~·]", "?", " ".join(letters.split()))
+
+
+def _lines(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    lines = [""]
+    for word in _shown(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    kept = lines[:_MOST_LINES]
+    if len(lines) > _MOST_LINES:
+        kept[-1] += "..."
+    return [_cut(line, width, font) for line in kept]
+
+
+def _cut(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    if font.getlength(line) <= width:
+        return line
+    stem = line.removesuffix("...")
+    while stem and font.getlength(f"{stem}...") > width:
+        stem = stem[:-1]
+    return f"{stem}..."

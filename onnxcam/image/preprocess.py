@@ -1,0 +1,249 @@
+"""From a picture to the tensor that a model takes: size, channel order, scale, mean and std."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from onnxcam.arrays import Array, Floats, ImageInput
+from onnxcam.errors import SettingError
+from onnxcam.image.read import read
+from onnxcam.table import Table
+
+Order = Literal["rgb", "bgr"]
+Fit = Literal["crop", "squash"]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+LARGEST_SIDE = 16384
+_DEFAULT_SIDE = 224
+_FEWEST_LEVELS = 16
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels (0 to 255) become what a model was trained on: (pixels / scale - mean) / std.
+
+    Args:
+        scale: What pixels are divided by; above 0.
+        mean: One number, or one per channel in the model's own channel order.
+        std: Likewise; above 0.
+        order: "rgb" or "bgr": the order of the model's channels.
+        fit: "crop" brings the short side to size / crop_ratio and takes the centre; "squash"
+            stretches the whole picture to the size.
+        size: (height, width) in pixels, 1 to 16384; None: the model's own, else 224 x 224.
+        crop_ratio: The share of the short side that "crop" keeps, above 0 and at most 1.
+        resample: "bilinear" or "bicubic", both with the antialiasing of Pillow.
+
+    Raises:
+        SettingError: Values out of range; all of them are named at once.
+    """
+
+    scale: float = 255.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    order: Order = "rgb"
+    fit: Fit = "crop"
+    size: tuple[int, int] | None = None
+    crop_ratio: float = 0.875
+    resample: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise SettingError("preprocessing: " + "; ".join(faults))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture made ready for a model.
+
+    `tensor`: (1, C, H, W) or (1, H, W, C) as the model takes it; float32, or the model's own dtype
+    where that is an integer one. `box`: left, top, right and bottom of the part of `picture` that
+    the tensor shows, in pixels of `picture`, not rounded. `picture`: the original, mode "RGB".
+    """
+
+    tensor: Array
+    box: Box
+    picture: Image.Image
+
+
+def _faults(settings: Preprocessing) -> Iterator[str]:
+    if not (math.isfinite(settings.scale) and settings.scale > 0):
+        yield f"scale {settings.scale}: expected a number above 0 (255, 127.5 or 1)"
+    for name, values in (("mean", settings.mean), ("std", settings.std)):
+        if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+            yield f"{name} {list(values)}: expected one number, or one for each of 3 channels"
+    if any(value <= 0 for value in settings.std):
+        yield f"std {list(settings.std)}: expected numbers above 0"
+    if settings.order not in ("rgb", "bgr"):
+        yield f"order {settings.order!r}: expected 'rgb' or 'bgr'"
+    if settings.fit not in ("crop", "squash"):
+        yield f"fit {settings.fit!r}: expected 'crop' or 'squash'"
+    if settings.resample not in _RESAMPLE:
+        yield f"resample {settings.resample!r}: expected {' or '.join(map(repr, _RESAMPLE))}"
+    if not 0 < settings.crop_ratio <= 1:
+        yield f"crop_ratio {settings.crop_ratio}: expected above 0 and at most 1"
+    if settings.size is not None and not _is_size(settings.size):
+        yield f"size {settings.size}: expected (height, width), each 1 to {LARGEST_SIDE} pixels"
+
+
+def _is_size(size: tuple[int, ...]) -> bool:
+    return len(size) == 2 and all(
+        isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in size
+    )
+
+
+PRESETS: Table[Preprocessing] = Table("preprocessing preset")
+PRESETS.add("imagenet", Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
+PRESETS.add("tf", Preprocessing(scale=127.5, mean=(1.0,)))
+PRESETS.add("caffe", Preprocessing(scale=1.0, mean=(104.0, 117.0, 123.0), order="bgr"))
+# These two say nothing of the task, so they cut nothing off.
+PRESETS.add("unit", Preprocessing(fit="squash"))
+PRESETS.add("raw", Preprocessing(scale=1.0, fit="squash"))
+
+
+def preset_for(takes: ImageInput) -> str:
+    """The preset to assume of a model that says nothing: "raw" for integer inputs, or "imagenet"."""
+    return "raw" if takes.dtype.kind in "iu" else "imagenet"
+
+
+def override(
+    preprocessing: Preprocessing,
+    *,
+    size: tuple[int, int] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    scale: float | None = None,
+    order: Order | None = None,
+    fit: Fit | None = None,
+) -> Preprocessing:
+    """`preprocessing` with the given settings in place of its own; None leaves a setting as it is.
+
+    Raises:
+        SettingError: Values out of range.
+    """
+    given = {"size": size, "mean": mean, "std": std, "scale": scale, "order": order, "fit": fit}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(preprocessing, **settings)
+
+
+def describe(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The settings by name, with lists for tuples: what a manifest (JSON) keeps of them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(preprocessing).items()
+    }
+
+
+def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInput) -> Prepared:
+    """`picture` as the tensor that a model with the input `takes` expects.
+
+    A model of one channel gets the grey picture, with mean and std averaged over the channels. An
+    integer input gets the values rounded and saturated to its dtype; an int8 input gets pixels - 128
+    where the settings leave pixels at 0 to 255 (preset "raw"), the convention of quantised models.
+
+    Raises:
+        SettingError: The model takes neither 1 nor 3 channels, its size is fixed and not the
+            explicit one of `preprocessing`, or the settings leave nearly nothing of the picture
+            in the model's integer dtype.
+        ImageError: The picture cannot be decoded.
+    """
+    rgb = picture if picture.mode == "RGB" else read(picture)
+    channels = _channels(takes)
+    mean, std = (
+        _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
+    )
+    height, width = _size(preprocessing, takes)
+    box = _box(rgb.size, (width, height), preprocessing)
+    resized = rgb.resize((width, height), _RESAMPLE[preprocessing.resample], box=box)
+    values = (_pixels(resized, channels, preprocessing.order) / preprocessing.scale - mean) / std
+    span = (np.array([[0.0], [255.0]]) / preprocessing.scale - mean) / std
+    typed = _typed(values.astype(np.float32), span, takes)
+    chosen = typed.transpose(2, 0, 1) if takes.layout == "NCHW" else typed
+    return Prepared(np.ascontiguousarray(chosen[np.newaxis]), box, rgb)
+
+
+def _channels(takes: ImageInput) -> int:
+    if takes.channels not in (None, 1, 3):
+        raise SettingError(
+            f"the model's input {takes.name!r} takes {takes.channels} channels; pictures are "
+            "prepared for 1 or 3: prepare the array yourself and give that instead of a picture"
+        )
+    return takes.channels or 3
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> Floats:
+    """(channels,): a single number goes to every channel, three become their average for one."""
+    return np.full(channels, np.mean(values)) if channels != len(values) else np.array(values)
+
+
+def _size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, int]:
+    """(height, width) of the tensor."""
+    asked = preprocessing.size or (None, None)
+    for own, wanted in zip((takes.height, takes.width), asked, strict=True):
+        if None not in (own, wanted) and own != wanted:
+            raise SettingError(
+                f"size {asked[0]} x {asked[1]}: the model's input {takes.name!r} is fixed at "
+                f"{takes.height or 'any'} x {takes.width or 'any'} (height x width); "
+                "leave the size out"
+            )
+    side = takes.height or takes.width or _DEFAULT_SIDE  # of the side that nobody fixed: a square
+    height, width = takes.height or asked[0] or side, takes.width or asked[1] or side
+    if not _is_size((height, width)):
+        raise SettingError(
+            f"the model's input {takes.name!r} is {height} x {width}; pictures are prepared for "
+            f"sides of 1 to {LARGEST_SIDE} pixels"
+        )
+    return height, width
+
+
+def _box(picture: tuple[int, int], tensor: tuple[int, int], preprocessing: Preprocessing) -> Box:
+    """The part of the picture that the tensor shows; both sizes are (width, height).
+
+    For "crop": where the usual two steps, resizing and cutting out the centre at whole pixels, would
+    put it. Pillow resamples that part directly: the same pixels, without the large picture between.
+    """
+    if preprocessing.fit == "squash":
+        return (0.0, 0.0, float(picture[0]), float(picture[1]))
+    short = [math.floor(side / preprocessing.crop_ratio + 1e-9) for side in tensor]
+    tied = int(short[1] * picture[0] > short[0] * picture[1])  # the axis that decides the scale
+    resized = [short[tied] * side // picture[tied] for side in picture]
+    start = [round((have - side) / 2) for have, side in zip(resized, tensor, strict=True)]
+    left, top = (s * p / r for s, p, r in zip(start, picture, resized, strict=True))
+    right, bottom = (
+        min((s + t) * p / r, p) for s, t, p, r in zip(start, tensor, picture, resized, strict=True)
+    )
+    return (left, top, right, bottom)
+
+
+def _pixels(picture: Image.Image, channels: int, order: Order) -> NDArray[np.float32]:
+    """(H, W, channels), 0 to 255, in the model's channel order."""
+    if channels == 1:
+        return np.asarray(picture.convert("L"), np.float32)[..., np.newaxis]
+    rgb = np.asarray(picture, np.float32)
+    return rgb if order == "rgb" else rgb[..., ::-1]
+
+
+def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Array:
+    """`values` in the model's dtype if that is an integer; `span` is what 0 and 255 become."""
+    if takes.dtype.kind in "bOSU":
+        raise SettingError(
+            f"the model's input {takes.name!r} is of type {takes.dtype}, which holds no pixels"
+        )
+    if takes.dtype.kind not in "iu":
+        return values
+    limits = np.iinfo(takes.dtype)
+    zero = 128 if takes.dtype == np.int8 and span.min() >= 0 and span.max() > limits.max else 0
+    low, high = np.clip(span - zero, limits.min, limits.max)
+    if np.max(high - low) < _FEWEST_LEVELS:
+        raise SettingError(
+            f"the preprocessing leaves {low.min():.3g} to {high.max():.3g} for the {takes.dtype} "
+            f"input {takes.name!r}, nearly nothing of the picture; use the preset 'raw'"
+        )
+    return np.clip(np.rint(values - zero), limits.min, limits.max).astype(takes.dtype)

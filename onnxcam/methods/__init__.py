@@ -1,0 +1,9 @@
+"""Formulas, samplers and finishing: NumPy and nothing else. `METHODS` is the table of all methods."""
+
+from onnxcam.methods import cam
+from onnxcam.methods.recipe import Recipe, Sampler, Setting
+from onnxcam.methods.recipe import methods as METHODS  # noqa: N812  a table, spoken of as one
+
+FAMILIES = (cam,)
+
+__all__ = ["FAMILIES", "METHODS", "Recipe", "Sampler", "Setting"]

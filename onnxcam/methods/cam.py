@@ -1,0 +1,64 @@
+"""Class activation maps: formulas over the activation and the gradient of one layer, in float64.
+
+A (N, C, h, w) is the activation, g = dS/dA the gradient, D_p the mean of g^p over noisy samples. Every
+formula gives (N, h, w), not negative. Sums over (i, j) run over the layer's cells.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from onnxcam.arrays import Floats, Maps, Saliency
+from onnxcam.methods.recipe import GAUSSIAN, method
+
+CELLS: Any = (2, 3)
+
+
+def weighted(weight: Floats, activation: Maps) -> Saliency:
+    """relu(sum_k w_k A_k), w (N, C, 1, 1)."""
+    return np.maximum(np.sum(weight * activation, axis=1), 0.0)
+
+
+@method("cam", source="Zhou et al. 2016, eq. 2")
+def cam(activation: Maps, class_weight: Floats) -> Saliency:
+    """w_k is the class's row of the linear layer behind global average pooling."""
+    return weighted(class_weight[:, :, None, None], activation)
+
+
+@method("grad-cam", source="Selvaraju et al. 2017, eq. 1 and 2")
+def grad_cam(activation: Maps, gradient: Maps) -> Saliency:
+    """w_k is the mean of the gradient over the cells."""
+    return weighted(np.mean(gradient, axis=CELLS, keepdims=True), activation)
+
+
+@method("grad-cam++", source="Chattopadhay et al. 2018, eq. 19")
+def grad_cam_plus_plus(activation: Maps, gradient: Maps) -> Saliency:
+    """w_k sums the positive gradients, weighed by alpha = g^2 / (2 g^2 + (sum A) g^3)."""
+    g = gradient
+    return smooth_grad_cam_plus_plus(activation, g, g * g, g * g * g)
+
+
+@method("smooth-grad-cam++", source="Omeiza et al. 2019, arXiv:1908.01224", sampler=GAUSSIAN)
+def smooth_grad_cam_plus_plus(
+    activation: Maps, d1: Maps, d2: Maps, d3: Maps, *, numerator: str = "d2"
+) -> Saliency:
+    """Grad-CAM++ on derivatives averaged over noisy copies of the picture.
+
+    alpha = D_2 / (2 D_2 + (sum_ab A_ab) D_3), 0 where the denominator is not positive;
+    w_k = sum_ij alpha relu(D_1); L = relu(sum_k w_k A_k).
+
+    `numerator="d1"` is alpha as the paper prints it. Behind global average pooling and a linear layer it
+    cancels the weight's magnitude, so it is not the default.
+    """
+    mass = np.sum(activation, axis=CELLS, keepdims=True)
+    alpha = positive_ratio(d1 if numerator == "d1" else d2, 2.0 * d2 + mass * d3)
+    weight = np.sum(alpha * np.maximum(d1, 0.0), axis=CELLS, keepdims=True)
+    return weighted(weight, activation)
+
+
+def positive_ratio(above: Floats, below: Floats) -> Floats:
+    """above / below, 0 where `below` is not positive."""
+    positive = below > 0
+    return np.where(positive, above / np.where(positive, below, 1.0), 0.0)

@@ -1,0 +1,168 @@
+"""Running the augmented model: what a formula asks for, for pictures and their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnxcam.arrays import Array, Floats, Images, Maps, Scores
+from onnxcam.errors import ModelError, RunError
+from onnxcam.methods import Recipe
+from onnxcam.methods.samplers import Deviates, Moments, standard_deviation
+from onnxcam.methods.targets import Target
+from onnxcam.rewrite.plan import SEED, Plan
+from onnxcam.runtime.batch import Batches
+
+Progress = Callable[[int], None]  # told how many inputs of the model were run
+
+
+def silent(count: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass
+class Probe:
+    """One plan on one session."""
+
+    plan: Plan
+    batches: Batches
+    recipe: Recipe
+    settings: Mapping[str, Any]
+    _constants: dict[bytes, list[Maps]] = field(default_factory=dict)
+    _deviates: Deviates | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether one pass gives what n would: the gradient provably does not depend on the picture,
+        and nothing else that is asked for differs between the samples.
+        """
+        settings = self.settings
+        plain = settings.get("score", "logit") == "logit"
+        return self.plan.constant and plain and settings.get("activation", "clean") == "clean"
+
+    def clean(self, images: Images) -> tuple[Scores, list[Maps]]:
+        """The class scores (N, classes) and each layer's values (N, C, h, w), in float64."""
+        seeds = self._seeds(np.zeros((len(images), self.plan.score.classes)))
+        outputs = [self.plan.of, *self.plan.activations]
+        found, *activations = self._gathered(outputs, images, seeds)
+        scores = np.asarray(found, np.float64).reshape(len(images), -1)
+        if not np.isfinite(scores).all():
+            raise RunError(
+                f"{self.plan.model.name}: the scores are not finite (NaN or infinite); "
+                "check the model's weights and the preprocessing"
+            )
+        return scores, [self._channels_first(i, each) for i, each in enumerate(activations)]
+
+    def probed(
+        self, image: Images, activations: list[Maps], target: Target, progress: Progress = silent
+    ) -> list[dict[str, Floats]]:
+        """For each layer what the formula asks for, by name; image (1, ...), activations (1, C, h, w)."""
+        if "class_weight" in self.recipe.probes:
+            progress(1)
+            weights = self._class_weights(image, target)
+            found = [{"class_weight": each} for each in weights]
+        elif self.recipe.sampler.name == "once":
+            found = [{"gradient": each} for each in self._gradients(image, target)]
+            progress(1)
+        else:
+            found, activations = self._moments(image, activations, target, progress)
+        return [{"activation": a, **each} for a, each in zip(activations, found, strict=True)]
+
+    def _gradients(self, image: Images, target: Target) -> list[Maps]:
+        key = target.weights.tobytes()
+        if self.plan.constant and key in self._constants:
+            return self._constants[key]
+        gradients = self._gathered(self.plan.gradients, image, self._seeds(target.weights[None]))
+        found = [self._channels_first(i, each) for i, each in enumerate(gradients)]
+        if self.plan.constant:
+            self._constants = {key: found}
+        return found
+
+    def _class_weights(self, image: Images, target: Target) -> list[Floats]:
+        """(1, C): the gradient summed over the cells, which is the linear layer's row behind global
+        average pooling. ModelError, with the reason, for another head.
+        """
+        gradients = self._gradients(image, target)
+        for layer, g in zip(self.plan.layers, gradients, strict=True):
+            same = np.allclose(g, g[:, :, :1, :1], rtol=1e-4, atol=1e-6 * float(np.abs(g).max()))
+            if not self.plan.constant or not same:
+                why = (
+                    "differs from cell to cell" if self.plan.constant else "depends on the picture"
+                )
+                raise ModelError(
+                    f"cam needs global average pooling and one linear layer behind {layer.name!r}, but "
+                    f"the score's gradient there {why}; use grad-cam, or another layer"
+                )
+        return [np.sum(each, axis=(2, 3)) for each in gradients]
+
+    def _moments(
+        self, image: Images, activations: list[Maps], target: Target, progress: Progress
+    ) -> tuple[list[dict[str, Floats]], list[Maps]]:
+        if self.constant:
+            gradients = self._gradients(image, target)
+            progress(int(self.settings["samples"]))
+            return [{"d1": g, "d2": g * g, "d3": g * g * g} for g in gradients], activations
+        moments, means = self._sampled(image, target, progress)
+        found = [
+            {f"d{p}": each[None] for p, each in enumerate(layer.means(), start=1)}
+            for layer in moments
+        ]
+        return found, means if self.settings["activation"] == "mean" else activations
+
+    def _sampled(
+        self, image: Images, target: Target, progress: Progress
+    ) -> tuple[list[Moments], list[Maps]]:
+        """The moments of the gradients, and the mean activation, over the noisy samples."""
+        layers, samples = range(len(self.plan.layers)), int(self.settings["samples"])
+        moments = [Moments(self.settings["score"] == "exp") for _ in layers]
+        sums: list[Any] = [0.0 for _ in layers]
+        mean = self.settings["activation"] == "mean"
+        outputs = [self.plan.of, *self.plan.gradients, *(self.plan.activations if mean else [])]
+        for part, (scores, *maps) in self.batches.run(outputs, samples, self._noisy(image, target)):
+            own = target.of(np.asarray(scores, np.float64).reshape(len(scores), -1))
+            for i in layers:
+                moments[i].add(self._channels_first(i, maps[i]), own)
+                if mean:
+                    noisy = self._channels_first(i, maps[len(moments) + i])
+                    sums[i] = sums[i] + np.sum(noisy, axis=0, keepdims=True)
+            progress(part.stop - part.start)
+        return moments, [each / samples for each in sums]
+
+    def _noisy(self, image: Images, target: Target) -> Callable[[slice], Mapping[str, Array]]:
+        spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
+        shape, seed = image.shape[1:], int(self.settings["seed"])
+        if self._deviates is None or self._deviates.shape != shape:
+            self._deviates = Deviates(seed, shape)
+        deviates = self._deviates
+
+        def feed(part: slice) -> Mapping[str, Array]:
+            count = part.stop - part.start
+            noise = np.float32(spread) * deviates[part] if spread else np.zeros((count, *shape))
+            seeds = np.repeat(target.weights[None], count, axis=0)
+            return {
+                self.plan.image.name: (image + noise).astype(image.dtype),
+                SEED: self._seeds(seeds),
+            }
+
+        return feed
+
+    def _gathered(self, outputs: Sequence[str], images: Images, seeds: Array) -> list[Array]:
+        def feed(part: slice) -> Mapping[str, Array]:
+            return {self.plan.image.name: images[part], SEED: seeds[part]}
+
+        parts = [found for _, found in self.batches.run(outputs, len(images), feed)]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+    def _seeds(self, weights: Floats) -> Array:
+        """Cotangents (N, classes) in the shape and dtype of the score."""
+        tensor = self.plan.model.graph.tensors()[SEED]
+        inner = [dim if isinstance(dim, int) else 1 for dim in tensor.shape[1:]]
+        return weights.reshape(len(weights), *inner).astype(tensor.dtype)
+
+    def _channels_first(self, layer: int, maps: Array) -> Maps:
+        """(N, C, h, w) in float64."""
+        axis = self.plan.layers[layer].channel_axis
+        return np.moveaxis(np.asarray(maps, np.float64), axis, 1)

@@ -1,0 +1,112 @@
+"""From a model and a method to the model that is run: which tensors are exposed, and the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from onnxcam.arrays import ImageInput
+from onnxcam.errors import ModelError
+from onnxcam.graph.layers import Layer, candidates, find_layer, spatial_layers
+from onnxcam.graph.layout import image_input
+from onnxcam.graph.model import Model
+from onnxcam.graph.path import depends_on
+from onnxcam.graph.score import Score, find_score
+from onnxcam.methods import Recipe
+from onnxcam.rewrite.augment import SEED, gradient
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run: `model` returns `score`, the layers, and `gradient/<layer>` for the cotangent `seed`.
+
+    `constant` says that the graph proves the gradients not to depend on the picture.
+    """
+
+    model: Model
+    image: ImageInput
+    score: Score
+    of: str
+    layers: tuple[Layer, ...]
+    constant: bool
+
+    @property
+    def gradients(self) -> list[str]:
+        """The outputs that hold the gradients, in the order of the layers."""
+        return [f"gradient/{each.name}" for each in self.layers]
+
+    @property
+    def activations(self) -> list[str]:
+        """The outputs that hold the layers' values."""
+        return [each.name for each in self.layers]
+
+
+def plan(
+    model: Model,
+    recipe: Recipe,
+    wanted: str | Sequence[str] = AUTO,
+    output: str | None = None,
+    *,
+    probability: bool = False,
+) -> Plan:
+    """How to run `recipe` at the wanted layer or layers ("auto", names).
+
+    Raises UnknownNameError for a layer that is not there, MissingRuleError, and ModelError where the
+    model has no picture input, no score, or no layer.
+    """
+    image, score = image_input(model), find_score(model, output)
+    of = score.output if probability else score.logits
+    layers = spatial_layers(model, image.name, of)
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    if names == [AUTO]:
+        return _automatic(model, recipe, image, score, of, layers)
+    chosen = tuple(find_layer(layers, name) for name in dict.fromkeys(names))
+    return _planned(model, recipe, image, score, of, chosen)
+
+
+def _planned(
+    model: Model,
+    recipe: Recipe,
+    image: ImageInput,
+    score: Score,
+    of: str,
+    chosen: tuple[Layer, ...],
+) -> Plan:
+    augmented = gradient(model, [each.name for each in chosen], of, recipe.rules)
+    tensors = augmented.graph.tensors()
+    found = [tensors[f"gradient/{each.name}"] for each in chosen]
+    constant = not any(depends_on(each, {image.name}) for each in found)
+    return Plan(augmented, image, score, of, chosen, constant)
+
+
+def _automatic(
+    model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
+) -> Plan:
+    """The last layer that everything passes through."""
+    last = replace(candidates(model, layers)[0], automatic=True)
+    return _planned(model, recipe, image, score, of, (last,))
+
+
+def last_dependent(model: Model, recipe: Recipe, output: str | None = None) -> Plan:
+    """The plan at the last layer whose gradient depends on the picture. ModelError if there is none."""
+    image, score = image_input(model), find_score(model, output)
+    for layer in candidates(model, spatial_layers(model, image.name, score.logits)):
+        found = _planned(model, recipe, image, score, score.logits, (layer,))
+        if not found.constant:
+            return found
+    raise ModelError(
+        f"{model.name}: no layer's gradient depends on the picture: the model is linear"
+    )
+
+
+def layers(model: Model, output: str | None = None) -> list[Layer]:
+    """The spatial layers of a model in the graph's order, the automatic choice marked."""
+    image, score = image_input(model), find_score(model, output)
+    found = spatial_layers(model, image.name, score.logits)
+    chosen = candidates(model, found)[0].name
+    return [replace(each, automatic=each.name == chosen) for each in found]
+
+
+__all__ = ["AUTO", "SEED", "Plan", "last_dependent", "layers", "plan"]

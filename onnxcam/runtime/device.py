@@ -1,0 +1,76 @@
+"""Which device a model runs on: what was asked for, or an error; never a silent fallback."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+
+import onnxruntime as ort
+
+from onnxcam.errors import DeviceError
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind, "cpu" or "cuda", and which of its kind."""
+
+    kind: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+    @property
+    def providers(self) -> list[str | tuple[str, dict[str, str]]]:
+        """What ONNX Runtime is asked for."""
+        if self.kind == "cpu":
+            return [CPU]
+        return [(CUDA, {"device_id": str(self.index)}), CPU]
+
+
+@lru_cache(maxsize=1)
+def cuda_devices() -> int:
+    """How many CUDA devices the driver has; 0 without a driver. Asking ONNX Runtime for CUDA where there
+    is none makes it print errors, so the driver is looked for first.
+    """
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    except (OSError, AttributeError):
+        return 0
+    return count.value if ready else 0
+
+
+def device(name: str) -> Device:
+    """The device of a name: auto, cpu, cuda, cuda:N.
+
+    DeviceError, with the reason and the cure, for one that is not there or not a device at all.
+    """
+    asked = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", name.strip().lower())
+    if not asked or (asked[2] and asked[1] != "cuda"):
+        raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    if asked[1] == "cpu" or (asked[1] == "auto" and _why_no_cuda(0)):
+        return Device("cpu")
+    index = int(asked[2] or 0)
+    if reason := _why_no_cuda(index):
+        raise DeviceError(f"device {name!r}: {reason}; use --device cpu, or auto")
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # the libraries of the extra `cuda`, where they are installed
+    return Device("cuda", index)
+
+
+def _why_no_cuda(index: int) -> str | None:
+    """Why a CUDA device cannot be used; None if it can."""
+    if not cuda_devices():
+        return "no NVIDIA driver, or no device, was found"
+    if index >= cuda_devices():
+        return f"the driver has {cuda_devices()} device(s), cuda:0 to cuda:{cuda_devices() - 1}"
+    if CUDA not in ort.get_available_providers():
+        return "this ONNX Runtime was built without CUDA (install onnxruntime-gpu, not onnxruntime)"
+    return None
