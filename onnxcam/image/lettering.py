@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -48,9 +49,7 @@ def stamped(picture: Image.Image, text: str) -> Image.Image:
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(min(max(size, _SMALLEST), _LARGEST))
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this Pillow is built without FreeType; install a Pillow wheel")
-    return font
+    return cast(ImageFont.FreeTypeFont, font)  # with a size given it is never the bitmap font
 
 
 def _shown(text: str) -> str:

@@ -63,8 +63,9 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
     # Decoders raise whatever they stumble on (struct.error, KeyError, zlib.error, ...): for the
     # reader all of it says the same, that this file is damaged.
     except Exception as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            f"{where}: the picture is damaged or of an unknown kind ({error or type(error).__name__}); "
+            f"{where}: the picture is damaged or of an unknown kind ({cause}); "
             f"save it again as {_FORMATS}"
         ) from error
 

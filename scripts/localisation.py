@@ -1,0 +1,70 @@
+"""Does a map sit on the objects? Figures over a map and the masks of the objects' instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]  # (K, H, W), one an instance
+Map = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one picture, each in 0..1.
+
+    energy: the part of the map's sum that lies inside the masks (energy-based pointing game).
+    area: the part of the picture that the masks cover: what a flat map would get.
+    pointing: 1 if the map's highest cell lies in a mask.
+    hit: the share of instances with a peak inside; a peak is a cell not below its 8 neighbours that
+        reaches half of the map's maximum.
+    low_hit: the same with a quarter of the maximum.
+    every: 1 if all instances are hit.
+    """
+
+    energy: float
+    area: float
+    pointing: float
+    hit: float
+    low_hit: float
+    every: float
+
+
+def figures(full: Map, coarse: Map, masks: Mask) -> Figures:
+    """`full` (H, W) is the map at the masks' size, `coarse` (h, w) the layer's own."""
+    union = masks.any(axis=0)
+    total = float(full.sum())
+    hit = np.array([_inside(masks, peaks(coarse, height)) for height in (0.5, 0.25)])
+    return Figures(
+        energy=float((full * union).sum()) / total if total > 0 else 0.0,
+        area=float(union.mean()),
+        pointing=float(union[np.unravel_index(np.argmax(full), full.shape)]) if total > 0 else 0.0,
+        hit=float(hit[0].mean()),
+        low_hit=float(hit[1].mean()),
+        every=float(hit[0].all()),
+    )
+
+
+def peaks(coarse: Map, height: float) -> NDArray[np.float64]:
+    """The centres (P, 2) of the peaks of a map, as (y, x) in 0..1 of its size."""
+    h, w = coarse.shape
+    wide = np.pad(coarse, 1, constant_values=-np.inf)
+    around = [wide[y : y + h, x : x + w] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    high = (coarse > 0) & (coarse >= height * coarse.max())
+    found = np.argwhere(high & (coarse >= np.max(around, axis=0)))
+    return (found + 0.5) / np.array([h, w])
+
+
+def _inside(masks: Mask, centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(K,): which instances hold a centre."""
+    _, height, width = masks.shape
+    rows, columns = (centres * np.array([height, width])).astype(int).T
+    return np.asarray(masks[:, rows, columns].any(axis=1))
+
+
+def mean(rows: list[Figures]) -> dict[str, float]:
+    """Each figure's mean over pictures."""
+    names = Figures.__dataclass_fields__
+    return {name: float(np.mean([getattr(row, name) for row in rows])) for name in names}

@@ -1,0 +1,203 @@
+"""What models say of themselves is taken where it makes sense, and never executed."""
+
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from onnxcam.arrays import ImageInput
+from onnxcam.errors import SettingError
+from onnxcam.image.metadata import from_metadata, labels, read_labels
+from onnxcam.image.preprocess import Preprocessing, prepare
+
+FORMAT, RANGE = "Image.BitmapPixelFormat", "Image.NominalPixelRange"
+
+
+@pytest.mark.parametrize(
+    ("span", "black", "white"),
+    [
+        ("NominalRange_0_255", 0, 255),
+        ("Normalized_0_1", 0, 1),
+        ("Normalized_1_1", -1, 1),
+        ("NominalRange_16_235", 16, 235),
+    ],
+)
+def test_ranges_map_black_and_white(span: str, black: float, white: float) -> None:
+    told = from_metadata({RANGE: span})
+    assert told is not None
+    model = ImageInput("x", "NCHW", 3, 4, 4, 1, np.dtype("float32"))
+    for colour, expected in (("black", black), ("white", white)):
+        tensor = prepare(Image.new("RGB", (4, 4), colour), told, model).tensor
+        np.testing.assert_allclose(tensor.astype(float), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("Gray8", "rgb"), ("Rgb8", "rgb"), ("Bgr8", "bgr"), ("Rgba8", "rgb"), ("Bgra8", "bgr")],
+)
+def test_pixel_formats_give_the_order(name: str, order: str) -> None:
+    told = from_metadata({FORMAT: name})
+    assert told is not None
+    assert (told.order, told.fit) == (order, "squash")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        ("[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]", 255.0),
+        ("0.5,0.5,0.5", "0.5 0.5 0.5", 255.0),
+        ("(103.5, 116.3, 123.7)", "(57.4, 57.1, 58.4)", 1.0),
+        ("[0, 0, 0]", "[255, 255, 255]", 1.0),
+        ("[0.2, 1.2, 1.0]", "[1, 1, 1]", 1.0),
+    ],
+)
+def test_lists_give_mean_std_and_their_unit(mean: str, std: str, expected: float) -> None:
+    told = from_metadata({"mean": mean, "std": std})
+    assert told is not None
+    assert told.scale == expected
+    assert (len(told.mean), len(told.std)) == (3, 3)
+    assert told.mean[0] == float(mean.strip("[]()").split(",")[0])
+
+
+def test_lists_win_over_the_range_unless_they_say_nothing() -> None:
+    told = from_metadata({RANGE: "Normalized_1_1", "mean": "0.5", "std": "0.25"})
+    assert told == Preprocessing(255.0, (0.5,), (0.25,), fit="squash")
+    told = from_metadata({RANGE: "Normalized_1_1", "mean": "0", "std": "1"})
+    assert told == Preprocessing(127.5, (1.0,), (1.0,), fit="squash")
+    told = from_metadata({"mean": "0.5"})
+    assert told == Preprocessing(255.0, (0.5,), (1.0,), fit="squash")
+
+
+def test_cropping_only_where_it_is_named() -> None:
+    told = from_metadata({"mean": "0.5", "crop_pct": "0.95"})
+    assert told is not None
+    assert (told.fit, told.crop_ratio) == ("crop", 0.95)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"author": "me"},
+        {FORMAT: "Yuv420"},
+        {RANGE: ""},
+        {"mean": "__import__('os')"},
+        {"mean": "[1, 2]"},
+        {"mean": "[nan]"},
+        {"mean": "0.5", "std": "0"},
+        {"mean": "0.5", "crop_pct": "7"},
+    ],
+)
+def test_nonsense_counts_as_absent(metadata: dict[str, str]) -> None:
+    assert from_metadata(metadata) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["cat", "dog"]',
+        '{"0": "cat", "1": "dog"}',
+        '{"1": "dog", "0": "cat"}',
+        "{0: 'cat', 1: 'dog'}",
+        "['cat', 'dog']",
+        "('cat', 'dog')",
+        "cat\ndog\n",
+        "cat\r\ndog\r\n\r\n",
+        '{"0": ["n02", "cat"], "1": ["n03", "dog"]}',
+    ],
+)
+@pytest.mark.parametrize("key", ["names", "labels", "classes"])
+def test_labels_as_exporters_write_them(key: str, text: str) -> None:
+    assert labels({key: text}) == ("cat", "dog")
+
+
+def test_labels_may_have_gaps_and_numbers() -> None:
+    assert labels({"names": "{1: 'person', 3: 'car'}"}) == ("0", "person", "2", "car")
+    assert labels({"names": "[7, 8.5]"}) == ("7", "8.5")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "{'a': 'b'}",
+        "{-1: 'b'}",
+        "{9999999999: 'b'}",
+        "{0: None}",
+        "[[]]",
+        "[{}]",
+        "{1, 2}",
+        "[cat, dog]",
+        "{[]: 1}",
+        "{0: __import__('os').system('true')}",
+        "[" * 5000,
+        "[" * 100_000 + "]" * 100_000,
+        "{0: " + "-" * 50_000 + "1}",
+        "[" + "1" * 5000 + "]",
+        "{1e999: 'b'}",
+        "x" * 4_000_001,
+    ],
+)
+def test_malformed_labels_are_ignored(text: str) -> None:
+    assert labels({"names": text}) is None
+    assert labels({"names": text, "labels": "cat\ndog"}) == ("cat", "dog")
+
+
+def test_no_labels() -> None:
+    assert labels({}) is None
+
+
+@pytest.mark.filterwarnings("ignore")  # Python warns of odd escapes in a literal
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(
+    st.one_of(
+        st.text(),
+        st.text(alphabet="[{(\"'0:,\\n -)}]x"),
+        st.builds(json.dumps, st.dictionaries(st.text(), st.text())),
+    )
+)
+def test_any_text_is_labels_or_none(text: str) -> None:
+    found = labels({"names": text})
+    assert found is None or all(isinstance(name, str) for name in found)
+    from_metadata({"mean": text, "std": text, "crop_pct": text, FORMAT: text, RANGE: text})
+
+
+@given(st.lists(st.text(min_size=1), min_size=1))
+@settings(max_examples=50, derandomize=True, deadline=None, database=None)
+def test_lists_come_back(names: list[str]) -> None:
+    assert labels({"names": json.dumps(names)}) == tuple(names)
+    assert labels({"names": repr(dict(enumerate(names)))}) == tuple(names)
+
+
+def test_a_file_of_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes("\ufeffcat\r\n\n  große Katze \n\n\n".encode())
+    assert read_labels(path) == ("cat", "", "große Katze")
+    path.write_text('{"0": "cat", "1": "dog"}')
+    assert read_labels(str(path)) == ("cat", "dog")
+
+
+def test_a_file_that_holds_no_labels_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    with pytest.raises(SettingError, match=r"labels\.txt: cannot read the labels \(No such file"):
+        read_labels(path)
+    with pytest.raises(SettingError, match="cannot read the labels"):
+        read_labels(tmp_path)
+    with pytest.raises(SettingError, match="cannot read the labels"):
+        read_labels("a\0b")
+    path.write_bytes(b"caf\xe9")
+    with pytest.raises(SettingError, match=r"labels\.txt: the labels are not UTF-8"):
+        read_labels(path)
+    for text in ("", " \n", "[oops", "[]"):
+        path.write_text(text)
+        with pytest.raises(
+            SettingError, match=r"labels\.txt: holds no labels; expected one a line"
+        ):
+            read_labels(path)

@@ -1,0 +1,261 @@
+"""The overlay shows the evidence where it is, dims what the model did not see, and never shifts the map."""
+
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from onnxcam.errors import SettingError, UnknownNameError
+from onnxcam.image.colormap import COLORMAPS
+from onnxcam.image.overlay import LONGEST_SIDE, grid, overlay
+
+WHOLE = (0.0, 0.0, 60.0, 40.0)
+
+
+def photo(width: int = 60, height: int = 40) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def plain(width: int = 60, height: int = 40) -> Image.Image:
+    return Image.new("RGB", (width, height), (90, 140, 90))
+
+
+def array(picture: Image.Image) -> Any:
+    return np.asarray(picture, np.float64)
+
+
+def spot(y: int, x: int, shape: tuple[int, int] = (8, 8)) -> Any:
+    saliency = np.zeros(shape)
+    saliency[y, x] = 3e-7
+    return saliency
+
+
+def test_the_picture_keeps_its_size_and_is_not_changed() -> None:
+    picture = photo()
+    drawn = overlay(picture, spot(2, 2), WHOLE)
+    assert (drawn.mode, drawn.size) == ("RGB", (60, 40))
+    np.testing.assert_array_equal(picture, photo())
+
+
+def test_no_opacity_is_the_photograph() -> None:
+    np.testing.assert_array_equal(overlay(photo(), spot(2, 2), WHOLE, opacity=0), photo())
+
+
+def test_full_opacity_is_the_colour_at_the_maximum() -> None:
+    drawn = overlay(photo(), np.full((4, 4), 0.02), WHOLE, opacity=1)
+    assert drawn.getcolors() == [(2400, tuple(COLORMAPS["ember"](np.array(1.0)).tolist()))]
+
+
+def test_weak_evidence_is_tinted_by_its_root_and_what_lacks_it_darkens() -> None:
+    grey = Image.new("RGB", (80, 40), (120, 120, 120))
+    saliency = np.full((8, 16), 0.5)
+    saliency[:, :4], saliency[:, 12:] = 2.0, 0.0
+    drawn = array(overlay(grey, saliency, (0, 0, 80, 40), opacity=0.6))
+    quarter = np.array(COLORMAPS["ember"](np.array(0.25)), float)
+    expected = 120 * (1 - 0.5 * 0.6 * 0.75) * (1 - 0.6 * 0.5) + quarter * 0.6 * 0.5
+    np.testing.assert_allclose(drawn[20, 40], expected, atol=1)
+    np.testing.assert_allclose(drawn[20, 75], 120 * (1 - 0.5 * 0.6), atol=1)
+
+
+@pytest.mark.parametrize("name", COLORMAPS)
+def test_the_tint_is_strongest_at_the_maximum(name: str) -> None:
+    tint = np.array(COLORMAPS[name](np.array(1.0)), float)
+    distance = np.abs(array(overlay(plain(), spot(2, 6), WHOLE, colormap=name)) - tint).sum(-1)
+    y, x = np.unravel_index(distance.argmin(), distance.shape)
+    assert (y // 5, x // 7.5) == (2, 6)
+
+
+def test_the_map_is_divided_by_its_maximum_and_not_shifted() -> None:
+    saliency = np.random.default_rng(1).random((8, 8)) + 0.5
+    first = overlay(photo(), saliency, WHOLE)
+    np.testing.assert_array_equal(first, overlay(photo(), saliency * 4, WHOLE))
+    assert (array(first) != array(overlay(photo(), saliency - 0.5, WHOLE))).any()
+
+
+def test_negative_values_are_no_evidence() -> None:
+    mixed = spot(2, 2)
+    mixed[6, 6] = -5
+    np.testing.assert_array_equal(
+        overlay(photo(), mixed, WHOLE), overlay(photo(), spot(2, 2), WHOLE)
+    )
+
+
+def test_tiny_values_are_evidence() -> None:
+    smallest = np.full((4, 4), 5e-324)
+    np.testing.assert_array_equal(
+        overlay(photo(), smallest, WHOLE), overlay(photo(), np.ones((4, 4)), WHOLE)
+    )
+
+
+def test_outside_the_box_the_picture_is_grey_and_dim() -> None:
+    drawn = array(overlay(plain(), spot(4, 4), (20.0, 10.0, 40.0, 30.0)))
+    outside = np.ones((40, 60), bool)
+    outside[10:30, 20:40] = False
+    assert np.ptp(drawn[outside], axis=-1).max() == 0
+    assert drawn[outside].max() < 60
+    assert (drawn[10:30, 20:40] >= drawn[outside].max()).any(axis=-1).all()
+
+
+def test_the_map_is_placed_in_the_box() -> None:
+    drawn = array(overlay(plain(), spot(0, 0, (2, 2)), (20.4, 9.6, 40.4, 29.6)))
+    bright = drawn.sum(-1)
+    y, x = np.unravel_index(bright.argmax(), bright.shape)
+    assert 10 <= y < 20
+    assert 20 <= x < 30
+
+
+@pytest.mark.parametrize("saliency", [np.zeros((4, 4)), np.full((4, 4), -2.0)])
+def test_an_empty_map_is_grey_and_says_so(saliency: Any) -> None:
+    drawn = array(overlay(plain(200, 100), saliency, (0, 0, 200, 100)))
+    assert np.ptp(drawn, axis=-1).max() == 0
+    grey = drawn[0, 0, 0]
+    assert (drawn[5:15] == grey).all()
+    assert len(np.unique(drawn[35:65])) > 5
+    assert drawn.max() > 240
+
+
+def test_side_by_side_puts_the_original_left() -> None:
+    both = overlay(photo(), spot(2, 2), WHOLE, side_by_side=True)
+    assert both.height == 40
+    np.testing.assert_array_equal(both.crop((0, 0, 60, 40)), photo())
+    np.testing.assert_array_equal(
+        both.crop((both.width - 60, 0, both.width, 40)), overlay(photo(), spot(2, 2), WHOLE)
+    )
+
+
+def test_a_caption_goes_below() -> None:
+    bare = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200))
+    titled = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200), caption="Egyptian cat 0.83")
+    assert titled.width == 300
+    np.testing.assert_array_equal(titled.crop((0, 0, 300, 200)), bare)
+    assert array(titled)[200:].min() < 60
+    longer = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200), caption="many words " * 60)
+    assert titled.height < longer.height < 300
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(caption=st.text(), width=st.integers(1, 80))
+def test_any_caption_can_be_drawn(caption: str, width: int) -> None:
+    drawn = overlay(plain(width, 8), np.ones((2, 2)), (0, 0, width, 8), caption=caption)
+    assert drawn.width == width
+    assert drawn.height > 8
+
+
+def test_accents_are_dropped_rather_than_drawn_as_boxes() -> None:
+    def titled(text: str) -> Image.Image:
+        return overlay(plain(200), np.ones((2, 2)), (0, 0, 200, 40), caption=text)
+
+    np.testing.assert_array_equal(titled("Café\tà\n2×3"), titled("Cafe a 2x3"))
+    np.testing.assert_array_equal(titled("猫"), titled("?"))
+    assert (array(titled("·")) != array(titled("?"))).any()
+
+
+def test_large_pictures_are_drawn_smaller() -> None:
+    drawn = overlay(plain(3000, 30), spot(0, 7), (0, 0, 3000, 30))
+    assert drawn.size == (LONGEST_SIDE, 20)
+    bright = array(drawn).sum(-1)
+    assert bright[:, -256:].max() > bright[:, :-512].max() + 100
+
+
+def test_the_box_shrinks_with_a_large_picture() -> None:
+    drawn = array(overlay(plain(4096, 40), np.ones((2, 2)), (2048.0, 20.0, 4096.0, 40.0)))
+    coloured = np.ptp(drawn, axis=-1) > 0
+    assert coloured[10:, 1024:].all()
+    assert coloured.sum() == 10 * 1024
+
+
+@settings(max_examples=80, derandomize=True, deadline=None, database=None)
+@given(st.data())
+def test_any_box_within_the_picture_can_be_drawn(data: st.DataObject) -> None:
+    side = st.integers(1, 30)
+    width, height = data.draw(side), data.draw(side)
+    share = st.floats(0, 1, exclude_max=True)
+    left, top = data.draw(share) * width, data.draw(share) * height
+    right = left + (width - left) * data.draw(st.floats(1e-6, 1))
+    bottom = top + (height - top) * data.draw(st.floats(1e-6, 1))
+    if left < right <= width and top < bottom <= height:
+        drawn = overlay(plain(width, height), spot(1, 1), (left, top, right, bottom))
+        assert drawn.size == (width, height)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1)])
+def test_slivers_can_be_drawn(size: tuple[int, int]) -> None:
+    for saliency in (np.ones((3, 3)), np.zeros((3, 3))):
+        drawn = overlay(plain(*size), saliency, (0, 0, *size), side_by_side=True, caption="thin")
+        assert drawn.height > size[1]
+
+
+def test_a_transparent_picture_is_laid_on_white() -> None:
+    clear = Image.new("RGBA", (60, 40), 0)
+    white = Image.new("RGB", (60, 40), "white")
+    np.testing.assert_array_equal(
+        overlay(clear, spot(2, 2), WHOLE), overlay(white, spot(2, 2), WHOLE)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"opacity": 1.5}, "opacity 1.5: expected 0 to 1"),
+        ({"opacity": float("nan")}, "opacity nan"),
+        ({"saliency": np.zeros((1, 4, 4))}, r"shape \(1, 4, 4\): expected \(height, width\)"),
+        ({"saliency": np.zeros((0, 4))}, r"shape \(0, 4\)"),
+        ({"saliency": np.full((4, 4), np.nan)}, "not finite"),
+        ({"saliency": np.full((4, 4), np.inf)}, "not finite"),
+        ({"box": (0, 0, 61, 40)}, "expected left < right .* 60 x 40 pixels"),
+        ({"box": (-1, 0, 60, 40)}, "box"),
+        ({"box": (5, 0, 5, 40)}, "box"),
+        ({"box": (0, 0, float("nan"), 40)}, "box"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changed: dict[str, Any], fault: str) -> None:
+    settled: dict[str, Any] = {"saliency": spot(2, 2), "box": WHOLE} | changed
+    with pytest.raises(SettingError, match=fault):
+        overlay(photo(), **settled)
+
+
+def test_an_unknown_map_is_refused_even_when_nothing_is_drawn_with_it() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean gray"):
+        overlay(photo(), np.zeros((4, 4)), WHOLE, colormap="grey")
+
+
+def test_a_grid_has_a_cell_for_each_picture() -> None:
+    red, blue = Image.new("RGB", (10, 10), "red"), Image.new("RGBA", (20, 10), "blue")
+    sheet = grid([[red, blue], [blue]], column_titles=["one", "two"], cell=64)
+    count = {colour: number for number, colour in sheet.getcolors(1 << 20) or []}
+    assert count[255, 0, 0] == 64 * 64
+    assert count[0, 0, 255] == 2 * 64 * 32
+    assert sheet.width == 64 + 8 + 64
+    assert array(sheet)[:16].min() < 60
+
+
+def test_row_titles_take_a_column_of_their_own() -> None:
+    rows = [[plain()], [plain()]]
+    bare = grid(rows, column_titles=["one"])
+    titled = grid(rows, column_titles=["one"], row_titles=["first", "second"])
+    assert titled.height == bare.height
+    np.testing.assert_array_equal(titled.crop((titled.width - 224, 0, *titled.size)), bare)
+    left = array(titled)[:, : titled.width - 224]
+    assert left[: titled.height // 2].min() < 60
+    assert left[titled.height // 2 :].min() < 60
+
+
+@pytest.mark.parametrize(
+    ("rows", "changed", "fault"),
+    [
+        ([], {}, "no pictures"),
+        ([[]], {}, "no pictures"),
+        ([[plain(), plain()]], {}, "2 pictures in a row and 1 column titles"),
+        ([[plain()]], {"row_titles": ["a", "b"]}, "2 row titles for 1 rows"),
+        ([[plain()]], {"cell": 31}, "cell 31: expected 32 to 2048"),
+        ([[plain()]], {"cell": 2049}, "cell 2049"),
+    ],
+)
+def test_grids_that_do_not_fit_are_refused(rows: Any, changed: Any, fault: str) -> None:
+    with pytest.raises(SettingError, match=fault):
+        grid(rows, column_titles=["one"], **changed)

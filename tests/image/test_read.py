@@ -1,0 +1,253 @@
+"""Pictures of every kind arrive upright in RGB; whatever is not one arrives as an ImageError."""
+
+
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from onnxcam.errors import ImageError
+from onnxcam.image.read import read
+
+FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "ICO", "TGA"]
+
+
+def shades(height: int = 12, width: int = 20) -> Image.Image:
+    """Red grows to the right, green downwards: every orientation looks different."""
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 12, y * 20, 0 * x + 60], -1).astype(np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA"])
+def test_lossless_formats_keep_every_pixel(kind: str) -> None:
+    found = read(encoded(shades(), kind))
+    assert found.mode == "RGB"
+    np.testing.assert_array_equal(found, shades())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_formats_are_close(kind: str) -> None:
+    found = np.asarray(read(encoded(shades(), kind, quality=95)), float)
+    assert np.abs(found - np.asarray(shades(), float)).mean() < 6
+
+
+def test_takes_a_path_its_name_bytes_and_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "shades.png"
+    shades().save(path)
+    for source in (path, str(path), path.read_bytes(), shades()):
+        np.testing.assert_array_equal(read(source), shades())
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "La", "P", "PA", "1", "CMYK", "YCbCr", "HSV", "RGBa"])
+def test_modes_become_rgb(mode: str) -> None:
+    through = {"La": "LA", "RGBa": "RGBA", "PA": "P"}.get(mode)
+    picture = shades().convert(through) if through else shades()
+    found = read(picture.convert(mode))
+    assert (found.mode, found.size) == ("RGB", (20, 12))
+    assert np.asarray(found).std() > 10
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_on_white(mode: str) -> None:
+    clear = Image.new(mode, (3, 2), 0)
+    assert read(encoded(clear, "PNG")).getcolors() == [(6, (255, 255, 255))]
+    half = Image.new("RGBA", (1, 1), (0, 0, 0, 128)).convert(mode)
+    assert read(half).getpixel((0, 0)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_transparent_colour_is_white(mode: str) -> None:
+    black = Image.new(mode, (2, 2))
+    key = (0, 0, 0) if mode == "RGB" else 0
+    assert read(encoded(black, "PNG", transparency=key)).getpixel((0, 0)) == (255, 255, 255)
+    assert read(encoded(black, "PNG")).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled(kind: str) -> None:
+    deep = np.array([[0, 257, 32768, 65535]], np.uint16)
+    found = np.asarray(read(encoded(Image.fromarray(deep), kind)))
+    assert found[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert (found[..., 0] == found[..., 2]).all()
+
+
+def test_big_endian_sixteen_bits_are_scaled() -> None:
+    data = np.array([[256, 65535]], ">u2").tobytes()
+    assert np.asarray(read(Image.frombytes("I;16B", (2, 1), data)))[0, :, 0].tolist() == [1, 255]
+
+
+def test_thirty_two_bits_are_scaled_within_sixteen_and_refused_beyond() -> None:
+    fits, beyond = (Image.fromarray(np.array([[0, n]], np.int32)) for n in (65535, 65536))
+    assert read(fits).getpixel((1, 0)) == (255, 255, 255)
+    with pytest.raises(ImageError, match="0 to 65536, expected 0 to 65535"):
+        read(beyond)
+
+
+def test_floats_are_refused() -> None:
+    with pytest.raises(ImageError, match=r"floats.*8 or 16 bits"):
+        read(encoded(Image.new("F", (2, 2), 0.5), "TIFF"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}  # quarter turns to the left
+    y, x = np.mgrid[:24, :40]
+    stored = np.stack([x * 6, y * 10, 0 * x], -1).astype(np.uint8)
+    upright = np.rot90(stored, turned[orientation])
+    if orientation in (2, 4):
+        upright = upright[:, ::-1]
+    if orientation in (5, 7):
+        upright = upright[::-1]
+    found = read(encoded(Image.fromarray(stored), kind, exif=exif))
+    assert np.asarray(found).shape == upright.shape
+    assert np.abs(np.asarray(found, float) - upright).mean() < 12
+    np.testing.assert_array_equal(read(found), found)
+
+
+def test_odd_exif_does_not_matter() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    np.testing.assert_array_equal(read(encoded(shades(), "PNG", exif=exif)), shades())
+
+
+def test_animations_give_their_first_frame() -> None:
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    for kind in ("GIF", "PNG", "WEBP"):
+        moving = encoded(red, kind, save_all=True, append_images=[blue], lossless=True)
+        assert read(moving).getpixel((1, 1)) == (255, 0, 0)
+
+
+def test_the_given_picture_stays_as_it_is() -> None:
+    picture = shades().convert("RGBA")
+    picture.info["note"] = "kept"
+    read(picture).putpixel((0, 0), (1, 2, 3))
+    assert (picture.mode, picture.info["note"]) == ("RGBA", "kept")
+    assert picture.getpixel((0, 0)) == (0, 0, 60, 255)
+
+
+def test_an_rgb_picture_is_copied() -> None:
+    picture = shades()
+    read(picture).putpixel((0, 0), (1, 2, 3))
+    assert picture.getpixel((0, 0)) == (0, 0, 60)
+
+
+@pytest.mark.parametrize("times", [1.5, 3])
+def test_too_many_pixels_are_refused(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
+    source = encoded(shades(), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(240 / times))
+    with pytest.raises(ImageError, match=r"more than .* pixels; make it smaller"):
+        read(source)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_warning_of_too_many_pixels_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 239)
+    with pytest.raises(ImageError, match="more than 239 pixels"):
+        read(encoded(shades(), "PNG"))
+
+
+def test_no_limit_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read(encoded(shades(), "PNG")).size == (20, 12)
+
+
+def test_a_small_file_of_a_huge_picture_is_refused() -> None:
+    head = b"IHDR" + (60000).to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0])
+    sizes = (13).to_bytes(4) + head + zlib.crc32(head).to_bytes(4)
+    bomb = b"\x89PNG\r\n\x1a\n" + sizes + (64).to_bytes(4) + b"IDAT"
+    with pytest.raises(ImageError, match="the given bytes: the picture has more than"):
+        read(bomb + bytes(64))
+
+
+def test_what_is_missing_is_named_with_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.png: no such file; check the path"):
+        read(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        read(tmp_path)
+    with pytest.raises(ImageError, match="is a folder"):
+        read("")
+    with pytest.raises(ImageError, match="embedded null"):
+        read("a\0b.png")
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> io.BytesIO:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom no mode keeps out
+    with pytest.raises(
+        ImageError, match=r"cat\.png: may not be read; check the file's permissions"
+    ):
+        read(tmp_path / "cat.png")
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("not a picture at all")
+    with pytest.raises(ImageError, match=r"notes\.jpg: is not a picture; expected PNG"):
+        read(tmp_path / "notes.jpg")
+    with pytest.raises(ImageError, match="the given bytes: is not a picture"):
+        read(b"")
+    with pytest.raises(ImageError, match="from ndarray; expected a path"):
+        read(np.zeros((2, 2)))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match=r"no pixels \(0 x 5\)"):
+        read(Image.new("RGB", (0, 5)))
+
+
+def test_no_program_is_started_for_a_picture() -> None:
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ImageError, match="EPS is not read"):
+        read(page)
+
+
+def test_files_are_closed(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    path.write_bytes(encoded(shades(), "PNG")[:60])
+    with pytest.raises(ImageError, match=r"cut\.png: the picture is damaged"):
+        read(path)  # an open file would be a ResourceWarning, and that an error
+
+
+SAMPLES = {kind: encoded(shades(), kind) for kind in FORMATS}
+SAMPLES["PNG palette"] = encoded(shades().convert("P"), "PNG", transparency=b"\x00\x80\xff" * 9)
+SAMPLES["TIFF deflate"] = encoded(shades(), "TIFF", compression="tiff_adobe_deflate")
+SAMPLES["GIF animated"] = encoded(shades(), "GIF", save_all=True, append_images=[shades()])
+
+
+def read_or_refused(damaged: bytes) -> None:
+    try:
+        answer = read(damaged).mode
+    except ImageError as error:
+        answer = str(error)
+    assert answer == "RGB" or answer.startswith("the given bytes: ")
+
+
+@pytest.mark.filterwarnings("ignore")  # as users run it: Pillow may warn and go on
+@pytest.mark.parametrize("kind", SAMPLES)
+@settings(max_examples=80, derandomize=True, deadline=None, database=None)
+@given(data=st.data())
+def test_damage_is_read_or_refused(kind: str, data: st.DataObject) -> None:
+    sample = SAMPLES[kind]
+    damaged = bytearray(sample[: data.draw(st.integers(0, len(sample)), "length")])
+    for _ in range(data.draw(st.integers(0, 6), "changes")):
+        place = data.draw(st.integers(0, min(len(damaged), 160)), "place")
+        damaged[place : place + 1] = data.draw(st.binary(max_size=4), "bytes")
+    read_or_refused(bytes(damaged))
+
+
+@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@given(st.sampled_from([b"", *(sample[:12] for sample in SAMPLES.values())]), st.binary())
+def test_random_bytes_are_refused(head: bytes, tail: bytes) -> None:
+    read_or_refused(head + tail)
