@@ -5,38 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from onnxcam.arrays import Floats, ImageInput, Maps
-from onnxcam.errors import ImageError, SettingError
-from onnxcam.explanation import Explanation, Picture
+from onnxcam.errors import ModelError, RunError, SettingError, TargetError
+from onnxcam.explanation import Explanation
 from onnxcam.graph.batch import free_batch
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.image.metadata import from_metadata, labels, read_labels
 from onnxcam.image.preprocess import (
     PRESETS,
-    Prepared,
     Preprocessing,
     describe,
-    prepare,
     preset_for,
 )
-from onnxcam.image.read import read
+from onnxcam.intake import Source, size_of, taken_in
 from onnxcam.methods import METHODS
 from onnxcam.methods.finish import empty, fused, resized
-from onnxcam.methods.subset import Region, chosen_channels, region_mask, subset
+from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
 from onnxcam.methods.targets import Spec, Target, target
 from onnxcam.probe import Probe, Progress, silent
 from onnxcam.rewrite.plan import AUTO, plan
 from onnxcam.runtime.batch import CHUNK, Batches, pictures_do_not_mix
 from onnxcam.runtime.device import device as find_device
-from onnxcam.runtime.session import Session, versions
+from onnxcam.runtime.session import Session, opened, versions
 
-Source: TypeAlias = str | Path | bytes | Image.Image | Floats
 DEFAULT_METHOD = "smooth-grad-cam++"
 
 
@@ -86,7 +82,7 @@ class Explainer:
         if score == "exp":
             settings["score"] = "exp"
         self.settings = self.recipe.settled(settings)
-        chosen = find_device(device)
+        chunk, chosen = _checked_chunk(chunk), find_device(device)
         loaded = model if isinstance(model, Model) else load(model)
         loaded = _free_of_batch(loaded)
         self.plan = plan(loaded, self.recipe, layer, output, probability=score == "probability")
@@ -94,8 +90,7 @@ class Explainer:
         self.channels, self.region = channels, region
         self.labels = _labels(labels, self.model)
         self.preprocessing = _preprocessing(preprocess, self.model, self.plan.image)
-        session = Session(self.model.bytes(), chosen)
-        batches = Batches(session, self.plan.image.batch, _checked_chunk(chunk))
+        batches = Batches(opened(self.model.bytes(), chosen), self.plan.image.batch, chunk)
         self.probe = Probe(self.plan, batches, self.recipe, self.settings)
         self.score_kind = score
 
@@ -107,7 +102,7 @@ class Explainer:
     @property
     def notices(self) -> tuple[str, ...]:
         """What a user should know of this model and method."""
-        found = list(self.model.notices)
+        found = [*self.model.notices, *self.probe.batches.session.notices]
         if self.recipe.sampler.name != "once" and self.probe.constant:
             names = ", ".join(each.name for each in self.plan.layers)
             found.append(
@@ -130,25 +125,23 @@ class Explainer:
         `target` is "topK", a class index, a label, or a contrast "281-282"; one for all pictures, or one
         each. Raises ImageError and TargetError.
         """
-        pictures, tensors = self._prepared(images)
+        pictures, tensors = taken_in(images, self.preprocessing, self.plan.image)
         specs = _one_each(target, len(tensors))
         found = [
             self._explained(tensor, spec, progress)
             for tensor, spec in zip(tensors, specs, strict=True)
         ]
         coarse = np.concatenate([each[0] for each in found])
-        sizes = [self._size(each) for each in tensors]
-        maps = np.concatenate(
-            [resized(each[0], *size) for each, size in zip(found, sizes, strict=True)]
-        )
+        maps = resized(coarse, *size_of(tensors[0], self.plan.image)).astype(np.float32)
         return Explanation(
-            maps=maps.astype(np.float32),
+            maps=maps,
             coarse=coarse.astype(np.float32),
             scores=np.array([each[2] for each in found]),
             targets=tuple(each[1].name for each in found),
             indices=tuple(each[1].index for each in found),
+            specs=tuple(each[1].spec for each in found),
             layers=tuple(each.name for each in self.plan.layers),
-            empty=empty(coarse),
+            empty=empty(maps),
             notices=self.notices,
             method=self.recipe.name,
             pictures=tuple(pictures),
@@ -161,10 +154,18 @@ class Explainer:
         """The coarse map (1, h, w), the target, and its score."""
         scores, activations = self.probe.clean(image)
         chosen = target(spec, self.plan.score.classes, self.labels, scores[0])
-        probed = self.probe.probed(image, activations, chosen, progress)
-        maps = [self.recipe.formula(**self._chosen(each), **self._formula()) for each in probed]
-        whole = maps[0] if len(maps) == 1 else fused(maps, self.fuse)
-        return np.nan_to_num(whole), chosen, float(chosen.of(scores)[0])
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            probed = self.probe.probed(image, activations, chosen, progress)
+            maps = [self.recipe.formula(**self._chosen(each), **self._formula()) for each in probed]
+            whole = maps[0] if len(maps) == 1 else fused(maps, self.fuse)
+            kept = [whole.astype(np.float32), *(each for one in probed for each in one.values())]
+        if not all(np.isfinite(each).all() for each in kept):
+            names = ", ".join(each.name for each in self.plan.layers)
+            raise RunError(
+                f"{self.model.name}: values or gradients at {names} are not finite (NaN or infinite); "
+                "choose another layer, or check the model's weights"
+            )
+        return whole, chosen, float(chosen.of(scores)[0])
 
     def _chosen(self, probed: dict[str, Floats]) -> dict[str, Floats]:
         _, channels, height, width = probed["activation"].shape
@@ -176,26 +177,6 @@ class Explainer:
         sampled = self.recipe.sampler.settings
         return {name: each for name, each in self.settings.items() if name not in sampled}
 
-    def _prepared(self, images: Source | Sequence[Source]) -> tuple[list[Picture], list[Floats]]:
-        pictures: list[Picture] = []
-        tensors: list[Floats] = []
-        for each in _listed(images):
-            if isinstance(each, np.ndarray):
-                for tensor in _as_batch(each, self.plan.image):
-                    pictures.append(_drawn(tensor, self.plan.image, len(pictures)))
-                    tensors.append(tensor[None])
-            else:
-                prepared = prepare(read(each), self.preprocessing, self.plan.image)
-                pictures.append(_picture(each, prepared, len(pictures)))
-                tensors.append(np.asarray(prepared.tensor))
-        if not tensors:
-            raise ImageError("no picture was given")
-        return pictures, tensors
-
-    def _size(self, tensor: Floats) -> tuple[int, int]:
-        shape = tensor.shape[2:] if self.plan.image.layout == "NCHW" else tensor.shape[1:3]
-        return int(shape[0]), int(shape[1])
-
     def _provenance(self) -> dict[str, Any]:
         from onnxcam import __version__
 
@@ -203,7 +184,7 @@ class Explainer:
             "model": {"name": self.model.name, "sha256": self.model.digest},
             "method": {"name": self.recipe.name, "settings": dict(self.settings)},
             "score": {"kind": self.score_kind, "tensor": self.plan.of},
-            "subset": {"channels": _plain(self.channels), "region": _plain(self.region)},
+            "subset": {"channels": _plain(self.channels), "region": described(self.region)},
             "fuse": self.fuse,
             "preprocessing": describe(self.preprocessing),
             "device": str(self.probe.batches.session.device),
@@ -216,21 +197,25 @@ def _free_of_batch(model: Model) -> Model:
     image = image_input(model)
     if image.batch is None:
         return model
-    free = free_batch(model, image.name)
-    if free is not None and None not in (image.height, image.width, image.channels):
-        shape = tuple(model.graph.tensors()[image.name].shape)
-        cpu = find_device("cpu")
-        single, many = Session(model.bytes(), cpu), Session(free.bytes(), cpu)
-        if image.batch == 1 and pictures_do_not_mix(single, many, image.name, shape):
-            return free
+    free = free_batch(model, image.name) if image.batch == 1 else None
+    if free is not None and _is_free(model, free, image):
+        return free
     notice = f"the model takes exactly {image.batch} picture(s) at a time, so it is run that way"
     return replace(model, notices=(*model.notices, notice))
 
 
-def _listed(images: Source | Sequence[Source]) -> list[Source]:
-    if isinstance(images, (str, Path, bytes, Image.Image, np.ndarray)):
-        return [images]
-    return list(images)
+def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
+    """Whether `free` takes any batch, and gives each picture what `model` gives it alone."""
+    shape = tuple(model.graph.tensors()[image.name].shape)
+    if not all(isinstance(dim, int) for dim in shape):
+        return False
+    cpu = find_device("cpu")
+    single = Session(model.bytes(), cpu)
+    try:
+        many = Session(free.bytes(), cpu)
+    except ModelError:
+        return False
+    return pictures_do_not_mix(single, many, image.name, shape, image.dtype)
 
 
 def _labels(given: str | Path | Sequence[str] | None, model: Model) -> tuple[str, ...] | None:
@@ -250,14 +235,16 @@ def _preprocessing(given: str | Preprocessing, model: Model, image: ImageInput) 
 
 
 def _checked_chunk(chunk: int) -> int:
-    if chunk < 1:
-        raise SettingError(f"chunk={chunk}: expected 1 or more")
+    if not isinstance(chunk, (int, np.integer)) or chunk < 1:
+        raise SettingError(f"chunk={chunk!r}: expected a whole number, 1 or more")
     return chunk
 
 
 def _one_each(target: Spec | Sequence[Spec], count: int) -> list[Spec]:
     if isinstance(target, (str, int, np.integer)):
         return [target] * count
+    if not isinstance(target, Sequence):
+        raise TargetError(f"target {target!r}: expected topK, an index, a label, or a list of them")
     if len(target) != count:
         raise SettingError(
             f"{len(target)} targets for {count} pictures: give one for all, or one each"
@@ -265,37 +252,6 @@ def _one_each(target: Spec | Sequence[Spec], count: int) -> list[Spec]:
     return list(target)
 
 
-def _as_batch(array: Floats, image: ImageInput) -> Floats:
-    batch = array[None] if array.ndim == 3 else array
-    axis = 1 if image.layout == "NCHW" else 3
-    if batch.ndim != 4 or image.channels not in (None, batch.shape[axis]) or not batch.size:
-        wanted = f"{image.channels or 'C'} channels, {image.layout}"
-        raise ImageError(f"an array of shape {array.shape}; the model takes (N,) {wanted}")
-    if not np.isfinite(batch).all():
-        raise ImageError("the array holds NaN or infinite values")
-    return batch.astype(image.dtype)
-
-
-def _drawn(tensor: Floats, image: ImageInput, number: int) -> Picture:
-    """A picture to draw on, for a tensor that came without one."""
-    pixels = np.moveaxis(tensor, 0, -1) if image.layout == "NCHW" else tensor
-    low, high = float(pixels.min()), float(pixels.max())
-    levels = (255 * (pixels - low) / ((high - low) or 1.0)).astype(np.uint8)
-    shown = Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
-    return Picture(f"array-{number}", shown, (0.0, 0.0, float(shown.width), float(shown.height)))
-
-
-def _picture(source: Any, prepared: Prepared, number: int) -> Picture:
-    path = Path(source) if isinstance(source, (str, Path)) else None
-    name = path.stem if path else f"picture-{number}"
-    return Picture(name, prepared.picture, prepared.box, str(path) if path else None)
-
-
-def _plain(value: Any) -> Any:
-    return (
-        value.tolist()
-        if isinstance(value, np.ndarray)
-        else repr(value)
-        if isinstance(value, tuple)
-        else value
-    )
+def _plain(channels: str | Sequence[int] | None) -> Any:
+    """Channels as JSON can keep them."""
+    return channels if channels is None or isinstance(channels, str) else list(map(int, channels))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Array, Saliency
-from onnxcam.files import written
+from onnxcam.errors import SettingError
+from onnxcam.files import write_together
 from onnxcam.image import overlay as drawing
 from onnxcam.image.colormap import DEFAULT as DEFAULT_COLORMAP
 from onnxcam.image.preprocess import Box
@@ -40,6 +43,7 @@ class Explanation:
             unless a probability was asked for.
         targets: N names: the label, or "class 281".
         indices: N class indices (the first class of a contrast).
+        specs: N targets as they can be asked for again: "281", or "281-282".
         layers: the names of the layers.
         empty: (N,) bool: maps that carry no evidence, no cell above 0.
         notices: sentences that a user should see.
@@ -50,6 +54,7 @@ class Explanation:
     scores: NDArray[np.float64]
     targets: tuple[str, ...]
     indices: tuple[int, ...]
+    specs: tuple[str, ...]
     layers: tuple[str, ...]
     empty: NDArray[np.bool_]
     notices: tuple[str, ...]
@@ -92,6 +97,7 @@ class Explanation:
             "target": {
                 "name": self.targets[index],
                 "index": self.indices[index],
+                "spec": self.specs[index],
                 "score": float(self.scores[index]),
             },
             "layers": list(self.layers),
@@ -109,26 +115,46 @@ class Explanation:
     ) -> list[Path]:
         """Write `<name>.<method>.png`, `.npz` and `.json` for each picture; returns the .png paths.
 
-        The .npz holds `map` (H, W), `coarse` (h, w) and `score`. `names` replaces the pictures' own;
-        `drawn` goes to `overlay`. Each file is there whole or not at all; OutputError where it is not.
+        The .npz holds `map` (H, W), `coarse` (h, w) and `score`. `names` replaces the pictures' own; a
+        name that comes again gets a number. `drawn` goes to `overlay`. A picture's three files are there
+        whole or not at all; OutputError where they are not.
         """
+        if names is not None and len(names) != len(self):
+            raise SettingError(f"{len(names)} names for {len(self)} pictures: give one each")
         paths = []
-        for i, picture in enumerate(self.pictures):
-            name = names[i] if names else picture.name
+        for i, name in enumerate(_numbered(names or [each.name for each in self.pictures])):
             stem = Path(folder) / f"{name}.{self.method}"
             arrays = {"map": self.maps[i], "coarse": self.coarse[i], "score": self.scores[i]}
             paths.append(_save(stem, self.overlay(i, **drawn), arrays, self.manifest(i)))
         return paths
 
 
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, each once; cat and Cat are one file on some disks."""
+    found: dict[str, str] = {}
+    for name in names:
+        tried = name
+        for number in count(2):
+            if tried.lower() not in found:
+                break
+            tried = f"{name}-{number}"
+        found[tried.lower()] = tried
+    return list(found.values())
+
+
 def _save(
     stem: Path, drawn: Image.Image, arrays: dict[str, Array], manifest: dict[str, Any]
 ) -> Path:
     path = stem.with_name(stem.name + ".png")
-    with written(stem.with_name(stem.name + ".npz")) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    with written(path) as part:
-        drawn.save(part, format="PNG")
-    with written(stem.with_name(stem.name + ".json")) as part:
-        part.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    picture, packed = BytesIO(), BytesIO()
+    drawn.save(picture, format="PNG")
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    contents = {
+        path: picture.getvalue(),
+        stem.with_name(stem.name + ".npz"): packed.getvalue(),
+        # a file name that is not text comes as lone surrogates, and leaves as JSON's \udcXX
+        stem.with_name(stem.name + ".json"): text.encode("utf-8", "backslashreplace"),
+    }
+    write_together(contents)
     return path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from onnxcam.errors import OutputError
@@ -33,6 +33,13 @@ def written(path: Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, all of them or none. OutputError names the one that could not be written."""
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            stack.enter_context(written(path)).write_bytes(content)
 
 
 def _umask() -> int:

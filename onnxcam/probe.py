@@ -23,6 +23,14 @@ def silent(count: int) -> None:
     """Progress that nobody watches."""
 
 
+def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
+    """The values in a model's dtype: rounded and saturated where that is an integer one."""
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+
+
 @dataclass
 class Probe:
     """One plan on one session."""
@@ -31,7 +39,7 @@ class Probe:
     batches: Batches
     recipe: Recipe
     settings: Mapping[str, Any]
-    _constants: dict[bytes, list[Maps]] = field(default_factory=dict)
+    _constants: dict[tuple[bytes, tuple[int, ...]], list[Maps]] = field(default_factory=dict)
     _deviates: Deviates | None = None
 
     @property
@@ -72,7 +80,7 @@ class Probe:
         return [{"activation": a, **each} for a, each in zip(activations, found, strict=True)]
 
     def _gradients(self, image: Images, target: Target) -> list[Maps]:
-        key = target.weights.tobytes()
+        key = (target.weights.tobytes(), image.shape)  # models of any size take others, too
         if self.plan.constant and key in self._constants:
             return self._constants[key]
         gradients = self._gathered(self.plan.gradients, image, self._seeds(target.weights[None]))
@@ -140,10 +148,11 @@ class Probe:
 
         def feed(part: slice) -> Mapping[str, Array]:
             count = part.stop - part.start
-            noise = np.float32(spread) * deviates[part] if spread else np.zeros((count, *shape))
+            drawn = deviates[part] if spread else np.zeros((count, *shape), np.float32)
+            noisy = image + np.float32(spread) * drawn
             seeds = np.repeat(target.weights[None], count, axis=0)
             return {
-                self.plan.image.name: (image + noise).astype(image.dtype),
+                self.plan.image.name: typed(noisy, image.dtype),
                 SEED: self._seeds(seeds),
             }
 

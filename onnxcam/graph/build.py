@@ -31,7 +31,9 @@ class Builder:
         self.tensors: dict[str, gs.Tensor] = graph.tensors()
         self._written: dict[object, tuple[Value, ...]] = {}
         self._count = 0
-        self.batch: Value | None = None  # an input of the same batch: its size needs no forward pass
+        self.batch: Value | None = (
+            None  # an input of the same batch: its size needs no forward pass
+        )
 
     def value(self, name: str) -> Value:
         """The tensor of that name; UnknownNameError with the close ones if there is none."""
@@ -137,7 +139,7 @@ class Builder:
         if is_static(value.shape):
             return self.constant(np.array(value.shape, np.int64))
         batch, *rest = value.shape
-        if self.batch is not None and batch == self.batch.shape[0] and is_static(tuple(rest)):
+        if self.batch is not None and self.batch.shape[:1] == (batch,) and is_static(tuple(rest)):
             first = self.op("Gather", self.op("Shape", self.batch), self.constant([0]), axis=0)
             return self.op("Concat", first, self.constant(np.array(rest, np.int64)), axis=0)
         return self.op("Shape", value)

@@ -7,6 +7,9 @@ dtype and shape of every tensor on the way.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -17,7 +20,7 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.arrays import Array
 from onnxcam.graph.attrs import argument
-from onnxcam.graph.shapes import Shape, agree, infer, is_static, named
+from onnxcam.graph.shapes import Dim, Shape, agree, infer, is_static, named
 from onnxcam.graph.sizes import Sizes, size_arithmetic
 
 UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
@@ -35,7 +38,13 @@ def clean(graph: gs.Graph) -> gs.Graph:
     sizes: dict[str, Sizes] = {}
     for tensor in graph.inputs:
         tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
-    for node in list(graph.nodes):
+    waiting, walked = list(graph.nodes)[::-1], []
+    while waiting:
+        node = waiting.pop()
+        if (branch := _taken(node)) is not None:
+            waiting.extend(_unwrapped(node, branch)[::-1])
+            continue
+        walked.append(node)
         if _does_nothing(node, opsets[""]) and node.outputs[0].name not in outputs:
             _bypass(node)
         elif (values := _folded(node, opsets, sizes)) and not outputs & {
@@ -44,7 +53,36 @@ def clean(graph: gs.Graph) -> gs.Graph:
             _replace(node, values)
         else:
             _type(node, opsets, sizes)
+    graph.nodes = walked
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
+
+
+def _taken(node: gs.Node) -> gs.Graph | None:
+    """The branch of an If whose condition is known: exporters write one for a squeeze."""
+    if node.op != "If" or node.domain or not isinstance(node.inputs[0], gs.Constant):
+        return None
+    return node.attrs["then_branch" if np.all(node.inputs[0].values) else "else_branch"]
+
+
+def _unwrapped(node: gs.Node, branch: gs.Graph) -> list[gs.Node]:
+    """The nodes of a branch, which write what its If wrote; their names may be those of another branch."""
+    prefix, outputs = node.outputs[0].name, list(node.outputs)
+    inside = {id(each) for each in branch.nodes}
+    own = {id(tensor): tensor for inner in branch.nodes for tensor in inner.outputs}
+    for inner in branch.nodes:
+        for tensor in inner.inputs:
+            if isinstance(tensor, gs.Constant) and {id(each) for each in tensor.outputs} <= inside:
+                own[id(tensor)] = tensor
+    for tensor in own.values():
+        if not tensor.is_empty():
+            tensor.name = f"{prefix}/{tensor.name}"
+    node.inputs.clear()
+    node.outputs.clear()
+    ends = [
+        gs.Node("Identity", f"{written.name}/taken", {}, [given], [written])
+        for given, written in zip(branch.outputs, outputs, strict=True)
+    ]
+    return [*branch.nodes, *ends]
 
 
 def _does_nothing(node: gs.Node, opset: int) -> bool:
@@ -79,13 +117,13 @@ def _folded(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> l
         return None
     if (known := size_arithmetic(node, sizes, opsets[""])) is not None:
         sizes[node.outputs[0].name] = known
-        return _as_constant(known, node)
+        return _as_constant(known)
     if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):
         return None
     return _evaluated(node, opsets)
 
 
-def _as_constant(known: Sizes, node: gs.Node) -> list[Array] | None:
+def _as_constant(known: Sizes) -> list[Array] | None:
     if all(isinstance(each, int) for each in known.flat):
         return [np.array(known, np.int64).reshape(known.shape)]
     return None
@@ -143,4 +181,15 @@ def _shape_by_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
     wanted: NDArray[np.object_] | None = sizes.get(node.inputs[-1].name)
     if wanted is None or node.op == "Expand":
         return None
-    return tuple(None if each in (0, -1) else each for each in wanted.tolist())
+    return _filled_in(wanted.tolist(), node.inputs[0].shape if node.op == "Reshape" else None)
+
+
+def _filled_in(wanted: list[Dim], given: Sequence[Dim] | None) -> Shape:
+    """The target of a Reshape without its 0 and -1, as far as that follows from the shape it is given."""
+    if given is None:
+        return tuple(None if each in (0, -1) else each for each in wanted)
+    kept = [given[i] if each == 0 and i < len(given) else each for i, each in enumerate(wanted)]
+    names, had = ([d for d in dims if not isinstance(d, int)] for dims in (kept, given))
+    size, whole = (math.prod(d for d in dims if isinstance(d, int)) for dims in (kept, given))
+    rest = whole // -size if size and None not in had and sorted(names) == sorted(had) else None
+    return tuple(rest if each == -1 else each for each in kept)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.errors import ModelError, unknown
+from onnxcam.errors import unknown
 from onnxcam.graph.layout import channel_axes
 from onnxcam.graph.model import Model
-from onnxcam.graph.path import between, carries_floats, cuts
+from onnxcam.graph.path import between, carries_floats, cuts, is_float
 from onnxcam.graph.shapes import Dim, Shape
 
 # What follows such an operator's input is the same layer still: Conv -> BatchNormalization -> Relu
@@ -56,7 +56,12 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     """Every tensor (N, C, h, w) or (N, h, w, C) with h w > 1 on the way from the image to the score, in
     the graph's order.
     """
-    path = between(model.graph, {image}, {score}, carries_floats)
+    integers = _integers(model.graph, image)
+
+    def carries(node: gs.Node, slot: int) -> bool:
+        return carries_floats(node, slot) or node.inputs[slot].name in integers
+
+    path = between(model.graph, {image, *integers}, {score}, carries)
     axes = channel_axes(model.graph)
     whole = set(cuts(path))
     return [
@@ -73,24 +78,29 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     ]
 
 
+def _integers(graph: gs.Graph, image: str) -> set[str]:
+    """The image, and what is computed of it, as long as these are integers: no derivative flows there,
+    but the layers behind them are layers.
+    """
+    found = {each.name for each in graph.inputs if each.name == image and not is_float(each)}
+    for node in graph.nodes:
+        if found & {each.name for each in node.inputs} and node.op not in ("Shape", "Size"):
+            found |= {each.name for each in node.outputs if not is_float(each)}
+    return found
+
+
 def _is_spatial(tensor: gs.Tensor, axis: int) -> bool:
-    if tensor.shape is None or len(tensor.shape) != 4:
+    if tensor.shape is None or len(tensor.shape) != 4 or not axis:
         return False
     return any(dim != 1 for i, dim in enumerate(tensor.shape) if i not in (0, axis))
 
 
 def candidates(model: Model, layers: list[Layer]) -> list[Layer]:
     """The layers that an automatic choice is made among, the last first: those that everything passes
-    through, each at the end of its activation. ModelError if there is none.
+    through, each at the end of its activation.
     """
     tensors = model.graph.tensors()
-    found = [each for each in reversed(layers) if each.whole and not _goes_on(tensors[each.name])]
-    if not found:
-        raise ModelError(
-            f"{model.name}: no spatial layer that everything passes through; "
-            "choose one with --layer (`onnxcam layers --all`)"
-        )
-    return found
+    return [each for each in reversed(layers) if each.whole and not _goes_on(tensors[each.name])]
 
 
 def _goes_on(tensor: gs.Tensor) -> bool:

@@ -108,6 +108,7 @@ def from_proto(
         checker.check_model(proto)
         if proto.functions:
             proto = inliner.inline_local_functions(proto)
+        _read_tensors(proto.graph)
         _free_initializers(proto)
         proto = shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as fault:
@@ -117,9 +118,10 @@ def from_proto(
     if not proto.graph.input or not proto.graph.output:
         raise ModelError(f"{name}: the model has no input or no output; nothing can be explained")
     try:
-        graph = clean(gs.import_onnx(proto))
-    except gs.OnnxGraphSurgeonException as fault:
-        raise ModelError(f"{name}: {_first_line(fault)}") from fault
+        graph = gs.import_onnx(proto)
+    except Exception as fault:
+        raise ModelError(f"{name}: its graph cannot be read ({_first_line(fault)})") from fault
+    graph = clean(graph)
     metadata = {each.key: each.value for each in proto.metadata_props}
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
 
@@ -153,6 +155,16 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
     if not found or found[0] < OLDEST:
         was = f"opset {found[0]}" if found else "no opset of the default domain"
         raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
+
+
+def _read_tensors(graph: onnx.GraphProto) -> None:
+    """ValueError for a constant whose content is not of its shape, which the checker lets pass."""
+    for tensor in graph.initializer:
+        onnx.numpy_helper.to_array(tensor)
+    for node in graph.node:
+        for each in node.attribute:
+            if each.HasField("t"):
+                onnx.numpy_helper.to_array(each.t)
 
 
 def _free_initializers(proto: onnx.ModelProto) -> None:

@@ -6,6 +6,7 @@ numbers is known even where the batch is not; NumPy's object arrays compute with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -25,6 +26,8 @@ def size_arithmetic(node: gs.Node, known: dict[str, Sizes], opset: int) -> Sizes
     """The output of a node of shape arithmetic, None if it is not one or an operand is not known."""
     if node.op == "Shape":
         return _shape(node, opset)
+    if node.op == "Size":
+        return _size(node)
     rule = RULES.get(node.op)
     if rule is None or not node.inputs:
         return None
@@ -53,6 +56,13 @@ def _shape(node: gs.Node, opset: int) -> Sizes | None:
         return None
     start, end = argument(node, "start", opset) or 0, argument(node, "end", opset)
     return np.array(list(shape)[start:end], dtype=object)
+
+
+def _size(node: gs.Node) -> Sizes | None:
+    shape = node.inputs[0].shape
+    if shape is None or not all(isinstance(dim, int) for dim in shape):
+        return None
+    return np.array(math.prod(shape), dtype=object)
 
 
 def _gather(node: gs.Node, operands: list[Any], opset: int) -> Sizes:

@@ -110,9 +110,10 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     kind = float if default is None or isinstance(default, float) else type(default)
     try:
         found = None if value is None and default is None else kind(value)
-    except (TypeError, ValueError):
-        raise SettingError(f"{name}={value!r}: expected a number like {default}") from None
-    if kind is int and found != float(value):
+    except (TypeError, ValueError, OverflowError):
+        like = "" if default is None else f" like {default}"
+        raise SettingError(f"{name}={value!r}: expected a number{like}") from None
+    if kind is int and not isinstance(value, str) and found != value:
         raise SettingError(f"{name}={value!r}: expected a whole number")
     if name in RANGES and found is not None and not RANGES[name][0] <= found <= RANGES[name][1]:
         raise SettingError(f"{name}={value!r}: expected {RANGES[name][0]} to {RANGES[name][1]}")
@@ -130,10 +131,11 @@ def method(
     """Enter the decorated formula into the table of methods."""
 
     def enter(formula: Callable[..., Any]) -> Callable[..., Any]:
-        recipe = methods.add(name, Recipe(name, formula, sampler, source, rules))
+        recipe = Recipe(name, formula, sampler, source, rules)
         unknown = set(recipe.probes) - PROBES.keys()
         if unknown:
             raise ValueError(f"{name} asks for {sorted(unknown)}; known: {', '.join(PROBES)}")
+        methods.add(name, recipe)
         return formula
 
     return enter

@@ -38,7 +38,7 @@ class Deviates:
 
 def standard_deviation(image: Images, noise: float, sigma: float | None) -> float:
     """Of the noise on one picture, in the tensor's units: `noise` times its range, unless given."""
-    return float(noise * (image.max() - image.min())) if sigma is None else float(sigma)
+    return noise * (float(image.max()) - float(image.min())) if sigma is None else float(sigma)
 
 
 @dataclass

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,14 @@ from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
 
 Region: TypeAlias = str | tuple[slice, slice] | NDArray[np.bool_]  # "y0:y1,x0:x1" or a mask
+SPAN = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(?::\s*(\d{1,18})\s*)?"
 
 
 def chosen_channels(spec: str | Sequence[int] | None, channels: int) -> list[int] | None:
     """Feature maps by number: [3, 7] or "3,7,10-20" (both ends count). SettingError outside the layer."""
     if spec is None:
         return None
-    numbers = _numbers(spec) if isinstance(spec, str) else [int(each) for each in spec]
+    numbers = _numbers(spec, channels) if isinstance(spec, str) else _integers(spec)
     wrong = [each for each in numbers if not 0 <= each < channels]
     if wrong or not numbers:
         what = f"channel {wrong[0]}" if wrong else "no channel"
@@ -29,13 +31,23 @@ def chosen_channels(spec: str | Sequence[int] | None, channels: int) -> list[int
     return sorted(set(numbers))
 
 
-def _numbers(spec: str) -> list[int]:
+def _integers(spec: Sequence[int]) -> list[int]:
+    try:
+        return [operator.index(each) for each in spec]
+    except TypeError:
+        raise SettingError(f"channels {spec!r}: expected whole numbers, or 3,7,10-20") from None
+
+
+def _numbers(spec: str, channels: int) -> list[int]:
     found: list[int] = []
     for part in spec.split(","):
-        ends = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        ends = re.fullmatch(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*", part)
         if not ends:
             raise SettingError(f"channels {spec!r}: expected numbers and ranges, like 3,7,10-20")
-        found.extend(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last < first:
+            raise SettingError(f"channels {spec!r}: the range {part.strip()} runs backwards")
+        found.extend((first, *range(first + 1, min(last, channels) + 1)))
     return found
 
 
@@ -50,24 +62,48 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
             raise SettingError(
                 f"region: a mask of shape {region.shape}; the layer is {channels} x {grid[0]} x {grid[1]}"
             )
-        mask = region.astype(np.float64)
+        mask = (region != 0).astype(np.float64)
     else:
-        rows, columns = _slices(region) if isinstance(region, str) else region
         mask = np.zeros(grid)
-        mask[rows, columns] = 1.0
+        mask[_fitting(_slices(region), grid)] = 1.0
     if not mask.any():
         raise SettingError(
-            f"region {region!r}: no cell of the layer, which is {grid[0]} x {grid[1]}"
+            f"region {described(region)!r}: no cell of the layer, which is {grid[0]} x {grid[1]}"
         )
     return mask
 
 
-def _slices(region: str) -> tuple[slice, slice]:
-    found = re.fullmatch(r"\s*(\d*):(\d*)\s*,\s*(\d*):(\d*)\s*", region)
-    if not found:
-        raise SettingError(f"region {region!r}: expected y0:y1,x0:x1 in cells of the layer")
-    y0, y1, x0, x1 = (int(each) if each else None for each in found.groups())
-    return slice(y0, y1), slice(x0, x1)
+def described(region: Region | None) -> Any:
+    """A region as JSON can keep it: None, "y0:y1,x0:x1", or a mask as nested lists."""
+    if isinstance(region, np.ndarray):
+        return (region != 0).tolist()
+    return region if region is None or isinstance(region, str) else ",".join(map(_span, region))
+
+
+def _span(part: slice) -> str:
+    ends = [part.start, part.stop, *([] if part.step is None else [part.step])]
+    return ":".join("" if each is None else str(each) for each in ends)
+
+
+def _slices(region: str | tuple[slice, slice]) -> tuple[slice, slice]:
+    if isinstance(region, str) and (found := re.fullmatch(f"{SPAN},{SPAN}", region)):
+        y0, y1, y, x0, x1, x = (int(each) if each else None for each in found.groups())
+        return slice(y0, y1, y or None), slice(x0, x1, x or None)
+    if isinstance(region, tuple) and [type(each) for each in region] == [slice, slice]:
+        return region
+    raise SettingError(
+        f"region {region!r}: expected y0:y1,x0:x1 in cells of the layer, two slices, or a mask"
+    )
+
+
+def _fitting(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple[slice, slice]:
+    """The region, if none of its ends lies outside the layer."""
+    for part, size in zip(region, grid, strict=True):
+        if any(abs(end) > size for end in (part.start, part.stop) if end is not None):
+            raise SettingError(
+                f"region {described(region)!r}: outside the layer, which is {grid[0]} x {grid[1]}"
+            )
+    return region
 
 
 def subset(

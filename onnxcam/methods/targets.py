@@ -23,6 +23,12 @@ class Target:
     weights: Floats
     index: int  # the class, or the first of a contrast
 
+    @property
+    def spec(self) -> str:
+        """What means this target again, whatever the scores: "281", or "281-282"."""
+        others = np.flatnonzero(np.asarray(self.weights) < 0)
+        return "-".join(map(str, (self.index, *others)))
+
     def of(self, scores: Scores) -> Floats:
         """(N, classes) -> (N,)."""
         return scores.astype(np.float64) @ self.weights
@@ -30,7 +36,7 @@ class Target:
 
 def ranked(spec: Spec) -> int | None:
     """The K of "topK", None for what does not need the scores."""
-    found = re.fullmatch(r"top(\d+)", str(spec).strip().lower())
+    found = re.fullmatch(r"top(\d{1,18})", str(spec).strip().lower())
     return int(found[1]) if found else None
 
 
@@ -46,13 +52,11 @@ def target(spec: Spec, classes: int, labels: Sequence[str] | None, scores: Float
                 f"target {spec!r}: the model has {classes} classes, top1 to top{classes}"
             )
         return _single(int(np.argsort(-scores, kind="stable")[rank - 1]), classes, labels)
-    if isinstance(spec, (int, np.integer)) or (labels and spec in labels):
+    parts = str(spec).split(" - " if " - " in str(spec) else "-")
+    if len(parts) == 1 or not all(parts) or _labelled(str(spec), labels) is not None:
         return _single(_index(spec, classes, labels), classes, labels)
-    parts = str(spec).split("-")
-    if len(parts) == 1 or not all(parts):
-        return _single(_index(spec, classes, labels), classes, labels)
-    first, *others = (_index(part.strip(), classes, labels) for part in parts)
-    if first in others:
+    first, *others = dict.fromkeys(_index(part.strip(), classes, labels) for part in parts)
+    if not others:
         raise TargetError(f"target {spec!r}: a class cannot be contrasted with itself")
     weights = np.zeros(classes)
     weights[first] = 1.0
@@ -68,19 +72,25 @@ def _single(index: int, classes: int, labels: Sequence[str] | None) -> Target:
 
 
 def _index(spec: Spec, classes: int, labels: Sequence[str] | None) -> int:
-    if labels and isinstance(spec, str):
-        if spec in labels:
-            return labels.index(spec)
-        folded = [each.lower() for each in labels]
-        if folded.count(spec.lower()) == 1:
-            return folded.index(spec.lower())
-    if not re.fullmatch(r"-?\d+", str(spec).strip()):
+    index = _labelled(spec, labels) if isinstance(spec, str) else None
+    if index is None and re.fullmatch(r"-?\d{1,18}", str(spec).strip()):
+        index = int(str(spec).strip())
+    if index is None:
         hint = "give an index, topK, or a label with --labels FILE"
         raise unknown("label", str(spec), labels or (), hint)
-    index = int(spec)
-    if not 0 <= index < classes:
+    if not 0 <= index < classes:  # a list of labels can be longer than the model's of classes
         raise TargetError(f"target {index}: the model has {classes} classes, 0 to {classes - 1}")
     return index
+
+
+def _labelled(spec: str, labels: Sequence[str] | None) -> int | None:
+    """The place of a label; upper and lower case are one where that leaves no doubt."""
+    if not labels:
+        return None
+    if spec in labels:
+        return labels.index(spec)
+    folded = [each.lower() for each in labels]
+    return folded.index(spec.lower()) if folded.count(spec.lower()) == 1 else None
 
 
 def _name(index: int, labels: Sequence[str] | None) -> str:

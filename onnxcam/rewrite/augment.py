@@ -69,7 +69,7 @@ def _seed_shape(graph: gs.Graph, shape: Shape) -> Shape:
     """The score's shape, with the batch called what the inputs call it: it is the same."""
     names = {each.shape[0] for each in graph.inputs if each.shape}
     named = len(names) == 1 and not any(isinstance(each, int) for each in names)
-    return (names.pop(), *shape[1:]) if named and isinstance(shape[0], str) else shape
+    return (names.pop(), *shape[1:]) if named and shape and isinstance(shape[0], str) else shape
 
 
 def augment(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxcam.arrays import ImageInput
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, UnknownNameError
 from onnxcam.graph.layers import Layer, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
@@ -57,11 +57,18 @@ def plan(
     model has no picture input, no score, or no layer.
     """
     image, score = image_input(model), find_score(model, output)
+    if probability and score.squashing not in ("Softmax", "Sigmoid"):
+        raise ModelError(
+            f"{model.name}: {score.output!r} does not end in Softmax or Sigmoid, so it gives no "
+            "probability; take the score logit"
+        )
     of = score.output if probability else score.logits
     layers = spatial_layers(model, image.name, of)
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     if names == [AUTO]:
         return _automatic(model, recipe, image, score, of, layers)
+    if not names:
+        raise UnknownNameError("no layer was named; name one, or take auto")
     chosen = tuple(find_layer(layers, name) for name in dict.fromkeys(names))
     return _planned(model, recipe, image, score, of, chosen)
 
@@ -84,9 +91,15 @@ def _planned(
 def _automatic(
     model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
 ) -> Plan:
-    """The last layer that everything passes through."""
-    last = replace(candidates(model, layers)[0], automatic=True)
-    return _planned(model, recipe, image, score, of, (last,))
+    """The last layer that everything passes through. ModelError if there is none."""
+    found = candidates(model, layers)
+    if not found:
+        cure = "choose one (`onnxcam layers --all`)" if layers else "it has no spatial layer at all"
+        raise ModelError(
+            f"{model.name}: no spatial layer that everything passes through on the way from "
+            f"{image.name!r} to {of!r}; {cure}"
+        )
+    return _planned(model, recipe, image, score, of, (replace(found[0], automatic=True),))
 
 
 def last_dependent(model: Model, recipe: Recipe, output: str | None = None) -> Plan:
@@ -102,11 +115,11 @@ def last_dependent(model: Model, recipe: Recipe, output: str | None = None) -> P
 
 
 def layers(model: Model, output: str | None = None) -> list[Layer]:
-    """The spatial layers of a model in the graph's order, the automatic choice marked."""
+    """The spatial layers of a model in the graph's order, the automatic choice marked if there is one."""
     image, score = image_input(model), find_score(model, output)
     found = spatial_layers(model, image.name, score.logits)
-    chosen = candidates(model, found)[0].name
-    return [replace(each, automatic=each.name == chosen) for each in found]
+    chosen = [each.name for each in candidates(model, found)[:1]]
+    return [replace(each, automatic=each.name in chosen) for each in found]
 
 
 __all__ = ["AUTO", "SEED", "Plan", "last_dependent", "layers", "plan"]

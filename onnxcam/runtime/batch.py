@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,10 +67,13 @@ def _filled_up(array: Array, count: int) -> Array:
     return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
 
 
-def pictures_do_not_mix(single: Session, free: Session, name: str, shape: tuple[int, ...]) -> bool:
+def pictures_do_not_mix(
+    single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> bool:
     """Whether a model freed of its batch gives two pictures what the original gives each alone."""
     draw = np.random.Generator(np.random.SFC64(0))
-    pair = draw.standard_normal((2, *shape[1:]), dtype=np.float32)
+    drawn = draw.standard_normal((2, *shape[1:]), dtype=np.float32)
+    pair = (drawn if dtype.kind == "f" else np.clip(64 + 32 * drawn, 0, 127)).astype(dtype)
     try:
         together = free.run(free.outputs, {name: pair})
         alone = [single.run(free.outputs, {name: each[None]}) for each in pair]

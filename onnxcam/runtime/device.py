@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
+from io import StringIO
 
 import onnxruntime as ort
 
@@ -17,10 +19,11 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class Device:
-    """A kind, "cpu" or "cuda", and which of its kind."""
+    """A kind, "cpu" or "cuda", and which of its kind; `required` unless it was chosen by itself."""
 
     kind: str
     index: int = 0
+    required: bool = True
 
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
@@ -61,8 +64,9 @@ def device(name: str) -> Device:
     if reason := _why_no_cuda(index):
         raise DeviceError(f"device {name!r}: {reason}; use --device cpu, or auto")
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # the libraries of the extra `cuda`, where they are installed
-    return Device("cuda", index)
+        with redirect_stdout(StringIO()):  # it prints what it does not find
+            ort.preload_dlls()  # the libraries of the extra `cuda`, where they are installed
+    return Device("cuda", index, required=asked[1] != "auto")
 
 
 def _why_no_cuda(index: int) -> str | None:

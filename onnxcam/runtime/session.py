@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import onnxruntime as ort
 
 from onnxcam.arrays import Array
-from onnxcam.errors import DeviceError, ModelError, RunError
+from onnxcam.errors import DeviceError, ModelError, OnnxcamError, RunError
 from onnxcam.runtime.device import CUDA, Device
 
 QUIET = 4  # fatal only: what goes wrong reaches the user as an error of ours
+ort.set_default_logger_severity(QUIET)
 
 
 class OutOfMemoryError(RunError):
@@ -30,10 +31,13 @@ class Session:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = ort.InferenceSession(content, options, providers=device.providers)
+            self._session = ort.InferenceSession(
+                content, options, providers=device.providers, enable_fallback=0
+            )
         except Exception as fault:
-            raise ModelError(f"ONNX Runtime does not take the model: {_said(fault)}") from fault
+            raise _refused(fault, device) from fault
         self.device = device
+        self.notices: tuple[str, ...] = ()
         self.inputs = {each.name for each in self._session.get_inputs()}
         self.outputs = [each.name for each in self._session.get_outputs()]
         if device.kind == "cuda" and CUDA not in self.providers:
@@ -65,8 +69,34 @@ class Session:
         return found
 
 
+def opened(content: bytes, device: Device) -> Session:
+    """A session on the device; on the CPU, with a notice, where the device was chosen by itself and does
+    not work.
+    """
+    try:
+        return Session(content, device)
+    except DeviceError as fault:
+        if device.required or device.kind == "cpu":
+            raise
+        session = Session(content, Device("cpu"))
+        session.notices = (f"runs on the CPU: {fault}",)
+        return session
+
+
+def _refused(fault: Exception, device: Device) -> OnnxcamError:
+    """Whether it was the memory, the device or the model."""
+    if _is_out_of_memory(str(fault)):
+        return OutOfMemoryError(f"the model does not fit into the memory of {device}")
+    if device.kind == "cuda" and "cuda" in str(fault).lower():
+        return DeviceError(f"device {device}: {_said(fault)}; use --device cpu")
+    return ModelError(f"ONNX Runtime does not take the model: {_said(fault)}")
+
+
 def _is_out_of_memory(message: str) -> bool:
-    words = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
+    words = (
+        *("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation"),
+        *("alloc_failed", "smaller than requested bytes"),
+    )
     return any(each in message.lower() for each in words)
 
 

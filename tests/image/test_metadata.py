@@ -1,6 +1,5 @@
 """What models say of themselves is taken where it makes sense, and never executed."""
 
-
 import json
 from pathlib import Path
 

@@ -1,6 +1,5 @@
 """The overlay shows the evidence where it is, dims what the model did not see, and never shifts the map."""
 
-
 from typing import Any
 
 import numpy as np

@@ -1,6 +1,5 @@
 """The tensor holds the numbers that the training frameworks would have made of the picture."""
 
-
 import json
 from typing import Any
 

@@ -1,6 +1,5 @@
 """Pictures of every kind arrive upright in RGB; whatever is not one arrives as an ImageError."""
 
-
 import io
 import zlib
 from pathlib import Path

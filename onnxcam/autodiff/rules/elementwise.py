@@ -5,7 +5,9 @@ g is the cotangent of y; a function an input. Broadcasting is undone by the swee
 
 from __future__ import annotations
 
+from onnxcam.arrays import Array
 from onnxcam.autodiff.ruletable import Rules
+from onnxcam.errors import ModelError
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -87,8 +89,20 @@ vjp("Cast", lambda g, y, x: g)
 vjp("CastLike", lambda g, y, x, like: g)
 
 
-def dropout(g: Value, y: Value, x: Value) -> Value:
+def dropout(
+    g: Value,
+    y: Value,
+    x: Value,
+    *,
+    ratio: Array | Value | float,
+    training_mode: Array | Value | None,
+) -> Value:
     """Inference only: the identity. Cleaning drops those whose mask nobody reads."""
+    off = training_mode is None or (not isinstance(training_mode, Value) and not training_mode)
+    if not off and (isinstance(ratio, Value) or ratio is None or np.any(ratio)):
+        raise ModelError(
+            f"the Dropout that writes {y.name!r} drops at random: export the model in inference mode"
+        )
     return g
 
 

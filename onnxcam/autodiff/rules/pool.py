@@ -15,12 +15,15 @@ from onnxcam.graph.value import Value, np
 rules = Rules()
 
 
-def max_pool(g: Value, y: Value, x: Value) -> Value:
+def max_pool(g: Value, y: Value, x: Value, *, storage_order: int | None) -> Value:
     """Each cotangent goes to the first maximum of its window, which the pool itself is asked for.
 
     The indices count over the whole tensor. Windows that overlap may name a cell twice: the
     accumulation must be exact, which ScatterElements is and ScatterND is not.
     """
+    if storage_order:  # indices that count down the columns: another pool counts along the rows
+        given = {n: each for n, each in y.tensor.inputs[0].attrs.items() if n != "storage_order"}
+        y = y.build.ops("MaxPool", x, outputs=2, **given)[0]
     indices = y.build.second_output(y, np.dtype(np.int64))
     blank, where, what = (np.reshape(each, [-1]) for each in (filled(x, 0.0), indices, g))
     summed = g.build.op("ScatterElements", blank, where, what, axis=0, reduction="add")

@@ -42,7 +42,7 @@ def reduction(spread: Spread) -> Vjp:
         reduced = reduced_axes(x, axes, noop_with_empty_axes)
         if not keepdims and reduced:
             g, y = (with_axes("Unsqueeze", each, sorted(reduced)) for each in (g, y))
-        return spread(g, y, x, reduced) if reduced else g
+        return spread(g, y, x, reduced)
 
     return function
 

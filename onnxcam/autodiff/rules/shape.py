@@ -58,7 +58,7 @@ def pad(
     of zeros and ones an axis, which says where each padded cell came from.
     """
     if isinstance(pads, Value):
-        raise ModelError(f"the pads of {x.name!r} are computed at run time: fix them on export")
+        return _cut_at_run_time(g, x, mode, pads, axes)
     begin, end = np.zeros((2, x.ndim), np.int64)
     chosen = list(range(x.ndim)) if axes is None else [int(each) for each in axes]
     begin[chosen], end[chosen] = np.reshape(np.asarray(pads), (2, -1))
@@ -67,6 +67,17 @@ def pad(
     for axis in np.flatnonzero(begin | end):
         g = _added_back(g, x, int(axis), (int(begin[axis]), int(end[axis])), mode)
     return g
+
+
+def _cut_at_run_time(
+    g: Value, x: Value, mode: str, pads: Value, axes: Array | Value | None
+) -> Value:
+    if mode != "constant":
+        raise ModelError(f"the pads of {x.name!r} are computed at run time: fix them on export")
+    build, more = g.build, []
+    if axes is not None:
+        more = [axes if isinstance(axes, Value) else build.constant(np.asarray(axes))]
+    return build.op("Pad", g, -pads, build.constant(0, g.dtype), *more, shape=x.shape)
 
 
 def _added_back(g: Value, x: Value, axis: int, amount: tuple[int, int], mode: str) -> Value:
@@ -91,8 +102,8 @@ def slice_(
     *,
     starts: Array | Value,
     ends: Array | Value,
-    axes: Array | None,
-    steps: Array | None,
+    axes: Array | Value | None,
+    steps: Array | Value | None,
 ) -> Value:
     """Zeros around the piece that was cut out; between its cells too where it was cut with a step."""
     if isinstance(starts, Value) or isinstance(ends, Value):
@@ -107,10 +118,9 @@ def slice_(
 def _put_back(g: Value, x: Value, axis: int, start: int, end: int, step: int) -> Value:
     size = x.shape[axis]
     if not isinstance(size, int):
-        if step != 1 or start < 0:
-            raise ModelError(f"Slice of {x.name!r} by steps, or from the end, needs a fixed size")
-        begin = g.build.constant(np.array([start], np.int64))
-        return padded_at(g, axis, begin, dim_of(x, axis) - dim_of(g, axis) - begin)
+        if step < 1 or start < 0:
+            raise ModelError(f"Slice of {x.name!r} backwards or from the end needs a fixed size")
+        return _put_back_at_run_time(g, x, axis, g.build.constant(np.array([start])), step)
     source = np.arange(size)[slice(start, None if step < 0 and end < -size else end, step)]
     if not len(source):
         return filled(x, 0.0)
@@ -121,19 +131,40 @@ def _put_back(g: Value, x: Value, axis: int, start: int, end: int, step: int) ->
     return padded(g, *_one_axis(x.ndim, axis, first, size - 1 - last))
 
 
+def _put_back_at_run_time(g: Value, x: Value, axis: int, start: Value, step: int) -> Value:
+    g = _spaced(g, axis, step)
+    return padded_at(g, axis, start, dim_of(x, axis) - dim_of(g, axis) - start)
+
+
 def _slice_at_run_time(
-    g: Value, x: Value, starts: Array | Value, axes: Array | None, steps: Array | None
+    g: Value,
+    x: Value,
+    starts: Array | Value,
+    axes: Array | Value | None,
+    steps: Array | Value | None,
 ) -> Value:
-    start = starts if isinstance(starts, Value) else g.build.constant(np.asarray(starts))
-    if axes is None or len(axes) != 1 or (steps is not None and np.any(np.asarray(steps) != 1)):
-        raise ModelError(
-            f"Slice of {x.name!r} at run time is known along one axis without steps only"
-        )
-    axis, zero = int(axes[0]) % x.ndim, g.build.constant(np.zeros(1, np.int64))
-    size = dim_of(x, axis)
-    start = start.astype(np.dtype(np.int64))
-    start = np.where(start < zero, np.maximum(start + size, zero), np.minimum(start, size))
-    return padded_at(g, axis, start, size - dim_of(g, axis) - start)
+    count = starts.shape[0] if isinstance(starts, Value) else len(starts)
+    if isinstance(axes, Value) or isinstance(steps, Value) or not isinstance(count, int):
+        raise ModelError(f"Slice of {x.name!r} takes axes or steps at run time: fix them on export")
+    if steps is not None and np.any(np.asarray(steps) < 1):
+        raise ModelError(f"Slice of {x.name!r} backwards needs a fixed size")
+    for i in range(count):
+        axis = (i if axes is None else int(axes[i])) % x.ndim
+        start = _first(g, x, axis, starts, i)
+        g = _put_back_at_run_time(g, x, axis, start, 1 if steps is None else int(steps[i]))
+    return g
+
+
+def _first(g: Value, x: Value, axis: int, starts: Array | Value, i: int) -> Value:
+    """Where a slice starts, int64 (1,), counted from the front."""
+    build, size = g.build, dim_of(x, axis)
+    if not isinstance(starts, Value):
+        start = build.constant(np.array([starts[i]], np.int64))
+    else:
+        picked = build.op("Gather", starts, build.constant(np.array([i], np.int64)), axis=0)
+        start = picked.astype(np.dtype(np.int64))
+    zero = build.constant(np.zeros(1, np.int64))
+    return np.where(start < zero, np.maximum(start + size, zero), np.minimum(start, size))
 
 
 def _flipped(g: Value, axis: int) -> Value:

@@ -1,0 +1,96 @@
+"""`onnxcam augment`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option, echo
+
+from onnxcam.cli.options import ModelFile, ScoreTensor
+from onnxcam.cli.said import facts
+from onnxcam.errors import ModelError, OutputError
+
+if TYPE_CHECKING:
+    from onnxcam.graph.model import Model
+
+EPILOG = """\b
+The written model runs in any ONNX runtime, without onnxcam. It returns what the original returns, and
+for each layer `activation/LAYER` and `gradient/LAYER`. Its extra input `seed` says of what the gradient
+is: 1 at the class that is asked about and 0 at the others (one row a picture), or 1 and -1 for a contrast.
+
+\b
+Examples:
+  onnxcam augment model.onnx -o model.grad.onnx
+  onnxcam augment model.onnx -l /layer3/Relu_output_0 -l /layer4/Relu_output_0 -o model.grad.onnx
+"""
+
+
+def augment(
+    model: ModelFile,
+    out: Annotated[Path, Option("--out", "-o", metavar="OUT.onnx", help="The file to write.")],
+    layer: Annotated[
+        list[str] | None,
+        Option(
+            "--layer",
+            "-l",
+            metavar="NAME",
+            help="A layer's name (`onnxcam layers`); more than one may be given.  [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
+    output: ScoreTensor = None,
+    force: Annotated[bool, Option("--force", help="Write over OUT.onnx if it is there.")] = False,
+) -> None:
+    """Write a model that returns gradients too.
+
+    It is a plain .onnx file for any runtime.
+    """
+    _refuse(model, out, force)
+    from onnxcam.graph.model import load
+    from onnxcam.graph.score import find_score
+    from onnxcam.rewrite.augment import augment as augmented
+
+    loaded = load(model)
+    score = find_score(loaded, output)
+    written = augmented(loaded, _names(loaded, layer or ["auto"], output), score.logits)
+    written.save(out)
+    echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {written.opset}")
+    _tell(written, score.logits)
+
+
+def _refuse(model: Path, out: Path, force: bool) -> None:
+    if out.exists() and model.exists() and out.samefile(model):
+        raise OutputError(f"{out}: is the model itself; choose another file")
+    if out.exists() and not force:
+        raise OutputError(f"{out}: is there already; choose another file, or --force")
+
+
+def _names(model: Model, asked: list[str], output: str | None) -> list[str]:
+    """The layers, with `auto` replaced by its choice."""
+    from onnxcam.rewrite.plan import layers
+
+    chosen = [each.name for each in layers(model, output) if each.automatic]
+    if "auto" in asked and not chosen:
+        raise ModelError(
+            f"{model.name}: no automatic layer; choose one with --layer (`layers --all`)"
+        )
+    return list(dict.fromkeys(chosen[0] if each == "auto" else each for each in asked))
+
+
+def _tell(model: Model, score: str) -> None:
+    from onnxcam.rewrite.augment import SEED
+
+    graph = model.graph
+    facts([(f"  in   {each.name}", _kind(each)) for each in graph.inputs])
+    facts([(f"  out  {each.name}", _kind(each)) for each in graph.outputs])
+    seed = next(each for each in graph.inputs if each.name == SEED)
+    echo(
+        f"feed {SEED!r} with the cotangent of {score!r}, {_kind(seed)}: "
+        "1 at the class that is asked about, 0 at the others"
+    )
+
+
+def _kind(tensor: object) -> str:
+    dtype, shape = getattr(tensor, "dtype", None), getattr(tensor, "shape", None)
+    return f"{dtype} ({', '.join(map(str, shape or ()))})"

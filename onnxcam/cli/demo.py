@@ -1,0 +1,36 @@
+"""`onnxcam demo`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option, echo
+
+EPILOG = """\b
+Examples:
+  onnxcam demo
+  onnxcam demo -o pictures
+"""
+
+
+def demo(
+    out: Annotated[
+        Path, Option("--out", "-o", metavar="DIR", help="The folder for onnxcam-demo.png.")
+    ] = Path(),
+) -> None:
+    """Draw one picture of what onnxcam does.
+
+    The model and the pictures come along. Shown are four methods side by side, and maps of a chosen
+    layer, of chosen feature maps, and of chosen neurons.
+    """
+    from onnxcam.demo import drawn
+    from onnxcam.resources import embedded_model, sample_pictures
+
+    model = embedded_model()
+    found = drawn(model, sample_pictures())
+    path = found.save(out / "onnxcam-demo.png")
+    for row in found.rows:
+        echo(f"{row.title}: {row.meaning}")
+    echo(f"\n{path} shows them. Next, the same of one of these pictures alone:")
+    echo(f"  onnxcam explain {model} {found.picture}")

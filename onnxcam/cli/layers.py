@@ -1,0 +1,73 @@
+"""`onnxcam layers`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option, echo
+
+from onnxcam.cli.options import Json, ModelFile, ScoreTensor
+from onnxcam.cli.said import as_json, table
+
+if TYPE_CHECKING:
+    from onnxcam.graph.layers import Layer
+
+EPILOG = """\b
+Marks:
+  auto   what `--layer auto` takes
+  whole  everything that the score sees of the picture passes through it
+
+\b
+Examples:
+  onnxcam layers model.onnx
+  onnxcam layers model.onnx --all | grep Conv
+  onnxcam explain model.onnx cat.jpg --layer NAME
+"""
+HEADINGS = ("layer", "operator", "shape", "layout", "grid", "channels", "marks")
+
+
+def layers(
+    model: ModelFile,
+    every: Annotated[
+        bool,
+        Option("--all", help="Also layers that a part of the picture's evidence goes around."),
+    ] = False,
+    output: ScoreTensor = None,
+    json: Json = False,
+) -> None:
+    """List the layers that a map can be drawn of.
+
+    They stand in order, from the picture to the score. The last ones tell what belongs to the class, on a
+    coarse grid of cells; earlier ones are finer, and tell of parts and outlines.
+    """
+    from onnxcam.graph.model import load
+    from onnxcam.rewrite.plan import layers as layers_of
+
+    found = layers_of(load(model), output)
+    shown = [each for each in found if every or each.whole]
+    if json:
+        as_json([entry(each) for each in shown])
+        return
+    table(HEADINGS, [_row(each) for each in shown])
+    if len(shown) < len(found):
+        echo(f"{len(found) - len(shown)} more, inside of branches: --all", err=True)
+
+
+def entry(layer: Layer) -> dict[str, Any]:
+    """A layer for JSON."""
+    return {
+        "name": layer.name,
+        "operator": layer.op,
+        "shape": list(layer.shape),
+        "layout": layer.layout,
+        "grid": list(layer.grid),
+        "channels": layer.channels,
+        "whole": layer.whole,
+        "automatic": layer.automatic,
+    }
+
+
+def _row(layer: Layer) -> tuple[object, ...]:
+    marks = ["auto"] * layer.automatic + ["whole"] * layer.whole
+    shape, grid = (" x ".join(map(str, each)) for each in (layer.shape, layer.grid))
+    return layer.name, layer.op, shape, layer.layout, grid, layer.channels, " ".join(marks)

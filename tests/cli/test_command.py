@@ -1,0 +1,158 @@
+"""The command itself: help, version, start-up, exit codes; and `methods`, `demo` and `doctor`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import parser
+from typer.main import get_command
+
+import onnxcam
+from onnxcam import resources
+from onnxcam.cli import app, doctor
+from onnxcam.image.colormap import COLORMAPS
+from tests.cli.conftest import Run
+from tests.cli.tiny import size, write_model, write_picture
+
+ROOT = Path(onnxcam.__file__).resolve().parents[1]
+COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor")
+HEAVY = ("onnxruntime", "onnx", "numpy", "PIL", "onnx_graphsurgeon")
+# The package's own `__init__` is left out: it is for the library, and tested as such.
+START = f"""
+import sys, types
+package = types.ModuleType("onnxcam")
+package.__path__ = [{str(ROOT / "onnxcam")!r}]
+sys.modules["onnxcam"] = package
+from onnxcam.cli import main
+try:
+    main()
+except SystemExit as stopped:
+    loaded = [each for each in {HEAVY!r} if each in sys.modules]
+    sys.exit(f"imported {{loaded}}" if loaded else stopped.code)
+"""
+
+
+def python(*words: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("explain", "--help")])
+def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
+    found = python("-c", START, *words)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_every_option_with_examples(run: Run, name: str) -> None:
+    text = run(name, "--help").stdout
+    for parameter in get_command(app).commands[name].params:  # type: ignore[attr-defined]
+        for option in parameter.opts if parameter.param_type_name == "option" else ():
+            assert re.search(rf"(?<!\S){re.escape(option)}(?!\S*\w)", text), option
+    assert "Examples:" in text
+
+
+def test_help_names_what_there_is_to_choose(run: Run) -> None:
+    text = run("explain", "--help").stdout
+    for name in (*onnxcam.PRESETS, *COLORMAPS):
+        assert re.search(rf"\b{name}\b", text), name
+
+
+def test_every_command_is_tested_and_described(run: Run) -> None:
+    assert tuple(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+    lines = run("--help").stdout.splitlines()
+    cut_off = [each for each in lines if each.startswith("  ") and each.endswith("...")]
+    assert not cut_off
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout.strip() == f"onnxcam {onnxcam.__version__}"
+
+
+def test_as_a_process(model: Path, picture: Path, out: Path) -> None:
+    found = python("-m", "onnxcam", "explain", model, picture, "-o", out)
+    assert found.returncode == 0, found.stderr
+    wrong = python("-m", "onnxcam", "explain", model, picture, "-m", "gradcam", "-o", out)
+    assert wrong.returncode == 2
+    assert (
+        wrong.stderr == "error: no method 'gradcam'; did you mean grad-cam or grad-cam++ or cam?\n"
+    )
+
+
+def test_ctrl_c_is_told_shortly(run: Run, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxcam.graph.model.load", stop)
+    found = run("layers", model)
+    assert found.exit_code == 130
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    def stumble(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("onnxcam.graph.model.load", stumble)
+    with pytest.raises(ZeroDivisionError):
+        run("layers", model)
+
+
+def test_methods(run: Run) -> None:
+    text = run("methods").stdout
+    found = json.loads(run("methods", "--json").stdout)
+    assert [each["name"] for each in found] == list(onnxcam.METHODS)
+    for each in found:
+        assert each["name"] in text
+        assert each["computes"] in text
+        for setting in each["settings"]:
+            assert setting["name"] in text
+            assert setting["meaning"]
+
+
+def test_doctor(run: Run) -> None:
+    found = run("doctor", "--json")
+    report = json.loads(found.stdout)
+    assert found.exit_code == 0, found.output
+    assert report["devices"][0] == {"device": "cpu", "usable": True, "passed": True, "fault": None}
+    assert report["versions"]["onnxruntime"]
+    text = run("doctor").stdout
+    assert "self-test on cpu" in text
+    assert "passed" in text
+
+
+def test_doctor_finds_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_is_right", lambda _: False)
+    found = run("doctor")
+    assert found.exit_code == 2
+    assert "FAILED" in found.stdout
+
+
+def test_the_model_of_the_self_test_is_what_its_text_says() -> None:
+    found = onnx.load_from_string(base64.b64decode(doctor.MODEL))
+    assert found == parser.parse_model(doctor.TEXT)
+
+
+def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picture(tmp_path / "models" / "samples" / "one.png")
+    write_model(tmp_path / "models" / "shapes.onnx")
+    monkeypatch.setattr(resources, "PLACES", (tmp_path / "gone", tmp_path / "models"))
+    found = run("demo", "-o", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert size(tmp_path / "out" / "onnxcam-demo.png")[0] > 1000
+    assert "onnxcam explain" in found.stdout
+
+
+def test_demo_without_its_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "PLACES", (tmp_path,))
+    found = run("demo", "-o", tmp_path)
+    assert found.exit_code == 2
+    assert "shapes.onnx" in found.stderr
+    assert not list(tmp_path.iterdir())
