@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from onnxcam.arrays import Floats
-from onnxcam.explain import DEFAULT_METHOD, Explainer
+from onnxcam.explain import Explainer
 from onnxcam.explanation import Explanation
 from onnxcam.files import written
 from onnxcam.graph.layers import Layer, candidates, spatial_layers
@@ -20,6 +20,7 @@ from onnxcam.graph.score import find_score
 from onnxcam.image import lettering, overlay
 from onnxcam.image.colormap import legend
 from onnxcam.image.read import read
+from onnxcam.methods import DEFAULT_METHOD
 
 LIKED = "05_hourglass.png"  # several instances of its class, and other things between them
 METHODS = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)
@@ -76,7 +77,7 @@ def drawn(model: Path, pictures: Sequence[Path]) -> Demo:
         "Every map below is of this one picture."
     )
     rows = (
-        _methods(loaded, picture, layers),
+        _methods(loaded, picture, layers[-2], layers[-1]),
         _of_layers(loaded, picture, layers),
         _of_feature_maps(loaded, picture, layers[-2]),
         _of_neurons(loaded, picture, layers[-1]),
@@ -91,18 +92,17 @@ def _layers(model: Model) -> list[Layer]:
     return layers[: COLUMNS - 1][::-1]
 
 
-def _methods(model: Model, picture: Path, layers: Sequence[Layer]) -> Row:
-    early, last = layers[0], layers[-1]
+def _methods(model: Model, picture: Path, earlier: Layer, last: Layer) -> Row:
     panels = [("the picture", _enlarged(read(picture)))]
     for method in METHODS:
-        layer = last if method == "cam" else early
+        layer = last if method == "cam" else earlier
         found = Explainer(model, method, layer.name)(str(picture))
         panels.append((f"{method}{' (last layer only)' * (method == 'cam')}", _map(found)))
     return Row(
         "Four methods",
-        f"At an early layer, {early.name} ({_cells(early)} cells), where they differ: Grad-CAM weighs a whole "
-        "feature map by its mean gradient, Grad-CAM++ each of its cells, which is for several instances of a "
-        "class, and Smooth Grad-CAM++ does so with derivatives averaged over noisy copies of the picture.",
+        f"At {earlier.name} ({_cells(earlier)} cells), the last layer where they differ: Grad-CAM weighs a "
+        "feature map by its mean gradient, Grad-CAM++ by each of its cells, for several instances of a class, "
+        "and Smooth Grad-CAM++ does so with derivatives averaged over noisy copies of the picture.",
         tuple(panels),
     )
 
@@ -120,9 +120,9 @@ def _of_layers(model: Model, picture: Path, layers: Sequence[Layer]) -> Row:
 
 
 def _of_feature_maps(model: Model, picture: Path, layer: Layer) -> Row:
-    explainer = Explainer(model, "grad-cam", layer.name)
+    explainer = Explainer(model, DEFAULT_METHOD, layer.name)
     panels = [(f"all {layer.channels} feature maps", _map(explainer(str(picture))))]
-    best = _heaviest(explainer, picture, layer)
+    best = _heaviest(Explainer(model, "grad-cam++", layer.name), picture, layer)
     for chosen in (best[:COLUMNS], *([each] for each in best[: COLUMNS - 2])):
         explainer.channels = chosen
         alone = (
@@ -137,7 +137,7 @@ def _of_feature_maps(model: Model, picture: Path, layer: Layer) -> Row:
 
 
 def _of_neurons(model: Model, picture: Path, layer: Layer) -> Row:
-    explainer = Explainer(model, "grad-cam", layer.name)
+    explainer = Explainer(model, DEFAULT_METHOD, layer.name)
     whole = explainer(str(picture))
     panels = [("all neurons", _map(whole))]
     for rows, columns in _peaks(whole.coarse[0]):

@@ -23,7 +23,7 @@ from onnxcam.image.preprocess import (
     preset_for,
 )
 from onnxcam.intake import Source, size_of, taken_in
-from onnxcam.methods import METHODS
+from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
 from onnxcam.methods.targets import Spec, Target, target
@@ -32,8 +32,6 @@ from onnxcam.rewrite.plan import AUTO, plan
 from onnxcam.runtime.batch import CHUNK, Batches, pictures_do_not_mix
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.session import Session, opened, versions
-
-DEFAULT_METHOD = "smooth-grad-cam++"
 
 
 class Explainer:
@@ -103,7 +101,7 @@ class Explainer:
     def notices(self) -> tuple[str, ...]:
         """What a user should know of this model and method."""
         found = [*self.model.notices, *self.probe.batches.session.notices]
-        if self.recipe.sampler.name != "once" and self.probe.constant:
+        if self.recipe.smooths and self.probe.constant:
             names = ", ".join(each.name for each in self.plan.layers)
             found.append(
                 f"the gradient at {names} does not depend on the picture, so all noisy samples agree: one "

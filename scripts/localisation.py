@@ -52,8 +52,8 @@ def peaks(coarse: Map, height: float) -> NDArray[np.float64]:
     h, w = coarse.shape
     wide = np.pad(coarse, 1, constant_values=-np.inf)
     around = [wide[y : y + h, x : x + w] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
-    high = (coarse > 0) & (coarse >= height * coarse.max())
-    found = np.argwhere(high & (coarse >= np.max(around, axis=0)))
+    enough = height * float(coarse.max()) or 1e-300  # of an empty map no cell is a peak
+    found = np.argwhere((coarse >= enough) & (coarse >= np.max(around, axis=0)))
     return (found + 0.5) / np.array([h, w])
 
 

@@ -18,14 +18,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from localisation import Figures, Mask, figures, mean
 from PIL import Image
-from shapes import draw
 
 import onnxcam
+from localisation import Figures, Mask, figures, mean
 from onnxcam.graph.model import Model
 from onnxcam.image.preprocess import Preprocessing
-from onnxcam.rewrite.plan import last_dependent
+from shapes import draw
 
 ROOT = Path(__file__).parent.parent
 FRESH = 20261121  # a seed that neither training nor testing of the model used
@@ -72,8 +71,9 @@ class Case:
 
 def explainers(model: Model, **shared: Any) -> Iterator[tuple[Row, onnxcam.Explainer]]:
     """An explainer for each row that the model takes."""
-    dependent = last_dependent(model, onnxcam.METHODS["grad-cam++"]).layers[0].name
-    last = next(each.name for each in onnxcam.layers(model) if each.automatic)
+    listed = onnxcam.layers(model)
+    last = next(each.name for each in listed if each.automatic)
+    dependent = next(each.name for each in listed if each.automatic_smooth)
     print(f"{model.name}: last layer {last}, last dependent layer {dependent}")
     for row in ROWS:
         layer = dependent if row.where == "dependent" else last

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Marks:
-  auto   what `--layer auto` takes
+  auto   what `--layer auto` takes for a method that runs the picture once (grad-cam)
+  smooth what it takes for one that smooths (smooth-grad-cam++): the gradient there depends on the picture
   whole  everything that the score sees of the picture passes through it
 
 \b
@@ -64,10 +65,12 @@ def entry(layer: Layer) -> dict[str, Any]:
         "channels": layer.channels,
         "whole": layer.whole,
         "automatic": layer.automatic,
+        "automatic_smooth": layer.automatic_smooth,
     }
 
 
 def _row(layer: Layer) -> tuple[object, ...]:
-    marks = ["auto"] * layer.automatic + ["whole"] * layer.whole
+    named = {"auto": layer.automatic, "smooth": layer.automatic_smooth, "whole": layer.whole}
+    marks = [mark for mark, given in named.items() if given]
     shape, grid = (" x ".join(map(str, each)) for each in (layer.shape, layer.grid))
     return layer.name, layer.op, shape, layer.layout, grid, layer.channels, " ".join(marks)

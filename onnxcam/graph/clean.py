@@ -189,7 +189,7 @@ def _filled_in(wanted: list[Dim], given: Sequence[Dim] | None) -> Shape:
     if given is None:
         return tuple(None if each in (0, -1) else each for each in wanted)
     kept = [given[i] if each == 0 and i < len(given) else each for i, each in enumerate(wanted)]
-    names, had = ([d for d in dims if not isinstance(d, int)] for dims in (kept, given))
+    names, had = ([str(d) for d in dims if not isinstance(d, int)] for dims in (kept, given))
     size, whole = (math.prod(d for d in dims if isinstance(d, int)) for dims in (kept, given))
-    rest = whole // -size if size and None not in had and sorted(names) == sorted(had) else None
+    rest = whole // -size if size and None not in given and sorted(names) == sorted(had) else None
     return tuple(rest if each == -1 else each for each in kept)

@@ -25,7 +25,7 @@ class Layer:
     """A spatial tensor between the picture and the score.
 
     `whole` says that everything the score sees of the picture passes through it; `automatic` that it is
-    what `layer="auto"` takes.
+    what `layer="auto"` takes for a method that runs the picture once, `automatic_smooth` for one that smooths.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Layer:
     channel_axis: int
     whole: bool
     automatic: bool = False
+    automatic_smooth: bool = False
 
     @property
     def layout(self) -> str:

@@ -108,6 +108,7 @@ def from_proto(
         checker.check_model(proto)
         if proto.functions:
             proto = inliner.inline_local_functions(proto)
+        _check_names(proto)
         _read_tensors(proto.graph)
         _free_initializers(proto)
         proto = shape_inference.infer_shapes(proto, data_prop=True)
@@ -131,8 +132,9 @@ def _content(path: Path) -> bytes:
         raise ModelError(f"{path}: a folder; give the .onnx file in it")
     try:
         return path.read_bytes()
-    except OSError as fault:
-        raise ModelError(f"{path}: cannot be read ({fault.strerror}); check the path") from fault
+    except (OSError, ValueError) as fault:  # ValueError: a path with a zero byte
+        why = getattr(fault, "strerror", None) or fault
+        raise ModelError(f"{path}: cannot be read ({why}); check the path") from fault
 
 
 def _parsed(content: bytes, name: str) -> onnx.ModelProto:
@@ -155,6 +157,18 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
     if not found or found[0] < OLDEST:
         was = f"opset {found[0]}" if found else "no opset of the default domain"
         raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
+
+
+def _check_names(proto: onnx.ModelProto) -> None:
+    """ValueError for a name that is not text: it is read as bytes, and could not be written again."""
+    graph = proto.graph
+    names = [graph.name, *(each.domain for each in proto.opset_import)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+    for tensor in (*graph.input, *graph.output, *graph.value_info):
+        names += [tensor.name, *(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)]
+    if broken := [each for each in names if not isinstance(each, str)]:
+        raise ValueError(f"the name {broken[0]!r} is not UTF-8 text")
 
 
 def _read_tensors(graph: onnx.GraphProto) -> None:

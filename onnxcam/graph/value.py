@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy
+import numpy  # noqa: ICN001  np is what formulas call it, below
 import onnx_graphsurgeon as gs
 from numpy.lib.mixins import NDArrayOperatorsMixin
 

@@ -5,5 +5,6 @@ from onnxcam.methods.recipe import Recipe, Sampler, Setting
 from onnxcam.methods.recipe import methods as METHODS  # noqa: N812  a table, spoken of as one
 
 FAMILIES = (cam,)
+DEFAULT_METHOD = "smooth-grad-cam++"
 
-__all__ = ["FAMILIES", "METHODS", "Recipe", "Sampler", "Setting"]
+__all__ = ["DEFAULT_METHOD", "FAMILIES", "METHODS", "Recipe", "Sampler", "Setting"]

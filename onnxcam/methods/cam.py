@@ -6,7 +6,7 @@ formula gives (N, h, w), not negative. Sums over (i, j) run over the layer's cel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -42,7 +42,14 @@ def grad_cam_plus_plus(activation: Maps, gradient: Maps) -> Saliency:
 
 @method("smooth-grad-cam++", source="Omeiza et al. 2019, arXiv:1908.01224", sampler=GAUSSIAN)
 def smooth_grad_cam_plus_plus(
-    activation: Maps, d1: Maps, d2: Maps, d3: Maps, *, numerator: str = "d2"
+    activation: Maps,
+    d1: Maps,
+    d2: Maps,
+    d3: Maps,
+    *,
+    numerator: Annotated[
+        Literal["d2", "d1"], "of alpha: as in Grad-CAM++, or as the paper prints it"
+    ] = "d2",
 ) -> Saliency:
     """Grad-CAM++ on derivatives averaged over noisy copies of the picture.
 
@@ -51,8 +58,12 @@ def smooth_grad_cam_plus_plus(
 
     `numerator="d1"` is alpha as the paper prints it. Behind global average pooling and a linear layer it
     cancels the weight's magnitude, so it is not the default.
+
+    The paper's layers end in ReLU, where sum A is not negative. Where a layer is not (LeakyReLU, linear
+    bottlenecks), a negative sum would put a pole at g = -2 / sum A, and the maps would be those of the few
+    maps near it: it counts as 0 there.
     """
-    mass = np.sum(activation, axis=CELLS, keepdims=True)
+    mass = np.maximum(np.sum(activation, axis=CELLS, keepdims=True), 0.0)
     alpha = positive_ratio(d1 if numerator == "d1" else d2, 2.0 * d2 + mass * d3)
     weight = np.sum(alpha * np.maximum(d1, 0.0), axis=CELLS, keepdims=True)
     return weighted(weight, activation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from onnxcam.errors import SettingError
 from onnxcam.table import Table
@@ -20,12 +20,18 @@ PROBES = {
 }
 
 
+LARGEST = 1e300  # of a setting: no number, and no infinity, above it
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a method: its default and what it means."""
+    """One setting of a method: its default, what it means, and what it may be."""
 
     default: Any
     meaning: str
+    choices: tuple[str, ...] = ()
+    lowest: float = 0.0
+    highest: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,14 @@ ONCE = Sampler("once", {})
 GAUSSIAN = Sampler(
     "gaussian",
     {
-        "samples": Setting(25, "noisy copies of each picture, n"),
-        "noise": Setting(0.15, "standard deviation, as a part of the tensor's range (max - min)"),
+        "samples": Setting(25, "noisy copies of each picture, n", (), 1, 1_000_000),
+        "noise": Setting(0.15, "standard deviation, as a part of the tensor's range", (), 0, 100),
         "sigma": Setting(None, "standard deviation in the tensor's own units, instead of noise"),
-        "seed": Setting(0, "of the deviates: same seed, same map"),
-        "activation": Setting(
-            "clean", "A on the clean picture, or the mean over the samples: clean, mean"
-        ),
-        "score": Setting("logit", "logit, or exp: samples weighed by exp(S_s - max S)"),
+        "seed": Setting(0, "of the deviates: same seed, same map", (), 0, 2**63 - 1),
+        "activation": Setting("clean", "A of the picture, or the samples' mean", ("clean", "mean")),
+        "score": Setting("logit", "exp weighs a sample by exp(S_s - max S)", ("logit", "exp")),
     },
 )
-CHOICES = {"activation": ("clean", "mean"), "score": ("logit", "exp"), "numerator": ("d2", "d1")}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class Recipe:
         )
 
     @property
+    def smooths(self) -> bool:
+        """Whether the formula takes noisy samples."""
+        return self.sampler.name == GAUSSIAN.name
+
+    @property
     def summary(self) -> str:
         """One line on what the formula computes."""
         return (inspect.getdoc(self.formula) or "").splitlines()[0]
@@ -82,8 +90,9 @@ class Recipe:
     @property
     def settings(self) -> dict[str, Setting]:
         """The sampler's settings and the formula's."""
+        hints = get_type_hints(self.formula, include_extras=True)
         own = {
-            each.name: Setting(each.default, f"of the formula; see {self.source}")
+            each.name: _setting(each.default, hints[each.name])
             for each in inspect.signature(self.formula).parameters.values()
             if each.kind is each.KEYWORD_ONLY
         }
@@ -97,30 +106,37 @@ class Recipe:
         if wrong:
             have = ", ".join(self.settings) or "none"
             raise SettingError(f"{self.name} has no setting {wrong[0]!r}; its settings: {have}")
-        settled = {name: each.default for name, each in self.settings.items()}
-        for name, value in given.items():
-            settled[name] = _checked(name, value, settled[name])
-        return settled
+        checked = {name: _checked(name, given[name], self.settings[name]) for name in given}
+        return {name: each.default for name, each in self.settings.items()} | checked
 
 
-def _checked(name: str, value: Any, default: Any) -> Any:
+def _setting(default: Any, hint: Any) -> Setting:
+    """The setting that a keyword-only parameter declares: Annotated[Literal["a", "b"], "its meaning"]."""
+    kind, *meaning = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    return Setting(default, meaning[0] if meaning else "see the source", choices, -LARGEST)
+
+
+def _checked(name: str, value: Any, setting: Setting) -> Any:
     """A setting's value in the default's type and in range."""
-    if name in CHOICES and value not in CHOICES[name]:
-        raise SettingError(f"{name}={value!r}: expected one of {', '.join(CHOICES[name])}")
+    default = setting.default
+    if setting.choices and value not in setting.choices:
+        raise SettingError(f"{name}={value!r}: expected one of {', '.join(setting.choices)}")
+    if value is None and default is None:
+        return None
     kind = float if default is None or isinstance(default, float) else type(default)
     try:
-        found = None if value is None and default is None else kind(value)
+        found = kind(value)
     except (TypeError, ValueError, OverflowError):
         like = "" if default is None else f" like {default}"
         raise SettingError(f"{name}={value!r}: expected a number{like}") from None
     if kind is int and not isinstance(value, str) and found != value:
         raise SettingError(f"{name}={value!r}: expected a whole number")
-    if name in RANGES and found is not None and not RANGES[name][0] <= found <= RANGES[name][1]:
-        raise SettingError(f"{name}={value!r}: expected {RANGES[name][0]} to {RANGES[name][1]}")
+    if kind is not str and not setting.lowest <= found <= min(setting.highest, LARGEST):
+        highest = f" to {setting.highest}" if setting.highest < LARGEST else " or more"
+        raise SettingError(f"{name}={value!r}: expected {setting.lowest}{highest}")
     return found
 
-
-RANGES = {"samples": (1, 1_000_000), "noise": (0, 100), "sigma": (0, 1e9), "seed": (0, 2**63 - 1)}
 
 methods: Table[Recipe] = Table("method")
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxcam.arrays import ImageInput
-from onnxcam.errors import ModelError, UnknownNameError
+from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.layers import Layer, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
 from onnxcam.graph.score import Score, find_score
-from onnxcam.methods import Recipe
+from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
 from onnxcam.rewrite.augment import SEED, gradient
 
 AUTO = "auto"
@@ -91,35 +91,46 @@ def _planned(
 def _automatic(
     model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
 ) -> Plan:
-    """The last layer that everything passes through. ModelError if there is none."""
-    found = candidates(model, layers)
+    """The last layer that everything passes through; for a method that smooths, the last one whose gradient
+    depends on the picture, where there is one and the rules reach it. ModelError if there is none.
+    """
+    found = [replace(each, automatic=True) for each in candidates(model, layers)]
     if not found:
         cure = "choose one (`onnxcam layers --all`)" if layers else "it has no spatial layer at all"
         raise ModelError(
             f"{model.name}: no spatial layer that everything passes through on the way from "
             f"{image.name!r} to {of!r}; {cure}"
         )
-    return _planned(model, recipe, image, score, of, (replace(found[0], automatic=True),))
-
-
-def last_dependent(model: Model, recipe: Recipe, output: str | None = None) -> Plan:
-    """The plan at the last layer whose gradient depends on the picture. ModelError if there is none."""
-    image, score = image_input(model), find_score(model, output)
-    for layer in candidates(model, spatial_layers(model, image.name, score.logits)):
-        found = _planned(model, recipe, image, score, score.logits, (layer,))
-        if not found.constant:
-            return found
-    raise ModelError(
-        f"{model.name}: no layer's gradient depends on the picture: the model is linear"
-    )
+    last = _planned(model, recipe, image, score, of, (found[0],))
+    if not (recipe.smooths and last.constant):
+        return last
+    for layer in found[1:]:
+        try:
+            earlier = _planned(model, recipe, image, score, of, (layer,))
+        except MissingRuleError:
+            break
+        if not earlier.constant:
+            return earlier
+    return last
 
 
 def layers(model: Model, output: str | None = None) -> list[Layer]:
-    """The spatial layers of a model in the graph's order, the automatic choice marked if there is one."""
+    """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
     image, score = image_input(model), find_score(model, output)
     found = spatial_layers(model, image.name, score.logits)
     chosen = [each.name for each in candidates(model, found)[:1]]
-    return [replace(each, automatic=each.name in chosen) for each in found]
+    smooth = _smoothing_choice(model, output) if chosen else None
+    return [
+        replace(each, automatic=each.name in chosen, automatic_smooth=each.name == smooth)
+        for each in found
+    ]
 
 
-__all__ = ["AUTO", "SEED", "Plan", "last_dependent", "layers", "plan"]
+def _smoothing_choice(model: Model, output: str | None) -> str | None:
+    try:
+        return plan(model, METHODS[DEFAULT_METHOD], AUTO, output).layers[0].name
+    except MissingRuleError:
+        return None
+
+
+__all__ = ["AUTO", "SEED", "Plan", "layers", "plan"]

@@ -24,12 +24,8 @@ from tests.cli.tiny import size, write_model, write_picture
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor")
 HEAVY = ("onnxruntime", "onnx", "numpy", "PIL", "onnx_graphsurgeon")
-# The package's own `__init__` is left out: it is for the library, and tested as such.
 START = f"""
-import sys, types
-package = types.ModuleType("onnxcam")
-package.__path__ = [{str(ROOT / "onnxcam")!r}]
-sys.modules["onnxcam"] = package
+import sys
 from onnxcam.cli import main
 try:
     main()

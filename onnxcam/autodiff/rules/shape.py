@@ -108,6 +108,8 @@ def slice_(
     """Zeros around the piece that was cut out; between its cells too where it was cut with a step."""
     if isinstance(starts, Value) or isinstance(ends, Value):
         return _slice_at_run_time(g, x, starts, axes, steps)
+    if isinstance(axes, Value) or isinstance(steps, Value):
+        return _slice_at_run_time(g, x, starts, axes, steps)
     chosen = range(len(starts)) if axes is None else axes
     strides = np.ones(len(starts), np.int64) if steps is None else steps
     for axis, start, end, step in zip(chosen, starts, ends, strides, strict=True):

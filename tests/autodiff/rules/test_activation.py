@@ -1,0 +1,107 @@
+"""Every activation on both sides of its kinks, and at them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from onnxcam.graph.model import load
+from onnxcam.rewrite.augment import SEED, gradient
+from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+
+SHAPES: list[tuple[str, int, dict[str, Any]]] = [
+    ("Relu", 17, {}),
+    ("LeakyRelu", 17, {}),
+    ("LeakyRelu", 17, {"alpha": 0.3}),
+    ("LeakyRelu", 17, {"alpha": -0.3}),
+    ("ThresholdedRelu", 17, {}),
+    ("ThresholdedRelu", 17, {"alpha": 0.25}),
+    ("Elu", 17, {}),
+    ("Elu", 17, {"alpha": 0.4}),
+    ("Selu", 17, {}),
+    ("Selu", 17, {"alpha": 1.1, "gamma": 2.0}),
+    ("Celu", 17, {}),
+    ("Celu", 17, {"alpha": 0.4}),
+    ("HardSigmoid", 17, {}),
+    ("HardSigmoid", 17, {"alpha": 0.5, "beta": 0.3}),
+    ("HardSwish", 17, {}),
+    ("Shrink", 17, {"lambd": 0.9, "bias": 0.4}),
+    ("Sigmoid", 17, {}),
+    ("Softplus", 17, {}),
+    ("Softsign", 17, {}),
+    ("Mish", 18, {}),
+    ("Gelu", 20, {}),
+    ("Gelu", 20, {"approximate": "tanh"}),
+    ("Swish", 24, {}),
+    ("Swish", 24, {"alpha": 1.7}),
+]
+
+
+@pytest.mark.parametrize("dynamic", [(), (0, 1)], ids=str)
+@pytest.mark.parametrize(("op", "opset", "attributes"), SHAPES, ids=str)
+def test_activation(
+    op: str, opset: int, attributes: dict[str, Any], dynamic: tuple[int, ...]
+) -> None:
+    x = numbers(3, 12, low=-5.0, high=5.0)
+    check_vjp(op, x, opset=opset, dynamic=dynamic, **attributes)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 16])
+@pytest.mark.parametrize("slope", [(1,), (4, 1, 1), (4, 3, 2)])
+def test_prelu(slope: tuple[int, ...], opset: int) -> None:
+    x, a = numbers(2, 4, 3, 2), numbers(*slope, seed=1)
+    check_vjp("PRelu", x, a, wrt=(0, 1), opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "expected"),
+    [
+        ("Relu", [-1, 0, 2], [0, 0, 1]),
+        ("LeakyRelu", [-1, 0, 2], [0.01, 0.01, 1]),
+        ("Abs", [-1, 0, 2], [-1, 0, 1]),
+        ("HardSwish", [-3, 0, 3], [0, 0.5, 1]),
+    ],
+)
+def test_at_the_kink(op: str, x: list[float], expected: list[float]) -> None:
+    """What torch says where there is no derivative."""
+    array = np.array(x, np.float32)
+    model = load(one_node_model(helper.make_node(op, ["x"], ["y"]), {"x": array}, {}, 17))
+    feed = {"x": array, SEED: np.ones(3, np.float32)}
+    found = run(gradient(model, ["x"], "y").proto(), feed, ["gradient/x"])[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2])
+@pytest.mark.parametrize("opset", [7, 11, 13, 17])
+def test_softmax(op: str, axis: int | None, opset: int) -> None:
+    if opset < 11 and axis is not None and axis < 0:
+        axis += 3  # no negative axes before opset 11
+    given: dict[str, Any] = {} if axis is None else {"axis": axis}
+    check_vjp(op, numbers(2, 3, 4, low=-2.0, high=2.0), opset=opset, **given)
+    check_vjp(op, numbers(2, 3, 4, low=-2.0, high=2.0), opset=opset, dynamic=(0, 2), **given)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"min": -0.5}, {"max": 0.5}, {"min": -0.5, "max": 0.5}])
+def test_clip_of_attributes(bounds: dict[str, Any]) -> None:
+    check_vjp("Clip", numbers(3, 4), opset=7, **bounds)
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13])
+@pytest.mark.parametrize(
+    "bounds", [(), (-0.5,), (None, 0.5), (-0.5, 0.5)], ids=["none", "low", "high", "both"]
+)
+def test_clip_of_inputs(bounds: tuple[float | None, ...], opset: int) -> None:
+    arrays = [None if each is None else np.array(each, np.float32) for each in bounds]
+    check_vjp("Clip", numbers(3, 4), *arrays, opset=opset, dynamic=(0,))
+
+
+def test_clip_is_flat_at_its_bounds() -> None:
+    """As relu6 and hardtanh are in torch."""
+    x = np.array([-1, 0, 1, 6, 7], np.float32)
+    node = helper.make_node("Clip", ["x", "low", "high"], ["y"])
+    fixed = {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
+    model = gradient(load(one_node_model(node, {"x": x}, fixed, 17)), ["x"], "y")
+    found = run(model.proto(), {"x": x, SEED: np.ones(5, np.float32)}, ["gradient/x"])[0]
+    np.testing.assert_array_equal(found, [0, 0, 1, 0, 0])

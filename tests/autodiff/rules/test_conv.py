@@ -1,0 +1,97 @@
+"""Conv with every awkward window: tails, gaps, uneven and wide pads, groups, one to three dimensions."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from tests.autodiff.check import check_model, check_vjp, numbers
+
+WINDOWS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "plain": ((2, 3, 6, 7), (4, 3, 3, 3), {}),
+    "pads": ((1, 2, 6, 7), (3, 2, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "uneven pads": ((1, 2, 6, 7), (3, 2, 3, 3), {"pads": [0, 2, 1, 0]}),
+    "pads as wide as the kernel": ((1, 2, 5, 6), (3, 2, 3, 2), {"pads": [3, 2, 4, 3]}),
+    "wide pads, stride": ((1, 2, 5, 6), (3, 2, 3, 2), {"pads": [3, 2, 4, 3], "strides": [2, 3]}),
+    "stride": ((1, 2, 7, 9), (3, 2, 3, 3), {"strides": [2, 2]}),
+    "stride with a tail": ((1, 2, 8, 10), (3, 2, 3, 3), {"strides": [2, 4]}),
+    "stride beyond the kernel": ((1, 2, 8, 11), (3, 2, 2, 1), {"strides": [3, 4]}),
+    "uneven pads, stride": ((1, 2, 8, 9), (3, 2, 3, 3), {"strides": [2, 3], "pads": [0, 2, 1, 0]}),
+    "pointwise": ((2, 4, 3, 3), (5, 4, 1, 1), {}),
+    "pointwise, stride": ((2, 4, 5, 6), (5, 4, 1, 1), {"strides": [2, 2]}),
+    "dilations": ((1, 2, 8, 9), (3, 2, 3, 2), {"dilations": [2, 3], "pads": [1, 0, 2, 1]}),
+    "dilations, stride": ((1, 2, 9, 10), (3, 2, 3, 2), {"dilations": [2, 3], "strides": [2, 2]}),
+    "groups": ((1, 4, 5, 5), (6, 2, 3, 3), {"group": 2, "pads": [1, 0, 0, 1]}),
+    "groups, stride": ((1, 4, 6, 6), (6, 2, 3, 3), {"group": 2, "strides": [2, 2]}),
+    "depthwise": ((1, 4, 5, 5), (4, 1, 3, 3), {"group": 4, "pads": [1, 1, 1, 1]}),
+    "depthwise, stride": ((1, 3, 6, 7), (6, 1, 3, 3), {"group": 3, "strides": [2, 2]}),
+    "even kernel": ((1, 2, 5, 6), (3, 2, 2, 4), {"pads": [1, 2, 0, 1]}),
+    "one dimension": ((2, 3, 9), (4, 3, 3), {"strides": [2], "pads": [1, 0]}),
+    "one dimension, stride 1": ((2, 3, 9), (4, 3, 4), {"dilations": [2], "pads": [1, 3]}),
+    "three dimensions": ((1, 2, 4, 5, 6), (3, 2, 2, 3, 2), {"strides": [1, 2, 2]}),
+    "three dimensions, stride 1": ((1, 2, 4, 4, 4), (2, 2, 2, 3, 2), {"pads": [1, 1, 0, 0, 1, 1]}),
+    "same upper": ((1, 2, 7, 8), (3, 2, 3, 2), {"auto_pad": "SAME_UPPER", "strides": [2, 3]}),
+    "same lower": ((1, 2, 7, 8), (3, 2, 4, 2), {"auto_pad": "SAME_LOWER", "strides": [2, 3]}),
+    "same upper, stride 1": ((1, 2, 5, 6), (3, 2, 4, 2), {"auto_pad": "SAME_UPPER"}),
+    "same lower, stride 1": ((1, 2, 5, 6), (3, 2, 4, 2), {"auto_pad": "SAME_LOWER"}),
+    "same, kernel below stride": (
+        (1, 2, 8, 8),
+        (3, 2, 1, 2),
+        {"auto_pad": "SAME_UPPER", "strides": [3, 3]},
+    ),
+    "valid": ((1, 2, 7, 8), (3, 2, 3, 2), {"auto_pad": "VALID", "strides": [2, 3]}),
+}
+
+
+@pytest.mark.parametrize("dynamic", [(), (0,), (2, 3), (0, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_conv(window: str, dynamic: tuple[int, ...]) -> None:
+    size, kernel, attributes = WINDOWS[window]
+    bias = numbers(kernel[0], seed=3)
+    check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), bias, dynamic=dynamic, **attributes)
+
+
+@pytest.mark.parametrize("opset", [7, 11, 22])
+@pytest.mark.parametrize("window", ["uneven pads, stride", "same lower", "groups"])
+def test_conv_of_every_opset(window: str, opset: int) -> None:
+    size, kernel, attributes = WINDOWS[window]
+    check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), opset=opset, **attributes)
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("window", ["stride", "same lower", "same upper", "dilations, stride"])
+def test_unknown_sizes_of_every_remainder(window: str, size: int) -> None:
+    _, kernel, attributes = WINDOWS[window]
+    x = numbers(1, 2, size + 1, size)
+    check_vjp("Conv", x, numbers(*kernel, seed=1), dynamic=(2, 3), **attributes)
+
+
+@pytest.mark.parametrize("window", ["pads", "stride with a tail", "groups, stride"])
+def test_computed_weights(window: str) -> None:
+    """Weights that only the run knows, as of a dequantised or a hypernetwork's convolution."""
+    size, kernel, attributes = WINDOWS[window]
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[{",".join(map(str, size))}] x, float[{",".join(map(str, kernel))}] v)
+      => (float[{",".join("abcd"[: len(size)])}] y) {{
+        w = Tanh(v)
+        y = Conv<{", ".join(f"{k} = {v}" for k, v in attributes.items())}>(x, w)
+    }}"""
+    feed = {"x": numbers(*size), "v": numbers(*kernel, seed=1)}
+    check_model(parser.parse_model(text), feed, ["x"], "y")
+
+
+def test_stride_one_is_a_convolution() -> None:
+    """The fast form: a Conv with flipped weights, and nothing else."""
+    model = check_vjp("Conv", numbers(1, 2, 5, 5), numbers(3, 2, 3, 3), pads=[1, 1, 1, 1])
+    assert [each.op for each in model.graph.nodes] == ["Conv", "Conv", "Identity"]
+
+
+def test_stride_two_is_a_transposed_convolution_with_even_pads() -> None:
+    model = check_vjp(
+        "Conv", numbers(1, 2, 8, 8), numbers(3, 2, 3, 3), strides=[2, 2], pads=[1, 0, 2, 1]
+    )
+    transposed = next(each for each in model.graph.nodes if each.op == "ConvTranspose")
+    pads = transposed.attrs["pads"]
+    assert pads[:2] == pads[2:]
+    assert np.all(np.array(pads) >= 0)

@@ -1,0 +1,127 @@
+"""Element by element, and what broadcasting does to it."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.model import load
+from onnxcam.rewrite.augment import SEED, gradient
+from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+
+RANGES = {
+    **dict.fromkeys(("Neg", "Abs", "Exp", "Erf", "Sin", "Cos", "Tanh", "Sinh", "Cosh"), (-2, 2)),
+    **dict.fromkeys(("Atan", "Asinh", "Identity"), (-3, 3)),
+    **dict.fromkeys(("Log", "Sqrt", "Reciprocal"), (0.3, 3)),
+    **dict.fromkeys(("Asin", "Acos", "Atanh"), (-0.8, 0.8)),
+    "Tan": (-1, 1),
+    "Acosh": (1.2, 4),
+}
+BROADCASTS = [
+    ((2, 3, 4), (2, 3, 4)),
+    ((2, 3, 4), (3, 1)),
+    ((3, 1), (2, 3, 4)),
+    ((2, 1, 4), (1, 3, 1)),
+    ((2, 3, 4), ()),
+    ((), (3, 4)),
+    ((1, 1), (4,)),
+    ((4, 1), (5,)),
+    ((1, 3, 1, 1), (2, 3, 2, 2)),
+]
+SIZES = [((), True), ((0, 1, 2, 3), True), ((0, 1, 2, 3), False)]
+
+
+@pytest.mark.parametrize("dynamic", [(), (0, 1)], ids=str)
+@pytest.mark.parametrize("op", RANGES)
+def test_one_operand(op: str, dynamic: tuple[int, ...]) -> None:
+    low, high = RANGES[op]
+    check_vjp(op, numbers(3, 8, low=low, high=high), dynamic=dynamic)
+
+
+@pytest.mark.parametrize(("sizes", "shapes"), list(product(SIZES, BROADCASTS)), ids=str)
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean"])
+def test_two_operands(
+    op: str, sizes: tuple[tuple[int, ...], bool], shapes: tuple[tuple[int, ...], ...]
+) -> None:
+    """With axes of unknown size, too, of which some turn out to be 1 and were broadcast."""
+    (dynamic, alike), (a, b) = sizes, shapes
+    arrays = numbers(*a, low=0.5, high=1.5), numbers(*b, seed=1, low=0.4, high=1.6)
+    check_vjp(op, *arrays, wrt=(0, 1), dynamic=dynamic, alike=alike)
+
+
+@pytest.mark.parametrize("opset", [7, 12, 13, 17])
+@pytest.mark.parametrize("op", ["Max", "Min", "Sum", "Mean"])
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_many_operands(op: str, count: int, opset: int) -> None:
+    shapes = [(2, 3), (3,), (2, 1), (1, 1)][:count]
+    arrays = [numbers(*shape, seed=i, high=1.0 + i / 7) for i, shape in enumerate(shapes)]
+    opset = max(opset, 8)  # no broadcasting of these before
+    check_vjp(op, *arrays, wrt=range(count), opset=opset)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("a", "b", "c"), [((2, 3), (2, 3), (2, 3)), ((3,), (2, 1), (1, 3)), ((), (2, 3), (2, 1))]
+)
+def test_where(
+    sizes: tuple[tuple[int, ...], bool],
+    a: tuple[int, ...],
+    b: tuple[int, ...],
+    c: tuple[int, ...],
+) -> None:
+    condition = numbers(*c, seed=5) > 0
+    dynamic, alike = sizes
+    check_vjp(
+        "Where",
+        condition,
+        numbers(*a),
+        numbers(*b, seed=1),
+        wrt=(1, 2),
+        dynamic=dynamic,
+        alike=alike,
+    )
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0, 0.5, -1.0])
+def test_power_by_a_constant(exponent: float) -> None:
+    check_vjp("Pow", numbers(3, 4, low=0.5, high=2.0), np.float32(exponent))
+    check_vjp("Pow", numbers(3, 4, low=0.5, high=2.0), np.array([int(exponent) or 1], np.int64))
+
+
+def test_square_of_negative_numbers() -> None:
+    check_vjp("Pow", numbers(3, 4), np.float32(2.0))
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_a_tie_is_shared(op: str) -> None:
+    ones = {"a": np.ones(2, np.float32), "b": np.array([1, 1], np.float32)}
+    node = helper.make_node(op, ["a", "b"], ["y"])
+    model = gradient(load(one_node_model(node, ones, {}, 17)), ["a", "b"], "y")
+    found = run(
+        model.proto(), {**ones, SEED: np.array([1, 3], np.float32)}, ["gradient/a", "gradient/b"]
+    )
+    np.testing.assert_array_equal(found, [[0.5, 1.5], [0.5, 1.5]])
+
+
+@pytest.mark.parametrize("op", ["Floor", "Ceil", "Round", "Sign"])
+def test_nothing_flows_through_steps(op: str) -> None:
+    node = helper.make_node(op, ["x"], ["y"])
+    model = load(one_node_model(node, {"x": numbers(3)}, {}, 17))
+    with pytest.raises(ModelError, match="nothing flows"):
+        gradient(model, ["x"], "y")
+
+
+@pytest.mark.parametrize("opset", [7, 10, 12, 13, 22])
+def test_dropout_of_inference(opset: int) -> None:
+    check_vjp("Dropout", numbers(3, 4), opset=opset, outputs=1 if opset < 10 else 2)
+
+
+def test_dropout_of_training_is_refused() -> None:
+    with pytest.raises(ModelError, match="inference mode"):
+        check_vjp("Dropout", numbers(3, 4), np.float32(0.5), np.array(True), outputs=2)
+
+
+def test_like() -> None:
+    check_vjp("CastLike", numbers(3, 4), numbers(1))

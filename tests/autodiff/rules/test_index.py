@@ -1,0 +1,54 @@
+"""Gathering by any index: scalars, negative, repeated, permuted, in rows and tables, fixed or computed."""
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from onnxcam.arrays import Array
+from tests.autodiff.check import check_model, check_vjp, numbers
+
+INDICES = {
+    "scalar": np.array(2),
+    "scalar from behind": np.array(-1),
+    "one": np.array([1]),
+    "some": np.array([3, 0]),
+    "negative": np.array([-1, 0, -3]),
+    "one cell by two names": np.array([3, -1]),
+    "permutation": np.array([2, 0, 3, 1]),
+    "repeated": np.array([1, 1, 0, -3, 1]),
+    "table": np.array([[0, 1], [2, 3]]),
+    "table of repeated": np.array([[0, 3, 0], [-1, 3, 2]]),
+}
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 17])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("indices", INDICES)
+def test_gather(indices: str, axis: int, opset: int) -> None:
+    if opset < 11 and (np.min(INDICES[indices]) < 0 or axis < 0):
+        indices, axis = "some", axis % 3  # neither was negative before opset 11
+    check_vjp("Gather", numbers(4, 5, 4), INDICES[indices], axis=axis, opset=opset)
+
+
+@pytest.mark.parametrize("dynamic", [(0,), (1, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("indices", INDICES)
+def test_gather_of_unknown_sizes(indices: str, axis: int, dynamic: tuple[int, ...]) -> None:
+    check_vjp("Gather", numbers(4, 5, 4), INDICES[indices], axis=axis, dynamic=dynamic)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gather_by_computed_indices(axis: int) -> None:
+    model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 5] x, float[3] z) => (float[a, b] y) {{
+        i = Cast<to = 7>(z)
+        y = Gather<axis = {axis}>(x, i)
+    }}""")
+    feed: dict[str, Array] = {"x": numbers(4, 5), "z": np.array([1.4, 1.2, -2.7], np.float32)}
+    check_model(model, feed, ["x"], "y")
+
+
+def test_indices_without_repetition_are_gathered_back() -> None:
+    """No scatter where an inverse does: the channel shuffle is one Gather each way."""
+    model = check_vjp("Gather", numbers(2, 4, 3), INDICES["permutation"], axis=1)
+    assert [each.op for each in model.graph.nodes] == ["Gather", "Gather", "Identity"]

@@ -1,0 +1,127 @@
+"""Small torch models, one for each habit of vision networks that a gradient may trip over."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+Tensor = Any
+Module: Any = nn.Module
+
+
+class Residual(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """y = relu(body(x) + side(x))."""
+
+    def __init__(self, body: nn.Module, side: nn.Module) -> None:
+        super().__init__()
+        self.body, self.side = body, side
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.side(x))
+
+
+class Branches(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """The outputs of all branches side by side; with `dense`, the input too."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([each(x) for each in self.branches], 1)
+
+
+class SqueezeExcite(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, 2, 1), nn.Conv2d(2, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = x.mean((2, 3), keepdim=True)
+        return x * nn.functional.hardsigmoid(self.up(torch.relu(self.down(scale))))
+
+
+class Shuffle(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """Channels of two groups dealt out in turn, the shapes computed as people write it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def conv(a: int, b: int, k: int = 3, **more: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, k, **more), nn.BatchNorm2d(b), nn.ReLU())
+
+
+TRUNKS: dict[str, Callable[[], Any]] = {
+    "residual": lambda: nn.Sequential(
+        conv(3, 6, padding=1),
+        Residual(conv(6, 8, stride=2, padding=1), nn.Conv2d(6, 8, 1, stride=2)),
+    ),
+    "dense": lambda: nn.Sequential(
+        Branches(nn.Identity(), conv(3, 4, padding=1)),
+        Branches(nn.Identity(), conv(7, 4, padding=1)),
+    ),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 1),
+        nn.Hardswish(),
+        nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6),
+        nn.Hardswish(),
+    ),
+    "squeeze-excite": lambda: nn.Sequential(conv(3, 6), SqueezeExcite(6)),
+    "overlapping pool": lambda: nn.Sequential(
+        conv(3, 6), nn.MaxPool2d(3, 2, ceil_mode=True), conv(6, 5, padding=1)
+    ),
+    "dilated": lambda: nn.Sequential(
+        conv(3, 6, padding=2, dilation=2), conv(6, 4, padding=3, dilation=3)
+    ),
+    "stride with a tail": lambda: nn.Sequential(conv(3, 6, stride=3), conv(6, 4, 2, stride=2)),
+    "shuffle": lambda: nn.Sequential(
+        conv(3, 8, padding=1), conv(8, 8, 1, groups=2), Shuffle(), conv(8, 4, groups=2)
+    ),
+    "average pool": lambda: nn.Sequential(conv(3, 6), nn.AvgPool2d(3, 2, padding=1), conv(6, 4, 1)),
+    "branches": lambda: Branches(
+        conv(3, 4, 1), conv(3, 4, 3, padding=1), nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(3, 2, 1))
+    ),
+    "local response": lambda: nn.Sequential(
+        conv(3, 7), nn.LocalResponseNorm(5, alpha=0.5), conv(7, 4)
+    ),
+    "smooth": lambda: nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Conv2d(5, 4, 2), nn.ELU(), nn.Tanh()
+    ),
+}
+
+
+class Net(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """A trunk, its maps doubled for a name, their mean, and a head."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.trunk: Any = TRUNKS[name]()
+        with torch.no_grad():
+            channels = self.trunk.eval()(torch.zeros(1, 3, 17, 18)).shape[1]
+        self.head = nn.Linear(channels, 5)
+
+    def maps(self, x: Tensor) -> Tensor:
+        return self.trunk(x) * 2.0
+
+    def scores(self, maps: Tensor) -> Tensor:
+        return self.head(torch.tanh(maps).mean((2, 3)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.maps(x)
+        return self.scores(maps), maps
+
+
+def net(name: str) -> Net:
+    """The model of that trunk, its statistics of normalisation not those of the beginning."""
+    torch.manual_seed(len(name))
+    made = Net(name).eval()
+    for each in made.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            nn.init.uniform_(each.running_mean, -0.2, 0.2)
+            nn.init.uniform_(each.running_var, 0.5, 1.5)
+            nn.init.uniform_(each.weight, 0.5, 1.5)
+            nn.init.uniform_(each.bias, -0.2, 0.2)
+    return made

@@ -1,0 +1,40 @@
+"""The tests see each other's files as `tests.…`; what the operator cases covered is told at the end."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+CONFORMANCE = "test_conformance.py"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for the operator cases of the onnx wheel, one for each reason that some were left out."""
+    told: list[dict[str, Any]] = [
+        dict(each.user_properties) for each in _of(terminalreporter, "passed")
+    ]
+    passed = [each for each in told if "operators" in each]
+    if not passed:
+        return
+    operators = {name for each in passed for name in each["operators"].split()}
+    moved = sum("moved" in each for each in passed)
+    terminalreporter.write_sep("-", "operator cases of the onnx wheel")
+    terminalreporter.write_line(
+        f"{len(operators)} operators, {len(passed)} checks passed, {moved} of them moved off a kink"
+    )
+    skipped: list[Any] = [each.longrepr for each in _of(terminalreporter, "skipped")]
+    reasons = Counter(each[2].removeprefix("Skipped: ") for each in skipped)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} left out: {reason}")
+
+
+def _of(terminalreporter: Any, outcome: str) -> list[pytest.TestReport]:
+    return [
+        each
+        for each in terminalreporter.getreports(outcome)
+        if CONFORMANCE in each.nodeid and (each.when == "call" or outcome == "skipped")
+    ]

@@ -1,0 +1,71 @@
+"""Sizes known by name: kept where an operator keeps them, told apart where it does not."""
+
+from typing import Any
+
+import pytest
+from onnx import numpy_helper, parser
+
+from onnxcam.graph.model import load
+from onnxcam.graph.shapes import agree, is_static
+from tests.autodiff.check import numbers
+
+
+def shapes(body: str, opset: int = 17) -> dict[str, Any]:
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
+    net (float[N, 3, H, W] x) => (float[a, b, c, d] y) {{{body}}}"""
+    proto = parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(numbers(3, 3, 3, 3), "w"))
+    return {name: each.shape for name, each in load(proto).graph.tensors().items()}
+
+
+def test_two_ways_to_the_same_size_are_the_same_words() -> None:
+    found = shapes("""
+    a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)
+    p = MaxPool<kernel_shape = [1, 1], strides = [2, 2]>(x)
+    q = AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
+    s = Add(a, q)
+    y = Relu(s)
+    """)
+    assert found["a"] == found["q"] == found["y"]
+    assert found["a"][:2] == ["N", 3]
+    assert found["a"] != found["x"]
+
+
+def test_a_window_that_keeps_the_size_keeps_its_name() -> None:
+    found = shapes("""
+    a = Conv<pads = [1, 1, 1, 1]>(x, w)
+    b = Conv<auto_pad = "SAME_UPPER">(a, w)
+    y = Add(b, x)
+    """)
+    assert found["a"] == found["b"] == found["y"] == ["N", 3, "H", "W"]
+
+
+def test_other_windows_are_other_words() -> None:
+    found = shapes("""
+    a = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)
+    b = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x)
+    c = MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(x)
+    d = AveragePool<kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_LOWER">(x)
+    y = Sum(a, b, c, d)
+    """)
+    assert len({str(found[name]) for name in "abcdx"}) == 5
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (None, None, None),
+        (None, [1, "a"], (1, "a")),
+        ([None, 2], ["n", 3], ("n", 2)),
+        ([1], [1, 2], (1,)),
+    ],
+)
+def test_agree(first: Any, second: Any, both: Any) -> None:
+    assert agree(first, second) == both
+
+
+def test_static() -> None:
+    assert is_static((1, 2))
+    assert is_static(())
+    assert not is_static(("n", 2))
+    assert not is_static(None)

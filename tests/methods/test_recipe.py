@@ -1,0 +1,70 @@
+"""Settings come in any spelling that means a number, and leave in the default's type and in range."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxcam.errors import SettingError
+from onnxcam.methods import METHODS
+
+SMOOTH = METHODS["smooth-grad-cam++"]
+
+
+def test_the_defaults() -> None:
+    assert SMOOTH.settled({}) == {
+        "samples": 25,
+        "noise": 0.15,
+        "sigma": None,
+        "seed": 0,
+        "activation": "clean",
+        "score": "logit",
+        "numerator": "d2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "found"),
+    [
+        ("samples", "50", 50),
+        ("samples", 3.0, 3),
+        ("samples", np.int64(7), 7),
+        ("noise", "0.25", 0.25),
+        ("noise", 0, 0.0),
+        ("sigma", None, None),
+        ("sigma", "0.5", 0.5),
+        ("sigma", 1, 1.0),
+        ("seed", 2**63 - 1, 2**63 - 1),
+        ("numerator", "d1", "d1"),
+        ("activation", "mean", "mean"),
+        ("score", "exp", "exp"),
+    ],
+)
+def test_values_take_the_type_of_the_default(name: str, given: Any, found: Any) -> None:
+    settled = SMOOTH.settled({name: given})[name]
+    assert settled == found
+    assert type(settled) is type(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("samples", each) for each in (0, -1, 2.5, "many", None, float("inf"), "", 10**7)),
+        *(("noise", each) for each in (-0.1, float("nan"), float("inf"), "loud", None, [1, 2])),
+        *(("sigma", each) for each in (-1, "x", float("nan"))),
+        *(("seed", each) for each in (-1, 0.5, 2**63, "s")),
+        *((name, "other") for name in ("numerator", "activation", "score")),
+        ("numerator", None),
+    ],
+)
+def test_values_out_of_range_are_named(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=f"{name}=.*: expected ") as caught:
+        SMOOTH.settled({name: value})
+    assert repr(value) in str(caught.value)
+
+
+def test_the_settings_are_listed_with_the_refusal() -> None:
+    with pytest.raises(SettingError, match=r"'smaples'; its settings: samples, noise, sigma"):
+        SMOOTH.settled({"smaples": 3})
+    with pytest.raises(SettingError, match="grad-cam has no setting 'samples'; its settings: none"):
+        METHODS["grad-cam"].settled({"samples": 3})

@@ -1,0 +1,139 @@
+"""From a model and a method to what is run: the layer, the score, and whether smoothing can matter."""
+
+import pytest
+
+import onnxcam
+from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
+from onnxcam.graph.model import load
+from onnxcam.methods import METHODS
+from onnxcam.rewrite.plan import layers, plan
+from onnxcam.runtime.device import Device
+from onnxcam.runtime.session import Session
+from tests.nets import ANY_SIZE, DEEP, POOLED, TWO_OUTPUTS, Net
+
+GRAD_CAM, SMOOTH = METHODS["grad-cam"], METHODS["smooth-grad-cam++"]
+
+
+def loaded(net: Net) -> onnxcam.Model:
+    return load(net.content())
+
+
+@pytest.mark.parametrize(
+    ("net", "layer", "constant"),
+    [
+        (POOLED, "features", True),
+        (POOLED, "c2", False),  # a relu is on the way
+        (POOLED, "early", False),
+        (DEEP, "features", False),
+        (ANY_SIZE, "features", True),  # the size of the picture is not the picture
+    ],
+)
+def test_constant_gradients_are_proven_from_the_graph(net: Net, layer: str, constant: bool) -> None:
+    assert plan(loaded(net), GRAD_CAM, layer).constant is constant
+
+
+def test_the_softmax_makes_the_gradient_depend_on_the_picture() -> None:
+    found = plan(loaded(POOLED), GRAD_CAM, "features", probability=True)
+    assert not found.constant
+    assert found.of == "probabilities"
+
+
+def test_what_is_exposed() -> None:
+    found = plan(loaded(TWO_OUTPUTS), GRAD_CAM, ["features", "early"])
+    assert found.gradients == ["gradient/features", "gradient/early"]
+    assert found.activations == ["features", "early"]
+    assert (found.of, found.score.output, found.image.name) == ("logits", "probabilities", "x")
+    session = Session(found.model.bytes(), Device("cpu"))
+    assert {found.of, *found.gradients, *found.activations} <= set(session.outputs)
+    assert session.inputs == {"x", "seed"}
+
+
+def test_the_automatic_layer_is_marked() -> None:
+    found = plan(loaded(DEEP), GRAD_CAM)
+    assert [(each.name, each.automatic) for each in found.layers] == [("features", True)]
+    assert not plan(loaded(DEEP), GRAD_CAM, "features").layers[0].automatic
+    listed = layers(loaded(DEEP))
+    assert [each.name for each in listed] == ["c1", "early", "c2", "features"]
+    assert [each.name for each in listed if each.automatic] == ["features"]
+
+
+def test_smoothing_takes_the_last_layer_whose_gradient_depends_on_the_picture() -> None:
+    assert plan(loaded(DEEP), SMOOTH).layers[0].name == "features"
+    assert plan(loaded(POOLED), GRAD_CAM).layers[0].name == "features"
+    found = plan(loaded(POOLED), SMOOTH)
+    assert (found.layers[0].name, found.layers[0].automatic, found.constant) == (
+        "early",
+        True,
+        False,
+    )
+    listed = layers(loaded(POOLED))
+    assert [each.name for each in listed if each.automatic_smooth] == ["early"]
+    assert [each.name for each in listed if each.automatic] == ["features"]
+
+
+def linear() -> onnxcam.Model:
+    net = Net(head="    pooled = GlobalAveragePool(c2)\n    flat = Flatten(pooled)\n"
+              "    logits = Gemm<transB = 1>(flat, v, d)", outputs="float[N, 5] logits")  # fmt: skip
+    proto = net.proto()
+    for node in proto.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Identity"
+    return load(proto)
+
+
+def test_smoothing_a_linear_model_takes_the_last_layer() -> None:
+    found = plan(linear(), SMOOTH)
+    assert (found.layers[0].name, found.constant) == (plan(linear(), GRAD_CAM).layers[0].name, True)
+
+
+BRANCHES = Net(
+    head="""
+    side = Sigmoid(x)
+    p = GlobalAveragePool(features)
+    q = GlobalAveragePool(side)
+    both = Concat<axis = 1>(p, q)
+    scores = Flatten(both)""",
+    outputs="float[N, 9] scores",
+)
+
+
+def test_without_a_layer_that_everything_passes_through() -> None:
+    with pytest.raises(ModelError, match="from 'x' to 'scores'; choose one"):
+        plan(loaded(BRANCHES), GRAD_CAM)
+    assert plan(loaded(BRANCHES), GRAD_CAM, "features").layers[0].name == "features"
+    listed = layers(loaded(BRANCHES))
+    assert "features" in [each.name for each in listed]
+    assert not any(each.automatic for each in listed)
+
+
+@pytest.mark.parametrize("wanted", ["fetures", ["features", "fetures"], "pooled", "x", "auto "])
+def test_layers_that_are_not_there(wanted: str | list[str]) -> None:
+    with pytest.raises(UnknownNameError, match="no layer"):
+        plan(loaded(POOLED), GRAD_CAM, wanted)
+
+
+def test_no_layer_at_all() -> None:
+    with pytest.raises(UnknownNameError, match="no layer was named"):
+        plan(loaded(POOLED), GRAD_CAM, [])
+
+
+def test_operators_without_a_rule_are_listed() -> None:
+    net = Net(
+        head="    odd = Det(features)\n    logits = Flatten(odd)", outputs="float[N, 6] logits"
+    )
+    with pytest.raises(MissingRuleError, match="Det x1"):
+        plan(loaded(net), GRAD_CAM, "features")
+
+
+def test_a_probability_of_what_ends_in_logsoftmax() -> None:
+    net = Net(head=POOLED.head.replace("Softmax", "LogSoftmax"))
+    assert plan(loaded(net), GRAD_CAM).of == "logits"
+    with pytest.raises(ModelError, match="does not end in Softmax or Sigmoid"):
+        plan(loaded(net), GRAD_CAM, probability=True)
+
+
+def test_the_model_that_was_given_does_not_change() -> None:
+    model = loaded(POOLED)
+    before = model.bytes()
+    plan(model, GRAD_CAM)
+    assert model.bytes() == before

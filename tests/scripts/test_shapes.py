@@ -1,0 +1,126 @@
+"""The generator of pictures keeps its promises: seeded, labelled by area, masks that fit."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+import shapes  # the folder has to be on the path first
+from shapes import CLASSES, MOST_DISTRACTOR, SIZE, TEXTURES, Picture, Plane, Texture, draw
+from shapes import _Spot as Spot
+from shapes import _stamp as stamp
+
+SEEDS = range(40)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    return [draw(np.random.default_rng(seed)) for seed in SEEDS]
+
+
+def test_same_seed_same_picture(pictures: list[Picture]) -> None:
+    again = draw(np.random.default_rng(SEEDS[7]))
+    assert again.label == pictures[7].label
+    np.testing.assert_array_equal(again.pixels, pictures[7].pixels)
+    np.testing.assert_array_equal(again.masks, pictures[7].masks)
+
+
+def test_other_seed_other_picture(pictures: list[Picture]) -> None:
+    assert not np.array_equal(pictures[0].pixels, pictures[1].pixels)
+
+
+def test_shapes_and_dtypes(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        assert picture.pixels.shape == (SIZE, SIZE, 3)
+        assert picture.pixels.dtype == np.uint8
+        assert picture.masks.shape[1:] == picture.distractors.shape[1:] == (SIZE, SIZE)
+        assert picture.masks.dtype == picture.distractors.dtype == np.bool_
+        assert 1 <= len(picture.masks) <= 4
+        assert len(picture.distractors) == len(picture.distractor_labels) <= 3
+
+
+def test_masks_are_disjoint(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        assert np.concatenate((picture.masks, picture.distractors)).sum(axis=0).max() <= 1
+
+
+def test_label_covers_most(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        areas = picture.distractors.sum(axis=(1, 2))
+        assert (areas <= MOST_DISTRACTOR * picture.masks.sum()).all()
+
+
+def test_distractors_are_of_other_classes(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        kinds = (picture.label, *picture.distractor_labels)
+        assert len(set(kinds)) == len(kinds)
+
+
+def test_every_object_is_large_enough_to_see(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        assert min(mask.sum() for mask in (*picture.masks, *picture.distractors)) >= 60
+
+
+def test_objects_stand_out(pictures: list[Picture]) -> None:
+    """The pixels of an object differ from those right around it."""
+    for picture in pictures:
+        image = picture.pixels / 255
+        ground = np.concatenate((picture.masks, picture.distractors)).sum(axis=0) == 0
+        for mask in picture.masks:
+            rows, columns = np.nonzero(mask)
+            box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+            inside, outside = image[box][mask[box]], image[box][ground[box]]
+            apart = np.linalg.norm(inside - outside.mean(axis=0), axis=1)
+            assert np.median(apart) > 0.2
+
+
+@pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
+def test_asked_label(label: int) -> None:
+    assert draw(np.random.default_rng(label), label=label).label == label
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_asked_count(count: int) -> None:
+    assert len(draw(np.random.default_rng(count), instances=count).masks) == count
+
+
+def test_asked_range_of_counts() -> None:
+    rng = np.random.default_rng(5)
+    counts = {len(draw(rng, instances=(2, 4)).masks) for _ in range(30)}
+    assert counts == {2, 3, 4}
+
+
+@pytest.mark.parametrize("size", [64, 160])
+def test_asked_size(size: int) -> None:
+    picture = draw(np.random.default_rng(0), size=size)
+    assert picture.pixels.shape == (size, size, 3)
+    assert picture.masks.shape[1:] == (size, size)
+
+
+@pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
+def test_masks_show_each_outline(label: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least 85 % of every object is inside the picture and uncovered, in a crowd too."""
+    drawn: list[float] = []
+
+    def stamp_and_measure(rng: Generator, spot: Spot, size: int) -> Plane:
+        wide = stamp(rng, replace(spot, x=spot.x + size, y=spot.y + size), 3 * size)
+        drawn.append(float(wide.sum()))
+        return wide[size : 2 * size, size : 2 * size]
+
+    monkeypatch.setattr(shapes, "_stamp", stamp_and_measure)
+    picture = draw(np.random.default_rng(label), label=label, instances=4)
+    visible = [mask.sum() for mask in (*picture.masks, *picture.distractors)]
+    np.testing.assert_array_less(0.85 * np.array(drawn), visible)
+
+
+@pytest.mark.parametrize("texture", TEXTURES, ids=lambda texture: texture.__name__)
+def test_textures_stay_in_range(texture: Texture) -> None:
+    plane = texture(np.random.default_rng(0), 48)
+    assert plane.shape == (48, 48)
+    assert plane.min() >= 0
+    assert plane.max() <= 1
