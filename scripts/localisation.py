@@ -34,16 +34,16 @@ class Figures:
 
 def figures(full: Map, coarse: Map, masks: Mask) -> Figures:
     """`full` (H, W) is the map at the masks' size, `coarse` (h, w) the layer's own."""
-    union = masks.any(axis=0)
+    union = np.asarray(masks.any(axis=0))
     total = float(full.sum())
-    hit = np.array([_inside(masks, peaks(coarse, height)) for height in (0.5, 0.25)])
+    hit, low_hit = (_inside(masks, peaks(coarse, height)) for height in (0.5, 0.25))
     return Figures(
         energy=float((full * union).sum()) / total if total > 0 else 0.0,
         area=float(union.mean()),
         pointing=float(union[np.unravel_index(np.argmax(full), full.shape)]) if total > 0 else 0.0,
-        hit=float(hit[0].mean()),
-        low_hit=float(hit[1].mean()),
-        every=float(hit[0].all()),
+        hit=float(hit.mean()),
+        low_hit=float(low_hit.mean()),
+        every=float(hit.all()),
     )
 
 

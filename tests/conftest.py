@@ -1,5 +1,7 @@
 """The tests see each other's files as `tests.…`; what the operator cases covered is told at the end."""
 
+import importlib.util
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,6 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 CONFORMANCE = "test_conformance.py"
+
+
+def pytest_sessionstart() -> None:
+    """Where the oracle is required, its absence is a failure, not a reason to skip."""
+    if os.environ.get("ONNXCAM_ORACLE") == "required" and importlib.util.find_spec("torch") is None:
+        pytest.exit("ONNXCAM_ORACLE=required, but torch is not installed", returncode=3)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError, unknown
@@ -38,25 +39,35 @@ def find_score(model: Model, output: str | None = None) -> Score:
         if output not in tensors:
             raise unknown("tensor", output, tensors, f"outputs: {_listed(model)}")
         tensors = {output: tensors[output]}
-    fitting = [each for each in tensors.values() if _classes(each) and is_float(each)]
+    fitting = [each for each in tensors.values() if classes_of(each) and is_float(each)]
     if not fitting:
-        raise ModelError(
-            f"{model.name}: {'tensor ' + output if output else 'no output'} "
-            f"has one number a class (its outputs: {_listed(model)}); "
-            "name a tensor that does with --output"
-            if output is None
-            else f"{model.name}: {output!r} does not have one number a class (N, classes)"
-        )
+        raise ModelError(f"{model.name}: {_why_not(model, output, list(tensors.values()))}")
     tensor = fitting[0]
     logits, squashing = _before_squashing(tensor)
-    return Score(tensor.name, logits.name, squashing, _classes(tensor))
+    return Score(tensor.name, logits.name, squashing, classes_of(tensor))
+
+
+def _why_not(model: Model, output: str | None, tensors: list[gs.Tensor]) -> str:
+    """Why none of the tensors is the score of a classifier, and what to do."""
+    whole = [each for each in tensors if classes_of(each)]
+    if whole:
+        return (
+            f"{whole[0].name!r} is of {np.dtype(whole[0].dtype).name}, and no gradient flows through whole "
+            "numbers; name the float scores before it with --output, or take the model before quantisation"
+        )
+    if output is not None:
+        return f"{output!r} does not have one number a class (N, classes)"
+    return (
+        f"no output has one number a class (its outputs: {_listed(model)}); "
+        "name a tensor that does with --output"
+    )
 
 
 def _listed(model: Model) -> str:
     return ", ".join(f"{each.name} {each.shape}" for each in model.graph.outputs)
 
 
-def _classes(tensor: gs.Tensor) -> int:
+def classes_of(tensor: gs.Tensor) -> int:
     """How many numbers a picture has if they lie along one axis, else 0."""
     if tensor.shape is None or len(tensor.shape) < 2:
         return 0
@@ -68,7 +79,7 @@ def _before_squashing(tensor: gs.Tensor) -> tuple[gs.Tensor, str | None]:
     current = tensor
     while current.inputs:
         node = current.inputs[0]
-        if node.op in SQUASHING and _classes(node.inputs[0]) == _classes(tensor):
+        if node.op in SQUASHING and classes_of(node.inputs[0]) == classes_of(tensor):
             return node.inputs[0], node.op
         if node.op not in PASSING:
             break

@@ -13,7 +13,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.build import Builder
 from onnxcam.graph.model import Model
 from onnxcam.graph.opset import NeedsOpsetError
-from onnxcam.graph.score import find_score
+from onnxcam.graph.score import classes_of, find_score
 from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
 
@@ -46,7 +46,7 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
-    seed = build.batch = build.input(SEED, score.dtype, _seed_shape(model.graph, score.shape))
+    seed = build.batch = build.input(SEED, score.dtype, _seed_shape(model.graph, score))
     found = backward(build, {of: seed}, wrt, rules)
     unreached = [name for name in wrt if name not in found]
     if unreached:
@@ -65,11 +65,15 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     return model
 
 
-def _seed_shape(graph: gs.Graph, shape: Shape) -> Shape:
-    """The score's shape, with the batch called what the inputs call it: it is the same."""
-    names = {each.shape[0] for each in graph.inputs if each.shape}
-    named = len(names) == 1 and not any(isinstance(each, int) for each in names)
-    return (names.pop(), *shape[1:]) if named and shape and isinstance(shape[0], str) else shape
+def _seed_shape(graph: gs.Graph, score: Value) -> Shape:
+    """The score's shape. Of one number a class the first axis is the batch: it is called what the inputs
+    call theirs, so that gradients that depend on the batch's size only need no forward pass.
+    """
+    shape, names = score.shape, {each.shape[0] for each in graph.inputs if each.shape}
+    batch = len(names) == 1 and not any(isinstance(each, int) for each in names)
+    if batch and classes_of(score.tensor) and isinstance(shape[0], str):
+        return (names.pop(), *shape[1:])
+    return shape
 
 
 def augment(

@@ -78,7 +78,9 @@ def test_a_name_that_is_not_there() -> None:
         find_score(model(TWO), "qqq")
 
 
-@pytest.mark.parametrize("name", ["boxes", "best"])
-def test_a_tensor_that_holds_no_scores(name: str) -> None:
-    with pytest.raises(ModelError, match=f"'{name}' does not have one number a class"):
+@pytest.mark.parametrize(
+    ("name", "why"), [("boxes", "does not have one number a class"), ("best", "is of int64")]
+)
+def test_a_tensor_that_holds_no_scores(name: str, why: str) -> None:
+    with pytest.raises(ModelError, match=f"'{name}' {why}"):
         find_score(model(TWO), name)
