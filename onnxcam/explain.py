@@ -40,7 +40,7 @@ class Explainer:
     Args:
         model: path, bytes, ModelProto, or a loaded `Model`.
         method: one of `METHODS`.
-        layer: "auto", a tensor's name, or several names, whose maps are fused.
+        layer: "auto", a tensor's name, a unique part of it, or a pattern; or several, whose maps are fused.
         device: "auto", "cpu", "cuda" or "cuda:N".
         preprocess: "auto" (what the model's metadata says, else "imagenet"), a preset's name, or a
             `Preprocessing`.

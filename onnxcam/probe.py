@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Maps, Scores
 from onnxcam.errors import ModelError, RunError
+from onnxcam.graph.shapes import Dim
 from onnxcam.methods import Recipe
 from onnxcam.methods.samplers import Deviates, Moments, standard_deviation
 from onnxcam.methods.targets import Target
@@ -172,6 +173,25 @@ class Probe:
         return weights.reshape(len(weights), *inner).astype(tensor.dtype)
 
     def _channels_first(self, layer: int, maps: Array) -> Maps:
-        """(N, C, h, w) in float64."""
-        axis = self.plan.layers[layer].channel_axis
-        return np.moveaxis(np.asarray(maps, np.float64), axis, 1)
+        """(N, C, h, w) in float64; of tokens those that are cells."""
+        chosen, image = self.plan.layers[layer], self.plan.image
+        found = np.moveaxis(np.asarray(maps, np.float64), chosen.channel_axis, 1)
+        if chosen.cells is None:
+            return found
+        cells = found[:, :, chosen.before : found.shape[2] - chosen.after]
+        shape = grid_of(chosen.cells, cells.shape[2], (image.height or 1) / (image.width or 1))
+        return cells.reshape(*cells.shape[:2], *shape)
+
+
+def grid_of(grid: tuple[Dim, Dim], count: int, proportion: float) -> tuple[int, int]:
+    """Height and width of a grid of `count` cells: as the graph tells, and where its sizes are free, the
+    whole numbers nearest to the picture's height / width.
+    """
+    height, width = grid
+    if isinstance(height, int):
+        return height, count // height
+    if isinstance(width, int):
+        return count // width, width
+    fitting = [each for each in range(1, count + 1) if count % each == 0]
+    best = min(fitting, key=lambda each: abs(np.log(each * each / count / proportion)))
+    return best, count // best

@@ -9,20 +9,25 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.ruletable import Form, Rules, key
 from onnxcam.errors import MissingRuleError
 from onnxcam.graph.build import Builder
-from onnxcam.graph.path import Path, between, is_float
+from onnxcam.graph.path import Carries, Path, between, is_float
 from onnxcam.graph.value import Value, np, with_axes
+
+
+def carries(rules: Rules) -> Carries:
+    """Whether a derivative flows through an input of a node; taken to where there is no rule."""
+
+    def through(node: gs.Node, slot: int) -> bool:
+        rule = rules.of(node)
+        return is_float(node.inputs[slot]) and (rule is None or rule.function(slot) is not None)
+
+    return through
 
 
 def differentiable_path(
     graph: gs.Graph, wrt: Collection[str], of: Collection[str], rules: Rules
 ) -> Path:
     """The nodes that a derivative flows through. MissingRuleError that lists all without a rule."""
-
-    def carries(node: gs.Node, slot: int) -> bool:
-        rule = rules.of(node)
-        return is_float(node.inputs[slot]) and (rule is None or rule.function(slot) is not None)
-
-    path = between(graph, wrt, of, carries)
+    path = between(graph, wrt, of, carries(rules))
     missing: dict[str, list[str]] = {}
     for node in path.nodes:
         if rules.of(node) is None:

@@ -20,6 +20,7 @@ from onnxcam.graph.model import Model, load
 from onnxcam.graph.path import Path, between, carries_floats
 from onnxcam.graph.score import find_score
 from onnxcam.methods.targets import target
+from onnxcam.rewrite.augment import simplified
 from onnxcam.rewrite.plan import layers as layers_of
 from onnxcam.runtime.device import cuda_devices
 from onnxcam.runtime.device import device as find_device
@@ -35,7 +36,8 @@ def checkup(file: File, output: str | None) -> dict[str, Any]:
     automatic = next((each.name for each in layers if each.automatic), None)
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}
-    path = between(model.graph, sources, {score.logits}, carries_floats)
+    plain = simplified(model, sources, score.logits, DEFAULT)
+    path = between(plain.graph, sources, {score.logits}, carries_floats)
     trial = _trial(model, output)
     return {
         "model": _model(model),
@@ -43,7 +45,7 @@ def checkup(file: File, output: str | None) -> dict[str, Any]:
         "score": vars(score),
         "layer": automatic,
         "operators": _operators(path),
-        "reach": _reach(model, layers, score.logits),
+        "reach": _reach(plain, layers, score.logits),
         "devices": [_device(name) for name in _devices()],
         "trial": trial,
         "explainable": trial["fault"] is None,

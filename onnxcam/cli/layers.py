@@ -17,12 +17,19 @@ Marks:
   auto   what `--layer auto` takes for a method that runs the picture once (grad-cam)
   smooth what it takes for one that smooths (smooth-grad-cam++): the gradient there depends on the picture
   whole  everything that the score sees of the picture passes through it
+  unread the score reads none of its cells, but only tokens beside them (--all): a map would be empty
+
+\b
+Layouts:
+  NCHW, NHWC  a grid of cells with its channels before or behind it
+  NTC, NCT    tokens: the cells row by row, and maybe "+1" class token or more that are no cells
 
 \b
 Examples:
   onnxcam layers model.onnx
   onnxcam layers model.onnx --all | grep Conv
   onnxcam explain model.onnx cat.jpg --layer NAME
+  onnxcam explain model.onnx cat.jpg --layer "*blocks.11/norm1*"
 """
 HEADINGS = ("layer", "operator", "shape", "layout", "grid", "channels", "marks")
 
@@ -62,15 +69,23 @@ def entry(layer: Layer) -> dict[str, Any]:
         "shape": list(layer.shape),
         "layout": layer.layout,
         "grid": list(layer.grid),
+        "tokens": {"before": layer.before, "after": layer.after},
         "channels": layer.channels,
         "whole": layer.whole,
+        "unread": layer.unread,
         "automatic": layer.automatic,
         "automatic_smooth": layer.automatic_smooth,
     }
 
 
 def _row(layer: Layer) -> tuple[object, ...]:
-    named = {"auto": layer.automatic, "smooth": layer.automatic_smooth, "whole": layer.whole}
+    named = {
+        "auto": layer.automatic,
+        "smooth": layer.automatic_smooth,
+        "whole": layer.whole,
+        "unread": layer.unread,
+    }
     marks = [mark for mark, given in named.items() if given]
     shape, grid = (" x ".join(map(str, each)) for each in (layer.shape, layer.grid))
-    return layer.name, layer.op, shape, layer.layout, grid, layer.channels, " ".join(marks)
+    extra = f" +{layer.tokens}" if layer.tokens else ""
+    return layer.name, layer.op, shape, layer.layout, grid + extra, layer.channels, " ".join(marks)

@@ -127,12 +127,18 @@ class Builder:
 
     def second_output(self, first: Value, dtype: Dtype) -> Value:
         """The second output of the node that writes `first`, asked for if it is not yet."""
-        node = first.tensor.inputs[0]
-        if len(node.outputs) == 1:
-            tensor = gs.Variable(self.fresh(f"{node.op}_second"), dtype, list(first.shape))
+        return self.further_output(first, 1, dtype, first.shape)
+
+    def further_output(self, written: Value, slot: int, dtype: Dtype, shape: Shape) -> Value:
+        """An output of the node that writes `written`, asked for if it is not yet."""
+        node = written.tensor.inputs[0]
+        while len(node.outputs) <= slot:
+            node.outputs.append(gs.Variable.empty())
+        if node.outputs[slot].is_empty():
+            tensor = gs.Variable(self.fresh(f"{node.op}_{slot}"), dtype, list(shape))
             self.tensors[tensor.name] = tensor
-            node.outputs.append(tensor)
-        return Value(self, node.outputs[1])
+            node.outputs[slot] = tensor
+        return Value(self, node.outputs[slot])
 
     def shape_of(self, value: Value) -> Value:
         """The shape of a value as int64 (rank,): a constant where it is known."""

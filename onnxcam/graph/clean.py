@@ -8,7 +8,8 @@ dtype and shape of every tensor on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.arrays import Array
 from onnxcam.graph.attrs import argument
-from onnxcam.graph.shapes import Dim, Shape, agree, infer, is_static, named
+from onnxcam.graph.shapes import Dim, Dtype, Shape, agree, infer, is_static, named
 from onnxcam.graph.sizes import Sizes, size_arithmetic
 
 UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
@@ -30,11 +31,11 @@ UNFOLDED = {  # random, or kept because a dequantised weight is four times its s
 LARGEST = 1 << 20  # bytes that folding may add to a model, per node
 
 
-def clean(graph: gs.Graph) -> gs.Graph:
-    """Fold, drop and type `graph` in place; returns it."""
+def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+    """Fold, drop and type `graph` in place; returns it. Tensors of the names `kept` stay."""
     opsets = {each.domain: each.version for each in graph.import_domains}
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
-    outputs = {each.name for each in graph.outputs}
+    outputs = {each.name for each in graph.outputs} | set(kept)
     sizes: dict[str, Sizes] = {}
     for tensor in graph.inputs:
         tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
@@ -117,16 +118,18 @@ def _folded(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> l
         return None
     if (known := size_arithmetic(node, sizes, opsets[""])) is not None:
         sizes[node.outputs[0].name] = known
-        return _as_constant(known)
+        return _as_constant(known, infer(node, opsets)[0])
     if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):
         return None
     return _evaluated(node, opsets)
 
 
-def _as_constant(known: Sizes) -> list[Array] | None:
-    if all(isinstance(each, int) for each in known.flat):
-        return [np.array(known, np.int64).reshape(known.shape)]
-    return None
+def _as_constant(known: Sizes, inferred: tuple[Dtype, Shape | None] | None) -> list[Array] | None:
+    """The sizes as the integers that the graph computes with: int64, or int32 behind TensorFlow's Cast."""
+    if inferred is None or not all(isinstance(each, int) for each in known.flat):
+        return None
+    dtype: Any = inferred[0]
+    return [np.array(known, dtype).reshape(known.shape)]
 
 
 def _evaluated(node: gs.Node, opsets: dict[str, int]) -> list[Array] | None:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.errors import unknown
-from onnxcam.graph.layout import channel_axes
+from onnxcam.errors import UnknownNameError, unknown
+from onnxcam.graph.axes import Axes, Place, place
+from onnxcam.graph.layout import channel_axes, image_layout
+from onnxcam.graph.mixing import severed, unread
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import between, carries_floats, cuts, is_float
 from onnxcam.graph.shapes import Dim, Shape
+from onnxcam.graph.tokens import Flow
 
 # What follows such an operator's input is the same layer still: Conv -> BatchNormalization -> Relu
 FINISHING = {
     *("BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "Tanh"),
     *("HardSigmoid", "HardSwish", "Sigmoid", "Gelu", "Mish", "Swish", "Softplus", "Softsign"),
-    *("Identity", "Cast", "Dropout", "Transpose", "ThresholdedRelu", "Pad"),
+    *("Identity", "Cast", "Dropout", "Transpose", "ThresholdedRelu", "Pad", "DequantizeLinear"),
 }
+LISTED = 12  # so many of the layers that fit a pattern are told
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A spatial tensor between the picture and the score.
+    """A tensor between the picture and the score that holds a grid of cells.
 
     `whole` says that everything the score sees of the picture passes through it; `automatic` that it is
     what `layer="auto"` takes for a method that runs the picture once, `automatic_smooth` for one that smooths.
+    Of tokens, (N, T, C), `cells` is the grid, and `before` and `after` count the tokens that are no cells.
+    `unread` says that the score reads nothing but those: a map of the layer would be empty.
     """
 
     name: str
@@ -35,17 +42,29 @@ class Layer:
     whole: bool
     automatic: bool = False
     automatic_smooth: bool = False
+    cells: tuple[Dim, Dim] | None = None
+    before: int = 0
+    after: int = 0
+    unread: bool = False
 
     @property
     def layout(self) -> str:
-        """ "NCHW" or "NHWC"."""
-        return "NCHW" if self.channel_axis == 1 else "NHWC"
+        """ "NCHW" or "NHWC"; of tokens "NTC" or "NCT"."""
+        names = ("NCHW", "NHWC") if len(self.shape) == 4 else ("NCT", "NTC")
+        return names[self.channel_axis != 1]
 
     @property
     def grid(self) -> tuple[Dim, Dim]:
         """Height and width in cells."""
+        if self.cells is not None:
+            return self.cells
         height, width = (dim for i, dim in enumerate(self.shape) if i not in (0, self.channel_axis))
         return height, width
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are no cells: class tokens, registers."""
+        return self.before + self.after
 
     @property
     def channels(self) -> Dim:
@@ -54,8 +73,8 @@ class Layer:
 
 
 def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
-    """Every tensor (N, C, h, w) or (N, h, w, C) with h w > 1 on the way from the image to the score, in
-    the graph's order.
+    """Every tensor with a grid of more than one cell on the way from the image to the score, in the
+    graph's order: (N, C, h, w), (N, h, w, C), and tokens (N, T, C) or (N, C, T).
     """
     integers = _integers(model.graph, image)
 
@@ -63,20 +82,39 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
         return carries_floats(node, slot) or node.inputs[slot].name in integers
 
     path = between(model.graph, {image, *integers}, {score}, carries)
+    flow = Flow(model.graph, image, image_layout(model.graph, image))
+    dead = unread(path, flow, score)
+    whole = set(cuts(severed(path, flow, dead) if dead else path)) - dead
     axes = channel_axes(model.graph)
-    whole = set(cuts(path))
+    found = [
+        (node.op, tensor, _placed(tensor, flow.of(tensor), axes.get(tensor.name, 0)))
+        for node in path.nodes
+        for tensor in node.outputs
+        if tensor.name in path.tensors
+    ]
     return [
         Layer(
             tensor.name,
-            node.op,
+            op,
             tuple(tensor.shape),
-            axes.get(tensor.name, 1),
+            place.channel_axis,
             tensor.name in whole,
+            cells=place.cells,
+            before=place.before,
+            after=place.after,
+            unread=tensor.name in dead,
         )
-        for node in path.nodes
-        for tensor in node.outputs
-        if tensor.name in path.tensors and _is_spatial(tensor, axes.get(tensor.name, 1))
+        for op, tensor, place in found
+        if place is not None
     ]
+
+
+def _placed(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> Place | None:
+    """Where the cells are; of four axes that nothing is known of, by the operators around them."""
+    if axes is not None:
+        return place(axes, tuple(tensor.shape))
+    known = _is_spatial(tensor, channel_axis)
+    return Place(channel_axis) if known else None
 
 
 def _integers(graph: gs.Graph, image: str) -> set[str]:
@@ -99,25 +137,54 @@ def _is_spatial(tensor: gs.Tensor, axis: int) -> bool:
 def candidates(model: Model, layers: list[Layer]) -> list[Layer]:
     """The layers that an automatic choice is made among, the last first: those that everything passes
     through, each at the end of its activation.
+
+    Where a class token is read alone, the first of them is the input of the last attention behind its
+    normalisation: behind it the other tokens are not read, and before it they are as large as they have
+    grown along the residual connections, a few channels a thousand times as large as the rest.
     """
     tensors = model.graph.tensors()
-    return [each for each in reversed(layers) if each.whole and not _goes_on(tensors[each.name])]
+    found = [each for each in reversed(layers) if each.whole and not _goes_on(tensors[each.name])]
+    return [each for each in found if not _projects(tensors[each.name])] or found
+
+
+def _projects(tensor: gs.Tensor) -> bool:
+    """Whether tokens were only multiplied by weights: queries, keys and values in one tensor, the scores of
+    every token. What they were made of tells the same, in features that have a meaning.
+    """
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is None:
+        return False
+    varying = [each for each in node.inputs if not isinstance(each, gs.Constant)]
+    if node.op in ("MatMul", "Gemm"):
+        return len(varying) == 1
+    return node.op in ("Add", "Mul") and len(varying) == 1 and _projects(varying[0])
 
 
 def _goes_on(tensor: gs.Tensor) -> bool:
     """Whether the tensor is but the input of the activation that finishes its layer."""
-    readers = tensor.outputs
-    if {each.op for each in readers} == {"Sigmoid", "Mul"} or {each.op for each in readers} == {
-        "HardSigmoid",
-        "Mul",
-    }:
+    readers = [
+        each for each in tensor.outputs if each.op != "QuantizeLinear"
+    ]  # its pair reads it too
+    if {each.op for each in readers} in ({"Sigmoid", "Mul"}, {"HardSigmoid", "Mul"}):
         return True  # SiLU and HardSwish, as exporters write them
     return len(readers) == 1 and readers[0].op in FINISHING
 
 
 def find_layer(layers: list[Layer], name: str) -> Layer:
-    """The layer of that name; UnknownNameError with the close ones."""
-    for each in layers:
-        if each.name == name:
-            return each
-    raise unknown("layer", name, [each.name for each in layers], "see `onnxcam layers --all`")
+    """The layer of that name, or the one whose name holds it or fits it as a pattern (`*block3*Relu*`).
+    UnknownNameError with the ones that fit, or with the close ones.
+    """
+    names = [each.name for each in layers]
+    fitting = [each for each in names if each == name] or _fitting(names, name)
+    if len(fitting) > 1:
+        listed = ", ".join(fitting[:LISTED]) + (", …" if len(fitting) > LISTED else "")
+        raise UnknownNameError(f"layer {name!r} matches {len(fitting)} layers: {listed}; name one")
+    if not fitting:
+        raise unknown("layer", name, names, "see `onnxcam layers --all`")
+    return layers[names.index(fitting[0])]
+
+
+def _fitting(names: list[str], pattern: str) -> list[str]:
+    if set(pattern) & set("*?["):
+        return [each for each in names if fnmatchcase(each, pattern)]
+    return [each for each in names if pattern and pattern in each]

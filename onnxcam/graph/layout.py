@@ -83,5 +83,12 @@ def image_input(model: Model) -> ImageInput:
     return ImageInput(tensor.name, layout, sizes[axis], height, width, sizes[0], tensor.dtype)
 
 
+def image_layout(graph: gs.Graph, image: str) -> str:
+    """ "NCHW" or "NHWC": how the input of that name holds its pictures."""
+    tensor = next(each for each in graph.inputs if each.name == image)
+    axis = channel_axes(graph).get(image) or _likely_axis(tensor.shape)
+    return "NCHW" if axis == 1 else "NHWC"
+
+
 def _likely_axis(shape: list[int | str]) -> int:
     return 3 if shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else 1

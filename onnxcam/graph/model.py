@@ -17,6 +17,8 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnxcam.errors import ModelError
 from onnxcam.files import written
 from onnxcam.graph.clean import clean
+from onnxcam.graph.dequantise import is_quantised, lifted, linked, separated
+from onnxcam.graph.integers import opened, opset_to_open
 from onnxcam.graph.opset import raised
 
 OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
@@ -50,7 +52,8 @@ class Model:
 
     def proto(self) -> onnx.ModelProto:
         """The model as a protocol buffer."""
-        proto = gs.export_onnx(self.graph, do_type_check=False, ir_version=self.ir_version)
+        graph = separated(self.graph)
+        proto = gs.export_onnx(graph, do_type_check=False, ir_version=self.ir_version)
         proto.ir_version = self.ir_version
         proto.producer_name = "onnxcam"
         onnx.helper.set_model_props(proto, self.metadata)
@@ -123,6 +126,10 @@ def from_proto(
     except Exception as fault:
         raise ModelError(f"{name}: its graph cannot be read ({_first_line(fault)})") from fault
     graph = clean(graph)
+    if is_quantised(graph):
+        if (opset := opset_to_open(graph)) > graph.opset:
+            return from_proto(raised(proto, opset), name, digest, notices)
+        graph = linked(clean(lifted(opened(graph))))
     metadata = {each.key: each.value for each in proto.metadata_props}
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
 

@@ -107,17 +107,30 @@ def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
             f"export it with opset {opset} or newer"
         ) from fault
     for node in converted.graph.node:
-        if asymmetric and node.output[0] in asymmetric:
-            _mean_asymmetric(node)
+        if asymmetric and opset >= 11 and node.output[0] in asymmetric:
+            _mean_asymmetric(node, _shrinks(node, proto))
     converted.ir_version = max(proto.ir_version, 8 if opset > 14 else 4)
     return converted
 
 
-def _mean_asymmetric(node: onnx.NodeProto) -> None:
+def _shrinks(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
+    """Whether an old Resize was given scales, known now, of which one is below 1."""
+    weights = {each.name: each for each in proto.graph.initializer}
+    return any(
+        bool((onnx.numpy_helper.to_array(weights[name]) < 1).any())
+        for name in node.input[1:]
+        if name in weights and weights[name].data_type == onnx.TensorProto.FLOAT
+    )
+
+
+def _mean_asymmetric(node: onnx.NodeProto, shrinks: bool) -> None:
+    """What Upsample and Resize-10 meant. ONNX Runtime rounds up where the old Resize shrinks."""
     kept = [a for a in node.attribute if a.name == "mode"]
     del node.attribute[:]
     node.attribute.extend(kept)
     node.attribute.append(
         onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric")
     )
-    node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
+    node.attribute.append(
+        onnx.helper.make_attribute("nearest_mode", "ceil" if shrinks else "floor")
+    )

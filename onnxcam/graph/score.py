@@ -1,4 +1,9 @@
-"""The score that is explained: the logits of a classifier."""
+"""The score that is explained: the logits of a classifier.
+
+Quantised scores are read as the floats that they were rounded from. These are taken before the last
+QuantizeLinear of all, also where that is of the logits: they are finer, and a score at the end of the range
+of its integers, where no derivative flows, is that of a model which is sure.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +18,13 @@ from onnxcam.graph.path import is_float
 
 SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
 PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+STEPS = {"QuantizeLinear", "DequantizeLinear"}
 
 
 @dataclass(frozen=True)
 class Score:
-    """`output` is the model's, `logits` the tensor before its last Softmax or Sigmoid (`squashing`),
-    or the output itself; `classes` how many numbers a picture has, one a class.
+    """`output` is the model's, or what it was rounded from; `logits` the tensor before its last Softmax or
+    Sigmoid (`squashing`), or the output itself; `classes` how many numbers a picture has, one a class.
     """
 
     output: str
@@ -39,7 +45,8 @@ def find_score(model: Model, output: str | None = None) -> Score:
         if output not in tensors:
             raise unknown("tensor", output, tensors, f"outputs: {_listed(model)}")
         tensors = {output: tensors[output]}
-    fitting = [each for each in tensors.values() if classes_of(each) and is_float(each)]
+    floats = [before_rounding(each) for each in tensors.values() if classes_of(each)]
+    fitting = [each for each in floats if is_float(each)]
     if not fitting:
         raise ModelError(f"{model.name}: {_why_not(model, output, list(tensors.values()))}")
     tensor = fitting[0]
@@ -75,13 +82,28 @@ def classes_of(tensor: gs.Tensor) -> int:
     return wide[0] if len(wide) == 1 and isinstance(wide[0], int) else int(not wide)
 
 
+def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
+    """The floats that quantised numbers were rounded from last; the tensor itself where it was not."""
+    current = tensor
+    while (node := _maker(current)) is not None and (node.op in STEPS or node.op in PASSING):
+        if classes_of(node.inputs[0]) != classes_of(tensor):
+            break
+        current = node.inputs[0]
+        if node.op == "QuantizeLinear":
+            tensor = current
+    return tensor
+
+
+def _maker(tensor: gs.Tensor) -> gs.Node | None:
+    return tensor.inputs[0] if tensor.inputs else None
+
+
 def _before_squashing(tensor: gs.Tensor) -> tuple[gs.Tensor, str | None]:
     current = tensor
-    while current.inputs:
-        node = current.inputs[0]
+    while (node := _maker(current)) is not None:
         if node.op in SQUASHING and classes_of(node.inputs[0]) == classes_of(tensor):
-            return node.inputs[0], node.op
-        if node.op not in PASSING:
+            return before_rounding(node.inputs[0]), node.op
+        if node.op not in PASSING and node.op not in STEPS:
             break
         current = node.inputs[0]
     return tensor, None

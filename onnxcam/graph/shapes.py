@@ -18,6 +18,7 @@ from onnx import numpy_helper, shape_inference
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.graph.attrs import Window
+from onnxcam.graph.equation import Equation, sizes_of
 from onnxcam.graph.opset import schema_at
 
 Dim: TypeAlias = int | str | None
@@ -25,6 +26,9 @@ Shape: TypeAlias = tuple[Dim, ...]
 Dtype: TypeAlias = np.dtype[Any] | int
 
 WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}
+# Of an Attention of a width that is not known onnx infers the width 0.
+LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers none, or a wrong one
+STEPS = {"QuantizeLinear": 2, "DequantizeLinear": 1}  # and the input that says the dtype
 SMALL = 1024  # constants up to this many elements are shown to the inference: shapes, axes, scales
 
 
@@ -48,6 +52,11 @@ def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
 def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | None] | None]:
     """Dtype and shape of each output of a node; None for an output that cannot be worked out."""
     domain = node.domain or ""
+    if domain and node.op in STEPS:  # of ONNX Runtime's domain, or of ours: onnx has no inference
+        slot = STEPS[node.op]
+        known = slot < len(node.inputs) and not node.inputs[slot].is_empty()
+        dtype = node.inputs[slot].dtype if known else np.dtype(np.uint8)
+        return [None if dtype is None else (dtype, node.inputs[0].shape)]
     schema = schema_at(node.op, opsets.get(domain, 1), domain)
     unknown: list[tuple[Dtype, Shape | None] | None] = [None] * len(node.outputs)
     if schema is None:
@@ -55,6 +64,8 @@ def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | No
     given = {each.name: type_proto(each) for each in node.inputs if not each.is_empty()}
     if any(each is None for each in given.values()):
         return unknown
+    if node.op == "Einsum" and not domain and (shape := _by_letters(node)) is not None:
+        return [(node.inputs[0].dtype, shape)]
     imports = [onnx.helper.make_opsetid(name, version) for name, version in opsets.items()]
     try:
         types = shape_inference.infer_node_outputs(
@@ -63,6 +74,10 @@ def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | No
     except (onnx.shape_inference.InferenceError, onnx.onnx_cpp2py_export.checker.ValidationError):
         return unknown
     found = [_read(types.get(each.name)) for each in node.outputs]
+    if node.op == "Attention" and not domain and found[0] is not None:
+        found[0] = (found[0][0], tuple(dim or None for dim in found[0][1] or ()) or None)
+    if node.op in LIKE_INPUT and not domain:
+        found[0] = _read(given[node.inputs[0].name])
     if node.op in WINDOWED and not domain and found[0] is not None:
         found[0] = (found[0][0], _windowed(node, found[0][1], opsets))
     return found
@@ -88,6 +103,18 @@ def _read(proto: onnx.TypeProto | None) -> tuple[Dtype, Shape | None] | None:
         for each in tensor.shape.dim
     ]
     return dtype, tuple(dims)
+
+
+def _by_letters(node: gs.Node) -> Shape | None:
+    """The shape of an Einsum; onnx gives none for ellipses of different ranks, and forgets that 1 is
+    broadcast.
+    """
+    shapes = [each.shape for each in node.inputs]
+    if any(each is None for each in shapes):
+        return None
+    equation = Equation.read(str(node.attrs["equation"]), [len(each) for each in shapes])
+    sizes = sizes_of(equation.operands, shapes)
+    return tuple(sizes[letter] for letter in equation.result)
 
 
 def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Shape | None:

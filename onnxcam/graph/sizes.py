@@ -19,7 +19,7 @@ from onnxcam.graph.attrs import argument
 
 Sizes: TypeAlias = NDArray[np.object_]  # entries are ints, or names of dimensions
 LONGEST = 64  # entries: shapes are short
-INT64 = (onnx.TensorProto.INT64, np.int64)
+WHOLE = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, np.int64, np.int32)
 
 
 def size_arithmetic(node: gs.Node, known: dict[str, Sizes], opset: int) -> Sizes | None:
@@ -96,7 +96,7 @@ RULES: dict[str, Callable[[gs.Node, list[Any], int], Sizes]] = {
     "Concat": lambda node, xs, opset: np.concatenate([np.atleast_1d(each) for each in xs]),
     "Unsqueeze": lambda node, xs, opset: xs[0].reshape(1),
     "Squeeze": lambda node, xs, opset: xs[0].reshape(()),
-    "Cast": lambda node, xs, opset: xs[0] if node.attrs["to"] in INT64 else _refuse(),
+    "Cast": lambda node, xs, opset: xs[0] if node.attrs["to"] in WHOLE else _refuse(),
     "Identity": lambda node, xs, opset: xs[0],
     "Add": lambda node, xs, opset: _numbers(xs[0]) + _numbers(xs[1]),
     "Sub": lambda node, xs, opset: _numbers(xs[0]) - _numbers(xs[1]),

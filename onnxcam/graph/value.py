@@ -15,6 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
+from onnxcam.graph.dequantise import weight
 from onnxcam.graph.shapes import Dtype, Shape
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Value(NDArrayOperatorsMixin):
 
     @property
     def constant(self) -> Array | None:
-        """The values, where they are known now."""
-        return self.tensor.values if isinstance(self.tensor, gs.Constant) else None
+        """The values, where they are known now: of a dequantised weight, too."""
+        return weight(self.tensor)
 
     def __array_ufunc__(
         self, ufunc: numpy.ufunc, method: str, *operands: Operand, **more: Any

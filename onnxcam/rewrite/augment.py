@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.backward import backward
+from onnxcam.autodiff.backward import backward, carries
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.build import Builder
+from onnxcam.graph.expand import expand
 from onnxcam.graph.model import Model
 from onnxcam.graph.opset import NeedsOpsetError
+from onnxcam.graph.path import between
 from onnxcam.graph.score import classes_of, find_score
 from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
+from onnxcam.rewrite.precision import loss_scale, scaled, sum_in_float32, widened
 
 SEED = "seed"
 
@@ -24,6 +27,7 @@ def gradient(
     model: Model, wrt: Sequence[str], of: str | None = None, rules: str | Rules = "default"
 ) -> Model:
     """A model with an extra input `seed`, the cotangent of the tensor `of`, in its shape and dtype.
+    Where that is a half precision the seed and the gradients are of float32 (see `rewrite/precision.py`).
     Without `of` it is the logits of a classifier: its scores before the last Softmax or Sigmoid.
 
     Extra outputs: `gradient/<tensor>` for each of `wrt`, those tensors themselves, and `of`. The
@@ -37,17 +41,28 @@ def gradient(
     score = find_score(model).logits if of is None else of
     while True:
         try:
-            return _written(model.copy(), wrt, score, table)
+            return _written(simplified(model, wrt, score, table), wrt, score, table)
         except NeedsOpsetError as need:
             model = model.at_opset(need.opset)
+
+
+def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Model:
+    """A copy in which every operator on the way without a rule is taken apart, as far as ONNX defines it."""
+    copied = model.copy()
+    while True:
+        path = between(copied.graph, wrt, {of}, carries(rules))
+        missing = [each for each in path.nodes if rules.of(each) is None]
+        if not missing or not expand(copied.graph, missing, {*wrt, of}):
+            return copied
 
 
 def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
-    seed = build.batch = build.input(SEED, score.dtype, _seed_shape(model.graph, score))
-    found = backward(build, {of: seed}, wrt, rules)
+    scale = loss_scale(model.graph, wrt, of, rules)
+    seed = build.batch = build.input(SEED, widened(score.dtype), _seed_shape(model.graph, score))
+    found = backward(build, {of: scaled(seed, scale).astype(score.dtype)}, wrt, rules)
     unreached = [name for name in wrt if name not in found]
     if unreached:
         raise ModelError(
@@ -60,7 +75,9 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
             model.graph.outputs.append(each.tensor)
             outputs.add(each.name)
     for name in dict.fromkeys(wrt):
-        model.graph.outputs.append(_output(build, found[name], f"gradient/{name}"))
+        whole = found[name].astype(widened(found[name].dtype))
+        model.graph.outputs.append(_output(build, scaled(whole, 1 / scale), f"gradient/{name}"))
+    sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model
 

@@ -97,6 +97,9 @@ def with_output_types(proto: onnx.ModelProto) -> onnx.ModelProto:
     found = {each.name: each for each in inferred.graph.value_info}
     for each in declared:
         tensor = found.get(each.name, each).type.tensor_type
+        tensor.elem_type = (
+            tensor.elem_type or onnx.TensorProto.FLOAT
+        )  # onnx has no inference for it
         if not tensor.HasField("shape"):
             tensor.shape.dim.extend(
                 onnx.TensorShapeProto.Dimension() for _ in range(ranks[each.name])

@@ -14,6 +14,7 @@ from tests.autodiff.reference import replaced
 Doubles = NDArray[np.float64]
 STEP = 1e-6  # float64: rounding costs 1e-10, curvature 1e-12
 KINK = 1e-3  # of the slope: more between the right and the left slope is a kink
+JUMP = 1e-2  # of the values: more over one step is a jump
 NARROW = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
@@ -76,6 +77,8 @@ def slope(
     right, left = (f(x + STEP * direction) - here) / STEP, (here - f(x - STEP * direction)) / STEP
     largest = max(float(np.max(np.abs(right), initial=0)), float(np.max(np.abs(left), initial=0)))
     apart = float(np.max(np.abs(right - left), initial=0))
+    if STEP * largest > JUMP * max(float(np.max(np.abs(here), initial=0)), 1.0):
+        raise KinkError("the data sit where the operator jumps; it has no derivative there")
     if not apart <= KINK * max(largest, KINK):  # also where a side is not a number
         raise KinkError("the data sit on a kink; the operator has no derivative there")
     return float(np.sum(cotangent * (right + left) / 2))

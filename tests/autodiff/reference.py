@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
+from tests.autodiff.reference_sample import GridSample
+
 Doubles = NDArray[np.float64]
 
 
@@ -51,6 +53,38 @@ class BatchNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
     def _run(self, x: Doubles, *statistics: Doubles, **attributes: Any) -> tuple[Doubles]:
         scale, bias, mean, var = (each.reshape(-1, *[1] * (x.ndim - 2)) for each in statistics)
         return (scale * (x - mean) / np.sqrt(var + (attributes["epsilon"] or 1e-5)) + bias,)
+
+
+class GroupNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
+    op_domain = ""
+
+    def _run(
+        self, x: Doubles, scale: Doubles, bias: Doubles, num_groups: int, **more: Any
+    ) -> tuple[Doubles]:
+        by_group = x.reshape(x.shape[0], num_groups, -1)
+        apart = by_group - np.mean(by_group, axis=2, keepdims=True)
+        variance = np.mean(apart**2, axis=2, keepdims=True)
+        standard = (apart / np.sqrt(variance + (more.get("epsilon") or 1e-5))).reshape(x.shape)
+        scale, bias = (each.reshape(-1, *[1] * (x.ndim - 2)) for each in (scale, bias))
+        return (scale * standard + bias,)
+
+
+class MeanVarianceNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
+    op_domain = ""
+
+    def _run(self, x: Doubles, axes: Any = None) -> tuple[Doubles]:
+        over = tuple(axes or (0, 2, 3))
+        apart = x - np.mean(x, axis=over, keepdims=True)
+        return (apart / (np.sqrt(np.mean(apart**2, axis=over, keepdims=True)) + 1e-9),)
+
+
+class LpNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
+    op_domain = ""
+
+    def _run(self, x: Doubles, axis: int | None = None, p: int | None = None) -> tuple[Doubles]:
+        axis, p = -1 if axis is None else axis, p or 2
+        norm = np.sum(np.abs(x) ** p, axis=axis, keepdims=True) ** (1 / p)
+        return (np.where(norm > 0, x / np.where(norm > 0, norm, 1), 0),)
 
 
 class GlobalMaxPool(OpRun):  # type: ignore[misc]  # onnx has no types
@@ -124,6 +158,17 @@ class LogSoftmax(Softmax):
         return np.log(super()._over(x, axes))
 
 
+class Scatter(OpRun):  # type: ignore[misc]  # onnx has no types
+    """Before opset 11."""
+
+    op_domain = ""
+
+    def _run(self, x: Doubles, indices: Any, updates: Doubles, axis: int) -> tuple[Doubles]:
+        y = x.copy()
+        np.put_along_axis(y, indices, updates, axis)
+        return (y,)
+
+
 class MaxPool(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
@@ -185,7 +230,21 @@ class Walk:
         return np.stack(seen)
 
 
-ALWAYS = [Erf, Gelu, LRN, BatchNormalization, GlobalMaxPool, MaxPool, AveragePool, Mean]
+ALWAYS = [
+    Erf,
+    Gelu,
+    LRN,
+    BatchNormalization,
+    GroupNormalization,
+    GlobalMaxPool,
+    MaxPool,
+    AveragePool,
+    Mean,
+    MeanVarianceNormalization,
+    LpNormalization,
+    Scatter,
+    GridSample,
+]
 
 
 def replaced(opset: int) -> list[type[OpRun]]:

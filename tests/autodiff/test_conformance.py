@@ -16,12 +16,16 @@ from tests.autodiff.cases import Case, LeftOutError, collected, made_dynamic, pr
 from tests.autodiff.check import check_model
 from tests.autodiff.differences import KinkError
 
-REFUSED = {  # operators that are refused in words where they are not those of inference
+REFUSED = {  # operators that are refused in words: where they are not those of inference, or rare
     "BatchNormalization": "inference mode",
     "Dropout": "inference mode",
+    "ScatterElements": "reduction '(mul|min|max)'",
+    "ScatterND": "reduction '(mul|min|max)'",
 }
 FIXED_ONLY = {  # operators whose rules need sizes that are known beforehand, and say so
     "Pad": "fixed size",
+    "Resize": "fixed size",
+    "ConvTranspose": "fixed size",
     "Slice": "fixed size|known along one axis",
 }
 
@@ -50,7 +54,7 @@ def accepted(refusal: ModelError, case: Case, sizes: str) -> str:
     """The reason in a refusal that is meant; any other is raised again."""
     for op in case.operators:
         if re.search(REFUSED.get(op, "^$"), str(refusal)):
-            return f"{op} in training mode, refused by name"
+            return f"{op} in a form without a gradient rule, refused by name"
         if sizes == "unknown" and re.search(FIXED_ONLY.get(op, "^$"), str(refusal)):
             return f"{op} in a form that needs fixed sizes, refused by name"
     raise refusal

@@ -138,3 +138,120 @@ def test_a_layer_is_found_by_name() -> None:
         find_layer(found, "featuers")
     with pytest.raises(UnknownNameError, match="layers --all"):
         find_layer(found, "pooled")
+
+
+NAMED = [
+    Layer(name, "Relu", ("N", 3, 8, 8), 1, True)
+    for name in ("a/b1/relu", "a/b1/relu_2", "a/b12/add")
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("a/b1/relu", "a/b1/relu"),  # exactly, though another holds it
+        ("relu_", "a/b1/relu_2"),
+        ("b12", "a/b12/add"),
+        ("*b1?/*", "a/b12/add"),
+        ("*_[0-9]", "a/b1/relu_2"),
+    ],
+)
+def test_a_layer_is_found_by_a_part_of_its_name_or_a_pattern(wanted: str, name: str) -> None:
+    assert find_layer(NAMED, wanted).name == name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("b1/", "matches 2 layers: a/b1/relu, a/b1/relu_2; name one"),
+        ("*", "matches 3 layers: a/b1/relu, a/b1/relu_2, a/b12/add; name one"),
+        ("*b3*", "no layer '.b3.'"),
+        ("", "no layer ''"),
+        ("RELU_2", "did you mean a/b1/relu_2"),
+    ],
+)
+def test_names_that_fit_several_layers_or_none(wanted: str, said: str) -> None:
+    with pytest.raises(UnknownNameError, match=said):
+        find_layer(NAMED, wanted)
+
+
+def test_of_many_fitting_layers_a_dozen_is_told() -> None:
+    many = [Layer(f"relu{i}", "Relu", ("N", 3, 8, 8), 1, True) for i in range(30)]
+    with pytest.raises(UnknownNameError, match=r"30 layers: relu0, .*relu11, …; name one"):
+        find_layer(many, "relu")
+
+
+# Tokens: t is (N, 16, 4), the cells of a grid of 4 x 4
+
+TOKENS = """
+    c = Conv<strides = [2, 2]>(x, p)
+    s = Constant<value_ints = [0, 4, -1]>()
+    flat = Reshape(c, s)
+    t = Transpose<perm = [0, 2, 1]>(flat)
+"""
+BLOCK = """
+    ln = LayerNormalization(t, g)
+    {qkv}
+    kt = Transpose<perm = [0, 2, 1]>(k)
+    qk = MatMul(q, kt)
+    a = Softmax<axis = -1>(qk)
+    m = MatMul(a, v)
+    sum = Add(t, m)
+    last = LayerNormalization(sum, g)
+"""
+APART = "q = MatMul(ln, e) k = MatMul(ln, e) v = MatMul(ln, e)"
+TOGETHER = "qkv = MatMul(ln, w) q, k, v = Split<axis = 2>(qkv)"
+FIRST = "i = Constant<value_int = 0>() picked = Gather<axis = 1>(last, i)"
+MEAN = "picked = ReduceMean<axes = [1], keepdims = 0>(last)"
+
+
+def transformer(qkv: str, reading: str) -> Model:
+    """The first cell stands for a class token: it is read alone, or the mean of all."""
+    weights = {"p": (4, 3, 2, 2), "g": (4,), "e": (4, 4), "w": (4, 12), "h": (4, 3)}
+    body = TOKENS + BLOCK.format(qkv=qkv) + reading
+    used = {name: each for name, each in weights.items() if name in ("p", "g", "h") or name in qkv}
+    text = f"(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{ {body} scores = Gemm(picked, h) }}"
+    return model(text, **used)
+
+
+@pytest.mark.parametrize("qkv", [APART, TOGETHER])
+def test_where_one_token_is_read_the_input_of_the_last_attention_is_taken(qkv: str) -> None:
+    """Its normalised form; and not queries, keys and values, which some exporters keep in one tensor."""
+    assert automatic(transformer(qkv, FIRST))[0] == "ln"
+
+
+@pytest.mark.parametrize("qkv", [APART, TOGETHER])
+def test_where_all_tokens_are_read_the_last_one_is_taken(qkv: str) -> None:
+    assert automatic(transformer(qkv, MEAN))[:2] == ["last", "sum"]
+
+
+def test_tokens_are_layers() -> None:
+    found = {each.name: each for each in layers(transformer(APART, MEAN))}
+    assert list(found) == ["c", "flat", "t", "ln", "q", "k", "v", "kt", "m", "sum", "last"]
+    assert (found["t"].layout, found["t"].grid, found["t"].channels) == ("NTC", (4, 4), 4)
+    assert (found["flat"].layout, found["flat"].grid, found["flat"].channels) == ("NCT", (4, 4), 4)
+    assert not found["t"].tokens
+
+
+def test_pairs_of_tokens_are_no_layer() -> None:
+    assert not {"qk", "a"} & {each.name for each in layers(transformer(APART, MEAN))}
+
+
+def test_a_query_of_the_class_token_alone() -> None:
+    """As in CaiT: the class token that asks is no evidence of the cells, and the way it takes is none."""
+    it = model(
+        f"""(float[1, 3, 8, 8] x) => (float[1, 3] scores) {{ {TOKENS}
+            z = Constant<value_ints = [0]>() o = Constant<value_ints = [1]>()
+            both = Concat<axis = 1>(one, t) ln = LayerNormalization(both, g)
+            first = Slice(ln, z, o, o) q = MatMul(first, e) k = MatMul(ln, e) v = MatMul(ln, e)
+            kt = Transpose<perm = [0, 2, 1]>(k) qk = MatMul(q, kt) a = Softmax<axis = -1>(qk)
+            m = MatMul(a, v) cls = Add(one, m) last = Concat<axis = 1>(cls, t) {FIRST}
+            scores = Gemm(picked, h) }}""",
+        p=(4, 3, 2, 2),
+        g=(4,),
+        e=(4, 4),
+        h=(4, 3),
+        one=(1, 1, 4),
+    )
+    assert automatic(it)[:2] == ["ln", "both"]
+    assert [each.name for each in layers(it) if each.unread] == ["last"]

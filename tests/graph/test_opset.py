@@ -24,14 +24,17 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("scale", ["2.0", "1.7"])
-@pytest.mark.parametrize("name", BODIES)
+SCALES = [*((name, scale) for name in BODIES for scale in ("2.0, 1.5", "1.7, 1.5"))]
+SCALES += [("resize linear", "0.6, 0.5"), ("resize nearest", "0.6, 0.5")]  # Upsample cannot shrink
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
 def test_a_raised_model_computes_the_same(name: str, scale: str) -> None:
     old, body = BODIES[name]
     body = body.replace("'", '"')
     text = f"""<ir_version: 5, opset_import: ["" : {old}]>
     net (float[2, 3, 4, 5] x) => (float[a, b, c, d] y)
-    <float[4] s = {{1.0, 1.0, {scale}, 1.5}}> {{{body}}}"""
+    <float[4] s = {{1.0, 1.0, {scale}}}> {{{body}}}"""
     model, x = load(parser.parse_model(text)), {"x": numbers(2, 3, 4, 5)}
     raised = model.at_opset(18)
     assert (model.opset, raised.opset) == (old, 18)

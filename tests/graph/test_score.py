@@ -84,3 +84,55 @@ def test_a_name_that_is_not_there() -> None:
 def test_a_tensor_that_holds_no_scores(name: str, why: str) -> None:
     with pytest.raises(ModelError, match=f"'{name}' {why}"):
         find_score(model(TWO), name)
+
+
+STEPS = """
+    s = Constant<value_float = 0.1>()
+    z = Cast<to = 3>(zero)"""
+ROUNDED = (
+    "(float[N, 5] x) => ({kind}[N, 5] y) {{ zero = Constant<value_float = 0.0>() {steps} {body} }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("int8", "y = QuantizeLinear(x, s, z)", Score("x", "x", None, 5)),
+        (
+            "float",
+            "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
+            Score("x", "x", None, 5),
+        ),
+        ("int8", "p = Softmax(x) y = QuantizeLinear(p, s, z)", Score("p", "x", "Softmax", 5)),
+        (
+            "int8",
+            """a = Abs(x) q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) p = Softmax(d)
+            y = QuantizeLinear(p, s, z)""",
+            Score("p", "a", "Softmax", 5),
+        ),
+        (
+            "int8",
+            """a = Abs(x) q = QuantizeLinear(a, s, z) f = Flatten(q) d = DequantizeLinear(f, s, z)
+            p = Sigmoid(d) y = QuantizeLinear(p, s, z)""",
+            Score("p", "a", "Sigmoid", 5),
+        ),
+    ],
+)
+def test_quantised_scores_are_read_before_they_are_rounded(
+    kind: str, body: str, expected: Score
+) -> None:
+    text = ROUNDED.format(kind=kind, steps=STEPS, body=body)
+    found = find_score(model(text))
+    assert (found.output, found.logits, found.squashing) == (
+        expected.output,
+        expected.logits,
+        expected.squashing,
+    )
+
+
+def test_whole_numbers_that_were_not_rounded_are_no_scores() -> None:
+    it = model("(float[N, 5] x) => (int8[N, 5] y) { y = Cast<to = 3>(x) }")
+    with pytest.raises(
+        ModelError, match="'y' is of int8, and no gradient flows through whole numbers"
+    ):
+        find_score(it)

@@ -3,18 +3,38 @@
 from onnxcam.autodiff.rules import (
     activation,
     conv,
+    einsum,
     elementwise,
     index,
     linalg,
     norm,
     pool,
+    quant,
+    rearrange,
     reduce,
+    resize,
+    sample,
     shape,
 )
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.table import Table
 
-FAMILIES = (activation, conv, elementwise, index, linalg, norm, pool, reduce, shape)
+FAMILIES = (
+    activation,
+    conv,
+    einsum,
+    elementwise,
+    index,
+    linalg,
+    norm,
+    pool,
+    quant,
+    rearrange,
+    reduce,
+    resize,
+    sample,
+    shape,
+)
 
 
 def _joined() -> Rules:

@@ -149,3 +149,70 @@ def conv_input(
 
 
 rules.vjp("Conv", conv_input)  # no function for w and b: explanations never ask for them
+
+
+def conv_transpose_input(
+    g: Value,
+    y: Value,
+    x: Value,
+    w: Value,
+    b: Value | None,
+    *,
+    window: Window | None,
+    group: int,
+    auto_pad: str,
+    output_padding: list[int] | None,
+    output_shape: list[int] | None,
+) -> Value:
+    """The convolution of g with the same kernel: H windows, s apart, the first at -p0.
+
+    The pads are those of the output: sizes that are asked for are met by pads.
+    """
+    if window is None:
+        raise ModelError(f"the size of the kernel {w.name!r} cannot be worked out")
+    begin, end = _transposed_pads(x, window, auto_pad, output_padding, output_shape)
+    found = g.build.op(
+        "Conv",
+        g,
+        w,
+        dilations=list(window.dilations),
+        group=group,
+        kernel_shape=list(window.kernel),
+        pads=begin + end,
+        strides=list(window.strides),
+    )
+    windows, sizes = found.shape[2:], x.shape[2:]
+    if all(isinstance(each, int) for each in (*windows, *sizes)):
+        # an output_shape beyond what windows reach has room for more of them
+        over = [_size(have) - _size(size) for have, size in zip(windows, sizes, strict=True)]
+        found = _cut(found, [0] * len(over), over)
+    return found
+
+
+def _transposed_pads(
+    x: Value,
+    window: Window,
+    auto_pad: str,
+    output_padding: list[int] | None,
+    output_shape: list[int] | None,
+) -> tuple[list[int], list[int]]:
+    """What a ConvTranspose cuts off: n = s (H - 1) + tail + e cells less the size that is asked for."""
+    rank = len(window.kernel)
+    if auto_pad == "VALID" and not output_shape:
+        return [0] * rank, [0] * rank
+    if auto_pad == "NOTSET" and not output_shape:
+        begin, end = ([int(each or 0) for each in side] for side in (window.begin, window.end))
+        return begin, end
+    tail = np.array(output_padding or [0] * rank) + window.extents
+    if output_shape:
+        if not all(isinstance(each, int) for each in x.shape[2:]):
+            raise ModelError(f"ConvTranspose of {x.name!r} to an output_shape needs fixed sizes")
+        steps = (np.array(x.shape[2:]) - 1) * window.strides
+        total = np.maximum(steps + tail - output_shape[-rank:], 0)
+    else:  # SAME asks for s H
+        total = np.maximum(tail - window.strides, 0)
+    less, more = (total // 2).tolist(), (total - total // 2).tolist()
+    return (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+
+
+rules.vjp("ConvTranspose", conv_transpose_input)

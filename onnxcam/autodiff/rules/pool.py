@@ -9,7 +9,7 @@ from onnxcam.autodiff.rules.conv import first_cell, spread_windows
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.attrs import Window
-from onnxcam.graph.slicing import dim_of, filled
+from onnxcam.graph.slicing import dim_of, expanded, filled
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -84,3 +84,37 @@ def _positions(y: Value, axis: int) -> Value:
 
 
 rules.vjp("AveragePool", average_pool)
+
+
+def root_share(g: Value, y: Value, p: int) -> Value:
+    """g y^(1-p), 0 where y is: what each x of the p-norm y gets x |x|^(p-2) times."""
+    positive = y > 0
+    return np.where(positive, g * np.where(positive, y, 1.0) ** (1.0 - p), 0.0)
+
+
+def power(x: Value, p: int) -> Value:
+    """x |x|^(p-2)."""
+    if p <= 2:
+        return np.sign(x) if p == 1 else x
+    return x * np.abs(x) ** (p - 2.0)
+
+
+def lp_pool(g: Value, y: Value, x: Value, *, window: Window, p: int) -> Value:
+    """The derivative of the p-norm of each window: x |x|^(p-2) y^(1-p)."""
+    channels = x.shape[1]
+    if not isinstance(channels, int):
+        raise ModelError(f"LpPool of {x.name!r}: its number of channels must be fixed")
+    ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
+    return spread_windows(root_share(g, y, p), ones, x, window, channels) * power(x, p)
+
+
+rules.vjp("LpPool", lp_pool)
+rules.vjp("GlobalLpPool", lambda g, y, x, *, p: expanded(root_share(g, y, p), x) * power(x, p))
+
+
+def max_unpool(g: Value, y: Value, x: Value, indices: Value, size: Value | None) -> Value:
+    """Each cell takes back what lies where it was put; cells put on one another all do, as in torch."""
+    return g.build.op("Gather", np.reshape(g, [-1]), indices, axis=0, shape=x.shape)
+
+
+rules.vjp("MaxUnpool", max_unpool)

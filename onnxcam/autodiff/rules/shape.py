@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onnxcam.arrays import Array
+from onnxcam.arrays import Array, Floats
+from onnxcam.autodiff.rules.linalg import turned
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import dim_of, filled, padded, padded_at, sliced, sliced_at
@@ -87,9 +88,16 @@ def _added_back(g: Value, x: Value, axis: int, amount: tuple[int, int], mode: st
     cut = [max(-each, 0) for each in amount]
     kept = np.arange(size)[cut[0] : size - cut[1]]
     source = np.pad(kept, [max(each, 0) for each in amount], mode=mode)
-    matrix = g.build.constant(np.eye(size)[source], g.dtype)
-    moved = np.swapaxes(g, axis, x.ndim - 1)
-    return np.swapaxes(np.matmul(moved, matrix), axis, x.ndim - 1)
+    return contracted(g, np.eye(size)[source].T, axis)
+
+
+def contracted(g: Value, matrix: Floats | Value, axis: int) -> Value:
+    """g M^T along one axis: the cotangent of x, given that of y = x M."""
+    m = matrix if isinstance(matrix, Value) else g.build.constant(matrix, g.dtype)
+    if axis == g.ndim - 2:
+        return np.matmul(m, g)
+    moved = np.swapaxes(g, axis, g.ndim - 1)
+    return np.swapaxes(np.matmul(moved, turned(m)), axis, g.ndim - 1)
 
 
 vjp("Pad", pad)

@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import parser
+from onnx import helper, parser
 
-from tests.autodiff.check import check_model, check_vjp, numbers
+from onnxcam.errors import ModelError
+from tests.autodiff.check import check_model, check_vjp, numbers, one_node_model
+from tests.autodiff.linear import check_linear
 
 WINDOWS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "plain": ((2, 3, 6, 7), (4, 3, 3, 3), {}),
@@ -95,3 +97,64 @@ def test_stride_two_is_a_transposed_convolution_with_even_pads() -> None:
     pads = transposed.attrs["pads"]
     assert pads[:2] == pads[2:]
     assert np.all(np.array(pads) >= 0)
+
+
+TRANSPOSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "plain": ((2, 4, 5, 6), (4, 3, 3, 3), {}),
+    "stride": ((1, 2, 4, 5), (2, 3, 2, 2), {"strides": [2, 2]}),
+    "stride, pads": ((1, 2, 4, 5), (2, 3, 4, 3), {"strides": [2, 3], "pads": [1, 0, 2, 1]}),
+    "tail": (
+        (1, 2, 4, 5),
+        (2, 3, 3, 3),
+        {"strides": [2, 3], "pads": [1, 1, 1, 1], "output_padding": [1, 2]},
+    ),
+    "stride beyond the kernel": ((1, 2, 3, 4), (2, 3, 2, 1), {"strides": [3, 4]}),
+    "dilations": ((1, 2, 4, 5), (2, 3, 3, 2), {"dilations": [2, 3], "pads": [1, 0, 2, 1]}),
+    "groups": ((1, 4, 4, 4), (4, 3, 3, 3), {"group": 2, "strides": [2, 2]}),
+    "depthwise": ((1, 3, 4, 4), (3, 1, 4, 4), {"group": 3, "strides": [2, 2]}),
+    "one dimension": ((2, 3, 5), (3, 4, 3), {"strides": [2], "pads": [1, 0]}),
+    "three dimensions": ((1, 2, 3, 2, 3), (2, 3, 2, 3, 2), {"strides": [1, 2, 2]}),
+    "same upper": ((1, 2, 4, 5), (2, 3, 4, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "same lower": ((1, 2, 4, 5), (2, 3, 4, 3), {"auto_pad": "SAME_LOWER", "strides": [1, 2]}),
+    "valid": ((1, 2, 4, 5), (2, 3, 3, 3), {"auto_pad": "VALID", "strides": [2, 2]}),
+}
+ASKED: dict[str, dict[str, Any]] = {
+    "less": {"output_shape": [7, 9], "strides": [2, 2]},
+    "less, upper": {"output_shape": [6, 8], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    "more": {"output_shape": [10, 14], "strides": [2, 3], "output_padding": [1, 1]},
+}
+
+
+@pytest.mark.parametrize("dynamic", [(), (0,), (2, 3), (0, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("window", TRANSPOSED)
+def test_conv_transpose(window: str, dynamic: tuple[int, ...]) -> None:
+    size, kernel, attributes = TRANSPOSED[window]
+    check_transposed(size, kernel, dynamic, **attributes)
+
+
+def check_transposed(
+    size: tuple[int, ...], kernel: tuple[int, ...], dynamic: tuple[int, ...], **attributes: Any
+) -> None:
+    """onnx.reference breaks on groups, and on pads that are worked out: the runtime says what is right."""
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], **attributes)
+    bias = numbers(kernel[1] * attributes.get("group", 1), seed=3)
+    fixed = {"w": numbers(*kernel, seed=1), "b": bias}
+    check_linear(one_node_model(node, {"x": numbers(*size)}, fixed, 17, dynamic), numbers(*size))
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_conv_transpose_to_a_size(asked: str) -> None:
+    check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (), **ASKED[asked])
+    check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (0,), **ASKED[asked])
+
+
+def test_conv_transpose_of_unknown_sizes_to_a_size_is_refused() -> None:
+    with pytest.raises(ModelError, match="needs fixed sizes"):
+        check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (2, 3), **ASKED["less"])
+
+
+@pytest.mark.parametrize("opset", [7, 11, 22])
+def test_conv_transpose_against_differences(opset: int) -> None:
+    size, kernel, attributes = TRANSPOSED["stride, pads"]
+    x, w = numbers(*size), numbers(*kernel, seed=1)
+    check_vjp("ConvTranspose", x, w, opset=opset, **attributes)

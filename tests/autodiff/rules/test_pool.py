@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from onnxcam.arrays import Floats
 from onnxcam.graph.model import load
 from onnxcam.rewrite.augment import SEED, gradient
 from tests.autodiff.check import check_vjp, numbers, one_node_model, run
@@ -131,3 +132,61 @@ def test_never_a_racy_scatter() -> None:
     """ScatterND that adds loses updates on CPUs when more than one thread runs."""
     model = check_vjp("MaxPool", numbers(1, 2, 7, 7), kernel_shape=[3, 3])
     assert not any(each.op == "ScatterND" for each in model.graph.nodes)
+
+
+@pytest.mark.parametrize("dynamic", SIZES, ids=str)
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
+@pytest.mark.parametrize("window", ["overlap", "uneven pads", "one dimension", "same lower"])
+def test_lp_pool(window: str, p: int, dynamic: tuple[int, ...]) -> None:
+    size, attributes = WINDOWS[window]
+    check_vjp("LpPool", numbers(*size), p=p, dynamic=dynamic, **attributes)
+
+
+def test_dilated_lp_pool() -> None:
+    size, attributes = DILATED["dilations"]
+    check_vjp("LpPool", numbers(*size), opset=18, p=3, **attributes)
+
+
+@pytest.mark.parametrize("window", ["ceil", "ceil, pads"])
+def test_lp_pool_that_hangs_over(window: str) -> None:
+    """onnx.reference counts cells twice there; but a norm is homogeneous: <gradient, x> = <seed, y>."""
+    size, attributes = WINDOWS[window]
+    node, x = helper.make_node("LpPool", ["x"], ["y"], p=3, **attributes), numbers(*size)
+    proto = one_node_model(node, {"x": x}, {}, 18)
+    augmented, y = gradient(load(proto), ["x"], "y"), run(proto, {"x": x}, ["y"])[0]
+    seed = numbers(*y.shape, seed=1)
+    found = run(augmented.proto(), {"x": x, SEED: seed}, ["gradient/x"])[0]
+    np.testing.assert_allclose(np.vdot(found, x), np.vdot(seed, y), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dynamic", SIZES, ids=str)
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_global_lp_pool(p: int, dynamic: tuple[int, ...]) -> None:
+    check_by_hand(numbers(2, 3, 4, 5), p, dynamic)
+
+
+def check_by_hand(x: Floats, p: int, dynamic: tuple[int, ...]) -> None:
+    """onnx.reference has no GlobalLpPool: sign(x) |x|^(p-1) y^(1-p) by hand."""
+    node = helper.make_node("GlobalLpPool", ["x"], ["y"], p=p)
+    augmented = gradient(load(one_node_model(node, {"x": x}, {}, 17, dynamic)), ["x"], "y")
+    seed = numbers(*x.shape[:2], 1, 1, seed=1)
+    found = run(augmented.proto(), {"x": x, SEED: seed}, ["gradient/x"])[0]
+    norm = np.sum(np.abs(x) ** p, axis=(2, 3), keepdims=True) ** (1 / p)
+    expected = seed * np.sign(x) * np.abs(x) ** (p - 1) * norm ** (1.0 - p)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_norm_of_nothing_has_no_slope() -> None:
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    for op, given in (("LpPool", {"kernel_shape": [2, 2]}), ("GlobalLpPool", {})):
+        node = helper.make_node(op, ["x"], ["y"], **given)
+        augmented = gradient(load(one_node_model(node, {"x": x}, {}, 17)), ["x"], "y")
+        seed = np.ones((1, 1, 3, 3) if given else (1, 1, 1, 1), np.float32)
+        assert not np.any(run(augmented.proto(), {"x": x, SEED: seed}, ["gradient/x"])[0])
+
+
+@pytest.mark.parametrize("dynamic", [(), (0,), (0, 2, 3)], ids=str)
+def test_max_unpool(dynamic: tuple[int, ...]) -> None:
+    where = np.array([[[[0, 3], [9, 14]], [[21, 18], [24, 31]]]], np.int64)
+    given: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    check_vjp("MaxUnpool", numbers(1, 2, 2, 2), where, dynamic=dynamic, **given)

@@ -1,0 +1,50 @@
+"""GridSample in float64: onnx.reference rounds the places to float32."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference.op_run import OpRun
+
+Doubles = NDArray[np.float64]
+
+
+class GridSample(OpRun):  # type: ignore[misc]  # onnx has no types
+    op_domain = ""
+
+    def _run(
+        self, x: Doubles, grid: Doubles, align_corners: int, mode: str, padding_mode: str
+    ) -> tuple[Doubles]:
+        letters = "ijk"[: x.ndim - 2]
+        terms = f"nc{letters}," + ",".join(f"np{each}" for each in letters) + "->ncp"
+        flat = grid.reshape(len(grid), -1, x.ndim - 2)[..., ::-1]
+        weights = [
+            _weights(flat[..., axis], size, bool(align_corners), mode, padding_mode)
+            for axis, size in enumerate(x.shape[2:])
+        ]
+        return (np.einsum(terms, x, *weights).reshape(*x.shape[:2], *grid.shape[1:-1]),)
+
+
+def _weights(where: Doubles, size: int, align: bool, mode: str, padding: str) -> Doubles:
+    """The weight (N, P, size) of every cell of an axis: that of its copies on a padded axis."""
+    places = (where + 1) / 2 * (size - 1) if align else ((where + 1) * size - 1) / 2
+    around = 4 + int(np.max(np.abs(places)))
+    cells = np.arange(-around, size + around)
+    apart = np.abs(places[..., None] - cells)
+    if mode in ("linear", "bilinear"):
+        near = np.maximum(1 - apart, 0)
+    elif mode in ("cubic", "bicubic"):
+        near = _keys(apart)
+    else:
+        near = (cells == np.rint(places)[..., None]).astype(np.float64)
+    how: Any = {"border": "edge", "reflection": "reflect" if align else "symmetric"}.get(padding)
+    if how is None:
+        return np.asarray(near[..., around : around + size])
+    source = np.pad(np.arange(size), around, mode=how)
+    return np.asarray(near @ np.eye(size)[source])
+
+
+def _keys(d: Doubles, a: float = -0.75) -> Doubles:
+    inner = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    outer = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+    return np.where(d <= 1, inner, np.where(d < 2, outer, 0.0))

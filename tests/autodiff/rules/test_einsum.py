@@ -1,0 +1,82 @@
+"""Sums of products: every way an axis can be shared, summed, repeated or left out of the words."""
+
+import pytest
+
+from tests.autodiff.check import check_vjp, numbers
+
+SIZES = {"b": 2, "h": 3, "i": 4, "j": 5, "k": 3, "d": 2}
+PLAIN = [
+    *("ij->ji", "ij->i", "ij->", "i->i", "bij->bj", "ij,jk->ik", "bij,bjk->bik", "ij,jk", "ji"),
+    *("i,j->ij", "ij,ij->", "ij,ij->ij", "bhid,bhjd->bhij", "bij,jk,kd->bid", "i,i", "ij,k->i"),
+    *(" b i j , j k -> b i k", "ij,jk,k->", "bi,bj,bk->ijk"),
+]
+DIAGONAL = ["ii->i", "ii", "ii->", "bii->bi", "bii->ib", "ii,i->i", "ij,jj->i", "iji->j", "iii->i"]
+DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 1, 2, 3)], ids=str)
+
+
+def check(equation: str, dynamic: tuple[int, ...], *, alike: bool = True) -> None:
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    xs = [numbers(*(SIZES[letter] for letter in t), seed=i) for i, t in enumerate(terms)]
+    slots = range(len(terms))
+    check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=alike, equation=equation)
+
+
+@DYNAMIC
+@pytest.mark.parametrize("equation", PLAIN)
+def test_einsum(equation: str, dynamic: tuple[int, ...]) -> None:
+    check(equation, dynamic)
+
+
+@pytest.mark.parametrize("equation", PLAIN)
+def test_sizes_of_different_names(equation: str) -> None:
+    check(equation, (0, 1, 2, 3), alike=False)
+
+
+@DYNAMIC
+@pytest.mark.parametrize("equation", DIAGONAL)
+def test_diagonals(equation: str, dynamic: tuple[int, ...]) -> None:
+    check(equation, dynamic)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("...ij->...ji", [(2, 3, 4, 5)]),
+        ("...i->...", [(2, 3, 4)]),
+        ("...ij,...jk->...ik", [(2, 3, 4, 5), (2, 3, 5, 2)]),
+        ("...ij,...jk->...ik", [(2, 1, 4, 5), (1, 3, 5, 2)]),
+        ("...ij,jk->...ik", [(2, 3, 4, 5), (5, 2)]),
+        ("...ij,...jk", [(2, 4, 5), (2, 5, 3)]),
+        ("i...,i...->...", [(3, 2, 4), (3, 2, 4)]),
+        ("b...i,b...i->b...", [(2, 3, 4), (2, 3, 4)]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dynamic", [(), (0, 1, 2, 3)], ids=str)
+def test_ellipsis(dynamic: tuple[int, ...], equation: str, shapes: list[tuple[int, ...]]) -> None:
+    """Of ellipses of different ranks ONNX makes nothing."""
+    xs = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
+    for alike in (True, False):
+        slots = range(len(xs))
+        check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=alike, equation=equation)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij,jk->ik", [(4, 1), (5, 2)]),
+        ("ij,jk->ik", [(4, 5), (1, 2)]),
+        ("bi,bi->bi", [(1, 3), (2, 3)]),
+        ("bi,bi->i", [(2, 3), (1, 3)]),
+        ("bi,bi->", [(2, 1), (1, 3)]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dynamic", [(0,), (0, 1)], ids=str)  # fixed, onnx infers a wrong shape
+def test_sizes_of_one(
+    dynamic: tuple[int, ...], equation: str, shapes: list[tuple[int, ...]]
+) -> None:
+    """They go with any size, also where that is known at run time only."""
+    xs = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
+    slots = range(len(xs))
+    check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=False, equation=equation)

@@ -1,0 +1,51 @@
+"""What counts as a right gradient, and that rows survive the CSV. The models need torch, and hours."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+
+from families import FAMILIES  # the folder has to be on the path first
+from parity import Row, _append, _known, gap, summary
+
+TRUE = np.array([1.0, -2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("ours", "single", "right"),
+    [
+        (TRUE, TRUE, True),
+        (TRUE * (1 + 0.9e-4), TRUE, True),
+        (TRUE * (1 + 1.1e-4), TRUE, False),
+        (TRUE * 1.001, TRUE * 0.9995, True),  # no farther than twice what torch is off
+        (TRUE * 1.0011, TRUE * 0.9995, False),
+        (-TRUE, TRUE, False),
+        (np.zeros(3), TRUE, False),
+        (TRUE * np.nan, TRUE, False),
+    ],
+)
+def test_what_is_right(ours: Any, single: Any, right: bool) -> None:
+    assert gap(ours, single, TRUE).right is right
+
+
+def test_rows_survive_the_file(tmp_path: Path) -> None:
+    rows = [
+        Row("vit", "test_vit", "script", "right", 17, 240, 128, "a", "NTC", "8x8", 1, build=0.5),
+        Row("x", "y", "dynamo", "no rule", why='{"Det": 2, "com.microsoft::Odd": 1}'),
+    ]
+    for row in rows:
+        _append(tmp_path / "rows.csv", row)
+    found = _known(tmp_path / "rows.csv")
+    assert [repr(each) for each in found] == [repr(each) for each in rows]
+    told = summary(found)
+    assert "no rule for Det: 1 models" in told
+    assert "0.50 s for 1,000 nodes" in told
+
+
+def test_there_are_ninety_families_and_each_model_once() -> None:
+    assert len(FAMILIES) >= 90
+    assert len(set(FAMILIES.values())) == len(FAMILIES)
