@@ -38,7 +38,8 @@ LayerNames: TypeAlias = Annotated[
         "--layer",
         "-l",
         metavar="NAME",
-        help="A name of `onnxcam layers`, a unique part of one, or a pattern (*block3*); several are fused.  [default: auto]",
+        help="A name of `onnxcam layers`, a unique part of one, or a pattern (*block3*); several are "
+        "fused.  [default: auto]",
         show_default=False,
     ),
 ]
