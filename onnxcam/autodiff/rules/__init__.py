@@ -1,40 +1,14 @@
 """The tables of gradient rules: DEFAULT holds every row of the files beside this one."""
 
-from onnxcam.autodiff.rules import (
-    activation,
-    conv,
-    einsum,
-    elementwise,
-    index,
-    linalg,
-    norm,
-    pool,
-    quant,
-    rearrange,
-    reduce,
-    resize,
-    sample,
-    shape,
-)
+import importlib
+import pkgutil
+
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.table import Table
 
-FAMILIES = (
-    activation,
-    conv,
-    einsum,
-    elementwise,
-    index,
-    linalg,
-    norm,
-    pool,
-    quant,
-    rearrange,
-    reduce,
-    resize,
-    sample,
-    shape,
-)
+FAMILIES = [
+    importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)
+]
 
 
 def _joined() -> Rules:
