@@ -35,3 +35,8 @@ class ImageInput:
     width: int | None
     batch: int | None
     dtype: np.dtype[Any]
+
+    def size_of(self, tensor: Floats) -> tuple[int, int]:
+        """(H, W) of pictures (N, ...) in the layout."""
+        shape = tensor.shape[2:] if self.layout == "NCHW" else tensor.shape[1:3]
+        return int(shape[0]), int(shape[1])

@@ -18,7 +18,7 @@ them as one line and exits with code 2; any other exception that leaves onnxcam 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class OnnxcamError(Exception):
@@ -30,14 +30,20 @@ class ModelError(OnnxcamError):
 
 
 class MissingRuleError(ModelError):
-    """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes."""
+    """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes.
 
-    def __init__(self, operators: dict[str, list[str]]) -> None:
-        self.operators = operators
+    `reasons` says of some why they have none and what to do; the message has them all.
+    """
+
+    def __init__(
+        self, operators: dict[str, list[str]], reasons: Mapping[str, str] | None = None
+    ) -> None:
+        self.operators, self.reasons = operators, dict(reasons or {})
         listed = ", ".join(f"{op} x{len(nodes)} ({nodes[0]})" for op, nodes in operators.items())
+        told = "".join(f"; {op} {why}" for op, why in self.reasons.items())
         super().__init__(
             f"{len(operators)} operator{'s' * (len(operators) > 1)} between the layer and the score "
-            f"{'have' if len(operators) > 1 else 'has'} no gradient rule: {listed}; "
+            f"{'have' if len(operators) > 1 else 'has'} no gradient rule: {listed}{told}; "
             "choose a layer behind them (`onnxcam layers`) or add a rule in onnxcam/autodiff/rules"
         )
 

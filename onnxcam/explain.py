@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Floats, ImageInput, Maps
+from onnxcam.arrays import Floats, ImageInput, Maps, Scores
 from onnxcam.errors import ModelError, RunError, SettingError, TargetError
 from onnxcam.explanation import Explanation
 from onnxcam.graph.batch import free_batch
@@ -22,7 +22,7 @@ from onnxcam.image.preprocess import (
     describe,
     preset_for,
 )
-from onnxcam.intake import Source, size_of, taken_in
+from onnxcam.intake import Source, taken_in
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
@@ -88,7 +88,9 @@ class Explainer:
         self.channels, self.region = channels, region
         self.labels = _labels(labels, self.model)
         self.preprocessing = _preprocessing(preprocess, self.model, self.plan.image)
-        batches = Batches(opened(self.model.bytes(), chosen), self.plan.image.batch, chunk)
+        content, weights = self.model.parts()
+        session = opened(content, chosen, weights)
+        batches = Batches(session, self.plan.image.batch, chunk)
         self.probe = Probe(self.plan, batches, self.recipe, self.settings)
         self.score_kind = score
 
@@ -130,7 +132,7 @@ class Explainer:
             for tensor, spec in zip(tensors, specs, strict=True)
         ]
         coarse = np.concatenate([each[0] for each in found])
-        maps = resized(coarse, *size_of(tensors[0], self.plan.image)).astype(np.float32)
+        maps = resized(coarse, *self.plan.image.size_of(tensors[0])).astype(np.float32)
         return Explanation(
             maps=maps,
             coarse=coarse.astype(np.float32),
@@ -150,7 +152,7 @@ class Explainer:
         self, image: Floats, spec: Spec, progress: Progress
     ) -> tuple[Maps, Target, float]:
         """The coarse map (1, h, w), the target, and its score."""
-        scores, activations = self.probe.clean(image)
+        scores, activations = self._clean(image)
         chosen = target(spec, self.plan.score.classes, self.labels, scores[0])
         with np.errstate(all="ignore"):  # what is not finite is refused below
             probed = self.probe.probed(image, activations, chosen, progress)
@@ -164,6 +166,18 @@ class Explainer:
                 "choose another layer, or check the model's weights"
             )
         return whole, chosen, float(chosen.of(scores)[0])
+
+    def _clean(self, image: Floats) -> tuple[Scores, list[Maps]]:
+        """The clean pass. Where it fails on a model whose sizes are free, the size may be why."""
+        try:
+            return self.probe.clean(image)
+        except RunError as fault:
+            if self.plan.image.height and self.plan.image.width:
+                raise
+            height, width = self.plan.image.size_of(image)
+            raise RunError(
+                f"{fault} (it was given {height} x {width}; if it takes another size, choose it with --size)"
+            ) from fault
 
     def _chosen(self, probed: dict[str, Floats]) -> dict[str, Floats]:
         _, channels, height, width = probed["activation"].shape
@@ -208,9 +222,11 @@ def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
     if not all(isinstance(dim, int) for dim in shape):
         return False
     cpu = find_device("cpu")
-    single = Session(model.bytes(), cpu)
+    content, weights = model.parts()
+    single = Session(content, cpu, weights)
     try:
-        many = Session(free.bytes(), cpu)
+        content, weights = free.parts()
+        many = Session(content, cpu, weights)
     except ModelError:
         return False
     return pictures_do_not_mix(single, many, image.name, shape, image.dtype)

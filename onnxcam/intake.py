@@ -41,16 +41,10 @@ def taken_in(
     return pictures, tensors
 
 
-def size_of(tensor: Floats, image: ImageInput) -> tuple[int, int]:
-    """(H, W) of a tensor (1, ...)."""
-    shape = tensor.shape[2:] if image.layout == "NCHW" else tensor.shape[1:3]
-    return int(shape[0]), int(shape[1])
-
-
 def _check(tensors: list[Floats], image: ImageInput) -> None:
     if not tensors:
         raise ImageError("no picture was given")
-    if others := sorted({size_of(each, image) for each in tensors})[1:]:
+    if others := sorted({image.size_of(each) for each in tensors})[1:]:
         raise ImageError(
             f"pictures of {len(others) + 1} sizes, one of them {others[0][0]} x {others[0][1]}; explain "
             "those of one size at a time"

@@ -63,7 +63,7 @@ class Probe:
                 f"{self.plan.model.name}: the scores are not finite (NaN or infinite); "
                 "check the model's weights and the preprocessing"
             )
-        return scores, [self._channels_first(i, each) for i, each in enumerate(activations)]
+        return scores, [self._channels_first(i, each, images) for i, each in enumerate(activations)]
 
     def probed(
         self, image: Images, activations: list[Maps], target: Target, progress: Progress = silent
@@ -85,7 +85,7 @@ class Probe:
         if self.plan.constant and key in self._constants:
             return self._constants[key]
         gradients = self._gathered(self.plan.gradients, image, self._seeds(target.weights[None]))
-        found = [self._channels_first(i, each) for i, each in enumerate(gradients)]
+        found = [self._channels_first(i, each, image) for i, each in enumerate(gradients)]
         if self.plan.constant:
             self._constants = {key: found}
         return found
@@ -133,9 +133,9 @@ class Probe:
         for part, (scores, *maps) in self.batches.run(outputs, samples, self._noisy(image, target)):
             own = target.of(np.asarray(scores, np.float64).reshape(len(scores), -1))
             for i in layers:
-                moments[i].add(self._channels_first(i, maps[i]), own)
+                moments[i].add(self._channels_first(i, maps[i], image), own)
                 if mean:
-                    noisy = self._channels_first(i, maps[len(moments) + i])
+                    noisy = self._channels_first(i, maps[len(moments) + i], image)
                     sums[i] = sums[i] + np.sum(noisy, axis=0, keepdims=True)
             progress(part.stop - part.start)
         return moments, [each / samples for each in sums]
@@ -172,14 +172,15 @@ class Probe:
         inner = [dim if isinstance(dim, int) else 1 for dim in tensor.shape[1:]]
         return weights.reshape(len(weights), *inner).astype(tensor.dtype)
 
-    def _channels_first(self, layer: int, maps: Array) -> Maps:
+    def _channels_first(self, layer: int, maps: Array, images: Images) -> Maps:
         """(N, C, h, w) in float64; of tokens those that are cells."""
-        chosen, image = self.plan.layers[layer], self.plan.image
+        chosen = self.plan.layers[layer]
         found = np.moveaxis(np.asarray(maps, np.float64), chosen.channel_axis, 1)
         if chosen.cells is None:
             return found
         cells = found[:, :, chosen.before : found.shape[2] - chosen.after]
-        shape = grid_of(chosen.cells, cells.shape[2], (image.height or 1) / (image.width or 1))
+        height, width = self.plan.image.size_of(images)
+        shape = grid_of(chosen.cells, cells.shape[2], height / width)
         return cells.reshape(*cells.shape[:2], *shape)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,30 +19,45 @@ with contextlib.suppress(
     importlib.import_module("torchvision_cpu")
 timm = importlib.import_module("timm")
 
-CLASSES, OPSET = 10, 17
+CLASSES = 10
+WAYS = {  # options of the exporter, tried in turn, and whether attention is one operator of torch's
+    "script": (
+        ({"opset_version": 17}, True),
+        ({"opset_version": 17}, False),
+        ({"opset_version": 20}, False),
+    ),
+    "dynamo": (({}, True), ({}, False)),
+}
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """At the picture, and at the layer if it is one of torch's tensors, the `found`-th it makes."""
+    """At the picture, and at every tensor of torch's that is the layer by its values, by number. There may
+    be several: a ReLU of what is not negative leaves it as it is.
+    """
 
     image: Any
-    layer: Any
-    found: int | None
+    layers: dict[int, Any]
 
 
-def made(name: str, size: int, seed: int) -> tuple[Any, Any, Any]:
-    """The model, two pictures, and a cotangent of their scores, all random. Of one picture, torch 2.13's own
-    gradient of a strided convolution that is read as tokens is wrong on CPUs (LeViT, XCiT).
+def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
+    """Two pictures and a cotangent of their scores, random. Of one picture, torch 2.13's own gradient of a
+    strided convolution that is read as tokens is wrong on CPUs (LeViT, XCiT).
     """
+    torch.manual_seed(seed)
+    return torch.randn(2, *shape[1:]), torch.randn(2, CLASSES)
+
+
+def made(name: str, size: int, seed: int) -> tuple[Any, Any]:
+    """The model with random weights, and two pictures of the size that it takes."""
     torch.manual_seed(seed)
     model = _of_size(name, size).eval()
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # autograd is asked for the gradient of every tensor
-    _fill_zeros(model)
-    channels, height, width = getattr(model, "parity_size", model.pretrained_cfg["input_size"])
-    return model, torch.randn(2, channels, height, width), torch.randn(2, CLASSES)
+    fill_zeros(model)
+    shape = getattr(model, "parity_size", model.pretrained_cfg["input_size"])
+    return model, drawn((2, *shape), seed)[0]
 
 
 def _of_size(name: str, size: int) -> Any:
@@ -61,7 +77,7 @@ def _of_size(name: str, size: int) -> Any:
     return timm.create_model(name, pretrained=False, num_classes=CLASSES)
 
 
-def _fill_zeros(model: Any) -> None:
+def fill_zeros(model: Any) -> None:
     """Random numbers for what starts at zero (heads, last scales of a block): nothing would flow."""
     with torch.no_grad():
         for name, each in model.named_parameters():
@@ -71,15 +87,30 @@ def _fill_zeros(model: Any) -> None:
                 each.normal_(0, 0.05)
 
 
-def exported(model: Any, x: Any, path: Path, exporter: str) -> None:
-    """Write the model: "script" with a free batch at the usual opset, "dynamo" as it comes."""
-    more: dict[str, Any] = {"dynamo": True}
-    if exporter == "script":
-        more = {"dynamo": False, "opset_version": OPSET, "dynamic_axes": {"x": {0: "N"}}}
-        more["dynamic_axes"]["y"] = {0: "N"}
+def exported(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
+    """Write the model in the first way that torch can, and return it with two pictures: "script" with a
+    free batch at the usual opset, "dynamo" as it comes. Raises what torch raised in the last way.
+    """
+    for options, fused in WAYS[exporter]:
+        timm.layers.set_fused_attn(fused)
+        model, x = made(name, size, seed)
+        try:
+            _export(model, x, path, exporter, options)
+        except Exception as fault:  # noqa: BLE001  torch raises whatever it likes
+            refused = fault
+        else:
+            return model, x
+    raise refused
+
+
+def _export(model: Any, x: Any, path: Path, exporter: str, options: dict[str, Any]) -> None:
+    axes = {} if exporter == "dynamo" else {"dynamic_axes": {"x": {0: "N"}, "y": {0: "N"}}}
+    names = {"input_names": ["x"], "output_names": ["y"]}
     with warnings.catch_warnings(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, (x,), str(path), input_names=["x"], output_names=["y"], **more)
+        torch.onnx.export(
+            model, (x,), str(path), dynamo=exporter == "dynamo", **names, **axes, **options
+        )
 
 
 class Recording(torch.overrides.TorchFunctionMode):  # type: ignore[misc]  # torch may not be there to be typed
@@ -97,23 +128,28 @@ class Recording(torch.overrides.TorchFunctionMode):  # type: ignore[misc]  # tor
         return result
 
 
-def gradients(model: Any, x: Any, weights: Any, values: Any, found: int | None) -> Gradients:
-    """Autograd's gradients of the weighted scores. The layer is the first tensor with the given
-    `values`, or the one of that number.
+def gradients(model: Any, x: Any, weights: Any, values: Any, numbers: Collection[int]) -> Gradients:
+    """Autograd's gradients of the weighted scores. The layer is any tensor with the given `values`, or
+    those of the `numbers`.
     """
     x = x.clone().requires_grad_()
     with Recording() as record:
         scores = model(x)
     if values is not None:
-        found = next((i for i, t in enumerate(record.tensors) if _alike(t, values)), None)
-    wanted = [x] if found is None else [x, record.tensors[found]]
+        numbers = _nearest(record.tensors, values)
+    wanted = [x, *(record.tensors[each] for each in numbers)]
     grads = torch.autograd.grad((scores * weights).sum(), wanted, allow_unused=True)
     arrays = [None if each is None else each.detach().numpy() for each in grads]
-    return Gradients(arrays[0], arrays[1] if found is not None else None, found)
+    known = zip(numbers, arrays[1:], strict=True)
+    return Gradients(arrays[0], {i: each for i, each in known if each is not None})
 
 
-def _alike(tensor: Any, values: Any) -> bool:
-    if tuple(tensor.shape) != values.shape:
-        return False
-    scale = float(np.abs(values).max())
-    return bool(np.abs(tensor.detach().numpy() - values).max() <= 1e-4 * scale)
+def _nearest(tensors: list[Any], values: Any) -> list[int]:
+    """The numbers of the tensors that are as near to the values as any. A block that adds next to nothing
+    leaves almost what it was given, which is not the layer.
+    """
+    alike = [i for i, each in enumerate(tensors) if tuple(each.shape) == values.shape]
+    far = {i: float(np.abs(tensors[i].detach().numpy() - values).max()) for i in alike}
+    nearest = min(far.values(), default=np.inf)
+    close = nearest <= 1e-4 * float(np.abs(values).max())
+    return [i for i, each in far.items() if close and each <= nearest]

@@ -16,8 +16,9 @@ CONFORMANCE = "test_conformance.py"
 
 def pytest_sessionstart() -> None:
     """Where the oracle is required, its absence is a failure, not a reason to skip."""
-    if os.environ.get("ONNXCAM_ORACLE") == "required" and importlib.util.find_spec("torch") is None:
-        pytest.exit("ONNXCAM_ORACLE=required, but torch is not installed", returncode=3)
+    missing = [each for each in ("torch", "onnx_ad") if importlib.util.find_spec(each) is None]
+    if os.environ.get("ONNXCAM_ORACLE") == "required" and missing:
+        pytest.exit(f"ONNXCAM_ORACLE=required, but {missing[0]} is not installed", returncode=3)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -189,6 +189,8 @@ def test_behind_the_last_attention_the_cells_are_not_read() -> None:
     ]  # fmt: skip
     found = explainer(CLASS_TOKEN, layer="stream")(X)
     assert found.empty.all()
+    assert ["reads no cell of stream" in each for each in found.notices] == [True]
+    assert not explainer(CLASS_TOKEN, layer="ln").notices
 
 
 def test_everything_is_read_by_a_mean() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.autodiff.refused import because, stops
 from onnxcam.autodiff.ruletable import Form, Rules, key
-from onnxcam.errors import MissingRuleError
+from onnxcam.errors import MissingRuleError, ModelError
 from onnxcam.graph.build import Builder
 from onnxcam.graph.path import Carries, Path, between, is_float
 from onnxcam.graph.value import Value, np, with_axes
@@ -35,7 +36,7 @@ def differentiable_path(
                 node.name or node.outputs[0].name
             )
     if missing:
-        raise MissingRuleError(missing)
+        raise MissingRuleError(missing, because(missing))
     return path
 
 
@@ -44,10 +45,14 @@ def backward(
 ) -> dict[str, Value]:
     """The cotangents of the tensors `wrt`, given those of others; written into the graph.
 
-    A tensor that nothing flows back to is left out. Only nodes on the path are visited, each once, and a
+    A tensor that the goals do not depend on is left out; ModelError that names what stands in the way where
+    they do, but nothing flows. Only nodes on the path are visited, each once, and a
     tensor that is read more than once gets the sum.
     """
     path = differentiable_path(build.graph, wrt, seeds, rules)
+    for name in wrt:
+        if name not in path.tensors:
+            refuse_stops(build.graph, name, seeds, rules)
     arriving: dict[str, list[Value]] = {name: [seed] for name, seed in seeds.items()}
     summed: dict[str, Value] = {}
 
@@ -70,6 +75,18 @@ def backward(
                 fitted = unbroadcast(found, Value(build, tensor), Value(build, node.outputs[0]))
                 arriving.setdefault(tensor.name, []).append(fitted)
     return {name: value for name in wrt if (value := take(build.tensors[name])) is not None}
+
+
+def refuse_stops(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:
+    """ModelError if values flow from a tensor to `of` but no derivative does."""
+    found = stops(graph, name, of, rules)
+    if found:
+        where, why = found[0]
+        more = f", {len(found) - 1} more" if len(found) > 1 else ""
+        raise ModelError(
+            f"nothing flows from {', '.join(map(repr, of))} back to {name!r}: {where} stands in the way, "
+            f"which {why}{more}; choose a layer behind it (`onnxcam layers`)"
+        )
 
 
 def _sum(terms: list[Value]) -> Value:

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, TypeAlias
 
 import onnx_graphsurgeon as gs
@@ -59,6 +60,7 @@ class Rule:
         return function(g, y, *(xs + missing)[:count], **_named(build, node, slot, names))
 
 
+@cache
 def _parameters(function: Vjp) -> tuple[int, tuple[str, ...]]:
     """How many inputs a function takes (EVERY for all), and its keyword-only names."""
     parameters = inspect.signature(function).parameters.values()

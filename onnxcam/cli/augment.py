@@ -54,8 +54,9 @@ def augment(
     loaded = load(model)
     score = find_score(loaded, output)
     written = augmented(loaded, _names(loaded, layer or ["auto"], output), score.logits)
-    written.save(out)
-    echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {written.opset}")
+    files = written.save(out)
+    size = sum(each.stat().st_size for each in files) / 1e6
+    echo(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")
     _tell(written, score.logits)
 
 

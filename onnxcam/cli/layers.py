@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Marks:
-  auto   what `--layer auto` takes for a method that runs the picture once (grad-cam)
+  auto   what `--layer auto` takes for a method that runs the picture once (grad-cam); several, where the
+         branches of the model meet only behind their last cells: their maps are fused
   smooth what it takes for one that smooths (smooth-grad-cam++): the gradient there depends on the picture
   whole  everything that the score sees of the picture passes through it
   unread the score reads none of its cells, but only tokens beside them (--all): a map would be empty
@@ -52,7 +53,7 @@ def layers(
     from onnxcam.rewrite.plan import layers as layers_of
 
     found = layers_of(load(model), output)
-    shown = [each for each in found if every or each.whole]
+    shown = [each for each in found if every or each.whole or each.automatic]
     if json:
         as_json([entry(each) for each in shown])
         return

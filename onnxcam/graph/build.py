@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class Builder:
         """A constant; arrays of equal content, dtype and shape are stored once."""
         values = np.ascontiguousarray(np.asarray(array, dtype=dtype))
         values = values.reshape(np.shape(array))
-        key = ("constant", values.dtype.str, values.shape, values.tobytes())
+        content = sha256(values.reshape(-1).view(np.uint8).data).digest()
+        key = ("constant", values.dtype.str, values.shape, content)
         if key not in self._written:
             self._written[key] = (Value(self, gs.Constant(self.fresh("constant"), values)),)
         return self._written[key][0]

@@ -1,8 +1,8 @@
 """Rewrites before differentiating that leave every output as it is.
 
 One walk over the graph, in its order, folds what is constant (exporters leave shape arithmetic,
-Constant nodes, and initializers shared through Identity), drops what does nothing, and works out the
-dtype and shape of every tensor on the way.
+Constant nodes, and initializers shared through Identity), drops what does nothing, takes apart what
+ONNX Runtime fused (`graph/fused`), and works out the dtype and shape of every tensor on the way.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.arrays import Array
 from onnxcam.graph.attrs import argument
+from onnxcam.graph.fused import unfused
 from onnxcam.graph.shapes import Dim, Dtype, Shape, agree, infer, is_static, named
-from onnxcam.graph.sizes import Sizes, size_arithmetic
+from onnxcam.graph.sizes import Sizes, expanded, size_arithmetic
 
 UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"),
@@ -45,7 +46,12 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
         if (branch := _taken(node)) is not None:
             waiting.extend(_unwrapped(node, branch)[::-1])
             continue
+        if (parts := unfused(node, graph, outputs)) is not None:
+            waiting.extend(parts[::-1])
+            continue
         walked.append(node)
+        if _takes_all(node):
+            _reshape_instead(node)
         if _does_nothing(node, opsets[""]) and node.outputs[0].name not in outputs:
             _bypass(node)
         elif (values := _folded(node, opsets, sizes)) and not outputs & {
@@ -92,6 +98,21 @@ def _does_nothing(node: gs.Node, opset: int) -> bool:
     training = argument(node, "training_mode", opset) if node.op == "Dropout" else None
     mask = node.op == "Dropout" and len(node.outputs) > 1 and node.outputs[1].outputs
     return not mask and (training is None or (isinstance(training, np.ndarray) and not training))
+
+
+def _takes_all(node: gs.Node) -> bool:
+    """A Gather of every element of a row in turn: torch writes one to lay a mean out anew, batch and all."""
+    if node.op != "Gather" or node.domain or not isinstance(node.inputs[1], gs.Constant):
+        return False
+    given, indices = node.inputs[0].shape, node.inputs[1]
+    whole = given is not None and list(given) == [math.prod(indices.shape)]
+    return whole and bool(np.array_equal(indices.values.ravel(), np.arange(given[0])))
+
+
+def _reshape_instead(node: gs.Node) -> None:
+    target = np.array(node.inputs[1].shape, np.int64)
+    node.op, node.attrs = "Reshape", {}
+    node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/shape", target)
 
 
 def _bypass(node: gs.Node) -> None:
@@ -182,9 +203,12 @@ def _shape_by_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
     if node.op not in ("Reshape", "Expand", "ConstantOfShape") or node.domain:
         return None
     wanted: NDArray[np.object_] | None = sizes.get(node.inputs[-1].name)
-    if wanted is None or node.op == "Expand":
+    given = node.inputs[0].shape
+    if wanted is None or (node.op == "Expand" and given is None):
         return None
-    return _filled_in(wanted.tolist(), node.inputs[0].shape if node.op == "Reshape" else None)
+    if node.op == "Expand":
+        return expanded(tuple(given), wanted)
+    return _filled_in(wanted.tolist(), given if node.op == "Reshape" else None)
 
 
 def _filled_in(wanted: list[Dim], given: Sequence[Dim] | None) -> Shape:

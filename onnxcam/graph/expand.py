@@ -1,9 +1,9 @@
-"""Operators taken apart into the simpler ones that ONNX itself defines them by."""
+"""Operators taken apart into the simpler ones that ONNX defines them by, or that say the same."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -11,19 +11,26 @@ import onnx_graphsurgeon as gs
 from onnx import defs, inliner
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxcam.graph.build import Builder
 from onnxcam.graph.clean import clean
+from onnxcam.graph.deform import deform_conv
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.shapes import type_proto
+from onnxcam.graph.value import Value
 
 MASKS = {"3", "6"}  # the inputs of Attention that can mask a whole row: attn_mask, nonpad_kv_seqlen
 HOME = "onnxcam.definition"  # the domain of definitions while they are put in
 WHOLE = {  # taken apart they are random, loop, or round where a gradient should pass straight through
     *("Bernoulli", "DynamicQuantizeLinear", "Range", "SequenceMap"),
 }
+Meaning: TypeAlias = Callable[[Builder, gs.Node, list[Value | None]], Value | None]
+MEANINGS: dict[str, Meaning] = {"DeformConv": deform_conv}  # of ours, where ONNX has no definition
 
 
 def defined(operator: str, opset: int) -> bool:
-    """Whether ONNX has a definition of this operator of the default domain in simpler ones."""
+    """Whether there is a definition of this operator of the default domain in simpler ones."""
+    if operator in MEANINGS:
+        return True
     schema = schema_at(operator, opset)
     if schema is None or operator in WHOLE:
         return False
@@ -55,6 +62,8 @@ def _body(node: gs.Node, opset: int) -> gs.Graph | None:
     schema = schema_at(node.op, opset)
     if schema is None or any(each is None for each in types):
         return None
+    if node.op in MEANINGS:
+        return _meant(node, opset)
     alone = _alone(node, schema)
     function = _function(alone, schema, opset, types)
     function.domain = alone.domain = HOME
@@ -70,6 +79,22 @@ def _body(node: gs.Node, opset: int) -> gs.Graph | None:
         return None  # its definition cannot be had at this opset
     body = gs.import_onnx(written)
     return _bounded(body) if node.op == "Attention" else body
+
+
+def _meant(node: gs.Node, opset: int) -> gs.Graph | None:
+    """The meaning of a node, named as a definition is."""
+    graph = gs.Graph(opset=opset, import_domains=[onnx.helper.make_opsetid("", opset)])
+    build = Builder(graph)
+    given = [
+        None if each.is_empty() else build.input(str(i), each.dtype, each.shape)
+        for i, each in enumerate(node.inputs)
+    ]
+    written = MEANINGS[node.op](build, node, given)
+    if written is None:
+        return None
+    written.tensor.name = "out:0"
+    graph.outputs = [written.tensor]
+    return graph
 
 
 def _bounded(body: gs.Graph) -> gs.Graph:

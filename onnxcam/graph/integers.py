@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array
+from onnxcam.graph.clean import clean
 from onnxcam.graph.dequantise import CONTRIB, Quantised
 
 
@@ -105,30 +106,37 @@ def opset_to_open(graph: gs.Graph) -> int:
 
 
 def opened(graph: gs.Graph) -> gs.Graph:
-    """Replace operators that compute with quantised numbers, in place; returns the graph."""
-    nodes: list[gs.Node] = []
-    for node in graph.nodes:
-        function = OPENINGS.get((node.domain or "", node.op))
-        if function is None or not _is_known(node):
-            nodes.append(node)
-            continue
-        writer = Writer(node)
-        function(writer)
-        nodes.extend(writer.nodes)
-    graph.nodes = nodes
+    """Replace operators that compute with quantised numbers, in place; returns the graph, cleaned. With the
+    shapes that are known then, more of them may be of a form that is replaced.
+    """
+    while any(map(_opening_of, graph.nodes)):
+        nodes: list[gs.Node] = []
+        for node in graph.nodes:
+            if (function := _opening_of(node)) is None:
+                nodes.append(node)
+                continue
+            writer = Writer(node)
+            function(writer)
+            nodes.extend(writer.nodes)
+        graph.nodes = nodes
+        graph = clean(graph)
     return graph
 
 
+def _opening_of(node: gs.Node) -> Opening | None:
+    return OPENINGS.get((node.domain or "", node.op)) if _is_known(node) else None
+
+
 def _is_known(node: gs.Node) -> bool:
-    """Whether what is replaced is of the form that is replaced: weights with constant scales, and the
-    channels second.
+    """Whether what is replaced is of the form that is replaced: weights with constant scales, and a known
+    rank where the channels are last.
     """
     for slot, scale, zero in WEIGHTS.get(node.op, ()):
         if slot < len(node.inputs) and isinstance(node.inputs[slot], gs.Constant):
             fixed = [node.inputs[each] for each in (scale, zero) if each < len(node.inputs)]
             if not all(isinstance(each, gs.Constant) or each.is_empty() for each in fixed):
                 return False
-    return not node.attrs.get("channels_last")
+    return not node.attrs.get("channels_last") or node.inputs[0].shape is not None
 
 
 WEIGHTS = {  # inputs that may be constant, their scale and zero point
@@ -199,7 +207,14 @@ opening("QLinearMul", CONTRIB)(_of_two("Mul"))
 def _of_one(operator: str, *names: str) -> Opening:
     def function(write: Writer) -> None:
         x = write.floats(write.inputs(0, 3))
-        write.quantise(write.op(operator, x, **write.attributes(*names)), *write.inputs(3, 5))
+        last = bool(write.node.attrs.get("channels_last"))
+        rank = len(write.node.inputs[0].shape) if last else 0
+        if last:
+            x = write.op("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
+        y = write.op(operator, x, **write.attributes(*names))
+        if last:
+            y = write.op("Transpose", y, perm=[0, *range(2, rank), 1])
+        write.quantise(y, *write.inputs(3, 5))
 
     return function
 
@@ -208,6 +223,12 @@ opening("QLinearSigmoid", CONTRIB)(_of_one("Sigmoid"))
 opening("QLinearLeakyRelu", CONTRIB)(_of_one("LeakyRelu", "alpha"))
 opening("QLinearAveragePool", CONTRIB)(_of_one("AveragePool", *POOL))
 opening("QLinearGlobalAveragePool", CONTRIB)(_of_one("GlobalAveragePool"))
+
+
+@opening("QLinearWhere", CONTRIB)
+def _choice(write: Writer) -> None:
+    x, y = write.floats(write.inputs(1, 4)), write.floats(write.inputs(4, 7))
+    write.quantise(write.op("Where", write.node.inputs[0], x, y), *write.inputs(7, 9))
 
 
 @opening("QLinearSoftmax", CONTRIB)

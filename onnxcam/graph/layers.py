@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,7 +13,7 @@ from onnxcam.graph.axes import Axes, Place, place
 from onnxcam.graph.layout import channel_axes, image_layout
 from onnxcam.graph.mixing import severed, unread
 from onnxcam.graph.model import Model
-from onnxcam.graph.path import between, carries_floats, cuts, is_float
+from onnxcam.graph.path import Path, between, carries_floats, cuts, is_float
 from onnxcam.graph.shapes import Dim, Shape
 from onnxcam.graph.tokens import Flow
 
@@ -22,7 +23,9 @@ FINISHING = {
     *("HardSigmoid", "HardSwish", "Sigmoid", "Gelu", "Mish", "Swish", "Softplus", "Softsign"),
     *("Identity", "Cast", "Dropout", "Transpose", "ThresholdedRelu", "Pad", "DequantizeLinear"),
 }
+REARRANGED = {"Transpose", "Reshape", "Split", "Slice", "Squeeze", "Unsqueeze"}
 LISTED = 12  # so many of the layers that fit a pattern are told
+BRANCHES = 8  # so many layers are taken together at most
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Layer:
 
     `whole` says that everything the score sees of the picture passes through it; `automatic` that it is
     what `layer="auto"` takes for a method that runs the picture once, `automatic_smooth` for one that smooths.
+    Where the branches of a model meet only behind their last cells, it takes one layer of each branch.
     Of tokens, (N, T, C), `cells` is the grid, and `before` and `after` count the tokens that are no cells.
     `unread` says that the score reads nothing but those: a map of the layer would be empty.
     """
@@ -76,14 +80,7 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     """Every tensor with a grid of more than one cell on the way from the image to the score, in the
     graph's order: (N, C, h, w), (N, h, w, C), and tokens (N, T, C) or (N, C, T).
     """
-    integers = _integers(model.graph, image)
-
-    def carries(node: gs.Node, slot: int) -> bool:
-        return carries_floats(node, slot) or node.inputs[slot].name in integers
-
-    path = between(model.graph, {image, *integers}, {score}, carries)
-    flow = Flow(model.graph, image, image_layout(model.graph, image))
-    dead = unread(path, flow, score)
+    path, flow, dead = _ways(model, image, score)
     whole = set(cuts(severed(path, flow, dead) if dead else path)) - dead
     axes = channel_axes(model.graph)
     found = [
@@ -107,6 +104,18 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
         for op, tensor, place in found
         if place is not None
     ]
+
+
+def _ways(model: Model, image: str, score: str) -> tuple[Path, Flow, set[str]]:
+    """What lies between the picture and the score, what its axes hold, and whose cells are not read."""
+    integers = _integers(model.graph, image)
+
+    def carries(node: gs.Node, slot: int) -> bool:
+        return carries_floats(node, slot) or node.inputs[slot].name in integers
+
+    path = between(model.graph, {image, *integers}, {score}, carries)
+    flow = Flow(model.graph, image, image_layout(model.graph, image))
+    return path, flow, unread(path, flow, score)
 
 
 def _placed(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> Place | None:
@@ -147,13 +156,57 @@ def candidates(model: Model, layers: list[Layer]) -> list[Layer]:
     return [each for each in found if not _projects(tensors[each.name])] or found
 
 
+def automatic(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
+    """The last of the candidates; or the last layers of several branches where there is no candidate, or
+    where the features go on to coarser grids behind it, as to the heads of a detector. Empty if there is none.
+    """
+    found = candidates(model, layers)[:1]
+    behind = layers[layers.index(found[0]) + 1 :] if found else []
+    if found and not any(_is_coarser(each, found[0]) for each in behind if not each.unread):
+        return found
+    several = frontier(model, image, score, layers)
+    coarser = any(_is_coarser(each, found[0]) for each in several) if found else True
+    apart = len({each.grid for each in several}) == len(
+        several
+    )  # features and their weights are not
+    return several if coarser and (apart or not found) else found
+
+
+def _is_coarser(layer: Layer, than: Layer) -> bool:
+    """Whether a grid has fewer cells; of sizes that are known by name, whether it is another one."""
+    grids = [[each for each in grid if isinstance(each, int)] for grid in (layer.grid, than.grid)]
+    if min(map(len, grids)) < 2:
+        return layer.grid != than.grid
+    return math.prod(grids[0]) < math.prod(grids[1])
+
+
+def frontier(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
+    """The last layers on all ways from the image to the score: everything passes through one of these. Empty
+    where a way has no layer, or where the branches are so many that a map of each would tell nothing.
+    """
+    tensors = model.graph.tensors()
+    named = {each.name: each for each in layers if not each.unread}
+    last = {name for name in named if not _goes_on(tensors[name]) and not _projects(tensors[name])}
+    path, flow, dead = _ways(model, image, score)
+    open_now, found = {score}, set[str]()
+    for node in reversed(severed(path, flow, dead).nodes):
+        if open_now & {each.name for each in node.outputs}:
+            given = {each.name for each in node.inputs} & path.tensors
+            found |= given & last
+            open_now |= given - last
+    whole = image not in open_now and len(found) <= BRANCHES
+    return [each for each in layers if whole and each.name in found]
+
+
 def _projects(tensor: gs.Tensor) -> bool:
-    """Whether tokens were only multiplied by weights: queries, keys and values in one tensor, the scores of
-    every token. What they were made of tells the same, in features that have a meaning.
+    """Whether tokens were only multiplied by weights: queries, keys and values in one tensor or apart, the
+    scores of every token. What they were made of tells the same, in features that have a meaning.
     """
     node = tensor.inputs[0] if tensor.inputs else None
     if node is None:
         return False
+    if node.op in REARRANGED:
+        return _projects(node.inputs[0])
     varying = [each for each in node.inputs if not isinstance(each, gs.Constant)]
     if node.op in ("MatMul", "Gemm"):
         return len(varying) == 1

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx import checker, inliner, shape_inference
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.files import written
+from onnxcam.graph import external
 from onnxcam.graph.clean import clean
 from onnxcam.graph.dequantise import is_quantised, lifted, linked, separated
+from onnxcam.graph.fused import settled
 from onnxcam.graph.integers import opened, opset_to_open
-from onnxcam.graph.opset import raised
+from onnxcam.graph.opset import NeedsOpsetError, raised
+from onnxcam.graph.shapeless import shaped
 
+SUB_BYTE = {"int2", "uint2", "int4", "uint4", "float4_e2m1fn"}
 OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
-LIMIT = 2**31 - 1  # bytes of one protocol buffer
+
+Content: TypeAlias = bytes  # a name that `Model.bytes` does not hide
 
 G_LOGGER.severity = logging.ERROR  # graphsurgeon prints what we turn into errors of our own
 
@@ -51,30 +61,52 @@ class Model:
         return replace(self, graph=self.graph.copy())
 
     def proto(self) -> onnx.ModelProto:
-        """The model as a protocol buffer."""
-        graph = separated(self.graph)
+        """The model as a protocol buffer. ModelError above 2 GB."""
+        proto, weights = self._written()
+        if weights:
+            raise ModelError(f"{self.name}: larger than 2 GB; only `save` and `parts` can write it")
+        return proto
+
+    def _written(self) -> tuple[onnx.ModelProto, dict[str, Array]]:
+        """The model, and the weights that do not fit into it: their place is among its inputs."""
+        graph, weights = external.detached(separated(self.graph))
+        _pack(graph)
         proto = gs.export_onnx(graph, do_type_check=False, ir_version=self.ir_version)
         proto.ir_version = self.ir_version
         proto.producer_name = "onnxcam"
         onnx.helper.set_model_props(proto, self.metadata)
         _forget_working_names(proto.graph, {d for t in self.graph.inputs for d in t.shape or ()})
-        return proto
+        return proto, weights
 
     def bytes(self) -> bytes:
         """The model as the content of an .onnx file. ModelError above 2 GB."""
-        proto = self.proto()
-        if proto.ByteSize() > LIMIT:
-            raise ModelError(f"{self.name}: larger than 2 GB; only smaller models can be rewritten")
-        return bytes(proto.SerializeToString())
+        return bytes(self.proto().SerializeToString())
 
-    def save(self, path: str | Path) -> None:
-        """Write the model as one .onnx file, whole or not at all. OutputError where that fails."""
-        with written(Path(path)) as part:
-            part.write_bytes(self.bytes())
+    def parts(self, location: str = "weights") -> tuple[Content, dict[str, Array]]:
+        """The content of an .onnx file, and by name the weights that it says to lie in the file `location`:
+        none up to 2 GB, above it those of 64 KiB or more.
+        """
+        proto, weights = self._written()
+        external.referred(proto, weights, location)
+        return bytes(proto.SerializeToString()), weights
+
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """Write the model as an .onnx file, above 2 GB with its weights in a file `<path>.data` beside it,
+        whole or not at all; returns what was written. OutputError where that fails.
+        """
+        path = Path(path)
+        beside = path.with_name(f"{path.name}.data")
+        content, weights = self.parts(beside.name)
+        with ExitStack() as stack:
+            stack.enter_context(written(path)).write_bytes(content)
+            if weights:
+                external.write(stack.enter_context(written(beside)), weights)
+        return (path, beside) if weights else (path,)
 
     def at_opset(self, opset: int) -> Model:
         """The same model at a newer opset of the default domain."""
-        return from_proto(raised(self.proto(), opset), self.name, self.digest, self.notices)
+        proto, weights = self._written()
+        return from_proto(raised(proto, opset), self.name, self.digest, self.notices, weights)
 
 
 def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
@@ -93,21 +125,30 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     content = _content(path)
     proto = _parsed(content, str(path))
     try:
+        weights = external.mapped(proto, path.parent)
         onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except Exception as fault:
         raise ModelError(
             f"{path}: its external data cannot be read ({_first_line(fault)}); "
             "keep the data file beside the model, under its old name"
         ) from fault
-    return from_proto(proto, path.name, _digest(content))
+    return from_proto(proto, path.name, _digest(content), weights=weights)
 
 
 def from_proto(
-    proto: onnx.ModelProto, name: str, digest: str, notices: tuple[str, ...] = ()
+    proto: onnx.ModelProto,
+    name: str,
+    digest: str,
+    notices: tuple[str, ...] = (),
+    weights: Mapping[str, Array] = MappingProxyType({}),
 ) -> Model:
-    """Check and clean a protocol buffer, which is changed. ModelError if it is not a valid model."""
+    """Check and clean a protocol buffer, which is changed; `weights` are of the inputs that are constants
+    (see `external`). ModelError if it is not a valid model.
+    """
     _check_opset(proto, name)
     try:
+        notices = (*notices, *settled(proto))
+        proto = shaped(proto)
         checker.check_model(proto)
         if proto.functions:
             proto = inliner.inline_local_functions(proto)
@@ -125,10 +166,14 @@ def from_proto(
         graph = gs.import_onnx(proto)
     except Exception as fault:
         raise ModelError(f"{name}: its graph cannot be read ({_first_line(fault)})") from fault
-    graph = clean(graph)
+    external.attach(graph, weights)
+    try:
+        graph = clean(graph)
+    except NeedsOpsetError as need:  # what a fused operator stands for
+        return from_proto(raised(proto, need.opset), name, digest, notices, weights)
     if is_quantised(graph):
         if (opset := opset_to_open(graph)) > graph.opset:
-            return from_proto(raised(proto, opset), name, digest, notices)
+            return from_proto(raised(proto, opset), name, digest, notices, weights)
         graph = linked(clean(lifted(opened(graph))))
     metadata = {each.key: each.value for each in proto.metadata_props}
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
@@ -195,6 +240,14 @@ def _free_initializers(proto: onnx.ModelProto) -> None:
     del proto.graph.input[:]
     proto.graph.input.extend(kept)
     proto.ir_version = max(proto.ir_version, 4)
+
+
+def _pack(graph: gs.Graph) -> None:
+    """Two or four numbers a byte where the type has room for so many, in place: graphsurgeon writes one."""
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) and np.dtype(tensor.dtype).name in SUB_BYTE:
+            packed = onnx.numpy_helper.from_array(tensor.values, tensor.name)
+            tensor.values = gs.ir.tensor.LazyValues(packed)
 
 
 def _forget_working_names(graph: onnx.GraphProto, known: set[Any]) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onnxcam.graph.axes import (
     CHANNELS,
@@ -63,6 +68,28 @@ def _part_of_tokens(tokens: Tokens, places: Sequence[int], origin: str) -> Axis:
     if not whole or len(inside) < cells:
         return fresh(MOVED, len(places), origin)
     return with_extras(tokens.cells, before, len(places) - before - cells)
+
+
+def unfolded(axis: Axis, size: int, index: NDArray[Any], origin: str) -> list[Axis] | None:
+    """The two axes that a table of places makes of one where it holds windows that slide over the axis: the
+    windows, and the places in a window, in the table's order. None for any other table. Neighbours in a
+    window are nearer than windows are, or there are fewer of them.
+    """
+    steps = [np.unique(np.diff(index, axis=i)) for i in (0, 1)]
+    if len(kinds(axis)) != 1 or any(each.size != 1 for each in steps):
+        return None
+    within = int((steps[1][0], index.shape[1]) < (steps[0][0], index.shape[0]))
+    inner, count = index.shape[within], index.shape[1 - within]
+    kind, only = next(iter(kinds(axis))), axis[0]
+    windows, places = fresh(kind, count, origin), (Factor(kind, inner, f"{origin}.within"),)
+    if (
+        isinstance(only, Factor)
+        and len(axis) == 1
+        and np.array_equal(np.sort(index, None), range(size))
+    ):
+        windows = (replace(only, size=count, stride=only.stride * inner),)
+        places = (replace(only, size=inner),)
+    return [windows, places] if within else [places, windows]
 
 
 def with_extras(cells: tuple[Factor, ...], before: int | None, after: int | None) -> Axis:

@@ -63,10 +63,12 @@ def _why_not(model: Model, output: str | None, tensors: list[gs.Tensor]) -> str:
             "numbers; name the float scores before it with --output, or take the model before quantisation"
         )
     if output is not None:
-        return f"{output!r} does not have one number a class (N, classes)"
+        return f"{output!r} {tensors[0].shape} does not have one number a class (N, classes)"
+    many = any(each.shape is not None and len(each.shape) > 2 for each in tensors)
+    pooled = ", or add the mean or maximum over all pixels or boxes to the model" if many else ""
     return (
         f"no output has one number a class (its outputs: {_listed(model)}); "
-        "name a tensor that does with --output"
+        f"name a tensor that does with --output{pooled}"
     )
 
 

@@ -8,7 +8,9 @@ branches of a residual block end with the same words if they end with the same s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,7 +48,12 @@ def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
         if isinstance(tensor.dtype, int)
         else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
     )
-    return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+    return _type_proto(code, None if tensor.shape is None else tuple(tensor.shape))
+
+
+@lru_cache(maxsize=4096)  # few types occur in a model, each many times
+def _type_proto(code: int, shape: Shape | None) -> onnx.TypeProto:
+    return onnx.helper.make_tensor_type_proto(code, shape)
 
 
 def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | None] | None]:
@@ -87,7 +94,7 @@ def _shown(node: gs.Node) -> dict[str, onnx.TensorProto]:
     return {
         each.name: numpy_helper.from_array(each.values, each.name)
         for each in node.inputs
-        if isinstance(each, gs.Constant) and int(np.prod(each.shape)) <= SMALL
+        if isinstance(each, gs.Constant) and math.prod(each.shape) <= SMALL
     }
 
 

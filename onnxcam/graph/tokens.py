@@ -27,7 +27,16 @@ from onnxcam.graph.axes import (
     kinds,
     regrouped,
 )
-from onnxcam.graph.pieces import as_tokens, changed, part_of, same_size, total, with_extras, worth
+from onnxcam.graph.pieces import (
+    as_tokens,
+    changed,
+    part_of,
+    same_size,
+    total,
+    unfolded,
+    with_extras,
+    worth,
+)
 
 WINDOWS = {
     *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger"),
@@ -109,7 +118,7 @@ class Flow:
         if given is not None:
             made[0] = given[0]
             for i, kind in ((2, ROWS), (3, COLUMNS)):
-                if same_size(node.inputs[0].shape[i], out.shape[i]) and kinds(given[i]) == {kind}:
+                if node.inputs[0].shape[i] == out.shape[i] and kinds(given[i]) == {kind}:
                     made[i] = given[i]
         return tuple(made)
 
@@ -238,8 +247,11 @@ class Flow:
         if not index.ndim:
             return (*given[:axis], *given[axis + 1 :])
         size = node.inputs[0].shape[axis]
-        if index.ndim > 1 or not isinstance(size, int):
+        if index.ndim > 2 or not isinstance(size, int):
             return None
+        if index.ndim == 2:
+            pair = unfolded(given[axis], size, index, out.name)
+            return None if pair is None else (*given[:axis], *pair, *given[axis + 1 :])
         places = [int(each) % size for each in index]
         return (*given[:axis], part_of(given[axis], size, places, out.name), *given[axis + 1 :])
 

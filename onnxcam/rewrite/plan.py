@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnxcam.arrays import ImageInput
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
-from onnxcam.graph.layers import Layer, candidates, find_layer, spatial_layers
+from onnxcam.graph.layers import Layer, automatic, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
@@ -85,52 +85,97 @@ def _planned(
     tensors = augmented.graph.tensors()
     found = [tensors[f"gradient/{each.name}"] for each in chosen]
     constant = not any(depends_on(each, {image.name}) for each in found)
-    return Plan(augmented, image, score, of, chosen, constant)
+    said = replace(augmented, notices=(*augmented.notices, *_notices(chosen)))
+    return Plan(said, image, score, of, chosen, constant)
+
+
+def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
+    for each in chosen:
+        if each.unread:
+            yield (
+                f"the score reads no cell of {each.name}, only tokens beside them: its map is empty; "
+                "choose an earlier layer (`onnxcam layers`)"
+            )
+    if len(chosen) > 1 and all(each.automatic for each in chosen):
+        yield (
+            f"no one layer sees everything: the maps of {len(chosen)} are fused, the last of each branch "
+            f"({', '.join(each.name for each in chosen)})"
+        )
 
 
 def _automatic(
     model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
 ) -> Plan:
     """The last layer that everything passes through; for a method that smooths, the last one whose gradient
-    depends on the picture, where there is one and the rules reach it. ModelError if there is none.
+    depends on the picture, where there is one and the rules reach it. Or the last layers of several
+    branches. ModelError if there is none of these either.
     """
-    found = [replace(each, automatic=True) for each in candidates(model, layers)]
-    if not found:
+    chosen = automatic(model, image.name, of, layers)
+    if not chosen:
         cure = "choose one (`onnxcam layers --all`)" if layers else "it has no spatial layer at all"
         raise ModelError(
             f"{model.name}: no spatial layer that everything passes through on the way from "
             f"{image.name!r} to {of!r}; {cure}"
         )
-    last = _planned(model, recipe, image, score, of, (found[0],))
-    if not (recipe.smooths and last.constant):
+    last = _planned(model, recipe, image, score, of, _marked(chosen))
+    if len(chosen) > 1 or not (recipe.smooths and last.constant):
         return last
-    for layer in found[1:]:
+    earlier = _last_varying(model, recipe, image.name, of, candidates(model, layers)[1:])
+    if earlier is None:
+        return last
+    return _planned(model, recipe, image, score, of, _marked([earlier]))
+
+
+def _marked(layers: list[Layer]) -> tuple[Layer, ...]:
+    return tuple(replace(each, automatic=True) for each in layers)
+
+
+def _last_varying(
+    model: Model, recipe: Recipe, image: str, of: str, found: list[Layer]
+) -> Layer | None:
+    """The first of the candidates whose gradient depends on the picture, None if there is none. The gradients
+    of 1, 2, 4, … are written together; where a rule is missing for one of them, one after the other.
+    """
+    step, growth = 1, 2
+    while found:
+        tried = found[:step]
         try:
-            earlier = _planned(model, recipe, image, score, of, (layer,))
-        except MissingRuleError:
-            break
-        if not earlier.constant:
-            return earlier
-    return last
+            written = gradient(model, [each.name for each in tried], of, recipe.rules)
+        except (MissingRuleError, ModelError):  # ModelError: integers, which nothing flows back to
+            if step == 1:
+                return None
+            step = growth = 1
+            continue
+        tensors = written.graph.tensors()
+        for each in tried:
+            if depends_on(tensors[f"gradient/{each.name}"], {image}):
+                return each
+        found, step = found[step:], step * growth
+    return None
 
 
 def layers(model: Model, output: str | None = None) -> list[Layer]:
     """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
     image, score = image_input(model), find_score(model, output)
     found = spatial_layers(model, image.name, score.logits)
-    chosen = [each.name for each in candidates(model, found)[:1]]
-    smooth = _smoothing_choice(model, output) if chosen else None
+    chosen = automatic(model, image.name, score.logits, found)
+    smooth = _smoothing_choice(model, image, score, found) if chosen else set()
+    names = {each.name for each in chosen}
     return [
-        replace(each, automatic=each.name in chosen, automatic_smooth=each.name == smooth)
+        replace(each, automatic=each.name in names, automatic_smooth=each.name in smooth)
         for each in found
     ]
 
 
-def _smoothing_choice(model: Model, output: str | None) -> str | None:
+def _smoothing_choice(
+    model: Model, image: ImageInput, score: Score, found: list[Layer]
+) -> set[str]:
+    recipe = METHODS[DEFAULT_METHOD]
     try:
-        return plan(model, METHODS[DEFAULT_METHOD], AUTO, output).layers[0].name
+        planned = _automatic(model, recipe, image, score, score.logits, found)
     except MissingRuleError:
-        return None
+        return set()
+    return {each.name for each in planned.layers}
 
 
 __all__ = ["AUTO", "SEED", "Plan", "layers", "plan"]

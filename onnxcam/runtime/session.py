@@ -19,15 +19,27 @@ class OutOfMemoryError(RunError):
 
 
 class Session:
-    """One model on one device.
+    """One model on one device. `weights` are those that a model of more than 2 GB has outside of its
+    content (`Model.parts`); they are read where they are, not copied.
 
     Raises DeviceError if ONNX Runtime does not take the device that was asked for, ModelError if it
     does not take the model.
     """
 
-    def __init__(self, content: bytes, device: Device, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        device: Device,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
+        self._weights = [
+            ort.OrtValue.ortvalue_from_numpy(each) for each in (weights or {}).values()
+        ]
+        options.add_external_initializers(list(weights or {}), self._weights)
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -69,16 +81,16 @@ class Session:
         return found
 
 
-def opened(content: bytes, device: Device) -> Session:
+def opened(content: bytes, device: Device, weights: Mapping[str, Array] | None = None) -> Session:
     """A session on the device; on the CPU, with a notice, where the device was chosen by itself and does
     not work.
     """
     try:
-        return Session(content, device)
+        return Session(content, device, weights)
     except DeviceError as fault:
         if device.required or device.kind == "cpu":
             raise
-        session = Session(content, Device("cpu"))
+        session = Session(content, Device("cpu"), weights)
         session.notices = (f"runs on the CPU: {fault}",)
         return session
 

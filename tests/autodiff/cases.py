@@ -61,7 +61,7 @@ OUTSIDE = {
         "the length that corners are aligned at is a fraction to the reference, whole to the runtime",
     ),
 }
-OPSETS = (25, 24, 23)  # tried for a case of an opset that ONNX Runtime does not have yet
+OPSETS = (25, 24, 23, 21)  # tried for a case of an opset that ONNX Runtime does not have yet
 
 
 @dataclass(frozen=True)

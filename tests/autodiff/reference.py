@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-from tests.autodiff.reference_sample import GridSample
+from tests.autodiff.reference_sample import DeformConv, GridSample
 
 Doubles = NDArray[np.float64]
 
@@ -244,6 +244,7 @@ ALWAYS = [
     LpNormalization,
     Scatter,
     GridSample,
+    DeformConv,
 ]
 
 

@@ -1,4 +1,4 @@
-"""GridSample in float64: onnx.reference rounds the places to float32."""
+"""GridSample and DeformConv in float64: onnx.reference rounds the places to float32."""
 
 from typing import Any
 
@@ -23,6 +23,42 @@ class GridSample(OpRun):  # type: ignore[misc]  # onnx has no types
             for axis, size in enumerate(x.shape[2:])
         ]
         return (np.einsum(terms, x, *weights).reshape(*x.shape[:2], *grid.shape[1:-1]),)
+
+
+class DeformConv(OpRun):  # type: ignore[misc]  # onnx has no types
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Doubles,
+        w: Doubles,
+        offset: Doubles,
+        bias: Doubles | None = None,
+        mask: Doubles | None = None,
+        **given: Any,
+    ) -> tuple[Doubles]:
+        kernel, (n, groups) = w.shape[2:], (len(x), given.get("offset_group") or 1)
+        cells, sizes = int(np.prod(kernel)), offset.shape[2:]
+        moved = offset.reshape(n, groups, cells, 2, *sizes)
+        hats = []
+        for axis in range(2):
+            tap = np.indices(kernel)[axis].ravel() * (given.get("dilations") or [1, 1])[axis]
+            out = np.indices(sizes)[axis] * (given.get("strides") or [1, 1])[axis]
+            start = tap[:, None, None] + out - (given.get("pads") or [0] * 4)[axis]
+            apart = np.abs((moved[:, :, :, axis] + start)[..., None] - np.arange(x.shape[2 + axis]))
+            hats.append(np.maximum(1 - apart, 0))
+        if mask is not None:
+            hats[0] = hats[0] * mask.reshape(n, groups, cells, *sizes, 1)
+        seen = np.einsum("ngchw,ngkpqh,ngkpqw->ngckpq", _split(x, groups), *hats)
+        parts = given.get("group") or 1
+        table = seen.reshape(n, parts, -1, cells, *sizes)
+        taps = w.reshape(parts, -1, w.shape[1], cells)
+        y = np.einsum("ngckpq,gock->ngopq", table, taps).reshape(n, len(w), *sizes)
+        return (y if bias is None else y + bias[:, None, None],)
+
+
+def _split(x: Doubles, groups: int) -> Doubles:
+    return x.reshape(len(x), groups, -1, *x.shape[2:])
 
 
 def _weights(where: Doubles, size: int, align: bool, mode: str, padding: str) -> Doubles:

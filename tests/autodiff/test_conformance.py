@@ -19,12 +19,16 @@ from tests.autodiff.differences import KinkError
 REFUSED = {  # operators that are refused in words: where they are not those of inference, or rare
     "BatchNormalization": "inference mode",
     "Dropout": "inference mode",
+    "LSTM": "export it as torch's LSTM",
+    "RoiAlign": "export it with mode avg",
     "ScatterElements": "reduction '(mul|min|max)'",
     "ScatterND": "reduction '(mul|min|max)'",
 }
 FIXED_ONLY = {  # operators whose rules need sizes that are known beforehand, and say so
     "Pad": "fixed size",
     "Resize": "fixed size",
+    "LSTM": "no fixed number of steps",
+    "DeformConv": "of fixed size",
     "ConvTranspose": "fixed size",
     "Slice": "fixed size|known along one axis",
 }

@@ -32,6 +32,19 @@ def test_layers_as_json(run: Run, model: Path) -> None:
     assert found[0]["grid"] == [16, 16]
 
 
+def test_layers_of_several_branches(run: Run, tmp_path: Path) -> None:
+    """No layer sees everything, so those that are taken together are shown."""
+    path = tmp_path / "branches.onnx"
+    text = """<ir_version: 9, opset_import: ["": 17]> net (float[N, 3, 8, 8] x) => (float[N, 3] y) {
+        a = Relu(x) b = Sigmoid(x) c = Relu(b) p = GlobalAveragePool(a) q = GlobalAveragePool(c)
+        s = Add(p, q) y = Flatten(s) }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    found = run("layers", path)
+    assert [row.split()[0] for row in found.stdout.splitlines()[1:]] == ["a", "c"]
+    assert [row.split()[-2:] for row in found.stdout.splitlines()[1:]] == [["auto", "smooth"]] * 2
+    assert "1 more, inside of branches" in found.stderr
+
+
 def test_layers_of_no_model(run: Run, tmp_path: Path) -> None:
     found = run("layers", tmp_path / "gone.onnx")
     assert found.exit_code == 2

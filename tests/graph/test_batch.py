@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from onnx import parser
 
 from onnxcam.graph.batch import free_batch
 from onnxcam.graph.model import Model, load
@@ -59,3 +60,23 @@ def test_a_batch_that_is_baked_into_the_output_stays() -> None:
 
 def test_whether_pictures_mix_is_not_told_here() -> None:
     assert free_batch(load(MIXING.content()), "x") is not None
+
+
+def test_a_class_token_is_repeated() -> None:
+    """Exported for one picture, its Expand is a constant that is set before the cells."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[1, 3, 4] x) => (float[1, 2] y)
+    <float[1, 1, 4] token = {1.0, -2.0, 0.5, 3.0}, float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8},
+     int64[3] target = {1, 2, 8}, int64[3] whole = {1, 4, 4}> {
+        tokens = Concat<axis = 1>(token, x)
+        pairs = Reshape(tokens, target)
+        back = Reshape(pairs, whole)
+        mixed = MatMul(back, w)
+        y = ReduceMax<axes = [1], keepdims = 0>(mixed)
+    }"""
+    fixed = load(parser.parse_model(text))
+    freed = free_batch(fixed, "x")
+    assert freed is not None
+    x = np.random.default_rng(0).standard_normal((3, 3, 4), dtype=np.float32)
+    alone = np.concatenate([run(fixed, each[None]) for each in x])
+    np.testing.assert_array_equal(run(freed, x), alone)

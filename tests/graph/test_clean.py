@@ -55,11 +55,18 @@ BRANCH = """
     >
     y = Tanh(picked)
 """
+LAID_OUT_ANEW = """
+    all = Constant<value_ints = [-1]>()
+    second = Gather<axis = 0>(x, one)
+    flat = Reshape(second, all)
+    y = Gather<axis = 0>(flat, order)
+"""
 NETS = {
     "torchscript": (TORCHSCRIPT, ["Shape", "Gather", "Unsqueeze", "Concat", "Reshape"]),
     "computed": (COMPUTED, ["Reshape"]),
     "shared": (SHARED, ["Mul", "Mul", "Add"]),
     "nothing": (NOTHING, ["Identity"]),
+    "laid out anew": (LAID_OUT_ANEW, ["Gather", "Reshape", "Reshape"]),
     "branch": (BRANCH, ["Relu", "Exp", "Mul", "Tanh"]),
 }
 
@@ -67,7 +74,8 @@ NETS = {
 def net(body: str, opset: int = 17) -> str:
     return f"""<ir_version: 8, opset_import: ["" : {opset}]>
     net (float[N, 2, 2] x) => (float[a, b, c] y)
-    <float[2] w = {{2.0, -3.0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] rest = {{-1}}> {{
+    <float[2] w = {{2.0, -3.0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] rest = {{-1}},
+    int64[1, 2, 2] order = {{0, 1, 2, 3}}> {{
         {body}
     }}"""
 

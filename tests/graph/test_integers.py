@@ -88,7 +88,15 @@ CASES: list[tuple[str, list[str], str, dict[str, Any]]] = [
     ("QLinearLeakyRelu", [*QX, *TT], CONTRIB, {"alpha": 0.1}),
     ("QLinearGlobalAveragePool", [*QX, *TT], CONTRIB, {"channels_last": 0}),
     ("QLinearAveragePool", [*QX, *TT], CONTRIB, {"kernel_shape": [3, 3], "strides": [2, 2]}),
+    ("QLinearGlobalAveragePool", [*QX, *TT], CONTRIB, {"channels_last": 1}),
+    ("QLinearAveragePool", [*QX, *TT], CONTRIB, {"kernel_shape": [3, 3], "channels_last": 1}),
     ("QLinearSoftmax", [*QX, *TT], CONTRIB, {"axis": -1, "meant": 13}),
+    (
+        "QLinearWhere",
+        ["chosen", *QX, "b", "U", "ZU", *TT],
+        CONTRIB,
+        {**OTHER, "chosen": ints(2, 4, 6, 6) > 0},
+    ),
     ("QLinearConcat", [*TT, *QX, "b", "U", "ZU"], CONTRIB, {**OTHER, "axis": 1}),
 ]
 
@@ -110,11 +118,6 @@ def test_within_one_step_and_differentiable(
     assert slope.shape == X.shape
     assert np.isfinite(slope).all()
     assert op == "QLinearSoftmax" or np.abs(slope).max() > 0
-
-
-def test_another_layout_is_left_as_it_is() -> None:
-    last = model("QLinearGlobalAveragePool", [*QX, *TT], 17, CONTRIB, channels_last=1)
-    assert any(each.op == "QLinearGlobalAveragePool" for each in load(last).graph.nodes)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -4,6 +4,7 @@ import pytest
 
 from onnxcam.errors import UnknownNameError
 from onnxcam.graph.layers import Layer, candidates, find_layer, spatial_layers
+from onnxcam.graph.layers import automatic as chosen_of
 from onnxcam.graph.model import Model
 from tests.graph.test_layout import model
 
@@ -255,3 +256,117 @@ def test_a_query_of_the_class_token_alone() -> None:
     )
     assert automatic(it)[:2] == ["ln", "both"]
     assert [each.name for each in layers(it) if each.unread] == ["last"]
+
+
+# Several branches
+
+
+def chosen(it: Model) -> list[str]:
+    return [each.name for each in chosen_of(it, "x", "scores", layers(it))]
+
+
+def test_the_last_layer_of_every_branch() -> None:
+    it = model(
+        """(float[N, 3, 8, 8] x) => (float[N, 3] scores) {
+            a = Conv(x, w) b = Relu(a) c = Conv<strides = [2, 2]>(x, w) d = Relu(c)
+            p = GlobalAveragePool(b) q = GlobalAveragePool(d)
+            s = Add(p, q) scores = Flatten(s) }""",
+        **KERNEL,
+    )
+    assert chosen(it) == ["b", "d"]
+
+
+def test_one_layer_that_sees_all_is_taken_alone() -> None:
+    body = "c = Conv(x, w) a = Conv(c, w) b = Sigmoid(c) last = Add(a, b)"
+    assert chosen(classifier(body)) == ["last"]
+
+
+def test_a_way_without_a_layer_leaves_no_choice() -> None:
+    it = model(
+        """(float[N, 3, 8, 8] x) => (float[N, 3] scores) {
+            a = Conv(x, w) p = GlobalAveragePool(a) q = GlobalAveragePool(x)
+            s = Add(p, q) scores = Flatten(s) }""",
+        **KERNEL,
+    )
+    assert chosen(it) == []
+
+
+def test_more_branches_than_a_map_can_be_made_of() -> None:
+    many = " ".join(f"c{i} = Conv(x, w) p{i} = GlobalAveragePool(c{i})" for i in range(9))
+    text = f"""(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{ {many}
+        s = Sum({", ".join(f"p{i}" for i in range(9))}) scores = Flatten(s) }}"""
+    assert chosen(model(text, **KERNEL)) == []
+
+
+def pyramid(size: str, heads: str = "fine, middle, coarse") -> Model:
+    """A detector: features of three sizes, a head with scores of each, and the best score of all boxes."""
+    head = """{0} = Relu({1}) h{1} = Conv({0}, w) f{1} = Reshape(h{1}, k)"""
+    names = zip(("fine", "middle", "coarse"), ("c3", "c4", "c5"), strict=True)
+    parts = {"fine": "fc3", "middle": "fc4", "coarse": "fc5"}
+    read = ", ".join(parts[each.strip()] for each in heads.split(","))
+    return model(
+        f"""(float[N, 3, {size}, {size}] x) => (float[N, 3] scores) {{
+            k = Constant<value_ints = [0, 3, -1]>() stem = Conv<strides = [2, 2]>(x, w) c3 = Relu(stem)
+            c4 = Conv<strides = [2, 2]>(c3, w) c5 = Conv<strides = [2, 2]>(c4, w)
+            {" ".join(head.format(*each) for each in names)}
+            boxes = Concat<axis = 2>({read}) scores = ReduceMax<axes = [2], keepdims = 0>(boxes) }}""",
+        **KERNEL,
+    )
+
+
+@pytest.mark.parametrize("size", ["32", "S"])
+def test_the_heads_of_a_detector(size: str) -> None:
+    """The stem sees everything, but the features go on to coarser grids behind it."""
+    it = pyramid(size)
+    assert automatic(it)[0] == "c3"
+    assert chosen(it) == ["fc3", "fc4", "fc5"]
+
+
+def test_one_head_of_a_detector() -> None:
+    assert chosen(pyramid("32", "coarse, coarse")) == ["fc5"]
+
+
+def test_two_layers_of_one_grid_are_no_heads() -> None:
+    """Features of a coarser grid and the weights that they are added up with: what both come from is taken."""
+    it = model(
+        """(float[N, 3, 8, 8] x) => (float[N, 3] scores) {
+            a = Conv(x, w) b = Relu(a) c = Conv<strides = [2, 2]>(b, w) d = Conv<strides = [2, 2]>(b, w)
+            p = GlobalAveragePool(c) q = GlobalAveragePool(d)
+            s = Add(p, q) scores = Flatten(s) }""",
+        **KERNEL,
+    )
+    assert chosen(it) == ["b"]
+
+
+def test_a_segmenter_whose_pixels_are_pooled() -> None:
+    it = model(
+        """(float[N, 3, 8, 8] x) => (float[N, 3] scores) {
+            a = Conv<strides = [2, 2]>(x, w) b = Relu(a)
+            f = Constant<value_floats = [1.0, 1.0, 2.0, 2.0]>() c = Conv(b, w)
+            pixels = Resize<mode = "linear">(c, , f)
+            scores = ReduceMean<axes = [2, 3], keepdims = 0>(pixels) }""",
+        **KERNEL,
+    )
+    assert chosen(it) == ["pixels"]
+
+
+def test_two_transformers_that_meet_behind_their_class_tokens() -> None:
+    """As in CrossViT: no tensor sees both pictures; of each branch the input of its last attention is taken."""
+    branch = """
+        c{0} = Conv<strides = [{1}, {1}]>(x, p{0}) f{0} = Reshape(c{0}, s)
+        t{0} = Transpose<perm = [0, 2, 1]>(f{0})
+        ln{0} = LayerNormalization(t{0}, g) q{0} = MatMul(ln{0}, e) k{0} = MatMul(ln{0}, e)
+        kt{0} = Transpose<perm = [0, 2, 1]>(k{0}) qk{0} = MatMul(q{0}, kt{0}) a{0} = Softmax<axis = -1>(qk{0})
+        m{0} = MatMul(a{0}, ln{0}) sum{0} = Add(t{0}, m{0}) cls{0} = Gather<axis = 1>(sum{0}, i)"""
+    it = model(
+        f"""(float[1, 3, 8, 8] x) => (float[1, 3] scores) {{
+            s = Constant<value_ints = [0, 4, -1]>() i = Constant<value_int = 0>()
+            {branch.format("A", 2)} {branch.format("B", 4)}
+            both = Add(clsA, clsB) scores = Gemm(both, h) }}""",
+        pA=(4, 3, 2, 2),
+        pB=(4, 3, 4, 4),
+        g=(4,),
+        e=(4, 4),
+        h=(4, 3),
+    )
+    assert chosen(it) == ["lnA", "lnB"]

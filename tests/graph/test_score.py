@@ -61,6 +61,17 @@ TWO = """(float[N, 5] x) => (float[N, 4, 5] boxes, int64[N, 5] best, float[N, 5]
     y = Sigmoid(x) }"""
 
 
+@pytest.mark.parametrize(
+    ("shape", "told"), [("N, 21, 8, 8", True), ("N, 84, 8400", True), ("N", False), ("N, C", False)]
+)
+def test_scores_of_every_pixel_or_box(shape: str, told: bool) -> None:
+    """Of a segmenter or detector it is said what to add; of others there is nothing to take the mean of."""
+    it = model(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}")
+    with pytest.raises(ModelError) as fault:
+        find_score(it)
+    assert ("add the mean or maximum over all pixels or boxes" in str(fault.value)) is told
+
+
 def test_the_first_output_that_fits_is_taken() -> None:
     assert find_score(model(TWO)) == Score("y", "x", "Sigmoid", 5)
 
@@ -79,7 +90,8 @@ def test_a_name_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("boxes", "does not have one number a class"), ("best", "is of int64")]
+    ("name", "why"),
+    [("boxes", r"\['N', 4, 5\] does not have one number a class"), ("best", "is of int64")],
 )
 def test_a_tensor_that_holds_no_scores(name: str, why: str) -> None:
     with pytest.raises(ModelError, match=f"'{name}' {why}"):

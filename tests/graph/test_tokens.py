@@ -225,6 +225,11 @@ def test_the_sizes_may_be_free() -> None:
     assert placed(it, "last") == Place(2, ("H", "W"))
 
 
+def test_a_window_leaves_another_grid_also_of_free_sizes() -> None:
+    it = net(PATCHES + " last = Relu(flat)", "N, 3, H, W")
+    assert placed(it, "last") == Place(1, ("(H-2)//2+1", "(W-2)//2+1"))
+
+
 def test_bytes_and_channels_last() -> None:
     it = model(
         """(uint8[N, 4, 6, 3] x) => (float[N, 4, 6, 3] last) {
@@ -236,3 +241,55 @@ def test_bytes_and_channels_last() -> None:
 def test_operators_that_are_not_known_say_nothing_of_another_shape() -> None:
     it = net(" k = Constant<value_ints = [2]>() top, i = TopK<axis = 3>(x, k) last = Relu(top)")
     assert placed(it, "top") is None
+
+
+def unfolded(rows: str, columns: str, batch: str = "N") -> Model:
+    """Patches cut out by tables of places, (rows in a patch, patches) and so of columns, as im2col."""
+    return net(
+        f"""i = Constant<value = int64[2, 2] {{{rows}}}>() j = Constant<value = int64[2, 3] {{{columns}}}>()
+        a = Gather<axis = 2>(x, i) b = Gather<axis = 4>(a, j)
+        c = Transpose<perm = [0, 1, 2, 4, 3, 5]>(b) k = Constant<value_ints = [0, 12, 6]>()
+        flat = Reshape(c, k) t = Transpose<perm = [0, 2, 1]>(flat) last = Relu(t)""",
+        f"{batch}, 3, 4, 6",
+    )
+
+
+@pytest.mark.parametrize("batch", ["N", "1", "2"])
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ("0, 2, 1, 3", "0, 2, 4, 1, 3, 5"),
+        ("0, 2, 1, 3", "0, 1, 2, 1, 2, 3"),
+    ],  # side by side, over each other
+)
+def test_patches_cut_out_by_a_table(rows: str, columns: str, batch: str) -> None:
+    assert placed(unfolded(rows, columns, batch), "last") == Place(2, (2, 3))
+
+
+def test_a_table_of_places_in_no_order() -> None:
+    assert placed(unfolded("0, 2, 1, 3", "0, 5, 4, 1, 3, 2"), "last") is None
+
+
+def test_patches_put_together_again() -> None:
+    """Cut side by side and joined in the old order, rows are the rows that they were."""
+    it = net(
+        """i = Constant<value = int64[2, 2] {0, 1, 2, 3}>() k = Constant<value_ints = [0, 3, 4, 6]>()
+        cut = Gather<axis = 2>(x, i) joined = Reshape(cut, k) last = Relu(joined)"""
+    )
+    axes = Flow(it.graph, "x", "NCHW").of(it.graph.tensors()["cut"])
+    assert show(axes) == "nN c3 y2/2 y2 x6"
+    assert placed(it, "joined") == Place(1)
+
+
+def test_patches_in_the_batch() -> None:
+    """A net of its own in every patch, as TNT has it: all patches of all pictures are one batch."""
+    it = net(
+        PATCHES
+        + """ s = Shape(x) z = Constant<value_ints = [0]>() six = Constant<value_ints = [6]>()
+        eight = Constant<value_ints = [8]>() part = Constant<value_ints = [2, 4]>()
+        n = Gather(s, z) m = Mul(n, six) inside = Concat<axis = 0>(m, part) p = Reshape(t, inside)
+        r = Relu(p) whole = Concat<axis = 0>(n, six, eight) back = Reshape(r, whole) last = Relu(back)"""
+    )
+    assert tuple(it.graph.tensors()["r"].shape) == ("6x[N]", 2, 4)
+    assert placed(it, "r") is None
+    assert placed(it, "last") == Place(2, (2, 3))

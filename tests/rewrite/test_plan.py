@@ -1,11 +1,16 @@
 """From a model and a method to what is run: the layer, the score, and whether smoothing can matter."""
 
+from dataclasses import replace
+from typing import Any
+
+import onnx
 import pytest
 
 import onnxcam
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.model import load
 from onnxcam.methods import METHODS
+from onnxcam.rewrite.augment import gradient
 from onnxcam.rewrite.plan import layers, plan
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
@@ -86,6 +91,39 @@ def test_smoothing_a_linear_model_takes_the_last_layer() -> None:
     assert (found.layers[0].name, found.constant) == (plan(linear(), GRAD_CAM).layers[0].name, True)
 
 
+@pytest.mark.parametrize(("body", "layer"), [("", "early"), ("Identity", "c2")])
+def test_smoothing_asks_no_further_than_the_rules_reach(body: str, layer: str) -> None:
+    """Bernoulli has no rule; without a Relu no layer behind it has a gradient that depends on the picture."""
+    proto = replace(
+        POOLED, lead="    before = Relu(x)\n    drawn = Bernoulli(before)\n", x="drawn"
+    ).proto()
+    for node in proto.graph.node:
+        if body and node.op_type == "Relu":
+            node.op_type = body
+    assert plan(load(proto), SMOOTH).layers[0].name == layer
+
+
+def test_smoothing_asks_no_further_than_the_floats_reach() -> None:
+    """A picture of bytes: nothing flows back to what is computed of them as bytes."""
+    lead = "    bytes = Abs(x)\n    floats = Cast<to = 1>(bytes)\n"
+    proto = replace(POOLED, lead=lead, x="floats").proto()
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    assert plan(load(proto), SMOOTH).layers[0].name == "early"
+
+
+def test_how_often_the_gradient_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last layer, of the one before it, and of that with what is run."""
+    written: list[int] = []
+
+    def counted(model: onnxcam.Model, wrt: list[str], *rest: Any) -> onnxcam.Model:
+        written.append(len(wrt))
+        return gradient(model, wrt, *rest)
+
+    monkeypatch.setattr("onnxcam.rewrite.plan.gradient", counted)
+    layers(loaded(POOLED))
+    assert len(written) == 3
+
+
 BRANCHES = Net(
     head="""
     side = Sigmoid(x)
@@ -97,13 +135,28 @@ BRANCHES = Net(
 )
 
 
-def test_without_a_layer_that_everything_passes_through() -> None:
-    with pytest.raises(ModelError, match="from 'x' to 'scores'; choose one"):
-        plan(loaded(BRANCHES), GRAD_CAM)
-    assert plan(loaded(BRANCHES), GRAD_CAM, "features").layers[0].name == "features"
+def test_without_a_layer_that_everything_passes_through_one_of_each_branch_is_taken() -> None:
+    found = plan(loaded(BRANCHES), GRAD_CAM)
+    assert [(each.name, each.automatic) for each in found.layers] == [
+        ("features", True),
+        ("side", True),
+    ]
+    assert ["the maps of 2 are fused" in each for each in found.model.notices] == [True]
+    assert [each.name for each in plan(loaded(BRANCHES), SMOOTH).layers] == ["features", "side"]
+    assert plan(loaded(BRANCHES), GRAD_CAM, "features").model.notices == ()
     listed = layers(loaded(BRANCHES))
-    assert "features" in [each.name for each in listed]
-    assert not any(each.automatic for each in listed)
+    assert [each.name for each in listed if each.automatic] == ["features", "side"]
+    assert [each.name for each in listed if each.automatic_smooth] == ["features", "side"]
+
+
+def test_a_branch_without_a_layer() -> None:
+    net = replace(
+        BRANCHES, head=BRANCHES.head.replace("side = Sigmoid(x)", "side = GlobalMaxPool(x)")
+    )
+    with pytest.raises(ModelError, match="from 'x' to 'scores'; choose one"):
+        plan(loaded(net), GRAD_CAM)
+    assert plan(loaded(net), GRAD_CAM, "features").layers[0].name == "features"
+    assert not any(each.automatic for each in layers(loaded(net)))
 
 
 @pytest.mark.parametrize("wanted", ["fetures", ["features", "fetures"], "pooled", "x", "auto "])

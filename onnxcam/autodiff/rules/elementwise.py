@@ -80,7 +80,7 @@ vjp(
 )
 
 # Steps: flat almost everywhere, so that nothing flows back.
-for operator in ("Floor", "Ceil", "Round", "Sign"):
+for operator in ("Floor", "Ceil", "Round", "Sign", "Hardmax"):
     vjp(operator)
 
 # The same values in another dress

@@ -8,11 +8,12 @@ from onnxcam.autodiff.ruletable import Rules
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
+HUGE = 1 << 27  # bytes of a matrix that is not stored a second time
 
 
 def turned(matrix: Value) -> Value:
-    """The last two axes exchanged; done now for a constant."""
-    if matrix.constant is not None:
+    """The last two axes exchanged; done now for a constant that is not huge."""
+    if matrix.constant is not None and matrix.constant.nbytes <= HUGE:
         return matrix.build.constant(np.swapaxes(matrix.constant, -1, -2))
     return np.swapaxes(matrix, matrix.ndim - 2, matrix.ndim - 1)
 

@@ -1,0 +1,205 @@
+"""One contestant of bench.py in a process of its own: it sets itself up, then runs once for every line.
+
+    python scripts/bench_contestants.py '{"contestant": "onnxcam", "path": "resnet18.onnx", ...}'
+
+A contestant is a function that takes the job and returns what is timed, a function without arguments.
+It says "ready" after one run to warm up, the seconds of each run, and last its peak memory in bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[], object]
+Contestant = Callable[[dict[str, Any]], Run]
+BATCHES = (1, 2, 4, 8, 16)  # tried for the plain model
+CLASS = 3
+
+
+def picture(job: dict[str, Any], count: int = 1) -> Any:
+    """Pictures (count, 3, H, W), float32, the same for every contestant."""
+    shape = (count, *job["shape"])
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def plain(job: dict[str, Any]) -> Run:
+    """The model itself for as many pictures as the job has passes, at its fastest batch: the floor."""
+    session = _session(Path(job["path"]).read_bytes(), job)
+    name, passes = session.get_inputs()[0].name, int(job["passes"])
+    sizes = [each for each in BATCHES if each <= passes]
+    pictures = {each: picture(job, each) for each in {*sizes, *(passes % each for each in sizes)}}
+
+    def run(batch: int, count: int) -> None:
+        for start in range(0, count, batch):
+            session.run(None, {name: pictures[min(batch, count - start)]})
+
+    def cost(batch: int) -> float:
+        run(batch, batch)
+        return min(_timed(lambda: run(batch, batch)) for _ in range(3)) / batch
+
+    best = min(sizes, key=cost)
+    return lambda: run(best, passes)
+
+
+def _session(content: bytes, job: dict[str, Any]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    kinds = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
+    return onnxruntime.InferenceSession(content, options, providers=kinds[job["device"]])
+
+
+def ours(job: dict[str, Any]) -> Run:
+    """A method of onnxcam at a layer."""
+    import onnxcam
+
+    explainer = onnxcam.Explainer(
+        job["path"], job["method"], job["layer"], device=job["device"], **job["settings"]
+    )
+    x = picture(job)
+    return lambda: explainer(x, CLASS)
+
+
+def our_gradient(job: dict[str, Any]) -> Run:
+    """The gradient at the picture, of eight pictures."""
+    import onnxcam
+    from onnxcam.runtime.device import device
+    from onnxcam.runtime.session import Session
+
+    model = onnxcam.load(job["path"])
+    name = model.graph.inputs[0].name
+    session = Session(onnxcam.gradient(model, [name]).bytes(), device(job["device"]))
+    feeds = {name: picture(job, 8), "seed": _one_hot(job, 8)}
+    return lambda: session.run([f"gradient/{name}"], feeds)
+
+
+def _one_hot(job: dict[str, Any], count: int) -> Any:
+    seed = np.zeros((count, job["classes"]), np.float32)
+    seed[:, CLASS] = 1
+    return seed
+
+
+def onnx_ad(job: dict[str, Any]) -> Run:
+    """The reverse graph of the package onnx-ad, for eight pictures."""
+    import onnx
+
+    model = onnx.load(job["fixed_path"])
+    name, score = model.graph.input[0].name, model.graph.output[0].name
+    reverse = importlib.import_module("onnx_ad").reverse(model, [name], [score], layout="onnx")
+    session = _session(reverse.SerializeToString(), job)
+    seeds = {each.name for each in session.get_inputs()} - {name}
+    feeds = {name: picture(job, 8), **{each: _one_hot(job, 8)[..., None] for each in seeds}}
+    outputs = [each.name for each in session.get_outputs() if each.name != score]
+    return lambda: session.run(outputs, feeds)
+
+
+def torch_cam(job: dict[str, Any]) -> Run:
+    """The same method of torch-cam at the module that writes the layer."""
+    torch, model = _torch(job)
+    methods = importlib.import_module("torchcam.methods")
+    kinds = {
+        "smooth-grad-cam++": ("SmoothGradCAMpp", {"num_samples": job["settings"].get("samples")}),
+        "grad-cam": ("GradCAM", {}),
+        "grad-cam++": ("GradCAMpp", {}),
+    }
+    name, more = kinds[job["method"]]
+    extractor = getattr(methods, name)(model, target_layer=job["module"], **more)
+    x = torch.from_numpy(picture(job)).to(job["device"]).requires_grad_()
+    return lambda: extractor(CLASS, model(x))
+
+
+def pytorch_grad_cam(job: dict[str, Any]) -> Run:
+    """The same method of pytorch-grad-cam."""
+    torch, model = _torch(job)
+    package = importlib.import_module("pytorch_grad_cam")
+    targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
+    kind = {"grad-cam": package.GradCAM, "grad-cam++": package.GradCAMPlusPlus}[job["method"]]
+    layer = model.get_submodule(job["module"])
+    extractor = kind(model=model, target_layers=[layer], reshape_transform=_reshape(job))
+    x = torch.from_numpy(picture(job)).to(job["device"])
+    return lambda: extractor(input_tensor=x, targets=[targets.ClassifierOutputTarget(CLASS)])
+
+
+def _reshape(job: dict[str, Any]) -> Callable[[Any], Any] | None:
+    if job["layout"] == "NCHW":
+        return None
+    if job["layout"] == "NHWC":
+        return lambda tensor: tensor.permute(0, 3, 1, 2)
+    side = int(np.sqrt(job["cells"]))
+
+    def grid(tensor: Any) -> Any:
+        cells = tensor[:, tensor.shape[1] - side * side :]
+        return cells.reshape(len(cells), side, side, -1).permute(0, 3, 1, 2)
+
+    return grid
+
+
+def captum(job: dict[str, Any]) -> Run:
+    """captum's Saliency for eight pictures, or its Grad-CAM for one."""
+    torch, model = _torch(job)
+    attr = importlib.import_module("captum.attr")
+    if job["method"] == "gradient":
+        x = torch.from_numpy(picture(job, 8)).to(job["device"]).requires_grad_()
+        saliency = attr.Saliency(model)
+        return lambda: saliency.attribute(x, target=CLASS, abs=False)
+    x = torch.from_numpy(picture(job)).to(job["device"]).requires_grad_()
+    grad_cam = attr.LayerGradCam(model, model.get_submodule(job["module"]))
+    return lambda: grad_cam.attribute(x, target=CLASS, relu_attributions=True)
+
+
+def _torch(job: dict[str, Any]) -> tuple[Any, Any]:
+    from bench_models import torch_model
+
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(job["threads"])
+    return torch, torch_model(job["model"]).to(job["device"])
+
+
+CONTESTANTS: dict[str, Contestant] = {
+    "plain": plain,
+    "onnxcam": ours,
+    "onnxcam gradient": our_gradient,
+    "torch-cam": torch_cam,
+    "pytorch-grad-cam": pytorch_grad_cam,
+    "captum": captum,
+    "onnx-ad": onnx_ad,
+}
+
+
+def _timed(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _peak() -> int:
+    """The most memory that this process had, in bytes (what getrusage says includes the parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    with contextlib.redirect_stdout(sys.stderr):
+        run = CONTESTANTS[job["contestant"]](job)
+        run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        with contextlib.redirect_stdout(sys.stderr):
+            seconds = _timed(run)
+        print(seconds, flush=True)
+    print(_peak(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

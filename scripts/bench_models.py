@@ -1,0 +1,162 @@
+"""The models of bench.py: networks of timm with random weights, exported, and layers that torch has, too."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NAMES = {
+    "ResNet-18": "resnet18",
+    "ResNet-50": "resnet50",
+    "MobileNetV2": "mobilenetv2_100",
+    "MobileNetV3": "mobilenetv3_large_100",
+    "EfficientNet-B0": "efficientnet_b0",
+    "DenseNet-121": "densenet121",
+    "ConvNeXt-T": "convnext_tiny",
+    "ViT-B/16": "vit_base_patch16_224",
+    "Swin-T": "swin_tiny_patch4_window7_224",
+}
+SHAPE, CLASSES = (3, 224, 224), 1000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer of the exported model, and the module of torch that writes it ("" where none does)."""
+
+    where: str
+    layer: str
+    layout: str
+    cells: int
+    module: str
+
+
+def torch_model(name: str) -> Any:
+    """The network in inference mode, the same weights for everyone."""
+    torch = importlib.import_module("torch")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torchvision_cpu")  # declares what torchvision for CUDA asks for
+    torch.manual_seed(0)
+    model = importlib.import_module("timm").create_model(name, pretrained=False).eval()
+    importlib.import_module("parity_torch").fill_zeros(model)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # hooks on a module whose result is overwritten would fail
+    return model
+
+
+def export(model: Any, path: Path, batch: int | None = None) -> None:
+    """Write the network with a free batch, or a fixed one."""
+    torch = importlib.import_module("torch")
+    axes = {} if batch else {"dynamic_axes": {"x": {0: "N"}, "y": {0: "N"}}}
+    names = {"input_names": ["x"], "output_names": ["y"]}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        x = torch.zeros(batch or 2, *SHAPE)
+        torch.onnx.export(model, (x,), str(path), dynamo=False, opset_version=17, **names, **axes)
+
+
+def places(model: Any, path: Path) -> list[Place]:
+    """The last layer, the last one whose gradient depends on the picture, and the one in the middle; of
+    equals those that a module of torch writes.
+    """
+    import onnxcam
+    from onnxcam.graph.layers import candidates
+    from onnxcam.methods import METHODS
+    from onnxcam.rewrite.plan import plan
+
+    loaded = onnxcam.load(path)
+    layers = onnxcam.layers(loaded)
+    modules = _modules(model, path, [each.name for each in layers])
+    found = []
+    on_the_way = candidates(loaded, layers)
+    smooth = METHODS["smooth-grad-cam++"]
+    for where, constant in (("last", True), ("dependent", False)):
+        for each in on_the_way:
+            if modules.get(each.name) and plan(loaded, smooth, each.name).constant is constant:
+                found.append(_place(where, each, modules))
+                break
+    behind = _behind(loaded)
+    half = max(behind.values()) / 2
+    known = [each for each in on_the_way if modules.get(each.name)]
+    middle = min(known, key=lambda each: abs(behind[each.name] - half))
+    return [*found, _place("middle", middle, modules)]
+
+
+def _place(where: str, layer: Any, modules: dict[str, str]) -> Place:
+    cells = math.prod(dim for dim in layer.grid if isinstance(dim, int))
+    return Place(where, layer.name, layer.layout, cells, modules[layer.name])
+
+
+def _modules(model: Any, path: Path, names: list[str]) -> dict[str, str]:
+    """The last module that writes each tensor: the one with the same values."""
+    torch = importlib.import_module("torch")
+    x = np.random.default_rng(1).standard_normal((1, *SHAPE), dtype=np.float32)
+    written: dict[str, Any] = {}
+    hooks = [
+        module.register_forward_hook(
+            lambda _m, _i, out, name=name: (
+                written.setdefault(name, out) if isinstance(out, torch.Tensor) else None
+            )
+        )
+        for name, module in model.named_modules()
+    ]
+    with torch.no_grad():
+        model(torch.from_numpy(x))
+    for hook in hooks:
+        hook.remove()
+    values = _values(path, names, x)
+    return dict(_matches(values, written))
+
+
+def _matches(values: dict[str, Any], written: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        scale = float(np.abs(value).max()) or 1.0
+        for module, tensor in written.items():
+            alike = module and tuple(tensor.shape) == value.shape
+            if alike and float(np.abs(tensor.numpy() - value).max()) <= 1e-3 * scale:
+                yield name, module
+
+
+def _values(path: Path, names: list[str], x: Any) -> dict[str, Any]:
+    import onnx
+    import onnxruntime
+
+    proto = onnx.load(path)
+    have = {each.name for each in proto.graph.output}
+    proto.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in have
+    )
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return dict(zip(names, session.run(names, {"x": x}), strict=True))
+
+
+def _behind(model: Any) -> dict[str, float]:
+    """The multiplications behind each tensor, up to the score."""
+    total, before = 0.0, {}
+    for node in model.graph.nodes:
+        total += _multiplications(node)
+        for tensor in node.outputs:
+            before[tensor.name] = total
+    return {name: total - each for name, each in before.items()}
+
+
+def _multiplications(node: Any) -> float:
+    """Of one picture: the sizes written times the weights that each number takes."""
+    if node.op not in ("Conv", "Gemm", "MatMul"):
+        return 0.0
+    written = math.prod(dim for dim in node.outputs[0].shape or () if isinstance(dim, int))
+    second = node.inputs[1].shape
+    if node.op == "Conv":
+        return float(written * math.prod(second[1:]))
+    inner = node.inputs[0].shape[-1]
+    return float(written * inner) if isinstance(inner, int) else 0.0

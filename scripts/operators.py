@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""The README's table by operator: by which rule, how many of ONNX's own cases pass, what is left out and why.
+
+    python scripts/operators.py              # runs the cases first (minutes), then writes the table
+    python scripts/operators.py REPORT.xml   # of test_conformance.py, junit_family=xunit1
+
+A check is a case of one operator with fixed or with unknown sizes. Cases of functions written out in several
+operators are told in one sum.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from onnx import defs
+
+from onnxcam.autodiff.refused import FLAT, REFUSED
+from onnxcam.autodiff.rules import FAMILIES
+from onnxcam.graph.expand import defined
+from tests.autodiff.cases import collected  # the folder has to be on the path first
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITE = "tests/autodiff/test_conformance.py"
+BEGIN, END = "<!-- operators: written by scripts/operators.py -->", "<!-- operators end -->"
+
+
+@dataclass
+class Tally:
+    """The checks of one operator."""
+
+    passed: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+
+
+def checks(report: Path) -> Iterator[tuple[str, str | None]]:
+    """The case of every check in a JUnit report, and why it was left out; SystemExit where one failed."""
+    for each in ET.parse(report).iter("testcase"):
+        name = each.get("name", "")
+        if not name.startswith("test_operator["):
+            continue
+        if each.find("failure") is not None or each.find("error") is not None:
+            sys.exit(f"{name} failed: mend it first")
+        skipped = each.find("skipped")
+        yield (
+            name[len("test_operator[") : name.rindex("-")],
+            None if skipped is None else str(skipped.get("message")),
+        )
+
+
+def tallied(report: Path) -> dict[str, Tally]:
+    """The checks by operator; those of functions under an empty name."""
+    found: dict[str, Tally] = {}
+    for name, reason in checks(report):
+        first, *others = collected()[name].model.graph.node
+        tally = found.setdefault("" if others else first.op_type, Tally())
+        if reason is None:
+            tally.passed += 1
+        else:
+            tally.left[reason.replace(f"{first.op_type} ", "")] += 1
+    return found
+
+
+def families() -> dict[str, str]:
+    """The file with the rule of each operator."""
+    return {
+        op.rpartition("::")[2]: each.__name__.rpartition(".")[2]
+        for each in FAMILIES
+        for op in each.rules
+    }
+
+
+def taken_apart() -> set[str]:
+    """The operators of the default domain that have a definition in simpler ones."""
+    known = {each.name for each in defs.get_all_schemas() if not each.domain}
+    return {op for op in known if defined(op, defs.onnx_opset_version())}
+
+
+def table(tallies: dict[str, Tally]) -> Iterator[str]:
+    """One line an operator; reasons by letter, explained below."""
+    letters: dict[str, str] = {}
+    files = families()
+    yield "| operator | rule | checks passed | left out |"
+    yield "|---|---|---|---|"
+    for op in sorted((files.keys() | tallies.keys() | taken_apart()) - {""}):
+        if op in FLAT:
+            continue
+        tally = tallies.get(op, Tally())
+        left = [f"{n} {_letter(why, letters)}" for why, n in tally.left.most_common()]
+        where = files.get(op, "its definition")
+        yield f"| {op} | {where} | {tally.passed or ('own tests' if op in files else 0)} | {', '.join(left)} |"
+    functions = tallies.get("", Tally())
+    left = [f"{n} {_letter(why, letters)}" for why, n in functions.left.most_common()]
+    yield f"| functions written out | | {functions.passed} | {', '.join(left)} |"
+    yield ""
+    yield "Left out: " + "; ".join(f"{letter}) {why}" for why, letter in letters.items()) + "."
+
+
+def _letter(reason: str, letters: dict[str, str]) -> str:
+    return letters.setdefault(reason, f"{chr(ord('a') + len(letters))}")
+
+
+def without() -> Iterator[str]:
+    """The operators without a rule, by reason."""
+    yield "| operators without a gradient | because it |"
+    yield "|---|---|"
+    for reasons in (FLAT, REFUSED):
+        for why in dict.fromkeys(reasons.values()):
+            yield f"| {', '.join(op for op, each in reasons.items() if each == why)} | {why} |"
+
+
+def written(readme: str, lines: Iterable[str]) -> str:
+    """The README with other lines between its marks."""
+    before, _, rest = readme.partition(BEGIN)
+    _, found, behind = rest.partition(END)
+    if not found:
+        sys.exit(f"the README has lost its marks {BEGIN} and {END}")
+    return "\n".join([before + BEGIN, "", *lines, "", END]) + behind
+
+
+def main() -> None:
+    """Run the cases unless a report of them is given, and write the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(sys.argv[1]) if sys.argv[1:] else Path(folder) / "report.xml"
+        if not sys.argv[1:]:
+            told = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
+            command = [sys.executable, "-m", "pytest", "-q", SUITE, *told]
+            subprocess.run(command, cwd=ROOT, check=True)
+        lines = [*table(tallied(report)), "", *without()]
+    readme = ROOT / "README.md"
+    readme.write_text(written(readme.read_text(encoding="utf-8"), lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

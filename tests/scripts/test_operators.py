@@ -1,0 +1,59 @@
+"""The table by operator: what it says of a report, and that the README's names every operator."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from onnx import defs
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from operators import BEGIN, END, table, tallied, written  # the folder has to be on the path first
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = """<testsuites><testsuite>
+    <testcase name="test_operator[test_abs-fixed]"/>
+    <testcase name="test_operator[test_abs-unknown]"/>
+    <testcase name="test_operator[test_dropout_default-fixed]">
+        <skipped message="Dropout in a form without a gradient rule, refused by name"/>
+    </testcase>
+    <testcase name="test_operator[test_gelu_default_1_expanded-fixed]"/>
+    <testcase name="test_every_rule_is_checked"/>
+</testsuite></testsuites>"""
+
+
+def test_checks_are_counted_by_operator(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(REPORT)
+    found = tallied(report)
+    assert {op: each.passed for op, each in found.items()} == {"Abs": 2, "Dropout": 0, "": 1}
+    reason = "in a form without a gradient rule, refused by name"
+    assert dict(found["Dropout"].left) == {reason: 1}
+    lines = list(table(found))
+    assert "| Abs | elementwise | 2 |  |" in lines
+    assert "| Dropout | elementwise | own tests | 1 a |" in lines
+    assert lines[-1] == f"Left out: a) {reason}."
+
+
+def test_a_check_that_failed_writes_no_table(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(REPORT.replace('fixed]"/>', 'fixed]"><failure/></testcase>', 1))
+    with pytest.raises(SystemExit, match=r"test_abs-fixed\] failed"):
+        tallied(report)
+
+
+def test_only_what_is_between_the_marks_changes() -> None:
+    readme = f"# title\n{BEGIN}\nold\n{END}\nrest\n"
+    assert written(readme, ["new"]) == f"# title\n{BEGIN}\n\nnew\n\n{END}\nrest\n"
+    with pytest.raises(SystemExit, match="marks"):
+        written("# title\n", ["new"])
+
+
+def test_the_readme_names_every_operator() -> None:
+    told = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = told.partition(BEGIN)[2].partition(END)[0].splitlines()
+    named = {
+        op for row in rows if row.startswith("| ") for op in row.split("|")[1].strip().split(", ")
+    }
+    known = {each.name for each in defs.get_all_schemas() if not each.domain}
+    assert known - named == set()
