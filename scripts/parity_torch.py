@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
     return torch.randn(2, *shape[1:]), torch.randn(2, CLASSES)
 
 
-def made(name: str, size: int, seed: int) -> tuple[Any, Any]:
+def made(name: str, size: int | None, seed: int) -> tuple[Any, Any]:
     """The model with random weights, and two pictures of the size that it takes."""
     torch.manual_seed(seed)
     model = _of_size(name, size).eval()
@@ -60,7 +61,7 @@ def made(name: str, size: int, seed: int) -> tuple[Any, Any]:
     return model, drawn((2, *shape), seed)[0]
 
 
-def _of_size(name: str, size: int) -> Any:
+def _of_size(name: str, size: int | None) -> Any:
     """The model at a small size where it takes one, else at its own."""
     config = timm.get_pretrained_cfg(name)
     for chosen in (size, None) if not config.fixed_input_size else (2 * 64, 224, None):
@@ -89,11 +90,12 @@ def fill_zeros(model: Any) -> None:
 
 def exported(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
     """Write the model in the first way that torch can, and return it with two pictures: "script" with a
-    free batch at the usual opset, "dynamo" as it comes. Raises what torch raised in the last way.
+    free batch at the usual opset, "dynamo" as it comes; at the model's own size if not at the small one.
+    Raises what torch raised in the last way.
     """
-    for options, fused in WAYS[exporter]:
+    for (options, fused), chosen in itertools.product(WAYS[exporter], (size, None)):
         timm.layers.set_fused_attn(fused)
-        model, x = made(name, size, seed)
+        model, x = made(name, chosen, seed)
         try:
             _export(model, x, path, exporter, options)
         except Exception as fault:  # noqa: BLE001  torch raises whatever it likes
