@@ -22,7 +22,7 @@ from onnxcam.errors import (
 if TYPE_CHECKING:
     from onnxcam.explain import Explainer
     from onnxcam.explanation import Explanation, Picture
-    from onnxcam.graph.layers import Layer
+    from onnxcam.graph.chosen import Layer
     from onnxcam.graph.model import Model, load
     from onnxcam.image.preprocess import PRESETS, Preprocessing
     from onnxcam.methods import METHODS, Recipe
@@ -62,7 +62,7 @@ __all__ = [
 _HOMES = {
     "onnxcam.explain": ("Explainer",),
     "onnxcam.explanation": ("Explanation", "Picture"),
-    "onnxcam.graph.layers": ("Layer",),
+    "onnxcam.graph.chosen": ("Layer",),
     "onnxcam.graph.model": ("Model", "load"),
     "onnxcam.image.preprocess": ("PRESETS", "Preprocessing"),
     "onnxcam.methods": ("METHODS", "Recipe"),

@@ -13,7 +13,8 @@ from onnxcam.arrays import Floats
 from onnxcam.explain import Explainer
 from onnxcam.explanation import Explanation
 from onnxcam.files import written
-from onnxcam.graph.layers import Layer, candidates, spatial_layers
+from onnxcam.graph.chosen import Layer
+from onnxcam.graph.layers import candidates, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.graph.score import find_score

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.arrays import Floats, ImageInput, Maps, Scores
-from onnxcam.errors import ModelError, RunError, SettingError, TargetError
+from onnxcam.arrays import Floats, Maps, Scores
+from onnxcam.errors import RunError, SettingError, TargetError
 from onnxcam.explanation import Explanation
-from onnxcam.graph.batch import free_batch
-from onnxcam.graph.layout import image_input
-from onnxcam.graph.model import Model, load
 from onnxcam.image.metadata import from_metadata, labels, read_labels
 from onnxcam.image.preprocess import (
     PRESETS,
@@ -27,11 +23,15 @@ from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
 from onnxcam.methods.targets import Spec, Target, target
+from onnxcam.prepared import AUTO, Plan
 from onnxcam.probe import Probe, Progress, silent
-from onnxcam.rewrite.plan import AUTO, plan
-from onnxcam.runtime.batch import CHUNK, Batches, pictures_do_not_mix
+from onnxcam.ready import ready
+from onnxcam.runtime.batch import CHUNK, Batches
 from onnxcam.runtime.device import device as find_device
-from onnxcam.runtime.session import Session, opened, versions
+from onnxcam.runtime.session import versions
+
+if TYPE_CHECKING:
+    from onnxcam.graph.model import Model
 
 
 class Explainer:
@@ -50,6 +50,8 @@ class Explainer:
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of several layers.
         chunk: how many inputs are run at once.
+        cache: whether to keep the model with its gradients on disk, and to take it from there the next time
+            (see `cache.py`); of a path or bytes, not of a `Model`, which may have been changed.
         settings: the method's own (`METHODS[method].settings`): samples, noise, sigma, seed, …
 
     Raises ModelError, UnknownNameError, SettingError and DeviceError, which say what to do.
@@ -70,6 +72,7 @@ class Explainer:
         region: Region | None = None,
         fuse: str = "max",
         chunk: int = CHUNK,
+        cache: bool = True,
         **settings: Any,
     ) -> None:
         self.recipe = METHODS[method]
@@ -81,15 +84,13 @@ class Explainer:
             settings["score"] = "exp"
         self.settings = self.recipe.settled(settings)
         chunk, chosen = _checked_chunk(chunk), find_device(device)
-        loaded = model if isinstance(model, Model) else load(model)
-        loaded = _free_of_batch(loaded)
-        self.plan = plan(loaded, self.recipe, layer, output, probability=score == "probability")
-        self.model, self.fuse = self.plan.model, fuse
-        self.channels, self.region = channels, region
-        self.labels = _labels(labels, self.model)
-        self.preprocessing = _preprocessing(preprocess, self.model, self.plan.image)
-        content, weights = self.model.parts()
-        session = opened(content, chosen, weights)
+        probable = score == "probability"
+        self.plan, session = ready(
+            model, self.recipe, layer, output, chosen, probability=probable, cached=cache
+        )
+        self.fuse, self.channels, self.region = fuse, channels, region
+        self.labels = _labels(labels, self.plan)
+        self.preprocessing = _preprocessing(preprocess, self.plan)
         batches = Batches(session, self.plan.image.batch, chunk)
         self.probe = Probe(self.plan, batches, self.recipe, self.settings)
         self.score_kind = score
@@ -102,7 +103,7 @@ class Explainer:
     @property
     def notices(self) -> tuple[str, ...]:
         """What a user should know of this model and method."""
-        found = [*self.model.notices, *self.probe.batches.session.notices]
+        found = [*self.plan.notices, *self.probe.batches.session.notices]
         if self.recipe.smooths and self.probe.constant:
             names = ", ".join(each.name for each in self.plan.layers)
             found.append(
@@ -162,7 +163,7 @@ class Explainer:
         if not all(np.isfinite(each).all() for each in kept):
             names = ", ".join(each.name for each in self.plan.layers)
             raise RunError(
-                f"{self.model.name}: values or gradients at {names} are not finite (NaN or infinite); "
+                f"{self.plan.name}: values or gradients at {names} are not finite (NaN or infinite); "
                 "choose another layer, or check the model's weights"
             )
         return whole, chosen, float(chosen.of(scores)[0])
@@ -193,7 +194,7 @@ class Explainer:
         from onnxcam import __version__
 
         return {
-            "model": {"name": self.model.name, "sha256": self.model.digest},
+            "model": {"name": self.plan.name, "sha256": self.plan.digest},
             "method": {"name": self.recipe.name, "settings": dict(self.settings)},
             "score": {"kind": self.score_kind, "tensor": self.plan.of},
             "subset": {"channels": _plain(self.channels), "region": described(self.region)},
@@ -204,47 +205,19 @@ class Explainer:
         }
 
 
-def _free_of_batch(model: Model) -> Model:
-    """The model with a free batch where that is proven by running both; else as it is, with a notice."""
-    image = image_input(model)
-    if image.batch is None:
-        return model
-    free = free_batch(model, image.name) if image.batch == 1 else None
-    if free is not None and _is_free(model, free, image):
-        return free
-    notice = f"the model takes exactly {image.batch} picture(s) at a time, so it is run that way"
-    return replace(model, notices=(*model.notices, notice))
-
-
-def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
-    """Whether `free` takes any batch, and gives each picture what `model` gives it alone."""
-    shape = tuple(model.graph.tensors()[image.name].shape)
-    if not all(isinstance(dim, int) for dim in shape):
-        return False
-    cpu = find_device("cpu")
-    content, weights = model.parts()
-    single = Session(content, cpu, weights)
-    try:
-        content, weights = free.parts()
-        many = Session(content, cpu, weights)
-    except ModelError:
-        return False
-    return pictures_do_not_mix(single, many, image.name, shape, image.dtype)
-
-
-def _labels(given: str | Path | Sequence[str] | None, model: Model) -> tuple[str, ...] | None:
-    if given == "auto":
-        return labels(model.metadata)
+def _labels(given: str | Path | Sequence[str] | None, plan: Plan) -> tuple[str, ...] | None:
+    if given == AUTO:
+        return labels(plan.metadata)
     if given is None or isinstance(given, (str, Path)):
         return None if given is None else read_labels(given)
     return tuple(given)
 
 
-def _preprocessing(given: str | Preprocessing, model: Model, image: ImageInput) -> Preprocessing:
+def _preprocessing(given: str | Preprocessing, plan: Plan) -> Preprocessing:
     if isinstance(given, Preprocessing):
         return given
     if given == AUTO:
-        return from_metadata(model.metadata) or PRESETS[preset_for(image)]
+        return from_metadata(plan.metadata) or PRESETS[preset_for(plan.image)]
     return PRESETS[given]
 
 

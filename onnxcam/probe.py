@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Maps, Scores
 from onnxcam.errors import ModelError, RunError
-from onnxcam.graph.shapes import Dim
 from onnxcam.methods import Recipe
 from onnxcam.methods.samplers import Deviates, Moments, standard_deviation
 from onnxcam.methods.targets import Target
-from onnxcam.rewrite.plan import SEED, Plan
+from onnxcam.prepared import SEED, Plan
 from onnxcam.runtime.batch import Batches
+
+if TYPE_CHECKING:  # what comes from the cache is run without onnx
+    from onnxcam.graph.shapes import Dim
 
 Progress = Callable[[int], None]  # told how many inputs of the model were run
 
@@ -60,7 +62,7 @@ class Probe:
         scores = np.asarray(found, np.float64).reshape(len(images), -1)
         if not np.isfinite(scores).all():
             raise RunError(
-                f"{self.plan.model.name}: the scores are not finite (NaN or infinite); "
+                f"{self.plan.name}: the scores are not finite (NaN or infinite); "
                 "check the model's weights and the preprocessing"
             )
         return scores, [self._channels_first(i, each, images) for i, each in enumerate(activations)]
@@ -168,9 +170,8 @@ class Probe:
 
     def _seeds(self, weights: Floats) -> Array:
         """Cotangents (N, classes) in the shape and dtype of the score."""
-        tensor = self.plan.model.graph.tensors()[SEED]
-        inner = [dim if isinstance(dim, int) else 1 for dim in tensor.shape[1:]]
-        return weights.reshape(len(weights), *inner).astype(tensor.dtype)
+        shape = (len(weights), *self.plan.seed_shape)
+        return weights.reshape(shape).astype(self.plan.seed_dtype)
 
     def _channels_first(self, layer: int, maps: Array, images: Images) -> Maps:
         """(N, C, h, w) in float64; of tokens those that are cells."""

@@ -80,7 +80,8 @@ def places(model: Any, path: Path) -> list[Place]:
     smooth = METHODS["smooth-grad-cam++"]
     for where, constant in (("last", True), ("dependent", False)):
         for each in on_the_way:
-            if modules.get(each.name) and plan(loaded, smooth, each.name).constant is constant:
+            named = modules.get(each.name)
+            if named and plan(loaded, smooth, each.name)[0].constant is constant:
                 found.append(_place(where, each, modules))
                 break
     behind = _behind(loaded)

@@ -6,12 +6,27 @@ import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 CONFORMANCE = "test_conformance.py"
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own: nobody's real one is touched, and no test sees another's entries."""
+    folder = caches / uuid4().hex[:12]
+    monkeypatch.setenv("ONNXCAM_CACHE", str(folder))
+    monkeypatch.delenv("ONNXCAM_CACHE_SIZE", raising=False)
+    return folder
 
 
 def pytest_sessionstart() -> None:

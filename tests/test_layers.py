@@ -16,10 +16,10 @@ LEVELS = [  # from the top; what stands on one line never imports its neighbours
     {"__init__", "demo"},
     {"explain"},
     {"intake"},
-    {"explanation", "probe"},
+    {"explanation", "probe", "ready"},
     {"rewrite"},
-    {"autodiff"},
-    {"graph", "methods", "runtime", "image"},
+    {"autodiff", "prepared"},
+    {"graph", "methods", "runtime", "image", "cache"},
     {"table", "files", "resources"},
     {"errors", "arrays"},
 ]

@@ -14,7 +14,7 @@ from onnxcam.autodiff.ruletable import key
 from onnxcam.cli.plain import one_line
 from onnxcam.errors import DeviceError, MissingRuleError, OnnxcamError
 from onnxcam.explain import Explainer
-from onnxcam.graph.layers import Layer
+from onnxcam.graph.chosen import Layer
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.graph.path import Path, between, carries_floats

@@ -43,7 +43,7 @@ MODEL = (  # TEXT as a file
 def doctor(json: Json = False) -> None:
     """Look at this installation and its devices.
 
-    Told are versions, providers and devices, and whether a self-test passes. Where a GPU is not used
+    Told are versions, providers, devices and the cache, and whether a self-test passes. Where a GPU is not used
     it says why, and what would help.
     """
     found = examined()
@@ -57,6 +57,7 @@ def doctor(json: Json = False) -> None:
 
 def examined() -> dict[str, Any]:
     """Everything that `onnxcam doctor` says."""
+    from onnxcam import cache
     from onnxcam.runtime.device import cuda_devices, device
     from onnxcam.runtime.session import opened, versions
 
@@ -69,6 +70,7 @@ def examined() -> dict[str, Any]:
         "cuda_devices": cuda_devices(),
         "devices": list(tested.values()),
         "auto": str(auto.device),
+        "cache": {"folder": str(cache.folder()), "bytes": cache.size(), "limit": cache.limit()},
         "notices": list(auto.notices),
         "healthy": tested[auto.device.kind]["passed"],
     }
@@ -124,9 +126,15 @@ def _tell(found: dict[str, Any]) -> None:
             ("CUDA devices of the driver", found["cuda_devices"]),
             *((f"self-test on {each['device']}", _said(each)) for each in found["devices"]),
             ("--device auto takes", found["auto"]),
+            ("cache", _cache(found["cache"])),
             *(("note", each) for each in found["notices"]),
         ]
     )
+
+
+def _cache(cache: dict[str, Any]) -> str:
+    used, limit = (f"{each / 1e6:.0f} MB" for each in (cache["bytes"], cache["limit"]))
+    return f"{cache['folder']}: {used} of at most {limit}; delete the folder to empty it"
 
 
 def _said(tested: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from onnxcam.cli.options import (
     Mean,
     Method,
     ModelFile,
+    NoCache,
     Noise,
     Opacity,
     Order,
@@ -99,6 +100,7 @@ def explain(
     fit: Fit = None,
     device: DeviceName = "auto",
     chunk: Chunk = 8,
+    no_cache: NoCache = False,
     out: Out = Path("onnxcam-out"),
     recursive: Recursive = False,
     skip_existing: SkipExisting = False,
@@ -126,6 +128,7 @@ def explain(
     pixels |= {"mean": settings.numbers("--mean", mean), "std": settings.numbers("--std", std)}
     asked = {"device": device, "labels": labels or "auto", "output": output, "chunk": chunk, **own}
     asked |= {"channels": channels, "region": region, "fuse": fuse, "preprocess": preprocess}
+    asked["cache"] = not no_cache
     explainer = _explainer(model, method, layer or ["auto"], asked, pixels)
     drawn = {
         "colormap": colormap,

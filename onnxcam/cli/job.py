@@ -90,7 +90,7 @@ class Job:
         """A digest of everything that the files depend on, but versions and the device."""
         made = self.explainer
         parts = {
-            "model": made.model.digest,
+            "model": made.plan.digest,
             "method": [made.recipe.name, made.settings],
             "score": [made.score_kind, made.plan.of],
             "layers": [each.name for each in made.plan.layers],

@@ -10,7 +10,7 @@ from onnxcam.cli.options import Json, ModelFile, ScoreTensor
 from onnxcam.cli.said import as_json, table
 
 if TYPE_CHECKING:
-    from onnxcam.graph.layers import Layer
+    from onnxcam.graph.chosen import Layer
 
 EPILOG = """\b
 Marks:

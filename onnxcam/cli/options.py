@@ -133,6 +133,10 @@ DeviceName: TypeAlias = Annotated[
 Chunk: TypeAlias = Annotated[
     int, Option("--chunk", metavar="N", help="How many inputs are run at once.", min=1)
 ]
+NoCache: TypeAlias = Annotated[
+    bool,
+    Option("--no-cache", help="Neither use nor keep models made ready (see `onnxcam doctor`)."),
+]
 Out: TypeAlias = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Takes the results.")]
 ColormapName: TypeAlias = Annotated[
     str, Option("--colormap", metavar="NAME", help="ember, jet or gray.")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import UnknownNameError, unknown
 from onnxcam.graph.axes import Axes, Place, place
+from onnxcam.graph.chosen import Layer
 from onnxcam.graph.layout import channel_axes, image_layout
 from onnxcam.graph.mixing import severed, unread
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import Path, between, carries_floats, cuts, is_float
-from onnxcam.graph.shapes import Dim, Shape
 from onnxcam.graph.tokens import Flow
 
 # What follows such an operator's input is the same layer still: Conv -> BatchNormalization -> Relu
@@ -26,54 +25,6 @@ FINISHING = {
 REARRANGED = {"Transpose", "Reshape", "Split", "Slice", "Squeeze", "Unsqueeze"}
 LISTED = 12  # so many of the layers that fit a pattern are told
 BRANCHES = 8  # so many layers are taken together at most
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A tensor between the picture and the score that holds a grid of cells.
-
-    `whole` says that everything the score sees of the picture passes through it; `automatic` that it is
-    what `layer="auto"` takes for a method that runs the picture once, `automatic_smooth` for one that smooths.
-    Where the branches of a model meet only behind their last cells, it takes one layer of each branch.
-    Of tokens, (N, T, C), `cells` is the grid, and `before` and `after` count the tokens that are no cells.
-    `unread` says that the score reads nothing but those: a map of the layer would be empty.
-    """
-
-    name: str
-    op: str
-    shape: Shape
-    channel_axis: int
-    whole: bool
-    automatic: bool = False
-    automatic_smooth: bool = False
-    cells: tuple[Dim, Dim] | None = None
-    before: int = 0
-    after: int = 0
-    unread: bool = False
-
-    @property
-    def layout(self) -> str:
-        """ "NCHW" or "NHWC"; of tokens "NTC" or "NCT"."""
-        names = ("NCHW", "NHWC") if len(self.shape) == 4 else ("NCT", "NTC")
-        return names[self.channel_axis != 1]
-
-    @property
-    def grid(self) -> tuple[Dim, Dim]:
-        """Height and width in cells."""
-        if self.cells is not None:
-            return self.cells
-        height, width = (dim for i, dim in enumerate(self.shape) if i not in (0, self.channel_axis))
-        return height, width
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens are no cells: class tokens, registers."""
-        return self.before + self.after
-
-    @property
-    def channels(self) -> Dim:
-        """How many feature maps."""
-        return self.shape[self.channel_axis]
 
 
 def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:

@@ -7,30 +7,17 @@ of its integers, where no derivative flows, is that of a model which is sure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError, unknown
+from onnxcam.graph.chosen import Score
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import is_float
 
 SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
 PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 STEPS = {"QuantizeLinear", "DequantizeLinear"}
-
-
-@dataclass(frozen=True)
-class Score:
-    """`output` is the model's, or what it was rounded from; `logits` the tensor before its last Softmax or
-    Sigmoid (`squashing`), or the output itself; `classes` how many numbers a picture has, one a class.
-    """
-
-    output: str
-    logits: str
-    squashing: str | None
-    classes: int
 
 
 def find_score(model: Model, output: str | None = None) -> Score:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
 
 Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()
@@ -33,6 +34,15 @@ def padded(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
         return value.build.op("Pad", value, pads=pads, value=0.0)
     zero = value.build.constant(0, value.dtype)
     return value.build.op("Pad", value, value.build.constant(np.array(pads, np.int64)), zero)
+
+
+def padded_to(value: Value, shape: Shape) -> Value:
+    """The value of that shape: zeros, or a cut, at the end of the axes of known sizes."""
+    end = [
+        want - have if isinstance(have, int) and isinstance(want, int) else 0
+        for have, want in zip(value.shape, shape, strict=True)
+    ]
+    return padded(value, [0] * len(end), end)
 
 
 def padded_at(value: Value, axis: int, begin: Value, end: Value) -> Value:

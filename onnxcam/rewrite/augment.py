@@ -13,14 +13,16 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.build import Builder
 from onnxcam.graph.expand import expand
 from onnxcam.graph.model import Model
+from onnxcam.graph.narrow import narrow
 from onnxcam.graph.opset import NeedsOpsetError
 from onnxcam.graph.path import between
 from onnxcam.graph.score import classes_of, find_score
 from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
+from onnxcam.prepared import SEED
 from onnxcam.rewrite.precision import loss_scale, scaled, sum_in_float32, widened
 
-SEED = "seed"
+__all__ = ["SEED", "augment", "gradient", "simplified"]
 
 
 def gradient(
@@ -57,6 +59,7 @@ def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Mod
 
 
 def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
+    narrow(model.graph, {*wrt, of})
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]

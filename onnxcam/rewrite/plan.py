@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import numpy as np
 
 from onnxcam.arrays import ImageInput
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
-from onnxcam.graph.layers import Layer, automatic, candidates, find_layer, spatial_layers
+from onnxcam.graph.chosen import Layer, Score
+from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
-from onnxcam.graph.score import Score, find_score
+from onnxcam.graph.score import find_score
 from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
-from onnxcam.rewrite.augment import SEED, gradient
-
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is run: `model` returns `score`, the layers, and `gradient/<layer>` for the cotangent `seed`.
-
-    `constant` says that the graph proves the gradients not to depend on the picture.
-    """
-
-    model: Model
-    image: ImageInput
-    score: Score
-    of: str
-    layers: tuple[Layer, ...]
-    constant: bool
-
-    @property
-    def gradients(self) -> list[str]:
-        """The outputs that hold the gradients, in the order of the layers."""
-        return [f"gradient/{each.name}" for each in self.layers]
-
-    @property
-    def activations(self) -> list[str]:
-        """The outputs that hold the layers' values."""
-        return [each.name for each in self.layers]
+from onnxcam.prepared import AUTO, SEED, Plan
+from onnxcam.rewrite.augment import gradient
 
 
 def plan(
@@ -50,8 +27,8 @@ def plan(
     output: str | None = None,
     *,
     probability: bool = False,
-) -> Plan:
-    """How to run `recipe` at the wanted layer or layers ("auto", names).
+) -> tuple[Plan, Model]:
+    """How to run `recipe` at the wanted layer or layers ("auto", names), and the model that is run.
 
     Raises UnknownNameError for a layer that is not there, MissingRuleError, and ModelError where the
     model has no picture input, no score, or no layer.
@@ -80,13 +57,26 @@ def _planned(
     score: Score,
     of: str,
     chosen: tuple[Layer, ...],
-) -> Plan:
+) -> tuple[Plan, Model]:
     augmented = gradient(model, [each.name for each in chosen], of, recipe.rules)
     tensors = augmented.graph.tensors()
     found = [tensors[f"gradient/{each.name}"] for each in chosen]
     constant = not any(depends_on(each, {image.name}) for each in found)
-    said = replace(augmented, notices=(*augmented.notices, *_notices(chosen)))
-    return Plan(said, image, score, of, chosen, constant)
+    seed = tensors[SEED]
+    made = Plan(
+        name=augmented.name,
+        digest=augmented.digest,
+        metadata=augmented.metadata,
+        notices=(*augmented.notices, *_notices(chosen)),
+        image=image,
+        score=score,
+        of=of,
+        layers=chosen,
+        constant=constant,
+        seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
+        seed_dtype=np.dtype(seed.dtype).name,
+    )
+    return made, augmented
 
 
 def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
@@ -105,7 +95,7 @@ def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
 
 def _automatic(
     model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
-) -> Plan:
+) -> tuple[Plan, Model]:
     """The last layer that everything passes through; for a method that smooths, the last one whose gradient
     depends on the picture, where there is one and the rules reach it. Or the last layers of several
     branches. ModelError if there is none of these either.
@@ -118,7 +108,7 @@ def _automatic(
             f"{image.name!r} to {of!r}; {cure}"
         )
     last = _planned(model, recipe, image, score, of, _marked(chosen))
-    if len(chosen) > 1 or not (recipe.smooths and last.constant):
+    if len(chosen) > 1 or not (recipe.smooths and last[0].constant):
         return last
     earlier = _last_varying(model, recipe, image.name, of, candidates(model, layers)[1:])
     if earlier is None:
@@ -172,10 +162,7 @@ def _smoothing_choice(
 ) -> set[str]:
     recipe = METHODS[DEFAULT_METHOD]
     try:
-        planned = _automatic(model, recipe, image, score, score.logits, found)
+        planned, _ = _automatic(model, recipe, image, score, score.logits, found)
     except MissingRuleError:
         return set()
     return {each.name for each in planned.layers}
-
-
-__all__ = ["AUTO", "SEED", "Plan", "layers", "plan"]

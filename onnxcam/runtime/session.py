@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import onnxruntime as ort
 
@@ -19,8 +20,8 @@ class OutOfMemoryError(RunError):
 
 
 class Session:
-    """One model on one device. `weights` are those that a model of more than 2 GB has outside of its
-    content (`Model.parts`); they are read where they are, not copied.
+    """One model, the content of an .onnx file or its path, on one device. `weights` are those that a model of
+    more than 2 GB has outside of its content (`Model.parts`); they are read where they are, not copied.
 
     Raises DeviceError if ONNX Runtime does not take the device that was asked for, ModelError if it
     does not take the model.
@@ -28,7 +29,7 @@ class Session:
 
     def __init__(
         self,
-        content: bytes,
+        content: bytes | Path,
         device: Device,
         weights: Mapping[str, Array] | None = None,
         *,
@@ -81,7 +82,9 @@ class Session:
         return found
 
 
-def opened(content: bytes, device: Device, weights: Mapping[str, Array] | None = None) -> Session:
+def opened(
+    content: bytes | Path, device: Device, weights: Mapping[str, Array] | None = None
+) -> Session:
     """A session on the device; on the CPU, with a notice, where the device was chosen by itself and does
     not work.
     """

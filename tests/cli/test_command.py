@@ -24,13 +24,18 @@ from tests.cli.tiny import size, write_model, write_picture
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor")
 HEAVY = ("onnxruntime", "onnx", "numpy", "PIL", "onnx_graphsurgeon")
-START = f"""
+WRITING = ("onnx", "onnx_graphsurgeon", "google.protobuf", "onnxcam.graph.model")
+
+
+def start(heavy: tuple[str, ...]) -> str:
+    """The command line as a script that fails where it imported one of these."""
+    return f"""
 import sys
 from onnxcam.cli import main
 try:
     main()
 except SystemExit as stopped:
-    loaded = [each for each in {HEAVY!r} if each in sys.modules]
+    loaded = [each for each in {heavy!r} if each in sys.modules]
     sys.exit(f"imported {{loaded}}" if loaded else stopped.code)
 """
 
@@ -42,8 +47,18 @@ def python(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("words", [("--help",), ("explain", "--help")])
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    found = python("-c", START, *words)
+    found = python("-c", start(HEAVY), *words)
     assert found.returncode == 0, found.stderr
+
+
+def test_the_second_run_does_not_import_what_writes_graphs(
+    model: Path, picture: Path, out: Path
+) -> None:
+    first, second = (
+        python("-c", start(WRITING), "explain", model, picture, "-o", out) for _ in range(2)
+    )
+    assert "imported ['onnx'" in first.stderr
+    assert (second.returncode, second.stdout) == (0, first.stdout), second.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -113,13 +128,15 @@ def test_methods(run: Run) -> None:
             assert setting["meaning"]
 
 
-def test_doctor(run: Run) -> None:
+def test_doctor(run: Run, cache_folder: Path) -> None:
     found = run("doctor", "--json")
     report = json.loads(found.stdout)
     assert found.exit_code == 0, found.output
     assert report["devices"][0] == {"device": "cpu", "usable": True, "passed": True, "fault": None}
     assert report["versions"]["onnxruntime"]
+    assert report["cache"] == {"folder": str(cache_folder), "bytes": 0, "limit": 2_000_000_000}
     text = run("doctor").stdout
+    assert f"{cache_folder}: 0 MB of at most 2000 MB; delete the folder to empty it" in text
     assert "self-test on cpu" in text
     assert "passed" in text
 

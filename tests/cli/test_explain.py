@@ -227,3 +227,18 @@ def test_a_full_disk_stops_the_run(
 def test_usage_errors_exit_with_2(run: Run, model: Path) -> None:
     for words in (("explain",), ("explain", model), ("explain", model, "x", "--nonsense"), ("no",)):
         assert run(*words).exit_code == 2
+
+
+def test_the_model_is_kept_unless_told_otherwise(
+    run: Run, model: Path, picture: Path, out: Path, cache_folder: Path
+) -> None:
+    run("explain", model, picture, *FAST, "--no-cache", "-o", out / "plain")
+    assert not cache_folder.exists()
+    for name in ("first", "second"):
+        run("explain", model, picture, *FAST, "-o", out / name)
+    assert len(list((cache_folder / "models").iterdir())) == 1
+    for end in ("npz", "json", "png"):
+        files = [
+            out / each / f"cat.smooth-grad-cam++.{end}" for each in ("plain", "first", "second")
+        ]
+        assert len({each.read_bytes() for each in files}) == 1, end

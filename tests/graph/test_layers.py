@@ -3,8 +3,9 @@
 import pytest
 
 from onnxcam.errors import UnknownNameError
-from onnxcam.graph.layers import Layer, candidates, find_layer, spatial_layers
+from onnxcam.graph.chosen import Layer
 from onnxcam.graph.layers import automatic as chosen_of
+from onnxcam.graph.layers import candidates, find_layer, spatial_layers
 from onnxcam.graph.model import Model
 from tests.graph.test_layout import model
 

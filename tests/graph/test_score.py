@@ -3,7 +3,8 @@
 import pytest
 
 from onnxcam.errors import ModelError, UnknownNameError
-from onnxcam.graph.score import Score, find_score
+from onnxcam.graph.chosen import Score
+from onnxcam.graph.score import find_score
 from tests.graph.test_layout import model
 
 HEAD = "(float[N, 5, 1, 1] x) => (float[N, 5] y)"

@@ -10,6 +10,7 @@ import onnxcam
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.model import load
 from onnxcam.methods import METHODS
+from onnxcam.prepared import Plan
 from onnxcam.rewrite.augment import gradient
 from onnxcam.rewrite.plan import layers, plan
 from onnxcam.runtime.device import Device
@@ -17,6 +18,10 @@ from onnxcam.runtime.session import Session
 from tests.nets import ANY_SIZE, DEEP, POOLED, TWO_OUTPUTS, Net
 
 GRAD_CAM, SMOOTH = METHODS["grad-cam"], METHODS["smooth-grad-cam++"]
+
+
+def planned(*given: Any, **asked: Any) -> Plan:
+    return plan(*given, **asked)[0]
 
 
 def loaded(net: Net) -> onnxcam.Model:
@@ -34,38 +39,38 @@ def loaded(net: Net) -> onnxcam.Model:
     ],
 )
 def test_constant_gradients_are_proven_from_the_graph(net: Net, layer: str, constant: bool) -> None:
-    assert plan(loaded(net), GRAD_CAM, layer).constant is constant
+    assert planned(loaded(net), GRAD_CAM, layer).constant is constant
 
 
 def test_the_softmax_makes_the_gradient_depend_on_the_picture() -> None:
-    found = plan(loaded(POOLED), GRAD_CAM, "features", probability=True)
+    found = planned(loaded(POOLED), GRAD_CAM, "features", probability=True)
     assert not found.constant
     assert found.of == "probabilities"
 
 
 def test_what_is_exposed() -> None:
-    found = plan(loaded(TWO_OUTPUTS), GRAD_CAM, ["features", "early"])
+    found, model = plan(loaded(TWO_OUTPUTS), GRAD_CAM, ["features", "early"])
     assert found.gradients == ["gradient/features", "gradient/early"]
     assert found.activations == ["features", "early"]
     assert (found.of, found.score.output, found.image.name) == ("logits", "probabilities", "x")
-    session = Session(found.model.bytes(), Device("cpu"))
+    session = Session(model.bytes(), Device("cpu"))
     assert {found.of, *found.gradients, *found.activations} <= set(session.outputs)
     assert session.inputs == {"x", "seed"}
 
 
 def test_the_automatic_layer_is_marked() -> None:
-    found = plan(loaded(DEEP), GRAD_CAM)
+    found = planned(loaded(DEEP), GRAD_CAM)
     assert [(each.name, each.automatic) for each in found.layers] == [("features", True)]
-    assert not plan(loaded(DEEP), GRAD_CAM, "features").layers[0].automatic
+    assert not planned(loaded(DEEP), GRAD_CAM, "features").layers[0].automatic
     listed = layers(loaded(DEEP))
     assert [each.name for each in listed] == ["c1", "early", "c2", "features"]
     assert [each.name for each in listed if each.automatic] == ["features"]
 
 
 def test_smoothing_takes_the_last_layer_whose_gradient_depends_on_the_picture() -> None:
-    assert plan(loaded(DEEP), SMOOTH).layers[0].name == "features"
-    assert plan(loaded(POOLED), GRAD_CAM).layers[0].name == "features"
-    found = plan(loaded(POOLED), SMOOTH)
+    assert planned(loaded(DEEP), SMOOTH).layers[0].name == "features"
+    assert planned(loaded(POOLED), GRAD_CAM).layers[0].name == "features"
+    found = planned(loaded(POOLED), SMOOTH)
     assert (found.layers[0].name, found.layers[0].automatic, found.constant) == (
         "early",
         True,
@@ -87,8 +92,11 @@ def linear() -> onnxcam.Model:
 
 
 def test_smoothing_a_linear_model_takes_the_last_layer() -> None:
-    found = plan(linear(), SMOOTH)
-    assert (found.layers[0].name, found.constant) == (plan(linear(), GRAD_CAM).layers[0].name, True)
+    found = planned(linear(), SMOOTH)
+    assert (found.layers[0].name, found.constant) == (
+        planned(linear(), GRAD_CAM).layers[0].name,
+        True,
+    )
 
 
 @pytest.mark.parametrize(("body", "layer"), [("", "early"), ("Identity", "c2")])
@@ -100,7 +108,7 @@ def test_smoothing_asks_no_further_than_the_rules_reach(body: str, layer: str) -
     for node in proto.graph.node:
         if body and node.op_type == "Relu":
             node.op_type = body
-    assert plan(load(proto), SMOOTH).layers[0].name == layer
+    assert planned(load(proto), SMOOTH).layers[0].name == layer
 
 
 def test_smoothing_asks_no_further_than_the_floats_reach() -> None:
@@ -108,7 +116,7 @@ def test_smoothing_asks_no_further_than_the_floats_reach() -> None:
     lead = "    bytes = Abs(x)\n    floats = Cast<to = 1>(bytes)\n"
     proto = replace(POOLED, lead=lead, x="floats").proto()
     proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    assert plan(load(proto), SMOOTH).layers[0].name == "early"
+    assert planned(load(proto), SMOOTH).layers[0].name == "early"
 
 
 def test_how_often_the_gradient_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,14 +144,14 @@ BRANCHES = Net(
 
 
 def test_without_a_layer_that_everything_passes_through_one_of_each_branch_is_taken() -> None:
-    found = plan(loaded(BRANCHES), GRAD_CAM)
+    found = planned(loaded(BRANCHES), GRAD_CAM)
     assert [(each.name, each.automatic) for each in found.layers] == [
         ("features", True),
         ("side", True),
     ]
-    assert ["the maps of 2 are fused" in each for each in found.model.notices] == [True]
-    assert [each.name for each in plan(loaded(BRANCHES), SMOOTH).layers] == ["features", "side"]
-    assert plan(loaded(BRANCHES), GRAD_CAM, "features").model.notices == ()
+    assert ["the maps of 2 are fused" in each for each in found.notices] == [True]
+    assert [each.name for each in planned(loaded(BRANCHES), SMOOTH).layers] == ["features", "side"]
+    assert planned(loaded(BRANCHES), GRAD_CAM, "features").notices == ()
     listed = layers(loaded(BRANCHES))
     assert [each.name for each in listed if each.automatic] == ["features", "side"]
     assert [each.name for each in listed if each.automatic_smooth] == ["features", "side"]
@@ -154,20 +162,20 @@ def test_a_branch_without_a_layer() -> None:
         BRANCHES, head=BRANCHES.head.replace("side = Sigmoid(x)", "side = GlobalMaxPool(x)")
     )
     with pytest.raises(ModelError, match="from 'x' to 'scores'; choose one"):
-        plan(loaded(net), GRAD_CAM)
-    assert plan(loaded(net), GRAD_CAM, "features").layers[0].name == "features"
+        planned(loaded(net), GRAD_CAM)
+    assert planned(loaded(net), GRAD_CAM, "features").layers[0].name == "features"
     assert not any(each.automatic for each in layers(loaded(net)))
 
 
 @pytest.mark.parametrize("wanted", ["fetures", ["features", "fetures"], "pooled", "x", "auto "])
 def test_layers_that_are_not_there(wanted: str | list[str]) -> None:
     with pytest.raises(UnknownNameError, match="no layer"):
-        plan(loaded(POOLED), GRAD_CAM, wanted)
+        planned(loaded(POOLED), GRAD_CAM, wanted)
 
 
 def test_no_layer_at_all() -> None:
     with pytest.raises(UnknownNameError, match="no layer was named"):
-        plan(loaded(POOLED), GRAD_CAM, [])
+        planned(loaded(POOLED), GRAD_CAM, [])
 
 
 def test_operators_without_a_rule_are_listed() -> None:
@@ -175,18 +183,18 @@ def test_operators_without_a_rule_are_listed() -> None:
         head="    odd = Det(features)\n    logits = Flatten(odd)", outputs="float[N, 6] logits"
     )
     with pytest.raises(MissingRuleError, match="Det x1"):
-        plan(loaded(net), GRAD_CAM, "features")
+        planned(loaded(net), GRAD_CAM, "features")
 
 
 def test_a_probability_of_what_ends_in_logsoftmax() -> None:
     net = Net(head=POOLED.head.replace("Softmax", "LogSoftmax"))
-    assert plan(loaded(net), GRAD_CAM).of == "logits"
+    assert planned(loaded(net), GRAD_CAM).of == "logits"
     with pytest.raises(ModelError, match="does not end in Softmax or Sigmoid"):
-        plan(loaded(net), GRAD_CAM, probability=True)
+        planned(loaded(net), GRAD_CAM, probability=True)
 
 
 def test_the_model_that_was_given_does_not_change() -> None:
     model = loaded(POOLED)
     before = model.bytes()
-    plan(model, GRAD_CAM)
+    planned(model, GRAD_CAM)
     assert model.bytes() == before

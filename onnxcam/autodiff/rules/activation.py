@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxcam.arrays import Array
 from onnxcam.autodiff.ruletable import Rules
+from onnxcam.graph.steps import above, below, clipped_line, mixed
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -16,14 +17,23 @@ def logistic(x: Value) -> Value:
 
 
 # Rectifiers: 0 at the kink, as in torch
-vjp("Relu", lambda g, y, x: np.where(y > 0, g, 0.0))
-vjp("LeakyRelu", lambda g, y, x, *, alpha: np.where(x > 0, g, g * alpha))
+
+
+def leaky(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
+    """1 above 0 and alpha below, which y decides unless it is turned round there."""
+    if 0 <= alpha <= 1:
+        return g * mixed(above(y), alpha, 1.0)
+    return np.where(x > 0, g, g * alpha)
+
+
+vjp("Relu", lambda g, y, x: g * above(y))
+vjp("LeakyRelu", leaky)
 vjp(
     "PRelu",
     lambda g, y, x, slope: np.where(x > 0, g, g * slope),
     lambda g, y, x, slope: np.where(x > 0, 0.0, g * x),
 )
-vjp("ThresholdedRelu", lambda g, y, x, *, alpha: np.where(x > alpha, g, 0.0))
+vjp("ThresholdedRelu", lambda g, y, x, *, alpha: g * above(x, alpha))
 vjp("Elu", lambda g, y, x, *, alpha: np.where(x > 0, g, g * (y + alpha)))
 vjp("Selu", lambda g, y, x, *, alpha, gamma: g * np.where(x > 0, gamma, y + gamma * alpha))
 vjp("Celu", lambda g, y, x, *, alpha: g * np.where(x > 0, 1.0, y / alpha + 1.0))
@@ -35,9 +45,9 @@ LOWEST = -3.4e38  # at or below it a bound is none: Clip-6's default is the lowe
 def clip(g: Value, y: Value, x: Value, *, min: Value | None, max: Value | None) -> Value:  # noqa: A002
     """Open strictly between the bounds, as torch's relu6 and hardtanh (torch.clamp is open at them)."""
     for low in _bounds(min, LOWEST):
-        g = np.where(y > low, g, 0.0)
+        g = g * above(y, low)
     for high in _bounds(max, -LOWEST):
-        g = np.where(y < high, g, 0.0)
+        g = g * below(y, high)
     return g
 
 
@@ -49,18 +59,54 @@ def _bounds(bound: Value | Array | float | None, none: float) -> list[Value | fl
 
 
 vjp("Clip", clip)
-vjp(
-    "HardSigmoid",
-    lambda g, y, x, *, alpha: np.where(y > 0, np.where(y < 1, g * alpha, 0.0), 0.0),
-)
-vjp(
-    "HardSwish",
-    lambda g, y, x: np.where(x > -3, np.where(x < 3, g * (x / 3.0 + 0.5), g), 0.0),
-)
-vjp("Shrink", lambda g, y, x, *, lambd: np.where(np.abs(x) > lambd, g, 0.0))
+
+
+def hard_sigmoid(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
+    """alpha strictly between 0 and 1."""
+    inside = above(y) * below(y, 1.0)
+    return g * (mixed(inside, 0.0, alpha) if 0 <= alpha <= 1 else inside * alpha)
+
+
+vjp("HardSigmoid", hard_sigmoid)
+
+
+def hard_swish(g: Value, y: Value, x: Value) -> Value:
+    """x h with h = x / 6 + 1/2 cut to 0 and 1: h + x / 6 where it is not cut."""
+    sixth = mixed(above(x, -3.0) * below(x, 3.0), 0.0, 1 / 6)
+    return g * (clipped_line(x, 1 / 6, 0.5) + x * sixth)
+
+
+vjp("HardSwish", hard_swish)
+vjp("Shrink", lambda g, y, x, *, lambd: g * above(np.abs(x), lambd))
 
 # Smooth ones
-vjp("Sigmoid", lambda g, y, x: g * y * (1.0 - y))
+
+
+def sigmoid(g: Value, y: Value, x: Value) -> Value:
+    """y (1 - y). Where y gates x itself, as in SiLU, g is h x, and h gets the product x y (1 - y), whose
+    first part the model has: less to do, and most of it before h, in the layout of the model.
+    """
+    slope, h, product = mixed(y, 1.0, 0.0), other_factor(g, x), product_of(x, y)
+    return g * (y * slope) if h is None or product is None else h * (product * slope)
+
+
+def other_factor(g: Value, x: Value) -> Value | None:
+    """h if g is written as h x."""
+    for node in g.tensor.inputs:
+        if node.op == "Mul" and node.inputs[1] is x.tensor:
+            return Value(g.build, node.inputs[0])
+    return None
+
+
+def product_of(x: Value, y: Value) -> Value | None:
+    """What the model writes as x y or y x."""
+    for node in y.tensor.outputs:
+        if node.op == "Mul" and {id(each) for each in node.inputs} == {id(x.tensor), id(y.tensor)}:
+            return Value(x.build, node.outputs[0])
+    return None
+
+
+vjp("Sigmoid", sigmoid)
 vjp("Softplus", lambda g, y, x: g * logistic(x))
 vjp("Softsign", lambda g, y, x: g * np.square(1.0 - np.abs(y)))
 
@@ -74,7 +120,7 @@ def mish(g: Value, y: Value, x: Value) -> Value:
 def swish(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     """x s with s = sigmoid(alpha x): s + alpha y (1 - s)."""
     s = logistic(x * alpha)
-    return g * (s + y * (1.0 - s) * alpha)
+    return g * (s + y * mixed(s, 1.0, 0.0) * alpha)
 
 
 def gelu(g: Value, y: Value, x: Value, *, approximate: str) -> Value:

@@ -5,36 +5,45 @@ H, and the gradient of that tail is zero.
 
 from __future__ import annotations
 
-from onnxcam.arrays import Array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.attrs import Window
-from onnxcam.graph.slicing import dim_of, padded, sliced_at
+from onnxcam.graph.slicing import dim_of, padded, padded_to, sliced_at
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
+RESIZE_WITHOUT_REGION = 13  # the opset
 
 
 def spread_windows(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
     """The cotangent (N, C, *spatial) of x, given that of its convolution with the kernel.
 
     `kernel` is (M, C / group, *k) as Conv has it. Stride 1: a Conv with the kernel flipped, which
-    ONNX Runtime runs 1.5 to 40 times faster on CPUs than ConvTranspose; else ConvTranspose.
+    ONNX Runtime runs 1.5 to 40 times faster on CPUs than ConvTranspose; else ConvTranspose, unless every
+    channel is by itself: then the same Conv of g with zeros between its cells takes half as long. The first
+    layer's large kernel has a form of its own, too.
     """
     if kernel.constant is not None and _is_convolution(window):
-        return _flipped_convolution(g, kernel.constant, window, group)
+        return _flipped_convolution(g, window, kernel.constant, group)
     sizes = x.shape[2:]
     if all(isinstance(each, int) for each in (*sizes, *g.shape[2:])):
+        alone = kernel.shape[:2] == (group, 1) and g.build.opset >= RESIZE_WITHOUT_REGION
+        if kernel.constant is not None and alone:
+            return _flipped_convolution(*_apart(g, x, window), kernel.constant, group)
+        if kernel.constant is not None and _of_a_picture(g, x, window, group):
+            return _by_phases(g, x, kernel.constant, window)
         return _transposed(g, kernel, x, window, group)
     return _transposed_to_size(g, kernel, x, window, group)
 
 
 def _is_convolution(window: Window) -> bool:
-    pads = (*window.begin, *window.end)
-    return all(each == 1 for each in window.strides) and all(
-        each is not None and each < extent
-        for each, extent in zip(pads, window.extents * 2, strict=True)
-    )
+    return set(window.strides) == {1} and None not in (*window.begin, *window.end)
 
 
 def flipped(kernel: Array, group: int) -> Array:
@@ -45,12 +54,13 @@ def flipped(kernel: Array, group: int) -> Array:
     return np.flip(grouped.reshape(group * inner, out // group, *sizes), spatial)
 
 
-def _flipped_convolution(g: Value, kernel: Array, window: Window, group: int) -> Value:
+def _flipped_convolution(g: Value, window: Window, kernel: Array, group: int) -> Value:
+    """Pads beyond the kernel's reach, e - 1, make windows that see nothing: their cotangents are cut off."""
     pads = [
-        extent - 1 - (pad or 0)
+        [extent - 1 - (pad or 0) for extent, pad in zip(window.extents, side, strict=True)]
         for side in (window.begin, window.end)
-        for extent, pad in zip(window.extents, side, strict=True)
     ]
+    g = _cut(g, *([max(-each, 0) for each in side] for side in pads))
     turned = g.build.constant(flipped(kernel, group))
     return g.build.op(
         "Conv",
@@ -59,8 +69,90 @@ def _flipped_convolution(g: Value, kernel: Array, window: Window, group: int) ->
         dilations=list(window.dilations),
         group=group,
         kernel_shape=list(window.kernel),
-        pads=pads,
+        pads=[max(each, 0) for side in pads for each in side],
         strides=[1] * len(window.kernel),
+    )
+
+
+def _apart(g: Value, x: Value, window: Window) -> tuple[Value, Window]:
+    """g with s - 1 zeros behind each cell, and the window of step 1 that leaves as many cells of x."""
+    begin = [int(each or 0) for each in window.begin]
+    steps = zip(window.extents, window.strides, g.shape[2:], x.shape[2:], begin, strict=True)
+    end = [
+        stride * _size(out) - _size(size) + extent - 1 - p0
+        for extent, stride, out, size, p0 in steps
+    ]
+    walk = replace(window, strides=(1,) * len(end), end=tuple(end))
+    places = [
+        np.arange(_size(n) * s) % s == 0 for n, s in zip(g.shape[2:], window.strides, strict=True)
+    ]
+    here = np.prod(np.meshgrid(*places, indexing="ij"), axis=0)[None, None]
+    return enlarged(g, window.strides) * here.astype(np.float64), walk
+
+
+def _of_a_picture(g: Value, x: Value, window: Window, group: int) -> bool:
+    """A large kernel on few channels with one stride: in phases it takes two thirds of ConvTranspose's time."""
+    few = isinstance(x.shape[1], int) and x.shape[1] <= 4 and group == 1 and g.build.opset >= 11
+    planar = len(window.kernel) == 2 and len(set(window.strides)) == 1
+    sizes = zip(window.kernel, window.strides, window.dilations, strict=True)
+    return few and planar and all(d == 1 and k > 2 * s for k, s, d in sizes)
+
+
+def _by_phases(g: Value, x: Value, kernel: Array, window: Window) -> Value:
+    """The cells of x at s q + r come out of a Conv of their own, for every r; one Conv has all of them, and
+    DepthToSpace puts them side by side. Cell q takes w[t] from g at q + (r + p - t) / s, where that is whole.
+    """
+    step = window.strides[0]
+    rows, columns = (
+        _taps(k, step, int(p or 0)) for k, p in zip(window.kernel, window.begin, strict=True)
+    )
+    kernels = np.einsum("mcab,rxa,syb->rscmxy", kernel, rows.chosen, columns.chosen)
+    pads = [
+        (-each.first, -(-_size(n) // step) - _size(m) + each.last)
+        for each, n, m in zip((rows, columns), x.shape[2:], g.shape[2:], strict=True)
+    ]
+    given = _cut(g, *([max(-each, 0) for each in side] for side in zip(*pads, strict=True)))
+    found = g.build.op(
+        "Conv",
+        given,
+        g.build.constant(kernels.reshape(-1, *kernels.shape[3:]), g.dtype),
+        pads=[max(each, 0) for side in zip(*pads, strict=True) for each in side],
+    )
+    return padded_to(g.build.op("DepthToSpace", found, blocksize=step, mode="DCR"), x.shape)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Which cells of g the phases of an axis of x take: chosen[r, i, t] is 1 for w[t] on cell q + first + i."""
+
+    first: int
+    last: int
+    chosen: Floats
+
+
+def _taps(size: int, step: int, pad: int) -> Taps:
+    phase, tap = np.ogrid[:step, :size]
+    ahead = phase + pad - tap
+    first, last = -(-int(ahead.min()) // step), int(ahead.max()) // step
+    places = np.arange(first, last + 1)[None, :, None]
+    return Taps(first, last, (ahead[:, None] == step * places).astype(np.float64))
+
+
+def enlarged(value: Value, factors: Sequence[int]) -> Value:
+    """Every cell repeated along the spatial axes; from opset 13."""
+    scales = value.build.constant(np.array([1, 1, *factors], np.float32))
+    return value.build.op(
+        "Resize",
+        value,
+        None,
+        scales,
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+        shape=(
+            *value.shape[:2],
+            *(_size(n) * s for n, s in zip(value.shape[2:], factors, strict=True)),
+        ),
     )
 
 
@@ -149,6 +241,39 @@ def conv_input(
 
 
 rules.vjp("Conv", conv_input)  # no function for w and b: explanations never ask for them
+
+
+def times_channels(g: Value, factors: Floats) -> Value:
+    """g times a number a channel: at no cost in the kernel of the Conv that wrote g, behind a mask or not."""
+    written = writer(g)
+    if written is not None and written.op == "Mul":
+        before, mask = (Value(g.build, each) for each in written.inputs)
+        scaled = _by_kernel(before, factors)
+        if scaled is not None:
+            return scaled * mask
+    scaled = _by_kernel(g, factors)
+    return g * _by_channel(factors, g.ndim - 1) if scaled is None else scaled
+
+
+def writer(value: Value) -> gs.Node | None:
+    """The node that writes a value, unless others read it as well."""
+    alone = len(value.tensor.inputs) == 1 and len(value.tensor.outputs) < 2
+    return value.tensor.inputs[0] if alone else None
+
+
+def _by_channel(factors: Floats, rank: int) -> Floats:
+    return factors.reshape(-1, *[1] * (rank - 1))
+
+
+def _by_kernel(g: Value, factors: Floats) -> Value | None:
+    node = writer(g)
+    if node is None or node.op != "Conv" or len(node.inputs) != 2:
+        return None
+    before, kernel = (Value(g.build, each) for each in node.inputs)
+    if kernel.constant is None:
+        return None
+    scaled = kernel.constant.astype(np.float64) * _by_channel(factors, g.ndim)
+    return g.build.op("Conv", before, g.build.constant(scaled, g.dtype), **node.attrs)
 
 
 def conv_transpose_input(

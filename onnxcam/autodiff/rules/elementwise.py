@@ -28,7 +28,7 @@ rules.variadic("Mean", lambda g, y, *xs: g / len(xs))
 vjp("Exp", lambda g, y, x: g * y)
 vjp("Log", lambda g, y, x: g / x)
 vjp("Sqrt", lambda g, y, x: g * 0.5 / y)
-vjp("Erf", lambda g, y, x: g * (2 / np.sqrt(np.pi)) * np.exp(-x * x))
+vjp("Erf", lambda g, y, x: g * np.exp(np.log(2 / np.sqrt(np.pi)) - x * x))
 
 
 def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.rules.conv import times_channels
 from onnxcam.autodiff.rules.reduce import count, spatial
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
@@ -40,6 +41,10 @@ def batch_normalization(
             f"the BatchNormalization that writes {y.name!r} uses the statistics of its batch: "
             "export the model in inference mode"
         )
+    of_scale, of_var = scale.constant, var.constant
+    if of_scale is not None and of_var is not None and not isinstance(x.dtype, int):
+        spread = np.sqrt(of_var.astype(np.float64) + epsilon)
+        return times_channels(g, of_scale.astype(np.float64) / spread)
     factor = scale.astype(x.dtype) / np.sqrt(var.astype(x.dtype) + epsilon)
     return g * np.reshape(factor, [-1, *([1] * (x.ndim - 2))])
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.arrays import Floats
-from onnxcam.autodiff.rules.conv import first_cell, spread_windows
+from onnxcam.autodiff.rules.conv import (
+    RESIZE_WITHOUT_REGION,
+    enlarged,
+    first_cell,
+    spread_windows,
+)
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.attrs import Window
-from onnxcam.graph.slicing import dim_of, expanded, filled
+from onnxcam.graph.shapes import is_static
+from onnxcam.graph.slicing import dim_of, expanded, filled, padded_to
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -39,8 +45,20 @@ def average_pool(g: Value, y: Value, x: Value, *, window: Window, count_include_
     if not isinstance(channels, int):
         raise ModelError(f"AveragePool of {x.name!r}: its number of channels must be fixed")
     shared = g / counts(x, y, window, bool(count_include_pad))
+    if _side_by_side(g, x, window):
+        return padded_to(enlarged(shared, window.strides), x.shape)
     ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
     return spread_windows(shared, ones, x, window, channels)
+
+
+def _side_by_side(g: Value, x: Value, window: Window) -> bool:
+    """Whether windows neither overlap nor leave gaps, from the first cell on: each repeats its share."""
+    return (
+        g.build.opset >= RESIZE_WITHOUT_REGION
+        and is_static((*g.shape[2:], *x.shape[2:]))
+        and window.kernel == window.strides
+        and not any((*window.begin, *(d - 1 for d in window.dilations)))
+    )
 
 
 def counts(x: Value, y: Value, window: Window, include_pad: bool) -> Floats | Value | float:

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, parser
 
 from onnxcam.graph.model import load
 from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+from tests.autodiff.check import check_model, check_vjp, numbers, one_node_model, run
 
 SHAPES: list[tuple[str, int, dict[str, Any]]] = [
     ("Relu", 17, {}),
@@ -105,3 +105,75 @@ def test_clip_is_flat_at_its_bounds() -> None:
     model = gradient(load(one_node_model(node, {"x": x}, fixed, 17)), ["x"], "y")
     found = run(model.proto(), {"x": x, SEED: np.ones(5, np.float32)}, ["gradient/x"])[0]
     np.testing.assert_array_equal(found, [0, 0, 1, 0, 0])
+
+
+GATED = """<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 3] y) {{
+    t = Tanh(x)
+    s = Sigmoid(t)
+    {body} }}"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Mul(t, s)",
+        "y = Mul(s, t)",
+        "p = Mul(t, s) y = Mul(p, x)",
+        "p = Mul(t, s) y = Add(p, s)",
+        "p = Mul(t, s) q = Mul(x, s) y = Mul(p, q)",
+        "p = Mul(x, t) y = Mul(p, s)",
+        "p = Mul(s, t) q = Mul(t, t) r = Mul(q, s) y = Add(p, r)",
+        "y = Mul(s, s)",
+    ],
+)
+@pytest.mark.parametrize("wrt", ["x", "t", "s"])
+def test_gate(body: str, wrt: str) -> None:
+    """SiLU as exporters write it, and what looks like it: at what goes in, and at the gate itself."""
+    proto = parser.parse_model(GATED.format(body=body))
+    x = numbers(2, 3, low=-2.0, high=2.0)
+    check_model(proto, {"x": x}, ["x"], "y")
+    found = run(
+        gradient(load(proto), [wrt], "y").proto(), {"x": x, SEED: seed()}, [f"gradient/{wrt}"]
+    )
+    np.testing.assert_allclose(found[0], by_hand(body, x, wrt), rtol=1e-4, atol=1e-6)
+
+
+def seed() -> Any:
+    return numbers(2, 3, seed=7)
+
+
+def by_hand(body: str, x: Any, wrt: str) -> Any:
+    """Central differences in float64 of the formula, s and t being free where they are asked for."""
+    values = {"x": x.astype(np.float64)}
+
+    def total(moved: Any) -> Any:
+        known = dict(values)
+        known["t"] = np.tanh(known["x"]) if wrt != "x" else np.tanh(known["x"] + moved)
+        if wrt == "x":
+            known["x"] = known["x"] + moved
+        known["t"] = known["t"] + (moved if wrt == "t" else 0)
+        known["s"] = 1 / (1 + np.exp(-known["t"])) + (moved if wrt == "s" else 0)
+        for line in body.split(") "):
+            name, call = line.split(" = ")
+            operator, operands = call.rstrip(")").split("(")
+            a, b = (known[each] for each in operands.split(", "))
+            known[name] = a * b if operator == "Mul" else a + b
+        return known["y"]
+
+    step = 1e-6
+    return seed() * (total(step) - total(-step)) / (2 * step)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0, 1.5])
+def test_the_slope_of_leaky_relu_is_exact(alpha: float) -> None:
+    found = at_points("LeakyRelu", [-2, -1e-30, 0, 1e-30, 2], alpha=alpha)
+    np.testing.assert_allclose(found, np.float32([alpha, alpha, alpha, 1, 1]), rtol=2e-7)
+
+
+def at_points(op: str, x: list[float], **attributes: Any) -> Any:
+    array = np.array(x, np.float32)
+    model = load(
+        one_node_model(helper.make_node(op, ["x"], ["y"], **attributes), {"x": array}, {}, 17)
+    )
+    feed = {"x": array, SEED: np.ones(len(x), np.float32)}
+    return run(gradient(model, ["x"], "y").proto(), feed, ["gradient/x"])[0]

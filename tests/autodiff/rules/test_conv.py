@@ -54,6 +54,67 @@ def test_conv(window: str, dynamic: tuple[int, ...]) -> None:
     check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), bias, dynamic=dynamic, **attributes)
 
 
+ALONE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "pads": ((2, 3, 6, 8), (3, 1, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "odd": ((1, 3, 7, 9), (3, 1, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "tail": ((1, 2, 8, 10), (2, 1, 3, 3), {"strides": [2, 4]}),
+    "uneven": ((1, 2, 9, 8), (2, 1, 5, 3), {"strides": [2, 3], "pads": [0, 2, 1, 0]}),
+    "below the stride": ((1, 2, 8, 11), (2, 1, 2, 1), {"strides": [3, 4]}),
+    "wide pads": ((1, 2, 5, 6), (2, 1, 3, 2), {"strides": [2, 3], "pads": [3, 2, 4, 3]}),
+    "dilations": ((1, 2, 9, 10), (2, 1, 3, 2), {"strides": [2, 2], "dilations": [2, 3]}),
+    "same upper": ((1, 2, 7, 8), (2, 1, 3, 5), {"auto_pad": "SAME_UPPER", "strides": [2, 3]}),
+    "one dimension": ((2, 3, 9), (3, 1, 3), {"strides": [2], "pads": [1, 0]}),
+    "three": ((1, 2, 4, 5, 6), (2, 1, 2, 3, 2), {"strides": [1, 2, 2]}),
+}
+
+
+@pytest.mark.parametrize("dynamic", [(), (0,)], ids=str)
+@pytest.mark.parametrize("window", ALONE)
+def test_every_channel_alone_with_a_stride(window: str, dynamic: tuple[int, ...]) -> None:
+    """Of known sizes it is a convolution, too: of the cotangent with zeros between its cells."""
+    size, kernel, attributes = ALONE[window]
+    given = {**attributes, "group": kernel[0]}
+    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), dynamic=dynamic, **given)
+    assert not any(each.op == "ConvTranspose" for each in model.graph.nodes)
+
+
+@pytest.mark.parametrize("opset", [7, 12])
+def test_every_channel_alone_before_resize_took_a_scale_only(opset: int) -> None:
+    size, kernel, attributes = ALONE["uneven"]
+    given = {**attributes, "group": kernel[0], "opset": opset}
+    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), **given)
+    assert any(each.op == "ConvTranspose" for each in model.graph.nodes)
+
+
+PICTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "resnet": ((1, 3, 12, 14), (2, 3, 7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
+    "squeezenet": ((1, 3, 11, 13), (2, 3, 7, 7), {"strides": [2, 2]}),
+    "alexnet": ((1, 3, 23, 25), (2, 3, 11, 11), {"strides": [4, 4], "pads": [2, 2, 2, 2]}),
+    "five": ((2, 1, 9, 10), (3, 1, 5, 5), {"strides": [2, 2], "pads": [2, 2, 2, 2]}),
+    "tail": ((1, 3, 14, 16), (2, 3, 7, 7), {"strides": [3, 3]}),
+    "uneven": ((1, 2, 9, 10), (3, 2, 5, 6), {"strides": [2, 2], "pads": [0, 3, 4, 1]}),
+    "wide pads": ((1, 2, 9, 10), (3, 2, 5, 6), {"strides": [2, 2], "pads": [5, 5, 6, 7]}),
+    "same": ((1, 2, 9, 10), (3, 2, 5, 6), {"strides": [2, 2], "auto_pad": "SAME_LOWER"}),
+}
+
+
+@pytest.mark.parametrize("dynamic", [(), (0,)], ids=str)
+@pytest.mark.parametrize("window", PICTURES)
+def test_the_first_layer(window: str, dynamic: tuple[int, ...]) -> None:
+    """A large kernel on a picture: a Conv for every phase of the stride, all in one."""
+    size, kernel, given = PICTURES[window]
+    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), dynamic=dynamic, **given)
+    assert any(each.op == "DepthToSpace" for each in model.graph.nodes)
+    assert not any(each.op == "ConvTranspose" for each in model.graph.nodes)
+
+
+def test_windows_that_see_only_pads() -> None:
+    """Their cotangents are cut off, and the rest is a convolution."""
+    size, kernel, attributes = WINDOWS["pads as wide as the kernel"]
+    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), **attributes)
+    assert [each.op for each in model.graph.nodes] == ["Conv", "Pad", "Conv", "Identity"]
+
+
 @pytest.mark.parametrize("opset", [7, 11, 22])
 @pytest.mark.parametrize("window", ["uneven pads, stride", "same lower", "groups"])
 def test_conv_of_every_opset(window: str, opset: int) -> None:
