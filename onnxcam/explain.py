@@ -28,7 +28,7 @@ from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
 from onnxcam.methods.targets import Spec, Target, target
 from onnxcam.probe import Probe, Progress, silent
-from onnxcam.rewrite.plan import AUTO, plan
+from onnxcam.rewrite.plan import AUTO, SEED, plan
 from onnxcam.runtime.batch import CHUNK, Batches, pictures_do_not_mix
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.session import Session, opened, versions
@@ -90,7 +90,7 @@ class Explainer:
         self.preprocessing = _preprocessing(preprocess, self.model, self.plan.image)
         content, weights = self.model.parts()
         session = opened(content, chosen, weights)
-        batches = Batches(session, self.plan.image.batch, chunk)
+        batches = Batches(session, self.plan.image.batch, chunk, blank=frozenset({SEED}))
         self.probe = Probe(self.plan, batches, self.recipe, self.settings)
         self.score_kind = score
 
