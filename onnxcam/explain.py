@@ -29,9 +29,9 @@ from onnxcam.methods.subset import Region, chosen_channels, described, region_ma
 from onnxcam.methods.targets import Spec, Target, target
 from onnxcam.probe import Probe, Progress, silent
 from onnxcam.rewrite.plan import AUTO, SEED, plan
-from onnxcam.runtime.batch import CHUNK, Batches, pictures_do_not_mix
+from onnxcam.runtime.batch import batches, pictures_do_not_mix
 from onnxcam.runtime.device import device as find_device
-from onnxcam.runtime.session import Session, opened, versions
+from onnxcam.runtime.session import Session, versions
 
 
 class Explainer:
@@ -49,7 +49,7 @@ class Explainer:
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of several layers.
-        chunk: how many inputs are run at once.
+        chunk: how many inputs are run at once; measured while they run unless given.
         settings: the method's own (`METHODS[method].settings`): samples, noise, sigma, seed, …
 
     Raises ModelError, UnknownNameError, SettingError and DeviceError, which say what to do.
@@ -69,7 +69,7 @@ class Explainer:
         channels: str | Sequence[int] | None = None,
         region: Region | None = None,
         fuse: str = "max",
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         **settings: Any,
     ) -> None:
         self.recipe = METHODS[method]
@@ -89,9 +89,9 @@ class Explainer:
         self.labels = _labels(labels, self.model)
         self.preprocessing = _preprocessing(preprocess, self.model, self.plan.image)
         content, weights = self.model.parts()
-        session = opened(content, chosen, weights)
-        batches = Batches(session, self.plan.image.batch, chunk, blank=frozenset({SEED}))
-        self.probe = Probe(self.plan, batches, self.recipe, self.settings)
+        fixed, blank = self.plan.image.batch, frozenset({SEED})
+        runs = batches(content, weights, chosen, fixed, chunk, blank)
+        self.probe = Probe(self.plan, runs, self.recipe, self.settings)
         self.score_kind = score
 
     @property
@@ -248,7 +248,9 @@ def _preprocessing(given: str | Preprocessing, model: Model, image: ImageInput) 
     return PRESETS[given]
 
 
-def _checked_chunk(chunk: int) -> int:
+def _checked_chunk(chunk: int | None) -> int | None:
+    if chunk is None:
+        return None
     if not isinstance(chunk, (int, np.integer)) or chunk < 1:
         raise SettingError(f"chunk={chunk!r}: expected a whole number, 1 or more")
     return chunk

@@ -172,7 +172,7 @@ def test_one_sample_without_noise_is_grad_cam_plus_plus() -> None:
 
 def count(net: Net, **given: Any) -> tuple[Any, int]:
     """The explanation, and how many inputs the session ran for it."""
-    made = explainer(net, **given)
+    made = explainer(net, chunk=8, **given)  # all in one session
     session, ran = made.probe.batches.session, [0]
     real = session.run
 

@@ -98,7 +98,7 @@ def explain(
     order: Order = None,
     fit: Fit = None,
     device: DeviceName = "auto",
-    chunk: Chunk = 8,
+    chunk: Chunk = None,
     out: Out = Path("onnxcam-out"),
     recursive: Recursive = False,
     skip_existing: SkipExisting = False,

@@ -13,8 +13,9 @@ import numpy as np
 
 from onnxcam.arrays import Array
 from onnxcam.errors import RunError
-from onnxcam.runtime.session import OutOfMemoryError, Session
-from onnxcam.runtime.tuning import Layout, Tuner
+from onnxcam.runtime.device import Device, processors
+from onnxcam.runtime.session import OutOfMemoryError, Session, opened
+from onnxcam.runtime.tuning import LARGEST_MODEL, MOST_LANES, Layout, Tuner, layouts
 
 CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
 Feed = Callable[[slice], Mapping[str, Array]]
@@ -126,6 +127,32 @@ def _filled_up(array: Array, count: int, *, zero: bool) -> Array:
     """The array with its last entry, or zeros, repeated up to `count` entries."""
     last = np.zeros_like(array[-1:]) if zero else array[-1:]
     return np.concatenate([array, np.repeat(last, count - len(array), axis=0)])
+
+
+def batches(
+    content: bytes,
+    weights: Mapping[str, Array],
+    device: Device,
+    fixed: int | None,
+    chunk: int | None,
+    blank: frozenset[str],
+) -> Batches:
+    """A model made ready for batches: of `chunk` inputs, or (None) as is measured to be fastest on a CPU.
+
+    Raises DeviceError and ModelError.
+    """
+    session = opened(content, device, weights)
+    if chunk is not None or fixed is not None or session.device.kind != "cpu":
+        return Batches(session, fixed, chunk or CHUNK, blank=blank)
+    small = len(content) + sum(each.nbytes for each in weights.values()) <= LARGEST_MODEL
+    lanes = min(processors(), MOST_LANES) if small else 1
+    threads = max(1, processors() // lanes)
+    return Batches(
+        session,
+        tuner=Tuner(layouts(lanes)),
+        lane=lambda: Session(content, session.device, weights, threads=threads),
+        blank=blank,
+    )
 
 
 def pictures_do_not_mix(

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
+MOST_LANES = 8  # each holds activations of its own
+LARGEST_MODEL = (
+    256 << 20
+)  # bytes that are opened a second time; large matrices use all threads well
 WARM = 1  # rounds of a layout that do not count: the runtime plans its memory in them
-TRIALS = 2  # rounds that do
+TRIALS = 3  # rounds that do
 
 
 @dataclass(frozen=True, order=True)
@@ -31,8 +36,9 @@ class Layout:
         return self.lanes * self.chunk
 
 
-def layouts(threads: int, largest: int = 16) -> tuple[Layout, ...]:
+def layouts(lanes_at_most: int, largest: int = 16) -> tuple[Layout, ...]:
     """The layouts worth trying on a CPU, the likeliest first."""
+    threads = min(lanes_at_most, MOST_LANES)
     lanes = [
         Layout(threads, chunk) for chunk in (2, 4, 1) if threads > 1 and threads * chunk <= largest
     ]
@@ -85,4 +91,4 @@ class Tuner:
         return len(self.times.get(str(layout), ()))
 
     def _cost(self, layout: Layout) -> float:
-        return min(self.times[str(layout)][WARM:])
+        return median(self.times[str(layout)][WARM:])
