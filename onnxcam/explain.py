@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcam.arrays import Floats, Maps, Scores
+from onnxcam.cache import remember, remembered
 from onnxcam.errors import RunError, SettingError, TargetError
 from onnxcam.explanation import Explanation
 from onnxcam.image.metadata import from_metadata, labels, read_labels
@@ -23,11 +24,12 @@ from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
 from onnxcam.methods.targets import Spec, Target, target
-from onnxcam.prepared import AUTO, Plan
+from onnxcam.prepared import AUTO, SEED, Plan
 from onnxcam.probe import Probe, Progress, silent
-from onnxcam.ready import ready
-from onnxcam.runtime.batch import CHUNK, Batches
+from onnxcam.ready import Ready, ready
+from onnxcam.runtime.batch import Batches, batches
 from onnxcam.runtime.device import device as find_device
+from onnxcam.runtime.device import processors
 from onnxcam.runtime.session import versions
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Explainer:
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of several layers.
-        chunk: how many inputs are run at once.
+        chunk: how many inputs are run at once; what is fastest is measured, unless given.
         cache: whether to keep the model with its gradients on disk, and to take it from there the next time
             (see `cache.py`); of a path or bytes, not of a `Model`, which may have been changed.
         settings: the method's own (`METHODS[method].settings`): samples, noise, sigma, seed, …
@@ -71,7 +73,7 @@ class Explainer:
         channels: str | Sequence[int] | None = None,
         region: Region | None = None,
         fuse: str = "max",
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         cache: bool = True,
         **settings: Any,
     ) -> None:
@@ -85,14 +87,13 @@ class Explainer:
         self.settings = self.recipe.settled(settings)
         chunk, chosen = _checked_chunk(chunk), find_device(device)
         probable = score == "probability"
-        self.plan, session = ready(
-            model, self.recipe, layer, output, chosen, probability=probable, cached=cache
-        )
+        found = ready(model, self.recipe, layer, output, chosen, probability=probable, cached=cache)
+        self.plan = found.plan
         self.fuse, self.channels, self.region = fuse, channels, region
         self.labels = _labels(labels, self.plan)
         self.preprocessing = _preprocessing(preprocess, self.plan)
-        batches = Batches(session, self.plan.image.batch, chunk)
-        self.probe = Probe(self.plan, batches, self.recipe, self.settings)
+        runs = _batches(found, chunk)
+        self.probe = Probe(self.plan, runs, self.recipe, self.settings)
         self.score_kind = score
 
     @property
@@ -205,6 +206,20 @@ class Explainer:
         }
 
 
+def _batches(found: Ready, chunk: int | None) -> Batches:
+    """The runs of a model; which layout is fastest is remembered beside what the cache has of it."""
+    name, what = found.name, f"layouts of {processors()} processors"
+    return batches(
+        found.session,
+        found.plan.image.batch,
+        chunk,
+        frozenset({SEED}),
+        found.again,
+        remembered(name, what) if name else None,
+        (lambda times: remember(name, what, times)) if name else None,
+    )
+
+
 def _labels(given: str | Path | Sequence[str] | None, plan: Plan) -> tuple[str, ...] | None:
     if given == AUTO:
         return labels(plan.metadata)
@@ -221,7 +236,9 @@ def _preprocessing(given: str | Preprocessing, plan: Plan) -> Preprocessing:
     return PRESETS[given]
 
 
-def _checked_chunk(chunk: int) -> int:
+def _checked_chunk(chunk: int | None) -> int | None:
+    if chunk is None:
+        return None
     if not isinstance(chunk, (int, np.integer)) or chunk < 1:
         raise SettingError(f"chunk={chunk!r}: expected a whole number, 1 or more")
     return chunk

@@ -12,7 +12,13 @@ from onnxcam.arrays import ImageInput
 from onnxcam.graph.chosen import Layer, Score
 
 AUTO = "auto"
+POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
 SEED = "seed"  # the input of a model with gradients that takes the cotangents
+
+
+def moment(power: int, layer: str) -> str:
+    """The output that holds the sum of the gradient's power over the batch at a layer."""
+    return f"moment{power}/{layer}"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from onnxcam.arrays import Array, Floats, Images, Maps, Scores
 from onnxcam.errors import ModelError, RunError
 from onnxcam.methods import Recipe
-from onnxcam.methods.samplers import Deviates, Moments, standard_deviation
+from onnxcam.methods.samplers import Deviates, standard_deviation
 from onnxcam.methods.targets import Target
-from onnxcam.prepared import SEED, Plan
+from onnxcam.prepared import POWERS, SEED, Plan, moment
 from onnxcam.runtime.batch import Batches
 
 if TYPE_CHECKING:  # what comes from the cache is run without onnx
@@ -118,31 +118,49 @@ class Probe:
             return [{"d1": g, "d2": g * g, "d3": g * g * g} for g in gradients], activations
         moments, means = self._sampled(image, target, progress)
         found = [
-            {f"d{p}": each[None] for p, each in enumerate(layer.means(), start=1)}
+            {f"d{power}": each for power, each in zip(POWERS, layer, strict=True)}
             for layer in moments
         ]
         return found, means if self.settings["activation"] == "mean" else activations
 
     def _sampled(
         self, image: Images, target: Target, progress: Progress
-    ) -> tuple[list[Moments], list[Maps]]:
-        """The moments of the gradients, and the mean activation, over the noisy samples."""
+    ) -> tuple[list[list[Floats]], list[Maps]]:
+        """D_1 to D_3 of each layer, and the mean activation, over the noisy samples."""
         layers, samples = range(len(self.plan.layers)), int(self.settings["samples"])
-        moments = [Moments(self.settings["score"] == "exp") for _ in layers]
-        sums: list[Any] = [0.0 for _ in layers]
         mean = self.settings["activation"] == "mean"
-        outputs = [self.plan.of, *self.plan.gradients, *(self.plan.activations if mean else [])]
-        for part, (scores, *maps) in self.batches.run(outputs, samples, self._noisy(image, target)):
-            own = target.of(np.asarray(scores, np.float64).reshape(len(scores), -1))
-            for i in layers:
-                moments[i].add(self._channels_first(i, maps[i], image), own)
-                if mean:
-                    noisy = self._channels_first(i, maps[len(moments) + i], image)
-                    sums[i] = sums[i] + np.sum(noisy, axis=0, keepdims=True)
+        outputs = [moment(power, each) for each in self.plan.activations for power in POWERS]
+        outputs += self.plan.activations if mean else []
+        seeds = target.weights * self._weights(image, target)[:, None]
+        sums: list[Any] = [0.0] * len(outputs)
+        for part, found in self.batches.run(outputs, samples, self._noisy(image, seeds)):
+            added = (np.sum(np.asarray(each, np.float64), axis=0, keepdims=True) for each in found)
+            sums = [total + each for total, each in zip(sums, added, strict=True)]
             progress(part.stop - part.start)
-        return moments, [each / samples for each in sums]
+        means = [each / samples for each in sums]
+        count = len(POWERS)
+        moments = [
+            [self._channels_first(i, each, image) for each in means[count * i : count * (i + 1)]]
+            for i in layers
+        ]
+        return moments, [
+            self._channels_first(i, each, image)
+            for i, each in enumerate(means[count * len(layers) :])
+        ]
 
-    def _noisy(self, image: Images, target: Target) -> Callable[[slice], Mapping[str, Array]]:
+    def _weights(self, image: Images, target: Target) -> Floats:
+        """(n,): how much each sample counts, 1 or exp(S_s - max S); a gradient follows its cotangent."""
+        samples = int(self.settings["samples"])
+        if self.settings["score"] != "exp":
+            return np.ones(samples)
+        seeds = np.zeros((samples, len(target.weights)))
+        runs = self.batches.run([self.plan.of], samples, self._noisy(image, seeds))
+        scores = np.concatenate([np.asarray(each[0], np.float64) for _, each in runs])
+        own = target.of(scores.reshape(samples, -1))
+        return np.exp(own - own.max())
+
+    def _noisy(self, image: Images, seeds: Floats) -> Callable[[slice], Mapping[str, Array]]:
+        """What is fed of noisy copies of a picture, with their cotangents (n, classes)."""
         spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
         shape, seed = image.shape[1:], int(self.settings["seed"])
         if self._deviates is None or self._deviates.shape != shape:
@@ -153,10 +171,9 @@ class Probe:
             count = part.stop - part.start
             drawn = deviates[part] if spread else np.zeros((count, *shape), np.float32)
             noisy = image + np.float32(spread) * drawn
-            seeds = np.repeat(target.weights[None], count, axis=0)
             return {
                 self.plan.image.name: typed(noisy, image.dtype),
-                SEED: self._seeds(seeds),
+                SEED: self._seeds(seeds[part]),
             }
 
         return feed

@@ -8,7 +8,7 @@ it starts only 0.1 s sooner (ResNet-18, Swin-T), or no sooner (ViT-B).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam import cache
+from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.methods import Recipe
 from onnxcam.prepared import Plan, as_json, from_json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from onnxcam.graph.model import Model
 
 PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu")
+LARGEST_TWICE = 256 << 20  # bytes of a model that is opened twice; large matrices use all threads well
 MODEL, WEIGHTS, PLAN = "model.onnx", "weights", "plan.json"
 # An entry of `external_data` in a protocol buffer: key (field 1) "location", value (field 2)
 LOCATION = b"\x0a\x08location"
@@ -44,6 +46,18 @@ class Asked:
     probability: bool
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A plan and a session that runs it; `again` opens one more on so many threads. `name` is what the cache
+    calls it, None where it is not kept.
+    """
+
+    plan: Plan
+    session: Session
+    again: Callable[[int], Session] | None
+    name: str | None
+
+
 def ready(
     model: str | Path | bytes | Model,
     recipe: Recipe,
@@ -53,8 +67,8 @@ def ready(
     *,
     probability: bool,
     cached: bool,
-) -> tuple[Plan, Session]:
-    """The plan of a model for a method (see `rewrite.plan.plan`), and a session that runs it."""
+) -> Ready:
+    """A model planned for a method (see `rewrite.plan.plan`)."""
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     asked = Asked(recipe.rules, recipe.smooths, layers, output, probability)
     name = _name(model, asked) if cached else None
@@ -62,14 +76,14 @@ def ready(
     return found or _planned(model, recipe, asked, device, name)
 
 
-def _found(name: str, device: Device) -> tuple[Plan, Session] | None:
+def _found(name: str, device: Device) -> Ready | None:
     """What the cache has, if it can be run."""
     entry = cache.found(name)
     try:
         if entry is None:
             return None
         plan = from_json((entry / PLAN).read_bytes())
-        return plan, opened(entry / MODEL, device)
+        return _opened(plan, entry / MODEL, {}, device, name)
     except (OSError, LookupError, TypeError, ValueError, ModelError):
         return None  # taken away by another process, or not one of ours
 
@@ -80,7 +94,7 @@ def _planned(
     asked: Asked,
     device: Device,
     name: str | None,
-) -> tuple[Plan, Session]:
+) -> Ready:
     from onnxcam.graph.model import Model, load
     from onnxcam.rewrite.freed import free_of_batch
     from onnxcam.rewrite.plan import plan
@@ -95,7 +109,30 @@ def _planned(
         _keep(name, made, content)
         if found := _found(name, device):
             return found
-    return made, opened(content, device, weights)
+    return _opened(made, content, weights, device, None)
+
+
+def _opened(
+    plan: Plan,
+    content: bytes | Path,
+    weights: Mapping[str, Array],
+    device: Device,
+    name: str | None,
+) -> Ready:
+    session = opened(content, device, weights)
+
+    def again(threads: int) -> Session:
+        return Session(content, session.device, weights, threads=threads)
+
+    small = not weights and _size(content) <= LARGEST_TWICE
+    return Ready(plan, session, again if small else None, name)
+
+
+def _size(content: bytes | Path) -> int:
+    """Bytes of a model in memory or in the cache."""
+    if isinstance(content, bytes):
+        return len(content)
+    return sum(each.stat().st_size for each in content.parent.iterdir())
 
 
 def _keep(name: str, plan: Plan, content: bytes) -> None:

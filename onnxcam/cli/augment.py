@@ -47,13 +47,13 @@ def augment(
     It is a plain .onnx file for any runtime.
     """
     _refuse(model, out, force)
+    from onnxcam.graph.dense import with_score
     from onnxcam.graph.model import load
-    from onnxcam.graph.score import find_score
     from onnxcam.rewrite.augment import augment as augmented
 
     loaded = load(model)
-    score = find_score(loaded, output)
-    written = augmented(loaded, _names(loaded, layer or ["auto"], output), score.logits)
+    scored, score = with_score(loaded, output)
+    written = augmented(scored, _names(loaded, layer or ["auto"], output), score.logits)
     files = written.save(out)
     size = sum(each.stat().st_size for each in files) / 1e6
     echo(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")

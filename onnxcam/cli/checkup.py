@@ -15,10 +15,10 @@ from onnxcam.cli.plain import one_line
 from onnxcam.errors import DeviceError, MissingRuleError, OnnxcamError
 from onnxcam.explain import Explainer
 from onnxcam.graph.chosen import Layer
+from onnxcam.graph.dense import with_score
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.graph.path import Path, between, carries_floats
-from onnxcam.graph.score import find_score
 from onnxcam.methods.targets import target
 from onnxcam.rewrite.augment import simplified
 from onnxcam.rewrite.plan import layers as layers_of
@@ -31,12 +31,13 @@ UNKNOWN_SIDE, UNKNOWN_CHANNELS = 224, 3  # of the trial, where the model takes a
 def checkup(file: File, output: str | None) -> dict[str, Any]:
     """Everything that `onnxcam check` says. ModelError where there is no model, picture or score."""
     model = load(file)
-    image, score = image_input(model), find_score(model, output)
+    image = image_input(model)
+    scored, score = with_score(model, output)
     layers = layers_of(model, output)
     automatic = next((each.name for each in layers if each.automatic), None)
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}
-    plain = simplified(model, sources, score.logits, DEFAULT)
+    plain = simplified(scored, sources, score.logits, DEFAULT)
     path = between(plain.graph, sources, {score.logits}, carries_floats)
     trial = _trial(model, output)
     return {

@@ -99,7 +99,7 @@ def explain(
     order: Order = None,
     fit: Fit = None,
     device: DeviceName = "auto",
-    chunk: Chunk = 8,
+    chunk: Chunk = None,
     no_cache: NoCache = False,
     out: Out = Path("onnxcam-out"),
     recursive: Recursive = False,

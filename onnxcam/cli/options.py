@@ -131,7 +131,13 @@ DeviceName: TypeAlias = Annotated[
     str, Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 ]
 Chunk: TypeAlias = Annotated[
-    int, Option("--chunk", metavar="N", help="How many inputs are run at once.", min=1)
+    int | None,
+    Option(
+        "--chunk",
+        metavar="N",
+        help="How many inputs are run at once; what is fastest is measured unless given.",
+        min=1,
+    ),
 ]
 NoCache: TypeAlias = Annotated[
     bool,

@@ -1,15 +1,14 @@
-"""Noise, and what is kept of the gradients that it gives."""
+"""Noise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Images, Maps
+from onnxcam.arrays import Floats, Images
 
-KEPT = 32 << 20  # bytes of deviates kept for the pictures to come; beyond it they are drawn anew
+KEPT = 16 << 20  # bytes of deviates kept for the pictures to come; beyond it they are drawn anew
 
 
 @dataclass
@@ -39,40 +38,3 @@ class Deviates:
 def standard_deviation(image: Images, noise: float, sigma: float | None) -> float:
     """Of the noise on one picture, in the tensor's units: `noise` times its range, unless given."""
     return noise * (float(image.max()) - float(image.min())) if sigma is None else float(sigma)
-
-
-@dataclass
-class Moments:
-    """The running sums of g, g^2 and g^3 over samples, in float64: memory does not grow with them.
-
-    A sample of score S_s may weigh exp(S_s), which scales its gradient; the largest score so far is taken
-    out of the exponent, and the sums are rescaled when it rises.
-    """
-
-    exponential: bool = False
-    samples: int = 0
-    _sums: list[Floats | float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    _highest: float = -np.inf
-
-    def add(self, gradients: Maps, scores: Floats) -> None:
-        """Take in samples: gradients (n, ...) and scores (n,)."""
-        g = np.asarray(gradients, np.float64)
-        if self.exponential:
-            g = g * self._weights(scores).reshape(-1, *[1] * (g.ndim - 1))
-        powers = (g, g * g, g * g * g)
-        self._sums = [
-            total + np.sum(each, axis=0) for total, each in zip(self._sums, powers, strict=True)
-        ]
-        self.samples += len(g)
-
-    def _weights(self, scores: Floats) -> Floats:
-        scores = np.asarray(scores, np.float64)
-        highest = max(self._highest, float(scores.max()))
-        fall = np.exp(self._highest - highest)
-        self._sums = [total * fall**p for p, total in enumerate(self._sums, start=1)]
-        self._highest = highest
-        return np.exp(scores - highest)
-
-    def means(self) -> Sequence[Floats]:
-        """D_1, D_2, D_3."""
-        return [np.asarray(total) / self.samples for total in self._sums]

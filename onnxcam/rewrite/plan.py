@@ -10,14 +10,15 @@ import numpy as np
 from onnxcam.arrays import ImageInput
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.chosen import Layer, Score
+from onnxcam.graph.dense import with_score
 from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
-from onnxcam.graph.score import find_score
 from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
 from onnxcam.prepared import AUTO, SEED, Plan
 from onnxcam.rewrite.augment import gradient
+from onnxcam.rewrite.moments import add_moments
 
 
 def plan(
@@ -33,7 +34,8 @@ def plan(
     Raises UnknownNameError for a layer that is not there, MissingRuleError, and ModelError where the
     model has no picture input, no score, or no layer.
     """
-    image, score = image_input(model), find_score(model, output)
+    image = image_input(model)
+    model, score = with_score(model, output)
     if probability and score.squashing not in ("Softmax", "Sigmoid"):
         raise ModelError(
             f"{model.name}: {score.output!r} does not end in Softmax or Sigmoid, so it gives no "
@@ -62,6 +64,8 @@ def _planned(
     tensors = augmented.graph.tensors()
     found = [tensors[f"gradient/{each.name}"] for each in chosen]
     constant = not any(depends_on(each, {image.name}) for each in found)
+    if recipe.smooths:
+        add_moments(augmented.graph, [each.name for each in chosen])
     seed = tensors[SEED]
     made = Plan(
         name=augmented.name,
@@ -146,7 +150,8 @@ def _last_varying(
 
 def layers(model: Model, output: str | None = None) -> list[Layer]:
     """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
-    image, score = image_input(model), find_score(model, output)
+    image = image_input(model)
+    model, score = with_score(model, output)
     found = spatial_layers(model, image.name, score.logits)
     chosen = automatic(model, image.name, score.logits, found)
     smooth = _smoothing_choice(model, image, score, found) if chosen else set()

@@ -1,70 +1,163 @@
-"""Many inputs through one session, a few at a time."""
+"""Many inputs through one model, several at a time."""
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from onnxcam.arrays import Array
-from onnxcam.errors import RunError
+from onnxcam.errors import ModelError, RunError
+from onnxcam.runtime.device import processors
 from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.tuning import MOST_LANES, Layout, Tuner, layouts
 
-CHUNK = 8  # as fast a picture as larger ones on CPUs, and a fraction of their memory
+CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
+Feed = Callable[[slice], Mapping[str, Array]]
 
 
 @dataclass
 class Batches:
-    """Runs of a session in chunks. `fixed` is the batch that the model was exported for, if it could not
-    be freed of it: a last chunk is then filled up. A chunk that does not fit into memory is halved, for
-    good.
+    """Runs of a model in chunks of at most `chunk`, or as the `tuner` finds fastest.
+
+    `fixed` is the batch that the model was exported for, if it could not be freed of it: a last chunk is then
+    filled up, with zeros in the inputs of `blank`. `lane` opens the model once more on few threads, for several
+    runs at a time; `keep` is told what was measured. A chunk that does not fit into memory is halved, for good.
     """
 
     session: Session
     fixed: int | None = None
     chunk: int = CHUNK
+    tuner: Tuner | None = None
+    lane: Callable[[], Session] | None = None
+    keep: Callable[[object], None] | None = None
+    blank: frozenset[str] = frozenset()
+    _lane: Session | None = field(default=None, init=False)
 
     def run(
-        self,
-        outputs: Sequence[str],
-        count: int,
-        feed: Callable[[slice], Mapping[str, Array]],
+        self, outputs: Sequence[str], count: int, feed: Feed
     ) -> Iterator[tuple[slice, list[Array]]]:
         """The outputs for inputs 0 to `count`, in order; `feed` makes the inputs of a range.
 
         RunError where not even one input at a time fits into memory.
         """
-        start = 0
+        start, known = 0, self.tuner.rounds if self.tuner else 0
         while start < count:
-            part = slice(start, min(start + (self.fixed or self.chunk), count))
+            layout = self._layout(count - start)
+            parts = _parts(start, count, layout, even=self._even)
             try:
-                found = self._run(outputs, feed(part), part.stop - part.start)
+                found = self._round(outputs, parts, feed, layout)
             except (OutOfMemoryError, MemoryError) as fault:
-                self._halve(fault)
+                self._halve(layout, fault)
                 continue
-            yield part, found
-            start = part.stop
+            except ModelError:
+                if self._lane is not None or self.tuner is None:
+                    raise
+                self.tuner = (
+                    None  # the model cannot be opened once more: the cache was emptied meanwhile
+                )
+                continue
+            yield from zip(parts, found, strict=True)
+            start = parts[-1].stop
+        if self.keep and self.tuner and self.tuner.rounds > known:
+            self.keep(self.tuner.times)
 
-    def _run(self, outputs: Sequence[str], feeds: Mapping[str, Array], count: int) -> list[Array]:
+    @property
+    def _even(self) -> bool:
+        """Whether rounds may be smaller than their layout allows: not while it is measured."""
+        return self.fixed is None and (self.tuner is None or self.tuner.settled)
+
+    def _layout(self, left: int) -> Layout:
+        if self.fixed is not None:
+            return Layout(1, self.fixed)
+        if self.tuner is None or left < 2:
+            return Layout(1, self.chunk)
+        return self.tuner.layout(left)
+
+    def _round(
+        self, outputs: Sequence[str], parts: list[slice], feed: Feed, layout: Layout
+    ) -> list[list[Array]]:
+        """The outputs of each part: run by run, or each in a lane of its own."""
+        start = time.perf_counter()
+        if layout.lanes == 1:
+            found = [self._run(self.session, outputs, each, feed) for each in parts]
+        else:
+            session = self._in_lanes()
+            with ThreadPoolExecutor(layout.lanes) as pool:
+                found = list(pool.map(lambda part: self._run(session, outputs, part, feed), parts))
+        if self.tuner is not None:
+            inputs = parts[-1].stop - parts[0].start
+            self.tuner.told(layout, inputs, time.perf_counter() - start)
+        return found
+
+    def _in_lanes(self) -> Session:
+        assert self.lane is not None  # noqa: S101  a tuner with lanes comes with one
+        self._lane = self._lane or self.lane()
+        return self._lane
+
+    def _run(
+        self, session: Session, outputs: Sequence[str], part: slice, feed: Feed
+    ) -> list[Array]:
+        feeds, count = feed(part), part.stop - part.start
         if self.fixed is None or self.fixed == count:
-            return self.session.run(outputs, feeds)
-        filled = {name: _filled_up(each, self.fixed) for name, each in feeds.items()}
-        return [each[:count] for each in self.session.run(outputs, filled)]
+            return session.run(outputs, feeds)
+        filled = {
+            name: _filled_up(each, self.fixed, zero=name in self.blank)
+            for name, each in feeds.items()
+        }
+        return [
+            each[:count] if len(each) == self.fixed else each
+            for each in session.run(outputs, filled)
+        ]
 
-    def _halve(self, fault: BaseException) -> None:
-        if self.fixed is not None or self.chunk <= 1:
+    def _halve(self, layout: Layout, fault: BaseException) -> None:
+        if self.fixed is not None or layout.chunk <= 1:
             raise RunError(
                 f"out of memory on {self.session.device} with {self.fixed or 1} picture(s) at a time; "
                 "use --device cpu, or a smaller picture size"
             ) from fault
-        self.chunk //= 2
+        self.tuner, self.chunk = None, layout.chunk // 2
 
 
-def _filled_up(array: Array, count: int) -> Array:
-    """The array with its last entry repeated up to `count` entries."""
-    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
+def _parts(start: int, count: int, layout: Layout, *, even: bool) -> list[slice]:
+    """The ranges of the next round. The rounds that are left share what is left, so that none is small."""
+    left = count - start
+    rounds = -(-left // layout.inputs)
+    size = -(-left // rounds) if even else min(left, layout.inputs)
+    edges = [start + size * lane // layout.lanes for lane in range(layout.lanes + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges) if b > a]
+
+
+def _filled_up(array: Array, count: int, *, zero: bool) -> Array:
+    """The array with its last entry, or zeros, repeated up to `count` entries."""
+    last = np.zeros_like(array[-1:]) if zero else array[-1:]
+    return np.concatenate([array, np.repeat(last, count - len(array), axis=0)])
+
+
+def batches(
+    session: Session,
+    fixed: int | None,
+    chunk: int | None,
+    blank: frozenset[str],
+    again: Callable[[int], Session] | None = None,
+    times: object = None,
+    keep: Callable[[object], None] | None = None,
+) -> Batches:
+    """Runs of at most `chunk` inputs or, on a CPU, if that is None, as is measured to be fastest: `again` opens
+    the model on so many threads, `times` were measured before, and `keep` is told what is measured now.
+    """
+    if chunk is not None or fixed is not None or session.device.kind != "cpu":
+        return Batches(session, fixed, chunk or CHUNK, blank=blank)
+    lanes = min(processors(), MOST_LANES) if again else 1
+    tuner = Tuner.resumed(layouts(lanes), times)
+    threads = max(1, processors() // lanes)
+    lane = (lambda: again(threads)) if again else None
+    return Batches(session, tuner=tuner, lane=lane, keep=keep, blank=blank)
 
 
 def pictures_do_not_mix(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 from contextlib import redirect_stdout
@@ -34,6 +35,13 @@ class Device:
         if self.kind == "cpu":
             return [CPU]
         return [(CUDA, {"device_id": str(self.index)}), CPU]
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)

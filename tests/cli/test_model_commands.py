@@ -89,8 +89,14 @@ def test_check_tells_how_far_gradients_reach(run: Run, tmp_path: Path) -> None:
     assert report["reach"] == {"layers": 6, "explainable": 1, "earliest": "early_drawn"}
 
 
-def test_check_of_what_is_no_classifier(run: Run, model: Path) -> None:
-    found = run("check", model, "--output", "relu1")
+def test_check_of_a_feature_map(run: Run, model: Path) -> None:
+    """Its channels are like the classes of a segmenter: the mean of each can be explained."""
+    report = json.loads(run("check", model, "--output", "relu1", "--json").stdout)
+    assert report["score"]["output"] == "onnxcam/classes"
+
+
+def test_check_of_what_is_not_there(run: Run, model: Path) -> None:
+    found = run("check", model, "--output", "relu9")
     assert found.exit_code == 2
     assert found.stderr.startswith("error: ")
     assert len(found.stderr.splitlines()) == 1

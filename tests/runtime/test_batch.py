@@ -44,7 +44,14 @@ def gathered(session: Doubling, count: int, **given: Any) -> Array:
 
 @pytest.mark.parametrize(
     ("count", "chunk", "sizes"),
-    [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (2, 8, [2]), (1, 1, [1]), (3, 1, [1, 1, 1])],
+    [
+        (7, 3, [3, 2, 2]),
+        (25, 8, [7, 6, 6, 6]),
+        (6, 3, [3, 3]),
+        (2, 8, [2]),
+        (1, 1, [1]),
+        (3, 1, [1, 1, 1]),
+    ],
 )
 def test_chunks_are_in_order_and_whole(count: int, chunk: int, sizes: list[int]) -> None:
     session = Doubling()

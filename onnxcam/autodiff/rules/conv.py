@@ -5,20 +5,24 @@ H, and the gradient of that tail is zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.strided import (
+    RESIZE_WITHOUT_REGION,
+    apart,
+    by_phases,
+    cut,
+    number,
+    of_a_picture,
+)
 from onnxcam.errors import ModelError
 from onnxcam.graph.attrs import Window
-from onnxcam.graph.slicing import dim_of, padded, padded_to, sliced_at
+from onnxcam.graph.slicing import dim_of, sliced_at
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
-RESIZE_WITHOUT_REGION = 13  # the opset
 
 
 def spread_windows(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
@@ -35,9 +39,9 @@ def spread_windows(g: Value, kernel: Value, x: Value, window: Window, group: int
     if all(isinstance(each, int) for each in (*sizes, *g.shape[2:])):
         alone = kernel.shape[:2] == (group, 1) and g.build.opset >= RESIZE_WITHOUT_REGION
         if kernel.constant is not None and alone:
-            return _flipped_convolution(*_apart(g, x, window), kernel.constant, group)
-        if kernel.constant is not None and _of_a_picture(g, x, window, group):
-            return _by_phases(g, x, kernel.constant, window)
+            return _flipped_convolution(*apart(g, x, window), kernel.constant, group)
+        if kernel.constant is not None and of_a_picture(g, x, window, group):
+            return by_phases(g, x, kernel.constant, window)
         return _transposed(g, kernel, x, window, group)
     return _transposed_to_size(g, kernel, x, window, group)
 
@@ -60,7 +64,7 @@ def _flipped_convolution(g: Value, window: Window, kernel: Array, group: int) ->
         [extent - 1 - (pad or 0) for extent, pad in zip(window.extents, side, strict=True)]
         for side in (window.begin, window.end)
     ]
-    g = _cut(g, *([max(-each, 0) for each in side] for side in pads))
+    g = cut(g, *([max(-each, 0) for each in side] for side in pads))
     turned = g.build.constant(flipped(kernel, group))
     return g.build.op(
         "Conv",
@@ -71,88 +75,6 @@ def _flipped_convolution(g: Value, window: Window, kernel: Array, group: int) ->
         kernel_shape=list(window.kernel),
         pads=[max(each, 0) for side in pads for each in side],
         strides=[1] * len(window.kernel),
-    )
-
-
-def _apart(g: Value, x: Value, window: Window) -> tuple[Value, Window]:
-    """g with s - 1 zeros behind each cell, and the window of step 1 that leaves as many cells of x."""
-    begin = [int(each or 0) for each in window.begin]
-    steps = zip(window.extents, window.strides, g.shape[2:], x.shape[2:], begin, strict=True)
-    end = [
-        stride * _size(out) - _size(size) + extent - 1 - p0
-        for extent, stride, out, size, p0 in steps
-    ]
-    walk = replace(window, strides=(1,) * len(end), end=tuple(end))
-    places = [
-        np.arange(_size(n) * s) % s == 0 for n, s in zip(g.shape[2:], window.strides, strict=True)
-    ]
-    here = np.prod(np.meshgrid(*places, indexing="ij"), axis=0)[None, None]
-    return enlarged(g, window.strides) * here.astype(np.float64), walk
-
-
-def _of_a_picture(g: Value, x: Value, window: Window, group: int) -> bool:
-    """A large kernel on few channels with one stride: in phases it takes two thirds of ConvTranspose's time."""
-    few = isinstance(x.shape[1], int) and x.shape[1] <= 4 and group == 1 and g.build.opset >= 11
-    planar = len(window.kernel) == 2 and len(set(window.strides)) == 1
-    sizes = zip(window.kernel, window.strides, window.dilations, strict=True)
-    return few and planar and all(d == 1 and k > 2 * s for k, s, d in sizes)
-
-
-def _by_phases(g: Value, x: Value, kernel: Array, window: Window) -> Value:
-    """The cells of x at s q + r come out of a Conv of their own, for every r; one Conv has all of them, and
-    DepthToSpace puts them side by side. Cell q takes w[t] from g at q + (r + p - t) / s, where that is whole.
-    """
-    step = window.strides[0]
-    rows, columns = (
-        _taps(k, step, int(p or 0)) for k, p in zip(window.kernel, window.begin, strict=True)
-    )
-    kernels = np.einsum("mcab,rxa,syb->rscmxy", kernel, rows.chosen, columns.chosen)
-    pads = [
-        (-each.first, -(-_size(n) // step) - _size(m) + each.last)
-        for each, n, m in zip((rows, columns), x.shape[2:], g.shape[2:], strict=True)
-    ]
-    given = _cut(g, *([max(-each, 0) for each in side] for side in zip(*pads, strict=True)))
-    found = g.build.op(
-        "Conv",
-        given,
-        g.build.constant(kernels.reshape(-1, *kernels.shape[3:]), g.dtype),
-        pads=[max(each, 0) for side in zip(*pads, strict=True) for each in side],
-    )
-    return padded_to(g.build.op("DepthToSpace", found, blocksize=step, mode="DCR"), x.shape)
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Which cells of g the phases of an axis of x take: chosen[r, i, t] is 1 for w[t] on cell q + first + i."""
-
-    first: int
-    last: int
-    chosen: Floats
-
-
-def _taps(size: int, step: int, pad: int) -> Taps:
-    phase, tap = np.ogrid[:step, :size]
-    ahead = phase + pad - tap
-    first, last = -(-int(ahead.min()) // step), int(ahead.max()) // step
-    places = np.arange(first, last + 1)[None, :, None]
-    return Taps(first, last, (ahead[:, None] == step * places).astype(np.float64))
-
-
-def enlarged(value: Value, factors: Sequence[int]) -> Value:
-    """Every cell repeated along the spatial axes; from opset 13."""
-    scales = value.build.constant(np.array([1, 1, *factors], np.float32))
-    return value.build.op(
-        "Resize",
-        value,
-        None,
-        scales,
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-        shape=(
-            *value.shape[:2],
-            *(_size(n) * s for n, s in zip(value.shape[2:], factors, strict=True)),
-        ),
     )
 
 
@@ -179,11 +101,11 @@ def _transposed(g: Value, kernel: Value, x: Value, window: Window, group: int) -
     begin, end = ([int(each or 0) for each in side] for side in (window.begin, window.end))
     even = [min(pair) for pair in zip(begin, end, strict=True)]
     reached = [
-        (_size(out) - 1) * stride + extent
+        (number(out) - 1) * stride + extent
         for out, stride, extent in zip(g.shape[2:], window.strides, window.extents, strict=True)
     ]
     wanted = [
-        _size(size) + p0 - p for size, p0, p in zip(x.shape[2:], begin, even, strict=True)
+        number(size) + p0 - p for size, p0, p in zip(x.shape[2:], begin, even, strict=True)
     ]  # cells from the first that is kept to the last of x
     slack = [need - (have - 2 * p) for need, have, p in zip(wanted, reached, even, strict=True)]
     tail = [
@@ -193,17 +115,7 @@ def _transposed(g: Value, kernel: Value, x: Value, window: Window, group: int) -
     found = _conv_transpose(g, kernel, window, group, even, tail)
     left = [p0 - p for p0, p in zip(begin, even, strict=True)]
     over = [more - each for each, more in zip(slack, tail, strict=True)]
-    return _cut(found, left, over)
-
-
-def _cut(value: Value, begin: list[int], end: list[int]) -> Value:
-    """Without that many cells on either side of the spatial axes; negative numbers add zeros."""
-    return padded(value, [0, 0, *(-each for each in begin)], [0, 0, *(-each for each in end)])
-
-
-def _size(dim: int | str | None) -> int:
-    assert isinstance(dim, int)  # noqa: S101  the caller has looked
-    return dim
+    return cut(found, left, over)
 
 
 def _transposed_to_size(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
@@ -309,8 +221,8 @@ def conv_transpose_input(
     windows, sizes = found.shape[2:], x.shape[2:]
     if all(isinstance(each, int) for each in (*windows, *sizes)):
         # an output_shape beyond what windows reach has room for more of them
-        over = [_size(have) - _size(size) for have, size in zip(windows, sizes, strict=True)]
-        found = _cut(found, [0] * len(over), over)
+        over = [number(have) - number(size) for have, size in zip(windows, sizes, strict=True)]
+        found = cut(found, [0] * len(over), over)
     return found
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.arrays import Floats
-from onnxcam.autodiff.rules.conv import (
-    RESIZE_WITHOUT_REGION,
-    enlarged,
-    first_cell,
-    spread_windows,
-)
+from onnxcam.autodiff.rules.conv import first_cell, spread_windows
 from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.strided import RESIZE_WITHOUT_REGION, enlarged
 from onnxcam.errors import ModelError
 from onnxcam.graph.attrs import Window
 from onnxcam.graph.shapes import is_static

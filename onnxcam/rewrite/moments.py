@@ -1,0 +1,32 @@
+"""Sums over a batch of noisy samples, taken where the gradients are: three maps a chunk leave the device,
+however many samples were run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.build import Builder
+from onnxcam.graph.value import Value, np
+from onnxcam.prepared import POWERS, moment
+
+
+def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
+    """Let a graph that returns `gradient/<layer>` return `moment1/<layer>` to `moment3/<layer>` too, in
+    place: (1, ...), float64, for the cube of a gradient of 1e-13 is nothing in float32.
+    """
+    build = Builder(graph)
+    for layer in layers:
+        g = build.value(f"gradient/{layer}").astype(np.dtype(np.float64))
+        for power, value in zip(POWERS, (g, g * g, g * g * g), strict=True):
+            graph.outputs.append(_summed(build, value, moment(power, layer)))
+
+
+def _summed(build: Builder, value: Value, name: str) -> gs.Variable:
+    """The sum over the batch, which stays as an axis of one."""
+    total = np.sum(value, axis=0, keepdims=True)
+    tensor = gs.Variable(name, np.dtype(np.float64), [1, *value.shape[1:]])
+    build.graph.nodes.append(gs.Node("Identity", name, {}, [total.tensor], [tensor]))
+    return tensor

@@ -1,0 +1,99 @@
+"""How many inputs are run at once, and in how many lanes: measured while the work is done.
+
+One run on all threads suits nets of few large operators, several runs at a time on one thread each those of
+many small ones, which wait for their threads more than they compute. Which is faster, and in how large
+chunks, depends on the model and the machine, so the first rounds try each way on inputs that have to be
+run anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+MOST_LANES = 8  # each holds activations of its own
+LARGEST_MODEL = (
+    256 << 20
+)  # bytes that are opened a second time; large matrices use all threads well
+WARM = 1  # rounds of a layout that do not count: the runtime plans its memory in them
+TRIALS = 3  # rounds that do
+
+
+@dataclass(frozen=True, order=True)
+class Layout:
+    """`lanes` runs at a time, each of at most `chunk` inputs."""
+
+    lanes: int
+    chunk: int
+
+    def __str__(self) -> str:
+        return f"{self.lanes} x {self.chunk}"
+
+    @property
+    def inputs(self) -> int:
+        """Of one round."""
+        return self.lanes * self.chunk
+
+
+def layouts(lanes_at_most: int, largest: int = 16) -> tuple[Layout, ...]:
+    """The layouts worth trying on a CPU, the likeliest first."""
+    threads = min(lanes_at_most, MOST_LANES)
+    lanes = [
+        Layout(threads, chunk) for chunk in (2, 4, 1) if threads > 1 and threads * chunk <= largest
+    ]
+    return (*lanes[:1], Layout(1, 8), *lanes[1:])
+
+
+@dataclass
+class Tuner:
+    """Seconds an input of each layout, as far as they were measured; `times` may come from an earlier run."""
+
+    layouts: Sequence[Layout]
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def resumed(cls, layouts: Sequence[Layout], times: object) -> Tuner:
+        """With what was measured before; what is not such a table is forgotten."""
+        known = times if isinstance(times, Mapping) else {}
+        wanted = {str(each) for each in layouts}
+        kept = {
+            name: [float(each) for each in found]
+            for name, found in known.items()
+            if name in wanted
+            and isinstance(found, list)
+            and all(isinstance(e, float) for e in found)
+        }
+        return cls(layouts, kept)
+
+    @property
+    def rounds(self) -> int:
+        """How many were measured."""
+        return sum(map(len, self.times.values()))
+
+    @property
+    def settled(self) -> bool:
+        """Whether every layout was measured."""
+        return all(self._rounds(each) >= WARM + TRIALS for each in self.layouts)
+
+    @property
+    def best(self) -> Layout:
+        """The fastest so far; the first where nothing was measured yet."""
+        measured = [each for each in self.layouts if self._rounds(each) > WARM]
+        return min(measured, key=self._cost, default=self.layouts[0])
+
+    def layout(self, left: int) -> Layout:
+        """For the next round: one that is still to be measured, if `left` inputs fill it, else the best."""
+        waiting = [each for each in self.layouts if self._rounds(each) < WARM + TRIALS]
+        return next((each for each in waiting if each.inputs <= left), self.best)
+
+    def told(self, layout: Layout, inputs: int, seconds: float) -> None:
+        """A round took so long; only a full one of a layout that is being measured counts."""
+        if inputs == layout.inputs and self._rounds(layout) < WARM + TRIALS:
+            self.times.setdefault(str(layout), []).append(seconds / inputs)
+
+    def _rounds(self, layout: Layout) -> int:
+        return len(self.times.get(str(layout), ()))
+
+    def _cost(self, layout: Layout) -> float:
+        return median(self.times[str(layout)][WARM:])

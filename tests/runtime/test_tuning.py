@@ -1,0 +1,146 @@
+"""The fastest layout is found while the work is done, remembered, and changes no result."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from onnxcam.arrays import Array
+from onnxcam.errors import ModelError
+from onnxcam.runtime import batch
+from onnxcam.runtime.batch import Batches
+from onnxcam.runtime.device import Device
+from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.tuning import TRIALS, WARM, Layout, Tuner, layouts
+
+ONE, TWO = Layout(1, 8), Layout(2, 2)
+
+
+class Clock:
+    """Time that passes only as sessions say."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Costly:
+    """A session that takes `cost` seconds an input."""
+
+    device = Device("cpu")
+
+    def __init__(self, clock: Clock, cost: float, room: int = 1000) -> None:
+        self.clock, self.cost, self.room = clock, cost, room
+        self.sizes: list[int] = []
+        self.threads: set[int] = set()
+        self.lock = threading.Lock()
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        (x,) = feeds.values()
+        with self.lock:
+            self.clock.now += self.cost * len(x)
+            self.sizes.append(len(x))
+            self.threads.add(threading.get_ident())
+        if len(x) > self.room:
+            raise OutOfMemoryError("no room")
+        return [cast(Any, x) * 2]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(batch, "time", made)
+    return made
+
+
+def run(batches: Batches, count: int) -> None:
+    inputs = np.arange(count * 2.0).reshape(count, 2)
+    parts = list(batches.run(["y"], count, lambda part: {"x": inputs[part]}))
+    assert [i for part, _ in parts for i in range(part.start, part.stop)] == [*range(count)]
+    np.testing.assert_array_equal(np.concatenate([found[0] for _, found in parts]), inputs * 2)
+
+
+def tuned(whole: Costly, lane: Costly, tuner: Tuner) -> Batches:
+    session, other = cast(Session, whole), cast(Session, lane)
+    return Batches(session, tuner=tuner, lane=lambda: other)
+
+
+@pytest.mark.parametrize(("costs", "best"), [((1.0, 2.0), ONE), ((2.0, 1.0), TWO)])
+def test_the_faster_way_is_found(clock: Clock, costs: tuple[float, float], best: Layout) -> None:
+    tuner = Tuner([TWO, ONE])
+    batches = tuned(Costly(clock, costs[0]), Costly(clock, costs[1]), tuner)
+    for _ in range(4):
+        run(batches, 25)
+    assert tuner.settled
+    assert tuner.best == best
+
+
+def test_a_settled_choice_is_all_that_runs(clock: Clock) -> None:
+    whole, lane = Costly(clock, 2.0), Costly(clock, 1.0)
+    tuner = Tuner([TWO, ONE], {"1 x 8": [0.1, 2.0, 2.0, 2.0], "2 x 2": [9.0, 1.0, 1.0, 1.0]})
+    run(tuned(whole, lane, tuner), 25)
+    assert whole.sizes == []
+    assert len(lane.sizes) == 14
+    assert set(lane.sizes) == {1, 2}  # 4, 4, 4, 4, 3, 3, 3: no round is small
+
+
+def test_only_what_is_new_is_kept(clock: Clock) -> None:
+    kept: list[object] = []
+    batches = Batches(cast(Session, Costly(clock, 1.0)), tuner=Tuner([ONE]), keep=kept.append)
+    run(batches, 1)
+    assert not kept
+    run(batches, 40)
+    run(batches, 40)
+    assert kept == [{"1 x 8": [1.0] * (WARM + TRIALS)}]
+
+
+def test_a_model_that_cannot_be_opened_again_runs_in_one_lane(clock: Clock) -> None:
+    def gone() -> Session:
+        raise ModelError("the file is not there any more")
+
+    whole = Costly(clock, 1.0)
+    run(Batches(cast(Session, whole), tuner=Tuner([TWO, ONE]), lane=gone), 9)
+    assert whole.sizes == [5, 4]
+
+
+def test_rounds_that_warm_up_and_small_ones_do_not_count() -> None:
+    tuner = Tuner([ONE])
+    tuner.told(ONE, 8, 800.0)
+    tuner.told(ONE, 3, 1e-9)
+    assert not tuner.settled
+    for _ in range(TRIALS + 2):
+        tuner.told(ONE, 8, 8.0)
+    assert tuner.settled
+    assert tuner.times == {"1 x 8": [100.0] * WARM + [1.0] * TRIALS}
+
+
+def test_too_few_inputs_for_a_trial_run_as_is_best_so_far(clock: Clock) -> None:
+    tuner = Tuner([ONE, TWO], {"2 x 2": [1.0, 1.0]})
+    assert tuner.layout(7) == TWO
+    assert tuner.layout(8) == ONE
+    assert Tuner([ONE, TWO]).layout(2) == ONE
+
+
+def test_measurements_are_resumed_and_nonsense_is_forgotten() -> None:
+    kept = Tuner.resumed([ONE, TWO], {"1 x 8": [1.0, 2.0], "9 x 9": [1.0], "2 x 2": "fast"})
+    assert kept.times == {"1 x 8": [1.0, 2.0]}
+    assert Tuner.resumed([ONE], ["1 x 8"]).times == {}
+    assert Tuner.resumed([ONE], {"1 x 8": [1.0, None]}).times == {}
+
+
+def test_no_room_in_lanes_ends_the_tuning(clock: Clock) -> None:
+    whole, lane = Costly(clock, 1.0), Costly(clock, 1.0, room=1)
+    batches = tuned(whole, lane, Tuner([TWO, ONE]))
+    run(batches, 10)
+    assert batches.tuner is None
+    assert whole.sizes == [1] * 10
+
+
+def test_the_layouts_of_machines() -> None:
+    assert layouts(1) == (ONE,)
+    assert layouts(2) == (TWO, ONE, Layout(2, 4), Layout(2, 1))
+    assert all(each.inputs <= 16 for each in layouts(16))
