@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from onnxcam.graph.model import Model
 
 PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu")
-LARGEST_TWICE = 256 << 20  # bytes of a model that is opened twice; large matrices use all threads well
+LARGEST_TWICE = (
+    256 << 20
+)  # bytes of a model that is opened twice; large matrices use all threads well
 MODEL, WEIGHTS, PLAN = "model.onnx", "weights", "plan.json"
 # An entry of `external_data` in a protocol buffer: key (field 1) "location", value (field 2)
 LOCATION = b"\x0a\x08location"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import onnxcam
-from onnxcam.errors import ImageError, ModelError
+from onnxcam.errors import ImageError
 from onnxcam.methods.finish import resized
 from tests.methods.test_cam import run
 from tests.nets import ANY_SIZE, DEEP, FIXED, GREY, MIXING, MLP, NHWC, POOLED, TWO_OUTPUTS, pictures

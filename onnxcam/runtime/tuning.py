@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+LARGEST = 16  # inputs of a round
 MOST_LANES = 8  # each holds activations of its own
 LARGEST_MODEL = (
     256 << 20
@@ -36,13 +37,10 @@ class Layout:
         return self.lanes * self.chunk
 
 
-def layouts(lanes_at_most: int, largest: int = 16) -> tuple[Layout, ...]:
-    """The layouts worth trying on a CPU, the likeliest first."""
-    threads = min(lanes_at_most, MOST_LANES)
-    lanes = [
-        Layout(threads, chunk) for chunk in (2, 4, 1) if threads > 1 and threads * chunk <= largest
-    ]
-    return (*lanes[:1], Layout(1, 8), *lanes[1:])
+def layouts(lanes: int) -> tuple[Layout, ...]:
+    """The layouts worth trying on a CPU, the likeliest first: in one lane, and in several if there are any."""
+    several = [Layout(lanes, chunk) for chunk in (2, 4) if lanes > 1 and lanes * chunk <= LARGEST]
+    return (*several[:1], Layout(1, LARGEST // 2), *several[1:], Layout(1, LARGEST))
 
 
 @dataclass

@@ -167,7 +167,7 @@ def by_hand(body: str, x: Any, wrt: str) -> Any:
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0, 1.5])
 def test_the_slope_of_leaky_relu_is_exact(alpha: float) -> None:
     found = at_points("LeakyRelu", [-2, -1e-30, 0, 1e-30, 2], alpha=alpha)
-    np.testing.assert_allclose(found, np.float32([alpha, alpha, alpha, 1, 1]), rtol=2e-7)
+    np.testing.assert_allclose(found, np.array([alpha, alpha, alpha, 1, 1], np.float32), rtol=2e-7)
 
 
 def at_points(op: str, x: list[float], **attributes: Any) -> Any:
