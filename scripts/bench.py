@@ -96,8 +96,9 @@ class Worker:
     def end(self) -> tuple[float, str]:
         """Its peak memory in MB, or why it failed."""
         rest, _ = self.process.communicate()
-        self.errors.seek(0)
-        said = self.errors.read().strip().splitlines()
+        with self.errors:
+            self.errors.seek(0)
+            said = self.errors.read().strip().splitlines()
         peak = float(rest.strip() or "nan") / MB
         return peak, "" if self.fine else (said[-1] if said else "died")[:200]
 

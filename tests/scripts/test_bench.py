@@ -1,0 +1,76 @@
+"""What is compared follows from the table of methods, and contestants run in processes of their own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+
+from bench import PEERS, Worker, rows_of, shown  # the folder has to be on the path first
+from bench import Result as Line
+from bench_contestants import CONTESTANTS
+from bench_models import Place
+from onnxcam.methods import METHODS
+from tests.nets import CLASSES, DEEP
+
+PLACES = [
+    Place(where, "features", "NCHW", 16, "layer") for where in ("last", "dependent", "middle")
+]
+
+
+def test_every_method_has_its_rows() -> None:
+    rows = rows_of(PLACES)
+    for name, recipe in METHODS.items():
+        own = [row for row in rows if row.name == name]
+        assert len(own) == (3 if recipe.smooths else 1)
+        assert all(row.contestants[:2] == ("plain", "onnxcam") for row in own)
+    assert set(PEERS) <= set(METHODS)
+    assert {each for row in rows for each in row.contestants} <= set(CONTESTANTS)
+
+
+def test_the_floor_of_a_row() -> None:
+    """As many passes as there are samples, one where the gradient does not depend on the picture."""
+    passes = {
+        r.place.where: r.passes for r in rows_of(PLACES) if r.place and r.settings and r.method
+    }
+    assert passes["last"] == 1
+    assert {r.passes for r in rows_of(PLACES) if r.name == "smooth-grad-cam++"} == {1, 25}
+
+
+@pytest.mark.parametrize("contestant", ["plain", "onnxcam", "onnxcam gradient"])
+def test_a_contestant_in_its_process(tmp_path: Path, contestant: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(DEEP.content())
+    job = {
+        "contestant": contestant,
+        "path": str(path),
+        "shape": [3, 8, 8],
+        "classes": CLASSES,
+        "device": "cpu",
+        "threads": 1,
+        "passes": 5,
+        "settings": {"samples": 5},
+        "method": "smooth-grad-cam++",
+        "layer": "features",
+    }
+    worker = Worker(job)
+    for _ in range(2):
+        worker.run()
+    memory, why = worker.end()
+    assert (len(worker.times), why) == (2, "")
+    assert all(0 < each < 60 for each in worker.times)
+    assert 10 < memory < 10_000
+
+
+def test_a_contestant_that_fails_says_why(tmp_path: Path) -> None:
+    job = {"contestant": "plain", "path": str(tmp_path / "none.onnx"), "device": "cpu"}
+    worker = Worker(job | {"threads": 1, "passes": 1, "shape": [3, 8, 8]})
+    assert not worker.fine
+    assert "none.onnx" in worker.end()[1]
+
+
+def test_a_line_of_the_table() -> None:
+    line = shown(Line("Net", "grad-cam", "last", "features", "onnxcam", 0.02, 1.1, 1.0, 120.0))
+    assert "20.0 ms" in line
+    assert "1.10 x floor" in line
