@@ -50,6 +50,11 @@ class Row:
     place: Place | None = None
     method: str = ""
 
+    @property
+    def label(self) -> str:
+        """METHOD@PLACE."""
+        return f"{self.name}@{self.place.where if self.place else 'picture'}"
+
 
 @dataclass
 class Result:
@@ -213,7 +218,10 @@ def main(
     file: Annotated[Path | None, typer.Option("--csv", help="Write the results here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios of Smooth Grad-CAM++.")] = None,
     models: Annotated[str, typer.Option(help="Networks, with commas between; all if empty.")] = "",
-    rows: Annotated[str, typer.Option(help="Only rows whose name or place has this in it.")] = "",
+    rows: Annotated[
+        str,
+        typer.Option(help='Only rows with one of these in "METHOD@PLACE", with commas between.'),
+    ] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Of each contestant; 0: one a core.")] = 0,
     repeats: Annotated[int, typer.Option(help="Runs of each contestant.", min=1)] = 5,
@@ -230,7 +238,7 @@ def main(
             job, found = prepared(name, Path(folder))
             job |= {"model": NAMES[name], "device": device, "threads": threads}
             for row in rows_of(found):
-                if rows and rows not in f"{row.name}@{row.place.where if row.place else 'picture'}":
+                if not any(each in row.label for each in rows.split(",")):
                     continue
                 for result in measured(name, row, job, 3 if quick else repeats):
                     results.append(result)
