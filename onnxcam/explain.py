@@ -23,7 +23,7 @@ from onnxcam.intake import Source, taken_in
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
-from onnxcam.methods.targets import Spec, Target, target
+from onnxcam.methods.targets import Spec, Target, ranked, target
 from onnxcam.prepared import AUTO, SEED, Plan
 from onnxcam.probe import Probe, Progress, silent
 from onnxcam.ready import Ready, ready
@@ -154,8 +154,10 @@ class Explainer:
         self, image: Floats, spec: Spec, progress: Progress
     ) -> tuple[Maps, Target, float]:
         """The coarse map (1, h, w), the target, and its score."""
-        scores, activations = self._clean(image)
-        chosen = target(spec, self.plan.score.classes, self.labels, scores[0])
+        classes = self.plan.score.classes
+        known = target(spec, classes, self.labels, None) if ranked(spec) is None else None
+        scores, activations = self._clean(image, known)
+        chosen = known or target(spec, classes, self.labels, scores[0])
         with np.errstate(all="ignore"):  # what is not finite is refused below
             probed = self.probe.probed(image, activations, chosen, progress)
             maps = [self.recipe.formula(**self._chosen(each), **self._formula()) for each in probed]
@@ -169,10 +171,10 @@ class Explainer:
             )
         return whole, chosen, float(chosen.of(scores)[0])
 
-    def _clean(self, image: Floats) -> tuple[Scores, list[Maps]]:
+    def _clean(self, image: Floats, known: Target | None) -> tuple[Scores, list[Maps]]:
         """The clean pass. Where it fails on a model whose sizes are free, the size may be why."""
         try:
-            return self.probe.clean(image)
+            return self.probe.clean(image, known)
         except RunError as fault:
             if self.plan.image.height and self.plan.image.width:
                 raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -24,12 +25,19 @@ from onnxcam.image.preprocess import Box
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was explained: how it is called, the original, and the part that the model saw."""
+    """A picture that was explained: how it is called, what makes the original, and the part of it that the
+    model saw.
+    """
 
     name: str
-    image: Image.Image
+    original: Callable[[], Image.Image]
     box: Box
     source: str | None = None
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The original; of an array it is drawn when it is first asked for."""
+        return self.original()
 
 
 @dataclass(frozen=True)

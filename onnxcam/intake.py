@@ -83,15 +83,21 @@ def _agree(taken: int | None, given: int) -> bool:
 
 def _drawn(tensor: Floats, image: ImageInput, number: int) -> Picture:
     """A picture to draw on, for a tensor that came without one."""
+    height, width = image.size_of(tensor[None])
+    box = (0.0, 0.0, float(width), float(height))
+    return Picture(f"array-{number}", lambda: _shown(tensor, image), box)
+
+
+def _shown(tensor: Floats, image: ImageInput) -> Image.Image:
+    """The tensor's range as grey levels of each channel."""
     pixels = np.moveaxis(tensor, 0, -1) if image.layout == "NCHW" else tensor
     pixels = pixels.astype(np.float64)
     low, high = float(pixels.min()), float(pixels.max())
     levels = (255 * (pixels - low) / ((high - low) or 1.0)).astype(np.uint8)
-    shown = Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
-    return Picture(f"array-{number}", shown, (0.0, 0.0, float(shown.width), float(shown.height)))
+    return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
 
 
 def _picture(source: Any, prepared: Prepared, number: int) -> Picture:
     path = Path(source) if isinstance(source, (str, Path)) else None
     name = path.stem if path else f"picture-{number}"
-    return Picture(name, prepared.picture, prepared.box, str(path) if path else None)
+    return Picture(name, lambda: prepared.picture, prepared.box, str(path) if path else None)

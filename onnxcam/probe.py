@@ -42,7 +42,7 @@ class Probe:
     batches: Batches
     recipe: Recipe
     settings: Mapping[str, Any]
-    _constants: dict[tuple[bytes, tuple[int, ...]], list[Maps]] = field(default_factory=dict)
+    _known: dict[tuple[bytes, tuple[int, ...], bytes], list[Maps]] = field(default_factory=dict)
     _deviates: Deviates | None = None
 
     @property
@@ -54,11 +54,21 @@ class Probe:
         plain = settings.get("score", "logit") == "logit"
         return self.plan.constant and plain and settings.get("activation", "clean") == "clean"
 
-    def clean(self, images: Images) -> tuple[Scores, list[Maps]]:
-        """The class scores (N, classes) and each layer's values (N, C, h, w), in float64."""
-        seeds = self._seeds(np.zeros((len(images), self.plan.score.classes)))
+    def clean(self, images: Images, target: Target | None = None) -> tuple[Scores, list[Maps]]:
+        """The class scores (N, classes) and each layer's values (N, C, h, w), in float64. Of one picture whose
+        target is known before its scores are, the gradients are taken in the same pass.
+        """
         outputs = [self.plan.of, *self.plan.activations]
-        found, *activations = self._gathered(outputs, images, seeds)
+        ahead = target is not None and self._takes(images, target)
+        weights = target.weights[None] if target is not None and ahead else None
+        seeds = self._seeds(
+            np.zeros((len(images), self.plan.score.classes)) if weights is None else weights
+        )
+        wanted = [*outputs, *(self.plan.gradients if ahead else [])]
+        found, *maps = self._gathered(wanted, images, seeds)
+        activations = maps[: len(self.plan.layers)]
+        if target is not None and ahead:
+            self._keep(images, target, maps[len(self.plan.layers) :])
         scores = np.asarray(found, np.float64).reshape(len(images), -1)
         if not np.isfinite(scores).all():
             raise RunError(
@@ -82,15 +92,26 @@ class Probe:
             found, activations = self._moments(image, activations, target, progress)
         return [{"activation": a, **each} for a, each in zip(activations, found, strict=True)]
 
-    def _gradients(self, image: Images, target: Target) -> list[Maps]:
-        key = (target.weights.tobytes(), image.shape)  # models of any size take others, too
-        if self.plan.constant and key in self._constants:
-            return self._constants[key]
-        gradients = self._gathered(self.plan.gradients, image, self._seeds(target.weights[None]))
+    def _takes(self, image: Images, target: Target) -> bool:
+        """Whether the gradients at the picture itself are asked for, and not known yet."""
+        once = self.recipe.sampler.name == "once" or self.constant
+        return once and self._key(image, target) not in self._known
+
+    def _key(self, image: Images, target: Target) -> tuple[bytes, tuple[int, ...], bytes]:
+        """What gradients depend on; constant ones on the sizes of the picture only, of models that take any."""
+        content = b"" if self.plan.constant else image.tobytes()
+        return target.weights.tobytes(), image.shape, content
+
+    def _keep(self, image: Images, target: Target, gradients: list[Array]) -> list[Maps]:
         found = [self._channels_first(i, each, image) for i, each in enumerate(gradients)]
-        if self.plan.constant:
-            self._constants = {key: found}
+        self._known = {self._key(image, target): found}
         return found
+
+    def _gradients(self, image: Images, target: Target) -> list[Maps]:
+        if (known := self._known.get(self._key(image, target))) is not None:
+            return known
+        seeds = self._seeds(target.weights[None])
+        return self._keep(image, target, self._gathered(self.plan.gradients, image, seeds))
 
     def _class_weights(self, image: Images, target: Target) -> list[Floats]:
         """(1, C): the gradient summed over the cells, which is the linear layer's row behind global

@@ -65,7 +65,7 @@ class Session:
         return list(self._session.get_providers())
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """The named outputs; only what they need is computed.
+        """The named outputs. ONNX Runtime is asked to compute only what they need (1.31 computes everything).
 
         Raises OutOfMemoryError, and RunError for any other failure.
         """
