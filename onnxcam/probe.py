@@ -58,17 +58,15 @@ class Probe:
         """The class scores (N, classes) and each layer's values (N, C, h, w), in float64. Of one picture whose
         target is known before its scores are, the gradients are taken in the same pass.
         """
-        outputs = [self.plan.of, *self.plan.activations]
-        ahead = target is not None and self._takes(images, target)
-        weights = target.weights[None] if target is not None and ahead else None
-        seeds = self._seeds(
-            np.zeros((len(images), self.plan.score.classes)) if weights is None else weights
-        )
-        wanted = [*outputs, *(self.plan.gradients if ahead else [])]
-        found, *maps = self._gathered(wanted, images, seeds)
-        activations = maps[: len(self.plan.layers)]
-        if target is not None and ahead:
-            self._keep(images, target, maps[len(self.plan.layers) :])
+        outputs, weights = [self.plan.of, *self.plan.activations], None
+        if target is not None and self._takes(images, target):
+            outputs, weights = [*outputs, *self.plan.gradients], target.weights[None]
+        blank = np.zeros((len(images), self.plan.score.classes))
+        seeds = self._seeds(blank if weights is None else weights)
+        found, *maps = self._gathered(outputs, images, seeds)
+        activations, gradients = maps[: len(self.plan.layers)], maps[len(self.plan.layers) :]
+        if target is not None and gradients:
+            self._keep(images, target, gradients)
         scores = np.asarray(found, np.float64).reshape(len(images), -1)
         if not np.isfinite(scores).all():
             raise RunError(

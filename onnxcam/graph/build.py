@@ -111,6 +111,12 @@ class Builder:
         self.graph.nodes.append(node)
         return tuple(Value(self, each) for each in node.outputs)
 
+    def output(self, value: Value, name: str) -> None:
+        """Let the graph return a value under a name of its own."""
+        tensor = gs.Variable(name, value.dtype, list(value.shape))
+        self.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
+        self.graph.outputs.append(tensor)
+
     def fresh(self, word: str) -> str:
         """A name that no tensor has."""
         while (name := f"{PREFIX}/{word}_{self._count}") in self.tensors:

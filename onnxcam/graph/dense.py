@@ -72,9 +72,7 @@ def _pooled(model: Model, heads: list[gs.Tensor]) -> Model:
     build = Builder(copied.graph)
     rows = [_row(build, build.value(each.name)) for each in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
-    tensor = gs.Variable(POOLED, classes.dtype, list(classes.shape))
-    copied.graph.nodes.append(gs.Node("Identity", POOLED, {}, [classes.tensor], [tensor]))
-    copied.graph.outputs.append(tensor)
+    build.output(classes, POOLED)
     return replace(copied, notices=(*model.notices, _notice(heads)))
 
 

@@ -9,7 +9,7 @@ computes these and no others; where the questions end the rows are picked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onnxcam.graph.attrs import argument
 from onnxcam.graph.build import Builder
-from onnxcam.graph.path import is_float
+from onnxcam.graph.path import captured, is_float
 from onnxcam.graph.rowwise import row_axes, sliced_axes, target
 from onnxcam.graph.slicing import sliced
 from onnxcam.graph.value import Value
@@ -81,7 +81,7 @@ def _found(graph: gs.Graph, whole: Collection[str]) -> Found:
         for tensor, need in zip(node.inputs, needs, strict=True):
             both = _joined(wanted.get(tensor.name, need), need)
             wanted[tensor.name] = both if both and _few(both, tensor) else None
-        wanted |= dict.fromkeys(_captured(node))
+        wanted |= dict.fromkeys(each.name for each in captured(node))
     found.nodes.reverse()
     return found
 
@@ -116,16 +116,6 @@ def _asked(node: gs.Node, batch: Collection[Any], found: Found, opset: int) -> N
             needs[0] = Rows(axis, tuple(dict.fromkeys(places.ravel().tolist())))
             found.picked[node.outputs[0].name] = places
     return needs
-
-
-def _captured(node: gs.Node) -> Iterator[str]:
-    """What branches and loops read of the tensors around them."""
-    for attribute in node.attrs.values():
-        if isinstance(attribute, gs.Graph):
-            yield from (each.name for each in attribute.outputs)
-            for inner in attribute.nodes:
-                yield from (each.name for each in inner.inputs)
-                yield from _captured(inner)
 
 
 def _picked(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:

@@ -106,11 +106,15 @@ def depends_on(tensor: gs.Tensor, sources: Collection[str]) -> bool:
         for node in current.inputs:
             if node.op not in ("Shape", "Size"):
                 waiting.extend(node.inputs)
-                waiting.extend(_captured(node))
+                waiting.extend(captured(node))
     return False
 
 
-def _captured(node: gs.Node) -> Iterator[gs.Tensor]:
+def captured(node: gs.Node) -> Iterator[gs.Tensor]:
+    """What branches and loops, however deep, read of the tensors around them (and their own)."""
     for attribute in node.attrs.values():
         if isinstance(attribute, gs.Graph):
-            yield from (each for inner in attribute.nodes for each in inner.inputs)
+            yield from attribute.outputs
+            for inner in attribute.nodes:
+                yield from inner.inputs
+                yield from captured(inner)

@@ -79,7 +79,7 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
             outputs.add(each.name)
     for name in dict.fromkeys(wrt):
         whole = found[name].astype(widened(found[name].dtype))
-        model.graph.outputs.append(_output(build, scaled(whole, 1 / scale), f"gradient/{name}"))
+        build.output(scaled(whole, 1 / scale), f"gradient/{name}")
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model
@@ -105,16 +105,7 @@ def augment(
     build = Builder(augmented.graph)
     kept = {each.name for each in model.graph.outputs} | {f"gradient/{name}" for name in layers}
     kept.add(of)
-    outputs = [each for each in augmented.graph.outputs if each.name in kept]
-    outputs += [
-        _output(build, build.value(name), f"activation/{name}") for name in dict.fromkeys(layers)
-    ]
-    augmented.graph.outputs = outputs
+    augmented.graph.outputs = [each for each in augmented.graph.outputs if each.name in kept]
+    for name in dict.fromkeys(layers):
+        build.output(build.value(name), f"activation/{name}")
     return augmented
-
-
-def _output(build: Builder, value: Value, name: str) -> gs.Variable:
-    """The value under another name."""
-    tensor = gs.Variable(name, value.dtype, list(value.shape))
-    build.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
-    return tensor

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.build import Builder
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.value import np
 from onnxcam.prepared import POWERS, moment
 
 
@@ -21,12 +21,4 @@ def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
     for layer in layers:
         g = build.value(f"gradient/{layer}").astype(np.dtype(np.float64))
         for power, value in zip(POWERS, (g, g * g, g * g * g), strict=True):
-            graph.outputs.append(_summed(build, value, moment(power, layer)))
-
-
-def _summed(build: Builder, value: Value, name: str) -> gs.Variable:
-    """The sum over the batch, which stays as an axis of one."""
-    total = np.sum(value, axis=0, keepdims=True)
-    tensor = gs.Variable(name, np.dtype(np.float64), [1, *value.shape[1:]])
-    build.graph.nodes.append(gs.Node("Identity", name, {}, [total.tensor], [tensor]))
-    return tensor
+            build.output(np.sum(value, axis=0, keepdims=True), moment(power, layer))

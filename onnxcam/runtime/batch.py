@@ -58,9 +58,7 @@ class Batches:
             except ModelError:
                 if self._lane is not None or self.tuner is None:
                     raise
-                self.tuner = (
-                    None  # the model cannot be opened once more: the cache was emptied meanwhile
-                )
+                self.tuner = None  # it cannot be opened once more: the cache was emptied
                 continue
             yield from zip(parts, found, strict=True)
             start = parts[-1].stop

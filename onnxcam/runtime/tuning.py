@@ -14,14 +14,11 @@ from statistics import median
 
 LARGEST = 16  # inputs of a round
 MOST_LANES = 8  # each holds activations of its own
-LARGEST_MODEL = (
-    256 << 20
-)  # bytes that are opened a second time; large matrices use all threads well
 WARM = 1  # rounds of a layout that do not count: the runtime plans its memory in them
 TRIALS = 3  # rounds that do
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Layout:
     """`lanes` runs at a time, each of at most `chunk` inputs."""
 
