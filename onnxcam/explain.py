@@ -93,7 +93,7 @@ class Explainer:
         self.labels = _labels(labels, self.plan)
         self.preprocessing = _preprocessing(preprocess, self.plan)
         runs = _batches(found, chunk)
-        self.probe = Probe(self.plan, runs, self.recipe, self.settings)
+        self.probe = Probe(self.plan, runs, found.backward, self.recipe, self.settings)
         self.score_kind = score
 
     @property

@@ -14,6 +14,7 @@ from onnxcam.graph.chosen import Layer, Score
 AUTO = "auto"
 POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
 SEED = "seed"  # the input of a model with gradients that takes the cotangents
+NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs of what is added to the picture
 
 
 def moment(power: int, layer: str) -> str:
@@ -23,11 +24,11 @@ def moment(power: int, layer: str) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model that returns `of`, the layers, and `gradient/<layer>` for the cotangent `seed`.
+    """A model that returns `of`, the layers, and for the cotangent `seed` the gradients.
 
     `name`, `digest`, `metadata` and `notices` are those of the `Model`. `constant` says that the graph proves
-    the gradients not to depend on the picture. `seed_shape` is that of the cotangent of one picture,
-    `seed_dtype` the name of its type.
+    the gradients not to depend on the picture, and `apart` that a second model returns them, which takes the
+    cotangent alone. `seed_shape` is that of the cotangent of one picture, `seed_dtype` the name of its type.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Plan:
     of: str
     layers: tuple[Layer, ...]
     constant: bool
+    apart: bool
     seed_shape: tuple[int, ...]
     seed_dtype: str
 

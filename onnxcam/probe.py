@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,17 @@ from onnxcam.errors import ModelError, RunError
 from onnxcam.methods import Recipe
 from onnxcam.methods.samplers import Deviates, standard_deviation
 from onnxcam.methods.targets import Target
-from onnxcam.prepared import POWERS, SEED, Plan, moment
-from onnxcam.runtime.batch import Batches
+from onnxcam.prepared import NOISE, POWERS, SEED, SPREAD, Plan, moment
+from onnxcam.runtime.batch import Batches, Feed
+from onnxcam.runtime.session import Session
 
 if TYPE_CHECKING:  # what comes from the cache is run without onnx
     from onnxcam.graph.shapes import Dim
 
 Progress = Callable[[int], None]  # told how many inputs of the model were run
+
+
+NONE = np.zeros((1, 1, 1, 1), np.float32)  # no noise
 
 
 def silent(count: int) -> None:
@@ -36,10 +41,11 @@ def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
 
 @dataclass
 class Probe:
-    """One plan on one session."""
+    """One plan on one session; `backward` runs the gradients that have a model of their own."""
 
     plan: Plan
     batches: Batches
+    backward: Session | None
     recipe: Recipe
     settings: Mapping[str, Any]
     _known: dict[tuple[bytes, tuple[int, ...], bytes], list[Maps]] = field(default_factory=dict)
@@ -62,8 +68,7 @@ class Probe:
         if target is not None and self._takes(images, target):
             outputs, weights = [*outputs, *self.plan.gradients], target.weights[None]
         blank = np.zeros((len(images), self.plan.score.classes))
-        seeds = self._seeds(blank if weights is None else weights)
-        found, *maps = self._gathered(outputs, images, seeds)
+        found, *maps = self._gathered(outputs, images, blank if weights is None else weights)
         activations, gradients = maps[: len(self.plan.layers)], maps[len(self.plan.layers) :]
         if target is not None and gradients:
             self._keep(images, target, gradients)
@@ -91,9 +96,9 @@ class Probe:
         return [{"activation": a, **each} for a, each in zip(activations, found, strict=True)]
 
     def _takes(self, image: Images, target: Target) -> bool:
-        """Whether the gradients at the picture itself are asked for, and not known yet."""
-        once = self.recipe.sampler.name == "once" or self.constant
-        return once and self._key(image, target) not in self._known
+        """Whether the model's gradients at the picture itself are asked for, and not known yet."""
+        once = self.recipe.sampler.name == "once" or self.plan.constant
+        return once and not self.plan.apart and self._key(image, target) not in self._known
 
     def _key(self, image: Images, target: Target) -> tuple[bytes, tuple[int, ...], bytes]:
         """What gradients depend on; constant ones on the sizes of the picture only, of models that take any."""
@@ -108,8 +113,12 @@ class Probe:
     def _gradients(self, image: Images, target: Target) -> list[Maps]:
         if (known := self._known.get(self._key(image, target))) is not None:
             return known
-        seeds = self._seeds(target.weights[None])
-        return self._keep(image, target, self._gathered(self.plan.gradients, image, seeds))
+        if self.backward is None:
+            found = self._gathered(self.plan.gradients, image, target.weights[None])
+        else:
+            feeds = {SEED: self._seeds(target.weights[None])}
+            found = self.backward.run(self.plan.gradients, feeds)
+        return self._keep(image, target, found)
 
     def _class_weights(self, image: Images, target: Target) -> list[Floats]:
         """(1, C): the gradient summed over the cells, which is the linear layer's row behind global
@@ -131,55 +140,60 @@ class Probe:
     def _moments(
         self, image: Images, activations: list[Maps], target: Target, progress: Progress
     ) -> tuple[list[dict[str, Floats]], list[Maps]]:
-        if self.constant:
-            gradients = self._gradients(image, target)
-            progress(int(self.settings["samples"]))
-            return [{"d1": g, "d2": g * g, "d3": g * g * g} for g in gradients], activations
-        moments, means = self._sampled(image, target, progress)
-        found = [
-            {f"d{power}": each for power, each in zip(POWERS, layer, strict=True)}
-            for layer in moments
-        ]
-        return found, means if self.settings["activation"] == "mean" else activations
+        """D_1 to D_3 of each layer over the noisy samples, and the activations: as they are, or their mean.
 
-    def _sampled(
-        self, image: Images, target: Target, progress: Progress
-    ) -> tuple[list[list[Floats]], list[Maps]]:
-        """D_1 to D_3 of each layer, and the mean activation, over the noisy samples."""
-        layers, samples = range(len(self.plan.layers)), int(self.settings["samples"])
-        mean = self.settings["activation"] == "mean"
-        outputs = [moment(power, each) for each in self.plan.activations for power in POWERS]
-        outputs += self.plan.activations if mean else []
-        seeds = target.weights * self._weights(image, target)[:, None]
+        A gradient follows its cotangent: a constant one of a sample is that at 1 times the sample's weight.
+        """
+        weights, mean = self._weights(image, target), self.settings["activation"] == "mean"
+        outputs = [*self.plan.activations] if mean else []
+        if not self.plan.constant:
+            outputs += [moment(power, each) for power in POWERS for each in self.plan.activations]
+        means, count = self._means(outputs, image, target, weights, progress), len(activations)
+        if mean:
+            activations, means = means[:count], means[count:]
+        if self.plan.constant:
+            powers = [
+                accumulate([each] * len(POWERS), np.multiply)
+                for each in self._gradients(image, target)
+            ]
+            parts = [np.mean(weights**power) for power in POWERS]
+            layers = [[part * g for part, g in zip(parts, each, strict=True)] for each in powers]
+        else:
+            layers = [means[layer::count] for layer in range(count)]
+        named = [f"d{power}" for power in POWERS]
+        return [dict(zip(named, each, strict=True)) for each in layers], activations
+
+    def _means(
+        self,
+        outputs: list[str],
+        image: Images,
+        target: Target,
+        weights: Floats,
+        progress: Progress,
+    ) -> list[Maps]:
+        """The mean of each output, which belong to the layers in turn, over the noisy samples."""
         sums: list[Any] = [0.0] * len(outputs)
-        for part, found in self.batches.run(outputs, samples, self._noisy(image, seeds)):
+        runs = self.batches.run(outputs, len(weights), self._noisy(image, target, weights))
+        for part, found in runs if outputs else [(slice(0, len(weights)), [])]:
             added = (np.sum(np.asarray(each, np.float64), axis=0, keepdims=True) for each in found)
             sums = [total + each for total, each in zip(sums, added, strict=True)]
             progress(part.stop - part.start)
-        means = [each / samples for each in sums]
-        count = len(POWERS)
-        moments = [
-            [self._channels_first(i, each, image) for each in means[count * i : count * (i + 1)]]
-            for i in layers
-        ]
-        return moments, [
-            self._channels_first(i, each, image)
-            for i, each in enumerate(means[count * len(layers) :])
-        ]
+        means, layers = (each / len(weights) for each in sums), len(self.plan.layers)
+        return [self._channels_first(i % layers, each, image) for i, each in enumerate(means)]
 
     def _weights(self, image: Images, target: Target) -> Floats:
         """(n,): how much each sample counts, 1 or exp(S_s - max S); a gradient follows its cotangent."""
         samples = int(self.settings["samples"])
         if self.settings["score"] != "exp":
             return np.ones(samples)
-        seeds = np.zeros((samples, len(target.weights)))
-        runs = self.batches.run([self.plan.of], samples, self._noisy(image, seeds))
+        feed = self._noisy(image, target, np.zeros(samples))
+        runs = self.batches.run([self.plan.of], samples, feed)
         scores = np.concatenate([np.asarray(each[0], np.float64) for _, each in runs])
         own = target.of(scores.reshape(samples, -1))
         return np.exp(own - own.max())
 
-    def _noisy(self, image: Images, seeds: Floats) -> Callable[[slice], Mapping[str, Array]]:
-        """What is fed of noisy copies of a picture, with their cotangents (n, classes)."""
+    def _noisy(self, image: Images, target: Target, weights: Floats) -> Feed:
+        """What is fed of noisy copies of a picture, whose cotangents are the target's times `weights` (n,)."""
         spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
         shape, seed = image.shape[1:], int(self.settings["seed"])
         if self._deviates is None or self._deviates.shape != shape:
@@ -187,19 +201,29 @@ class Probe:
         deviates = self._deviates
 
         def feed(part: slice) -> Mapping[str, Array]:
-            count = part.stop - part.start
-            drawn = deviates[part] if spread else np.zeros((count, *shape), np.float32)
-            noisy = image + np.float32(spread) * drawn
-            return {
-                self.plan.image.name: typed(noisy, image.dtype),
-                SEED: self._seeds(seeds[part]),
-            }
+            noise = deviates[part] if spread else NONE.repeat(part.stop - part.start, axis=0)
+            seeds = target.weights * weights[part, None]
+            return self._fed(image, seeds, noise, spread)
 
         return feed
 
-    def _gathered(self, outputs: Sequence[str], images: Images, seeds: Array) -> list[Array]:
+    def _fed(
+        self, images: Images, seeds: Floats, noise: Array = NONE, spread: float = 0.0
+    ) -> Mapping[str, Array]:
+        """What the model takes of pictures, noise, and cotangents (N, classes)."""
+        given = {
+            self.plan.image.name: images,
+            NOISE: noise,
+            SPREAD: np.array(spread, np.float32),
+        }
+        if not self.plan.apart:
+            given[SEED] = self._seeds(seeds)
+        takes = self.batches.session.inputs
+        return {name: each for name, each in given.items() if name in takes}
+
+    def _gathered(self, outputs: Sequence[str], images: Images, seeds: Floats) -> list[Array]:
         def feed(part: slice) -> Mapping[str, Array]:
-            return {self.plan.image.name: images[part], SEED: seeds[part]}
+            return self._fed(images[part], seeds[part])
 
         parts = [found for _, found in self.batches.run(outputs, len(images), feed)]
         return [np.concatenate(each) for each in zip(*parts, strict=True)]

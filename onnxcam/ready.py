@@ -31,7 +31,8 @@ PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-
 LARGEST_TWICE = (
     256 << 20
 )  # bytes of a model that is opened twice; large matrices use all threads well
-MODEL, WEIGHTS, PLAN = "model.onnx", "weights", "plan.json"
+MODEL, GRADIENTS, PLAN = "model.onnx", "gradients.onnx", "plan.json"
+WEIGHTS = ".weights"  # behind the name of the model whose they are
 # An entry of `external_data` in a protocol buffer: key (field 1) "location", value (field 2)
 LOCATION = b"\x0a\x08location"
 VALUE, LONGEST = 0x12, 127  # more bytes take a longer length than one byte
@@ -50,12 +51,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ready:
-    """A plan and a session that runs it; `again` opens one more on so many threads. `name` is what the cache
-    calls it, None where it is not kept.
+    """A plan and a session that runs it; `backward` runs the gradients that have a model of their own, and
+    `again` opens the first once more on so many threads. `name` is what the cache calls it, None where it
+    is not kept.
     """
 
     plan: Plan
     session: Session
+    backward: Session | None
     again: Callable[[int], Session] | None
     name: str | None
 
@@ -85,7 +88,8 @@ def _found(name: str, device: Device) -> Ready | None:
         if entry is None:
             return None
         plan = from_json((entry / PLAN).read_bytes())
-        return _opened(plan, entry / MODEL, {}, device, name)
+        gradients = entry / GRADIENTS if plan.apart else None
+        return _opened(plan, entry / MODEL, {}, gradients, device, name)
     except (OSError, LookupError, TypeError, ValueError, ModelError):
         return None  # taken away by another process, or not one of ours
 
@@ -102,32 +106,35 @@ def _planned(
     from onnxcam.rewrite.plan import plan
 
     loaded = free_of_batch(model if isinstance(model, Model) else load(model))
-    made, augmented = plan(
+    made, augmented, alone = plan(
         loaded, recipe, asked.layers, asked.output, probability=asked.probability
     )
     content, weights = augmented.parts()
+    gradients = alone.bytes() if alone else None
     # of a file that changed meanwhile it is not known what was read
     if name and not weights and name == _name(model, asked):
-        _keep(name, made, content)
+        _keep(name, made, {MODEL: content, GRADIENTS: gradients})
         if found := _found(name, device):
             return found
-    return _opened(made, content, weights, device, None)
+    return _opened(made, content, weights, gradients, device, None)
 
 
 def _opened(
     plan: Plan,
     content: bytes | Path,
     weights: Mapping[str, Array],
+    gradients: bytes | Path | None,
     device: Device,
     name: str | None,
 ) -> Ready:
     session = opened(content, device, weights)
+    backward = Session(gradients, session.device) if gradients else None
 
     def again(threads: int) -> Session:
         return Session(content, session.device, weights, threads=threads)
 
     small = not weights and _size(content) <= LARGEST_TWICE
-    return Ready(plan, session, again if small else None, name)
+    return Ready(plan, session, backward, again if small else None, name)
 
 
 def _size(content: bytes | Path) -> int:
@@ -137,8 +144,8 @@ def _size(content: bytes | Path) -> int:
     return sum(each.stat().st_size for each in content.parent.iterdir())
 
 
-def _keep(name: str, plan: Plan, content: bytes) -> None:
-    """Write a plan and its model into the cache."""
+def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
+    """Write a plan and its models into the cache."""
     from onnxcam.graph.apart import write_apart
 
     try:
@@ -148,7 +155,9 @@ def _keep(name: str, plan: Plan, content: bytes) -> None:
 
     def write(folder: Path) -> None:
         (folder / PLAN).write_text(told, encoding="utf-8")
-        write_apart(content, folder / MODEL, WEIGHTS)
+        for model, content in models.items():
+            if content is not None:
+                write_apart(content, folder / model, f"{model}{WEIGHTS}")
 
     cache.kept(name, write)
 

@@ -152,7 +152,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
     assert entries(cache_folder) == []
 
 
-@pytest.mark.parametrize("file", [ready.MODEL, ready.PLAN, ready.WEIGHTS, "entry.json"])
+@pytest.mark.parametrize(
+    "file", [ready.MODEL, ready.PLAN, ready.MODEL + ready.WEIGHTS, "entry.json"]
+)
 @pytest.mark.parametrize("spoil", [lambda content: content[:-3], lambda content: b"\0" * 50])
 def test_a_broken_entry_is_made_anew(
     model: Path,
@@ -223,7 +225,7 @@ def test_that_pictures_do_not_mix_is_proven_once(
 @pytest.mark.parametrize("net", [DEEP, TWO_OUTPUTS, FIXED])
 def test_a_plan_as_text(net: Net) -> None:
     for method in ("grad-cam", "smooth-grad-cam++"):
-        found, _ = plan(load(net.content()), METHODS[method], ["features", "early"])
+        found, *_ = plan(load(net.content()), METHODS[method], ["features", "early"])
         assert from_json(as_json(found)) == found
 
 

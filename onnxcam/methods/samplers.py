@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,20 +21,29 @@ class Deviates:
 
     seed: int
     shape: tuple[int, ...]
-    _kept: dict[int, Floats] = field(default_factory=dict)
+    _kept: Floats = field(init=False)
+    _drawn: set[int] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        size = 4 * math.prod(self.shape)
+        self._kept = np.empty((KEPT // size, *self.shape), np.float32)
 
     def __getitem__(self, samples: slice) -> Floats:
-        """float32 (samples, *shape)."""
-        return np.stack([self._one(i) for i in range(samples.start, samples.stop)])
+        """float32 (samples, *shape), drawn on all cores; not to be written to."""
+        wanted, fits = range(samples.start, samples.stop), samples.stop <= len(self._kept)
+        shape = (len(wanted), *self.shape)
+        found = self._kept[samples] if fits else np.empty(shape, np.float32)
+        missing = [each for each in wanted if not (fits and each in self._drawn)]
+        if missing:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(self._draw, missing, (found[i - samples.start] for i in missing)))
+        if fits:
+            self._drawn.update(missing)
+        return np.asarray(found)
 
-    def _one(self, sample: int) -> Floats:
-        if sample in self._kept:
-            return self._kept[sample]
+    def _draw(self, sample: int, out: Floats) -> None:
         stream = np.random.Generator(np.random.SFC64([self.seed, sample]))
-        drawn = stream.standard_normal(self.shape, dtype=np.float32)
-        if (len(self._kept) + 1) * drawn.nbytes <= KEPT:
-            self._kept[sample] = drawn
-        return drawn
+        stream.standard_normal(out=out, dtype=np.float32)
 
 
 def standard_deviation(image: Images, noise: float, sigma: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,19 @@ from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
 from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
-from onnxcam.prepared import AUTO, SEED, Plan
+from onnxcam.prepared import AUTO, POWERS, SEED, Plan, moment
 from onnxcam.rewrite.augment import gradient
+from onnxcam.rewrite.constant import keep, split
 from onnxcam.rewrite.moments import add_moments
+from onnxcam.rewrite.noise import ROUNDS, add_noise, is_integer
+
+
+class Planned(NamedTuple):
+    """What to run, the model, and the one that its gradients have for themselves, where they do."""
+
+    plan: Plan
+    model: Model
+    gradients: Model | None
 
 
 def plan(
@@ -28,13 +39,15 @@ def plan(
     output: str | None = None,
     *,
     probability: bool = False,
-) -> tuple[Plan, Model]:
-    """How to run `recipe` at the wanted layer or layers ("auto", names), and the model that is run.
+) -> Planned:
+    """How to run `recipe` at the wanted layer or layers ("auto", names), and what is run.
 
     Raises UnknownNameError for a layer that is not there, MissingRuleError, and ModelError where the
     model has no picture input, no score, or no layer.
     """
     image = image_input(model)
+    if recipe.smooths and is_integer(image.dtype) and model.graph.opset < ROUNDS:
+        model = model.at_opset(ROUNDS)
     model, score = with_score(model, output)
     if probability and score.squashing not in ("Softmax", "Sigmoid"):
         raise ModelError(
@@ -59,14 +72,20 @@ def _planned(
     score: Score,
     of: str,
     chosen: tuple[Layer, ...],
-) -> tuple[Plan, Model]:
+) -> Planned:
     augmented = gradient(model, [each.name for each in chosen], of, recipe.rules)
     tensors = augmented.graph.tensors()
-    found = [tensors[f"gradient/{each.name}"] for each in chosen]
-    constant = not any(depends_on(each, {image.name}) for each in found)
+    seed, names = tensors[SEED], [each.name for each in chosen]
+    gradients = [f"gradient/{each}" for each in names]
+    constant = not any(depends_on(tensors[each], {image.name}) for each in gradients)
+    wanted = gradients
+    if recipe.smooths and not constant:
+        add_moments(augmented.graph, names)
+        wanted = [moment(power, each) for each in names for power in POWERS]
+    keep(augmented, [of, *names, *wanted])
+    alone = split(augmented, gradients) if constant else None
     if recipe.smooths:
-        add_moments(augmented.graph, [each.name for each in chosen])
-    seed = tensors[SEED]
+        add_noise(augmented.graph, image.name)
     made = Plan(
         name=augmented.name,
         digest=augmented.digest,
@@ -77,10 +96,11 @@ def _planned(
         of=of,
         layers=chosen,
         constant=constant,
+        apart=alone is not None,
         seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
         seed_dtype=np.dtype(seed.dtype).name,
     )
-    return made, augmented
+    return Planned(made, augmented, alone)
 
 
 def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
@@ -99,7 +119,7 @@ def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
 
 def _automatic(
     model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
-) -> tuple[Plan, Model]:
+) -> Planned:
     """The last layer that everything passes through; for a method that smooths, the last one whose gradient
     depends on the picture, where there is one and the rules reach it. Or the last layers of several
     branches. ModelError if there is none of these either.
@@ -112,7 +132,7 @@ def _automatic(
             f"{image.name!r} to {of!r}; {cure}"
         )
     last = _planned(model, recipe, image, score, of, _marked(chosen))
-    if len(chosen) > 1 or not (recipe.smooths and last[0].constant):
+    if len(chosen) > 1 or not (recipe.smooths and last.plan.constant):
         return last
     earlier = _last_varying(model, recipe, image.name, of, candidates(model, layers)[1:])
     if earlier is None:
@@ -167,7 +187,7 @@ def _smoothing_choice(
 ) -> set[str]:
     recipe = METHODS[DEFAULT_METHOD]
     try:
-        planned, _ = _automatic(model, recipe, image, score, score.logits, found)
+        planned = _automatic(model, recipe, image, score, score.logits, found)
     except MissingRuleError:
         return set()
-    return {each.name for each in planned.layers}
+    return {each.name for each in planned.plan.layers}

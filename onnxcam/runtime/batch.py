@@ -105,7 +105,7 @@ class Batches:
         if self.fixed is None or self.fixed == count:
             return session.run(outputs, feeds)
         filled = {
-            name: _filled_up(each, self.fixed, zero=name in self.blank)
+            name: _filled_up(each, self.fixed, zero=name in self.blank) if each.ndim else each
             for name, each in feeds.items()
         }
         return [

@@ -49,12 +49,14 @@ def test_the_softmax_makes_the_gradient_depend_on_the_picture() -> None:
 
 
 def test_what_is_exposed() -> None:
-    found, model = plan(loaded(TWO_OUTPUTS), GRAD_CAM, ["features", "early"])
+    found, model, alone = plan(loaded(TWO_OUTPUTS), GRAD_CAM, ["features", "early"])
+    assert not found.apart
+    assert alone is None
     assert found.gradients == ["gradient/features", "gradient/early"]
     assert found.activations == ["features", "early"]
     assert (found.of, found.score.output, found.image.name) == ("logits", "probabilities", "x")
     session = Session(model.bytes(), Device("cpu"))
-    assert {found.of, *found.gradients, *found.activations} <= set(session.outputs)
+    assert session.outputs == [found.of, *found.activations, *found.gradients]
     assert session.inputs == {"x", "seed"}
 
 

@@ -1,0 +1,30 @@
+"""Gradients that do not depend on the picture, as a model of their own: no forward pass is needed for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from onnxcam.graph.model import Model
+from onnxcam.prepared import SEED
+
+
+def split(model: Model, gradients: Sequence[str]) -> Model | None:
+    """Take the gradients out of a model and give them one that is fed SEED only. None, and no change, where
+    they take the sizes of the picture as well.
+    """
+    alone = replace(model, graph=model.graph.copy())
+    keep(alone, gradients)
+    alone.graph.cleanup(remove_unused_graph_inputs=True)
+    if [each.name for each in alone.graph.inputs] != [SEED]:
+        return None
+    model.graph.inputs = [each for each in model.graph.inputs if each.name != SEED]
+    keep(model, [each.name for each in model.graph.outputs if each.name not in gradients])
+    return alone
+
+
+def keep(model: Model, outputs: Sequence[str]) -> None:
+    """Let a model return those of its outputs only, and compute nothing else."""
+    kept = {each.name: each for each in model.graph.outputs}
+    model.graph.outputs = [kept[name] for name in dict.fromkeys(outputs)]
+    model.graph.cleanup(remove_unused_graph_inputs=False)

@@ -1,0 +1,43 @@
+"""Gradients that have a model of their own."""
+
+import numpy as np
+import onnx
+
+from onnxcam.graph.model import load
+from onnxcam.methods import METHODS
+from onnxcam.prepared import SEED
+from onnxcam.rewrite.augment import gradient
+from onnxcam.rewrite.plan import plan
+from onnxcam.runtime.device import Device
+from onnxcam.runtime.session import Session
+from tests.nets import ANY_SIZE, CLASSES, DEEP, POOLED, pictures
+
+GRAD_CAM = METHODS["grad-cam"]
+SEEDS = np.random.default_rng(0).standard_normal((2, CLASSES), dtype=np.float32)
+
+
+def test_the_gradient_without_a_picture() -> None:
+    found, model, alone = plan(load(POOLED.content()), GRAD_CAM, "features")
+    assert found.apart
+    assert alone is not None
+    onnx.checker.check_model(alone.proto(), full_check=True)
+    forward, backward = (Session(each.bytes(), Device("cpu")) for each in (model, alone))
+    assert (forward.inputs, forward.outputs) == ({"x"}, ["logits", "features"])
+    assert (backward.inputs, backward.outputs) == ({SEED}, ["gradient/features"])
+    whole = Session(gradient(load(POOLED.content()), ["features"]).bytes(), Device("cpu"))
+    (expected,) = whole.run(["gradient/features"], {"x": pictures(2), SEED: SEEDS})
+    np.testing.assert_array_equal(backward.run(["gradient/features"], {SEED: SEEDS})[0], expected)
+
+
+def test_what_takes_the_sizes_of_the_picture_stays_where_they_are_known() -> None:
+    found, model, alone = plan(load(ANY_SIZE.content()), GRAD_CAM, "features")
+    assert found.constant
+    assert not found.apart
+    assert alone is None
+    assert "gradient/features" in [each.name for each in model.graph.outputs]
+
+
+def test_what_depends_on_the_picture_stays() -> None:
+    found, _, alone = plan(load(DEEP.content()), GRAD_CAM, "features")
+    assert not found.apart
+    assert alone is None
