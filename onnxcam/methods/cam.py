@@ -18,7 +18,7 @@ CELLS: Any = (2, 3)
 
 def weighted(weight: Floats, activation: Maps) -> Saliency:
     """relu(sum_k w_k A_k), w (N, C, 1, 1)."""
-    return np.maximum(np.sum(weight * activation, axis=1), 0.0)
+    return np.maximum(np.einsum("nkhw,nkhw->nhw", *np.broadcast_arrays(weight, activation)), 0.0)
 
 
 @method("cam", source="Zhou et al. 2016, eq. 2")
@@ -71,5 +71,4 @@ def smooth_grad_cam_plus_plus(
 
 def positive_ratio(above: Floats, below: Floats) -> Floats:
     """above / below, 0 where `below` is not positive."""
-    positive = below > 0
-    return np.where(positive, above / np.where(positive, below, 1.0), 0.0)
+    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)

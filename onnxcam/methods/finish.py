@@ -19,7 +19,7 @@ def interpolation(size: int, wanted: int) -> Floats:
 def resized(maps: Saliency, height: int, width: int) -> Saliency:
     """(N, h, w) -> (N, height, width), bilinear."""
     rows, columns = interpolation(maps.shape[1], height), interpolation(maps.shape[2], width)
-    return np.einsum("yh,nhw,xw->nyx", rows, maps, columns, optimize=True)
+    return np.asarray(rows @ maps @ columns.T)
 
 
 def scaled(maps: Saliency) -> Saliency:

@@ -37,7 +37,7 @@ class Batches:
     lane: Callable[[], Session] | None = None
     keep: Callable[[object], None] | None = None
     blank: frozenset[str] = frozenset()
-    _lane: Session | None = field(default=None, init=False)
+    _lane: tuple[Session, ThreadPoolExecutor] | None = field(default=None, init=False)
 
     def run(
         self, outputs: Sequence[str], count: int, feed: Feed
@@ -85,17 +85,16 @@ class Batches:
         if layout.lanes == 1:
             found = [self._run(self.session, outputs, each, feed) for each in parts]
         else:
-            session = self._in_lanes()
-            with ThreadPoolExecutor(layout.lanes) as pool:
-                found = list(pool.map(lambda part: self._run(session, outputs, part, feed), parts))
+            session, pool = self._in_lanes(layout.lanes)
+            found = list(pool.map(lambda part: self._run(session, outputs, part, feed), parts))
         if self.tuner is not None:
             inputs = parts[-1].stop - parts[0].start
             self.tuner.told(layout, inputs, time.perf_counter() - start)
         return found
 
-    def _in_lanes(self) -> Session:
+    def _in_lanes(self, lanes: int) -> tuple[Session, ThreadPoolExecutor]:
         assert self.lane is not None  # noqa: S101  a tuner with lanes comes with one
-        self._lane = self._lane or self.lane()
+        self._lane = self._lane or (self.lane(), ThreadPoolExecutor(lanes))
         return self._lane
 
     def _run(

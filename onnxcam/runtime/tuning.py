@@ -36,8 +36,8 @@ class Layout:
 
 def layouts(lanes: int) -> tuple[Layout, ...]:
     """The layouts worth trying on a CPU, the likeliest first: in one lane, and in several if there are any."""
-    several = [Layout(lanes, chunk) for chunk in (2, 4) if lanes > 1 and lanes * chunk <= LARGEST]
-    return (*several[:1], Layout(1, LARGEST // 2), *several[1:], Layout(1, LARGEST))
+    several = [Layout(lanes, chunk) for chunk in (2, 1) if lanes > 1 and lanes * chunk <= LARGEST]
+    return (*several[:1], Layout(1, 4), *several[1:], Layout(1, 8))
 
 
 @dataclass

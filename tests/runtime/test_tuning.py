@@ -141,6 +141,6 @@ def test_no_room_in_lanes_ends_the_tuning(clock: Clock) -> None:
 
 
 def test_the_layouts_of_machines() -> None:
-    assert layouts(1) == (ONE, Layout(1, 16))
-    assert layouts(2) == (TWO, ONE, Layout(2, 4), Layout(1, 16))
+    assert layouts(1) == (Layout(1, 4), ONE)
+    assert layouts(2) == (TWO, Layout(1, 4), Layout(2, 1), ONE)
     assert all(each.inputs <= 16 for each in layouts(8))
