@@ -16,7 +16,7 @@ from onnxcam.methods.samplers import Deviates, standard_deviation
 from onnxcam.methods.targets import Target
 from onnxcam.prepared import NOISE, POWERS, SEED, SPREAD, Plan, moment
 from onnxcam.runtime.batch import Batches, Feed
-from onnxcam.runtime.session import Session
+from onnxcam.runtime.session import Fed, Session
 
 if TYPE_CHECKING:  # what comes from the cache is run without onnx
     from onnxcam.graph.shapes import Dim
@@ -195,23 +195,27 @@ class Probe:
     def _noisy(self, image: Images, target: Target, weights: Floats) -> Feed:
         """What is fed of noisy copies of a picture, whose cotangents are the target's times `weights` (n,)."""
         spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
-        shape, seed = image.shape[1:], int(self.settings["seed"])
-        if self._deviates is None or self._deviates.shape != shape:
-            self._deviates = Deviates(seed, shape)
-        deviates = self._deviates
+        deviates = self._deviates_of(image.shape[1:])
 
-        def feed(part: slice) -> Mapping[str, Array]:
+        def feed(part: slice) -> Mapping[str, Fed]:
             noise = deviates[part] if spread else NONE.repeat(part.stop - part.start, axis=0)
             seeds = target.weights * weights[part, None]
             return self._fed(image, seeds, noise, spread)
 
         return feed
 
+    def _deviates_of(self, shape: tuple[int, ...]) -> Deviates:
+        if self._deviates is None or self._deviates.shape != shape:
+            free = self.batches.fixed is None  # else what is short is filled up first
+            place = self.batches.session.placed if free else np.asarray
+            self._deviates = Deviates(int(self.settings["seed"]), shape, place)
+        return self._deviates
+
     def _fed(
-        self, images: Images, seeds: Floats, noise: Array = NONE, spread: float = 0.0
-    ) -> Mapping[str, Array]:
+        self, images: Images, seeds: Floats, noise: Fed = NONE, spread: float = 0.0
+    ) -> Mapping[str, Fed]:
         """What the model takes of pictures, noise, and cotangents (N, classes)."""
-        given = {
+        given: dict[str, Fed] = {
             self.plan.image.name: images,
             NOISE: noise,
             SPREAD: np.array(spread, np.float32),
@@ -222,7 +226,7 @@ class Probe:
         return {name: each for name, each in given.items() if name in takes}
 
     def _gathered(self, outputs: Sequence[str], images: Images, seeds: Floats) -> list[Array]:
-        def feed(part: slice) -> Mapping[str, Array]:
+        def feed(part: slice) -> Mapping[str, Fed]:
             return self._fed(images[part], seeds[part])
 
         parts = [found for _, found in self.batches.run(outputs, len(images), feed)]

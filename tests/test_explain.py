@@ -3,12 +3,14 @@
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 import onnxcam
 from onnxcam.arrays import Floats, Saliency
 from onnxcam.errors import ModelError, SettingError
 from onnxcam.methods.finish import fused, resized
+from onnxcam.runtime.session import Session
 from tests.methods.test_cam import run
 from tests.nets import CLASSES, DEEP, POOLED, Net, pictures
 
@@ -210,6 +212,20 @@ def test_what_differs_between_samples_is_run_for_each(
 def test_samples_are_run_once_more_where_their_scores_weigh_their_gradients() -> None:
     """The weights are known when all were run."""
     assert count(DEEP, score="exp", **SMOOTH)[1] == 1 + 2 * 7
+
+
+def test_noise_is_put_where_the_model_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[int] = []
+
+    def place(session: Session, array: Any) -> Any:
+        placed.append(len(array))
+        return ort.OrtValue.ortvalue_from_numpy(array)
+
+    expected = explainer(DEEP, chunk=4, **SMOOTH)(X).maps
+    monkeypatch.setattr(Session, "placed", place)
+    found = explainer(DEEP, chunk=4, **SMOOTH)(X).maps
+    assert placed == [4, 3]  # for all of the pictures
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_other_gradients_are_run_for_each_sample() -> None:

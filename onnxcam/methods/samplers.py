@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +18,32 @@ KEPT = 16 << 20  # bytes of deviates kept for the pictures to come; beyond it th
 @dataclass
 class Deviates:
     """Standard normal deviates, one array of `shape` a sample, the same for every picture, device and
-    chunk size: each sample has a stream of its own, made from the seed and its number.
+    chunk size: each sample has a stream of its own, made from the seed and its number. Parts that are kept
+    are handed out as `place` makes them of the array, once.
     """
 
     seed: int
     shape: tuple[int, ...]
+    place: Callable[[Floats], Any] = np.asarray
     _kept: Floats = field(init=False)
     _drawn: set[int] = field(default_factory=set, init=False)
+    _placed: dict[tuple[int, int], Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         size = 4 * math.prod(self.shape)
         self._kept = np.empty((KEPT // size, *self.shape), np.float32)
 
-    def __getitem__(self, samples: slice) -> Floats:
-        """float32 (samples, *shape), drawn on all cores; not to be written to."""
+    def __getitem__(self, samples: slice) -> Any:
+        """float32 (samples, *shape), not to be written to."""
+        part = samples.start, samples.stop
+        if samples.stop > len(self._kept):
+            return self._of(samples)
+        if part not in self._placed:
+            self._placed[part] = self.place(self._of(samples))
+        return self._placed[part]
+
+    def _of(self, samples: slice) -> Floats:
+        """Drawn on all cores, as far as they were not kept."""
         wanted, fits = range(samples.start, samples.stop), samples.stop <= len(self._kept)
         shape = (len(wanted), *self.shape)
         found = self._kept[samples] if fits else np.empty(shape, np.float32)

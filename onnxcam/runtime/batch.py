@@ -14,11 +14,11 @@ import numpy as np
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, RunError
 from onnxcam.runtime.device import processors
-from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.session import Fed, OutOfMemoryError, Session
 from onnxcam.runtime.tuning import MOST_LANES, Layout, Tuner, layouts
 
 CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
-Feed = Callable[[slice], Mapping[str, Array]]
+Feed = Callable[[slice], Mapping[str, Fed]]
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Batches:
         if self.fixed is None or self.fixed == count:
             return session.run(outputs, feeds)
         filled = {
-            name: _filled_up(each, self.fixed, zero=name in self.blank) if each.ndim else each
+            name: _filled_up(each, self.fixed, zero=name in self.blank) if np.ndim(each) else each
             for name, each in feeds.items()
         }
         return [

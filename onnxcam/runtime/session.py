@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import onnxruntime as ort
 
 from onnxcam.arrays import Array
 from onnxcam.errors import DeviceError, ModelError, OnnxcamError, RunError
 from onnxcam.runtime.device import CUDA, Device
 
+Fed: TypeAlias = Array | ort.OrtValue
 QUIET = 4  # fatal only: what goes wrong reaches the user as an error of ours
 ort.set_default_logger_severity(QUIET)
 
@@ -64,7 +67,13 @@ class Session:
         """The execution providers that were given."""
         return list(self._session.get_providers())
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+    def placed(self, array: Array) -> Fed:
+        """The array, to be fed many times: put where the model runs, if that has memory of its own."""
+        if self.device.kind == "cpu":
+            return array
+        return ort.OrtValue.ortvalue_from_numpy(array, self.device.kind, self.device.index)
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Fed]) -> list[Array]:
         """The named outputs. ONNX Runtime is asked to compute only what they need (1.31 computes everything).
 
         Raises OutOfMemoryError, and RunError for any other failure.
@@ -73,6 +82,8 @@ class Session:
         options.log_severity_level = QUIET
         options.only_execute_path_to_fetches = True
         try:
+            if any(isinstance(each, ort.OrtValue) for each in feeds.values()):
+                return self._run_placed(outputs, feeds, options)
             found: list[Array] = self._session.run(list(outputs), dict(feeds), options)
         except MemoryError as fault:
             raise OutOfMemoryError("out of memory") from fault
@@ -80,6 +91,18 @@ class Session:
             kind = OutOfMemoryError if _is_out_of_memory(str(fault)) else RunError
             raise kind(f"ONNX Runtime failed on {self.device}: {_said(fault)}") from fault
         return found
+
+    def _run_placed(
+        self, outputs: Sequence[str], feeds: Mapping[str, Fed], options: ort.RunOptions
+    ) -> list[Array]:
+        values = {
+            name: each
+            if isinstance(each, ort.OrtValue)
+            else ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(each))
+            for name, each in feeds.items()
+        }
+        found = self._session.run_with_ort_values(list(outputs), values, options)
+        return [each.numpy() for each in found]
 
 
 def opened(

@@ -146,6 +146,16 @@ def test_no_memory_is_told_apart(monkeypatch: pytest.MonkeyPatch, fault: Excepti
         session.run(["probabilities"], PICTURES)
 
 
+def test_what_is_where_the_model_runs_may_be_fed() -> None:
+    session = on_cpu(POOLED.content())
+    expected = session.run(["probabilities"], PICTURES)
+    assert session.placed(PICTURES["x"]) is PICTURES["x"]
+    there = ort.OrtValue.ortvalue_from_numpy(PICTURES["x"])
+    np.testing.assert_array_equal(session.run(["probabilities"], {"x": there}), expected)
+    with pytest.raises(RunError, match=r"failed on cpu: ."):
+        session.run(["probabilities"], {"y": there})
+
+
 def test_only_what_is_asked_for_is_computed() -> None:
     options: list[ort.RunOptions] = []
     session = on_cpu(POOLED.content())
