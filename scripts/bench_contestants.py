@@ -73,16 +73,31 @@ def ours(job: dict[str, Any]) -> Run:
 
 
 def our_gradient(job: dict[str, Any]) -> Run:
-    """The gradient at the picture, of eight pictures."""
+    """The gradient at the picture, of eight pictures, in chunks as they were found to be fastest."""
     import onnxcam
+    from onnxcam.runtime.batch import batches
     from onnxcam.runtime.device import device
     from onnxcam.runtime.session import Session
 
     model = onnxcam.load(job["path"])
     name = model.graph.inputs[0].name
-    session = Session(onnxcam.gradient(model, [name]).bytes(), device(job["device"]))
+    content, where = onnxcam.gradient(model, [name]).bytes(), device(job["device"])
+
+    def again(threads: int) -> Session:
+        return Session(content, where, threads=threads)
+
+    runs = batches(Session(content, where), None, None, frozenset(), again)
     feeds = {name: picture(job, 8), "seed": _one_hot(job, 8)}
-    return lambda: session.run([f"gradient/{name}"], feeds)
+
+    def run() -> object:
+        taken = runs.run(
+            [f"gradient/{name}"], 8, lambda part: {k: v[part] for k, v in feeds.items()}
+        )
+        return [found for _, found in taken]
+
+    while runs.tuner and not runs.tuner.settled:
+        run()
+    return run
 
 
 def _one_hot(job: dict[str, Any], count: int) -> Any:
