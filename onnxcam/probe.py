@@ -172,9 +172,12 @@ class Probe:
         progress: Progress,
     ) -> list[Maps]:
         """The mean of each output, which belong to the layers in turn, over the noisy samples."""
+        if not outputs:
+            progress(len(weights))
+            return []
         sums: list[Any] = [0.0] * len(outputs)
         runs = self.batches.run(outputs, len(weights), self._noisy(image, target, weights))
-        for part, found in runs if outputs else [(slice(0, len(weights)), [])]:
+        for part, found in runs:
             added = (np.sum(np.asarray(each, np.float64), axis=0, keepdims=True) for each in found)
             sums = [total + each for total, each in zip(sums, added, strict=True)]
             progress(part.stop - part.start)

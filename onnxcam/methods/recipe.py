@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from onnxcam.errors import SettingError
@@ -68,7 +69,7 @@ class Recipe:
     source: str
     rules: str = "default"
 
-    @property
+    @cached_property
     def probes(self) -> tuple[str, ...]:
         """What the formula asks for."""
         return tuple(
