@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 LARGEST = 16  # inputs of a round
 MOST_LANES = 8  # each holds activations of its own
@@ -78,9 +77,12 @@ class Tuner:
         return min(measured, key=self._cost, default=self.layouts[0])
 
     def layout(self, left: int) -> Layout:
-        """For the next round: one that is still to be measured, if `left` inputs fill it, else the best."""
+        """For the next round: of those still to be measured that `left` inputs fill the one that was measured
+        least, so that a slow moment of the machine meets them all; else the best.
+        """
         waiting = [each for each in self.layouts if self._rounds(each) < WARM + TRIALS]
-        return next((each for each in waiting if each.inputs <= left), self.best)
+        filled = (each for each in waiting if each.inputs <= left)
+        return min(filled, key=self._rounds, default=self.best)
 
     def told(self, layout: Layout, inputs: int, seconds: float) -> None:
         """A round took so long; only a full one of a layout that is being measured counts."""
@@ -91,4 +93,4 @@ class Tuner:
         return len(self.times.get(str(layout), ()))
 
     def _cost(self, layout: Layout) -> float:
-        return median(self.times[str(layout)][WARM:])
+        return min(self.times[str(layout)][WARM:])  # what disturbs a round only adds to it
