@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.autodiff.blocked import factors, sum_of_pixels, with_product
 from onnxcam.autodiff.refused import because, stops
 from onnxcam.autodiff.ruletable import Form, Rules, key
 from onnxcam.errors import MissingRuleError, ModelError
@@ -92,9 +93,22 @@ def refuse_stops(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) 
 def _sum(terms: list[Value]) -> Value:
     if len(terms) == 1:
         return terms[0]
+    if (factored := _factored(terms)) is not None:
+        return factored
     total = terms[0].build.op("Sum" if len(terms) > 2 else "Add", *terms)
     total.tensor.shape = list(terms[0].shape)
     return total
+
+
+def _factored(terms: list[Value]) -> Value | None:
+    """h (a + b) for h a + h b: a pass over memory less, and a + b is often known before h is."""
+    pairs = [pair for each in terms if (pair := factors(each)) is not None]
+    if not len(terms) == len(pairs) == 2:
+        return None
+    (h, a), (again, b) = pairs
+    if again.name != h.name or not h.shape == a.shape == b.shape:
+        return None
+    return h * (with_product(a, b) or a + b)
 
 
 def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
@@ -104,7 +118,10 @@ def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
         lead = cotangent.ndim - x.ndim
         pairs = list(zip(cotangent.shape[lead:], x.shape, strict=True))
         axes = [lead + i for i, (wide, own) in enumerate(pairs) if own == 1 != wide]
-        if axes or lead:
+        pooled = sum_of_pixels(cotangent) if axes == [2, 3] and not lead else None
+        if pooled is not None:
+            cotangent = pooled
+        elif axes or lead:
             cotangent = np.sum(cotangent, axis=(*range(lead), *axes), keepdims=True)
         if any(isinstance(own, str) and own != wide != 1 for wide, own in pairs):
             cotangent = _unbroadcast_at_run_time(cotangent, x, lead)

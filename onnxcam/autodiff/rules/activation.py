@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnxcam.arrays import Array
+from onnxcam.autodiff.blocked import inside, is_blocked, line
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.graph.steps import above, below, clipped_line, mixed
 from onnxcam.graph.value import Value, np
@@ -44,9 +45,13 @@ LOWEST = -3.4e38  # at or below it a bound is none: Clip-6's default is the lowe
 
 def clip(g: Value, y: Value, x: Value, *, min: Value | None, max: Value | None) -> Value:  # noqa: A002
     """Open strictly between the bounds, as torch's relu6 and hardtanh (torch.clamp is open at them)."""
-    for low in _bounds(min, LOWEST):
+    lows, highs = _bounds(min, LOWEST), _bounds(max, -LOWEST)
+    mask = inside(y, lows[0], highs[0]) if lows and highs else None
+    if mask is not None:
+        return g * mask
+    for low in lows:
         g = g * above(y, low)
-    for high in _bounds(max, -LOWEST):
+    for high in highs:
         g = g * below(y, high)
     return g
 
@@ -72,8 +77,10 @@ vjp("HardSigmoid", hard_sigmoid)
 
 def hard_swish(g: Value, y: Value, x: Value) -> Value:
     """x h with h = x / 6 + 1/2 cut to 0 and 1: h + x / 6 where it is not cut."""
-    sixth = mixed(above(x, -3.0) * below(x, 3.0), 0.0, 1 / 6)
-    return g * (clipped_line(x, 1 / 6, 0.5) + x * sixth)
+    cut, between = clipped_line(x, 1 / 6, 0.5), inside(x, -3.0, 3.0)
+    if between is not None:
+        return g * (line(x * between, 1 / 6) + cut)
+    return g * (cut + x * mixed(above(x, -3.0) * below(x, 3.0), 0.0, 1 / 6))
 
 
 vjp("HardSwish", hard_swish)
@@ -87,7 +94,11 @@ def sigmoid(g: Value, y: Value, x: Value) -> Value:
     first part the model has: less to do, and most of it before h, in the layout of the model.
     """
     slope, h, product = mixed(y, 1.0, 0.0), other_factor(g, x), product_of(x, y)
-    return g * (y * slope) if h is None or product is None else h * (product * slope)
+    if h is None or product is None:
+        return g * (y * slope)
+    if is_blocked(x):  # the sum with h y will be h y (1 + x - x y)
+        return h * (y * (line(product, -1.0) + x))
+    return h * (product * slope)
 
 
 def other_factor(g: Value, x: Value) -> Value | None:

@@ -6,6 +6,7 @@ g is the cotangent of y; a function an input. Broadcasting is undone by the swee
 from __future__ import annotations
 
 from onnxcam.arrays import Array
+from onnxcam.autodiff.blocked import is_blocked, over_pixels
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.value import Value, np
@@ -13,10 +14,17 @@ from onnxcam.graph.value import Value, np
 rules = Rules()
 vjp = rules.vjp
 
+
+def times(g: Value, factor: Value) -> Value:
+    """g factor; a number a channel, as a gate has it, is spread first where the layout is kept by that."""
+    spread = over_pixels(factor, g) if is_blocked(g) else None
+    return g * (factor if spread is None else spread)
+
+
 # Arithmetic
 vjp("Add", lambda g, y, a, b: g, lambda g, y, a, b: g)
 vjp("Sub", lambda g, y, a, b: g, lambda g, y, a, b: -g)
-vjp("Mul", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
+vjp("Mul", lambda g, y, a, b: times(g, b), lambda g, y, a, b: times(g, a))
 vjp("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 vjp("Neg", lambda g, y, x: -g)
 vjp("Reciprocal", lambda g, y, x: -g * y * y)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from onnxcam.arrays import Array
+from onnxcam.autodiff.blocked import is_blocked, over_pixels
+from onnxcam.autodiff.rules.conv import times_channels
 from onnxcam.autodiff.ruletable import Rules, Vjp
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import dim_of, expanded
@@ -74,9 +76,19 @@ def product(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     return g * np.where(zero, at_zero, elsewhere)
 
 
+def shared(g: Value, x: Value, axes: tuple[int, ...]) -> Value:
+    """g / n in each of the n elements; of a convolution's g its kernel has the division."""
+    total, channels = count(x, axes), x.shape[1] if x.ndim > 1 else None
+    if isinstance(total, float) and isinstance(channels, int) and is_blocked(g):
+        part = times_channels(g, np.full(channels, 1 / total))
+        spread = over_pixels(part, x)
+        return expanded(part, x) if spread is None else spread
+    return expanded(g / total, x)
+
+
 SPREADS: dict[str, Spread] = {
     "ReduceSum": lambda g, y, x, axes: expanded(g, x),
-    "ReduceMean": lambda g, y, x, axes: expanded(g / count(x, axes), x),
+    "ReduceMean": lambda g, y, x, axes: shared(g, x, axes),
     "ReduceSumSquare": lambda g, y, x, axes: g * (x + x),
     "ReduceL1": lambda g, y, x, axes: g * np.sign(x),
     "ReduceL2": lambda g, y, x, axes: np.where(y > 0, g / np.where(y > 0, y, 1.0), 0.0) * x,
@@ -95,5 +107,5 @@ def spatial(x: Value) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 
-rules.vjp("GlobalAveragePool", lambda g, y, x: expanded(g / count(x, spatial(x)), x))
+rules.vjp("GlobalAveragePool", lambda g, y, x: shared(g, x, spatial(x)))
 rules.vjp("GlobalMaxPool", lambda g, y, x: tied(g, y, x, spatial(x)))
