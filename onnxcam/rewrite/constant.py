@@ -11,12 +11,13 @@ from onnxcam.prepared import SEED
 
 def split(model: Model, gradients: Sequence[str]) -> Model | None:
     """Take the gradients out of a model and give them one that is fed SEED only. None, and no change, where
-    they take the sizes of the picture as well.
+    they take the sizes of the picture as well, or several pictures at a time.
     """
     alone = replace(model, graph=model.graph.copy())
     keep(alone, gradients)
     alone.graph.cleanup(remove_unused_graph_inputs=True)
-    if [each.name for each in alone.graph.inputs] != [SEED]:
+    fed = {each.name: each.shape[0] for each in alone.graph.inputs}
+    if [*fed] != [SEED] or (isinstance(fed[SEED], int) and fed[SEED] > 1):
         return None
     model.graph.inputs = [each for each in model.graph.inputs if each.name != SEED]
     keep(model, [each.name for each in model.graph.outputs if each.name not in gradients])

@@ -1,8 +1,11 @@
 """Gradients that have a model of their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 
+import onnxcam
 from onnxcam.graph.model import load
 from onnxcam.methods import METHODS
 from onnxcam.prepared import SEED
@@ -35,6 +38,16 @@ def test_what_takes_the_sizes_of_the_picture_stays_where_they_are_known() -> Non
     assert not found.apart
     assert alone is None
     assert "gradient/features" in [each.name for each in model.graph.outputs]
+
+
+def test_what_takes_several_pictures_at_a_time_stays() -> None:
+    pair = load(replace(POOLED, shape="2, 3, 8, 8", outputs="float[2, 5] probabilities").content())
+    for found, _, alone in (plan(pair, METHODS[each], "features") for each in METHODS):
+        assert found.constant
+        assert alone is None
+    made = onnxcam.Explainer(pair, "smooth-grad-cam++", "features", samples=3)
+    expected = onnxcam.Explainer(POOLED.content(), "smooth-grad-cam++", "features", samples=3)
+    np.testing.assert_allclose(made(pictures(2)).maps, expected(pictures(2)).maps, rtol=1e-5)
 
 
 def test_what_depends_on_the_picture_stays() -> None:
