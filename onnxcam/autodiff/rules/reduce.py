@@ -83,6 +83,8 @@ def shared(g: Value, x: Value, axes: tuple[int, ...]) -> Value:
         part = times_channels(g, np.full(channels, 1 / total))
         spread = over_pixels(part, x)
         return expanded(part, x) if spread is None else spread
+    if isinstance(total, float):
+        return expanded(g, x, 1 / total)
     return expanded(g / total, x)
 
 
