@@ -175,11 +175,14 @@ class Probe:
         if not outputs:
             progress(len(weights))
             return []
-        sums: list[Any] = [0.0] * len(outputs)
+        sums: list[Any] = [None] * len(outputs)
         runs = self.batches.run(outputs, len(weights), self._noisy(image, target, weights))
         for part, found in runs:
-            added = (np.sum(np.asarray(each, np.float64), axis=0, keepdims=True) for each in found)
-            sums = [total + each for total, each in zip(sums, added, strict=True)]
+            added = (np.sum(e, axis=0, keepdims=True, dtype=np.float64) for e in found)
+            pairs = zip(sums, added, strict=True)
+            sums = [
+                each if total is None else np.add(total, each, out=total) for total, each in pairs
+            ]
             progress(part.stop - part.start)
         means, layers = (each / len(weights) for each in sums), len(self.plan.layers)
         return [self._channels_first(i % layers, each, image) for i, each in enumerate(means)]

@@ -160,7 +160,8 @@ def _mixed(
 
 def _luma(photo: NDArray[np.uint8]) -> Floats:
     """(H, W, 1): the grey of each pixel (ITU-R BT.601), as Pillow has it."""
-    return (photo.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))[..., np.newaxis]
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    return np.sum(photo * luma, axis=-1, keepdims=True, dtype=np.float32)
 
 
 def _unseen(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats, Saliency
 
 
-def interpolation(size: int, wanted: int) -> Floats:
-    """The matrix (wanted, size) of linear interpolation between cell centres, ends held."""
+def interpolated(array: Floats, axis: int, wanted: int) -> Floats:
+    """Linear interpolation between the centres of an array's cells along an axis, ends held. Not a product of
+    matrices: a BLAS library's threads wait for more of them, and take the cores from what is run next.
+    """
+    size = array.shape[axis]
     centre = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
-    return np.maximum(0.0, 1.0 - np.abs(centre[:, None] - np.arange(size)))
+    below = np.minimum(centre.astype(np.intp), max(size - 2, 0))
+    share = np.expand_dims(centre - below, tuple(i for i in range(array.ndim) if i != axis))
+    low, high = (np.take(array, each, axis) for each in (below, np.minimum(below + 1, size - 1)))
+    return np.asarray(low * (1 - share) + high * share)
 
 
 def resized(maps: Saliency, height: int, width: int) -> Saliency:
     """(N, h, w) -> (N, height, width), bilinear."""
-    rows, columns = interpolation(maps.shape[1], height), interpolation(maps.shape[2], width)
-    return np.asarray(rows @ maps @ columns.T)
+    return interpolated(interpolated(maps, 1, height), 2, width)
 
 
 def scaled(maps: Saliency) -> Saliency:

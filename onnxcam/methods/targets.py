@@ -31,7 +31,7 @@ class Target:
 
     def of(self, scores: Scores) -> Floats:
         """(N, classes) -> (N,)."""
-        return scores.astype(np.float64) @ self.weights
+        return np.asarray(np.sum(scores.astype(np.float64) * self.weights, axis=-1))
 
 
 def ranked(spec: Spec) -> int | None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from onnxcam.arrays import Floats
-from onnxcam.methods.finish import empty, fused, interpolation, resized, scaled
+from onnxcam.methods.finish import empty, fused, interpolated, resized, scaled
 
 
 def slow(one: Floats, height: int, width: int) -> Floats:
@@ -60,7 +60,7 @@ def test_ends_are_held_and_nothing_is_invented() -> None:
 
 @pytest.mark.parametrize(("size", "wanted"), [(7, 224), (5, 3), (1, 9), (4, 4)])
 def test_each_pixel_is_a_mean(size: int, wanted: int) -> None:
-    np.testing.assert_allclose(interpolation(size, wanted).sum(axis=1), 1.0, rtol=1e-14)
+    np.testing.assert_allclose(interpolated(np.eye(size), 0, wanted).sum(axis=1), 1.0, rtol=1e-14)
 
 
 def test_the_same_size_is_the_same_map() -> None:
