@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,26 +49,18 @@ class Batches:
         start, known = 0, self.tuner.rounds if self.tuner else 0
         while start < count:
             layout = self._layout(count - start)
-            parts = _parts(start, count, layout, even=self._even)
             try:
-                found = self._round(outputs, parts, feed, layout)
+                for part, found in self._ran(outputs, start, count, feed, layout):
+                    yield part, found
+                    start = part.stop
             except (OutOfMemoryError, MemoryError) as fault:
                 self._halve(layout, fault)
-                continue
             except ModelError:
                 if self._lane is not None or self.tuner is None:
                     raise
                 self.tuner = None  # it cannot be opened once more: the cache was emptied
-                continue
-            yield from zip(parts, found, strict=True)
-            start = parts[-1].stop
         if self.keep and self.tuner and self.tuner.rounds > known:
             self.keep(self.tuner.times)
-
-    @property
-    def _even(self) -> bool:
-        """Whether rounds may be smaller than their layout allows: not while it is measured."""
-        return self.fixed is None and (self.tuner is None or self.tuner.settled)
 
     def _layout(self, left: int) -> Layout:
         if self.fixed is not None:
@@ -77,20 +69,32 @@ class Batches:
             return Layout(1, self.chunk)
         return self.tuner.layout(left)
 
-    def _round(
-        self, outputs: Sequence[str], parts: list[slice], feed: Feed, layout: Layout
-    ) -> list[list[Array]]:
-        """The outputs of each part: run by run, or each in a lane of its own."""
-        start = time.perf_counter()
-        if layout.lanes == 1:
-            found = [self._run(self.session, outputs, each, feed) for each in parts]
-        else:
-            session, pool = self._in_lanes(layout.lanes)
-            found = list(pool.map(lambda part: self._run(session, outputs, part, feed), parts))
-        if self.tuner is not None:
-            inputs = parts[-1].stop - parts[0].start
-            self.tuner.told(layout, inputs, time.perf_counter() - start)
+    def _ran(
+        self, outputs: Sequence[str], start: int, count: int, feed: Feed, layout: Layout
+    ) -> Iterable[tuple[slice, list[Array]]]:
+        """All that is left, part by part; of a layout that is still measured one round."""
+        if self.fixed is not None:
+            parts = [slice(i, min(i + self.fixed, count)) for i in range(start, count, self.fixed)]
+            return self._in_turn(outputs, parts, feed, layout)
+        if self.tuner is None or self.tuner.settled:
+            return self._in_turn(outputs, _even(start, count, layout), feed, layout)
+        stop = min(start + layout.inputs, count)
+        begin = time.perf_counter()
+        found = [*self._in_turn(outputs, _even(start, stop, layout), feed, layout)]
+        self.tuner.told(layout, stop - start, time.perf_counter() - begin)
         return found
+
+    def _in_turn(
+        self, outputs: Sequence[str], parts: list[slice], feed: Feed, layout: Layout
+    ) -> Iterator[tuple[slice, list[Array]]]:
+        """The outputs of each part: one after the other, or in lanes that each take the next."""
+        if layout.lanes == 1:
+            for part in parts:
+                yield part, self._run(self.session, outputs, part, feed)
+            return
+        session, pool = self._in_lanes(layout.lanes)
+        found = pool.map(lambda part: self._run(session, outputs, part, feed), parts)
+        yield from zip(parts, found, strict=True)
 
     def _in_lanes(self, lanes: int) -> tuple[Session, ThreadPoolExecutor]:
         assert self.lane is not None  # noqa: S101  a tuner with lanes comes with one
@@ -121,13 +125,13 @@ class Batches:
         self.tuner, self.chunk = None, layout.chunk // 2
 
 
-def _parts(start: int, count: int, layout: Layout, *, even: bool) -> list[slice]:
-    """The ranges of the next round. The rounds that are left share what is left, so that none is small."""
-    left = count - start
-    rounds = -(-left // layout.inputs)
-    size = -(-left // rounds) if even else min(left, layout.inputs)
-    edges = [start + size * lane // layout.lanes for lane in range(layout.lanes + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(edges) if b > a]
+def _even(start: int, stop: int, layout: Layout) -> list[slice]:
+    """Parts of at most a chunk, as many for each lane, that share what there is, so that none is small."""
+    left = stop - start
+    wanted = -(-left // layout.chunk)
+    number = min(left, -(-wanted // layout.lanes) * layout.lanes)
+    edges = [start - (-left * i // number) for i in range(number + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _filled_up(array: Array, count: int, *, zero: bool) -> Array:
