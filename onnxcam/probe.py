@@ -152,12 +152,7 @@ class Probe:
         if mean:
             activations, means = means[:count], means[count:]
         if self.plan.constant:
-            powers = [
-                accumulate([each] * len(POWERS), np.multiply)
-                for each in self._gradients(image, target)
-            ]
-            parts = [np.mean(weights**power) for power in POWERS]
-            layers = [[part * g for part, g in zip(parts, each, strict=True)] for each in powers]
+            layers = [mean_powers(each, weights) for each in self._gradients(image, target)]
         else:
             layers = [means[layer::count] for layer in range(count)]
         named = [f"d{power}" for power in POWERS]
@@ -253,6 +248,13 @@ class Probe:
         height, width = self.plan.image.size_of(images)
         shape = grid_of(chosen.cells, cells.shape[2], height / width)
         return cells.reshape(*cells.shape[:2], *shape)
+
+
+def mean_powers(gradient: Maps, weights: Floats) -> list[Maps]:
+    """The means of the powers of a gradient times each of the weights."""
+    powers = accumulate([gradient] * len(POWERS), np.multiply)
+    shares = [float(np.mean(weights**power)) for power in POWERS]
+    return [g if part == 1 else part * g for part, g in zip(shares, powers, strict=True)]
 
 
 def grid_of(grid: tuple[Dim, Dim], count: int, proportion: float) -> tuple[int, int]:
