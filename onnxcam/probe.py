@@ -199,9 +199,8 @@ class Probe:
         deviates = self._deviates_of(image.shape[1:])
 
         def feed(part: slice) -> Mapping[str, Fed]:
-            noise = deviates[part] if spread else NONE.repeat(part.stop - part.start, axis=0)
             seeds = target.weights * weights[part, None]
-            return self._fed(image, seeds, noise, spread)
+            return self._fed(image, seeds, deviates[part] if spread else None, spread)
 
         return feed
 
@@ -213,12 +212,12 @@ class Probe:
         return self._deviates
 
     def _fed(
-        self, images: Images, seeds: Floats, noise: Fed = NONE, spread: float = 0.0
+        self, images: Images, seeds: Floats, noise: Fed | None = None, spread: float = 0.0
     ) -> Mapping[str, Fed]:
         """What the model takes of pictures, noise, and cotangents (N, classes)."""
         given: dict[str, Fed] = {
             self.plan.image.name: images,
-            NOISE: noise,
+            NOISE: NONE.repeat(len(seeds), axis=0) if noise is None else noise,
             SPREAD: np.array(spread, np.float32),
         }
         if not self.plan.apart:

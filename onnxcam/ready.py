@@ -141,7 +141,7 @@ def _size(content: bytes | Path) -> int:
     """Bytes of a model in memory or in the cache."""
     if isinstance(content, bytes):
         return len(content)
-    return sum(each.stat().st_size for each in content.parent.iterdir())
+    return sum(each.stat().st_size for each in content.parent.glob(f"{content.name}*"))
 
 
 def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:

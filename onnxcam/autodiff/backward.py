@@ -12,6 +12,7 @@ from onnxcam.autodiff.ruletable import Form, Rules, key
 from onnxcam.errors import MissingRuleError, ModelError
 from onnxcam.graph.build import Builder
 from onnxcam.graph.path import Carries, Path, between, is_float
+from onnxcam.graph.slicing import PRECISE
 from onnxcam.graph.value import Value, np, with_axes
 
 
@@ -106,7 +107,7 @@ def _factored(terms: list[Value]) -> Value | None:
     if not len(terms) == len(pairs) == 2:
         return None
     (h, a), (again, b) = pairs
-    if again.name != h.name or not h.shape == a.shape == b.shape:
+    if again.name != h.name or h.dtype not in PRECISE or not h.shape == a.shape == b.shape:
         return None
     return h * (with_product(a, b) or a + b)
 

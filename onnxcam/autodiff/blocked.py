@@ -8,6 +8,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.strided import RESIZE_WITHOUT_REGION, enlarged, number
+from onnxcam.graph.build import PREFIX
 from onnxcam.graph.shapes import Shape, is_static
 from onnxcam.graph.steps import FLOAT, STEEP, clipped_line
 from onnxcam.graph.value import Value, np
@@ -17,6 +18,7 @@ READS = {  # the operators that stay in the layout, and how many inputs must be 
     **dict.fromkeys(("BatchNormalization", "Clip", "HardSigmoid", "Relu", "Sigmoid", "Tanh"), 1),
     **dict.fromkeys(("Add", "Mul"), 2),
 }
+LONGEST = 65504.0  # the largest float16, whose mantissa is that of TF32
 NEAR = 3  # operators between a picture and the convolution that it comes from
 
 
@@ -72,7 +74,10 @@ def with_product(a: Value, b: Value) -> Value | None:
     if written is None or written.attrs.get("kernel_shape") != [1, 1] or len(written.inputs) != 3:
         return None
     read, kernel, bias = (Value(a.build, each) for each in written.inputs)
-    if written.op != "Conv" or kernel.shape[1] != 1 or bias.constant is None:
+    ours = written.op == "Conv" and written.name.startswith(
+        PREFIX
+    )  # the model's own would be run twice
+    if not ours or kernel.constant is None or kernel.shape[1] != 1 or bias.constant is None:
         return None
     more = a.build.constant(bias.constant + 1, bias.dtype)
     return a * (a.build.op("Conv", read, kernel, more, **written.attrs) + x)
@@ -87,7 +92,7 @@ def inside(x: Value, low: Value | float, high: Value | float) -> Value | None:
     """
     if isinstance(low, Value) or isinstance(high, Value) or not is_blocked(x):
         return None
-    if not 0 < high == float(np.float16(high)) or low not in (0.0, -high):
+    if not 0 < high <= LONGEST or high != float(np.float16(high)) or low not in (0.0, -high):
         return None
     turn, slope = (0.0, -1.0) if low else (1 / STEEP, -high * STEEP)
     v = x.build.op("LeakyRelu", line(x, 1.0, -turn), alpha=slope)

@@ -27,7 +27,7 @@ class Deviates:
     place: Callable[[Floats], Any] = np.asarray
     _kept: Floats = field(init=False)
     _drawn: set[int] = field(default_factory=set, init=False)
-    _placed: dict[tuple[int, int], Any] = field(default_factory=dict, init=False)
+    _placed: dict[int, tuple[int, Any]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         size = 4 * math.prod(self.shape)
@@ -35,12 +35,13 @@ class Deviates:
 
     def __getitem__(self, samples: slice) -> Any:
         """float32 (samples, *shape), not to be written to."""
-        part = samples.start, samples.stop
         if samples.stop > len(self._kept):
             return self._of(samples)
-        if part not in self._placed:
-            self._placed[part] = self.place(self._of(samples))
-        return self._placed[part]
+        stop, placed = self._placed.get(samples.start, (None, None))
+        if stop != samples.stop:
+            placed = self.place(self._of(samples))
+            self._placed[samples.start] = samples.stop, placed
+        return placed
 
     def _of(self, samples: slice) -> Floats:
         """Drawn on all cores, as far as they were not kept."""

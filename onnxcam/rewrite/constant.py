@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
 
 from onnxcam.graph.model import Model
 from onnxcam.prepared import SEED
 
+MOST = 1 << 30  # bytes of weights
+
 
 def split(model: Model, gradients: Sequence[str]) -> Model | None:
     """Take the gradients out of a model and give them one that is fed SEED only. None, and no change, where
-    they take the sizes of the picture as well, or several pictures at a time.
+    they take the sizes of the picture as well, or several pictures at a time, or weights that no one file has
+    room for.
     """
     alone = replace(model, graph=model.graph.copy())
     keep(alone, gradients)
     alone.graph.cleanup(remove_unused_graph_inputs=True)
     fed = {each.name: each.shape[0] for each in alone.graph.inputs}
     if [*fed] != [SEED] or (isinstance(fed[SEED], int) and fed[SEED] > 1):
+        return None
+    constants = [each for each in alone.graph.tensors().values() if isinstance(each, gs.Constant)]
+    if sum(math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in constants) > MOST:
         return None
     model.graph.inputs = [each for each in model.graph.inputs if each.name != SEED]
     keep(model, [each.name for each in model.graph.outputs if each.name not in gradients])

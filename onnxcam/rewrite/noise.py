@@ -10,7 +10,7 @@ from onnxcam.graph.value import Value, np
 from onnxcam.prepared import NOISE, SPREAD
 from onnxcam.rewrite.precision import widened
 
-PICTURES = "pictures"  # how many are fed: one for all of the noise, or as many
+PICTURES = "onnxcam/pictures"  # how many are fed: one for all of the noise, or as many
 FLOAT = np.dtype(np.float32)
 ROUNDS = 11  # the opset that has Round, for pictures of integers
 

@@ -46,8 +46,6 @@ def plan(
     model has no picture input, no score, or no layer.
     """
     image = image_input(model)
-    if recipe.smooths and is_integer(image.dtype) and model.graph.opset < ROUNDS:
-        model = model.at_opset(ROUNDS)
     model, score = with_score(model, output)
     if probability and score.squashing not in ("Softmax", "Sigmoid"):
         raise ModelError(
@@ -73,6 +71,8 @@ def _planned(
     of: str,
     chosen: tuple[Layer, ...],
 ) -> Planned:
+    if recipe.smooths and is_integer(image.dtype) and model.graph.opset < ROUNDS:
+        model = model.at_opset(ROUNDS)
     augmented = gradient(model, [each.name for each in chosen], of, recipe.rules)
     tensors = augmented.graph.tensors()
     seed, names = tensors[SEED], [each.name for each in chosen]

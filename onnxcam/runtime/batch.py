@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnxcam.runtime.session import Fed, OutOfMemoryError, Session
 from onnxcam.runtime.tuning import MOST_LANES, Layout, Tuner, layouts
 
 CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
+AHEAD = 2  # chunks a lane that wait for it
 Feed = Callable[[slice], Mapping[str, Fed]]
 
 
@@ -93,8 +95,18 @@ class Batches:
                 yield part, self._run(self.session, outputs, part, feed)
             return
         session, pool = self._in_lanes(layout.lanes)
-        found = pool.map(lambda part: self._run(session, outputs, part, feed), parts)
-        yield from zip(parts, found, strict=True)
+        left, running = deque(parts), deque[tuple[slice, Future[list[Array]]]]()
+        try:
+            while left or running:
+                while left and len(running) < AHEAD * layout.lanes:
+                    part = left.popleft()
+                    running.append((part, pool.submit(self._run, session, outputs, part, feed)))
+                part, found = running.popleft()
+                yield part, found.result()
+        finally:  # where one fails the others must not go on beside what is tried next
+            for _, each in running:
+                each.cancel()
+            wait([each for _, each in running])
 
     def _in_lanes(self, lanes: int) -> tuple[Session, ThreadPoolExecutor]:
         assert self.lane is not None  # noqa: S101  a tuner with lanes comes with one
@@ -117,12 +129,12 @@ class Batches:
         ]
 
     def _halve(self, layout: Layout, fault: BaseException) -> None:
-        if self.fixed is not None or layout.chunk <= 1:
+        if self.fixed is not None or layout.inputs <= 1:
             raise RunError(
                 f"out of memory on {self.session.device} with {self.fixed or 1} picture(s) at a time; "
                 "use --device cpu, or a smaller picture size"
             ) from fault
-        self.tuner, self.chunk = None, layout.chunk // 2
+        self.tuner, self._lane, self.chunk = None, None, max(1, layout.chunk // 2)
 
 
 def _even(start: int, stop: int, layout: Layout) -> list[slice]:

@@ -20,21 +20,27 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class Device:
-    """A kind, "cpu" or "cuda", and which of its kind; `required` unless it was chosen by itself."""
+    """A kind, "cpu" or "cuda", and which of its kind; `required` unless it was chosen by itself. With `tf32`
+    factors are rounded to eleven bits, which ONNX Runtime does on CUDA unless it is told not to.
+    """
 
     kind: str
     index: int = 0
     required: bool = True
+    tf32: bool = False
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        if self.kind == "cpu":
+            return self.kind
+        return f"{self.kind}:{self.index}{'+tf32' if self.tf32 else ''}"
 
     @property
     def providers(self) -> list[str | tuple[str, dict[str, str]]]:
         """What ONNX Runtime is asked for."""
         if self.kind == "cpu":
             return [CPU]
-        return [(CUDA, {"device_id": str(self.index)}), CPU]
+        options = {"device_id": str(self.index), "use_tf32": str(int(self.tf32))}
+        return [(CUDA, options), CPU]
 
 
 def processors() -> int:
@@ -59,13 +65,13 @@ def cuda_devices() -> int:
 
 
 def device(name: str) -> Device:
-    """The device of a name: auto, cpu, cuda, cuda:N.
+    """The device of a name: auto, cpu, cuda, cuda:N; cuda+tf32, cuda:N+tf32.
 
     DeviceError, with the reason and the cure, for one that is not there or not a device at all.
     """
-    asked = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?", name.strip().lower())
-    if not asked or (asked[2] and asked[1] != "cuda"):
-        raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    asked = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?(\+tf32)?", name.strip().lower())
+    if not asked or ((asked[2] or asked[3]) and asked[1] != "cuda"):
+        raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N, or cuda+tf32")
     if asked[1] == "cpu" or (asked[1] == "auto" and _why_no_cuda(0)):
         return Device("cpu")
     index = int(asked[2] or 0)
@@ -74,7 +80,7 @@ def device(name: str) -> Device:
     if hasattr(ort, "preload_dlls"):
         with redirect_stdout(StringIO()):  # it prints what it does not find
             ort.preload_dlls()  # the libraries of the extra `cuda`, where they are installed
-    return Device("cuda", index, required=asked[1] != "auto")
+    return Device("cuda", index, required=asked[1] != "auto", tf32=bool(asked[3]))
 
 
 def _why_no_cuda(index: int) -> str | None:

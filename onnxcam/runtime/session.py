@@ -101,7 +101,7 @@ class Session:
         values = {
             name: each
             if isinstance(each, ort.OrtValue)
-            else ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(each))
+            else ort.OrtValue.ortvalue_from_numpy(np.asarray(each, order="C"))
             for name, each in feeds.items()
         }
         found = self._session.run_with_ort_values(list(outputs), values, options)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LARGEST = 16  # inputs of a round
+LARGEST = 16  # inputs of a round in lanes
 MOST_LANES = 8  # each holds activations of its own
 WARM = 1  # rounds of a layout that do not count: the runtime plans its memory in them
 TRIALS = 3  # rounds that do

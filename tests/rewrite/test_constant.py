@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import pytest
 
 import onnxcam
 from onnxcam.graph.model import load
@@ -38,6 +39,11 @@ def test_what_takes_the_sizes_of_the_picture_stays_where_they_are_known() -> Non
     assert not found.apart
     assert alone is None
     assert "gradient/features" in [each.name for each in model.graph.outputs]
+
+
+def test_what_is_too_large_for_a_file_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcam.rewrite.constant.MOST", 100)
+    assert plan(load(POOLED.content()), GRAD_CAM, "features").gradients is None
 
 
 def test_what_takes_several_pictures_at_a_time_stays() -> None:

@@ -1,5 +1,6 @@
 """Noise that the model adds by itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_without_noise() -> None:
     np.testing.assert_array_equal(
         ran(session(DEEP), x, np.zeros((1, 1, 1, 1), np.float32), 0.0), expected
     )
+
+
+def test_a_batch_of_any_name() -> None:
+    """Also of the name that the fed pictures are given, which are fewer."""
+    for name in ("pictures", "N", "batch"):
+        net = replace(DEEP, shape=f"{name}, 3, 8, 8", outputs=f"float[{name}, 5] probabilities")
+        assert len(ran(session(net), pictures(1), DRAWN, 1.0)) == 4
 
 
 def test_a_fixed_batch_is_that_of_the_noise() -> None:

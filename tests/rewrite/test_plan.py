@@ -121,6 +121,14 @@ def test_smoothing_asks_no_further_than_the_floats_reach() -> None:
     assert planned(load(proto), SMOOTH).layers[0].name == "early"
 
 
+def test_whole_numbers_under_noise_need_an_opset_that_rounds() -> None:
+    lead = "    floats = Cast<to = 1>(x)\n"
+    proto = replace(POOLED, lead=lead, x="floats").proto(opset=10)
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    assert [each.name for each in layers(load(proto)) if each.automatic_smooth] == ["early"]
+    assert planned(load(proto), SMOOTH).layers[0].name == "early"
+
+
 def test_how_often_the_gradient_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the last layer, of the one before it, and of that with what is run."""
     written: list[int] = []

@@ -39,6 +39,8 @@ def test_without_a_driver_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch, name: s
         ("cuda", Device("cuda", 0)),
         ("CUDA:0", Device("cuda", 0)),
         ("cuda:1", Device("cuda", 1)),
+        ("cuda+tf32", Device("cuda", tf32=True)),
+        ("CUDA:1+TF32", Device("cuda", 1, tf32=True)),
         ("cpu", Device("cpu")),
     ],
 )
@@ -73,7 +75,20 @@ def test_auto_needs_a_runtime_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["", "gpu", "tpu", "cpu:0", "auto:1", "cuda:", "cuda:-1", "cuda 1"]
+    "name",
+    [
+        "",
+        "gpu",
+        "tpu",
+        "cpu:0",
+        "auto:1",
+        "cuda:",
+        "cuda:-1",
+        "cuda 1",
+        "cpu+tf32",
+        "auto+tf32",
+        "cuda+tf",
+    ],
 )
 def test_what_is_no_device(name: str) -> None:
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
@@ -85,7 +100,10 @@ def test_names_and_providers() -> None:
         "cpu", "cuda:0", "cuda:3",
     ]  # fmt: skip
     assert Device("cpu").providers == [CPU]
-    assert Device("cuda", 3).providers == [(CUDA, {"device_id": "3"}), CPU]
+    assert str(Device("cuda", 1, tf32=True)) == "cuda:1+tf32"
+    exact, fast = (Device("cuda", 3, tf32=each).providers for each in (False, True))
+    assert exact == [(CUDA, {"device_id": "3", "use_tf32": "0"}), CPU]
+    assert fast == [(CUDA, {"device_id": "3", "use_tf32": "1"}), CPU]
 
 
 def test_what_the_runtime_prints_while_it_looks_for_libraries_is_kept_back(

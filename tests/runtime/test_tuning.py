@@ -1,6 +1,7 @@
 """The fastest layout is found while the work is done, remembered, and changes no result."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -144,3 +145,48 @@ def test_the_layouts_of_machines() -> None:
     assert layouts(1) == (Layout(1, 4), ONE)
     assert layouts(2) == (TWO, Layout(1, 4), Layout(2, 1), ONE)
     assert all(each.inputs <= 16 for each in layouts(8))
+
+
+def test_no_room_in_lanes_of_one_input_is_no_end(clock: Clock) -> None:
+    whole, lane = Costly(clock, 1.0), Costly(clock, 1.0, room=0)
+    batches = tuned(whole, lane, Tuner([Layout(2, 1), ONE]))
+    run(batches, 10)
+    assert batches.tuner is None
+    assert whole.sizes == [1] * 10
+
+
+def test_where_one_lane_fails_the_others_end_before_the_next_try() -> None:
+    log: list[str] = []
+
+    class Whole(Costly):
+        def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+            log.append("whole")
+            return super().run(outputs, feeds)
+
+    class Slow(Costly):
+        def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+            (x,) = feeds.values()
+            if x[0, 0] == 0:
+                raise OutOfMemoryError("no room")
+            time.sleep(0.2)
+            log.append("lane")
+            return super().run(outputs, feeds)
+
+    clock = Clock()
+    settled = {"2 x 2": [1.0] * (WARM + TRIALS)}
+    batches = tuned(Whole(clock, 1.0), Slow(clock, 1.0), Tuner([TWO], settled))
+    run(batches, 8)
+    assert log == ["lane"] * log.count("lane") + ["whole"] * 8
+
+
+def test_an_early_end_leaves_nothing_running(clock: Clock) -> None:
+    lane = Costly(clock, 1.0)
+    settled = {"2 x 2": [1.0] * (WARM + TRIALS)}
+    batches = tuned(Costly(clock, 1.0), lane, Tuner([TWO], settled))
+    inputs = np.zeros((200, 2))
+    for _ in batches.run(["y"], 200, lambda part: {"x": inputs[part]}):
+        break
+    ran = len(lane.sizes)
+    assert ran <= 2 * 2 + 2 * 2  # not what would have come
+    time.sleep(0.05)
+    assert len(lane.sizes) == ran

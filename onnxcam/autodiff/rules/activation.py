@@ -68,8 +68,8 @@ vjp("Clip", clip)
 
 def hard_sigmoid(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     """alpha strictly between 0 and 1."""
-    inside = above(y) * below(y, 1.0)
-    return g * (mixed(inside, 0.0, alpha) if 0 <= alpha <= 1 else inside * alpha)
+    open_there = above(y) * below(y, 1.0)
+    return g * (mixed(open_there, 0.0, alpha) if 0 <= alpha <= 1 else open_there * alpha)
 
 
 vjp("HardSigmoid", hard_sigmoid)

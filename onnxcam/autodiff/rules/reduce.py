@@ -84,7 +84,7 @@ def shared(g: Value, x: Value, axes: tuple[int, ...]) -> Value:
         spread = over_pixels(part, x)
         return expanded(part, x) if spread is None else spread
     if isinstance(total, float):
-        return expanded(g, x, 1 / total)
+        return expanded(g, x, total)
     return expanded(g / total, x)
 
 
