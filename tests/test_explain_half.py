@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -59,6 +60,14 @@ def test_the_map_is_that_of_the_float32_model(net: Net, method: str, inputs: boo
     for own, other in zip(ours.maps, theirs.maps, strict=True):
         assert other.max() > 0
         np.testing.assert_allclose(own, other, atol=2e-2 * float(other.max()))
+
+
+def test_a_photograph_is_fed_in_half_precision() -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
+    content = halved(DEEP.proto(), True).SerializeToString()
+    for method in ("grad-cam", "smooth-grad-cam++"):
+        made = onnxcam.Explainer(content, method, layer="features", device="cpu")
+        assert np.isfinite(made(photo).maps).all()
 
 
 FADING = """<ir_version: 9, opset_import: ["": 17]> net ({0}[N, 3] x) => ({0}[N, 2] y) {{

@@ -231,13 +231,13 @@ def _pixels(picture: Image.Image, channels: int, order: Order) -> NDArray[np.flo
 
 
 def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Array:
-    """`values` in the model's dtype if that is an integer; `span` is what 0 and 255 become."""
+    """`values` in the model's dtype; `span` is what 0 and 255 become."""
     if takes.dtype.kind in "bOSU":
         raise SettingError(
             f"the model's input {takes.name!r} is of type {takes.dtype}, which holds no pixels"
         )
     if takes.dtype.kind not in "iu":
-        return values
+        return values.astype(takes.dtype)
     limits = np.iinfo(takes.dtype)
     zero = 128 if takes.dtype == np.int8 and span.min() >= 0 and span.max() > limits.max else 0
     low, high = np.clip(span - zero, limits.min, limits.max)

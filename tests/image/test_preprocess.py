@@ -73,6 +73,14 @@ def test_one_channel_gets_grey_and_average_statistics() -> None:
     assert pixel("caffe", channels=1) == pytest.approx([round(grey) - 344 / 3])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_tensor_is_of_the_type_that_the_model_takes(dtype: str) -> None:
+    found = prepare(noise(50, 40), PRESETS["imagenet"], takes(dtype=dtype)).tensor
+    assert found.dtype == dtype
+    exact = prepare(noise(50, 40), PRESETS["imagenet"], takes()).tensor
+    np.testing.assert_array_equal(found, exact.astype(dtype))
+
+
 def test_the_tensor_is_float32_contiguous_and_in_the_model_s_layout() -> None:
     for layout, shape in (("NCHW", (1, 3, 24, 32)), ("NHWC", (1, 24, 32, 3))):
         found = prepare(noise(50, 40), PRESETS["imagenet"], takes(3, 24, 32, layout)).tensor
