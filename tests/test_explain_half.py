@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from PIL import Image
 
 import onnxcam
 from onnxcam.graph.model import load
