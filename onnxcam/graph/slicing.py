@@ -93,5 +93,5 @@ def _sizes_of_factors(value: Value, like: Value) -> list[int] | None:
         return None
     pairs = list(zip(value.shape, like.shape, strict=True))
     sizes = [1 if own == wide else wide for own, wide in pairs if own in (1, wide)]
-    numbers = [each for each in sizes if isinstance(each, int)]
+    numbers = [each for each in sizes if isinstance(each, int) and each > 0]
     return numbers if len(numbers) == value.ndim and math.prod(numbers) <= MOST_FACTORS else None

@@ -76,16 +76,14 @@ def product(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     return g * np.where(zero, at_zero, elsewhere)
 
 
-def shared(g: Value, x: Value, axes: tuple[int, ...]) -> Value:
+def shared(g: Value, x: Value, axes: Sequence[int]) -> Value:
     """g / n in each of the n elements; of a convolution's g its kernel has the division."""
     total, channels = count(x, axes), x.shape[1] if x.ndim > 1 else None
-    if isinstance(total, float) and isinstance(channels, int) and is_blocked(g):
+    if isinstance(total, float) and total > 0 and isinstance(channels, int) and is_blocked(g):
         part = times_channels(g, np.full(channels, 1 / total))
         spread = over_pixels(part, x)
         return expanded(part, x) if spread is None else spread
-    if isinstance(total, float):
-        return expanded(g, x, total)
-    return expanded(g / total, x)
+    return expanded(g, x, total) if isinstance(total, float) else expanded(g / total, x)
 
 
 SPREADS: dict[str, Spread] = {
