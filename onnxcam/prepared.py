@@ -17,6 +17,11 @@ SEED = "seed"  # the input of a model with gradients that takes the cotangents
 NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs of what is added to the picture
 
 
+def gradient_at(layer: str) -> str:
+    """The output that holds the gradient at a layer."""
+    return f"gradient/{layer}"
+
+
 def moment(power: int, layer: str) -> str:
     """The output that holds the sum of the gradient's power over the batch at a layer."""
     return f"moment{power}/{layer}"
@@ -47,7 +52,7 @@ class Plan:
     @property
     def gradients(self) -> list[str]:
         """The outputs that hold the gradients, in the order of the layers."""
-        return [f"gradient/{each.name}" for each in self.layers]
+        return [gradient_at(each.name) for each in self.layers]
 
     @property
     def activations(self) -> list[str]:

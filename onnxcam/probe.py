@@ -31,14 +31,6 @@ def silent(count: int) -> None:
     """Progress that nobody watches."""
 
 
-def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
-    """The values in a model's dtype: rounded and saturated where that is an integer one."""
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
-
-
 @dataclass
 class Probe:
     """One plan on one session; `backward` runs the gradients that have a model of their own."""

@@ -18,14 +18,14 @@ READS = {  # the operators that stay in the layout, and how many inputs must be 
     **dict.fromkeys(("BatchNormalization", "Clip", "HardSigmoid", "Relu", "Sigmoid", "Tanh"), 1),
     **dict.fromkeys(("Add", "Mul"), 2),
 }
-LONGEST = 65504.0  # the largest float16, whose mantissa is that of TF32
+LARGEST_HALF = 65504.0  # the largest float16, whose mantissa is that of TF32
 NEAR = 3  # operators between a picture and the convolution that it comes from
 
 
 def is_blocked(x: Value) -> bool:
     """Whether a float32 picture comes out of a convolution, by way of operators that stay in its layout."""
     channels = x.shape[1] if x.dtype == FLOAT and x.ndim == 4 else None
-    whole = isinstance(channels, int) and channels % BLOCK == 0
+    whole = isinstance(channels, int) and channels > 0 and channels % BLOCK == 0
     return whole and _of_convolution(x.tensor, x.shape, NEAR)
 
 
@@ -74,9 +74,8 @@ def with_product(a: Value, b: Value) -> Value | None:
     if written is None or written.attrs.get("kernel_shape") != [1, 1] or len(written.inputs) != 3:
         return None
     read, kernel, bias = (Value(a.build, each) for each in written.inputs)
-    ours = written.op == "Conv" and written.name.startswith(
-        PREFIX
-    )  # the model's own would be run twice
+    # a line of the model's own would be computed twice
+    ours = written.op == "Conv" and written.name.startswith(PREFIX)
     if not ours or kernel.constant is None or kernel.shape[1] != 1 or bias.constant is None:
         return None
     more = a.build.constant(bias.constant + 1, bias.dtype)
@@ -92,7 +91,7 @@ def inside(x: Value, low: Value | float, high: Value | float) -> Value | None:
     """
     if isinstance(low, Value) or isinstance(high, Value) or not is_blocked(x):
         return None
-    if not 0 < high <= LONGEST or high != float(np.float16(high)) or low not in (0.0, -high):
+    if not 0 < high <= LARGEST_HALF or high != float(np.float16(high)) or low not in (0.0, -high):
         return None
     turn, slope = (0.0, -1.0) if low else (1 / STEEP, -high * STEEP)
     v = x.build.op("LeakyRelu", line(x, 1.0, -turn), alpha=slope)

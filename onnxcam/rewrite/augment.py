@@ -19,7 +19,7 @@ from onnxcam.graph.path import between
 from onnxcam.graph.score import classes_of, find_score
 from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
-from onnxcam.prepared import SEED
+from onnxcam.prepared import SEED, gradient_at
 from onnxcam.rewrite.precision import loss_scale, scaled, sum_in_float32, widened
 
 __all__ = ["SEED", "augment", "gradient", "simplified"]
@@ -79,7 +79,7 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
             outputs.add(each.name)
     for name in dict.fromkeys(wrt):
         whole = found[name].astype(widened(found[name].dtype))
-        build.output(scaled(whole, 1 / scale), f"gradient/{name}")
+        build.output(scaled(whole, 1 / scale), gradient_at(name))
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model
@@ -103,7 +103,7 @@ def augment(
     of = find_score(model).logits if of is None else of
     augmented = gradient(model, layers, of, rules)
     build = Builder(augmented.graph)
-    kept = {each.name for each in model.graph.outputs} | {f"gradient/{name}" for name in layers}
+    kept = {each.name for each in model.graph.outputs} | set(map(gradient_at, layers))
     kept.add(of)
     augmented.graph.outputs = [each for each in augmented.graph.outputs if each.name in kept]
     for name in dict.fromkeys(layers):

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.build import Builder
 from onnxcam.graph.value import np
-from onnxcam.prepared import POWERS, moment
+from onnxcam.prepared import POWERS, gradient_at, moment
 
 
 def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
@@ -19,6 +19,6 @@ def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
     """
     build = Builder(graph)
     for layer in layers:
-        g = build.value(f"gradient/{layer}").astype(np.dtype(np.float64))
+        g = build.value(gradient_at(layer)).astype(np.dtype(np.float64))
         for power, value in zip(POWERS, (g, g * g, g * g * g), strict=True):
             build.output(np.sum(value, axis=0, keepdims=True), moment(power, layer))

@@ -17,7 +17,7 @@ from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
 from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
-from onnxcam.prepared import AUTO, POWERS, SEED, Plan, moment
+from onnxcam.prepared import AUTO, POWERS, SEED, Plan, gradient_at, moment
 from onnxcam.rewrite.augment import gradient
 from onnxcam.rewrite.constant import keep, split
 from onnxcam.rewrite.moments import add_moments
@@ -73,10 +73,10 @@ def _planned(
 ) -> Planned:
     if recipe.smooths and is_integer(image.dtype) and model.graph.opset < ROUNDS:
         model = model.at_opset(ROUNDS)
-    augmented = gradient(model, [each.name for each in chosen], of, recipe.rules)
+    names = [each.name for each in chosen]
+    augmented = gradient(model, names, of, recipe.rules)
     tensors = augmented.graph.tensors()
-    seed, names = tensors[SEED], [each.name for each in chosen]
-    gradients = [f"gradient/{each}" for each in names]
+    seed, gradients = tensors[SEED], [gradient_at(each) for each in names]
     constant = not any(depends_on(tensors[each], {image.name}) for each in gradients)
     wanted = gradients
     if recipe.smooths and not constant:
@@ -162,7 +162,7 @@ def _last_varying(
             continue
         tensors = written.graph.tensors()
         for each in tried:
-            if depends_on(tensors[f"gradient/{each.name}"], {image}):
+            if depends_on(tensors[gradient_at(each.name)], {image}):
                 return each
         found, step = found[step:], step * growth
     return None

@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from onnxcam.graph.model import load
+from onnxcam.intake import typed
 from onnxcam.prepared import NOISE, SPREAD
-from onnxcam.probe import typed
 from onnxcam.rewrite.noise import add_noise
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session

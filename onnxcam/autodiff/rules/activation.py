@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.blocked import inside, is_blocked, line
+from onnxcam.autodiff.blocked import factors, inside, is_blocked, line
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.graph.steps import above, below, clipped_line, mixed
 from onnxcam.graph.value import Value, np
@@ -103,10 +103,8 @@ def sigmoid(g: Value, y: Value, x: Value) -> Value:
 
 def other_factor(g: Value, x: Value) -> Value | None:
     """h if g is written as h x."""
-    for node in g.tensor.inputs:
-        if node.op == "Mul" and node.inputs[1] is x.tensor:
-            return Value(g.build, node.inputs[0])
-    return None
+    pair = factors(g)
+    return pair[0] if pair is not None and pair[1].tensor is x.tensor else None
 
 
 def product_of(x: Value, y: Value) -> Value | None:

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from onnxcam.arrays import Floats
 from onnxcam.autodiff.rules.conv import times_channels
-from onnxcam.autodiff.rules.reduce import count, spatial
+from onnxcam.autodiff.rules.reduce import count, shared, spatial
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import expanded, filled
+from onnxcam.graph.slicing import filled
 from onnxcam.graph.value import Value, np
 
 FLOAT = np.dtype(np.float32)
@@ -148,7 +148,7 @@ def layer_normalization(
     if of_y is not None:
         found.append(standard.back(wide(of_y) * wide(scale)))
     if of_mean is not None:
-        found.append(expanded(of_mean / count(x, standard.axes), x))
+        found.append(shared(of_mean, x, standard.axes))
     if of_factor is not None:
         slope = -of_factor * standard.factor * standard.factor
         found.append(slope / count(x, standard.axes) * standard.s)
