@@ -20,7 +20,7 @@ LEVELS = [  # from the top; what stands on one line never imports its neighbours
     {"rewrite"},
     {"autodiff", "prepared"},
     {"graph", "methods", "runtime", "image", "cache"},
-    {"table", "files", "resources"},
+    {"table", "files", "datafiles", "resources"},
     {"errors", "arrays"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
