@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+import onnxcam.runtime  # noqa: F401  before any test imports ONNX Runtime: its telemetry is off
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 CONFORMANCE = "test_conformance.py"

@@ -58,6 +58,7 @@ def doctor(json: Json = False) -> None:
 def examined() -> dict[str, Any]:
     """Everything that `onnxcam doctor` says."""
     from onnxcam import cache
+    from onnxcam.runtime import telemetry
     from onnxcam.runtime.device import cuda_devices, device
     from onnxcam.runtime.session import opened, versions
 
@@ -71,6 +72,7 @@ def examined() -> dict[str, Any]:
         "devices": list(tested.values()),
         "auto": str(auto.device),
         "cache": {"folder": str(cache.folder()), "bytes": cache.size(), "limit": cache.limit()},
+        "telemetry": telemetry(),
         "notices": list(auto.notices),
         "healthy": tested[auto.device.kind]["passed"],
     }
@@ -127,6 +129,7 @@ def _tell(found: dict[str, Any]) -> None:
             *((f"self-test on {each['device']}", _said(each)) for each in found["devices"]),
             ("--device auto takes", found["auto"]),
             ("cache", _cache(found["cache"])),
+            ("telemetry of ONNX Runtime", _telemetry(found["telemetry"])),
             *(("note", each) for each in found["notices"]),
         ]
     )
@@ -135,6 +138,10 @@ def _tell(found: dict[str, Any]) -> None:
 def _cache(cache: dict[str, Any]) -> str:
     used, limit = (f"{each / 1e6:.0f} MB" for each in (cache["bytes"], cache["limit"]))
     return f"{cache['folder']}: {used} of at most {limit}; delete the folder to empty it"
+
+
+def _telemetry(telemetry: dict[str, Any]) -> str:
+    return f"{'off' if telemetry['disabled'] else 'ON'} ({telemetry['setting']})"
 
 
 def _said(tested: dict[str, Any]) -> str:

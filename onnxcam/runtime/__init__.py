@@ -1,0 +1,17 @@
+"""The only home of ONNX Runtime: whatever imports it passes through here first."""
+
+from __future__ import annotations
+
+import os
+
+# ONNX Runtime 1.31 writes a device id and a queue of events under the home folder when it is imported.
+# It looks at the variable only then, so it is set before; a user's own value stays.
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+DISABLING = {"1", "true", "yes"}  # the values that ONNX Runtime takes for yes
+os.environ.setdefault(NO_TELEMETRY, "1")
+
+
+def telemetry() -> dict[str, str | bool]:
+    """Whether ONNX Runtime's telemetry is off, and the setting that says so."""
+    value = os.environ.get(NO_TELEMETRY, "")
+    return {"disabled": value.lower() in DISABLING, "setting": f"{NO_TELEMETRY}={value}"}
