@@ -23,7 +23,7 @@ from onnxcam.intake import Source, taken_in
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
-from onnxcam.methods.targets import Spec, Target, ranked, target
+from onnxcam.methods.targets import Spec, Target, notice_on, ranked, target
 from onnxcam.prepared import AUTO, SEED, Plan
 from onnxcam.probe import Probe, Progress, silent
 from onnxcam.ready import Ready, ready
@@ -105,6 +105,8 @@ class Explainer:
     def notices(self) -> tuple[str, ...]:
         """What a user should know of this model and method."""
         found = [*self.plan.notices, *self.probe.batches.session.notices]
+        if sides := notice_on(self.plan.score.classes, self.labels):
+            found.append(sides)
         if self.recipe.smooths and self.probe.constant:
             names = ", ".join(each.name for each in self.plan.layers)
             found.append(
@@ -124,8 +126,8 @@ class Explainer:
         """Explain one or several pictures (paths, bytes, PIL images), or arrays that are preprocessed
         already: (C, H, W) or (H, W, C) as the model takes them, or (N, ...).
 
-        `target` is "topK", a class index, a label, or a contrast "281-282"; one for all pictures, or one
-        each. Raises ImageError and TargetError.
+        `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for what speaks against
+        a class; one for all pictures, or one each. Raises ImageError and TargetError.
         """
         pictures, tensors = taken_in(images, self.preprocessing, self.plan.image)
         specs = _one_each(target, len(tensors))
@@ -157,7 +159,8 @@ class Explainer:
         classes = self.plan.score.classes
         known = target(spec, classes, self.labels, None) if ranked(spec) is None else None
         scores, activations = self._clean(image, known)
-        chosen = known or target(spec, classes, self.labels, scores[0])
+        middle = 0.5 if self.score_kind == "probability" else 0.0  # of the two sides of one logit
+        chosen = known or target(spec, classes, self.labels, scores[0], middle)
         with np.errstate(all="ignore"):  # what is not finite is refused below
             probed = self.probe.probed(image, activations, chosen, progress)
             maps = [self.recipe.formula(**self._chosen(each), **self._formula()) for each in probed]

@@ -51,7 +51,7 @@ class Explanation:
             unless a probability was asked for.
         targets: N names: the label, or "class 281".
         indices: N class indices (the first class of a contrast).
-        specs: N targets as they can be asked for again: "281", or "281-282".
+        specs: N targets as they can be asked for again: "281", "281-282", or "not 281".
         layers: the names of the layers.
         empty: (N,) bool: maps that carry no evidence, no cell above 0.
         notices: sentences that a user should see.

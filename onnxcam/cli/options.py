@@ -49,8 +49,8 @@ Targets: TypeAlias = Annotated[
         "--target",
         "-t",
         metavar="TARGET",
-        help="topK, a class index, a label, or a contrast like 281-282; each of several gets a map of "
-        "its own.  [default: top1]",
+        help="topK, a class index, a label, a contrast like 281-282, or 'not cat' for what speaks against "
+        "it; each of several gets a map of its own.  [default: top1]",
         show_default=False,
     ),
 ]

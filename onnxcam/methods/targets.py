@@ -1,4 +1,8 @@
-"""What is explained: a class by rank, index or label, or the contrast of classes."""
+"""What is explained: a class by rank, index or label, its negative side, or the contrast of classes.
+
+`top1` … `topK` · `281` or `class:281` · a label, or `label:7` where labels are numbers · `281-282-285` ·
+`not cat`. An exact label wins over what else its text could mean, except a rank.
+"""
 
 from __future__ import annotations
 
@@ -12,86 +16,197 @@ import numpy as np
 from onnxcam.arrays import Floats, Scores
 from onnxcam.errors import TargetError, unknown
 
-Spec: TypeAlias = int | str  # "top1", 281, "281", "tabby cat", "281-282"
+Spec: TypeAlias = int | str  # "top1", 281, "281", "tabby cat", "281-282", "not 281"
+Labels: TypeAlias = Sequence[str] | None
+NOT = re.compile(r"not\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+RANK = re.compile(r"top(\d{1,18})", re.IGNORECASE)
+NUMBER = re.compile(r"-?\d{1,18}")
+BY_INDEX, BY_LABEL = "class:", "label:"
+LISTED = 5  # so many classes of one name are listed
 
 
 @dataclass(frozen=True)
 class Target:
-    """A linear functional of the class scores: `weights` (classes,), and what it is called."""
+    """A linear functional of the class scores: `weights` (classes,), and what it is called.
+
+    `index` is the class, or the first of a contrast. `spec` means this target again, whatever the scores:
+    "281", "281-282", "not 281".
+    """
 
     name: str
     weights: Floats
-    index: int  # the class, or the first of a contrast
-
-    @property
-    def spec(self) -> str:
-        """What means this target again, whatever the scores: "281", or "281-282"."""
-        others = np.flatnonzero(np.asarray(self.weights) < 0)
-        return "-".join(map(str, (self.index, *others)))
+    index: int
+    spec: str
 
     def of(self, scores: Scores) -> Floats:
         """(N, classes) -> (N,)."""
         return np.asarray(np.sum(scores.astype(np.float64) * self.weights, axis=-1))
 
 
+@dataclass(frozen=True)
+class Side:
+    """A class, or with the sign -1 what speaks against it."""
+
+    index: int
+    sign: int = 1
+
+
 def ranked(spec: Spec) -> int | None:
-    """The K of "topK", None for what does not need the scores."""
-    found = re.fullmatch(r"top(\d{1,18})", str(spec).strip().lower())
-    return int(found[1]) if found else None
+    """The K of "topK" and "not topK", None for what does not need the scores."""
+    text = str(spec).strip()
+    rank = RANK.fullmatch(_after_not(text) or text)
+    return int(rank[1]) if rank else None
 
 
-def target(spec: Spec, classes: int, labels: Sequence[str] | None, scores: Floats | None) -> Target:
+def target(
+    spec: Spec, classes: int, labels: Labels, scores: Floats | None, middle: float = 0.0
+) -> Target:
     """The target that a specification means; `scores` (classes,) are needed for topK only.
+
+    One logit with two labels has two classes: the second label's score is the logit, the first one's its
+    negative, and the logit ranks them by whether it is above `middle`.
 
     Raises TargetError for a class that is not there, UnknownNameError for a label that is not.
     """
-    rank = ranked(spec)
+    rank, negated = ranked(spec), _after_not(str(spec))
     if rank is not None:
-        if scores is None or not 1 <= rank <= classes:
-            raise TargetError(
-                f"target {spec!r}: the model has {classes} classes, top1 to top{classes}"
-            )
-        return _single(int(np.argsort(-scores, kind="stable")[rank - 1]), classes, labels)
+        side = _by_rank(spec, rank, classes, labels, scores, middle)
+        return _single(_other(side) if negated else side, classes, labels)
     parts = str(spec).split(" - " if " - " in str(spec) else "-")
-    if len(parts) == 1 or not all(parts) or _labelled(str(spec), labels) is not None:
-        return _single(_index(spec, classes, labels), classes, labels)
-    first, *others = dict.fromkeys(_index(part.strip(), classes, labels) for part in parts)
-    if not others:
+    if len(parts) == 1 or not all(parts) or _labelled(str(spec), classes, labels) is not None:
+        return _single(_side(spec, classes, labels), classes, labels)
+    if negated and _labelled(negated, classes, labels) is not None:
+        return _single(_side(spec, classes, labels), classes, labels)
+    sides = dict.fromkeys(_side(part.strip(), classes, labels) for part in parts)
+    return _contrast(spec, [*sides], classes, labels)
+
+
+def notice_on(classes: int, labels: Labels) -> str | None:
+    """What is assumed of a model with one logit; None for any other."""
+    if classes != 1:
+        return None
+    if labels and len(labels) == 2:
+        return (
+            f"one logit for two labels: it is taken as the score of {labels[1]!r}, and its negative as that "
+            f"of {labels[0]!r}; if it is the other way round, give the labels in the other order (--labels)"
+        )
+    return "the score is one number: what is explained speaks for it; --target 'not 0' for what speaks against"
+
+
+def _by_rank(
+    spec: Spec, rank: int, classes: int, labels: Labels, scores: Floats | None, middle: float
+) -> Side:
+    sides = 2 if _has_two_sides(classes, labels) else classes
+    if scores is None or not 1 <= rank <= sides:
+        raise TargetError(f"target {spec!r}: the model has {sides} classes, top1 to top{sides}")
+    if sides != classes:
+        first = Side(0, 1 if scores[0] > middle else -1)
+        return first if rank == 1 else _other(first)
+    return Side(int(np.argsort(-scores, kind="stable")[rank - 1]))
+
+
+def _single(side: Side, classes: int, labels: Labels) -> Target:
+    weights = np.zeros(classes)
+    weights[side.index] = side.sign
+    return Target(_name(side, classes, labels), weights, *_spec([side], classes, labels))
+
+
+def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Target:
+    first, *others = sides
+    if not any(other.index != first.index for other in others):
         raise TargetError(f"target {spec!r}: a class cannot be contrasted with itself")
     weights = np.zeros(classes)
-    weights[first] = 1.0
-    weights[others] = -1.0 / len(others)
-    name = f"{_name(first, labels)} - {', '.join(_name(each, labels) for each in others)}"
-    return Target(name, weights, first)
+    weights[first.index] = 1.0
+    weights[[other.index for other in others]] = -1.0 / len(others)
+    if any(side.sign < 0 for side in sides):
+        raise TargetError(
+            f"target {spec!r}: 'not' takes one class; write the contrast the other way round"
+        )
+    names = [_name(side, classes, labels) for side in sides]
+    name = f"{names[0]} - {', '.join(names[1:])}"
+    return Target(name, weights, *_spec(sides, classes, labels))
 
 
-def _single(index: int, classes: int, labels: Sequence[str] | None) -> Target:
-    weights = np.zeros(classes)
-    weights[index] = 1.0
-    return Target(_name(index, labels), weights, index)
+def _spec(sides: list[Side], classes: int, labels: Labels) -> tuple[int, str]:
+    """The first class, and what means these again; by `class:` where a label would be meant instead."""
+    texts = [f"{'not ' * (side.sign < 0)}{side.index}" for side in sides]
+    spec = "-".join(texts)
+    labelled = len(sides) > 1 and any(label.lower() == spec for label in labels or ())
+    if labelled or any(
+        _means_another(text, side, classes, labels) for text, side in zip(texts, sides, strict=True)
+    ):
+        spec = "-".join(f"{'not ' * (side.sign < 0)}{BY_INDEX}{side.index}" for side in sides)
+    return sides[0].index, spec
 
 
-def _index(spec: Spec, classes: int, labels: Sequence[str] | None) -> int:
-    index = _labelled(spec, labels) if isinstance(spec, str) else None
-    if index is None and re.fullmatch(r"-?\d{1,18}", str(spec).strip()):
-        index = int(str(spec).strip())
-    if index is None:
+def _means_another(text: str, side: Side, classes: int, labels: Labels) -> bool:
+    """Whether a number is read as a label, of another class or of several."""
+    try:
+        return _side(text, classes, labels) != side
+    except TargetError:
+        return True
+
+
+def _side(spec: Spec, classes: int, labels: Labels) -> Side:
+    """One class, or what speaks against it."""
+    text = str(spec).strip()
+    side = _labelled(spec, classes, labels) if isinstance(spec, str) else None
+    if side is None and (rest := _after_not(text)):
+        return _other(_side(rest, classes, labels))
+    if side is None and text.startswith(BY_LABEL):
+        side = _labelled(text.removeprefix(BY_LABEL), classes, labels)
+    if side is None and NUMBER.fullmatch(text.removeprefix(BY_INDEX).strip()):
+        side = Side(int(text.removeprefix(BY_INDEX)))
+    if side is None:
         hint = "give an index, topK, or a label with --labels FILE"
         raise unknown("label", str(spec), labels or (), hint)
-    if not 0 <= index < classes:  # a list of labels can be longer than the model's of classes
-        raise TargetError(f"target {index}: the model has {classes} classes, 0 to {classes - 1}")
-    return index
+    if 0 <= side.index < classes:  # a list of labels can be longer than the model's of classes
+        return side
+    if classes == 1:
+        raise TargetError(f"target {side.index}: the model has one score: '0', or 'not 0'")
+    raise TargetError(f"target {side.index}: the model has {classes} classes, 0 to {classes - 1}")
 
 
-def _labelled(spec: str, labels: Sequence[str] | None) -> int | None:
-    """The place of a label; upper and lower case are one where that leaves no doubt."""
+def _other(side: Side) -> Side:
+    return Side(side.index, -side.sign)
+
+
+def _after_not(text: str) -> str | None:
+    """What stands behind "not"."""
+    negated = NOT.fullmatch(text.strip())
+    return negated["rest"] if negated else None
+
+
+def _has_two_sides(classes: int, labels: Labels) -> bool:
+    return classes == 1 and labels is not None and len(labels) == 2
+
+
+def _labelled(spec: str, classes: int, labels: Labels) -> Side | None:
+    """The class of a label; upper and lower case are one where that leaves no doubt."""
+    place = _place(spec, labels)
+    if place is None or not _has_two_sides(classes, labels):
+        return None if place is None else Side(place)
+    return Side(0, 1 if place else -1)
+
+
+def _place(spec: str, labels: Labels) -> int | None:
     if not labels:
         return None
-    if spec in labels:
-        return labels.index(spec)
-    folded = [each.lower() for each in labels]
-    return folded.index(spec.lower()) if folded.count(spec.lower()) == 1 else None
+    places = [place for place, label in enumerate(labels) if label == spec]
+    if len(places) > 1:
+        listed = ", ".join(map(str, places[:LISTED])) + ", …" * (len(places) > LISTED)
+        raise TargetError(
+            f"target {spec!r}: {len(places)} classes have this label ({listed}); give the index"
+        )
+    folded = [label.lower() for label in labels]
+    if places or folded.count(spec.lower()) != 1:
+        return places[0] if places else None
+    return folded.index(spec.lower())
 
 
-def _name(index: int, labels: Sequence[str] | None) -> str:
-    return labels[index] if labels and index < len(labels) else f"class {index}"
+def _name(side: Side, classes: int, labels: Labels) -> str:
+    if _has_two_sides(classes, labels):
+        return str(labels[side.sign > 0]) if labels else ""
+    named = labels and side.index < len(labels) and labels[side.index].strip()
+    name = labels[side.index] if labels and named else f"class {side.index}"
+    return name if side.sign > 0 else f"not {name}"

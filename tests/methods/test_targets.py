@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError, UnknownNameError
-from onnxcam.methods.targets import Target, target
+from onnxcam.methods.targets import Target, notice_on, target
 
 LABELS = ("tabby cat", "tiger cat", "T-shirt", "Bus", "bus")
 SCORES = np.array([0.5, 3.0, -1.0, 3.0, 2.0])
@@ -122,3 +122,110 @@ def test_more_labels_than_classes() -> None:
     """1001 labels for 1000 classes: an off-by-one that must not end in an IndexError."""
     with pytest.raises(TargetError, match="target 5: the model has 5 classes"):
         found("background", (*LABELS, "background"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "index", "name", "again"),
+    [
+        ("not 3", 3, "not Bus", "not 3"),
+        ("NOT  T-shirt", 2, "not T-shirt", "not 2"),
+        ("not tiger cat", 1, "not tiger cat", "not 1"),
+        ("not class:4", 4, "not bus", "not 4"),
+        ("not top1", 1, "not tiger cat", "not 1"),
+    ],
+)
+def test_what_speaks_against_a_class(spec: str, index: int, name: str, again: str) -> None:
+    it = found(spec)
+    assert (it.index, it.name, it.spec) == (index, name, again)
+    np.testing.assert_array_equal(it.weights, -one_hot(index))
+    np.testing.assert_array_equal(found(it.spec).weights, it.weights)
+
+
+def test_a_label_wins_over_not_and_over_a_contrast() -> None:
+    labels = ("ripe", "not ripe", "1-0", "class:4", "x")
+    for index, label in enumerate(labels):
+        assert found(label, labels).index == index
+    assert found("not not ripe", labels).weights[1] == -1
+    assert found("ripe - not ripe", labels).spec == "0-1"
+    assert found("class:1-class:0", labels).spec == "class:1-class:0"  # "1-0" is class 2
+
+
+def test_not_takes_one_class() -> None:
+    with pytest.raises(TargetError, match="'not' takes one class"):
+        found("not 1-0")
+
+
+NUMBERS = ("2", "0", "1", "3", "3")
+
+
+@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("against", [False, True])
+def test_labels_that_are_numbers(index: int, against: bool) -> None:
+    """What the manifest keeps means the class that was explained, not the class of that label."""
+    it = found("not " * against + f"class:{index}", NUMBERS)
+    assert it.index == index
+    assert found(it.spec, NUMBERS).index == index
+    np.testing.assert_array_equal(found(it.spec, NUMBERS).weights, it.weights)
+    assert found(index, NUMBERS).spec == (f"class:{index}" if str(index) in NUMBERS else str(index))
+
+
+def test_a_number_is_a_label_first() -> None:
+    assert found("2", NUMBERS).index == found("label:2", NUMBERS).index == 0
+    assert found(2, NUMBERS).index == found("class:2", NUMBERS).index == 2
+    assert found("4", NUMBERS).index == 4  # no label
+    assert found("3", ("0", "1", "2", "3", "4")).spec == "3"
+    with pytest.raises(UnknownNameError):
+        found("label:4", NUMBERS)
+
+
+@pytest.mark.parametrize("spec", ["crane", "not crane", "crane - drake", "label:crane"])
+def test_two_classes_of_one_label(spec: str) -> None:
+    labels = ("crane", "drake", "crane", "-", "-")
+    with pytest.raises(TargetError, match=r"2 classes have this label \(0, 2\); give the index"):
+        found(spec, labels)
+    assert found("drake", labels).index == 1  # that others share a label is no fault
+    assert found(2, labels).name == "crane"
+
+
+@pytest.mark.parametrize("labels", [None, ("cat",), ("a", "b", "c")])
+def test_one_logit_has_two_sides(labels: Any) -> None:
+    for spec, sign in (("top1", 1), (0, 1), ("not 0", -1), ("not top1", -1)):
+        it = target(spec, 1, labels, np.array([-3.0]))
+        assert it.weights.tolist() == [sign]
+        assert target(it.spec, 1, labels, None).weights.tolist() == [sign]
+    with pytest.raises(TargetError, match="'0', or 'not 0'"):
+        target(1, 1, labels, None)
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), ("0", "1"), ("1", "0"), ("not yes", "yes")])
+@pytest.mark.parametrize(
+    ("logit", "middle", "sign"), [(2.0, 0.0, 1), (-2.0, 0.0, -1), (0.6, 0.5, 1), (0.4, 0.5, -1)]
+)
+def test_one_logit_with_two_labels(labels: Any, logit: float, middle: float, sign: int) -> None:
+    scores = np.array([logit])
+    won, lost = labels[sign > 0], labels[sign < 0]
+    for spec, name, weight in (
+        ("top1", won, sign),
+        ("top2", lost, -sign),
+        ("not top1", lost, -sign),
+        (labels[0], labels[0], -1),
+        (labels[1], labels[1], 1),
+        (f"not {labels[1]}", labels[0], -1),
+        ("class:0", labels[1], 1),
+    ):
+        it = target(spec, 1, labels, scores, middle)
+        assert (it.name, it.weights.tolist(), it.index) == (name, [weight], 0)
+        again = target(it.spec, 1, labels, None)
+        assert (again.name, again.weights.tolist()) == (name, [weight])
+    with pytest.raises(TargetError, match="2 classes, top1 to top2"):
+        target("top3", 1, labels, scores)
+
+
+def test_a_class_without_a_name_is_called_by_its_number() -> None:
+    assert found(0, ("", "b")).name == "class 0"
+
+
+def test_what_is_assumed_of_one_logit() -> None:
+    assert notice_on(2, ("a", "b")) is None
+    assert "'yes'" in str(notice_on(1, ("no", "yes")))
+    assert "not 0" in str(notice_on(1, None))
