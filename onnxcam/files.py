@@ -1,14 +1,51 @@
-"""Files that are there whole or not at all."""
+"""Files: read only where they are regular, written whole or not at all."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from onnxcam.errors import OutputError
+
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading. A pipe, device or socket, which may never end or never begin,
+    is refused before it is opened, and once more by what was opened.
+
+    Raises OSError: of a folder IsADirectoryError, of a pipe and its kind one that says what it is.
+    """
+    _refuse_irregular(path, os.stat(path))  # noqa: PTH116  Path("") is the folder "."
+    # a path that becomes a pipe after it was looked at must not block
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _refuse_irregular(path, os.fstat(handle))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _refuse_irregular(path: str | Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
+
+
+def digest_file(path: str | Path) -> str:
+    """The SHA-256 of a regular file in hexadecimal digits, read piece by piece. OSError as `open_regular`."""
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from onnxcam.cli.watch import Watch
 from onnxcam.errors import ImageError, OutputError, RunError
 from onnxcam.explain import Explainer
 from onnxcam.explanation import Explanation
+from onnxcam.files import digest_file
 from onnxcam.image.preprocess import describe
+from onnxcam.image.read import LARGEST_FILE
 
 NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -133,8 +135,8 @@ def _concerns_all(fault: Exception) -> bool:
 
 def _digest(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return digest_file(path) if path.stat().st_size <= LARGEST_FILE else None
+    except (OSError, ValueError):
         return None  # the reader says it better
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -10,10 +11,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from onnxcam.errors import ImageError
+from onnxcam.files import open_regular
+from onnxcam.image import heif
 
-_FORMATS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+LARGEST_FILE = 1 << 30  # bytes: the most pixels that Pillow opens by default, at 6 bytes each
+_FORMATS = "PNG, JPEG, WebP, AVIF, BMP, TIFF or GIF"
 # Pillow hands these to another program (Ghostscript): a picture must not be able to start one.
 _STARTS_PROGRAMS = ("EPS",)
+# Pillow knows these by name but has no decoder of its own for them.
+_NAMED_ONLY = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
+_READ_AS_JPEG = frozenset({".mpo"})  # registered for writing only
 _ORIENTATION_TAG = 0x0112
 # EXIF orientation -> what brings the picture upright (EXIF 2.32, section 4.6.4).
 _UPRIGHT = {
@@ -40,34 +47,63 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
 
     Raises:
         ImageError: The file is missing, not a picture, damaged, empty or too large
-            (`PIL.Image.MAX_IMAGE_PIXELS`), or its pixels are floats of unknown range.
+            (`PIL.Image.MAX_IMAGE_PIXELS`, `LARGEST_FILE`), a pipe or a device, HEIC without the
+            extra that reads it, or its pixels are floats of unknown range.
     """
     where = _name(source)
     try:
-        if isinstance(source, Image.Image):
-            return _converted(source, where)
-        with _opened(source) as stream, Image.open(stream) as picture:
-            return _converted(picture, where)
+        return _read(source, where)
     except ImageError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{where}: no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise ImageError(f"{where}: is a folder; name the picture in it") from error
-    except PermissionError as error:
-        raise ImageError(f"{where}: may not be read; check the file's permissions") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(where) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{where}: is not a picture; expected {_FORMATS}") from error
     # Decoders raise whatever they stumble on (struct.error, KeyError, zlib.error, ...): for the
     # reader all of it says the same, that this file is damaged.
     except Exception as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(
-            f"{where}: the picture is damaged or of an unknown kind ({cause}); "
-            f"save it again as {_FORMATS}"
-        ) from error
+        raise ImageError(f"{where}: {_reason(error)}") from error
+
+
+def readable_suffixes() -> frozenset[str]:
+    """The endings, with the dot and in lower case, of the files that `read` takes by default."""
+    Image.init()
+    named = {suffix for suffix, kind in Image.registered_extensions().items() if _reads(kind)}
+    return frozenset(named | _READ_AS_JPEG | heif.SUFFIXES)
+
+
+def _reads(kind: str) -> bool:
+    return kind in Image.OPEN and kind not in (*_STARTS_PROGRAMS, *_NAMED_ONLY)
+
+
+def _read(source: str | Path | bytes | Image.Image, where: str) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return _converted(source, where)
+    with _opened(source, where) as stream:
+        if heif.is_heif(stream) and not heif.register_heif():
+            raise ImageError(
+                f"{where}: is a HEIC image, which needs an extra: pip install 'onnxcam[heic]', or save "
+                f"it as {_FORMATS}"
+            )
+        with Image.open(stream) as picture:
+            return _converted(picture, where)
+
+
+def _reason(error: Exception) -> str:
+    """What an exception of the file system or of a decoder means, and what to do."""
+    match error:
+        case FileNotFoundError():
+            return "no such file; check the path"
+        case IsADirectoryError():
+            return "is a folder; name the image in it"
+        case PermissionError():
+            return "may not be read; check the file's permissions"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return _too_large()
+        case MemoryError():
+            return "the image does not fit into memory; make it smaller"
+        case UnidentifiedImageError():
+            return f"is not an image; expected {_FORMATS}"
+        case OSError(filename=str(), strerror=str(cause)):  # of the file system, not of a decoder
+            return f"cannot be read ({cause}); name an image file"
+    cause = " ".join(str(error).split()) or type(error).__name__
+    return f"the image is damaged or of an unknown kind ({cause}); save it again as {_FORMATS}"
 
 
 def _name(source: object) -> str:
@@ -84,12 +120,18 @@ def _name(source: object) -> str:
     )
 
 
-def _opened(source: str | Path | bytes) -> IO[bytes]:
+def _opened(source: str | Path | bytes, where: str) -> IO[bytes]:
     if isinstance(source, bytes):
         return BytesIO(source)
-    if Path(source).is_dir():  # Windows calls opening a folder a PermissionError
-        raise IsADirectoryError
-    return Path(source).open("rb")
+    stream = open_regular(source or ".")
+    size = os.fstat(stream.fileno()).st_size
+    if size > LARGEST_FILE:
+        stream.close()
+        raise ImageError(
+            f"{where}: the file has {size / 1e9:.2f} GB, and at most {LARGEST_FILE / 1e9:.2f} GB are "
+            "read; make it smaller, or open it with Pillow and explain that image"
+        )
+    return stream
 
 
 def _converted(picture: Image.Image, where: str) -> Image.Image:
@@ -102,16 +144,16 @@ def _loaded(picture: Image.Image, where: str) -> Image.Image:
     # Pillow only warns between once and twice its limit.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and picture.width * picture.height > limit:
-        raise _too_large(where)
+        raise ImageError(f"{where}: {_too_large()}")
     if not picture.width * picture.height:
         raise ImageError(f"{where}: the picture has no pixels ({picture.width} x {picture.height})")
     picture.load()
     return picture
 
 
-def _too_large(where: str) -> ImageError:
-    return ImageError(
-        f"{where}: the picture has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller, or "
+def _too_large() -> str:
+    return (
+        f"the picture has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller, or "
         "raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
     )
 

@@ -187,7 +187,9 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> io.BytesIO:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom no mode keeps out
+    monkeypatch.setattr(
+        "onnxcam.image.read.open_regular", refuse
+    )  # the tests may run as root, whom no mode keeps out
     with pytest.raises(
         ImageError, match=r"cat\.png: may not be read; check the file's permissions"
     ):
@@ -196,9 +198,9 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a picture at all")
-    with pytest.raises(ImageError, match=r"notes\.jpg: is not a picture; expected PNG"):
+    with pytest.raises(ImageError, match=r"notes\.jpg: is not an image; expected PNG"):
         read(tmp_path / "notes.jpg")
-    with pytest.raises(ImageError, match="the given bytes: is not a picture"):
+    with pytest.raises(ImageError, match="the given bytes: is not an image"):
         read(b"")
     with pytest.raises(ImageError, match="from ndarray; expected a path"):
         read(np.zeros((2, 2)))  # type: ignore[arg-type]
@@ -215,7 +217,7 @@ def test_no_program_is_started_for_a_picture() -> None:
 def test_files_are_closed(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     path.write_bytes(encoded(shades(), "PNG")[:60])
-    with pytest.raises(ImageError, match=r"cut\.png: the picture is damaged"):
+    with pytest.raises(ImageError, match=r"cut\.png: the image is damaged"):
         read(path)  # an open file would be a ResourceWarning, and that an error
 
 
