@@ -115,7 +115,7 @@ def explain(
     from onnxcam.cli import pictures, settings
     from onnxcam.cli.job import Job
 
-    found = pictures.found(images, recursive=recursive, out=out)
+    found, left_out = pictures.collect_images(images, recursive=recursive, out=out)
     short = {"samples": samples, "noise": noise, "seed": seed}
     own = settings.method_settings(method, given or [], short)
     own["score"] = settings.score_kind(score, own.pop("score", None))
@@ -137,7 +137,7 @@ def explain(
         "caption": caption,
     }
     job = Job(explainer, found, list(dict.fromkeys(target or ["top1"])), out, drawn, skip_existing)
-    _run(job, quiet=quiet, json=json)
+    _run(job, left_out, quiet=quiet, json=json)
 
 
 def _explainer(
@@ -151,14 +151,14 @@ def _explainer(
     return explainer
 
 
-def _run(job: Job, *, quiet: bool, json: bool) -> None:
+def _run(job: Job, left_out: list[str], *, quiet: bool, json: bool) -> None:
     from onnxcam.cli.watch import Watch
     from onnxcam.image.colormap import COLORMAPS
 
     COLORMAPS[job.drawn["colormap"]]  # before an hour of work, not after
     _make(job.out)
     with Watch(len(job.pictures) * job.passes, quiet=quiet, json=json) as watch:
-        for notice in job.explainer.notices:
+        for notice in (*left_out, *job.explainer.notices):
             watch.note(f"note: {notice}")
         job.run(watch)
     watch.note(_summary(job))

@@ -23,7 +23,8 @@ Images: TypeAlias = Annotated[
     list[Path],
     Argument(
         metavar="IMAGE...",
-        help="Pictures, and folders whose pictures (png, jpg, webp, bmp, tif, gif) are taken.",
+        help="Images, and folders whose images are taken (png, jpg, webp, avif, tif, … all that Pillow "
+        "reads).",
     ),
 ]
 Recursive: TypeAlias = Annotated[

@@ -10,34 +10,67 @@ from pathlib import Path
 from onnxcam.errors import ImageError
 from onnxcam.methods import METHODS
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+SHOWN = 5  # names of files in one line
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # which nobody put there
 
 
-def found(given: Sequence[Path], *, recursive: bool, out: Path) -> list[Path]:
-    """The files as given and the pictures in folders, sorted, each once. ImageError for a folder without.
+def collect_images(
+    paths: Sequence[Path], *, recursive: bool, out: Path
+) -> tuple[list[Path], list[str]]:
+    """The files as given and the images in folders, sorted, each once; and notices of what was left out.
 
-    Results of earlier runs, which may lie in the same folder, are no pictures of a folder's.
+    Results of earlier runs, which may lie in the same folder, are no images of a folder's. ImageError
+    where nothing is left, or for a folder that cannot be listed.
     """
-    pictures: dict[Path, Path] = {}
-    for each in given:
-        listed = _within(each, recursive, out) if each.is_dir() else [each]
+    images: dict[Path, Path] = {}
+    notices = []
+    for path in paths:
+        listed, others = _split(path, recursive, out) if path.is_dir() else ([path], [])
         if not listed:
             deeper = "" if recursive else " (--recursive looks into the folders in it)"
-            raise ImageError(f"{each}: no pictures in this folder{deeper}")
-        for path in listed:
-            pictures.setdefault(_absolute(path), path)
-    return list(pictures.values())
+            notices.append(f"{path}: no images in this folder{deeper}")
+        if others:
+            notices.append(_left_out(path, others))
+        for image in listed:
+            images.setdefault(_absolute(image), image)
+    if not images:
+        raise ImageError("; ".join(notices) or "no image was given")
+    return list(images.values()), notices
 
 
-def _within(folder: Path, recursive: bool, out: Path) -> list[Path]:
+def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder, and its other files, which by their names are none."""
+    from onnxcam.image.read import readable_suffixes
+
+    suffixes = readable_suffixes()
+    files = [path for path in _listed(folder, recursive) if not _is_result(path, folder, out)]
+    images = [path for path in files if path.suffix.lower() in suffixes and path.is_file()]
+    taken = set(images)
+    return images, [path for path in files if path not in taken]
+
+
+def _listed(folder: Path, recursive: bool) -> list[Path]:
+    """Everything in a folder but folders and what is hidden, sorted."""
+    try:
+        paths = list(folder.rglob("*") if recursive else folder.iterdir())
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: the folder cannot be listed ({error.strerror}); check its permissions"
+        ) from error
     return sorted(
-        each
-        for each in (folder.rglob("*") if recursive else folder.iterdir())
-        if each.suffix.lower() in SUFFIXES
-        and not each.name.startswith(".")
-        and each.is_file()
-        and not _is_result(each, folder, out)
+        path
+        for path in paths
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.name.lower() not in SYSTEM_FILES
+        and not path.is_dir()
     )
+
+
+def _left_out(folder: Path, others: Sequence[Path]) -> str:
+    shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    files = f"{len(others)} file{'s' if len(others) > 1 else ''}"
+    return f"{folder}: {files} left out, by name no image that can be read: {shown}{more}"
 
 
 def _is_result(path: Path, folder: Path, out: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxcam.cli.pictures import found, names, slugs
+from onnxcam.cli.pictures import collect_images, names, slugs
 from onnxcam.errors import ImageError
 from tests.cli.conftest import Run
 from tests.cli.tiny import write_picture
@@ -19,9 +19,10 @@ def test_a_folder_is_searched_for_pictures(tmp_path: Path) -> None:
         write_picture(tmp_path / name)
     (tmp_path / "a.txt").touch()
     out = tmp_path / "out"
-    flat = found([tmp_path], recursive=False, out=out)
+    flat, notices = collect_images([tmp_path], recursive=False, out=out)
     assert [each.name for each in flat] == ["a.jpg", "b.PNG"]
-    deep = found([tmp_path, tmp_path / "a.jpg"], recursive=True, out=out)
+    assert notices == [f"{tmp_path}: 1 file left out, by name no image that can be read: a.txt"]
+    deep, _ = collect_images([tmp_path, tmp_path / "a.jpg"], recursive=True, out=out)
     assert [each.name for each in deep] == ["a.jpg", "b.PNG", "c.webp"]
 
 
@@ -29,13 +30,14 @@ def test_results_of_earlier_runs_are_no_pictures(run: Run, model: Path, tmp_path
     write_picture(tmp_path / "a.png")
     run("explain", model, tmp_path, "-m", "grad-cam", "-o", tmp_path)
     run("explain", model, tmp_path, "-m", "grad-cam", "-o", tmp_path / "maps")
-    again = found([tmp_path], recursive=True, out=tmp_path / "maps")
+    again, notices = collect_images([tmp_path], recursive=True, out=tmp_path / "maps")
     assert [each.name for each in again] == ["a.png"]
+    assert not notices
 
 
 def test_a_folder_without_pictures_is_an_error(run: Run, model: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="--recursive"):
-        found([tmp_path], recursive=False, out=tmp_path / "out")
+        collect_images([tmp_path], recursive=False, out=tmp_path / "out")
     assert run("explain", model, tmp_path).exit_code == 2
 
 
