@@ -36,6 +36,7 @@ HOMES = {
     "rich": {"cli"},
     "onnxruntime": {"runtime"},
     "PIL": PICTURES,
+    "pillow_heif": {"image"},
     "onnx": GRAPHS,
     "onnx_graphsurgeon": GRAPHS,
     "google": {"graph"},  # protobuf's DecodeError is what onnx raises for a file that is none
