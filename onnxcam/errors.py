@@ -2,7 +2,9 @@
 
 OnnxcamError
 ├── ModelError              the .onnx file: unreadable, invalid, or of a kind that cannot be explained
-│   └── MissingRuleError    operators between the layer and the score that have no gradient rule
+│   ├── MissingRuleError    operators between the layer and the score that have no gradient rule
+│   └── NodeError           one operator of the model that is not valid: `.operator`, `.node`
+├── UnforeseenError         a fault of onnxcam itself: `.cause`, and `.operator`, `.node` where it was met
 ├── UnknownNameError        a layer, tensor, method, preset or device that is not there (says what is close)
 ├── ImageError              a picture that cannot be read
 ├── TargetError             a class, label or contrast that the model does not have
@@ -12,7 +14,9 @@ OnnxcamError
 └── OutputError             a result that could not be written
 
 Messages say what is wrong, where, what was expected and what to do next. The command line prints
-them as one line and exits with code 2; any other exception that leaves onnxcam is a bug.
+them as one line and exits with code 2. Whatever else goes wrong while a model is read or rewritten leaves as
+an UnforeseenError, which is a bug of ours to be reported: it is no ModelError, and `raise … from` keeps the
+exception that it stands for. Any other exception that leaves onnxcam is a bug, too.
 """
 
 from __future__ import annotations
@@ -46,6 +50,24 @@ class MissingRuleError(ModelError):
             f"{'have' if len(operators) > 1 else 'has'} no gradient rule: {listed}{told}; "
             "choose a layer behind them (`onnxcam layers`) or add a rule in onnxcam/autodiff/rules"
         )
+
+
+class NodeError(ModelError):
+    """An operator of the model is not valid: `operator` (`com.microsoft::Gelu`) and the name of the `node`."""
+
+    def __init__(self, message: str, operator: str = "", node: str = "") -> None:
+        self.operator, self.node = operator, node
+        super().__init__(message)
+
+
+class UnforeseenError(OnnxcamError):
+    """A fault of onnxcam: an exception that nothing foresaw, of the type named `cause` (`ZeroDivisionError`).
+    `operator` and `node` say where it was met, and are empty where that is not known.
+    """
+
+    def __init__(self, message: str, cause: str = "", operator: str = "", node: str = "") -> None:
+        self.cause, self.operator, self.node = cause, operator, node
+        super().__init__(message)
 
 
 class UnknownNameError(OnnxcamError):

@@ -10,6 +10,7 @@ from onnxcam.autodiff.blocked import factors, sum_of_pixels, with_product
 from onnxcam.autodiff.refused import because, stops
 from onnxcam.autodiff.ruletable import Form, Rules, key
 from onnxcam.errors import MissingRuleError, ModelError
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.build import Builder
 from onnxcam.graph.path import Carries, Path, between, is_float
 from onnxcam.graph.slicing import PRECISE
@@ -26,6 +27,7 @@ def carries(rules: Rules) -> Carries:
     return through
 
 
+@reports_node
 def differentiable_path(
     graph: gs.Graph, wrt: Collection[str], of: Collection[str], rules: Rules
 ) -> Path:

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import Array
 from onnxcam.graph.opset import schema_at, versions
 
+LONGEST = 1 << 24  # cells that a window or its steps may span: more is a mistake, or an attack
 RENAMED = {"constant_value": "value"}  # the name of an input that was an attribute before
 
 
@@ -125,6 +126,9 @@ class Window:
             end=tuple(pads[rank:]),
             ceil=bool(found["ceil_mode"]),
         )
+        numbers = (*window.kernel, *window.strides, *window.dilations, *map(abs, pads))
+        if not all(0 <= number <= LONGEST for number in numbers):
+            raise ValueError(f"a window of {kernel}, strides {strides}, dilations {dilations}")
         sizes = (node.inputs[0].shape or [None] * (rank + 2))[2:]
         return window.resolved(found["auto_pad"] or "NOTSET", sizes)
 

@@ -8,12 +8,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.clean import clean
 from onnxcam.graph.model import Model
 
 BATCH = "batch"
 
 
+@reports_node
 def free_batch(model: Model, image: str) -> Model | None:
     """The model with a batch that is free, None where that cannot be.
 

@@ -43,6 +43,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     waiting, walked = list(graph.nodes)[::-1], []
     while waiting:
         node = waiting.pop()
+        _drop_empty_lists(node)
         if (branch := _taken(node)) is not None:
             waiting.extend(_unwrapped(node, branch)[::-1])
             continue
@@ -62,6 +63,14 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
             _type(node, opsets, sizes)
     graph.nodes = walked
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
+
+
+def _drop_empty_lists(node: gs.Node) -> None:
+    """Pads and strides of no numbers are as good as none to ONNX Runtime; graphsurgeon cannot write them."""
+    if node.op != "Constant":
+        for name in [name for name, value in node.attrs.items() if isinstance(value, list)]:
+            if not node.attrs[name]:
+                del node.attrs[name]
 
 
 def _taken(node: gs.Node) -> gs.Graph | None:

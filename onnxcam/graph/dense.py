@@ -12,6 +12,7 @@ from dataclasses import replace
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError, UnknownNameError
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.build import Builder
 from onnxcam.graph.chosen import Score
 from onnxcam.graph.model import Model
@@ -23,6 +24,7 @@ POOLED = "onnxcam/classes"
 BOX = 4  # numbers of a box: an output of so many is none of classes if there is another
 
 
+@reports_node
 def with_score(model: Model, output: str | None = None) -> tuple[Model, Score]:
     """The model and its score, see `find_score`; where all outputs (or the one named) are of pixels or boxes,
     with the output `onnxcam/classes` of one number a class, and a notice that says what it is.

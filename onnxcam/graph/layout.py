@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import ImageInput
 from onnxcam.errors import ModelError
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.model import Model
 
 CHANNELS_SECOND = {
@@ -61,6 +62,7 @@ def _share(node: gs.Node, found: dict[str, int]) -> None:
             found.setdefault(each.name, axis)
 
 
+@reports_node
 def image_input(model: Model) -> ImageInput:
     """The input that takes pictures. ModelError if there is none, or inputs beside it."""
     pictures = [each for each in model.graph.inputs if each.shape and len(each.shape) == 4]

@@ -22,6 +22,7 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.files import written
 from onnxcam.graph import external
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.clean import clean
 from onnxcam.graph.dequantise import is_quantised, lifted, linked, separated
 from onnxcam.graph.fused import settled
@@ -67,6 +68,7 @@ class Model:
             raise ModelError(f"{self.name}: larger than 2 GB; only `save` and `parts` can write it")
         return proto
 
+    @reports_node
     def _written(self) -> tuple[onnx.ModelProto, dict[str, Array]]:
         """The model, and the weights that do not fit into it: their place is among its inputs."""
         graph, weights = external.detached(separated(self.graph))
@@ -103,12 +105,14 @@ class Model:
                 external.write(stack.enter_context(written(beside)), weights)
         return (path, beside) if weights else (path,)
 
+    @reports_node
     def at_opset(self, opset: int) -> Model:
         """The same model at a newer opset of the default domain."""
         proto, weights = self._written()
         return from_proto(raised(proto, opset), self.name, self.digest, self.notices, weights)
 
 
+@reports_node
 def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     """Read, check and clean a model from a path (external data included), bytes, or a ModelProto.
 
@@ -135,6 +139,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     return from_proto(proto, path.name, _digest(content), weights=weights)
 
 
+@reports_node
 def from_proto(
     proto: onnx.ModelProto,
     name: str,

@@ -43,7 +43,7 @@ def between(
     reached, ahead = set(sources), []
     for node in graph.nodes:
         if any(True for _ in _open(node, reached, carries)):
-            reached.update(each.name for each in node.outputs if is_float(each))
+            reached.update(each.name for each in node.outputs if each.name and is_float(each))
             ahead.append(node)
     needed, behind = set(goals) & reached, []
     for node in reversed(ahead):

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError, unknown
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.chosen import Score
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import is_float
@@ -20,6 +21,7 @@ PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 STEPS = {"QuantizeLinear", "DequantizeLinear"}
 
 
+@reports_node
 def find_score(model: Model, output: str | None = None) -> Score:
     """The score of a classifier. `output` names one of the model's outputs, or any tensor; without it
     the first output with one number a class is taken.

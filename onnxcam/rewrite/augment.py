@@ -10,6 +10,7 @@ from onnxcam.autodiff.backward import backward, carries
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.build import Builder
 from onnxcam.graph.expand import expand
 from onnxcam.graph.model import Model
@@ -25,6 +26,7 @@ from onnxcam.rewrite.precision import loss_scale, scaled, sum_in_float32, widene
 __all__ = ["SEED", "augment", "gradient", "simplified"]
 
 
+@reports_node
 def gradient(
     model: Model, wrt: Sequence[str], of: str | None = None, rules: str | Rules = "default"
 ) -> Model:
@@ -48,6 +50,7 @@ def gradient(
             model = model.at_opset(need.opset)
 
 
+@reports_node
 def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Model:
     """A copy in which every operator on the way without a rule is taken apart, as far as ONNX defines it."""
     copied = model.copy()
@@ -96,6 +99,7 @@ def _seed_shape(graph: gs.Graph, score: Value) -> Shape:
     return shape
 
 
+@reports_node
 def augment(
     model: Model, layers: Sequence[str], of: str | None = None, rules: str | Rules = "default"
 ) -> Model:

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxcam.arrays import ImageInput
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
+from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.chosen import Layer, Score
 from onnxcam.graph.dense import with_score
 from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_layers
@@ -32,6 +33,7 @@ class Planned(NamedTuple):
     gradients: Model | None
 
 
+@reports_node
 def plan(
     model: Model,
     recipe: Recipe,
@@ -168,6 +170,7 @@ def _last_varying(
     return None
 
 
+@reports_node
 def layers(model: Model, output: str | None = None) -> list[Layer]:
     """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
     image = image_input(model)

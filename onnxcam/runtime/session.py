@@ -108,6 +108,15 @@ class Session:
         return [each.numpy() for each in found]
 
 
+def refusal(content: bytes) -> str | None:
+    """Why ONNX Runtime does not take the content of an .onnx file; None where it does."""
+    try:
+        Session(content, Device("cpu"), threads=1)
+    except (ModelError, OutOfMemoryError) as error:
+        return str(error.__cause__ or error).split("\n")[0]
+    return None
+
+
 def opened(
     content: bytes | Path, device: Device, weights: Mapping[str, Array] | None = None
 ) -> Session:

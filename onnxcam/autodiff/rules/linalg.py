@@ -58,7 +58,7 @@ def gemm_left(
     """alpha g B'^T, turned if A was: one Gemm, whose flags do the turning."""
     if transA:
         return gemm(b, g, alpha=alpha, transA=transB, transB=1)
-    return gemm(g, b, alpha=alpha, transB=1 - transB)
+    return gemm(g, b, alpha=alpha, transB=int(not transB))
 
 
 def gemm_right(
@@ -67,7 +67,7 @@ def gemm_right(
     """alpha A'^T g, turned if B was."""
     if transB:
         return gemm(g, a, alpha=alpha, transA=1, transB=transA)
-    return gemm(a, g, alpha=alpha, transA=1 - transA)
+    return gemm(a, g, alpha=alpha, transA=int(not transA))
 
 
 def gemm_bias(g: Value, y: Value, a: Value, b: Value, c: Value, *, beta: float) -> Value:

@@ -65,7 +65,7 @@ def cumulative_sum(
     g: Value, y: Value, x: Value, axis: Value, *, exclusive: int, reverse: int
 ) -> Value:
     """The sum from the other end."""
-    return g.build.op("CumSum", g, axis, exclusive=exclusive, reverse=1 - reverse)
+    return g.build.op("CumSum", g, axis, exclusive=exclusive, reverse=int(not reverse))
 
 
 vjp("CumSum", cumulative_sum)
