@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Hostile and damaged inputs for onnxcam, and how each ends.
+
+    python scripts/fuzz.py                               # 20,000 cases, under an hour on two cores
+    python scripts/fuzz.py --cases 500 --kinds attributes,images
+    python scripts/fuzz.py --case attributes:417         # one of them once more, with its traceback
+
+A seed and KIND:NUMBER are one case, always the same. Results are lines of JSON in OUT/results.jsonl; a second
+start goes on after the last. One process runs them; it is started again when it dies, and ended when it takes
+more than 20 seconds. What is not right or refused is listed, and its files are kept under OUT/KIND-NUMBER.
+Exit code 1 where there is any such case.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fuzzing.case import FINE, OUTCOMES, alike, write_files
+from fuzzing.kinds import KINDS, case_of, names
+from fuzzing.worker import DiedError, HungError, Worker
+
+SHOWN = 100  # distinct failures
+
+
+def main(
+    cases: Annotated[int, typer.Option(help="How many, of all kinds together.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Another seed, other cases.")] = 0,
+    kinds: Annotated[str, typer.Option(help=f"Some of {', '.join(KINDS)}.")] = "",
+    out: Annotated[Path, typer.Option(help="Takes results and the files of failures.")] = Path(
+        "fuzz-out"
+    ),
+    case: Annotated[str, typer.Option(metavar="KIND:NUMBER", help="Run this one only.")] = "",
+    seconds: Annotated[
+        float, typer.Option(help="Stop after so long; the next start goes on.")
+    ] = 3600.0,
+) -> None:
+    """Run the cases that have no result yet, and count how they ended."""
+    chosen = kinds.split(",") if kinds else list(KINDS)
+    if unknown := set(chosen) - KINDS.keys():
+        raise typer.BadParameter(f"no kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    worker = Worker(seed, out / "worker.log")
+    if case:
+        result = result_of(case, worker, out)
+        print(result.pop("trace", ""), json.dumps(result, indent=2), sep="\n")
+        raise typer.Exit(result["outcome"] not in FINE)
+    results = run(list(islice(names(chosen), cases)), worker, out, time.monotonic() + seconds)
+    report(results)
+    raise typer.Exit(any(result["outcome"] not in FINE for result in results))
+
+
+def run(wanted: list[str], worker: Worker, out: Path, until: float) -> list[dict[str, Any]]:
+    """The results of all cases, of those that have one already too."""
+    path = out / "results.jsonl"
+    known = _known(path, worker.seed)
+    with path.open("a") as file:
+        for name in wanted:
+            if name in known:
+                continue
+            if time.monotonic() > until:
+                break
+            result = result_of(name, worker, out)
+            result.pop("trace", None)
+            known[name] = result
+            file.write(json.dumps(result) + "\n")
+            file.flush()
+    worker.end()
+    return [known[name] for name in wanted if name in known]
+
+
+def _known(path: Path, seed: int) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    lines = path.read_text().splitlines()
+    results = [json.loads(line) for line in lines if line.endswith("}")]
+    return {result["case"]: result for result in results if result["seed"] == seed}
+
+
+def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
+    """Run a case; where it does not end well its files are kept."""
+    try:
+        ending = worker.run(name)
+    except (DiedError, HungError) as error:
+        outcome = "crash" if isinstance(error, DiedError) else "hang"
+        alone = _dies_alone(name, worker)
+        ending = {"outcome": "runtime alone" if alone else outcome, "detail": f"{outcome}: {error}"}
+        ending["what"] = case_of(name, worker.seed).what
+    result = {"case": name, "seed": worker.seed, **ending}
+    if result["outcome"] not in FINE:
+        folder = out / name.replace(":", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_files(case_of(name, worker.seed), folder)
+        (folder / "result.json").write_text(json.dumps(result, indent=2))
+    return result
+
+
+def _dies_alone(name: str, worker: Worker) -> bool:
+    """Whether ONNX Runtime hangs or dies when it runs the plain model."""
+    try:
+        worker.run(name, plain=True)
+    except (DiedError, HungError):
+        return True
+    return False
+
+
+def report(results: list[dict[str, Any]]) -> None:
+    """The table of outcomes by kind, and every distinct failure."""
+    counts = Counter((result["case"].partition(":")[0], result["outcome"]) for result in results)
+    kinds, seen = (
+        dict.fromkeys(kind for kind, _ in counts),
+        [o for o in OUTCOMES if any(o == b for _, b in counts)],
+    )
+    print("| kind | " + " | ".join(seen) + " | all |", "|---" * (len(seen) + 2) + "|", sep="\n")
+    for kind in kinds:
+        row = [counts[kind, outcome] for outcome in seen]
+        print(f"| {kind} | " + " | ".join(map(str, row)) + f" | {sum(row)} |")
+    total = [sum(counts[kind, outcome] for kind in kinds) for outcome in seen]
+    print("| all | " + " | ".join(map(str, total)) + f" | {sum(total)} |\n")
+    for outcome in seen:
+        print(f"{outcome}: {OUTCOMES[outcome]}")
+    for (outcome, frame, _), same in list(failures(results).items())[:SHOWN]:
+        print(f"\n{outcome} x{len(same)}  {frame}\n    {same[0]['detail'][:300]}")
+        print("    " + "; ".join(f"{one['case']} ({one['what'][:110]})" for one in same[:3]))
+
+
+def failures(results: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Those that did not end well, by what they have in common; the most frequent first."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        if result["outcome"] not in FINE:
+            key = (result["outcome"], result.get("frame", ""), alike(result["detail"]))
+            groups.setdefault(key, []).append(result)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,141 @@
+"""What a case is, and how it can end."""
+
+from __future__ import annotations
+
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from onnxcam.errors import OnnxcamError
+
+PACKAGE = f"{Path('onnxcam')}/"
+
+# How a case ends. Those of FINE are as they should be; the others are listed.
+OUTCOMES = {
+    "right": "scores equal the plain model's, the gradient equals differences where it is smooth",
+    "not smooth": "the scores are right; differences of float32 say nothing about the gradient",
+    "beyond": "explained, and the plain model does not run: nothing to compare with",
+    "refused": "one of onnxcam.errors",
+    "wrong": "another score, gradient, map or file than the right one",
+    "bare": "an exception that is not one of onnxcam.errors",
+    "internal": "an error of ours that wraps an exception that nobody foresaw",
+    "warned": "a warning on the way, which users would see",
+    "hang": "longer than the limit",
+    "crash": "the process died",
+    "memory": "more memory than the limit",
+    "runtime alone": "ONNX Runtime hangs or dies of the plain model as well",
+}
+FINE = {"right", "not smooth", "beyond", "refused", "runtime alone"}
+
+
+class WrongError(Exception):
+    """What came out is not what is right; the message says how."""
+
+
+class NotSmoothError(Exception):
+    """Nothing can be said about the gradient; the message says why."""
+
+
+class BeyondError(Exception):
+    """The plain model does not run."""
+
+
+class WarnedError(Exception):
+    """A warning reached the user."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """`what` was done; `files` to store where it fails; `run` in an empty folder that holds them, returns
+    where the outcome is right and raises otherwise; `plain` does the same by ONNX Runtime alone.
+    """
+
+    what: str
+    files: Mapping[str, bytes]
+    run: Callable[[Path], None]
+    plain: Callable[[Path], None] | None = None
+
+
+Maker = Callable[[Random], Case]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a case ended; `frame` is the innermost one of onnxcam's, by which failures are told apart."""
+
+    outcome: str
+    detail: str = ""
+    frame: str = ""
+    trace: str = field(default="", compare=False)
+
+
+def write_files(case: Case, folder: Path) -> None:
+    """The files of a case, in a folder of their own."""
+    for name, content in case.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def ending_of(case: Case, folder: Path) -> Ending:
+    """Run a case in this process."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        ending = _ending(case, folder)
+    if seen and ending.outcome in FINE:
+        first = seen[0]
+        where = f"{Path(first.filename).name}:{first.lineno}"
+        return Ending(
+            "warned", f"{first.category.__name__}: {first.message} ({where})"[:300], where
+        )
+    return ending
+
+
+def _ending(case: Case, folder: Path) -> Ending:
+    try:
+        case.run(folder)
+    except Exception as error:  # noqa: BLE001  whatever comes is told apart
+        return told_apart(error)
+    return Ending("right")
+
+
+def told_apart(error: Exception) -> Ending:
+    """The ending that an exception stands for."""
+    detail = f"{type(error).__name__}: {one_line(error)}"[:400]
+    names = {WrongError: "wrong", NotSmoothError: "not smooth", BeyondError: "beyond"}
+    if type(error) in names:
+        return Ending(names[type(error)], one_line(error)[:400])
+    frame, trace = innermost(error), "".join(traceback.format_exception(error))
+    if isinstance(error, OnnxcamError):
+        outcome = "internal" if is_internal(error) else "refused"
+        return Ending(outcome, detail, innermost(error.__cause__ or error), trace)
+    outcome = "memory" if isinstance(error, MemoryError) else "bare"
+    return Ending(outcome, detail, frame, trace)
+
+
+def is_internal(error: OnnxcamError) -> bool:
+    """Whether an error of ours says that our own code failed."""
+    return bool(getattr(error, "internal", False))
+
+
+def innermost(error: BaseException) -> str:
+    """FILE:FUNCTION of the innermost frame in onnxcam that an exception passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if PACKAGE in frame.filename]
+    if not own:
+        return ""
+    path = own[-1].filename.rpartition(PACKAGE)[2]
+    return f"{path}:{own[-1].name}"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split())
+
+
+def alike(detail: str) -> str:
+    """A detail without its numbers and names: failures of one kind have it in common."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|-?\d[\d.e+-]*|/\S+", "#", detail)[:80]

@@ -1,0 +1,88 @@
+"""Damaged models: of bytes, and of the structure that the bytes say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import onnx
+
+from fuzzing import values
+from fuzzing.case import Case, WrongError
+from fuzzing.graphs import MUTATIONS
+from fuzzing.nested import BOMBS, NESTING
+from fuzzing.seeds import seeds
+from fuzzing.shell import run_command
+from fuzzing.truth import check, run_plain
+
+COMMANDS = ("check", "layers", "augment", "explain")
+
+
+def damaged_bytes(draw: Random) -> Case:
+    """A model of which some bytes are others."""
+    name = draw.choice(list(seeds()))
+    return model_case(f"bytes of {name}", values.mutated(seeds()[name], draw), draw)
+
+
+def damaged_structure(draw: Random) -> Case:
+    """A model that parses, with one to three things in it that are not as they should be."""
+    name = draw.choice(list(seeds()))
+    proto = onnx.load_from_string(seeds()[name])
+    done = []
+    mutations = (*MUTATIONS, *NESTING) if draw.random() < 0.97 else BOMBS
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        mutation = draw.choice(mutations)
+        try:
+            mutation(proto, draw)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue  # there is none of what it changes, or protobuf cannot hold it
+        done.append(mutation.__name__)
+    return model_case(f"{', '.join(done)} of {name}", bytes(proto.SerializeToString()), draw)
+
+
+def model_case(what: str, content: bytes, draw: Random, commands: float = 0.2) -> Case:
+    """A model that is checked against the runtime or, of this share, given to a command."""
+    files = {"model.onnx": content, "weights": draw.randbytes(4000), "up/model.onnx": content}
+    seed = draw.getrandbits(32)
+    run: Callable[[Path], None]
+    if draw.random() < commands:
+        command = draw.choice(COMMANDS)
+        what = f"{command}: {what}"
+        run = lambda folder: _commanded(command, folder)  # noqa: E731
+    else:
+        run = lambda folder: check(folder / "model.onnx", np.random.default_rng(seed))  # noqa: E731
+    return Case(what, files, run, lambda folder: run_plain(folder / "model.onnx"))
+
+
+def _commanded(command: str, folder: Path) -> None:
+    from PIL import Image
+
+    more = {"augment": ["-o", "augmented.onnx"], "explain": ["image.png", "-n", "2", "--no-cache"]}
+    Image.new("RGB", (8, 8), (90, 20, 200)).save(folder / "image.png")
+    words = [command, "model.onnx", *more.get(command, ())]
+    if command == "augment":
+        words += ["--layer", _some_layer(folder / "model.onnx")]
+    run_command(words, folder)
+    if command == "augment":
+        import onnxruntime as ort
+
+        path = folder / "augmented.onnx"
+        try:
+            ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise WrongError(f"the augmented model does not open: {error}") from error
+
+
+def _some_layer(path: Path) -> str:
+    """The name of a tensor; any word where the file says none."""
+    try:
+        outputs = [
+            str(node.output[0]) for node in onnx.load(path, load_external_data=False).graph.node
+        ]
+    except Exception:  # noqa: BLE001  whatever a damaged file gives
+        return "f"
+    return next(
+        (name for name in ("f", "features", *outputs[len(outputs) // 2 :]) if name in outputs), "f"
+    )

@@ -1,0 +1,68 @@
+"""The command line, run in this process."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from fuzzing.case import WrongError
+from onnxcam.errors import OnnxcamError
+
+FORESEEN = {0, 1, 2, 130}
+
+
+class RefusedError(OnnxcamError):
+    """The command line said one line and ended with 2."""
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in a folder."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def run_command(words: list[str], folder: Path) -> tuple[int, str]:
+    """The exit code, and what was said; RefusedError for 2, WrongError for what users should not see."""
+    code, out, said = spoken(words, folder)
+    if code not in FORESEEN:
+        raise WrongError(f"exit code {code}: {said[-200:]}")
+    if "Traceback" in said:
+        raise WrongError(f"a traceback: {said[-300:]}")
+    if "\x1b" in out + said or "\u202e" in out + said:
+        raise WrongError("an escape of the input's reached the terminal")
+    if code == 2:
+        if not said.strip():
+            raise WrongError("exit code 2 without a word")
+        raise RefusedError(said.strip()[-300:])
+    return code, said
+
+
+def spoken(words: list[str], folder: Path) -> tuple[int, str, str]:
+    """The exit code, standard output and standard error of a command."""
+    from onnxcam.cli import main
+
+    streams = [
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
+    ]
+    with (
+        inside(folder),
+        patch.object(sys, "argv", ["onnxcam", *words]),
+        patch.object(sys, "stdout", streams[0]),
+        patch.object(sys, "stderr", streams[1]),
+    ):
+        try:
+            code: object = main()  # type: ignore[func-returns-value]
+        except SystemExit as end:
+            code = end.code
+    out, said = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in streams)
+    return int(code or 0) if isinstance(code, int | None) else 1, out, said

@@ -1,0 +1,274 @@
+"""Whether what onnxcam says of a model is right: ONNX Runtime runs the plain model beside it.
+
+- The tensor that is explained has the value that the plain model gives it.
+- The gradient at the input equals central differences of the plain model in random directions.
+- The map of an image does not depend on what is run beside it, nor on how many inputs are run at once.
+
+Differences are of float32. In each direction they are taken at several steps, and those count that the
+rounding of the scores leaves room for. A gradient is wrong where two neighboring steps agree on another
+slope, and the slopes to both sides do too; where they do not, there is a kink, a step or noise, and nothing
+is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+import onnxcam
+from fuzzing.case import BeyondError, NotSmoothError, WrongError
+from onnxcam.arrays import Array, ImageInput
+from onnxcam.prepared import SEED, gradient_at
+
+SIZE = 8  # pixels, where the model takes any
+LARGEST = 1 << 20  # numbers that a model is fed
+DIRECTIONS = 3
+STEPS = (0.05, 0.02, 0.008, 0.003, 0.001)
+FLOATS = (np.float32, np.float64, np.float16)
+ROUGH = {"float16", "bfloat16"}
+QUANTIZED = ("Quantize", "QLinear", "Integer")
+RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
+
+
+def check(path: Path, draw: np.random.Generator) -> None:
+    """WrongError, NotSmoothError and BeyondError, or an error of onnxcam's; nothing where all is right."""
+    explainer = onnxcam.Explainer(path, samples=2, cache=False, device="cpu")
+    image, of = explainer.plan.image, explainer.plan.of
+    images = _images(image, draw)
+    explanation = explainer(images, "top1")
+    model = onnxcam.load(path)
+    if of not in model.graph.tensors():  # of a dense head one is written for the plan
+        of = next(output.name for output in model.graph.outputs if output.dtype in FLOATS)
+    augmented = onnxcam.gradient(model, [image.name], of)
+    own = _Runs(augmented.bytes())
+    try:
+        plain = _Runs(path, of)
+    except Exception as error:
+        raise BeyondError(f"the plain model: {error}") from error
+    feeds = {image.name: images[: image.batch or 1]}
+    rough = any(str(kind) in ROUGH for kind in own.kinds) or plain.has(QUANTIZED)
+    scores = _same_scores(own, plain, feeds, of, 2e-2 if rough else 2e-4)
+    if of == explainer.plan.of:
+        _same_explained(explanation, scores.get(of), 2e-2 if rough else 2e-4)
+    _same_alone(path, images, explanation, 5e-2 if rough else 2e-3)
+    if rough or plain.has(QUANTIZED):
+        raise NotSmoothError("a type that rounds")
+    _same_slopes(own, plain if of in scores else own, feeds, of, draw)
+
+
+def run_plain(path: Path) -> None:
+    """The model, run by ONNX Runtime alone on any input."""
+    runs = _Runs(path)
+    runs(
+        {
+            node.name: np.zeros(
+                [dim if isinstance(dim, int) and dim > 0 else 1 for dim in node.shape], "f"
+            )
+            for node in runs.session.get_inputs()
+        }
+    )
+
+
+class _Runs:
+    """A model in ONNX Runtime, without optimizations that would hide a difference behind rounding."""
+
+    def __init__(self, source: Path | bytes, of: str | None = None) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        content: Any = source
+        self.proto = (
+            onnx.load(source, load_external_data=False) if isinstance(source, Path) else None
+        )
+        if self.proto and of not in {None, *(output.name for output in self.proto.graph.output)}:
+            self.proto.graph.output.append(onnx.ValueInfoProto(name=of))
+            content = Path(source).with_name("plain.onnx")  # type: ignore[arg-type]
+            content.write_bytes(self.proto.SerializeToString())
+        providers = ["CPUExecutionProvider"]
+        try:
+            self.session = ort.InferenceSession(content, options, providers=providers)
+        except Exception:
+            if content is source:
+                raise
+            self.session = ort.InferenceSession(source, options, providers=providers)
+
+    @property
+    def kinds(self) -> set[str]:
+        nodes = (*self.session.get_inputs(), *self.session.get_outputs())
+        return {node.type.removeprefix("tensor(").removesuffix(")") for node in nodes}
+
+    def has(self, parts: tuple[str, ...]) -> bool:
+        """Whether an operator's name holds one of the words."""
+        nodes = self.proto.graph.node if self.proto else ()
+        return any(part in str(node.op_type) for node in nodes for part in parts)
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        names = [output.name for output in self.session.get_outputs()]
+        wanted = {node.name for node in self.session.get_inputs()}
+        given = {name: array for name, array in feeds.items() if name in wanted}
+        return dict(zip(names, self.session.run(names, given), strict=True))
+
+
+def _images(image: ImageInput, draw: np.random.Generator) -> Any:
+    """Two inputs in the model's layout and type."""
+    sizes = {"C": image.channels or 3, "H": image.height or SIZE, "W": image.width or SIZE}
+    shape = (max(2, image.batch or 1), *(sizes[axis] for axis in image.layout[1:]))
+    if np.prod([float(size) for size in shape]) > LARGEST:
+        raise BeyondError(f"an input of {shape} numbers")
+    if image.dtype.kind in "iu":
+        return draw.integers(0, 100, shape).astype(image.dtype)
+    return draw.normal(0, 1, shape).astype(image.dtype)
+
+
+def _same_scores(
+    own: _Runs, plain: _Runs, feeds: dict[str, Array], of: str, tolerance: float
+) -> dict[str, Array]:
+    """The plain model's outputs, which those of the augmented model of one name equal."""
+    seed = next((node for node in own.session.get_inputs() if node.name == SEED), None)
+    if seed is None:
+        raise WrongError("the model with its gradient has no seed")
+    try:
+        right = plain(feeds)
+    except Exception as error:
+        raise BeyondError(f"the plain model: {error}") from error
+    if plain.has(RANDOM):
+        raise NotSmoothError("random numbers")
+    shape = _seed_shape(seed.shape, right.get(of))
+    outputs = own({**feeds, SEED: np.ones(shape, _dtype(seed.type))})
+    for name in outputs.keys() & right.keys():
+        if outputs[name].dtype.kind in "fiub" and (
+            why := _differs(outputs[name], right[name], tolerance)
+        ):
+            raise WrongError(f"{name}: {why}")
+    return right
+
+
+def _seed_shape(shape: list[Any], score: Array | None) -> tuple[int, ...]:
+    if score is not None:
+        return score.shape
+    return tuple(dim if isinstance(dim, int) else 1 for dim in shape)
+
+
+def _dtype(kind: str) -> Any:
+    return {"tensor(double)": np.float64, "tensor(float16)": np.float16}.get(kind, np.float32)
+
+
+def _differs(own: Array, right: Array, tolerance: float) -> str:
+    if own.shape != right.shape:
+        return f"shape {own.shape}, the plain model's is {right.shape}"
+    mine, plain = own.astype(np.float64), right.astype(np.float64)
+    if not np.array_equal(np.isfinite(mine), np.isfinite(plain)):
+        return "not finite where the plain model is, or the other way round"
+    finite = np.isfinite(plain)
+    if not finite.any():
+        return ""
+    difference = np.abs(mine - plain)[finite].max()
+    scale = np.abs(plain[finite]).max()
+    if difference <= tolerance * scale + 1e-6:
+        return ""
+    return f"differs by {difference:.3g} of {scale:.3g}"
+
+
+def _same_explained(explanation: Any, score: Array | None, tolerance: float) -> None:
+    """The score that is told is the plain model's at that class, and its largest."""
+    if score is None or score.ndim != 2 or len(score) > len(explanation):
+        return
+    told, index = float(explanation.scores[0]), explanation.indices[0]
+    right = score.astype(np.float64)[0]
+    slack = tolerance * float(np.abs(right).max()) + 1e-6
+    if not index < len(right) or not abs(right[index] - told) <= slack:
+        raise WrongError(f"class {index} is told to have {told:.5g}; the plain model has {right}")
+    if right[index] < right.max() - slack:
+        raise WrongError(f"class {index} is told to be the first; the plain model has {right}")
+
+
+def _same_alone(path: Path, images: Any, explanation: Any, tolerance: float) -> None:
+    """The second image's map is the same when all is run one input at a time, and without the first."""
+    single = onnxcam.Explainer(path, samples=2, cache=False, device="cpu", chunk=1)
+    alone = single(images[1:], "top1")
+    if alone.indices[0] != explanation.indices[1]:
+        raise NotSmoothError("two classes tie")
+    if why := _differs(explanation.coarse[1:], alone.coarse, tolerance):
+        raise WrongError(f"the map of an image alone: {why}")
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """Along a direction: the difference to both sides, before, and after, and their noise."""
+
+    both: float
+    before: float
+    after: float
+    noise: float
+
+
+def _same_slopes(
+    own: _Runs, right: _Runs, feeds: dict[str, Array], of: str, draw: np.random.Generator
+) -> None:
+    name = next(iter(feeds))
+    start: Any = feeds[name]
+    if start.dtype.kind in "iu":
+        raise NotSmoothError("an input of whole numbers")
+    seed = next(node for node in own.session.get_inputs() if node.name == SEED)
+    shape = _seed_shape(seed.shape, right(feeds).get(of) if right is not own else None)
+    cotangent = draw.normal(0, 1, shape).astype(_dtype(seed.type))
+    seeded = {SEED: cotangent}
+    gradient = own({**feeds, **seeded})[gradient_at(name)].astype(np.float64)
+    value = lambda point: _value(right({name: point, **seeded})[of], cotangent)  # noqa: E731
+    unclear = ""
+    for _ in range(DIRECTIONS):
+        direction = draw.normal(0, 1, start.shape)
+        told = float(np.sum(gradient * direction))
+        unclear = _judged(told, start, direction, value) or unclear
+    if unclear:
+        raise NotSmoothError(unclear)
+
+
+def _value(scores: Any, cotangent: Any) -> tuple[float, float]:
+    """The score that a cotangent asks for, and how far it is off by rounding."""
+    terms = scores.astype(np.float64) * cotangent
+    return float(terms.sum()), 4e-7 * float(np.abs(terms).sum())
+
+
+def _judged(
+    told: float, start: Any, direction: Any, value: Callable[[Any], tuple[float, float]]
+) -> str:
+    """Why nothing can be said; empty where the gradient is right. WrongError."""
+    slopes = [_slope(start, direction, step, value) for step in STEPS]
+    if not all(np.isfinite([slope.both, slope.before, slope.after]).all() for slope in slopes):
+        return "the plain model is not finite near by"
+    if any(_agree(told, slope.both, slope.noise) for slope in slopes):
+        return ""
+    for wider, closer in pairwise(slopes):
+        gap = abs(told - closer.both)
+        certain = max(wider.noise, closer.noise) < gap / 4
+        steady = abs(wider.both - closer.both) < gap / 10
+        if certain and steady and abs(closer.after - closer.before) < gap / 4:
+            raise WrongError(f"a slope of {told:.5g}; differences say {closer.both:.5g}")
+    last = slopes[-2]
+    return f"a slope of {told:.4g}; {last.before:.4g} before, {last.after:.4g} after, noise {last.noise:.1g}"
+
+
+def _slope(
+    start: Any, direction: Any, step: float, value: Callable[[Any], tuple[float, float]]
+) -> _Slope:
+    """Differences with the points as float32 has them."""
+    low, high = ((start + sign * step * direction).astype(start.dtype) for sign in (-1, 1))
+    (before, _), (here, _), (after, noise) = value(low), value(start), value(high)
+    return _Slope(
+        (after - before) / (2 * step),
+        (here - before) / step,
+        (after - here) / step,
+        noise / step,
+    )
+
+
+def _agree(told: float, slope: float, noise: float) -> bool:
+    return abs(told - slope) <= 1e-2 * abs(slope) + noise + 1e-6

@@ -1,0 +1,141 @@
+"""The process that runs cases: a name in, an ending out, one line of JSON each.
+
+Beside it runs who starts it again when it dies or hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+PROGRAM = ("-m", "fuzzing.worker")
+MB = 1 << 20
+SPACE = 6_000 * MB  # bytes of addresses; a worker that is warm has 1 GB of them
+GROWTH = 1_500 * MB  # bytes of memory that one case may take
+LIMIT = 20.0  # seconds
+START = 120.0  # seconds that a worker may take to be ready
+
+
+class DiedError(Exception):
+    """The worker died; the message says of what."""
+
+
+class HungError(Exception):
+    """The worker took longer than the limit, and was ended."""
+
+
+class Worker:
+    """A process that runs cases, started when it is first needed and again when it has died."""
+
+    def __init__(
+        self, seed: int, log: Path, limit: float = LIMIT, program: Sequence[str] = PROGRAM
+    ) -> None:
+        self.seed, self.log, self.limit, self.program = seed, log, limit, program
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, name: str, *, plain: bool = False) -> dict[str, Any]:
+        """The ending of a case, or of the runtime alone. DiedError, HungError."""
+        process = self.process or self._start()
+        assert process.stdin
+        process.stdin.write(json.dumps([name, plain]).encode() + b"\n")
+        process.stdin.flush()
+        return dict(json.loads(self._line(self.limit)))
+
+    def end(self) -> None:
+        """End the process."""
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        paths = [str(SCRIPTS.parent), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program, str(self.seed)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            )
+        self._line(START)
+        return self.process
+
+    def _line(self, limit: float) -> bytes:
+        assert self.process
+        assert self.process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(limit):
+                self.end()
+                raise HungError(f"longer than {limit:.0f} s")
+        if line := self.process.stdout.readline():
+            return line
+        code = self.process.wait()
+        self.end()
+        why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        raise DiedError(why)
+
+
+def main() -> None:
+    """Run the cases that standard input names."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what else is printed does not mix with the answers
+    resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with tempfile.TemporaryDirectory(prefix="onnxcam-fuzz-") as root:
+        os.environ["ONNXCAM_CACHE"] = str(Path(root, "cache"))
+        from fuzzing.kinds import case_of  # imports what takes seconds
+
+        answers.write("ready\n")
+        answers.flush()
+        for line in sys.stdin:
+            name, plain = json.loads(line)
+            answer = _answer(case_of(name, int(sys.argv[1])), Path(root), plain)
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+
+def _answer(case: Any, root: Path, plain: bool) -> dict[str, Any]:
+    from fuzzing.case import ending_of, write_files
+
+    start, before = time.perf_counter(), _peak()
+    with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        write_files(case, folder)
+        if plain:
+            _run_plain(case, folder)
+            return {}
+        ending = asdict(ending_of(case, folder))
+    grown = _peak() - before
+    if grown > GROWTH:
+        ending |= {"outcome": "memory", "detail": f"{grown / MB:.0f} MB; {ending['detail']}"[:300]}
+    return {**ending, "what": case.what, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def _run_plain(case: Any, folder: Path) -> None:
+    if case.plain:
+        with suppress(Exception):  # only whether it hangs or dies counts
+            case.plain(folder)
+
+
+def _peak() -> int:
+    """The most memory that this process has had at a time, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
