@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +16,10 @@ from PIL import Image
 
 from onnxcam.arrays import Array, Saliency
 from onnxcam.errors import SettingError
-from onnxcam.files import write_together
 from onnxcam.image import overlay as drawing
 from onnxcam.image.colormap import DEFAULT as DEFAULT_COLORMAP
 from onnxcam.image.preprocess import Box
+from onnxcam.results import require_writable, result_files, write_results
 
 
 @dataclass(frozen=True)
@@ -119,22 +118,32 @@ class Explanation:
         }
 
     def save(
-        self, folder: str | Path = ".", *, names: Sequence[str] | None = None, **drawn: Any
+        self,
+        folder: str | Path = ".",
+        *,
+        names: Sequence[str] | None = None,
+        overwrite: bool = False,
+        **drawn: Any,
     ) -> list[Path]:
         """Write `<name>.<method>.png`, `.npz` and `.json` for each picture; returns the .png paths.
 
-        The .npz holds `map` (H, W), `coarse` (h, w) and `score`. `names` replaces the pictures' own; a
-        name that comes again gets a number. `drawn` goes to `overlay`. A picture's three files are there
-        whole or not at all; OutputError where they are not.
+        The .npz holds `map` (H, W), `coarse` (h, w) and `score`; the .json is the manifest, with digests of
+        the other two. `names` replaces the pictures' own; a name that comes again gets a number. `drawn`
+        goes to `overlay`. A picture's three files are there whole or not at all; OutputError where they
+        are not. Results of an earlier `save` are replaced; a file that is no such result is an
+        OutputError, before anything is written, unless `overwrite`.
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} pictures: give one each")
-        paths = []
-        for i, name in enumerate(_numbered(names or [each.name for each in self.pictures])):
-            stem = Path(folder) / f"{name}.{self.method}"
+        numbered = _numbered(names or [each.name for each in self.pictures])
+        results = [result_files(Path(folder), name, self.method) for name in numbered]
+        for files in results:
+            require_writable(files, overwrite=overwrite)
+        for i, files in enumerate(results):
             arrays = {"map": self.maps[i], "coarse": self.coarse[i], "score": self.scores[i]}
-            paths.append(_save(stem, self.overlay(i, **drawn), arrays, self.manifest(i)))
-        return paths
+            overlay = _png(self.overlay(i, **drawn))
+            write_results(files, overlay, _npz(arrays), self.manifest(i))
+        return [files["overlay"] for files in results]
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
@@ -150,19 +159,13 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _save(
-    stem: Path, drawn: Image.Image, arrays: dict[str, Array], manifest: dict[str, Any]
-) -> Path:
-    path = stem.with_name(stem.name + ".png")
-    picture, packed = BytesIO(), BytesIO()
-    drawn.save(picture, format="PNG")
-    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    contents = {
-        path: picture.getvalue(),
-        stem.with_name(stem.name + ".npz"): packed.getvalue(),
-        # a file name that is not text comes as lone surrogates, and leaves as JSON's \udcXX
-        stem.with_name(stem.name + ".json"): text.encode("utf-8", "backslashreplace"),
-    }
-    write_together(contents)
-    return path
+def _png(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _npz(arrays: dict[str, Array]) -> bytes:
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

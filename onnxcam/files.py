@@ -1,19 +1,26 @@
-"""Files: read only where they are regular, written whole or not at all."""
+"""Files: read only where they are regular, written whole or not at all; what interrupted runs left is swept."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import platform
+import re
+import shutil
 import stat
-import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
+from uuid import uuid4
 
 from onnxcam.errors import OutputError
 
+ABANDONED = 3600  # seconds after which what is still being written is nobody's any more
+PART = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", re.DOTALL)
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -54,32 +61,156 @@ def written(path: Path) -> Iterator[Path]:
 
     OutputError, with nothing left behind, where the folder or the disk does not take it.
     """
-    part: Path | None = None
+    part = part_of(path)
+    with _output_errors(path):
+        try:
+            _create(part)
+            yield part
+            part.replace(path)
+        finally:
+            _discard(part)
+
+
+def write_together(
+    contents: Mapping[Path, bytes], manifest: Path, complete: bytes, unfinished: bytes
+) -> None:
+    """Write several files and their manifest, all of them or none: where that fails what was there stays.
+
+    The manifest is renamed last. While the others are replaced `unfinished` stands in its place: a run that
+    is killed leaves nothing that a manifest, old or new, vouches for. OutputError names the file that
+    could not be written.
+    """
+    claim = part_of(manifest)
+    parts = {path: part_of(path) for path in (*contents, manifest)}
+    backups = {path: part_of(path) for path in (*contents, manifest)}
+    with ExitStack() as stack:
+        for part in (claim, *parts.values(), *backups.values()):
+            stack.callback(_discard, part)
+        for path, content in {**contents, manifest: complete}.items():
+            _fill(parts[path], content, path)
+        _fill(claim, unfinished, manifest)
+        if (old := read_regular(manifest)) is not None:
+            _fill(backups[manifest], old, manifest)
+        try:
+            _replace(claim, manifest)
+            for path in contents:
+                _set_aside(path, backups[path])
+                _replace(parts[path], path)
+            _replace(parts[manifest], manifest)
+        except BaseException:
+            if parts[manifest].exists():  # it was not renamed: the last step is missing
+                _restore({**parts, manifest: claim}, backups)
+            raise
+
+
+def _restore(parts: Mapping[Path, Path], backups: Mapping[Path, Path]) -> None:
+    """Put back what was replaced, the manifest last. Parts that are gone tell what was: an interruption may
+    come after a rename as well as before it.
+    """
+    with suppress(OSError):  # the manifest then says `unfinished`
+        for path, part in parts.items():
+            if backups[path].exists():
+                backups[path].replace(path)
+            elif not part.exists():
+                path.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """A new name beside `path` for what is not all there yet. It says which process of which machine writes."""
+    return path.with_name(f".onnxcam-{_machine()}-{os.getpid()}-{uuid4().hex[:12]}{path.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Take away what interrupted runs left in a folder: parts of processes that ended, and old ones."""
+    with suppress(OSError), os.scandir(folder) as listing:
+        for path in [Path(file.path) for file in listing if PART.fullmatch(file.name)]:
+            if _is_abandoned(path):
+                _discard(path)
+
+
+def read_regular(path: Path, largest: int = 1 << 24) -> bytes | None:
+    """The content of a small regular file; None for one that is not there, not regular, or larger."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
-        )
-        os.close(handle)
-        part = Path(name)
-        yield part
-        part.chmod(0o666 & ~_umask())
+        with open_regular(path) as file:
+            content = file.read(largest + 1)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return None
+    return content if len(content) <= largest else None
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _create(part: Path) -> None:
+    """An empty file with the permissions of any new one, which the system takes from the process's mask."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(part.parent)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+
+def _fill(part: Path, content: bytes, path: Path) -> None:
+    with _output_errors(path):
+        _create(part)
+        part.write_bytes(content)
+
+
+def _replace(part: Path, path: Path) -> None:
+    with _output_errors(path):
         part.replace(path)
-    except OSError as fault:
-        raise OutputError(f"{path}: cannot be written ({fault.strerror or fault})") from fault
-    finally:
-        if part is not None:
+
+
+def _set_aside(path: Path, backup: Path) -> None:
+    with _output_errors(path), suppress(FileNotFoundError):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.replace(backup)
+
+
+def _discard(part: Path) -> None:
+    with suppress(OSError):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
             part.unlink(missing_ok=True)
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write several files, all of them or none. OutputError names the one that could not be written."""
-    with ExitStack() as stack:
-        for path, content in contents.items():
-            stack.enter_context(written(path)).write_bytes(content)
+@lru_cache(maxsize=256)
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _is_abandoned(part: Path) -> bool:
+    match = PART.fullmatch(part.name)
+    try:
+        old = time.time() - part.lstat().st_mtime > ABANDONED
+    except OSError:
+        return False  # gone
+    return match is not None and (old or (match[1] == _machine() and not _is_alive(int(match[2]))))
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is such a process on this machine; where that cannot be asked, yes."""
+    if os.name == "nt":  # where the signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Tells machines, and containers on one, which number their processes on their own."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]

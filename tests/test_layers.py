@@ -19,7 +19,7 @@ LEVELS = [  # from the top; what stands on one line never imports its neighbours
     {"explanation", "probe", "ready"},
     {"rewrite"},
     {"autodiff", "prepared"},
-    {"graph", "methods", "image", "cache"},
+    {"graph", "methods", "image", "cache", "results"},
     {"runtime"},  # below the graph: what is constant there is computed by the runtime
     {"table", "files", "datafiles", "resources"},
     {"errors", "arrays"},

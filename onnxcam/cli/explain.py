@@ -14,6 +14,7 @@ from onnxcam.cli.options import (
     ColormapName,
     DeviceName,
     Fit,
+    Force,
     Fuse,
     Images,
     JsonLines,
@@ -53,7 +54,9 @@ EPILOG = """\b
 Written for each picture, whole or not at all:
   NAME.METHOD.png   the heat map over the picture
   NAME.METHOD.npz   the raw map, and the coarse one of the layer, for NumPy
-  NAME.METHOD.json  everything that is needed to make the map again
+  NAME.METHOD.json  everything that is needed to make the map again, and digests of the other two
+Results of earlier runs are replaced; a file of such a name without such a .json is yours, and stays
+unless you say --force.
 
 \b
 With --json each line holds picture, target, index, score, layers, method, empty, overlay, map, manifest,
@@ -104,6 +107,7 @@ def explain(
     out: Out = Path("onnxcam-out"),
     recursive: Recursive = False,
     skip_existing: SkipExisting = False,
+    force: Force = False,
     colormap: ColormapName = "ember",
     opacity: Opacity = 0.6,
     side_by_side: SideBySide = False,
@@ -136,7 +140,8 @@ def explain(
         "side_by_side": side_by_side,
         "caption": caption,
     }
-    job = Job(explainer, found, list(dict.fromkeys(target or ["top1"])), out, drawn, skip_existing)
+    targets = list(dict.fromkeys(target or ["top1"]))
+    job = Job(explainer, found, targets, out, drawn, skip_existing, force)
     _run(job, left_out, quiet=quiet, json=json)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from onnxcam import __version__
 from onnxcam.cli import pictures
 from onnxcam.cli.plain import one_line
 from onnxcam.cli.watch import Watch
@@ -19,6 +20,7 @@ from onnxcam.explanation import Explanation
 from onnxcam.files import digest_file
 from onnxcam.image.preprocess import describe
 from onnxcam.image.read import LARGEST_FILE
+from onnxcam.results import certified, require_writable, result_files
 
 NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -33,6 +35,7 @@ class Job:
     out: Path
     drawn: Mapping[str, Any]
     skip: bool
+    overwrite: bool = False
     written: int = 0
     skipped: int = 0
     failures: dict[Path, str] = field(default_factory=dict)
@@ -58,40 +61,28 @@ class Job:
                 watch.record(failed, f"{path}  FAILED")
 
     def _records(self, path: Path, name: str, watch: Watch) -> Iterator[dict[str, Any]]:
+        digest = _digest(path)
         for target, slug in zip(self.targets, pictures.slugs(self.targets), strict=True):
             stem = f"{name}{slug}"
-            made = self._fingerprint(path, target)
-            if self.skip and (manifest := self._present(stem, made)):
+            files = result_files(self.out, stem, self.explainer.recipe.name)
+            fingerprint = self._fingerprint(digest, target)
+            if self.skip and (manifest := _present(files, fingerprint)):
                 self.skipped += 1
-                yield self._record(path, stem, manifest, skipped=True)
+                yield self._record(path, files, manifest, skipped=True)
                 continue
+            require_writable(files, overwrite=self.overwrite)  # before the work, not after it
             explanation = self.explainer(path, target, progress=watch.passes)
-            asked = {"target": target, "drawn": dict(self.drawn), "fingerprint": made}
+            asked = {"target": target, "drawn": dict(self.drawn), "fingerprint": fingerprint}
             explanation = _with(explanation, asked)
-            explanation.save(self.out, names=[stem], **self.drawn)
+            explanation.save(self.out, names=[stem], overwrite=self.overwrite, **self.drawn)
             self.written += 1
-            yield self._record(path, stem, explanation.manifest())
+            yield self._record(path, files, explanation.manifest())
 
-    def _files(self, stem: str) -> dict[str, Path]:
-        suffixes = {"overlay": "png", "map": "npz", "manifest": "json"}
-        method = self.explainer.recipe.name
-        return {each: self.out / f"{stem}.{method}.{end}" for each, end in suffixes.items()}
-
-    def _present(self, stem: str, made: str) -> dict[str, Any] | None:
-        """The manifest, if the same settings made it of the same picture and its files are there."""
-        files = self._files(stem)
-        if not all(each.is_file() for each in files.values()):
-            return None
-        try:
-            manifest = json.loads(files["manifest"].read_text(encoding="utf-8"))
-            return manifest if manifest["asked"]["fingerprint"] == made else None
-        except (ValueError, LookupError, TypeError, OSError):
-            return None  # not one of ours: it is made anew
-
-    def _fingerprint(self, path: Path, target: str) -> str:
-        """A digest of everything that the files depend on, but versions and the device."""
+    def _fingerprint(self, picture: str | None, target: str) -> str:
+        """A digest of everything that the files depend on, but the versions of others and the device."""
         made = self.explainer
         parts = {
+            "onnxcam": __version__,
             "model": made.plan.digest,
             "method": [made.recipe.name, made.settings],
             "score": [made.score_kind, made.plan.of],
@@ -101,12 +92,17 @@ class Job:
             "labels": made.labels,
             "target": target,
             "drawn": dict(self.drawn),
-            "picture": _digest(path),
+            "picture": picture,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _record(
-        self, path: Path, stem: str, manifest: Mapping[str, Any], *, skipped: bool = False
+        self,
+        path: Path,
+        files: Mapping[str, Path],
+        manifest: Mapping[str, Any],
+        *,
+        skipped: bool = False,
     ) -> dict[str, Any]:
         return {
             "picture": str(path),
@@ -116,7 +112,7 @@ class Job:
             "layers": manifest["layers"],
             "method": self.explainer.recipe.name,
             "empty": manifest["empty"],
-            **{each: str(file) for each, file in self._files(stem).items()},
+            **{kind: str(file) for kind, file in files.items()},
             "skipped": skipped,
             "error": None,
         }
@@ -131,6 +127,14 @@ def _concerns_all(fault: Exception) -> bool:
     """Whether the next picture would fail the same way: the disk is full, the folder is closed."""
     cause = fault.__cause__
     return isinstance(fault, OutputError) and isinstance(cause, OSError) and cause.errno in NO_PLACE
+
+
+def _present(files: Mapping[str, Path], fingerprint: str) -> dict[str, Any] | None:
+    """The manifest, if the same settings made it of the same picture and its files are as it says."""
+    manifest = certified(files)
+    asked = manifest.get("asked") if manifest else None
+    same = isinstance(asked, dict) and asked.get("fingerprint") == fingerprint
+    return manifest if same else None
 
 
 def _digest(path: Path) -> str | None:

@@ -169,6 +169,10 @@ SkipExisting: TypeAlias = Annotated[
     bool,
     Option(
         "--skip-existing",
-        help="Leave out pictures that an earlier run explained with the same settings.",
+        help="Leave out pictures whose files are as an earlier run with the same settings wrote them.",
     ),
+]
+Force: TypeAlias = Annotated[
+    bool,
+    Option("--force", help="Write over files of the results' names that are not onnxcam's."),
 ]

@@ -113,7 +113,8 @@ def test_a_second_run_leaves_out_what_is_there(
     write_picture(first, 3)
     assert skipped("-t", "1", "--opacity", "0.2") == [False, True]
     (out / "a.grad-cam.npz").unlink()
-    (out / "b.grad-cam.json").write_text("[]")
+    manifest = out / "b.grad-cam.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
     assert skipped("-t", "1", "--opacity", "0.2") == [False, False]
 
 
