@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from onnxcam.arrays import Floats, Maps, Scores
 from onnxcam.cache import remember, remembered
 from onnxcam.errors import RunError, SettingError, TargetError
 from onnxcam.explanation import Explanation
-from onnxcam.image.metadata import from_metadata, labels, read_labels
+from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
+from onnxcam.image.metadata import from_metadata
 from onnxcam.image.preprocess import (
     PRESETS,
     Preprocessing,
@@ -46,7 +47,8 @@ class Explainer:
         device: "auto", "cpu", "cuda" or "cuda:N", or "cuda+tf32" (factors of eleven bits: faster).
         preprocess: "auto" (what the model's metadata says, else "imagenet"), a preset's name, or a
             `Preprocessing`.
-        labels: a file or a sequence of class names; "auto": those in the model's metadata.
+        labels: one name a class: a file (see `image.labels`), a sequence, or a mapping of index to name or name
+            to index; "auto": those in the model's metadata.
         output: the tensor with one score a class, where it is not the model's first such output.
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
@@ -67,7 +69,7 @@ class Explainer:
         *,
         device: str = "auto",
         preprocess: str | Preprocessing = "auto",
-        labels: str | Path | Sequence[str] | None = "auto",
+        labels: str | Path | Sequence[str] | Mapping[Any, Any] | None = "auto",
         output: str | None = None,
         score: str = "logit",
         channels: str | Sequence[int] | None = None,
@@ -90,7 +92,7 @@ class Explainer:
         found = ready(model, self.recipe, layer, output, chosen, probability=probable, cached=cache)
         self.plan = found.plan
         self.fuse, self.channels, self.region = fuse, channels, region
-        self.labels = _labels(labels, self.plan)
+        self.labels, self._label_notice = _labels(labels, self.plan)
         self.preprocessing = _preprocessing(preprocess, self.plan)
         runs = _batches(found, chunk)
         self.probe = Probe(self.plan, runs, found.backward, self.recipe, self.settings)
@@ -105,6 +107,7 @@ class Explainer:
     def notices(self) -> tuple[str, ...]:
         """What a user should know of this model and method."""
         found = [*self.plan.notices, *self.probe.batches.session.notices]
+        found += [self._label_notice] if self._label_notice else []
         if sides := notice_on(self.plan.score.classes, self.labels):
             found.append(sides)
         if self.recipe.smooths and self.probe.constant:
@@ -225,12 +228,25 @@ def _batches(found: Ready, chunk: int | None) -> Batches:
     )
 
 
-def _labels(given: str | Path | Sequence[str] | None, plan: Plan) -> tuple[str, ...] | None:
-    if given == AUTO:
-        return labels(plan.metadata)
-    if given is None or isinstance(given, (str, Path)):
-        return None if given is None else read_labels(given)
-    return tuple(given)
+def _labels(
+    labels: str | Path | Sequence[str] | Mapping[Any, Any] | None, plan: Plan
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """One name for each class, if there are names, and a notice. Those that a user gives must fit; of those
+    that came with the model it is said where they do not.
+    """
+    classes = plan.score.classes
+    if labels is None:
+        return None, None
+    if isinstance(labels, str) and labels == AUTO:
+        names = metadata_labels(plan.metadata)
+        try:
+            return fit_labels(names, classes) if names else (None, None)
+        except SettingError as error:
+            cure = "give others with --labels, or name classes by number"
+            return None, f"the labels in the model's metadata are not used: {error}; {cure}"
+    if not isinstance(labels, (str, Path)):
+        return fit_labels(check_labels(labels), classes)
+    return fit_labels(read_labels(labels), classes, f"{labels}: ")
 
 
 def _preprocessing(given: str | Preprocessing, plan: Plan) -> Preprocessing:

@@ -60,7 +60,8 @@ Labels: TypeAlias = Annotated[
     Option(
         "--labels",
         metavar="FILE",
-        help="Names of the classes: one a line, or JSON; default: those in the model, if any.",
+        help="Names of the classes: one a line, JSON (also class_to_idx and config.json), YAML or CSV; "
+        "default: those in the model, if any.",
     ),
 ]
 Samples: TypeAlias = Annotated[

@@ -1,14 +1,10 @@
-"""What a model's own metadata says of its preprocessing and its labels. Nothing in it is trusted."""
+"""What a model's own metadata says of its preprocessing. Nothing in it is trusted."""
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 from onnxcam.errors import SettingError
 from onnxcam.image.preprocess import Order, Preprocessing
@@ -27,9 +23,6 @@ _RANGES = {
     "Normalized_1_1": (127.5, 1.0, 1.0),
     "NominalRange_16_235": (255.0, -16 / 219, 1 / 219),
 }
-_LABEL_KEYS = ("names", "labels", "classes")
-_LONGEST_TEXT = 4_000_000  # characters
-_LARGEST_LABEL = 100_000
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
@@ -61,36 +54,6 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
         return None
 
 
-def labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The names of the classes in a model's `metadata_props`, in order of class, or None.
-
-    The keys `names`, `labels` and `classes` may hold a JSON list or object, a Python dict of index
-    to name (as exporters of detectors write it), or one name a line. It is parsed, never executed.
-    """
-    found = (_parsed(metadata[key]) for key in _LABEL_KEYS if key in metadata)
-    return next((names for names in found if names), None)
-
-
-def read_labels(path: str | Path) -> tuple[str, ...]:
-    """The labels in a UTF-8 file: one a line (the first is class 0), or a JSON list or object.
-
-    Blank lines at the end are dropped; others hold the place of a class without a name.
-
-    Raises:
-        SettingError: The file cannot be read, is not UTF-8, or holds no labels.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: the labels are not UTF-8 text; save them as UTF-8") from error
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise SettingError(f"{path}: cannot read the labels ({cause}); check the path") from error
-    if names := _parsed(text):
-        return names
-    raise SettingError(f"{path}: holds no labels; expected one a line, or a JSON list or object")
-
-
 def _arithmetic(
     span: tuple[float, float, float] | None,
     mean: tuple[float, ...] | None,
@@ -114,44 +77,3 @@ def _numbers(text: str) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return numbers if len(numbers) in (1, 3) and all(map(math.isfinite, numbers)) else None
-
-
-def _parsed(text: str) -> tuple[str, ...] | None:
-    text = text.strip()
-    if not text or len(text) > _LONGEST_TEXT:
-        return None
-    if text[0] not in "[{(":
-        return tuple(line.strip() for line in text.splitlines())
-    literal = _literal(text)
-    if isinstance(literal, dict):
-        return _by_index(literal)
-    return _texts(literal) if isinstance(literal, list | tuple) else None
-
-
-def _literal(text: str) -> Any:
-    """The JSON or Python literal in `text`, or None."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-    return None
-
-
-def _by_index(names: Mapping[Any, Any]) -> tuple[str, ...] | None:
-    """The names in order of their index; an index without a name gets itself for one."""
-    try:
-        by_index = {int(index): name for index, name in names.items()}
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if not by_index or min(by_index) < 0 or max(by_index) > _LARGEST_LABEL:
-        return None
-    return _texts(by_index.get(index, str(index)) for index in range(max(by_index) + 1))
-
-
-def _texts(names: Iterable[Any]) -> tuple[str, ...] | None:
-    """Names as text; of a pair such as ["n01440764", "tench"] the last. None if one is no name."""
-    last = [name[-1] if isinstance(name, list | tuple) and name else name for name in names]
-    if not all(isinstance(name, str | int | float) for name in last):
-        return None
-    return tuple(str(name) for name in last) or None

@@ -58,7 +58,7 @@ def test_json_lines_hold_all_that_is_known(run: Run, model: Path, picture: Path,
     found = run("explain", model, broken, picture, "-m", "grad-cam", "-o", out, "--json")
     failed, explained = (json.loads(line) for line in found.stdout.splitlines())
     assert failed["picture"] == str(broken)
-    assert "not a picture" in failed["error"]
+    assert "not an image" in failed["error"]
     assert explained["error"] is None
     assert explained["layers"] == ["relu2"]
     assert isinstance(explained["score"], float)

@@ -1,7 +1,6 @@
 """What models say of themselves is taken where it makes sense, and never executed."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from onnxcam.arrays import ImageInput
-from onnxcam.errors import SettingError
-from onnxcam.image.metadata import from_metadata, labels, read_labels
+from onnxcam.image.metadata import from_metadata
 from onnxcam.image.preprocess import Preprocessing, prepare
 
 FORMAT, RANGE = "Image.BitmapPixelFormat", "Image.NominalPixelRange"
@@ -96,63 +94,6 @@ def test_nonsense_counts_as_absent(metadata: dict[str, str]) -> None:
     assert from_metadata(metadata) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '["cat", "dog"]',
-        '{"0": "cat", "1": "dog"}',
-        '{"1": "dog", "0": "cat"}',
-        "{0: 'cat', 1: 'dog'}",
-        "['cat', 'dog']",
-        "('cat', 'dog')",
-        "cat\ndog\n",
-        "cat\r\ndog\r\n\r\n",
-        '{"0": ["n02", "cat"], "1": ["n03", "dog"]}',
-    ],
-)
-@pytest.mark.parametrize("key", ["names", "labels", "classes"])
-def test_labels_as_exporters_write_them(key: str, text: str) -> None:
-    assert labels({key: text}) == ("cat", "dog")
-
-
-def test_labels_may_have_gaps_and_numbers() -> None:
-    assert labels({"names": "{1: 'person', 3: 'car'}"}) == ("0", "person", "2", "car")
-    assert labels({"names": "[7, 8.5]"}) == ("7", "8.5")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{}",
-        "{'a': 'b'}",
-        "{-1: 'b'}",
-        "{9999999999: 'b'}",
-        "{0: None}",
-        "[[]]",
-        "[{}]",
-        "{1, 2}",
-        "[cat, dog]",
-        "{[]: 1}",
-        "{0: __import__('os').system('true')}",
-        "[" * 5000,
-        "[" * 100_000 + "]" * 100_000,
-        "{0: " + "-" * 50_000 + "1}",
-        "[" + "1" * 5000 + "]",
-        "{1e999: 'b'}",
-        "x" * 4_000_001,
-    ],
-)
-def test_malformed_labels_are_ignored(text: str) -> None:
-    assert labels({"names": text}) is None
-    assert labels({"names": text, "labels": "cat\ndog"}) == ("cat", "dog")
-
-
-def test_no_labels() -> None:
-    assert labels({}) is None
-
-
 @pytest.mark.filterwarnings("ignore")  # Python warns of odd escapes in a literal
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
 @given(
@@ -162,41 +103,6 @@ def test_no_labels() -> None:
         st.builds(json.dumps, st.dictionaries(st.text(), st.text())),
     )
 )
-def test_any_text_is_labels_or_none(text: str) -> None:
-    found = labels({"names": text})
-    assert found is None or all(isinstance(name, str) for name in found)
-    from_metadata({"mean": text, "std": text, "crop_pct": text, FORMAT: text, RANGE: text})
-
-
-@given(st.lists(st.text(min_size=1), min_size=1))
-@settings(max_examples=50, derandomize=True, deadline=None, database=None)
-def test_lists_come_back(names: list[str]) -> None:
-    assert labels({"names": json.dumps(names)}) == tuple(names)
-    assert labels({"names": repr(dict(enumerate(names)))}) == tuple(names)
-
-
-def test_a_file_of_labels(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_bytes("\ufeffcat\r\n\n  große Katze \n\n\n".encode())
-    assert read_labels(path) == ("cat", "", "große Katze")
-    path.write_text('{"0": "cat", "1": "dog"}')
-    assert read_labels(str(path)) == ("cat", "dog")
-
-
-def test_a_file_that_holds_no_labels_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    with pytest.raises(SettingError, match=r"labels\.txt: cannot read the labels \(No such file"):
-        read_labels(path)
-    with pytest.raises(SettingError, match="cannot read the labels"):
-        read_labels(tmp_path)
-    with pytest.raises(SettingError, match="cannot read the labels"):
-        read_labels("a\0b")
-    path.write_bytes(b"caf\xe9")
-    with pytest.raises(SettingError, match=r"labels\.txt: the labels are not UTF-8"):
-        read_labels(path)
-    for text in ("", " \n", "[oops", "[]"):
-        path.write_text(text)
-        with pytest.raises(
-            SettingError, match=r"labels\.txt: holds no labels; expected one a line"
-        ):
-            read_labels(path)
+def test_any_text_is_preprocessing_or_none(text: str) -> None:
+    found = from_metadata({"mean": text, "std": text, "crop_pct": text, FORMAT: text, RANGE: text})
+    assert found is None or isinstance(found, Preprocessing)

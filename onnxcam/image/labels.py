@@ -1,0 +1,209 @@
+"""The names of a model's classes: from a file, from its metadata, or as Python hands them over.
+
+Nothing in them is executed. What can be read in two ways is read in neither.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from onnxcam.errors import SettingError
+from onnxcam.files import open_regular
+from onnxcam.image.label_tables import names_in_csv, names_in_yaml
+
+# Where names stand in the metadata of models, in config.json of Hugging Face and of timm, in data.yaml.
+NAME_KEYS = (
+    "names",
+    "id2label",
+    "labels",
+    "class_names",
+    "label_names",
+    "classes",
+    "class_to_idx",
+    "label2id",
+)
+BACKGROUND = {"background", "__background__", "_background_", "dummy"}
+IMAGENET = 1000  # classes; TensorFlow's models of them have a background before these
+_EXPECTED = (
+    "expected one name a line, a JSON list or object, id2label of a config.json, class_to_idx, "
+    "names of a data.yaml, or a CSV file with a name in each row"
+)
+_LONGEST_TEXT = 4_000_000  # characters
+_LARGEST_LABEL = 100_000
+_INDEX = re.compile(r"\s*\d{1,6}\s*", re.ASCII)
+_NUMBERED = re.compile(r"(\d{1,6})(?:\s*[:,\t]\s*|\s+)(\S.*)")
+
+
+def metadata_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The names of the classes in a model's `metadata_props`, in order of class, or None.
+
+    A key of `NAME_KEYS` may hold a JSON list or object, a Python list or dict (as exporters of
+    detectors write it), or one name a line. A single word or number is no list of names.
+    """
+    texts = (metadata[key].strip() for key in NAME_KEYS if key in metadata)
+    parsed = (_parse(text) for text in texts if text[:1] in tuple("[{(") or "\n" in text)
+    return next((names for names in parsed if names), None)
+
+
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """The labels in a UTF-8 file, in order of class.
+
+    One a line (the first is class 0; blank lines at the end are dropped, others hold the place of a class
+    without a name), JSON or YAML (a list, index to name, or name to index, also below a key of
+    `NAME_KEYS`), or CSV with or without a heading.
+
+    Raises:
+        SettingError: The file cannot be read, is not UTF-8, or holds no labels.
+    """
+    try:
+        with open_regular(path) as stream:
+            content = stream.read(4 * _LONGEST_TEXT + 1)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path}: the labels are not UTF-8 text; save them as UTF-8") from error
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise SettingError(f"{path}: cannot read the labels ({cause}); check the path") from error
+    try:
+        names = _parse(text, Path(path).suffix.lower())
+    except ValueError as error:
+        raise SettingError(f"{path}: holds no labels: {error}; {_EXPECTED}") from error
+    if not names:
+        raise SettingError(f"{path}: holds no labels; {_EXPECTED}")
+    return names
+
+
+def check_labels(labels: Any) -> tuple[str, ...]:
+    """The names in a sequence, a mapping of index to name, or of name to index. SettingError for others."""
+    if isinstance(labels, Iterable) and not isinstance(labels, Mapping | Set | str | bytes):
+        labels = list(labels)
+    names = _names(labels)
+    if names is None:
+        raise SettingError(
+            f"labels of type {type(labels).__name__}: expected a name for each class, or a mapping of index "
+            "to name or of name to index"
+        )
+    return names
+
+
+def fit_labels(
+    names: tuple[str, ...], classes: int, where: str = ""
+) -> tuple[tuple[str, ...], str | None]:
+    """One name for each of so many classes, and what a user should know of how they were matched.
+
+    A class without a name is called by its number. SettingError for more or fewer names, but for a
+    background before all classes, and for the two sides of a single score.
+    """
+    notice, count = None, len(names)
+    if count == IMAGENET == classes - 1 and names[0].casefold() not in BACKGROUND:
+        names = ("background", *names)
+        notice = "class 0 is taken for the background, and the first label for class 1"
+    elif count == classes + 1 and classes > 1 and names[0].casefold() in BACKGROUND:
+        notice = f"the first, {names[0]!r}, is left out"
+        names = names[1:]
+    elif count != classes and (count, classes) != (2, 1):
+        raise SettingError(
+            f"{where}{count} labels for {classes} class{'es' * (classes > 1)}{_hint(count - classes)}"
+        )
+    if notice:
+        wrong = f"if that is wrong, give {classes} names with --labels"
+        notice = f"{count} labels for {classes} classes: {notice}; {wrong}"
+    return tuple(name or f"class {index}" for index, name in enumerate(names)), notice
+
+
+def _hint(more: int) -> str:
+    expected = "; expected one name a class, class 0 first"
+    if more == 1:
+        return f"{expected} (is there a heading, or do the indices begin at 1?)"
+    return f"{expected} (if class 0 is the background, name it, too)" if more == -1 else expected
+
+
+def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:
+    text = text.strip()
+    if not text or len(text) > _LONGEST_TEXT:
+        return None
+    if suffix in (".yaml", ".yml"):
+        return _names(names_in_yaml(text, NAME_KEYS))
+    if suffix in (".csv", ".tsv"):
+        return _names(names_in_csv(text, suffix))
+    if text[0] not in "[{(":
+        return _of_lines([line.strip() for line in re.split(r"\r\n|\r|\n", text)])
+    return _names(_literal(text))
+
+
+def _of_lines(lines: list[str]) -> tuple[str, ...]:
+    """Each line's name; where all lines begin with numbers, 0 to the last in any order, by those."""
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    by_index = {int(match[1]): match[2] for match in numbered if match}
+    if len(lines) > 1 and sorted(by_index) == list(range(len(lines))):
+        return tuple(by_index[index] for index in range(len(lines)))
+    return tuple(lines)
+
+
+def _literal(text: str) -> Any:
+    """The JSON or Python literal in `text`, or None."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    """The names in a sequence or mapping, or in what a mapping holds below a key of `NAME_KEYS`."""
+    if isinstance(value, Mapping):
+        nested = (value[key] for key in NAME_KEYS if key in value)
+        value = next((inner for inner in nested if isinstance(inner, list | tuple | dict)), value)
+    if isinstance(value, Mapping):
+        return _in_order(value)
+    return _texts(value) if isinstance(value, list | tuple) else None
+
+
+def _in_order(mapping: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """The names in order of their index; an index without a name gets itself for one.
+
+    Indices are the values where these count from 0 and the keys are text (`class_to_idx`, whose names
+    may be numbers), else the keys; of two sets of integers that disagree nobody can tell.
+    """
+    to_name, to_index = (
+        _indexed(mapping.items()),
+        _indexed((i, name) for name, i in mapping.items()),
+    )
+    integers = all(type(index) is int for index in mapping.values())
+    if to_name and to_index and integers:
+        counted = sorted(to_index) == list(range(len(to_index)))
+        if counted and all(isinstance(name, str) for name in mapping):
+            to_name = None
+        elif sorted(to_name) == list(range(len(to_name))) and not counted:
+            to_index = None
+        elif {i: str(name) for i, name in to_name.items()} != {
+            i: str(name) for i, name in to_index.items()
+        }:
+            return None
+    by_index = to_name or to_index
+    if not by_index:
+        return None
+    return _texts(by_index.get(index, str(index)) for index in range(max(by_index) + 1))
+
+
+def _indexed(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any] | None:
+    """Index to name, or None where the first of each pair is no index or stands there twice."""
+    listed = list(pairs)
+    if not listed or not all(_INDEX.fullmatch(str(index)) for index, _ in listed):
+        return None
+    by_index = {int(index): name for index, name in listed}
+    return by_index if len(by_index) == len(listed) and max(by_index) <= _LARGEST_LABEL else None
+
+
+def _texts(names: Iterable[Any]) -> tuple[str, ...] | None:
+    """Names as text; of a pair such as ["n01440764", "tench"] the last. None if one is no name."""
+    last = [name[-1] if isinstance(name, list | tuple) and name else name for name in names]
+    if not all(isinstance(name, str | int | float) for name in last):
+        return None
+    return tuple(str(name) for name in last) or None
