@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import ImageInput
+from onnxcam.arrays import Array, Floats, ImageInput, Images
 from onnxcam.graph.chosen import Layer, Score
 
 AUTO = "auto"
 POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
 SEED = "seed"  # the input of a model with gradients that takes the cotangents
 NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs of what is added to the picture
+NO_NOISE = np.zeros((1, 1, 1, 1), np.float32)
 
 
 def gradient_at(layer: str) -> str:
@@ -58,6 +59,22 @@ class Plan:
     def activations(self) -> list[str]:
         """The outputs that hold the layers' values."""
         return [each.name for each in self.layers]
+
+    def seeds(self, weights: Floats) -> Array:
+        """Cotangents (N, classes) in the shape and dtype of the score."""
+        shape = (len(weights), *self.seed_shape)
+        return weights.reshape(shape).astype(self.seed_dtype)
+
+    def feeds(
+        self, images: Images, weights: Floats, noise: Any = None, spread: float = 0.0
+    ) -> dict[str, Any]:
+        """Everything that its models take, by name: images, cotangents (N, classes), and noise."""
+        return {
+            self.image.name: images,
+            NOISE: NO_NOISE.repeat(len(weights), axis=0) if noise is None else noise,
+            SPREAD: np.array(spread, np.float32),
+            SEED: self.seeds(weights),
+        }
 
 
 def as_json(plan: Plan) -> str:

@@ -14,7 +14,7 @@ from onnxcam.errors import ModelError, RunError
 from onnxcam.methods import Recipe
 from onnxcam.methods.samplers import Deviates, standard_deviation
 from onnxcam.methods.targets import Target
-from onnxcam.prepared import NOISE, POWERS, SEED, SPREAD, Plan, moment
+from onnxcam.prepared import POWERS, SEED, Plan, moment
 from onnxcam.runtime.batch import Batches, Feed
 from onnxcam.runtime.session import Fed, Session
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # what comes from the cache is run without onnx
     from onnxcam.graph.shapes import Dim
 
 Progress = Callable[[int], None]  # told how many inputs of the model were run
-
-
-NONE = np.zeros((1, 1, 1, 1), np.float32)  # no noise
 
 
 def silent(count: int) -> None:
@@ -108,7 +105,7 @@ class Probe:
         if self.backward is None:
             found = self._gathered(self.plan.gradients, image, target.weights[None])
         else:
-            feeds = {SEED: self._seeds(target.weights[None])}
+            feeds = {SEED: self.plan.seeds(target.weights[None])}
             found = self.backward.run(self.plan.gradients, feeds)
         return self._keep(image, target, found)
 
@@ -207,15 +204,9 @@ class Probe:
         self, images: Images, seeds: Floats, noise: Fed | None = None, spread: float = 0.0
     ) -> Mapping[str, Fed]:
         """What the model takes of pictures, noise, and cotangents (N, classes)."""
-        given: dict[str, Fed] = {
-            self.plan.image.name: images,
-            NOISE: NONE.repeat(len(seeds), axis=0) if noise is None else noise,
-            SPREAD: np.array(spread, np.float32),
-        }
-        if not self.plan.apart:
-            given[SEED] = self._seeds(seeds)
+        feeds = self.plan.feeds(images, seeds, noise, spread)
         takes = self.batches.session.inputs
-        return {name: each for name, each in given.items() if name in takes}
+        return {name: array for name, array in feeds.items() if name in takes}
 
     def _gathered(self, outputs: Sequence[str], images: Images, seeds: Floats) -> list[Array]:
         def feed(part: slice) -> Mapping[str, Fed]:
@@ -223,11 +214,6 @@ class Probe:
 
         parts = [found for _, found in self.batches.run(outputs, len(images), feed)]
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
-
-    def _seeds(self, weights: Floats) -> Array:
-        """Cotangents (N, classes) in the shape and dtype of the score."""
-        shape = (len(weights), *self.plan.seed_shape)
-        return weights.reshape(shape).astype(self.plan.seed_dtype)
 
     def _channels_first(self, layer: int, maps: Array, images: Images) -> Maps:
         """(N, C, h, w) in float64; of tokens those that are cells."""

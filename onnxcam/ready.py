@@ -104,12 +104,14 @@ def _planned(
     from onnxcam.graph.model import Model, load
     from onnxcam.rewrite.freed import free_of_batch
     from onnxcam.rewrite.plan import plan
+    from onnxcam.rewrite.trial import tried
 
     loaded = free_of_batch(model if isinstance(model, Model) else load(model))
     made, augmented, alone = plan(
         loaded, recipe, asked.layers, asked.output, probability=asked.probability
     )
     content, weights = augmented.parts()
+    made = tried(made, content, weights, smooths=asked.smooths)
     gradients = alone.bytes() if alone else None
     # of a file that changed meanwhile it is not known what was read
     if name and not weights and name == _name(model, asked):

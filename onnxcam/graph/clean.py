@@ -24,10 +24,11 @@ from onnxcam.graph.attrs import argument
 from onnxcam.graph.fused import unfused
 from onnxcam.graph.shapes import Dim, Dtype, Shape, agree, infer, is_static, named
 from onnxcam.graph.sizes import Sizes, expanded, size_arithmetic
+from onnxcam.graph.training import RANDOM
 
 UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
-    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"),
-    *("Bernoulli", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
+    *RANDOM,
+    *("QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
 }
 LARGEST = 1 << 20  # bytes that folding may add to a model, per node
 

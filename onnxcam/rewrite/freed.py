@@ -9,9 +9,9 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.batch import free_batch
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
-from onnxcam.runtime.batch import pictures_do_not_mix
 from onnxcam.runtime.device import device
 from onnxcam.runtime.session import Session
+from onnxcam.runtime.trial import pictures_do_not_mix
 
 
 def free_of_batch(model: Model) -> Model:

@@ -17,6 +17,7 @@ from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_laye
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
+from onnxcam.graph.training import training_notices
 from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
 from onnxcam.prepared import AUTO, POWERS, SEED, Plan, gradient_at, moment
 from onnxcam.rewrite.augment import gradient
@@ -92,7 +93,7 @@ def _planned(
         name=augmented.name,
         digest=augmented.digest,
         metadata=augmented.metadata,
-        notices=(*augmented.notices, *_notices(chosen)),
+        notices=(*augmented.notices, *_notices(chosen), *training_notices(augmented.graph)),
         image=image,
         score=score,
         of=of,

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -171,23 +170,3 @@ def batches(
     threads = max(1, processors() // lanes)
     lane = (lambda: again(threads)) if again else None
     return Batches(session, tuner=tuner, lane=lane, keep=keep, blank=blank)
-
-
-def pictures_do_not_mix(
-    single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> bool:
-    """Whether a model freed of its batch gives two pictures what the original gives each alone."""
-    draw = np.random.Generator(np.random.SFC64(0))
-    drawn = draw.standard_normal((2, *shape[1:]), dtype=np.float32)
-    pair = (drawn if dtype.kind == "f" else np.clip(64 + 32 * drawn, 0, 127)).astype(dtype)
-    try:
-        together = free.run(free.outputs, {name: pair})
-        alone = [single.run(free.outputs, {name: each[None]}) for each in pair]
-    except RunError:
-        return False
-    return all(
-        each.shape == (2, *one.shape[1:])
-        and np.allclose(each[i : i + 1], one, rtol=1e-3, atol=1e-4)
-        for i, ones in enumerate(alone)
-        for each, one in zip(together, ones, strict=True)
-    )

@@ -57,7 +57,8 @@ class Session:
             raise _refused(fault, device) from fault
         self.device = device
         self.notices: tuple[str, ...] = ()
-        self.inputs = {each.name for each in self._session.get_inputs()}
+        self.shapes = {each.name: list(each.shape) for each in self._session.get_inputs()}
+        self.inputs = {*self.shapes}
         self.outputs = [each.name for each in self._session.get_outputs()]
         if device.kind == "cuda" and CUDA not in self.providers:
             raise DeviceError(

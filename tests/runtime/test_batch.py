@@ -9,9 +9,10 @@ import pytest
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, RunError
-from onnxcam.runtime.batch import Batches, pictures_do_not_mix
+from onnxcam.runtime.batch import Batches
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.trial import pictures_do_not_mix
 from tests.nets import FIXED, MIXING, POOLED
 
 

@@ -1,0 +1,52 @@
+"""What was exported in training mode: it depends on the other images of a batch, or on chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.attrs import argument
+
+RANDOM = {
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"),
+    "Bernoulli",
+}
+
+
+def training_notices(graph: gs.Graph) -> Iterator[str]:
+    """Sentences that a user should see of a graph that is not in evaluation mode, with the first such node."""
+    of_batch = [node for node in graph.nodes if _uses_batch_statistics(node, graph.opset)]
+    if of_batch:
+        yield (
+            f"{_named(of_batch)} in training mode: an image is explained as the model sees it by itself, with "
+            "statistics of its own, not with those that were learned; export the model in evaluation mode"
+        )
+    drawn = [node for node in graph.nodes if _is_random(node, graph.opset)]
+    if drawn:
+        yield (
+            f"{_named(drawn)} draws at random: scores and maps differ from run to run; export the model in "
+            "evaluation mode"
+        )
+
+
+def _named(nodes: list[gs.Node]) -> str:
+    first = nodes[0]
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return f"{first.op} ({first.name or first.outputs[0].name}){more}"
+
+
+def _uses_batch_statistics(node: gs.Node, opset: int) -> bool:
+    if node.op != "BatchNormalization" or node.domain:
+        return False
+    return bool(argument(node, "training_mode", opset)) or (opset < 14 and len(node.outputs) > 1)
+
+
+def _is_random(node: gs.Node, opset: int) -> bool:
+    if node.domain:
+        return False
+    if node.op != "Dropout":
+        return node.op in RANDOM
+    training = argument(node, "training_mode", opset)
+    return training is not None and not (isinstance(training, np.ndarray) and not training.any())

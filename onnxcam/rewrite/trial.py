@@ -1,0 +1,181 @@
+"""Whether images may be run together, tried with two on the model that is run: scores, layers and gradients.
+
+Attention over axis 0, statistics of a batch or a Reshape to one image make that wrong. The trial takes five
+passes of one image, when the plan is made; of a model that takes exactly N at a time four runs of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnxcam.arrays import Array, Floats, ImageInput
+from onnxcam.errors import ModelError, RunError
+from onnxcam.prepared import POWERS, SEED, Plan, moment
+from onnxcam.runtime.device import device
+from onnxcam.runtime.session import Session
+from onnxcam.runtime.trial import agree, root_mean_square, tolerance_of, unlike_images
+
+SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn where the model takes any
+# Of a free batch the middle image has others on both sides; a fixed one may have room for two.
+ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
+STRONGEST = 16.0  # factor between the cotangents of two images
+FLOOR = 1e-7  # of a layer's values: below it a gradient is rounding
+
+MIXES = (
+    "images that are run together influence one another in this model, or it takes one at a time, so each "
+    "is run by itself, which is slower; for more at a time export it in evaluation mode with a free batch"
+)
+UNTRIED = (
+    "two images could not be run together on trial, so each is run by itself, which is slower; chunk changes "
+    "nothing there"
+)
+
+
+class Runs(NamedTuple):
+    """The outputs by name: of images together, in that order, and of each of the two alone, with copies of
+    itself where the batch is fixed. `factors` are what their cotangents were multiplied by together.
+    """
+
+    together: Mapping[str, Any]
+    order: tuple[int, ...]
+    alone: tuple[Mapping[str, Any], Mapping[str, Any]]
+    factors: tuple[float, float]
+
+
+def tried(plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: bool) -> Plan:
+    """The plan, with a batch of 1 and a notice where its images cannot be run together or influence one
+    another. Nothing is tried where only one is ever run: at a batch of 1, or without smoothing.
+
+    Raises ModelError for a model of exactly N > 1 images at a time that influence one another: there is no
+    map of one of them.
+    """
+    fixed = plan.image.batch
+    if fixed == 1 or (fixed is None and not smooths):
+        return plan
+    session = Session(content, device("cpu"), weights)
+    kept_apart = _kept_apart(plan, session, fixed)
+    if kept_apart:
+        return plan
+    if fixed is not None:
+        if kept_apart is None:
+            return plan  # it runs on nothing that could be tried; what is wrong shows with a real image
+        raise ModelError(
+            f"{plan.name}: takes exactly {fixed} images at a time, and what it gives for one depends on the "
+            "others, so there is no map of one image; export it for a batch of 1, or for a free one"
+        )
+    notice = UNTRIED if kept_apart is None else MIXES
+    return replace(plan, image=replace(plan.image, batch=1), notices=(*plan.notices, notice))
+
+
+def _kept_apart(plan: Plan, session: Session, fixed: int | None) -> bool | None:
+    """Whether two images together give what each gives alone; None where no image could be run at all."""
+    seeds = session.shapes.get(SEED, [None])[0]
+    if isinstance(seeds, int) and seeds != fixed:
+        return False  # one score for all
+    draw = np.random.Generator(np.random.SFC64(1))
+    weights = draw.standard_normal(plan.score.classes)
+    for shape in _shapes(plan.image):
+        pair = unlike_images(shape, plan.image.dtype)
+        try:
+            first, second = (
+                _run(plan, session, image[None], weights[None], fixed or 1) for image in pair
+            )
+        except RunError:
+            continue
+        if not all(np.isfinite(outputs[plan.of]).any() for outputs in (first, second)):
+            continue
+        factors = (1.0, _factor(plan, first, second))
+        for order in ORDERS[fixed is not None]:
+            places = list(order)
+            seeds = np.outer(np.take(factors, places), weights)
+            try:
+                together = _run(plan, session, pair[places], seeds, fixed or len(order))
+            except RunError:
+                return False
+            if not _agrees(plan, Runs(together, order, (first, second), factors), fixed):
+                return False
+        return True
+    return None
+
+
+def _shapes(image: ImageInput) -> Iterator[tuple[int, ...]]:
+    """Shapes of one image that the model may take."""
+    free = not (image.height and image.width)
+    for side in SIDES if free else SIDES[:1]:
+        for channels in (image.channels,) if image.channels else CHANNELS:
+            size = (image.height or side, image.width or side)
+            yield (channels, *size) if image.layout == "NCHW" else (*size, channels)
+
+
+def _run(plan: Plan, session: Session, images: Any, seeds: Floats, batch: int) -> dict[str, Any]:
+    """All outputs, the batch filled up with the last image, to which nothing is sent back."""
+    short = batch - len(images)
+    images = np.concatenate([images, images[-1:].repeat(short, axis=0)])
+    seeds = np.concatenate([seeds, np.zeros((short, *seeds.shape[1:]))])
+    feeds = plan.feeds(images, seeds)
+    taken = {name: array for name, array in feeds.items() if name in session.inputs}
+    return dict(zip(session.outputs, session.run(session.outputs, taken), strict=True))
+
+
+def _factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    """What makes the second image's gradients as large as the first's, so that neither hides in the sum."""
+    names = [moment(1, layer.name) for layer in plan.layers]
+    sizes = [
+        (root_mean_square(first[name]), root_mean_square(second[name]))
+        for name in names
+        if name in first
+    ]
+    ratios = [a / b for a, b in sizes if 0 < a < np.inf and 0 < b < np.inf]
+    return float(np.clip(min(ratios), 1 / STRONGEST, STRONGEST)) if ratios else 1.0
+
+
+def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
+    layers = [runs.alone[0][name] for name in plan.activations]
+    tolerance = tolerance_of(layers)
+    floor = FLOOR * max(root_mean_square(array) for array in layers)
+    values = [plan.of, *plan.activations]
+    gradients = [name for name in plan.gradients if name in runs.together]
+    return (
+        all(
+            len(runs.together[name]) == (fixed or len(runs.order)) for name in (*values, *gradients)
+        )
+        and all(len(runs.alone[0][name]) == (fixed or 1) for name in (*values, *gradients))
+        and all(_rows_agree(runs, name, (1.0, 1.0), tolerance, floor) for name in values)
+        and all(_copies_agree(runs, name, tolerance, floor) for name in values)
+        and all(_rows_agree(runs, name, runs.factors, tolerance, floor) for name in gradients)
+        and all(_sums_agree(runs, layer.name, tolerance, floor) for layer in plan.layers)
+    )
+
+
+def _rows_agree(
+    runs: Runs, name: str, factors: tuple[float, float], tolerance: float, floor: float
+) -> bool:
+    """Whether each image's own values are the same in all company."""
+    return all(
+        agree(found, factors[image] * runs.alone[image][name][0], tolerance, floor)
+        for found, image in zip(runs.together[name], runs.order, strict=False)
+    )
+
+
+def _copies_agree(runs: Runs, name: str, tolerance: float, floor: float) -> bool:
+    """Whether copies of one image are given the same at every place of a batch."""
+    alone = runs.alone[0][name]
+    return all(agree(copy, alone[0], tolerance, floor) for copy in alone[1:])
+
+
+def _sums_agree(runs: Runs, layer: str, tolerance: float, floor: float) -> bool:
+    """Whether the moments together are the sums of each one's: gradients are linear in the cotangent."""
+    if moment(1, layer) not in runs.together:
+        return True
+    if max(root_mean_square(outputs[moment(1, layer)]) for outputs in runs.alone) <= floor:
+        return True
+    for power in POWERS:
+        name = moment(power, layer)
+        parts = [runs.factors[image] ** power * runs.alone[image][name] for image in runs.order]
+        if not agree(runs.together[name], np.sum(parts, axis=0), power * tolerance):
+            return False
+    return True

@@ -1,0 +1,75 @@
+"""Whether images that are run together give what each gives alone: tried with two that are unlike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxcam.arrays import Array
+from onnxcam.errors import RunError
+from onnxcam.runtime.session import Session
+
+TOLERANCE = 1e-3  # of float32: kernels round by the size of a batch, up to 1e-4 after many layers
+ROUNDINGS, MOST = 32, 0.05  # of a half precision: so many of its steps, at most such a part
+
+
+def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """(2, *shape): noise about 0, and noise about 8 that is sixteen times as strong, so that a batch of both
+    has other statistics than either. Integers stay within 0 to 127, which all of their types hold.
+    """
+    draw = np.random.Generator(np.random.SFC64(0))
+    drawn = draw.standard_normal((2, *shape), dtype=np.float32)
+    if dtype.kind == "f":
+        scale, shift = np.array([[1, 16], [0, 8]], np.float32)
+    else:
+        scale, shift = np.array([[32, 8], [64, 24]], np.float32)
+    axes = (slice(None), *[None] * len(shape))
+    pair = drawn * scale[axes] + shift[axes]
+    return (pair if dtype.kind == "f" else np.clip(pair, 0, 127)).astype(dtype)
+
+
+def agree(found: Array, expected: Array, tolerance: float, floor: float = 0.0) -> bool:
+    """Whether the root of the mean squared difference is within `tolerance` of the expected values', or below
+    `floor`. What is not finite counts only by its place.
+    """
+    if found.shape != expected.shape:
+        return False
+    a, b = (np.asarray(array, np.float64) for array in (found, expected))
+    finite = np.isfinite(b)
+    if not np.array_equal(np.isfinite(a), finite):
+        return False
+    return root_mean_square(a[finite] - b[finite]) <= max(
+        tolerance * root_mean_square(b[finite]), floor
+    )
+
+
+def root_mean_square(array: Any) -> float:
+    """In float64; 0 of nothing."""
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+
+
+def tolerance_of(arrays: Sequence[Array]) -> float:
+    """How much two runs of a model may differ, by the coarsest type among its outputs."""
+    dtypes: list[Any] = [array.dtype for array in arrays if array.dtype.kind == "f"]
+    steps = [float(np.finfo(dtype).eps) for dtype in dtypes]
+    return min(MOST, max([TOLERANCE, *(ROUNDINGS * step for step in steps)]))
+
+
+def pictures_do_not_mix(
+    single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> bool:
+    """Whether a model freed of its batch gives two pictures what the original gives each alone."""
+    pair = unlike_images(shape[1:], dtype)
+    try:
+        together = free.run(free.outputs, {name: pair})
+        alone = [single.run(free.outputs, {name: image[None]}) for image in pair]
+    except RunError:
+        return False
+    tolerance = tolerance_of(together)
+    return all(
+        len(both) == 2 and agree(both[i : i + 1], one, tolerance)
+        for i, ones in enumerate(alone)
+        for both, one in zip(together, ones, strict=True)
+    )
