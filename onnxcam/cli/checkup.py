@@ -19,6 +19,7 @@ from onnxcam.graph.dense import with_score
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.graph.path import Path, between, carries_floats
+from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.methods.targets import target
 from onnxcam.rewrite.augment import simplified
 from onnxcam.rewrite.plan import layers as layers_of
@@ -114,11 +115,19 @@ def _trial(model: Model, output: str | None) -> dict[str, Any]:
     return {
         "layer": explainer.plan.layers[0].name,
         "device": str(explainer.probe.batches.session.device),
-        "notices": list(explainer.notices),
+        "notices": list(dict.fromkeys([*explainer.notices, *_notices_of_batches(model, output)])),
         "fault": None
         if finite
         else "the gradients are not finite (NaN or infinite) on random input",
     }
+
+
+def _notices_of_batches(model: Model, output: str | None) -> tuple[str, ...]:
+    """What is said of the model where several images are run together, as the default method does."""
+    try:
+        return Explainer(model, DEFAULT_METHOD, output=output).plan.notices
+    except OnnxcamError:
+        return ()
 
 
 def _gradient(explainer: Explainer) -> Images:

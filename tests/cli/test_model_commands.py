@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.tiny import write_model
+from tests.nets import MIXING
 
 
 def test_layers_as_a_table(run: Run, model: Path) -> None:
@@ -81,6 +82,14 @@ def test_check_names_what_has_no_rule(run: Run, tmp_path: Path) -> None:
     assert report["explainable"] is False
     assert report["operators"][0]["operator"] == "Bernoulli"
     assert "Bernoulli" in report["trial"]["fault"]
+
+
+def test_check_tells_that_images_are_run_one_at_a_time(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mixing.onnx"
+    path.write_bytes(MIXING.with_batch("N").content())
+    found = run("check", path)
+    assert found.exit_code == 0
+    assert "so each is run by itself" in found.stdout
 
 
 def test_check_tells_how_far_gradients_reach(run: Run, tmp_path: Path) -> None:
