@@ -12,14 +12,9 @@ from onnxcam.arrays import Floats, Maps, Scores
 from onnxcam.cache import remember, remembered
 from onnxcam.errors import RunError, SettingError, TargetError
 from onnxcam.explanation import Explanation
+from onnxcam.image.choice import Choice, change, choose, notice_of
 from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
-from onnxcam.image.metadata import from_metadata
-from onnxcam.image.preprocess import (
-    PRESETS,
-    Preprocessing,
-    describe,
-    preset_for,
-)
+from onnxcam.image.preprocess import Preprocessing, describe
 from onnxcam.intake import Source, taken_in
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
@@ -93,7 +88,7 @@ class Explainer:
         self.plan = found.plan
         self.fuse, self.channels, self.region = fuse, channels, region
         self.labels, self._label_notice = _labels(labels, self.plan)
-        self.preprocessing = _preprocessing(preprocess, self.plan)
+        self._preprocessing = choose(preprocess, self.plan.metadata, self.plan.image)
         runs = _batches(found, chunk)
         self.probe = Probe(self.plan, runs, found.backward, self.recipe, self.settings)
         self.score_kind = score
@@ -102,6 +97,24 @@ class Explainer:
     def passes(self) -> int:
         """How many inputs of the model one picture takes behind the first, for progress."""
         return int(self.settings.get("samples", 1))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become what the model is fed."""
+        return self._preprocessing.preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = Choice(preprocessing)
+
+    def change_preprocessing(self, **settings: Any) -> None:
+        """Replace single settings of the preprocessing, see `image.preprocess.override`; None leaves one."""
+        self._preprocessing = change(self._preprocessing, **settings)
+
+    @property
+    def preprocessing_notice(self) -> str | None:
+        """What is assumed of images because neither the user nor the model says it. Arrays come prepared."""
+        return notice_of(self._preprocessing, self.plan.image)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -132,7 +145,8 @@ class Explainer:
         `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for what speaks against
         a class; one for all pictures, or one each. Raises ImageError and TargetError.
         """
-        pictures, tensors = taken_in(images, self.preprocessing, self.plan.image)
+        pictures, tensors, prepared = taken_in(images, self.preprocessing, self.plan.image)
+        assumed = self.preprocessing_notice if prepared else None
         specs = _one_each(target, len(tensors))
         found = [
             self._explained(tensor, spec, progress)
@@ -149,7 +163,7 @@ class Explainer:
             specs=tuple(each[1].spec for each in found),
             layers=tuple(each.name for each in self.plan.layers),
             empty=empty(maps),
-            notices=self.notices,
+            notices=(*self.notices, assumed) if assumed else self.notices,
             method=self.recipe.name,
             pictures=tuple(pictures),
             provenance=self._provenance(),
@@ -247,14 +261,6 @@ def _labels(
     if not isinstance(labels, (str, Path)):
         return fit_labels(check_labels(labels), classes)
     return fit_labels(read_labels(labels), classes, f"{labels}: ")
-
-
-def _preprocessing(given: str | Preprocessing, plan: Plan) -> Preprocessing:
-    if isinstance(given, Preprocessing):
-        return given
-    if given == AUTO:
-        return from_metadata(plan.metadata) or PRESETS[preset_for(plan.image)]
-    return PRESETS[given]
 
 
 def _checked_chunk(chunk: int | None) -> int | None:

@@ -20,14 +20,16 @@ Source: TypeAlias = str | Path | bytes | Image.Image | Floats
 
 def taken_in(
     images: Source | Sequence[Source], preprocessing: Preprocessing, image: ImageInput
-) -> tuple[list[Picture], list[Floats]]:
-    """The pictures to draw on, and the tensors (1, ...) of one size that the model is fed.
+) -> tuple[list[Picture], list[Floats], bool]:
+    """The pictures to draw on, the tensors (1, ...) of one size that the model is fed, and whether any of
+    them was prepared here (arrays come prepared).
 
     Raises ImageError for what is not a picture, an array that does not fit, and sizes that differ.
     """
     pictures: list[Picture] = []
     tensors: list[Floats] = []
-    for each in _listed(images):
+    sources = _listed(images)
+    for each in sources:
         if isinstance(each, np.ndarray):
             for tensor in _as_batch(each, image):
                 pictures.append(_drawn(tensor, image, len(pictures)))
@@ -37,7 +39,7 @@ def taken_in(
             pictures.append(_picture(each, prepared, len(pictures)))
             tensors.append(np.asarray(prepared.tensor))
     _check(tensors, image)
-    return pictures, tensors
+    return pictures, tensors, not all(isinstance(source, np.ndarray) for source in sources)
 
 
 def _check(tensors: list[Floats], image: ImageInput) -> None:

@@ -247,6 +247,18 @@ def test_preprocessing_is_found_or_given(photo: Path) -> None:
     assert explainer(ANY_SIZE, "grad-cam", preprocess=own)(photo).maps.shape == (1, 16, 24)
 
 
+def test_assumed_preprocessing_is_told_for_images_only(photo: Path) -> None:
+    made = explainer(DEEP)
+    assert not made(X).notices
+    (notice,) = made(photo).notices
+    assert "--preprocess" in notice
+    assert made([X[0], photo]).notices == (notice,)
+    assert made(photo).manifest()["notices"] == [notice]
+    assert not explainer(DEEP, preprocess="imagenet")(photo).notices
+    made.preprocessing = Preprocessing(mean=(0.5,))
+    assert not made(photo).notices
+
+
 def test_labels_from_every_place(photo: Path, tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("\n".join(LABELS), encoding="utf-8")

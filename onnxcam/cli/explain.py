@@ -149,10 +149,9 @@ def _explainer(
     model: Path, method: str, layers: list[str], asked: dict[str, Any], pixels: dict[str, Any]
 ) -> Explainer:
     from onnxcam.explain import Explainer
-    from onnxcam.image.preprocess import override
 
     explainer = Explainer(model, method, layers, **asked)
-    explainer.preprocessing = override(explainer.preprocessing, **pixels)
+    explainer.change_preprocessing(**pixels)
     return explainer
 
 
@@ -163,8 +162,9 @@ def _run(job: Job, left_out: list[str], *, quiet: bool, json: bool) -> None:
     COLORMAPS[job.drawn["colormap"]]  # before an hour of work, not after
     _make(job.out)
     with Watch(len(job.pictures) * job.passes, quiet=quiet, json=json) as watch:
-        for notice in (*left_out, *job.explainer.notices):
-            watch.note(f"note: {notice}")
+        for notice in (*left_out, *job.explainer.notices, job.explainer.preprocessing_notice):
+            if notice:
+                watch.note(f"note: {notice}")
         job.run(watch)
     watch.note(_summary(job))
     for path, why in job.failures.items():

@@ -54,6 +54,14 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
         return None
 
 
+def named_settings(metadata: Mapping[str, str]) -> frozenset[str]:
+    """The settings of `from_metadata` that the metadata really name: others it assumed."""
+    named = {key for key in ("mean", "std") if _numbers(metadata.get(key, "")) is not None}
+    if metadata.get("Image.NominalPixelRange", "").strip() in _RANGES or named == {"mean", "std"}:
+        named |= {"scale", "mean", "std"}
+    return frozenset(named)
+
+
 def _arithmetic(
     span: tuple[float, float, float] | None,
     mean: tuple[float, ...] | None,

@@ -159,7 +159,7 @@ def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInpu
     mean, std = (
         _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
     )
-    height, width = _size(preprocessing, takes)
+    height, width = tensor_size(preprocessing, takes)
     box = _box(rgb.size, (width, height), preprocessing)
     resized = rgb.resize((width, height), _RESAMPLE[preprocessing.resample], box=box)
     values = (_pixels(resized, channels, preprocessing.order) / preprocessing.scale - mean) / std
@@ -183,8 +183,11 @@ def _per_channel(values: tuple[float, ...], channels: int) -> Floats:
     return np.full(channels, np.mean(values)) if channels != len(values) else np.array(values)
 
 
-def _size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, int]:
-    """(height, width) of the tensor."""
+def tensor_size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, int]:
+    """(height, width) of the tensor: the model's own, the explicit one, or 224 x 224.
+
+    SettingError where the model's is fixed and not the explicit one, or out of range.
+    """
     asked = preprocessing.size or (None, None)
     for own, wanted in zip((takes.height, takes.width), asked, strict=True):
         if None not in (own, wanted) and own != wanted:

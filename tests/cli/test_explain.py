@@ -128,6 +128,20 @@ def test_notices_are_said_once(run: Run, model: Path, tmp_path: Path, out: Path)
     assert found.stderr.count("does not depend on the picture") == 1
 
 
+def test_assumed_preprocessing_is_said_once(
+    run: Run, model: Path, tmp_path: Path, out: Path
+) -> None:
+    for number in range(3):
+        write_picture(tmp_path / "in" / f"{number}.png", number)
+    words = ("explain", model, tmp_path / "in", "-m", "grad-cam", "-o", out)
+    assert run(*words).stderr.count("does not say how its images are prepared") == 1
+    manifest = json.loads((out / "1.grad-cam.json").read_text())
+    assert "--mean 0.485,0.456,0.406" in manifest["notices"][-1]
+    partly = run(*words, "--mean", "0.5", "--std", "0.5")
+    assert "assumed is --scale 255 --order rgb --fit crop (" in partly.stderr
+    assert "note:" not in run(*words, "--preprocess", "imagenet").stderr
+
+
 def test_an_empty_map_is_said(run: Run, model: Path, picture: Path, out: Path) -> None:
     against = int(np.argmin(weight("w3")[0]))  # a class that the first feature map speaks against
     words = ("--channels", "0", "-m", "grad-cam", "-t", against, "-o", out)

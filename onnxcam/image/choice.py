@@ -1,0 +1,79 @@
+"""Which preprocessing a model's images get, and what of it nobody named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnxcam.arrays import ImageInput
+from onnxcam.image.metadata import from_metadata, named_settings
+from onnxcam.image.preprocess import PRESETS, Preprocessing, override, preset_for, tensor_size
+
+AUTO = "auto"
+_GUESSED = ("scale", "mean", "std", "order", "fit")  # the settings that have an option
+_AUTHOR_KEYS = ("author", "producer", "framework", "source")
+_AUTHORS = {"ultralytics": "unit"}  # what the networks of an author take by their own documentation
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A preprocessing, and the names of its settings that neither the user nor the model named.
+
+    `origin` says where those come from.
+    """
+
+    preprocessing: Preprocessing
+    assumed: tuple[str, ...] = ()
+    origin: str = ""
+
+
+def choose(
+    preprocess: str | Preprocessing, metadata: Mapping[str, str], takes: ImageInput
+) -> Choice:
+    """The preprocessing that is asked for; of "auto" what the metadata says, else a preset that is assumed.
+
+    UnknownNameError for a preset that there is not.
+    """
+    if isinstance(preprocess, Preprocessing):
+        return Choice(preprocess)
+    if preprocess != AUTO:
+        return Choice(PRESETS[preprocess])
+    if (stated := from_metadata(metadata)) is not None:
+        named = named_settings(metadata)
+        assumed = tuple(name for name in _GUESSED[:3] if name not in named)
+        return Choice(stated, assumed, "beside what its metadata says")
+    author = next((metadata[key] for key in _AUTHOR_KEYS if metadata.get(key)), "")
+    preset = _AUTHORS.get(author.strip().lower(), preset_for(takes))
+    by = f"; its metadata names {author[:60]!r}" if author else ""
+    return Choice(PRESETS[preset], _GUESSED, f"the preset {preset}{by}")
+
+
+def change(choice: Choice, **settings: Any) -> Choice:
+    """The choice with settings of `override` in place of its own, which are no longer assumed."""
+    named = {name for name, value in settings.items() if value is not None}
+    assumed = tuple(name for name in choice.assumed if name not in named)
+    return Choice(override(choice.preprocessing, **settings), assumed, choice.origin)
+
+
+def notice_of(choice: Choice, takes: ImageInput) -> str | None:
+    """What is assumed of the images, and the options that change it; None where nothing is."""
+    settings = choice.preprocessing
+    options = [f"--{name} {_text(getattr(settings, name))}" for name in choice.assumed]
+    size = ""
+    if settings.size is None and None in (takes.height, takes.width):
+        size = f"--size {_text(tensor_size(settings, takes))}"
+    if not options:
+        return f"the model takes images of any size; assumed is {size}" if size else None
+    return (
+        f"the model does not say how its images are prepared; assumed is {' '.join([*options, size]).strip()} "
+        f"({choice.origin}); if it was trained otherwise, scores and maps are wrong: change these "
+        f"options, or choose another --preprocess ({', '.join(PRESETS)})"
+    )
+
+
+def _text(value: Any) -> str:
+    """As it is written on the command line."""
+    if isinstance(value, str):
+        return value
+    return ",".join(f"{part:.9g}" for part in (value if isinstance(value, tuple) else (value,)))
