@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,11 @@ TALL = ImageInput("x", "NCHW", 3, 64, None, 1, np.dtype("float32"))
 RANGE, ORDER = "Image.NominalPixelRange", "Image.BitmapPixelFormat"
 
 
-def notice(takes: ImageInput = FLOATS, preprocess: Any = "auto", **metadata: str) -> str | None:
+def notice(
+    takes: ImageInput = FLOATS,
+    preprocess: Any = "auto",
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> str | None:
     return notice_of(choose(preprocess, metadata, takes), takes)
 
 
@@ -41,7 +47,7 @@ def test_what_integers_are_assumed_to_be() -> None:
 
 @pytest.mark.parametrize("key", ["author", "producer", "framework"])
 def test_another_author_is_named(key: str) -> None:
-    text = notice(**{key: "Some Lab\x1b[31m"})
+    text = notice(metadata={key: "Some Lab\x1b[31m"})
     assert text is not None
     assert r"its metadata names 'Some Lab\x1b[31m'" in text
     assert "the preset imagenet" in text
@@ -69,7 +75,7 @@ def test_what_the_user_chose_is_not_told(preprocess: Any) -> None:
     ],
 )
 def test_what_the_metadata_says_is_not_told(metadata: dict[str, str]) -> None:
-    assert notice(**metadata) is None
+    assert notice(metadata=metadata) is None
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,7 @@ def test_what_the_metadata_says_is_not_told(metadata: dict[str, str]) -> None:
     ],
 )
 def test_what_the_metadata_leaves_open_is_told(metadata: dict[str, str], assumed: str) -> None:
-    assert f"assumed is {assumed} (beside what its metadata says)" in str(notice(**metadata))
+    assert f"assumed is {assumed} (beside what its metadata says)" in str(notice(metadata=metadata))
 
 
 def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
