@@ -18,6 +18,7 @@ from onnxcam.image.preprocess import Preprocessing, describe
 from onnxcam.intake import Source, taken_in
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
+from onnxcam.methods.recipe import methods_with
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
 from onnxcam.methods.targets import Spec, Target, notice_on, ranked, target
 from onnxcam.prepared import AUTO, SEED, Plan
@@ -75,10 +76,7 @@ class Explainer:
         **settings: Any,
     ) -> None:
         self.recipe = METHODS[method]
-        if score not in ("logit", "exp", "probability") or fuse not in ("max", "mean"):
-            raise SettingError(
-                f"score={score!r}, fuse={fuse!r}: expected logit, exp or probability; max or mean"
-            )
+        _check_words(method, score, fuse)
         if score == "exp":
             settings["score"] = "exp"
         self.settings = self.recipe.settled(settings)
@@ -261,6 +259,19 @@ def _labels(
     if not isinstance(labels, (str, Path)):
         return fit_labels(check_labels(labels), classes)
     return fit_labels(read_labels(labels), classes, f"{labels}: ")
+
+
+def _check_words(method: str, score: str, fuse: str) -> None:
+    """SettingError for a kind of score or fusion that there is not, or that the method does not have."""
+    if score not in ("logit", "exp", "probability"):
+        raise SettingError(f"score={score!r}: expected logit, exp or probability")
+    if fuse not in ("max", "mean"):
+        raise SettingError(f"fuse={fuse!r}: expected max or mean")
+    if score == "exp" and method not in (known := methods_with("score")):
+        raise SettingError(
+            f"score='exp' weighs noisy samples by the exponential of their score, and {method} takes none; "
+            f"methods that do: {', '.join(known)}; for {method} choose logit or probability"
+        )
 
 
 def _checked_chunk(chunk: int | None) -> int | None:

@@ -277,8 +277,11 @@ def test_a_probability_needs_a_softmax() -> None:
 
 
 def test_exp_is_for_methods_that_sample() -> None:
-    with pytest.raises(SettingError, match="grad-cam has no setting 'score'"):
-        explainer(DEEP, "grad-cam", score="exp")
+    for method in ("cam", "grad-cam", "grad-cam++"):
+        with pytest.raises(
+            SettingError, match=r"score='exp' weighs .* do: smooth-grad-cam\+\+; for"
+        ):
+            explainer(DEEP, method, score="exp")
 
 
 def test_a_target_for_each_picture() -> None:

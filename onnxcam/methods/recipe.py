@@ -106,7 +106,11 @@ class Recipe:
         wrong = [name for name in given if name not in self.settings]
         if wrong:
             have = ", ".join(self.settings) or "none"
-            raise SettingError(f"{self.name} has no setting {wrong[0]!r}; its settings: {have}")
+            others = ", ".join(methods_with(wrong[0]))
+            elsewhere = f"; methods that have it: {others}" if others else ""
+            raise SettingError(
+                f"{self.name} has no setting {wrong[0]!r}; its settings: {have}{elsewhere}"
+            )
         checked = {name: _checked(name, given[name], self.settings[name]) for name in given}
         return {name: each.default for name, each in self.settings.items()} | checked
 
@@ -140,6 +144,11 @@ def _checked(name: str, value: Any, setting: Setting) -> Any:
 
 
 methods: Table[Recipe] = Table("method")
+
+
+def methods_with(setting: str) -> list[str]:
+    """The methods that have a setting of this name."""
+    return [name for name, recipe in methods.items() if setting in recipe.settings]
 
 
 def method(

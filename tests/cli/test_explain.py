@@ -172,7 +172,12 @@ def test_an_empty_map_is_said(run: Run, model: Path, picture: Path, out: Path) -
         (("--std", "0"), "std"),
         (("--order", "grb"), "rgb"),
         (("--fit", "cut"), "crop"),
-        (("--fuse", "min"), "max or mean"),
+        (("--fuse", "min"), "fuse='min': expected max or mean"),
+        (
+            ("-m", "grad-cam", "--score", "exp"),
+            "methods that do: smooth-grad-cam++; for grad-cam choose",
+        ),
+        (("-m", "cam", "--set", "score=exp"), "methods that have it: smooth-grad-cam++"),
         (("--device", "tpu"), "expected auto, cpu, cuda"),
         (("--colormap", "jett"), "did you mean jet"),
         (("--labels", "none.txt"), "none.txt"),

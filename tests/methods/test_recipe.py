@@ -1,5 +1,6 @@
 """Settings come in any spelling that means a number, and leave in the default's type and in range."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,18 @@ def test_the_settings_are_listed_with_the_refusal() -> None:
         SMOOTH.settled({"smaples": 3})
     with pytest.raises(SettingError, match="grad-cam has no setting 'samples'; its settings: none"):
         METHODS["grad-cam"].settled({"samples": 3})
+
+
+@pytest.mark.parametrize("name", sorted(SMOOTH.settings))
+@pytest.mark.parametrize("method", ["cam", "grad-cam", "grad-cam++"])
+def test_a_setting_of_another_method_names_that_method(method: str, name: str) -> None:
+    with pytest.raises(
+        SettingError, match=rf"{re.escape(method)} has no setting '{name}'"
+    ) as caught:
+        METHODS[method].settled({name: 1})
+    assert str(caught.value).endswith("; methods that have it: smooth-grad-cam++")
+
+
+def test_a_setting_of_no_method_names_none() -> None:
+    with pytest.raises(SettingError, match=r"no setting 'smaples'; its settings: none$"):
+        METHODS["cam"].settled({"smaples": 1})
