@@ -1,5 +1,5 @@
 """The command line. One file a command; what is slow to import is imported by the command that needs it."""
 
-from onnxcam.cli.app import app, main
+from onnxcam.cli.process import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from typer import Exit, Option, Typer, echo
+from typer import Exit, Option, Typer
 
 from onnxcam.cli.augment import augment
 from onnxcam.cli.check import check
@@ -15,6 +15,7 @@ from onnxcam.cli.explain import explain
 from onnxcam.cli.layers import layers
 from onnxcam.cli.methods import methods
 from onnxcam.cli.plain import PlainErrors
+from onnxcam.cli.said import say
 
 EPILOG = """\b
 Begin with:
@@ -40,7 +41,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from onnxcam import __version__
 
-        echo(f"onnxcam {__version__}")
+        say(f"onnxcam {__version__}")
         raise Exit
 
 
@@ -54,11 +55,3 @@ def onnxcam(
     """Where did an exported model look? Heat maps for .onnx image models, by Smooth Grad-CAM++ and its
     family, without the framework that the model came from.
     """
-
-
-def main() -> None:
-    """Run the command line of this process."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a file name need not fit the terminal's encoding
-            stream.reconfigure(errors="backslashreplace")
-    app()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option, echo
+from typer import Option
 
 from onnxcam.cli.options import ModelFile, ScoreTensor
-from onnxcam.cli.said import facts
+from onnxcam.cli.said import facts, say
 from onnxcam.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def augment(
     written = augmented(scored, _names(loaded, layer or ["auto"], output), score.logits)
     files = written.save(out)
     size = sum(each.stat().st_size for each in files) / 1e6
-    echo(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")
+    say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")
     _tell(written, score.logits)
 
 
@@ -86,7 +86,7 @@ def _tell(model: Model, score: str) -> None:
     facts([(f"  in   {each.name}", _kind(each)) for each in graph.inputs])
     facts([(f"  out  {each.name}", _kind(each)) for each in graph.outputs])
     seed = next(each for each in graph.inputs if each.name == SEED)
-    echo(
+    say(
         f"feed {SEED!r} with the cotangent of {score!r}, {_kind(seed)}: "
         "1 at the class that is asked about, 0 at the others"
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer import Exit, echo
+from typer import Exit
 
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor
 from onnxcam.cli.plain import WRONG
-from onnxcam.cli.said import as_json, facts, table
+from onnxcam.cli.said import as_json, facts, say, table
 
 EPILOG = """\b
 Exit code 0 if the model can be explained at its automatic layer, else 2.
@@ -50,7 +50,7 @@ def _tell(found: dict[str, Any]) -> None:
             *(("note", each) for each in found["trial"]["notices"]),
         ]
     )
-    echo()
+    say()
     operators = found["operators"]
     table(
         ("operator", "count", "rule", "first without"),
@@ -60,7 +60,7 @@ def _tell(found: dict[str, Any]) -> None:
         ],
     )
     verdict = "can be explained" if found["explainable"] else "cannot be explained as it is"
-    echo(f"\n{found['model']['name']} {verdict}")
+    say("", f"{found['model']['name']} {verdict}")
 
 
 def _model(model: dict[str, Any]) -> str:

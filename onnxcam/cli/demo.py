@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option, echo
+from typer import Option
+
+from onnxcam.cli.said import say
 
 EPILOG = """\b
 Examples:
@@ -31,6 +33,6 @@ def demo(
     found = drawn(model, sample_pictures())
     path = found.save(out / "onnxcam-demo.png")
     for row in found.rows:
-        echo(f"{row.title}: {row.meaning}")
-    echo(f"\n{path} shows them. Next, the same of one of these pictures alone:")
-    echo(f"  onnxcam explain {model} {found.picture}")
+        say(f"{row.title}: {row.meaning}")
+    say("", f"{path} shows them. Next, the same of one of these pictures alone:")
+    say(f"  onnxcam explain {model} {found.picture}")

@@ -7,11 +7,11 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from typer import Exit, echo
+from typer import Exit
 
 from onnxcam.cli.options import Json
 from onnxcam.cli.plain import WRONG, one_line
-from onnxcam.cli.said import as_json, facts
+from onnxcam.cli.said import as_json, facts, say
 from onnxcam.errors import DeviceError, OnnxcamError
 
 EPILOG = """\b
@@ -121,7 +121,7 @@ def _is_right(name: str) -> bool:
 
 def _tell(found: dict[str, Any]) -> None:
     facts(list(found["versions"].items()))
-    echo()
+    say()
     facts(
         [
             ("providers compiled in", ", ".join(found["providers"])),

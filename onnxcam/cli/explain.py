@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from typer import Exit, echo
+from typer import Exit
 
 from onnxcam.cli.options import (
     Caption,
@@ -44,6 +44,7 @@ from onnxcam.cli.options import (
     Std,
     Targets,
 )
+from onnxcam.cli.said import say
 from onnxcam.errors import OutputError
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _run(job: Job, left_out: list[str], *, quiet: bool, json: bool) -> None:
         job.run(watch)
     watch.note(_summary(job))
     for path, why in job.failures.items():
-        echo(why if why.startswith(str(path)) else f"{path}: {why}", err=True)
+        say(why if why.startswith(str(path)) else f"{path}: {why}", err=True)
     if job.failures:
         raise Exit(1)
 

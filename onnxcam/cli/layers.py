@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option, echo
+from typer import Option
 
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor
-from onnxcam.cli.said import as_json, table
+from onnxcam.cli.said import as_json, say, table
 
 if TYPE_CHECKING:
     from onnxcam.graph.chosen import Layer
@@ -59,7 +59,7 @@ def layers(
         return
     table(HEADINGS, [_row(each) for each in shown])
     if len(shown) < len(found):
-        echo(f"{len(found) - len(shown)} more, inside of branches: --all", err=True)
+        say(f"{len(found) - len(shown)} more, inside of branches: --all", err=True)
 
 
 def entry(layer: Layer) -> dict[str, Any]:

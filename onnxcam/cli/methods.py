@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from typer import echo, style
-
 from onnxcam.cli.options import Json
-from onnxcam.cli.said import as_json, table
+from onnxcam.cli.said import as_json, say, table
 
 if TYPE_CHECKING:
     from onnxcam.methods import Recipe
@@ -34,14 +32,15 @@ def methods(json: Json = False) -> None:
         as_json([_entry(each) for each in METHODS.values()])
         return
     for number, recipe in enumerate(METHODS.values()):
-        echo("\n" * bool(number), nl=False)
+        if number:
+            say()
         _tell(recipe)
 
 
 def _tell(recipe: Recipe) -> None:
-    echo(style(recipe.name, bold=True) + f"  {recipe.source}")
-    echo(f"  {recipe.summary}")
-    echo(f"  Runs: {SAMPLED.get(recipe.sampler.name, recipe.sampler.name)}.")
+    say(f"{recipe.name}  {recipe.source}", bold=True)
+    say(f"  {recipe.summary}")
+    say(f"  Runs: {SAMPLED.get(recipe.sampler.name, recipe.sampler.name)}.")
     if recipe.settings:
         rows = [(f"  {name}", each.default, each.meaning) for name, each in recipe.settings.items()]
         table(("  setting", "default", "meaning"), rows)

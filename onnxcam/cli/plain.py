@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from typer import Exit, echo
+from typer import BadParameter, Exit
 from typer.core import TyperGroup
 
+from onnxcam.cli import interrupts
+from onnxcam.cli.said import say
+from onnxcam.cli.visible import visible
 from onnxcam.errors import OnnxcamError
 
 WRONG, INTERRUPTED = 2, 130
+# Of the errors in the words of a command line Typer names only this one; its base covers all of them
+UsageError = cast(type[BadParameter], BadParameter.__bases__[0])
 
 
 class PlainErrors(TyperGroup):
     """A group of commands whose foreseen errors are said in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words before the command."""
+        with told_plainly():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -29,11 +39,20 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except OnnxcamError as fault:
-        echo(f"error: {one_line(fault)}", err=True)
+        if interrupts.exit_code() is not None:  # it came of the interrupt
+            raise _interrupted() from None
+        say(f"error: {one_line(fault)}", err=True)
         raise Exit(WRONG) from fault
+    except UsageError as fault:
+        fault.message = visible(fault.message)
+        raise
     except KeyboardInterrupt:
-        echo("interrupted; what was written is whole", err=True)
-        raise Exit(INTERRUPTED) from None
+        raise _interrupted() from None
+
+
+def _interrupted() -> Exit:
+    say(interrupts.SENTENCE, err=True)
+    return Exit(interrupts.exit_code() or INTERRUPTED)
 
 
 def one_line(fault: BaseException) -> str:

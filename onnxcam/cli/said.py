@@ -1,30 +1,62 @@
-"""What commands say: tables of aligned columns, and JSON."""
+"""What commands say. Everything goes through `say`, so that no name in a model or of a file can act on
+the terminal.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from typer import echo, style
+from onnxcam.cli.visible import visible, width
+
+
+def say(*lines: object, err: bool = False, bold: bool = False) -> None:
+    """Lines on standard output or standard error, an empty one where there are none.
+
+    What is said is `visible`: a line end within a line, say in a layer's name, is spelled out.
+    """
+    stream = sys.stderr if err else sys.stdout
+    write = getattr(stream, "write_styled", stream.write)
+    for line in lines or ("",):
+        text = visible(str(line))
+        write(f"{_bold(text) if bold and stream.isatty() else text}\n")
+    stream.flush()
+
+
+def _bold(text: str) -> str:
+    plain = os.name == "nt" or "NO_COLOR" in os.environ
+    return text if plain else f"\x1b[1m{text}\x1b[0m"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows under headings, in columns as wide as their widest entry: never cut off, easy to grep."""
-    lines = [list(headings), *([str(each) for each in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines = [[visible(str(cell)) for cell in line] for line in (headings, *rows)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        echo(text.rstrip() if number else style(text.rstrip(), bold=True))
+        cells = (_padded(cell, columns) for cell, columns in zip(line, widths, strict=True))
+        say("  ".join(cells).rstrip(), bold=number == 0)
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:
     """Names and what there is to say of them."""
-    width = max(len(name) for name, _ in pairs)
-    for name, fact in pairs:
-        echo(f"{name.ljust(width)}  {fact}".rstrip())
+    names = [visible(name) for name, _ in pairs]
+    columns = max(map(width, names))
+    for name, (_, fact) in zip(names, pairs, strict=True):
+        say(f"{_padded(name, columns)}  {fact}".rstrip())
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
 
 
 def as_json(value: Any) -> None:
     """A value for programs; ASCII, so that any terminal and any file name will do."""
-    echo(json.dumps(value, indent=2))
+    say(*json_text(value, indent=2).splitlines())
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON of printable ASCII (and line ends, with an indent)."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")  # DEL is ASCII, too

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 from typer.testing import CliRunner
 
-from onnxcam.cli import app
+from onnxcam.cli.app import app
 from tests.cli.tiny import write_model, write_picture
 
 Run: TypeAlias = Callable[..., Any]

@@ -16,7 +16,8 @@ from typer.main import get_command
 
 import onnxcam
 from onnxcam import resources
-from onnxcam.cli import app, doctor
+from onnxcam.cli import doctor
+from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
 from tests.cli.conftest import Run
 from tests.cli.tiny import size, write_model, write_picture

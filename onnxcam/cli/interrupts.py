@@ -1,0 +1,70 @@
+"""Ctrl-C and its kin: one sentence and an exit code, at whatever moment they come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+SENTENCE = "interrupted; what was written is whole"
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last two would end a process without tidying up
+GRACE = 1.0  # seconds; a wrapper hands on the Ctrl-C that the terminal sent already
+AGAIN = 0.02  # seconds until an interrupt that a library swallowed comes again
+_received: list[tuple[int, float]] = []  # the first signal, and when it came
+
+
+def listen() -> None:
+    """From now on the signals raise KeyboardInterrupt, those that are ignored (nohup, `&`) stay so."""
+    _received.clear()
+    for number in _numbers():
+        signal.signal(number, _receive)
+    sys.excepthook, sys.unraisablehook = _print_error, _print_unraisable
+
+
+def exit_code() -> int | None:
+    """128 + the number of the signal that came, as shells have it; None if none came."""
+    return 128 + _received[0][0] if _received else None
+
+
+def leave() -> None:
+    """From now on, with all work done, a signal ends the process at once."""
+    for number in _numbers():
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _numbers() -> list[int]:
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    return [each for each in numbers if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+
+
+def _receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    if not _received:
+        _received.append((number, time.monotonic()))
+        raise KeyboardInterrupt
+    first, since = _received[0]
+    if time.monotonic() - since > GRACE:
+        os._exit(128 + first)
+
+
+def _repeat(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def _print_error(kind: type[BaseException], error: BaseException, at: Any) -> None:
+    """C code prints what was raised in it before it raises something else (NumPy's import does)."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, at)
+
+
+def _print_unraisable(what: Any) -> None:
+    """An interrupt in a destructor or a callback cannot be raised there: it comes again a little later."""
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+    elif hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _repeat)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)

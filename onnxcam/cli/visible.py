@@ -1,0 +1,47 @@
+"""Text of models and files as a terminal may show it: what it would obey or hide is spelled out."""
+
+from __future__ import annotations
+
+import re
+from unicodedata import category, east_asian_width
+
+# Controls (C0, C1), formats (bidi overrides, zero width), line and paragraph separators, lone surrogates
+SPELLED_OUT = {"Cc", "Cf", "Zl", "Zp", "Cs"}
+# Of other categories, but drawn as nothing (Unicode's Default_Ignorable_Code_Point)
+BLANK = set("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+JOINER = "\u200d"
+JOINED = {"So", "Sk", "Mn"}  # emoji, their skin tones, and the selector that makes a sign one
+
+
+def visible(text: str) -> str:
+    """One line of text: `\\x1b`, `\\n`, `\\u202e` for what is not ordinary writing; é, 漢字, emoji stay.
+
+    The zero-width joiner stays within emoji that consist of several (👩‍🚀).
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    around = zip(" " + text, text, text[1:] + " ", strict=False)
+    return "".join(_spelled(before, character, after) for before, character, after in around)
+
+
+def visible_lines(text: str) -> str:
+    """Text of several lines: its line ends and tabs stay."""
+    return re.sub(r"[^\n\t]+", lambda part: visible(part[0]), text)
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal the text takes: two for East Asian wide characters and emoji."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _spelled(before: str, character: str, after: str) -> str:
+    if character == JOINER and category(before) in JOINED and category(after) == "So":
+        return character
+    hidden = category(character) in SPELLED_OUT or character in BLANK
+    return character.encode("unicode_escape").decode() if hidden else character
+
+
+def _columns(character: str) -> int:
+    if character == JOINER or category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1

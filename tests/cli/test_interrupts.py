@@ -1,0 +1,207 @@
+"""Ctrl-C, SIGTERM and SIGHUP at every moment: one sentence and 130 (143, 129), never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.limits import ROOT, run_limited
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+SENTENCE = "interrupted; what was written is whole\n"
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+BEGIN = """
+import os, signal, sys
+from onnxcam.cli import main
+def interrupt(*_, **__):
+    signal.raise_signal(signal.{signal})
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            {when}
+sys.meta_path.insert(0, Finder())
+{setup}
+sys.argv = ["onnxcam", *{words!r}]
+main()
+"""
+
+
+def run(
+    words: list[str],
+    *,
+    module: str = "",
+    when: str = "interrupt()",
+    setup: str = "",
+    name: str = "SIGINT",
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own that gets the signal when it imports `module`, or as `setup` says."""
+    code = BEGIN.format(words=words, module=module, when=when, setup=setup, signal=name)
+    return run_limited(code, seconds=60)
+
+
+@pytest.fixture
+def words(model: Path, picture: Path, out: Path) -> list[str]:
+    return ["explain", str(model), str(picture), "-l", "relu1", "-n", "9", "-o", str(out)]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("typer", "onnxcam.cli.app", "onnxcam.cli.options", "onnxcam.explain"),
+        *("numpy", "numpy._core.multiarray", "numpy.random", "numpy.linalg", "PIL.Image"),
+        *("onnxruntime", "onnxruntime.capi._pybind_state", "onnx", "onnx.checker"),
+        *("onnx_graphsurgeon", "onnxcam.graph.model", "onnxcam.cli.job", "PIL.PngImagePlugin"),
+        *("onnxcam.autodiff.rules.conv", "onnxcam.cli.watch"),
+    ],
+)
+def test_while_importing(words: list[str], module: str) -> None:
+    result = run(words, module=module)
+    assert (result.returncode, result.stderr) == (130, SENTENCE)
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("command", [["layers"], ["check"], ["augment", "-o", "{out}/x.onnx"]])
+def test_every_command_and_signal(model: Path, out: Path, command: list[str], name: str) -> None:
+    first, *more = (word.format(out=out) for word in command)
+    result = run([first, str(model), *more], module="onnx", name=name)
+    assert (result.returncode, result.stdout, result.stderr) == (CODES[name], "", SENTENCE)
+    assert not out.exists() or not any(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["methods"], ["doctor"], ["demo"], ["explain", "--help"], []]
+)
+def test_commands_without_a_model(command: list[str]) -> None:
+    result = run(command, module="onnxcam.cli.app")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", SENTENCE)
+
+
+MOMENTS = {
+    "a session is created": "import onnxruntime as o; o.InferenceSession = interrupt",
+    "the model runs": "import onnxcam.runtime.session as s; s.Session.run = interrupt",
+    "gradients are planned": "import onnxcam.rewrite.plan as p; p.plan = interrupt",
+    "the noise is drawn": "import onnxcam.methods.samplers as s; s.Deviates.__getitem__ = interrupt",
+    "the map is drawn": "import onnxcam.image.overlay as o; o.overlay = interrupt",
+    "a file is renamed": "import pathlib; pathlib.Path.replace = os.replace = interrupt",
+    "a line is said": "import onnxcam.cli.watch as w; w.say = interrupt",
+    "a library makes another error of it": """
+import onnxcam.graph.model
+def load(*_):
+    try: interrupt()
+    except KeyboardInterrupt: raise ImportError("import numpy failed")
+onnxcam.graph.model.load = load
+""",
+    "our own error comes of it": """
+import onnxcam.graph.model, onnxcam.errors
+def load(*_):
+    try: interrupt()
+    except KeyboardInterrupt: raise onnxcam.errors.ModelError("damaged")
+onnxcam.graph.model.load = load
+""",
+    "C code prints it": """
+import onnxcam.graph.model
+def load(*_):
+    try: interrupt()
+    except KeyboardInterrupt: sys.excepthook(*sys.exc_info())
+    raise SystemError("returned a result with an exception set")
+onnxcam.graph.model.load = load
+""",
+    "it is lost in a destructor": """
+import onnxcam.graph.model, time
+class Lost:
+    def __del__(self): interrupt()
+def load(*_):
+    Lost()
+    time.sleep(30)
+onnxcam.graph.model.load = load
+""",
+}
+
+
+@pytest.mark.parametrize("setup", MOMENTS.values(), ids=MOMENTS)
+def test_at_any_moment(words: list[str], out: Path, setup: str) -> None:
+    result = run(words, setup=setup)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", SENTENCE)
+    assert not out.exists() or not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_twice_at_once_is_once(words: list[str]) -> None:
+    """A wrapper hands on the Ctrl-C that the terminal sent already."""
+    setup = """
+import onnxcam.graph.model
+def load(*_):
+    try: interrupt()
+    finally: interrupt(); interrupt()
+onnxcam.graph.model.load = load
+"""
+    result = run(words, setup=setup)
+    assert (result.returncode, result.stderr) == (130, SENTENCE)
+
+
+def test_again_after_a_while_ends_what_hangs(words: list[str]) -> None:
+    setup = """
+import onnxcam.graph.model, time, onnxcam.cli.interrupts
+onnxcam.cli.interrupts.GRACE = 0.1
+def load(*_):
+    try: interrupt()
+    finally: time.sleep(0.2); interrupt(); time.sleep(30)
+onnxcam.graph.model.load = load
+"""
+    result = run(words, setup=setup)
+    assert (result.returncode, result.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        "import atexit; atexit.register(interrupt)",
+        "import threading; threading._register_atexit(interrupt)",
+        "import onnxcam.cli.interrupts as i; i.leave = lambda leave=i.leave: (leave(), interrupt())",
+        "import onnxcam.cli.interrupts as i; i.leave = interrupt",
+    ],
+)
+def test_when_all_is_done(setup: str) -> None:
+    result = run(["methods"], setup=setup)
+    assert (result.returncode, result.stderr) == (130, "")
+    assert result.stdout.startswith("cam")
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_ignored_signals_stay_ignored(model: Path, name: str) -> None:
+    """nohup, and jobs in the background of a script."""
+    code = BEGIN.format(
+        words=["layers", str(model)], module="onnx", when="interrupt()", setup="", signal=name
+    )
+    ignored = f"import signal; signal.signal(signal.{name}, signal.SIG_IGN)\n"
+    result = run_limited(ignored + code, seconds=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "relu2" in result.stdout
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.2, 0.4, 0.7])
+def test_a_signal_from_outside(words: list[str], out: Path, delay: float) -> None:
+    """Whenever it comes, the process ends with 130 or has done its work."""
+    code = "import sys; from onnxcam.cli import main; print('up', flush=True)\n"
+    code += f"sys.argv = ['onnxcam', *{[*words, '-q']!r}]\nmain()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.01 + delay)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    assert errors in ("", SENTENCE)
+    if process.returncode == 0:
+        assert len(list(out.iterdir())) == 3
