@@ -49,9 +49,13 @@ class Deviates:
         shape = (len(wanted), *self.shape)
         found = self._kept[samples] if fits else np.empty(shape, np.float32)
         missing = [each for each in wanted if not (fits and each in self._drawn)]
+        rows = [found[sample - samples.start] for sample in missing]
         if missing:
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(self._draw, missing, (found[i - samples.start] for i in missing)))
+            try:
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(self._draw, missing, rows))
+            except RuntimeError:  # the system starts no thread
+                list(map(self._draw, missing, rows))
         if fits:
             self._drawn.update(missing)
         return np.asarray(found)

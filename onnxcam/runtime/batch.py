@@ -60,6 +60,10 @@ class Batches:
                 if self._lane is not None or self.tuner is None:
                     raise
                 self.tuner = None  # it cannot be opened once more: the cache was emptied
+            except RuntimeError:
+                if self._lane is None:
+                    raise
+                self.tuner, self._lane = None, None  # the system starts no thread for a lane
         if self.keep and self.tuner and self.tuner.rounds > known:
             self.keep(self.tuner.times)
 

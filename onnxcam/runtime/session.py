@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -18,6 +18,10 @@ Fed: TypeAlias = Array | ort.OrtValue
 REST = ("session.force_spinning_stop", "1")
 QUIET = 4  # fatal only: what goes wrong reaches the user as an error of ours
 ort.set_default_logger_severity(QUIET)
+ONE_THREAD = (
+    "runs on one thread: the system starts no more for this process (`ulimit -u`, or the limit of the "
+    "container)"
+)
 
 
 class OutOfMemoryError(RunError):
@@ -49,14 +53,19 @@ class Session:
         options.add_external_initializers(list(weights or {}), self._weights)
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            self._session = ort.InferenceSession(
-                content, options, providers=device.providers, enable_fallback=0
-            )
-        except Exception as fault:
-            raise _refused(fault, device) from fault
-        self.device = device
         self.notices: tuple[str, ...] = ()
+        try:
+            self._session = _inference_session(content, options, device)
+        except Exception as fault:
+            if not _lacks_threads(fault):
+                raise _refused(fault, device) from fault
+            options.intra_op_num_threads = 1  # the thread that asks does the work
+            try:
+                self._session = _inference_session(content, options, device)
+            except Exception as failure:
+                raise _refused(failure, device) from failure
+            self.notices = (ONE_THREAD,)
+        self.device = device
         self.shapes = {each.name: list(each.shape) for each in self._session.get_inputs()}
         self.inputs = {*self.shapes}
         self.outputs = [each.name for each in self._session.get_outputs()]
@@ -130,8 +139,17 @@ def opened(
         if device.required or device.kind == "cpu":
             raise
         session = Session(content, Device("cpu"), weights)
-        session.notices = (f"runs on the CPU: {fault}",)
+        session.notices = (*session.notices, f"runs on the CPU: {fault}")
         return session
+
+
+def _inference_session(content: bytes | Path, options: Any, device: Device) -> Any:
+    return ort.InferenceSession(content, options, providers=device.providers, enable_fallback=0)
+
+
+def _lacks_threads(fault: Exception) -> bool:
+    words = ("pthread_create failed", "_beginthreadex", "resource temporarily unavailable")
+    return any(word in str(fault).lower() for word in words)
 
 
 def _refused(fault: Exception, device: Device) -> OnnxcamError:
