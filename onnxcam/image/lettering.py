@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
@@ -61,7 +62,7 @@ def _shown(text: str) -> str:
 
 def _lines(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     lines = [""]
-    for word in _shown(text).split():
+    for word in _shown(text[: _MOST_LINES * width]).split():  # no letter is less than a pixel wide
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:
             lines[-1] = longer
@@ -77,6 +78,7 @@ def _cut(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     if font.getlength(line) <= width:
         return line
     stem = line.removesuffix("...")
-    while stem and font.getlength(f"{stem}...") > width:
-        stem = stem[:-1]
-    return f"{stem}..."
+    fitting = bisect_left(
+        range(len(stem)), True, key=lambda last: font.getlength(f"{stem[: last + 1]}...") > width
+    )
+    return f"{stem[:fitting]}..."
