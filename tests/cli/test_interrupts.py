@@ -47,7 +47,8 @@ def run(
 
 @pytest.fixture
 def words(model: Path, picture: Path, out: Path) -> list[str]:
-    return ["explain", str(model), str(picture), "-l", "relu1", "-n", "9", "-o", str(out)]
+    told = ["--preprocess", "imagenet"]  # else a notice comes first
+    return ["explain", str(model), str(picture), "-l", "relu1", "-n", "9", "-o", str(out), *told]
 
 
 @pytest.mark.parametrize(
