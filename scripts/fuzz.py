@@ -92,8 +92,11 @@ def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
         ending = worker.run(name)
     except (DiedError, HungError) as error:
         outcome = "crash" if isinstance(error, DiedError) else "hang"
-        alone = _dies_alone(name, worker)
-        ending = {"outcome": "runtime alone" if alone else outcome, "detail": f"{outcome}: {error}"}
+        if worker.plainly:
+            ending = {"outcome": "runtime alone"}
+        else:
+            ending = {"outcome": "runtime too" if _dies_alone(name, worker) else outcome}
+        ending["detail"] = f"{outcome}: {error}"
         ending["what"] = case_of(name, worker.seed).what
     result = {"case": name, "seed": worker.seed, **ending}
     if result["outcome"] not in FINE:

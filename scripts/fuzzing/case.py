@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from onnxcam.errors import OnnxcamError
+from onnxcam.errors import OnnxcamError, UnforeseenError
 
 PACKAGE = f"{Path('onnxcam')}/"
 
@@ -27,7 +27,8 @@ OUTCOMES = {
     "hang": "longer than the limit",
     "crash": "the process died",
     "memory": "more memory than the limit",
-    "runtime alone": "ONNX Runtime hangs or dies of the plain model as well",
+    "runtime too": "the process hangs or dies, and ONNX Runtime alone does so of the plain model",
+    "runtime alone": "onnxcam has done its part, and ONNX Runtime hangs or dies of the plain model",
 }
 FINE = {"right", "not smooth", "beyond", "refused", "runtime alone"}
 
@@ -58,6 +59,12 @@ class Case:
     files: Mapping[str, bytes]
     run: Callable[[Path], None]
     plain: Callable[[Path], None] | None = None
+
+
+class Phase:
+    """Whose work goes on; the worker's parent is told, who must know when the process dies."""
+
+    announce: Callable[[], None] = staticmethod(lambda: None)
 
 
 Maker = Callable[[Random], Case]
@@ -118,7 +125,7 @@ def told_apart(error: Exception) -> Ending:
 
 def is_internal(error: OnnxcamError) -> bool:
     """Whether an error of ours says that our own code failed."""
-    return bool(getattr(error, "internal", False))
+    return isinstance(error, UnforeseenError)
 
 
 def innermost(error: BaseException) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from fuzzing.case import WrongError
-from onnxcam.errors import OnnxcamError
+from onnxcam.errors import OnnxcamError, UnforeseenError
 
 FORESEEN = {0, 1, 2, 130}
+UNFORESEEN = "onnxcam failed ("  # what an UnforeseenError says
 
 
 class RefusedError(OnnxcamError):
@@ -31,9 +32,11 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def run_command(words: list[str], folder: Path) -> tuple[int, str]:
-    """The exit code, and what was said; RefusedError for 2, WrongError for what users should not see."""
-    code, out, said = spoken(words, folder)
+def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """The exit code, and what was said; RefusedError or UnforeseenError for 2, WrongError for what users
+    should not see.
+    """
+    code, out, said = spoken(arguments, folder)
     if code not in FORESEEN:
         raise WrongError(f"exit code {code}: {said[-200:]}")
     if "Traceback" in said:
@@ -41,9 +44,10 @@ def run_command(words: list[str], folder: Path) -> tuple[int, str]:
     if "\x1b" in out + said or "\u202e" in out + said:
         raise WrongError("an escape of the input's reached the terminal")
     if code == 2:
-        if not said.strip():
+        words = said.strip() or out.strip()
+        if not words:
             raise WrongError("exit code 2 without a word")
-        raise RefusedError(said.strip()[-300:])
+        raise (UnforeseenError if UNFORESEEN in words else RefusedError)(words[-400:])
     return code, said
 
 

@@ -23,7 +23,7 @@ import onnx
 import onnxruntime as ort
 
 import onnxcam
-from fuzzing.case import BeyondError, NotSmoothError, WrongError
+from fuzzing.case import BeyondError, NotSmoothError, Phase, WrongError
 from onnxcam.arrays import Array, ImageInput
 from onnxcam.prepared import SEED, gradient_at
 
@@ -48,6 +48,7 @@ def check(path: Path, draw: np.random.Generator) -> None:
         of = next(output.name for output in model.graph.outputs if output.dtype in FLOATS)
     augmented = onnxcam.gradient(model, [image.name], of)
     own = _Runs(augmented.bytes())
+    Phase.announce()
     try:
         plain = _Runs(path, of)
     except Exception as error:

@@ -26,6 +26,7 @@ MB = 1 << 20
 SPACE = 6_000 * MB  # bytes of addresses; a worker that is warm has 1 GB of them
 GROWTH = 1_500 * MB  # bytes of memory that one case may take
 LIMIT = 20.0  # seconds
+PLAIN = "plain"
 START = 120.0  # seconds that a worker may take to be ready
 
 
@@ -44,6 +45,7 @@ class Worker:
         self, seed: int, log: Path, limit: float = LIMIT, program: Sequence[str] = PROGRAM
     ) -> None:
         self.seed, self.log, self.limit, self.program = seed, log, limit, program
+        self.plainly = False
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, name: str, *, plain: bool = False) -> dict[str, Any]:
@@ -52,7 +54,12 @@ class Worker:
         assert process.stdin
         process.stdin.write(json.dumps([name, plain]).encode() + b"\n")
         process.stdin.flush()
-        return dict(json.loads(self._line(self.limit)))
+        self.plainly = False
+        answer = json.loads(self._line(self.limit))
+        if answer == PLAIN:  # from here on the plain model is run
+            self.plainly = True
+            answer = json.loads(self._line(self.limit))
+        return dict(answer)
 
     def end(self) -> None:
         """End the process."""
@@ -98,15 +105,19 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="onnxcam-fuzz-") as root:
         os.environ["ONNXCAM_CACHE"] = str(Path(root, "cache"))
+        from fuzzing.case import Phase
         from fuzzing.kinds import case_of  # imports what takes seconds
 
-        answers.write("ready\n")
-        answers.flush()
+        def tell(answer: Any) -> None:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+        Phase.announce = staticmethod(lambda: tell(PLAIN))
+        tell("ready")
         for line in sys.stdin:
             name, plain = json.loads(line)
             answer = _answer(case_of(name, int(sys.argv[1])), Path(root), plain)
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
+            tell(answer)
 
 
 def _answer(case: Any, root: Path, plain: bool) -> dict[str, Any]:

@@ -38,6 +38,7 @@ import json, os, sys, time
 print("ready", flush=True)
 for line in sys.stdin:
     name, plain = json.loads(line)
+    if name.startswith("die later"): print('"plain"', flush=True)
     if name.startswith("die") and not (plain and name == "die:1"): os.abort()
     if name.startswith("hang"): time.sleep(60)
     print(json.dumps({"outcome": "right", "detail": "", "what": name}), flush=True)
@@ -126,7 +127,8 @@ def test_a_crash_of_the_runtime_alone_counts_apart(
     monkeypatch.setattr(fuzz, "case_of", lambda name, seed: _case(None))
     worker = _worker(tmp_path)
     try:
-        assert fuzz.result_of("die:0", worker, tmp_path)["outcome"] == "runtime alone"
+        assert fuzz.result_of("die:0", worker, tmp_path)["outcome"] == "runtime too"
+        assert fuzz.result_of("die later:0", worker, tmp_path)["outcome"] == "runtime alone"
         assert fuzz.result_of("die:1", worker, tmp_path)["outcome"] == "crash"
         assert (
             json.loads((tmp_path / "die-1/result.json").read_text())["detail"] == "crash: SIGABRT"
