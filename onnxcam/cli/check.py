@@ -6,29 +6,33 @@ from typing import Any
 
 from typer import Exit
 
-from onnxcam.cli.options import Json, ModelFile, ScoreTensor
+from onnxcam.cli.options import Json, ModelFile, ScoreTensor, Size
 from onnxcam.cli.plain import WRONG
 from onnxcam.cli.said import as_json, facts, say, table
 
 EPILOG = """\b
-Exit code 0 if the model can be explained at its automatic layer, else 2.
+Exit code 0 if the trial, what `onnxcam explain` does by default on a random input, succeeds, else 2.
 
 \b
 Examples:
   onnxcam check model.onnx
+  onnxcam check model.onnx --size 384,384
   onnxcam check model.onnx --output logits --json
 """
 
 
-def check(model: ModelFile, output: ScoreTensor = None, json: Json = False) -> None:
+def check(
+    model: ModelFile, output: ScoreTensor = None, size: Size = None, json: Json = False
+) -> None:
     """Say whether a model can be explained.
 
     Looked at are its input and its score, whether there is a gradient rule for each operator, the layers
-    within reach, the devices, and whether a trial run gives finite gradients.
+    within reach, the devices, and whether a trial run on a random input gives finite gradients.
     """
+    from onnxcam.cli import settings
     from onnxcam.cli.checkup import checkup
 
-    found = checkup(model, output)
+    found = checkup(model, output, settings.size(size))
     if json:
         as_json(found)
     else:
@@ -43,9 +47,10 @@ def _tell(found: dict[str, Any]) -> None:
             ("model", _model(found["model"])),
             ("input", _input(found["input"])),
             ("score", _score(found["score"])),
-            ("layer", found["layer"] or "no automatic choice"),
+            ("layer", _layer(found["layer"], found["layer_smoothed"])),
             ("reach", _reach(found["reach"])),
             *(("device", _device(each)) for each in found["devices"]),
+            ("tried", _tried(found["trial"], found["input"])),
             ("trial", _trial(found["trial"])),
             *(("note", each) for each in found["trial"]["notices"]),
         ]
@@ -59,8 +64,7 @@ def _tell(found: dict[str, Any]) -> None:
             for each in operators
         ],
     )
-    verdict = "can be explained" if found["explainable"] else "cannot be explained as it is"
-    say("", f"{found['model']['name']} {verdict}")
+    say("", f"{found['model']['name']} {_verdict(found)}")
 
 
 def _model(model: dict[str, Any]) -> str:
@@ -83,21 +87,52 @@ def _score(score: dict[str, Any]) -> str:
     return f"{score['logits']}: {score['classes']} classes{behind} (output {score['output']})"
 
 
+def _layer(plain: str | None, smoothed: str | None) -> str:
+    """The automatic choices."""
+    if smoothed in (None, plain):
+        return plain or "no automatic choice"
+    return f"{plain}; for methods that smooth {smoothed}"
+
+
 def _reach(reach: dict[str, Any]) -> str:
     if not reach["layers"]:
-        return "no spatial layer between the picture and the score"
+        return "no spatial layer is known between the image and the score"
     if reach["explainable"] == reach["layers"]:
-        return f"all {reach['layers']} layers"
+        return f"gradients reach all {reach['layers']} layers"
     if not reach["explainable"]:
-        return f"none of {reach['layers']} layers"
-    return f"{reach['explainable']} of {reach['layers']} layers, {reach['earliest']} and those behind it"
+        return f"gradients reach none of {reach['layers']} layers"
+    return (
+        f"gradients reach {reach['explainable']} of {reach['layers']} layers, {reach['earliest']} and "
+        "those after it"
+    )
 
 
 def _device(device: dict[str, Any]) -> str:
     return f"{device['name']}: {'yes' if device['usable'] else device['fault']}"
 
 
+def _tried(trial: dict[str, Any], image: dict[str, Any]) -> str:
+    """What the trial did, and which of it an option changes."""
+    if trial["layer"] is None:
+        return "nothing: the model could not be made ready"
+    height, width = trial["size"]
+    free = None in (image["height"], image["width"])
+    batch = f"{trial['batch']} at a time" if trial["batch"] else "together"
+    more = f" and {len(trial['layers']) - 1} more" if len(trial["layers"]) > 1 else ""
+    return (
+        f"{trial['method']} at {trial['layer']}{more}, {trial['samples']} noisy copies of a random input of "
+        f"{height} x {width} pixels{' (--size)' * free}, run {batch} on {trial['device']}"
+    )
+
+
 def _trial(trial: dict[str, Any]) -> str:
-    if trial["fault"]:
-        return f"failed: {trial['fault']}"
-    return f"finite gradients at {trial['layer']} on {trial['device']}"
+    return f"failed: {trial['fault']}" if trial["fault"] else "finite scores and gradients"
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    if found["explainable"]:
+        return "can be explained"
+    earliest = found["reach"]["earliest"]
+    if found["trial"]["layer"] is None and earliest is not None:
+        return f"cannot be explained at its automatic layer; try --layer {earliest}"
+    return "cannot be explained as it is"

@@ -12,46 +12,62 @@ from onnxcam.autodiff.backward import differentiable_path
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.ruletable import key
 from onnxcam.cli.plain import one_line
-from onnxcam.errors import DeviceError, MissingRuleError, OnnxcamError
+from onnxcam.errors import DeviceError, ModelError, OnnxcamError
 from onnxcam.explain import Explainer
 from onnxcam.graph.chosen import Layer
 from onnxcam.graph.dense import with_score
+from onnxcam.graph.layers import spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.graph.path import Path, between, carries_floats
+from onnxcam.image.preprocess import Preprocessing, tensor_size
 from onnxcam.methods import DEFAULT_METHOD
-from onnxcam.methods.targets import target
 from onnxcam.rewrite.augment import simplified
 from onnxcam.rewrite.plan import layers as layers_of
 from onnxcam.runtime.device import cuda_devices
 from onnxcam.runtime.device import device as find_device
 
-UNKNOWN_SIDE, UNKNOWN_CHANNELS = 224, 3  # of the trial, where the model takes any
+UNKNOWN_CHANNELS = 3  # of the trial, where the model takes any
+SAMPLES = 2  # noisy copies in the trial: enough to run more than one input at once
 
 
-def checkup(file: File, output: str | None) -> dict[str, Any]:
-    """Everything that `onnxcam check` says. ModelError where there is no model, picture or score."""
+def checkup(
+    file: File, output: str | None = None, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """Everything that `onnxcam check` says; `size` is (height, width) of the trial's input.
+
+    ModelError where there is no model, picture or score; SettingError for a size that it does not take.
+    """
     model = load(file)
     image = image_input(model)
+    tried = tensor_size(Preprocessing(size=size), image)
     scored, score = with_score(model, output)
-    layers = layers_of(model, output)
-    automatic = next((each.name for each in layers if each.automatic), None)
+    layers = _layers(model, output) or spatial_layers(scored, image.name, score.logits)
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}
     plain = simplified(scored, sources, score.logits, DEFAULT)
     path = between(plain.graph, sources, {score.logits}, carries_floats)
-    trial = _trial(model, output)
+    trial = _trial(model, output, tried)
     return {
         "model": _model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
         "score": vars(score),
-        "layer": automatic,
+        "layer": next((layer.name for layer in layers if layer.automatic), None),
+        "layer_smoothed": next((layer.name for layer in layers if layer.automatic_smooth), None),
         "operators": _operators(path),
         "reach": _reach(plain, layers, score.logits),
         "devices": [_device(name) for name in _devices()],
         "trial": trial,
         "explainable": trial["fault"] is None,
     }
+
+
+def _layers(model: Model, output: str | None) -> list[Layer]:
+    """The spatial layers, the automatic ones marked; none where these fail, of which the trial says why."""
+    try:
+        return layers_of(model, output)
+    except ModelError:
+        return []
 
 
 def _model(model: Model) -> dict[str, Any]:
@@ -88,7 +104,7 @@ def _reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:
 def _has_rules(model: Model, layer: str, score: str) -> bool:
     try:
         return layer in differentiable_path(model.graph, {layer}, {score}, DEFAULT).tensors
-    except MissingRuleError:
+    except ModelError:  # a rule is missing, or nothing flows back
         return False
 
 
@@ -104,44 +120,40 @@ def _device(name: str) -> dict[str, Any]:
     return {"name": name, "usable": True, "fault": None}
 
 
-def _trial(model: Model, output: str | None) -> dict[str, Any]:
-    """Whether gradients at the automatic layer come out finite, on a random input."""
-    try:
-        explainer = Explainer(model, "grad-cam", output=output)
-        gradient = _gradient(explainer)
-    except OnnxcamError as fault:
-        return {"layer": None, "device": None, "notices": [], "fault": one_line(fault)}
-    finite = bool(np.isfinite(gradient).all())
-    return {
-        "layer": explainer.plan.layers[0].name,
-        "device": str(explainer.probe.batches.session.device),
-        "notices": list(dict.fromkeys([*explainer.notices, *_notices_of_batches(model, output)])),
-        "fault": None
-        if finite
-        else "the gradients are not finite (NaN or infinite) on random input",
+def _trial(model: Model, output: str | None, size: tuple[int, int]) -> dict[str, Any]:
+    """What `onnxcam explain` does by default, on a random input: what was tried, and why it failed."""
+    trial: dict[str, Any] = {
+        "method": DEFAULT_METHOD,
+        "samples": SAMPLES,
+        "size": list(size),
+        "layer": None,
+        "layers": [],
+        "batch": None,
+        "device": None,
+        "notices": list(model.notices),
+        "fault": None,
     }
-
-
-def _notices_of_batches(model: Model, output: str | None) -> tuple[str, ...]:
-    """What is said of the model where several images are run together, as the default method does."""
     try:
-        return Explainer(model, DEFAULT_METHOD, output=output).plan.notices
-    except OnnxcamError:
-        return ()
+        explainer = Explainer(model, output=output, samples=SAMPLES, chunk=SAMPLES)
+        assumed = [notice] if (notice := explainer.preprocessing_notice) else []
+        trial |= {
+            "layer": explainer.plan.layers[0].name,
+            "layers": [layer.name for layer in explainer.plan.layers],
+            "batch": explainer.plan.image.batch,
+            "device": str(explainer.probe.batches.session.device),
+            "notices": [*explainer.notices, *assumed],
+        }
+        explanation = explainer(_random(explainer.plan.image, size))
+        trial["notices"] = [*explanation.notices, *assumed]
+    except OnnxcamError as error:
+        trial["fault"] = one_line(error)
+    return trial
 
 
-def _gradient(explainer: Explainer) -> Images:
-    picture = _random(explainer.plan.image)
-    scores, activations = explainer.probe.clean(picture)
-    top = target("top1", explainer.plan.score.classes, None, scores[0])
-    return explainer.probe.probed(picture, activations, top)[0]["gradient"]
-
-
-def _random(image: ImageInput) -> Images:
-    """A picture of noise in the model's own layout, size and dtype."""
-    height, width = image.height or UNKNOWN_SIDE, image.width or UNKNOWN_SIDE
+def _random(image: ImageInput, size: tuple[int, int]) -> Images:
+    """A picture of noise in the model's own layout and dtype."""
     channels = image.channels or UNKNOWN_CHANNELS
-    shape = (channels, height, width) if image.layout == "NCHW" else (height, width, channels)
+    shape = (channels, *size) if image.layout == "NCHW" else (*size, channels)
     draw = np.random.Generator(np.random.SFC64(0))
     if image.dtype.kind in "iu":
         return draw.integers(0, 127, (1, *shape)).astype(image.dtype)

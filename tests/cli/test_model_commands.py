@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from onnxcam.cli.check import _verdict
 from tests.cli.conftest import Run
 from tests.cli.tiny import write_model
-from tests.nets import MIXING
+from tests.nets import MIXING, MLP, POOL, POOLED, SOFTMAX, Net
 
 
 def test_layers_as_a_table(run: Run, model: Path) -> None:
@@ -67,7 +69,8 @@ def test_check_of_a_sound_model(run: Run, model: Path) -> None:
         assert word in found.stdout
     report = json.loads(run("check", model, "--json").stdout)
     assert report["explainable"] is True
-    assert report["trial"]["layer"] == "relu2"
+    assert report["trial"]["layer"] == "relu1"  # of the method that `explain` takes by default
+    assert (report["layer"], report["layer_smoothed"]) == ("relu2", "relu1")
     assert report["operators"][0]["rule"] is True
     assert report["devices"][0] == {"name": "cpu", "usable": True, "fault": None}
 
@@ -102,6 +105,82 @@ def test_check_of_a_feature_map(run: Run, model: Path) -> None:
     """Its channels are like the classes of a segmenter: the mean of each can be explained."""
     report = json.loads(run("check", model, "--output", "relu1", "--json").stdout)
     assert report["score"]["output"] == "onnxcam/classes"
+
+
+ONE_SIZE = Net(
+    head=MLP + SOFTMAX, shape="N, 3, H, W"
+)  # free by its declaration, 8 x 8 by its weights
+
+
+def test_check_tries_the_size_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "one_size.onnx"
+    path.write_bytes(ONE_SIZE.content())
+    failed = run("check", path)
+    assert failed.exit_code == 2
+    assert "random input of 224 x 224 pixels (--size)" in failed.stdout
+    assert (
+        "it was given 224 x 224; if it takes another size, choose it with --size" in failed.stdout
+    )
+    assert "cannot be explained as it is" in failed.stdout
+    found = run("check", path, "--size", "8,8")
+    assert found.exit_code == 0, found.output
+    assert "random input of 8 x 8 pixels (--size)" in found.stdout
+    assert "finite scores and gradients" in found.stdout
+    report = json.loads(run("check", path, "--size", "8x8", "--json").stdout)
+    assert report["trial"]["size"] == [8, 8]
+
+
+@pytest.mark.parametrize("size", ["8,8", "0,16", "16,99999", "16", "-1,16"])
+def test_check_refuses_a_size_that_the_model_does_not_take(
+    run: Run, model: Path, size: str
+) -> None:
+    found = run("check", model, "--size", size)
+    assert found.exit_code == 2
+    assert found.stderr.startswith("error: ")
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_check_says_what_it_tried(run: Run, model: Path, tmp_path: Path) -> None:
+    trial = json.loads(run("check", model, "--json").stdout)["trial"]
+    assert (trial["method"], trial["samples"], trial["size"]) == ("smooth-grad-cam++", 2, [16, 16])
+    assert (trial["batch"], trial["device"], trial["layers"]) == (None, "cpu", ["relu1"])
+    line = "smooth-grad-cam++ at relu1, 2 noisy copies of a random input of 16 x 16 pixels, run together"
+    assert line in run("check", model).stdout
+    path = tmp_path / "mixing.onnx"
+    path.write_bytes(MIXING.content())
+    assert "run 1 at a time on cpu" in run("check", path).stdout
+
+
+def test_check_says_what_explain_will_assume(run: Run, model: Path) -> None:
+    assert "--mean 0.485,0.456,0.406" in run("check", model).stdout
+
+
+def test_check_is_true_where_nothing_flows_back(run: Run, tmp_path: Path) -> None:
+    """The layers are there, and it is said that gradients reach none of them."""
+    path = tmp_path / "steps.onnx"
+    path.write_bytes(replace(POOLED, head=POOL.replace("(pooled)", "(steps)")).content())
+    model = onnx.load(path)
+    where = next(i for i, node in enumerate(model.graph.node) if "steps" in node.input)
+    model.graph.node.insert(where, onnx.helper.make_node("Sign", ["pooled"], ["steps"], "step"))
+    model.graph.output[0].name = "logits"
+    onnx.save(model, path)
+    found = run("check", path)
+    assert found.exit_code == 2, found.output
+    assert "Sign" in found.stdout
+    assert "gradients reach none of" in found.stdout
+    assert "can be explained" not in found.stdout
+    assert "no spatial layer" not in found.stdout
+
+
+def test_check_names_a_layer_that_works_where_the_automatic_one_does_not() -> None:
+    verdicts = {
+        _verdict({"explainable": False, "trial": {"layer": layer}, "reach": {"earliest": earliest}})
+        for layer, earliest in ((None, "a"), (None, None), ("b", "a"))
+    }
+    assert verdicts == {
+        "cannot be explained at its automatic layer; try --layer a",
+        "cannot be explained as it is",
+    }
 
 
 def test_check_of_what_is_not_there(run: Run, model: Path) -> None:
