@@ -4,6 +4,10 @@ The folder is $ONNXCAM_CACHE, or `onnxcam` in the user's folder for caches. An e
 that is there whole or not at all: it is written beside, told of in `entry.json`, and renamed. Several
 processes may read, write and empty the cache at once. A disk that is full or closed is no error: nothing is
 kept then.
+
+The cache is trusted as the user's own files are: who can write there decides what is run. So its folders are
+closed to others, and what another user owns or can write is not read, nor is anything but regular
+files. Digests find damage, not forgery: entries that do not match them are made again.
 """
 
 from __future__ import annotations
@@ -11,23 +15,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import stat
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from onnxcam.errors import OutputError
-from onnxcam.files import written
+from onnxcam.files import ABANDONED, digest_blocks, discard, part_of, read_regular, sweep, written
 
 LIMIT = 2_000_000_000  # bytes of all models together, unless $ONNXCAM_CACHE_SIZE says it
 CHOICES = 1000  # files of choices at most
-ABANDONED = 3600  # seconds after which a half-written entry is nobody's any more
-BLOCK = 1 << 22
+LARGEST_TEXT = 1 << 20  # bytes of an `entry.json` or a file of choices
+LARGEST_FILE = 1 << 33  # bytes of a model, which is not kept above 2 GB
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 TOLD = "entry.json"
 WINDOWS = sys.platform == "win32"
 
@@ -58,13 +61,20 @@ def key(parts: Mapping[str, Any]) -> str:
 
 
 def found(name: str) -> Path | None:
-    """The folder of an entry, which counts as used now; None where there is none that is whole."""
+    """The folder of an entry, which counts as used now; None where there is none that is whole and ours."""
     entry = _models() / name
+    if not (_is_own(_models(), stat.S_IFDIR) and _is_own(entry, stat.S_IFDIR)):
+        return None
+    record = _read_json(entry / TOLD)
+    digests = record.get("files")
     try:
-        told = json.loads((entry / TOLD).read_bytes())
-        if told != {"name": name, "files": _sums(entry)}:
+        if record.get("name") != name or not isinstance(digests, dict):
             return None
-    except (OSError, ValueError):
+        if {path.name for path in entry.iterdir()} != {TOLD, *digests}:
+            return None
+        if not all(_matches(entry / file, digest) for file, digest in digests.items()):
+            return None
+    except OSError:
         return None
     with suppress(OSError):  # in a folder that may only be read
         os.utime(entry / TOLD)
@@ -77,12 +87,16 @@ def kept(name: str, write: Callable[[Path], None]) -> Path | None:
     """
     if not limit():
         return None
-    part = _beside()
+    part = part_of(_models() / name)
     try:
-        part.mkdir(parents=True)
+        _make_own(_models())
+        sweep(_models())
+        part.mkdir(mode=0o700)
         write(part)
-        told = json.dumps({"name": name, "files": _sums(part)})
-        (part / TOLD).write_text(told, encoding="utf-8")
+        record = json.dumps({"name": name, "files": _digests(part)})
+        (part / TOLD).write_text(record, encoding="utf-8")
+        for path in part.iterdir():
+            path.chmod(0o600)
         if _size(part) > limit():
             return None
         entry = _placed(part, _models() / name)
@@ -90,13 +104,24 @@ def kept(name: str, write: Callable[[Path], None]) -> Path | None:
     except OSError:
         return None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        discard(part)
     return entry
+
+
+def problem() -> str | None:
+    """Why nothing that is kept here is used, if so."""
+    for path in (folder(), _models(), folder() / "choices"):
+        if not os.path.lexists(path):
+            continue
+        own = path.is_dir() if path == folder() else _is_own(path, stat.S_IFDIR)
+        if not own:
+            return f"{path} is not a folder that only you can write"
+    return None
 
 
 def size() -> int:
     """Bytes of everything that is kept."""
-    return _size(folder())
+    return _size(Path(os.path.realpath(folder())))
 
 
 def remembered(name: str, what: str) -> Any:
@@ -108,11 +133,13 @@ def remember(name: str, what: str, value: Any) -> None:
     """Keep a small JSON value, for `remembered`. Of two processes that write at once one may be forgotten."""
     text = json.dumps({**_choices(name), what: value})
     try:
+        _make_own(_choice_file(name).parent)
         with written(_choice_file(name)) as path:
             path.write_text(text, encoding="utf-8")
+            path.chmod(0o600)
         old = sorted(_choice_file(name).parent.glob("*.json"), key=_used)[:-CHOICES]
         for each in old:
-            each.unlink(missing_ok=True)
+            discard(each)
     except (OSError, OutputError):
         return
 
@@ -121,21 +148,48 @@ def _models() -> Path:
     return folder() / "models"
 
 
-def _beside() -> Path:
-    """A new name that is no entry's."""
-    return _models() / f".{uuid4().hex}"
-
-
 def _choice_file(name: str) -> Path:
     return folder() / "choices" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
 
 
 def _choices(name: str) -> dict[str, Any]:
-    try:
-        told = json.loads(_choice_file(name).read_bytes())
-    except (OSError, ValueError):
+    path = _choice_file(name)
+    return _read_json(path) if _is_own(path.parent, stat.S_IFDIR) else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a small file of ours; an empty one for anything else."""
+    if not _is_own(path, stat.S_IFREG):
         return {}
-    return told if isinstance(told, dict) else {}
+    try:
+        value = json.loads(read_regular(path, LARGEST_TEXT) or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_own(path: Path, kind: int) -> bool:
+    """Whether it is of this kind, no link, and nobody but the user can have changed it, as far as owner and
+    permissions tell; Windows keeps both elsewhere, and its folder for caches is the user's alone.
+    """
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return False
+    if stat.S_IFMT(status.st_mode) != kind:
+        return False
+    return os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & OTHERS_WRITE)
+
+
+def _make_own(path: Path) -> None:
+    """A folder of the cache that nobody else can open. OSError where it is a link, or another user's."""
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if os.name != "nt" and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+        path.chmod(0o700)  # it may be of an older version
+    if not _is_own(path, stat.S_IFDIR):
+        raise PermissionError(f"{path} is another user's")
 
 
 def _placed(part: Path, entry: Path) -> Path:
@@ -151,9 +205,13 @@ def _placed(part: Path, entry: Path) -> Path:
 
 
 def _make_room(newest: Path) -> None:
-    """Take away what was used least recently, until the rest is within the limit."""
-    entries = sorted((each for each in _listed() if each != newest), key=_used, reverse=True)
-    room = limit() - _size(newest)
+    """Take away what was used least recently, until the rest is within the limit. What is being written takes
+    room, too.
+    """
+    others = [path for path in _listed() if path != newest]
+    written = [path for path in others if path.name.startswith(".")]
+    entries = sorted((path for path in others if path not in written), key=_used, reverse=True)
+    room = limit() - _size(newest) - sum(map(_size, written))
     for entry in entries:
         room -= _size(entry)
         if room < 0:
@@ -161,50 +219,53 @@ def _make_room(newest: Path) -> None:
 
 
 def _listed() -> Iterator[Path]:
-    """All entries, without what is being written; what was given up half-written is taken away."""
-    for each in _models().iterdir():
-        if not each.name.startswith("."):
-            yield each
-        elif time.time() - _used(each) > ABANDONED:
-            shutil.rmtree(each, ignore_errors=True)
+    """Everything that takes room; what was given up half-written is taken away."""
+    for path in _models().iterdir():
+        if path.name.startswith(".") and time.time() - _used(path) > ABANDONED:
+            discard(path)
+        else:
+            yield path
 
 
 def _remove(entry: Path) -> None:
     """Take an entry away, all of it at once for those who look for it."""
-    gone = _beside()
+    gone = part_of(entry)
     with suppress(OSError):  # it is gone already, or open on Windows
         entry.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    discard(gone)
 
 
 def _used(entry: Path) -> float:
     """When it was written or found last."""
-    told = entry / TOLD
-    try:
-        return (told if told.exists() else entry).stat().st_mtime
-    except OSError:
-        return 0.0
+    with suppress(OSError):
+        return (entry / TOLD).lstat().st_mtime
+    with suppress(OSError):
+        return entry.lstat().st_mtime
+    return 0.0
 
 
 def _size(path: Path) -> int:
-    return sum(_bytes(Path(at, name)) for at, _, names in os.walk(path) for name in names)
+    """Bytes of a file, or of all files in a folder."""
+    inner = (Path(at, name) for at, _, names in os.walk(path) for name in names)
+    return sum(map(_bytes, inner)) if path.is_dir() and not path.is_symlink() else _bytes(path)
 
 
 def _bytes(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except OSError:
         return 0  # another process took it away
 
 
-def _sums(entry: Path) -> dict[str, int]:
-    """The checksum of each file of an entry: a disk that lost power keeps files of zeros."""
-    return {each.name: _sum(each) for each in sorted(entry.iterdir()) if each.name != TOLD}
+def _digests(entry: Path) -> dict[str, list[Any]]:
+    """Size and digest of each file of an entry: a disk that lost power keeps files of zeros."""
+    paths = sorted(path for path in entry.iterdir() if path.name != TOLD)
+    return {path.name: [path.lstat().st_size, digest_blocks(path)] for path in paths}
 
 
-def _sum(path: Path) -> int:
-    found = 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            found = zlib.crc32(block, found)
-    return found
+def _matches(path: Path, digest: object) -> bool:
+    """Whether a file is ours and as it was written; it is read only if its size is right."""
+    if not _is_own(path, stat.S_IFREG) or not isinstance(digest, list) or len(digest) != 2:
+        return False
+    size = path.lstat().st_size
+    return digest[0] == size <= LARGEST_FILE and digest[1] == digest_blocks(path)

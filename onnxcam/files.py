@@ -10,17 +10,22 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from onnxcam.errors import OutputError
 
 ABANDONED = 3600  # seconds after which what is still being written is nobody's any more
+BLOCK = 1 << 22  # bytes that are hashed at once
+THREADS = min(8, os.cpu_count() or 1)
 PART = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", re.DOTALL)
+T = TypeVar("T")
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -55,6 +60,38 @@ def digest_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def map_blocks(path: Path, function: Callable[[bytes], T], overlap: int = 0) -> list[T]:
+    """What a function gives for each block of `BLOCK` bytes of a regular file, with up to `overlap` bytes of
+    the next. Hashing lets other threads run, so the blocks are done at once. OSError as `open_regular`.
+    """
+
+    def read(start: int) -> T:
+        with open_regular(path) as stream:
+            stream.seek(start)
+            return function(stream.read(BLOCK + overlap))
+
+    starts = range(0, max(1, path.stat().st_size), BLOCK)
+    if len(starts) > 1:
+        with suppress(RuntimeError), ThreadPoolExecutor(min(THREADS, len(starts))) as threads:
+            return list(threads.map(read, starts))
+    return list(map(read, starts))  # also where the system has no threads left
+
+
+def digest_blocks(path: Path) -> str:
+    """The SHA-256 of the SHA-256s of a regular file's blocks, which is found on all processors."""
+    return joined_digest(map_blocks(path, block_digest))
+
+
+def block_digest(content: bytes) -> bytes:
+    """The SHA-256 of one block."""
+    return hashlib.sha256(content[:BLOCK]).digest()
+
+
+def joined_digest(digests: Iterable[bytes]) -> str:
+    """The digest of a file by those of its blocks."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to, renamed to `path` when all of it is there.
@@ -68,7 +105,7 @@ def written(path: Path) -> Iterator[Path]:
             yield part
             part.replace(path)
         finally:
-            _discard(part)
+            discard(part)
 
 
 def write_together(
@@ -85,7 +122,7 @@ def write_together(
     backups = {path: part_of(path) for path in (*contents, manifest)}
     with ExitStack() as stack:
         for part in (claim, *parts.values(), *backups.values()):
-            stack.callback(_discard, part)
+            stack.callback(discard, part)
         for path, content in {**contents, manifest: complete}.items():
             _fill(parts[path], content, path)
         _fill(claim, unfinished, manifest)
@@ -125,7 +162,16 @@ def sweep(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as listing:
         for path in [Path(file.path) for file in listing if PART.fullmatch(file.name)]:
             if _is_abandoned(path):
-                _discard(path)
+                discard(path)
+
+
+def discard(part: Path) -> None:
+    """Take a file, or a folder and all in it, away, as far as that can be."""
+    with suppress(OSError):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def read_regular(path: Path, largest: int = 1 << 24) -> bytes | None:
@@ -169,14 +215,6 @@ def _set_aside(path: Path, backup: Path) -> None:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.replace(backup)
-
-
-def _discard(part: Path) -> None:
-    with suppress(OSError):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=256)

@@ -179,7 +179,7 @@ def test_an_entry_that_is_whole_but_not_ours(model: Path, cache_folder: Path) ->
     (entry,) = entries(cache_folder)
     for file, content in ((ready.PLAN, b"{}"), (ready.PLAN, b"[1]"), (ready.MODEL, b"no model")):
         (entry / file).write_bytes(content)
-        told = {"name": entry.name, "files": cache._sums(entry)}
+        told = {"name": entry.name, "files": cache._digests(entry)}
         (entry / "entry.json").write_text(json.dumps(told))
         assert cache.found(entry.name)
         np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)

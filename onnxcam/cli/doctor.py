@@ -71,7 +71,12 @@ def examined() -> dict[str, Any]:
         "cuda_devices": cuda_devices(),
         "devices": list(tested.values()),
         "auto": str(auto.device),
-        "cache": {"folder": str(cache.folder()), "bytes": cache.size(), "limit": cache.limit()},
+        "cache": {
+            "folder": str(cache.folder()),
+            "bytes": cache.size(),
+            "limit": cache.limit(),
+            "problem": cache.problem(),
+        },
         "telemetry": telemetry(),
         "notices": list(auto.notices),
         "healthy": tested[auto.device.kind]["passed"],
@@ -137,6 +142,10 @@ def _tell(found: dict[str, Any]) -> None:
 
 def _cache(cache: dict[str, Any]) -> str:
     used, limit = (f"{each / 1e6:.0f} MB" for each in (cache["bytes"], cache["limit"]))
+    if cache["problem"]:
+        return (
+            f"{cache['folder']}: not used, because {cache['problem']}; set ONNXCAM_CACHE to another"
+        )
     return f"{cache['folder']}: {used} of at most {limit}; delete the folder to empty it"
 
 

@@ -34,7 +34,7 @@ WORDS = [
     "-q",
 ]
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.listdir", "os.scandir"}
-FILES = ("files.py", "explanation.py", "job.py")
+FILES = ("files.py", "results.py", "explanation.py", "job.py")
 FAILURES: tuple[Callable[[], BaseException], ...] = (
     KeyboardInterrupt,
     lambda: OSError(errno.ENOSPC, "No space left on device"),

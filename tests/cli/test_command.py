@@ -135,11 +135,21 @@ def test_doctor(run: Run, cache_folder: Path) -> None:
     assert found.exit_code == 0, found.output
     assert report["devices"][0] == {"device": "cpu", "usable": True, "passed": True, "fault": None}
     assert report["versions"]["onnxruntime"]
-    assert report["cache"] == {"folder": str(cache_folder), "bytes": 0, "limit": 2_000_000_000}
+    assert report["cache"] == {
+        "folder": str(cache_folder), "bytes": 0, "limit": 2_000_000_000, "problem": None,
+    }  # fmt: skip
     text = run("doctor").stdout
     assert f"{cache_folder}: 0 MB of at most 2000 MB; delete the folder to empty it" in text
     assert "self-test on cpu" in text
     assert "passed" in text
+
+
+def test_doctor_says_why_the_cache_is_not_used(run: Run, cache_folder: Path) -> None:
+    cache_folder.mkdir()
+    (cache_folder / "models").write_bytes(b"")
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report["cache"]["problem"].startswith(str(cache_folder / "models"))
+    assert f"not used, because {report['cache']['problem']}" in run("doctor").stdout
 
 
 def test_doctor_finds_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
