@@ -18,6 +18,7 @@ CHANNELS_SECOND = {
     *("GlobalMaxPool", "GlobalLpPool", "BatchNormalization", "InstanceNormalization", "LRN"),
     *("GroupNormalization", "DepthToSpace", "SpaceToDepth", "MaxUnpool"),
 }
+KEEPING_CHANNELS = {"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub", "Transpose"}
 REARRANGING = {"Reshape", "Flatten", "MatMul", "Gemm", "Einsum", "Transpose", "Gather", "Shape"}
 
 
@@ -81,8 +82,23 @@ def image_input(model: Model) -> ImageInput:
     axis = channel_axes(model.graph).get(tensor.name) or _likely_axis(tensor.shape)
     sizes = [dim if isinstance(dim, int) else None for dim in tensor.shape]
     height, width = (sizes[2], sizes[3]) if axis == 1 else (sizes[1], sizes[2])
-    layout = "NCHW" if axis == 1 else "NHWC"
-    return ImageInput(tensor.name, layout, sizes[axis], height, width, sizes[0], tensor.dtype)
+    layout, channels = "NCHW" if axis == 1 else "NHWC", sizes[axis]
+    if channels is None:
+        channels = _channels_read(model.graph, tensor.name)
+    return ImageInput(tensor.name, layout, channels, height, width, sizes[0], tensor.dtype)
+
+
+def _channels_read(graph: gs.Graph, image: str) -> int | None:
+    """The channels that the weights of the first convolution take, where the input leaves them free."""
+    same = {image}  # tensors with the channels of the input
+    for node in graph.nodes:
+        if not node.inputs or not node.outputs or node.inputs[0].name not in same:
+            continue
+        if node.op == "Conv" and isinstance(node.inputs[1], gs.Constant):
+            return int(node.inputs[1].shape[1]) * int(node.attrs.get("group", 1))
+        if node.op in KEEPING_CHANNELS:
+            same.add(node.outputs[0].name)
+    return None
 
 
 def image_layout(graph: gs.Graph, image: str) -> str:

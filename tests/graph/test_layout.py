@@ -113,3 +113,28 @@ def test_models_that_take_more_than_a_picture() -> None:
         { p = Mul(x, m) y = Mul(p, s) }"""
     with pytest.raises(ModelError, match="takes m, s beside the picture 'x'"):
         image_input(model(text))
+
+
+@pytest.mark.parametrize(
+    ("body", "channels"),
+    [
+        ("y = Conv(x, w)", 2),
+        ("y = Conv<group = 3>(x, w)", 6),
+        ("c = Cast<to = 1>(x) s = Sub(c, k) d = Mul(s, k) y = Conv(d, w)", 2),
+        ("r = Pad(x, p) y = Conv(r, w)", None),  # may add channels
+        ("y = Relu(x)", None),
+    ],
+)
+def test_free_channels_are_those_of_the_first_weights(body: str, channels: int | None) -> None:
+    weights = """<float[6, 2, 1, 1] w = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, float[1] k = {2},
+        int64[8] p = {0, 0, 0, 0, 0, 0, 0, 0}>"""
+    text = f"(float[N, C, H, W] x) => (float[N, K, H, W] y) {weights} {{ {body} }}"
+    assert image_input(model(text)).channels == channels
+
+
+def test_free_channels_behind_a_transpose() -> None:
+    text = """(float[N, H, W, C] x) => (float[N, K, H, W] y)
+        <float[1, 4, 1, 1] w = {1, 1, 1, 1}>
+        { t = Transpose<perm = [0, 3, 1, 2]>(x) y = Conv(t, w) }"""
+    found = image_input(model(text))
+    assert (found.layout, found.channels) == ("NHWC", 4)
