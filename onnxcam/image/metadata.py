@@ -56,10 +56,13 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
 
 def named_settings(metadata: Mapping[str, str]) -> frozenset[str]:
     """The settings of `from_metadata` that the metadata really name: others it assumed."""
-    named = {key for key in ("mean", "std") if _numbers(metadata.get(key, "")) is not None}
-    if metadata.get("Image.NominalPixelRange", "").strip() in _RANGES or named == {"mean", "std"}:
-        named |= {"scale", "mean", "std"}
-    return frozenset(named)
+    lists = {key: _numbers(metadata.get(key, "")) for key in ("mean", "std")}
+    named = {key for key, numbers in lists.items() if numbers is not None}
+    if metadata.get("Image.NominalPixelRange", "").strip() in _RANGES:
+        return frozenset({"scale", "mean", "std"})
+    # mean 0 and std 1 alone fit pixels of 0 to 1 as well as of 0 to 255
+    telling = any(set(lists[key] or ()) - {neutral} for key, neutral in (("mean", 0), ("std", 1)))
+    return frozenset(named | {"scale"} if len(named) == len(lists) and telling else named)
 
 
 def _arithmetic(

@@ -14,7 +14,7 @@ from onnxcam.errors import ImageError
 from onnxcam.files import open_regular
 from onnxcam.image import heif
 
-LARGEST_FILE = 1 << 30  # bytes: the most pixels that Pillow opens by default, at 6 bytes each
+LARGEST_FILE = 1 << 30  # bytes: 12 for each pixel of the largest image that Pillow opens by default
 _FORMATS = "PNG, JPEG, WebP, AVIF, BMP, TIFF or GIF"
 # Pillow hands these to another program (Ghostscript): a picture must not be able to start one.
 _STARTS_PROGRAMS = ("EPS",)

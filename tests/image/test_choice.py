@@ -71,6 +71,8 @@ def test_what_the_user_chose_is_not_told(preprocess: Any) -> None:
         {RANGE: "Normalized_0_1"},
         {RANGE: "Normalized_1_1", ORDER: "Bgr8"},
         {"mean": "0.5", "std": "0.5"},
+        {"mean": "0", "std": "255"},
+        {"mean": "0", "std": "1", RANGE: "NominalRange_0_255"},
         {"mean": "[123.7, 116.3, 103.5]", "std": "[58.4, 57.1, 57.4]", "author": "Some Lab"},
     ],
 )
@@ -84,6 +86,7 @@ def test_what_the_metadata_says_is_not_told(metadata: dict[str, str]) -> None:
         ({ORDER: "Bgr8"}, "--scale 255 --mean 0 --std 1"),
         ({"mean": "0.5"}, "--scale 255 --std 1"),
         ({"std": "58"}, "--scale 1 --mean 0"),
+        ({"mean": "[0, 0, 0]", "std": "[1, 1, 1]"}, "--scale 255"),
     ],
 )
 def test_what_the_metadata_leaves_open_is_told(metadata: dict[str, str], assumed: str) -> None:
