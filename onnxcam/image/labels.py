@@ -124,7 +124,7 @@ def _hint(more: int) -> str:
 
 
 def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:
-    text = text.strip()
+    lines, text = re.split(r"\r\n|\r|\n", text.rstrip()), text.strip()
     if not text or len(text) > _LONGEST_TEXT:
         return None
     if suffix in (".yaml", ".yml"):
@@ -132,7 +132,7 @@ def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:
     if suffix in (".csv", ".tsv"):
         return _names(names_in_csv(text, suffix))
     if text[0] not in "[{(":
-        return _of_lines([line.strip() for line in re.split(r"\r\n|\r|\n", text)])
+        return _of_lines([line.strip() for line in lines])
     return _names(_literal(text))
 
 

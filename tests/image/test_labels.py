@@ -243,6 +243,12 @@ def test_odd_characters_do_not_shift_the_names(tmp_path: Path) -> None:
     assert read_labels(path) == names
 
 
+def test_a_first_class_without_a_name_keeps_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("\ncat\n\ndog\n\n")
+    assert read_labels(path) == ("", "cat", "", "dog")
+
+
 def test_yaml_words_are_names(tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_text("names: [no, on, 1.0, don't, 'it''s', \"a: b\", C#, top hat]")
