@@ -59,12 +59,14 @@ def _tell(found: dict[str, Any]) -> None:
     operators = found["operators"]
     table(
         ("operator", "count", "rule", "first without"),
-        [
-            (each["operator"], each["count"], "yes" if each["rule"] else "NO", each["without"])
-            for each in operators
-        ],
+        [(row["operator"], row["count"], _rule(row), row["without"]) for row in operators],
     )
     say("", f"{found['model']['name']} {_verdict(found)}")
+
+
+def _rule(row: dict[str, Any]) -> str:
+    """Whether gradients pass an operator; through a flat one none does, whatever its rule."""
+    return "flat" if row["flat"] else "yes" if row["rule"] else "NO"
 
 
 def _model(model: dict[str, Any]) -> str:

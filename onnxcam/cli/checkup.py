@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxcam.arrays import ImageInput, Images
 from onnxcam.autodiff.backward import differentiable_path
+from onnxcam.autodiff.refused import FLAT
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.ruletable import key
 from onnxcam.cli.plain import one_line
@@ -82,16 +83,19 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _operators(path: Path) -> list[dict[str, Any]]:
-    """The operators between the picture and the score, those without a rule first."""
-    found: dict[str, dict[str, Any]] = {}
+    """The operators between the image and the score, those that let no gradient through first: they have
+    no rule, or their derivative is 0 everywhere.
+    """
+    rows: dict[str, dict[str, Any]] = {}
     for node in path.nodes:
         operator = key(node.op, node.domain or "")
-        row = {"operator": operator, "count": 0, "rule": operator in DEFAULT, "without": ""}
-        entry = found.setdefault(operator, row)
-        entry["count"] += 1
-        if not entry["rule"]:
-            entry["without"] = entry["without"] or node.name or node.outputs[0].name
-    return sorted(found.values(), key=lambda each: (each["rule"], -each["count"]))
+        rule, flat = operator in DEFAULT, operator in FLAT
+        unused = {"operator": operator, "count": 0, "rule": rule, "flat": flat, "without": ""}
+        row = rows.setdefault(operator, unused)
+        row["count"] += 1
+        if flat or not rule:
+            row["without"] = row["without"] or node.name or node.outputs[0].name
+    return sorted(rows.values(), key=lambda row: (row["rule"], not row["flat"], -row["count"]))
 
 
 def _reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:

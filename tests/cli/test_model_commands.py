@@ -168,6 +168,7 @@ def test_check_is_true_where_nothing_flows_back(run: Run, tmp_path: Path) -> Non
     assert found.exit_code == 2, found.output
     assert "Sign" in found.stdout
     assert "gradients reach none of" in found.stdout
+    assert ["Sign", "1", "flat", "step"] in [line.split() for line in found.stdout.splitlines()]
     assert "can be explained" not in found.stdout
     assert "no spatial layer" not in found.stdout
 
