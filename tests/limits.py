@@ -28,6 +28,6 @@ def run_limited(
         text=True,
         timeout=seconds,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )

@@ -105,7 +105,8 @@ Preprocess: TypeAlias = Annotated[
     Option(
         "--preprocess",
         metavar="NAME",
-        help="auto (what the model says, else imagenet), imagenet, tf, caffe, unit or raw.",
+        help="auto (what the model says; else one that is assumed, with a notice), imagenet, tf, caffe, "
+        "unit or raw.",
     ),
 ]
 Size: TypeAlias = Annotated[

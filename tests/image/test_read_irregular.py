@@ -118,6 +118,24 @@ def test_the_largest_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert LARGEST_FILE >= 12 * 89_478_485  # Pillow's own limit of pixels, in floats of RGB
 
 
+def test_an_image_that_does_not_fit_is_refused_and_the_next_is_read(tmp_path: Path) -> None:
+    for name, side in (("large", 9400), ("small", 8)):
+        Image.new("1", (side, side)).save(tmp_path / f"{name}.png")  # RGB takes 32 times as much
+    code = f"""
+from onnxcam.errors import ImageError
+from onnxcam.image.read import read
+try:
+    read({str(tmp_path / "large.png")!r})
+except ImageError as error:
+    print(error)
+print(read({str(tmp_path / "small.png")!r}).size)
+"""
+    finished = run_limited(code, seconds=20, megabytes=450)
+    assert finished.returncode == 0, finished.stderr
+    assert "does not fit into memory; make it smaller" in finished.stdout
+    assert finished.stdout.endswith("(8, 8)\n")
+
+
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> None:
         raise MemoryError
