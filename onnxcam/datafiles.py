@@ -23,8 +23,8 @@ def locate_data(model: Path, location: str, owner: str = "") -> Path:
         return problem
     shown = repr(location if len(location) <= LONGEST_SHOWN else f"{location[:LONGEST_SHOWN]}...")
     raise ModelError(
-        f"{model}: external data {f'of {owner} ' * bool(owner)}in the file {shown} cannot be read "
-        f"({problem}); keep the data file beside the model, under its old name"
+        f"{model}: external data cannot be read ({f'{owner} in ' * bool(owner)}the file {shown}: "
+        f"{problem}); keep the data file beside the model, under its old name"
     )
 
 

@@ -14,24 +14,29 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from onnxcam.arrays import Array
+from onnxcam.datafiles import locate_data
+from onnxcam.errors import ModelError
+from onnxcam.graph.walk import tensors
 
 LIMIT = 2**31 - 2**26  # bytes of weights in one protocol buffer; the rest is for the graph
 LARGE = 1 << 16  # bytes of a weight that is worth a place of its own
+SUB_BYTE = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}  # bits of a number
 PAGE = 4096  # where a weight begins in a file, so that it can be mapped
 
 
-def mapped(proto: onnx.ModelProto, folder: Path) -> dict[str, Array]:
-    """Take the large external weights out of a model that would not fit; their place is among the inputs.
+def mapped(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
+    """Take the large external weights out of the model at the path `model` if it would not fit; their place is
+    among the inputs.
 
-    Nothing is read. ValueError or OSError for a file that is not there, too short, or outside of the folder.
+    Nothing is read. ModelError for a file that is not there, too short, or outside of the folder.
     """
-    told = [each for each in proto.graph.initializer if uses_external_data(each)]
-    if sum(map(_length, told)) + proto.ByteSize() <= LIMIT:
+    outside = [tensor for tensor in proto.graph.initializer if uses_external_data(tensor)]
+    if sum(map(_size, outside)) + proto.ByteSize() <= LIMIT:
         return {}
-    weights = {each.name: _map(each, folder) for each in told if _length(each) >= LARGE}
+    weights = {each.name: _map(each, model) for each in outside if _can_map(each)}
     kept = [each for each in proto.graph.initializer if each.name not in weights]
     old = {each.name for each in proto.graph.input}
     for tensor in proto.graph.initializer:
@@ -41,6 +46,43 @@ def mapped(proto: onnx.ModelProto, folder: Path) -> dict[str, Array]:
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     return weights
+
+
+def read(proto: onnx.ModelProto, model: Path) -> None:
+    """Read the external data of the model at the path `model` into it. ModelError where they cannot be read, or
+    would not fit.
+    """
+    outside = [tensor for tensor in tensors(proto) if uses_external_data(tensor)]
+    if sum(map(_size, outside)) > LIMIT:
+        raise ModelError(
+            f"{model}: constants of more than {LIMIT} bytes in inner graphs and attributes; "
+            "export it with its weights as initializers"
+        )
+    for tensor in outside:
+        path, offset = _locate(tensor, model)
+        with path.open("rb") as file:
+            file.seek(offset)
+            _hold(tensor, file.read(_size(tensor)))
+
+
+def take_held(proto: onnx.ModelProto, name: str) -> None:
+    """Take the data that a model without a path holds itself although it calls them external. ModelError where
+    it does not hold them.
+    """
+    for tensor in tensors(proto):
+        if uses_external_data(tensor):
+            if not tensor.raw_data:
+                raise ModelError(
+                    f"{name}: {_title(tensor)} lies in another file, and it is not known in which folder; "
+                    "give the path of the model, or a ModelProto loaded with its external data"
+                )
+            _hold(tensor, tensor.raw_data)
+
+
+def _hold(tensor: onnx.TensorProto, content: bytes) -> None:
+    tensor.raw_data = content
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
 
 
 def attach(graph: gs.Graph, weights: Mapping[str, Array]) -> None:
@@ -96,19 +138,63 @@ def _offsets(weights: Iterable[Array]) -> list[int]:
     return found
 
 
-def _map(tensor: onnx.TensorProto, folder: Path) -> Array:
-    told = ExternalDataInfo(tensor)
-    path = (folder / told.location).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{told.location} is not in the model's folder")
+def _map(tensor: onnx.TensorProto, model: Path) -> Array:
+    path, offset = _locate(tensor, model)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    return np.memmap(path, dtype, "r", told.offset or 0, tuple(tensor.dims))
+    return np.memmap(path, dtype, "r", offset, tuple(tensor.dims))
 
 
-def _length(tensor: onnx.TensorProto) -> int:
-    """Bytes of a weight; 0 for a type that NumPy does not have, which is read and not mapped."""
+def _locate(tensor: onnx.TensorProto, model: Path) -> tuple[Path, int]:
+    """The file with a tensor's content, and where it begins. ModelError, before anything is read, unless there
+    are as many bytes as its shape needs.
+    """
+    told = {pair.key: pair.value for pair in tensor.external_data}
+    path = locate_data(model, told.get("location", ""), _title(tensor))
+    try:
+        offset, size = int(told.get("offset", 0)), _size(tensor)
+        length = int(told.get("length", size))
+        there = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{model}: {_title(tensor)} in {path.name!r} cannot be read ({error})"
+        ) from error
+    problem = (
+        f"is said to have {length} bytes, but its type and shape {list(tensor.dims)} need {size}"
+        if length != size
+        else f"begins at {offset} and has {size} bytes, but the file {path.name!r} has {there}"
+    )
+    if length != size or not 0 <= offset <= there - size:
+        raise ModelError(
+            f"{model}: external data cannot be read ({_title(tensor)} {problem}); "
+            "copy or export the model and its data file again"
+        )
+    return path, offset
+
+
+def _title(tensor: onnx.TensorProto) -> str:
+    return f"the content of {tensor.name!r}" if tensor.name else "the content of a constant"
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's content. ModelError for a type or shape that has none."""
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{_title(tensor)} has no data type that is known ({tensor.data_type})"
+        ) from error
+    if dtype.hasobject or min(tensor.dims, default=0) < 0:
+        raise ModelError(
+            f"{_title(tensor)} cannot be external data: {dtype} of shape {list(tensor.dims)[:8]}"
+        )
+    bits = SUB_BYTE.get(dtype.name, 8 * dtype.itemsize)
+    return -(-math.prod(tensor.dims) * bits // 8)
+
+
+def _can_map(tensor: onnx.TensorProto) -> bool:
+    """Whether a weight is worth a place of its own, and of a type that NumPy has."""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return math.prod(tensor.dims) * dtype.itemsize if dtype.kind in "fiub" else 0
+    return dtype.kind in "fiub" and _size(tensor) >= LARGE
 
 
 def _bytes(tensor: gs.Constant) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import stat
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,8 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError
-from onnx import checker, inliner, shape_inference
+from google.protobuf.message import DecodeError, EncodeError
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxcam.arrays import Array
@@ -23,15 +24,13 @@ from onnxcam.errors import ModelError
 from onnxcam.files import written
 from onnxcam.graph import external
 from onnxcam.graph.boundary import reports_node
+from onnxcam.graph.check import check_proto, first_line
 from onnxcam.graph.clean import clean
 from onnxcam.graph.dequantise import is_quantised, lifted, linked, separated
-from onnxcam.graph.fused import settled
 from onnxcam.graph.integers import opened, opset_to_open
 from onnxcam.graph.opset import NeedsOpsetError, raised
-from onnxcam.graph.shapeless import shaped
 
-SUB_BYTE = {"int2", "uint2", "int4", "uint4", "float4_e2m1fn"}
-OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
+LARGEST_FILE = (1 << 31) - 1  # bytes of a protocol buffer
 
 Content: TypeAlias = bytes  # a name that `Model.bytes` does not hide
 
@@ -118,24 +117,16 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
 
     ModelError, which says what is wrong and what to do, for anything that is not a valid model.
     """
-    if isinstance(source, onnx.ModelProto):
-        content = source.SerializeToString()
-        copied = onnx.ModelProto()
-        copied.CopyFrom(source)
-        return from_proto(copied, "model", hashlib.sha256(content).hexdigest())
-    if isinstance(source, bytes):
-        return from_proto(_parsed(source, "the given bytes"), "model", _digest(source))
+    if isinstance(source, (bytes, onnx.ModelProto)):
+        content = source if isinstance(source, bytes) else _serialized(source)
+        proto, name = _parsed(content, "the given bytes"), "model"
+        external.take_held(proto, name)
+        return from_proto(proto, name, _digest(content))
     path = Path(source)
     content = _content(path)
     proto = _parsed(content, str(path))
-    try:
-        weights = external.mapped(proto, path.parent)
-        onnx.external_data_helper.load_external_data_for_model(proto, str(path.parent))
-    except Exception as fault:
-        raise ModelError(
-            f"{path}: its external data cannot be read ({_first_line(fault)}); "
-            "keep the data file beside the model, under its old name"
-        ) from fault
+    weights = external.mapped(proto, path)
+    external.read(proto, path)
     return from_proto(proto, path.name, _digest(content), weights=weights)
 
 
@@ -150,27 +141,12 @@ def from_proto(
     """Check and clean a protocol buffer, which is changed; `weights` are of the inputs that are constants
     (see `external`). ModelError if it is not a valid model.
     """
-    _check_opset(proto, name)
-    try:
-        notices = (*notices, *settled(proto))
-        proto = shaped(proto)
-        checker.check_model(proto)
-        if proto.functions:
-            proto = inliner.inline_local_functions(proto)
-        _check_names(proto)
-        _read_tensors(proto.graph)
-        _free_initializers(proto)
-        proto = shape_inference.infer_shapes(proto, data_prop=True)
-    except Exception as fault:
-        raise ModelError(
-            f"{name}: not a valid ONNX model ({_first_line(fault)}); export it again"
-        ) from fault
-    if not proto.graph.input or not proto.graph.output:
-        raise ModelError(f"{name}: the model has no input or no output; nothing can be explained")
+    proto, told = check_proto(proto, name, weights.keys())
+    notices = (*notices, *told)
     try:
         graph = gs.import_onnx(proto)
     except Exception as fault:
-        raise ModelError(f"{name}: its graph cannot be read ({_first_line(fault)})") from fault
+        raise ModelError(f"{name}: its graph cannot be read ({first_line(fault)})") from fault
     external.attach(graph, weights)
     try:
         graph = clean(graph)
@@ -181,17 +157,50 @@ def from_proto(
             return from_proto(raised(proto, opset), name, digest, notices, weights)
         graph = linked(clean(lifted(opened(graph))))
     metadata = {each.key: each.value for each in proto.metadata_props}
+    notices = (*notices, *_drop_unread_inputs(graph))
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
 
 
-def _content(path: Path) -> bytes:
-    if path.is_dir():
-        raise ModelError(f"{path}: a folder; give the .onnx file in it")
+def _drop_unread_inputs(graph: gs.Graph) -> tuple[str, ...]:
+    """Take inputs that nothing reads out of the graph, in place, if others are left; returns notices."""
+    ends = {id(tensor) for tensor in graph.outputs}
+    read = [tensor for tensor in graph.inputs if tensor.outputs or id(tensor) in ends]
+    unread = [tensor.name for tensor in graph.inputs if tensor not in read]
+    if not read or not unread:
+        return ()
+    graph.inputs = read
+    return (f"nothing reads the input {', '.join(map(repr, unread))}: it is left out",)
+
+
+def _serialized(proto: onnx.ModelProto) -> bytes:
     try:
+        return bytes(proto.SerializeToString())
+    except (EncodeError, ValueError) as error:
+        raise ModelError(
+            f"the given model cannot be written ({first_line(error)}); give the path of its file"
+        ) from error
+
+
+def _content(path: Path) -> bytes:
+    """The content of a file that may be a pipe, but no device, whose content might never end."""
+    try:
+        _check_file(path, path.stat())
         return path.read_bytes()
     except (OSError, ValueError) as fault:  # ValueError: a path with a zero byte
         why = getattr(fault, "strerror", None) or fault
         raise ModelError(f"{path}: cannot be read ({why}); check the path") from fault
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ModelError(f"{path}: a folder; give the .onnx file in it")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        raise ModelError(f"{path}: a device or a socket; give an .onnx file")
+    if status.st_size > LARGEST_FILE:
+        raise ModelError(
+            f"{path}: {status.st_size} bytes, more than the {LARGEST_FILE} that an .onnx file can have; "
+            "export it with its weights as external data"
+        )
 
 
 def _parsed(content: bytes, name: str) -> onnx.ModelProto:
@@ -199,7 +208,7 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
         proto = onnx.load_from_string(content)
     except (DecodeError, ValueError) as fault:
         raise ModelError(
-            f"{name}: not an ONNX model, or cut off ({len(content)} bytes read); "
+            f"{name}: not an ONNX model, or cut off ({len(content)} bytes read: {first_line(fault)}); "
             "copy or export the file again"
         ) from fault
     if not proto.HasField("graph") or not proto.graph.node:
@@ -209,48 +218,10 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _check_opset(proto: onnx.ModelProto, name: str) -> None:
-    found = [each.version for each in proto.opset_import if each.domain in ("", "ai.onnx")]
-    if not found or found[0] < OLDEST:
-        was = f"opset {found[0]}" if found else "no opset of the default domain"
-        raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
-
-
-def _check_names(proto: onnx.ModelProto) -> None:
-    """ValueError for a name that is not text: it is read as bytes, and could not be written again."""
-    graph = proto.graph
-    names = [graph.name, *(each.domain for each in proto.opset_import)]
-    for node in graph.node:
-        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
-    for tensor in (*graph.input, *graph.output, *graph.value_info):
-        names += [tensor.name, *(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)]
-    if broken := [each for each in names if not isinstance(each, str)]:
-        raise ValueError(f"the name {broken[0]!r} is not UTF-8 text")
-
-
-def _read_tensors(graph: onnx.GraphProto) -> None:
-    """ValueError for a constant whose content is not of its shape, which the checker lets pass."""
-    for tensor in graph.initializer:
-        onnx.numpy_helper.to_array(tensor)
-    for node in graph.node:
-        for each in node.attribute:
-            if each.HasField("t"):
-                onnx.numpy_helper.to_array(each.t)
-
-
-def _free_initializers(proto: onnx.ModelProto) -> None:
-    """Take initializers out of the inputs, where IR version 3 wanted them: they are constants."""
-    constants = {each.name for each in proto.graph.initializer}
-    kept = [each for each in proto.graph.input if each.name not in constants]
-    del proto.graph.input[:]
-    proto.graph.input.extend(kept)
-    proto.ir_version = max(proto.ir_version, 4)
-
-
 def _pack(graph: gs.Graph) -> None:
     """Two or four numbers a byte where the type has room for so many, in place: graphsurgeon writes one."""
     for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant) and np.dtype(tensor.dtype).name in SUB_BYTE:
+        if isinstance(tensor, gs.Constant) and np.dtype(tensor.dtype).name in external.SUB_BYTE:
             packed = onnx.numpy_helper.from_array(tensor.values, tensor.name)
             tensor.values = gs.ir.tensor.LazyValues(packed)
 
@@ -265,8 +236,3 @@ def _forget_working_names(graph: onnx.GraphProto, known: set[Any]) -> None:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _first_line(fault: BaseException) -> str:
-    lines = [each.strip() for each in str(fault).splitlines() if each.strip()]
-    return lines[0] if lines else type(fault).__name__

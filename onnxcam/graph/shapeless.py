@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from onnx import shape_inference
+from onnx import checker
 
 KEEPING = {  # the rank; what stands between a picture and the first operator that tells of it
     *("Identity", "Cast", "Add", "Sub", "Mul", "Div", "Clip", "Pad", "QuantizeLinear"),
@@ -11,18 +11,25 @@ KEEPING = {  # the rank; what stands between a picture and the first operator th
 }
 
 
-def shaped(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with as many free axes for each such input as the operators that read it take, and with the
-    outputs that follow; an input that none of them tells of stays as it is.
+def give_ranks(graph: onnx.GraphProto) -> None:
+    """As many free axes, in place, for each such input as the operators that read it take; an input that none
+    of them tells of stays as it is.
     """
-    graph = proto.graph
-    bare = [each for each in graph.input if _is_bare(each)]
-    for tensor in bare:
+    for tensor in filter(_is_bare, graph.input):
         for _ in range(_rank(graph, tensor.name)):
             tensor.type.tensor_type.shape.dim.add()
-    if not bare and not any(map(_is_bare, graph.output)):
-        return proto
-    return shape_inference.infer_shapes(proto)
+
+
+def check_model(proto: onnx.ModelProto) -> None:
+    """Run ONNX's checker, which is to take outputs without a shape as well. Raises what the checker raises."""
+    bare = [tensor for tensor in proto.graph.output if _is_bare(tensor)]
+    for tensor in bare:
+        tensor.type.tensor_type.shape.SetInParent()
+    try:
+        checker.check_model(proto)
+    finally:
+        for tensor in bare:
+            tensor.type.tensor_type.ClearField("shape")
 
 
 def _is_bare(tensor: onnx.ValueInfoProto) -> bool:

@@ -103,7 +103,8 @@ def test_image_input(text: str, found: ImageInput) -> None:
 
 
 def test_models_without_a_picture() -> None:
-    text = "(float[N, 3] a, int64[2] b) => (float[N, 3] y) { y = Relu(a) }"
+    text = """(float[N, 3] a, int64[2] b) => (float[N, 3] y, int64[2] z)
+        { y = Relu(a) z = Neg(b) }"""
     with pytest.raises(ModelError, match=r"no input takes pictures .*a \['N', 3\], b \[2\]"):
         image_input(model(text))
 

@@ -1,6 +1,8 @@
 """Reading models: every way in, and a sentence for everything that is not a model."""
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from onnxcam.errors import ModelError, OutputError
 from onnxcam.graph.model import load
 from tests.autodiff.check import numbers, run
+from tests.limits import run_limited
 
 TEXT = """<ir_version: {ir}, opset_import: ["" : {opset}]>
 net (float[N, 3] x) => (float[N, 3] y) <float[3] w = {{1.0, -2.0, 3.0}}> {{ z = Mul(x, w) y = Relu(z) }}"""
@@ -168,3 +171,43 @@ def test_a_copy_is_another_graph() -> None:
     copied.graph.nodes.clear()
     assert [each.op for each in model.graph.nodes] == ["Mul", "Relu"]
     assert "other" not in model.graph.tensors()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
+def test_files_that_never_end_or_are_too_large(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.onnx").open("wb") as file:
+        file.truncate(8 << 30)
+    (tmp_path / "link.onnx").symlink_to("/dev/zero")
+    code = (
+        "import onnxcam\n"
+        f"for name in ('/dev/zero', '{tmp_path}/link.onnx', '{tmp_path}/sparse.onnx'):\n"
+        "    try:\n        onnxcam.load(name)\n"
+        "    except onnxcam.OnnxcamError as error:\n        print(error)\n"
+    )
+    ended = run_limited(code, seconds=30, megabytes=1500)
+    lines = ended.stdout.splitlines()
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in lines] == [
+        *("zero", "link.onnx", "sparse.onnx")
+    ]
+    assert ["a device" in line for line in lines] == [True, True, False]
+    assert "8589934592 bytes, more than the 2147483647" in lines[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
+def test_a_model_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.onnx"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(proto().SerializeToString(),))
+    writer.start()
+    assert load(pipe).opset == 17
+    writer.join()
+
+
+def test_a_model_that_cannot_be_written() -> None:
+    deep = onnx.ModelProto(ir_version=8)
+    graph = deep.graph
+    for _ in range(60):
+        node = graph.node.add(op_type="If", output=["y"])
+        graph = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
+    with pytest.raises(ModelError, match=r"cannot be written|cut off"):
+        load(deep)

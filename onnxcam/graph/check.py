@@ -1,0 +1,101 @@
+"""A protocol buffer checked and put right, before a graph is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import onnx
+from google.protobuf.message import Error as ProtobufError
+from onnx import checker, numpy_helper, shape_inference
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.declared import settle_sizes
+from onnxcam.graph.fused import settled
+from onnxcam.graph.inline import check_calls, inline_functions
+from onnxcam.graph.limits import check_attributes, propagates_sizes
+from onnxcam.graph.normalize import (
+    make_dense,
+    settle_defaults,
+    sort_nodes,
+    use_default_domain,
+)
+from onnxcam.graph.shapeless import check_model, give_ranks
+from onnxcam.graph.walk import all_scopes, tensors
+
+OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
+INVALID = (
+    *(checker.ValidationError, shape_inference.InferenceError),
+    *(ProtobufError, ValueError, RuntimeError),
+)
+
+
+def check_proto(
+    proto: onnx.ModelProto, name: str, constants: Collection[str] = ()
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """A model, which is changed, with its functions written out and its shapes inferred; and notices for users.
+
+    `constants` are inputs that stand for weights. ModelError if it is not a valid model.
+    """
+    try:
+        _check_names(proto)
+        use_default_domain(proto)
+        _check_opset(proto, name)
+        sort_nodes(proto, name)
+        notices = (*settled(proto), *settle_defaults(proto))
+        settle_sizes(proto, name, constants)
+        give_ranks(proto.graph)
+        check_calls(proto, name)
+        _check_constants(proto)
+        check_model(proto)
+        make_dense(proto, name)
+        proto = inline_functions(proto)
+        check_attributes(proto, name)
+        inferred = shape_inference.infer_shapes(proto, data_prop=propagates_sizes(proto.graph))
+    except INVALID as error:
+        raise ModelError(
+            f"{name}: not a valid ONNX model ({first_line(error)}); export it again"
+        ) from error
+    if not inferred.graph.input or not inferred.graph.output:
+        raise ModelError(f"{name}: the model has no input or no output; nothing can be explained")
+    return inferred, notices
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _check_opset(proto: onnx.ModelProto, name: str) -> None:
+    version = next((each.version for each in proto.opset_import if not each.domain), None)
+    if version is None or version < OLDEST:
+        was = "no opset of the default domain" if version is None else f"opset {version}"
+        raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
+
+
+def _check_names(proto: onnx.ModelProto) -> None:
+    """ValueError for a name that is not text: it is read as bytes, and could not be written again."""
+    names: list[Any] = [imported.domain for imported in proto.opset_import]
+    for scope in all_scopes(proto):
+        names.append(scope.name)
+        for node in scope.node:
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+        declared = [*scope.value_info]
+        if isinstance(scope, onnx.GraphProto):
+            names += [tensor.name for tensor in scope.initializer]
+            declared += [*scope.input, *scope.output]
+        for tensor in declared:
+            names += [tensor.name, *(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)]
+    if broken := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"the name {broken[0]!r} is not UTF-8 text")
+
+
+def _check_constants(proto: onnx.ModelProto) -> None:
+    """ValueError for a constant whose content is not of its shape, which the checker lets pass."""
+    for tensor in tensors(proto):
+        try:
+            numpy_helper.to_array(tensor)
+        except Exception as error:
+            raise ValueError(f"the constant {tensor.name!r}: {first_line(error)}") from error

@@ -1,0 +1,85 @@
+"""A model's own functions, written out where they are called, within a budget."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import onnx
+from onnx import inliner
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.walk import CycleError, Scope, order_by_need, scopes
+
+MOST_NODES = 1 << 17
+MOST_BYTES = 1 << 31  # of a protocol buffer
+DEEPEST = 100  # functions that call each other
+
+Key: TypeAlias = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a graph or function comes to when all that it calls is written out."""
+
+    nodes: int
+    size: int  # bytes
+    depth: int
+
+
+def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its functions written out."""
+    return inliner.inline_local_functions(proto) if proto.functions else proto
+
+
+def check_calls(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError where functions call themselves, or come to more than a budget when they are written out."""
+    cost = _cost(proto.graph, _costs(proto, name))
+    budgets = {
+        f"{cost.nodes} nodes, {MOST_NODES} at most": cost.nodes > MOST_NODES,
+        f"{cost.size} bytes, {MOST_BYTES} at most": cost.size > MOST_BYTES,
+        f"functions in functions {cost.depth} deep, {DEEPEST} at most": cost.depth > DEEPEST,
+    }
+    if proto.functions and (over := [said for said, is_over in budgets.items() if is_over]):
+        raise ModelError(
+            f"{name}: its functions written out come to {'; '.join(over)}; "
+            "export the model without functions"
+        )
+
+
+def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
+    functions = {(each.domain, each.name, each.overload): each for each in proto.functions}
+    calls = [set(_calls(function)) for function in functions.values()]
+    try:
+        order = order_by_need(calls, [[key] for key in functions])
+    except CycleError as error:
+        key = list(functions)[error.place]
+        raise ModelError(
+            f"{name}: the function {key[1]!r} calls itself, at once or through others; "
+            "export the model without functions"
+        ) from error
+    costs: dict[Key, Cost] = {}
+    for place in order:
+        key = list(functions)[place]
+        costs[key] = _cost(functions[key], costs)
+    return costs
+
+
+def _cost(scope: Scope, costs: dict[Key, Cost]) -> Cost:
+    calls = {key: times for key, times in _calls(scope).items() if key in costs}
+    nodes = sum(len(inner.node) for inner in scopes(scope))
+    return Cost(
+        min(nodes + sum(costs[key].nodes * times for key, times in calls.items()), 1 << 62),
+        min(
+            scope.ByteSize() + sum(costs[key].size * times for key, times in calls.items()), 1 << 62
+        ),
+        max((costs[key].depth + 1 for key in calls), default=0),
+    )
+
+
+def _calls(scope: Scope) -> Counter[Key]:
+    """How often each operator is called, functions among them."""
+    return Counter(
+        (node.domain, node.op_type, node.overload) for inner in scopes(scope) for node in inner.node
+    )

@@ -1,0 +1,80 @@
+"""What is checked before ONNX's shape inference sees a model, which dies of it or never ends.
+
+It takes the axis of a LayerNormalization and the batch_dims of a GatherND as they are, waits for ever at a
+control character in the equation of an Einsum, makes a list of as many sizes as a Split is said to leave, and
+writes out shapes that a chain of Concat doubles again and again.
+"""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+from onnx import defs
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.walk import all_scopes
+
+LARGEST_RANK = 64  # NumPy's arrays have no more axes
+MOST_OUTPUTS = 1 << 16
+LONGEST_SHAPE = 1 << 16  # entries of a shape that are computed while shapes are inferred
+AXES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
+AXES |= {"scan_input_axes", "scan_output_axes"}
+EQUATION = re.compile(rb"[A-Za-z., >-]*")
+
+
+def check_attributes(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError for an axis, a count or an equation that no operator can have."""
+    for scope in all_scopes(proto):
+        for node in scope.node:
+            for attribute in node.attribute:
+                if problem := _problem(node, attribute):
+                    title = f"{node.op_type} {node.name or ', '.join(node.output[:1])!r}"
+                    raise ModelError(
+                        f"{name}: not a valid ONNX model ({title}: the attribute {attribute.name} "
+                        f"{problem}); export it again"
+                    )
+
+
+def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
+    numbers = [attribute.i, *attribute.ints]
+    if attribute.name in AXES:
+        wrong = [number for number in numbers if abs(number) > LARGEST_RANK]
+        if wrong or len(attribute.ints) > LARGEST_RANK:
+            return f"names the axis {wrong[0]}" if wrong else f"names {len(attribute.ints)} axes"
+    if attribute.name == "batch_dims" and attribute.i < 0:
+        return f"is {attribute.i}; it is a number of axes"
+    if attribute.name == "num_outputs" and not 0 < attribute.i <= MOST_OUTPUTS:
+        return f"is {attribute.i}; the node has {len(node.output)} outputs"
+    if (node.op_type, attribute.name) == ("Einsum", "equation"):
+        return "" if EQUATION.fullmatch(attribute.s) else "has other signs than letters , . and ->"
+    return ""
+
+
+def propagates_sizes(graph: onnx.GraphProto) -> bool:
+    """Whether shapes that are computed in the graph stay so short that the inference may follow them."""
+    lengths = {
+        tensor.name: tensor.dims[0] if tensor.dims else 1
+        for tensor in graph.initializer
+        if len(tensor.dims) < 2
+        and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    }
+    for node in graph.node:
+        length = _length(node, [lengths.get(name, 0) for name in node.input])
+        if length > LONGEST_SHAPE:
+            return False
+        lengths.update((name, length) for name in node.output)
+    return True
+
+
+def _length(node: onnx.NodeProto, given: list[int]) -> int:
+    """How many numbers the inference may hold of what a node of shape arithmetic writes; 0 for other nodes."""
+    if node.domain or not defs.has(node.op_type) or not given:
+        return 0
+    if node.op_type == "Shape":
+        return LARGEST_RANK
+    if not defs.get_schema(node.op_type).has_data_propagation_function:
+        return 0
+    if node.op_type == "Gather":
+        return given[-1] or given[0]
+    return sum(given) if node.op_type == "Concat" else max(given)

@@ -1,0 +1,91 @@
+"""All graphs and constants of a protocol buffer, and an order for what needs each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TypeAlias
+
+import onnx
+
+Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
+
+
+class CycleError(ValueError):
+    """What needs itself; `place` is the index of one that does."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        super().__init__(f"a circle at {place}")
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs among the attributes of a node: branches and bodies."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def scopes(*outer: Scope) -> Iterator[Scope]:
+    """Graphs and functions, and all graphs in them."""
+    waiting = list(outer)
+    while waiting:
+        scope = waiting.pop()
+        yield scope
+        for node in scope.node:
+            waiting.extend(inner_graphs(node))
+
+
+def all_scopes(proto: onnx.ModelProto) -> Iterator[Scope]:
+    """Every graph and function of a model."""
+    return scopes(proto.graph, *proto.functions)
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a model: initializers and attributes, and the parts of sparse ones."""
+    for scope in all_scopes(proto):
+        sparse: list[onnx.SparseTensorProto] = []
+        if isinstance(scope, onnx.GraphProto):
+            yield from scope.initializer
+            sparse.extend(scope.sparse_initializer)
+        for node in scope.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                if attribute.HasField("sparse_tensor"):
+                    sparse.append(attribute.sparse_tensor)
+                sparse.extend(attribute.sparse_tensors)
+        for tensor in sparse:
+            yield tensor.values
+            yield tensor.indices
+
+
+def order_by_need(
+    needs: Sequence[Collection[object]], gives: Sequence[Collection[object]]
+) -> list[int]:
+    """Indices such that what gives something stands before what needs it, otherwise as they are. What nothing
+    gives is there already. CycleError where there is no such order.
+    """
+    givers = {thing: i for i, things in enumerate(gives) for thing in things}
+    order: list[int] = []
+    state = [""] * len(needs)  # "", "waiting" or "done"
+    for start in range(len(needs)):
+        stack = [start]
+        while stack:
+            place = stack[-1]
+            before = (
+                [] if state[place] == "done" else [givers[n] for n in needs[place] if n in givers]
+            )
+            missing = [giver for giver in before if state[giver] != "done"]
+            if missing and (state[place] or place in missing):
+                raise CycleError(place)
+            if missing:
+                state[place] = "waiting"
+                stack.extend(missing)
+                continue
+            if state[place] != "done":
+                state[place] = "done"
+                order.append(place)
+            stack.pop()
+    return order

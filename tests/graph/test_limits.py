@@ -1,0 +1,176 @@
+"""What kills ONNX's shape inference, never ends in it, or fills the memory, is refused before: in processes of
+their own, with limits of memory and time.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxcam
+from onnxcam.errors import ModelError
+from onnxcam.graph.limits import propagates_sizes
+from onnxcam.graph.model import load
+from tests.limits import run_limited
+
+
+def of_nodes(nodes: list[onnx.NodeProto], **constants: Any) -> onnx.ModelProto:
+    """A model of these nodes, from x to y."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def in_branch(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The node in both branches of an If."""
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    branches = {
+        f"{name}_branch": helper.make_graph([node], name, [], out) for name in ("then", "else")
+    }
+    return [
+        helper.make_node("Size", ["x"], ["size"]),
+        helper.make_node("Greater", ["size", "none"], ["more"]),
+        helper.make_node("If", ["more"], ["y"], **branches),
+    ]
+
+
+def in_function(node: onnx.NodeProto) -> onnx.ModelProto:
+    """A model that calls the node in a function."""
+    imports = [helper.make_opsetid("", 18)]
+    function = helper.make_function("own", "f", list(node.input), ["y"], [node], imports)
+    proto = of_nodes([helper.make_node("f", list(node.input), ["y"], domain="own")])
+    proto.functions.append(function)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    return proto
+
+
+HOSTILE: list[tuple[str, dict[str, Any]]] = [
+    *(("GatherND", {"batch_dims": n}) for n in (-(2**31), -(2**63), -5, -1, 2**31, 2**62, 65)),
+    *(
+        ("LayerNormalization", {"axis": n})
+        for n in (2**31, 2**31 + 1, 2**63 - 1, -(2**31) - 1, -(2**63), 1000)
+    ),
+    *(("Softmax", {"axis": n}) for n in (2**31, -(2**63), 99)),
+    ("Transpose", {"perm": [2**40, 0, 1, 2]}),
+    ("Transpose", {"perm": [0] * 100}),
+    ("Concat", {"axis": -(2**63)}),
+    *(("Split", {"axis": 1, "num_outputs": n}) for n in (2**31, 2**62, 10**6, 0, -1)),
+    *(
+        ("Einsum", {"equation": e})
+        for e in ("ij\\t->i", "\\x01>", "ij\\x7f->ij", "i\n", "é", "i1->i")
+    ),
+]
+
+
+def node_of(operator: str, attributes: dict[str, Any]) -> onnx.NodeProto:
+    more = {"GatherND": ["indices"], "LayerNormalization": ["scale"]}.get(operator, [])
+    return helper.make_node(operator, ["x", *more], ["y"], **attributes)
+
+
+@pytest.mark.parametrize("where", ["alone", "branch", "function"])
+def test_attributes_that_inference_does_not_survive(where: str, tmp_path: Any) -> None:
+    """One process for all of them: it ends by itself, and says of each model that it was refused."""
+    for i, (operator, attributes) in enumerate(HOSTILE):
+        node = node_of(operator, attributes)
+        constants: dict[str, Any] = {
+            "indices": np.zeros((2, 1), np.int64),
+            "scale": np.ones(4, np.float32),
+        }
+        if where == "function":
+            proto = in_function(node)
+            proto.graph.initializer.extend(
+                numpy_helper.from_array(v, n) for n, v in constants.items()
+            )
+        else:
+            nodes = [node] if where == "alone" else in_branch(node)
+            proto = of_nodes(nodes, **constants, none=np.int64(0))
+        (tmp_path / f"{i:03}.onnx").write_bytes(proto.SerializeToString())
+    ended = run_limited(
+        "import sys, pathlib, onnxcam\n"
+        "from onnxcam.errors import ModelError\n"
+        f"for path in sorted(pathlib.Path({str(tmp_path)!r}).iterdir()):\n"
+        "    try:\n"
+        "        onnxcam.load(path)\n"
+        "    except ModelError as error:\n"
+        "        print(error)\n",
+        seconds=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert len(lines) == len(HOSTILE)
+    for i, (line, (operator, attributes)) in enumerate(zip(lines, HOSTILE, strict=True)):
+        assert line.startswith(
+            f"{i:03}.onnx: not a valid ONNX model ({operator} 'y': the attribute "
+        )
+        assert list(attributes)[-1] in line
+        assert line.endswith("export it again")
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("Softmax", {"axis": -1}),
+        ("Softmax", {"axis": 3}),
+        ("Transpose", {"perm": [0, 2, 3, 1]}),
+        ("Einsum", {"equation": "...ij -> ...ji"}),
+        ("Einsum", {"equation": "bcij->bc"}),
+        ("GatherND", {"batch_dims": 1}),
+        ("LayerNormalization", {"axis": -2}),
+        ("Split", {"axis": 1, "num_outputs": 1}),
+    ],
+)
+def test_attributes_that_are_right(operator: str, attributes: dict[str, Any]) -> None:
+    constants: dict[str, Any] = {
+        "indices": np.zeros((2, 1), np.int64),
+        "scale": np.ones((4, 4), np.float32),
+    }
+    model = load(of_nodes([node_of(operator, attributes)], **constants))
+    assert model.graph.outputs[0].shape is not None
+
+
+def chain_of(operator: str, length: int, **attributes: Any) -> list[onnx.NodeProto]:
+    """A shape, doubled again and again, and used."""
+    nodes = [helper.make_node("Shape", ["x"], ["s0"])]
+    nodes += [
+        helper.make_node(operator, [f"s{i}", f"s{i}"], [f"s{i + 1}"], **attributes)
+        for i in range(length)
+    ]
+    total = helper.make_node("ReduceSum", [f"s{length}"], ["total"], keepdims=0)
+    cast = helper.make_node("Cast", ["total"], ["c"], to=TensorProto.FLOAT)
+    return [*nodes, total, cast, helper.make_node("Mul", ["x", "c"], ["y"])]
+
+
+def test_shapes_that_double() -> None:
+    """The inference would write out 4 * 2 ** 24 sizes, of about 60 bytes each."""
+    long, short = (of_nodes(chain_of("Concat", n, axis=0)) for n in (24, 8))
+    assert not propagates_sizes(long.graph)
+    assert propagates_sizes(short.graph)
+    code = (
+        "import onnxcam, tests.graph.test_limits as t\n"
+        "model = onnxcam.load(t.of_nodes(t.chain_of('Concat', 16, axis=0)))\n"
+        "try:\n"
+        "    onnxcam.load(t.of_nodes(t.chain_of('Concat', 28, axis=0)))\n"
+        "except onnxcam.OnnxcamError as error:\n"
+        "    print(error)\n"
+        "print('ended', len(model.graph.nodes))\n"
+    )
+    ended = run_limited(code, seconds=60, megabytes=2500)
+    assert ended.returncode == 0, ended.stderr
+    assert "ended" in ended.stdout
+
+
+@pytest.mark.parametrize("sizes", [[], [2**40], [1] * 70])
+def test_sizes_that_no_tensor_has(sizes: list[int]) -> None:
+    """Targets of a Reshape: whatever is wrong with them, the model is refused or left to ONNX Runtime."""
+    node = helper.make_node("Reshape", ["x", "t"], ["y"])
+    try:
+        onnxcam.load(of_nodes([node], t=np.array(sizes, np.int64)))
+    except ModelError as error:
+        assert len(str(error)) > 10  # noqa: PT017

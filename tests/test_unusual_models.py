@@ -1,0 +1,454 @@
+"""Models that ONNX Runtime runs although they are written oddly: the scores are the plain model's, the maps
+those of a twin that is written as usual, whose gradients are computed by hand elsewhere.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+import onnxcam
+from onnxcam.errors import ModelError
+from onnxcam.graph.normalize import LARGEST_DENSE
+from tests.nets import MLP, Net, pictures
+
+TWIN = Net(head=MLP, outputs="float[N, 5] logits")
+X = pictures(2)
+Change = Callable[[onnx.ModelProto], None]
+
+
+def changed(change: Change, opset: int = 17) -> onnx.ModelProto:
+    proto = TWIN.proto(opset)
+    change(proto)
+    return proto
+
+
+def explained(proto: onnx.ModelProto, x: Any = X, method: str = "grad-cam++") -> Any:
+    explainer = onnxcam.Explainer(proto.SerializeToString(), method, device="cpu")
+    return explainer(x, target=1)
+
+
+def run_plain(proto: onnx.ModelProto, feed: dict[str, Any]) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, feed)[0]
+
+
+def assert_like_the_twin(proto: onnx.ModelProto, feed: dict[str, Any] | None = None) -> Any:
+    """Scores as of the plain model in ONNX Runtime, maps as of the model that is written as usual."""
+    found, twin = explained(proto), explained(TWIN.proto())
+    plain = run_plain(proto, {"x": X} if feed is None else feed)
+    np.testing.assert_allclose(found.scores, plain[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(found.scores, twin.scores, rtol=1e-5)
+    assert np.abs(twin.maps).max() > 0
+    np.testing.assert_allclose(found.maps, twin.maps, rtol=1e-4, atol=1e-6 * twin.maps.max())
+    return found
+
+
+# Sizes and their names
+
+
+def sizes_of(tensor: onnx.ValueInfoProto) -> Any:
+    return tensor.type.tensor_type.shape.dim
+
+
+def give_size(axis: int, value: int | str) -> Change:
+    def change(proto: onnx.ModelProto) -> None:
+        dim = sizes_of(proto.graph.input[0])[axis]
+        dim.ClearField("value")
+        if isinstance(value, int):
+            dim.dim_value = value
+        else:
+            dim.dim_param = value
+
+    return change
+
+
+@pytest.mark.parametrize("size", [-1, -2, -(2**31), -(2**63)])
+def test_a_negative_batch_is_free(size: int) -> None:
+    proto = changed(give_size(0, size))
+    assert onnxcam.Explainer(proto.SerializeToString(), device="cpu").plan.image.batch is None
+    assert_like_the_twin(proto)
+
+
+@pytest.mark.parametrize("size", [-1, -7])
+def test_a_negative_height_and_width_are_free(size: int) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        for axis in (0, 2, 3):
+            give_size(axis, size)(proto)
+
+    proto = changed(change)
+    image = onnxcam.Explainer(proto.SerializeToString(), device="cpu").plan.image
+    assert (image.height, image.width) == (None, None)
+    assert_like_the_twin(proto)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2**31, 2**60, 2**63 - 1])
+def test_declared_sizes_of_inner_tensors_and_outputs_that_cannot_be(size: int) -> None:
+    """ONNX Runtime computes without them."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        shape = [size, 4, 8, size]
+        proto.graph.value_info.append(
+            helper.make_tensor_value_info("early", TensorProto.FLOAT, shape)
+        )
+        sizes_of(proto.graph.output[0])[0].dim_value = size
+
+    assert_like_the_twin(changed(change))
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "declared with a size of 0"),
+        (2**31, "more than the 1073741824 that an input may have"),
+        (2**60, "more than the 1073741824"),
+        (2**63 - 1, "more than the 1073741824"),
+    ],
+)
+def test_inputs_that_no_image_fits(axis: int, size: int, words: str) -> None:
+    with pytest.raises(ModelError, match=f"the input 'x' is {words}" if not size else words):
+        explained(changed(give_size(axis, size)))
+
+
+NAMES = [
+    *("batch(", "*", "(a+)+", "a//b", "N)", "[", "\\", "{0}", "%s", "2x[N]", "x.0", "-1"),
+    *("a\nb", "\x1b[31m", "", "?", "None", "N" * 100_000, "(" * 500),
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:10]))
+def test_any_name_of_the_batch(name: str) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        give_size(0, name)(proto)
+        sizes_of(proto.graph.output[0])[0].dim_param = name
+
+    assert_like_the_twin(changed(change))
+
+
+@pytest.mark.parametrize("name", ["batch(", "(a+)+", "a" * 30 + "!", "2x[N]"])
+def test_names_of_sizes_in_shape_arithmetic(name: str) -> None:
+    """A batch of windows, laid out and back: the sizes are multiplied and divided by name."""
+    text = """<ir_version: 9, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (float[N, 5] logits) {
+        c = Conv<pads = [1, 1, 1, 1]>(x, w) features = Relu(c)
+        s = Shape(features) zero = Constant<value_ints = [0]>() n = Gather(s, zero)
+        four = Constant<value_ints = [4]>() m = Mul(n, four)
+        rest = Constant<value_ints = [5, 16]>() t = Concat<axis = 0>(m, rest)
+        r = Reshape(features, t) q = Tanh(r)
+        k = Div(m, four) back = Constant<value_ints = [5, 64]>() u = Concat<axis = 0>(k, back)
+        v = Reshape(q, u) logits = ReduceMean<axes = [2], keepdims = 0>(v) }"""
+    weights = numpy_helper.from_array(
+        np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype("f"), "w"
+    )
+    protos = []
+    for named in ("N", name):
+        proto = parser.parse_model(text)
+        proto.graph.initializer.append(weights)
+        give_size(0, named)(proto)
+        protos.append(proto)
+    twin, found = (explained(proto, method="grad-cam") for proto in protos)
+    np.testing.assert_allclose(found.scores, run_plain(protos[1], {"x": X})[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(found.maps, twin.maps, rtol=1e-5)
+    assert np.abs(twin.maps).max() > 0
+
+
+@pytest.mark.parametrize("name", ["?", "None", "unk"])
+def test_one_name_for_sizes_that_differ(name: str) -> None:
+    """Old converters write the same word for all that is free; ONNX Runtime takes it so."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        for axis in (0, 2, 3):
+            give_size(axis, name)(proto)
+
+    text = """<ir_version: 9, opset_import: ["": 17]> net (float[?, 3, H, W] x) => (float[N, 5] y) {
+        c = Conv(x, w) r = Relu(c) p = GlobalAveragePool(r) y = Flatten(p) }"""
+    proto = parser.parse_model(text)
+    weights = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    twin = onnx.ModelProto()
+    twin.CopyFrom(proto)
+    change(proto)
+    x = pictures(2, (3, 7, 12))
+    found = explained(proto, x)
+    assert found.coarse.shape == (2, 5, 10)
+    np.testing.assert_allclose(found.maps, explained(twin, x).maps, rtol=1e-5)
+    np.testing.assert_allclose(found.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
+
+
+# Order, names, domains
+
+
+def turn_around(proto: onnx.ModelProto) -> None:
+    nodes = list(proto.graph.node)[::-1]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def shuffle(proto: onnx.ModelProto) -> None:
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes[i] for i in np.random.default_rng(3).permutation(len(nodes)))
+
+
+@pytest.mark.parametrize("change", [turn_around, shuffle])
+def test_nodes_in_another_order(change: Change) -> None:
+    assert_like_the_twin(changed(change))
+
+
+def test_unsorted_inner_graphs() -> None:
+    """A branch whose nodes are turned around, and which reads what stands after it."""
+    text = """<ir_version: 9, opset_import: ["": 17]>
+        net (float[N, 3, 8, 8] x) => (float[N, 5] y) {
+        size = Size(x) least = Constant<value_int = 0>() condition = Greater(size, least)
+        y = If(condition) <
+            then_branch = b () => (float[N, 5] out) { out = Flatten(p) p = GlobalAveragePool(r) r = Relu(c) },
+            else_branch = e () => (float[N, 5] other) { q = GlobalMaxPool(c) other = Flatten(q) }>
+        c = Conv(x, w) }"""
+    proto = parser.parse_model(text)
+    weights = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    model = onnxcam.load(proto)
+    (found,) = onnxruntime.InferenceSession(model.bytes()).run(None, {"x": X})
+    relu = np.maximum(run_plain_conv(X, weights), 0).mean(axis=(2, 3))
+    np.testing.assert_allclose(found, relu, rtol=1e-4)
+
+
+def run_plain_conv(x: Any, weights: Any) -> Any:
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+    return np.einsum("nchwyx,kcyx->nkhw", windows, weights)
+
+
+def test_nodes_in_a_circle() -> None:
+    proto = TWIN.proto()
+    proto.graph.node[0].input[0] = "features"
+    with pytest.raises(ModelError, match="reads, through other nodes, what it writes itself"):
+        onnxcam.load(proto)
+
+
+def test_a_long_chain_turned_around_needs_no_recursion() -> None:
+    names = ["x", *(f"t{i}" for i in range(3000)), "y"]
+    nodes = [helper.make_node("Neg", [a], [b]) for a, b in pairwise(names)]
+    sizes = ["N", 3]
+    ends = [helper.make_tensor_value_info(name, 1, sizes) for name in ("x", "y")]
+    graph = helper.make_graph(nodes[::-1], "chain", ends[:1], ends[1:])
+    model = onnxcam.load(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    )
+    assert [node.outputs[0].name for node in model.graph.nodes] == names[1:]
+
+
+def forget_name(proto: onnx.ModelProto) -> None:
+    proto.graph.ClearField("name")
+
+
+def use_alias(proto: onnx.ModelProto) -> None:
+    proto.opset_import[0].domain = "ai.onnx"
+
+
+def use_both(proto: onnx.ModelProto) -> None:
+    proto.opset_import.append(helper.make_opsetid("ai.onnx", proto.opset_import[0].version))
+    for node in list(proto.graph.node)[::2]:
+        node.domain = "ai.onnx"
+
+
+def import_alias_first(proto: onnx.ModelProto) -> None:
+    proto.opset_import[0].domain = "ai.onnx"
+    use_both(proto)
+
+
+def import_twice(proto: onnx.ModelProto) -> None:
+    """The last counts, for ONNX Runtime as well; the version before has no Gemm without C."""
+    proto.opset_import.insert(0, helper.make_opsetid("", 7))
+
+
+@pytest.mark.parametrize(
+    "change", [forget_name, use_alias, use_both, import_alias_first, import_twice]
+)
+@pytest.mark.parametrize("opset", [13, 17, 21])
+def test_names_of_graphs_and_domains(change: Change, opset: int) -> None:
+    assert_like_the_twin(changed(change, opset))
+
+
+def test_a_function_in_the_default_domain_spelled_out() -> None:
+    text = """<ir_version: 9, opset_import: ["ai.onnx": 17, "own": 1]>
+        net (float[N, 3] x) => (float[N, 3] y) { y = own.twice(x) }
+        <domain: "own", opset_import: ["ai.onnx": 17]>
+        twice (a) => (b) { t = ai.onnx.Tanh(a) b = Add(t, t) }"""
+    model = onnxcam.load(parser.parse_model(text))
+    assert [(node.op, node.domain or "") for node in model.graph.nodes] == [
+        ("Tanh", ""),
+        ("Add", ""),
+    ]
+
+
+# Inputs
+
+
+def add_input(name: str, *sizes: int | str) -> Change:
+    def change(proto: onnx.ModelProto) -> None:
+        tensor = helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+        proto.graph.input.insert(0, tensor)
+
+    return change
+
+
+@pytest.mark.parametrize("sizes", [(1,), ("N", 3, 8, 8), ()])
+def test_an_input_that_nothing_reads(sizes: tuple[int | str, ...]) -> None:
+    proto = changed(add_input("unread", *sizes))
+    feed = {"x": X, "unread": np.zeros([2 if n == "N" else int(n) for n in sizes], np.float32)}
+    found = assert_like_the_twin(proto, feed)
+    assert any("nothing reads the input 'unread'" in notice for notice in found.notices)
+
+
+def test_an_input_that_only_dead_nodes_read() -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        add_input("dead", 2)(proto)
+        proto.graph.node.append(helper.make_node("Relu", ["dead"], ["nowhere"]))
+
+    found = assert_like_the_twin(changed(change), {"x": X, "dead": np.zeros(2, np.float32)})
+    assert any("'dead'" in notice for notice in found.notices)
+
+
+def test_an_input_that_is_read_is_still_refused() -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        add_input("scale", 1)(proto)
+        proto.graph.node[0].input[0] = "scaled"
+        proto.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["scaled"]))
+
+    with pytest.raises(ModelError, match="takes scale beside the picture 'x'"):
+        explained(changed(change))
+
+
+def add_default(name: str, values: Any) -> Change:
+    def change(proto: onnx.ModelProto) -> None:
+        proto.graph.initializer.append(
+            numpy_helper.from_array(np.asarray(values, np.float32), name)
+        )
+
+    return change
+
+
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_an_image_input_with_a_default(batch: str | int) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        give_size(0, batch)(proto)
+        add_default("x", np.ones((1, 3, 8, 8)))(proto)
+
+    proto = changed(change)
+    x = X if batch == "N" else X[:1]
+    found, twin = explained(proto, x), explained(TWIN.proto(), x)
+    np.testing.assert_allclose(found.maps, twin.maps, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
+    assert any("in place of its default value" in notice for notice in found.notices)
+
+
+def test_an_image_with_a_default_among_the_weights_of_an_old_model() -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        for tensor in proto.graph.initializer:
+            proto.graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+        add_default("x", np.ones((1, 3, 8, 8)))(proto)
+
+    found = explained(changed(change), X)
+    np.testing.assert_allclose(found.maps, explained(TWIN.proto()).maps, rtol=1e-4, atol=1e-6)
+
+
+def test_another_input_with_a_default_is_a_constant() -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        proto.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
+        add_default("scale", [2.0])(proto)
+        proto.graph.node[0].input[0] = "scaled"
+        proto.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["scaled"]))
+
+    proto = changed(change)
+    found = explained(proto)
+    np.testing.assert_allclose(found.scores, run_plain(proto, {"x": X})[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(found.scores, explained(TWIN.proto(), 2 * X).scores, rtol=1e-5)
+
+
+# Sparse constants
+
+
+def make_sparse(*names: str, coordinates: bool = False) -> Change:
+    def change(proto: onnx.ModelProto) -> None:
+        for tensor in list(proto.graph.initializer):
+            if tensor.name in names:
+                proto.graph.initializer.remove(tensor)
+                values = numpy_helper.to_array(tensor)
+                sparse = sparse_of(values, tensor.name, coordinates=coordinates)
+                proto.graph.sparse_initializer.append(sparse)
+
+    return change
+
+
+def sparse_of(values: Any, name: str, *, coordinates: bool) -> onnx.SparseTensorProto:
+    places = np.nonzero(values.ravel())[0]
+    indices = np.stack(np.unravel_index(places, values.shape), 1) if coordinates else places
+    return helper.make_sparse_tensor(
+        numpy_helper.from_array(values.ravel()[places], name),
+        numpy_helper.from_array(indices.astype(np.int64), f"{name}_indices"),
+        values.shape,
+    )
+
+
+@pytest.mark.parametrize("names", [("v",), ("d",), ("u", "v"), ("w1", "b1", "w2", "b2", "u", "e")])
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_sparse_initializers(names: tuple[str, ...], coordinates: bool) -> None:
+    proto = changed(make_sparse(*names, coordinates=coordinates))
+    found, twin = explained(proto), explained(TWIN.proto())
+    np.testing.assert_allclose(found.maps, twin.maps, rtol=1e-5)
+    np.testing.assert_allclose(found.scores, twin.scores, rtol=1e-6)
+
+
+def test_sparse_initializers_as_onnx_runtime_reads_them() -> None:
+    assert_like_the_twin(changed(make_sparse("v", "u")))
+
+
+def test_a_sparse_constant_node() -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        tensor = next(each for each in proto.graph.initializer if each.name == "v")
+        proto.graph.initializer.remove(tensor)
+        sparse = sparse_of(numpy_helper.to_array(tensor), "v", coordinates=False)
+        node = helper.make_node("Constant", [], ["v"])
+        attribute = node.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR)
+        attribute.sparse_tensor.CopyFrom(sparse)
+        proto.graph.node.insert(0, node)
+
+    assert_like_the_twin(changed(change))
+
+
+@pytest.mark.parametrize(
+    "dims", [[2**20, 2**20], [2**40], [LARGEST_DENSE // 4 + 1], [2**62, 2**62]]
+)
+def test_sparse_constants_that_are_too_large_written_out(dims: list[int]) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        values = numpy_helper.from_array(np.ones(1, np.float32), "w")
+        indices = numpy_helper.from_array(np.zeros(1, np.int64), "i")
+        proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, dims))
+
+    with pytest.raises(
+        ModelError, match=f"more than the {LARGEST_DENSE} bytes|not a valid ONNX model"
+    ):
+        onnxcam.load(changed(change))
+
+
+@pytest.mark.parametrize("indices", [[-1], [10**6], [0, 1]])
+def test_sparse_constants_that_are_not_valid(indices: list[int]) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        values = numpy_helper.from_array(np.ones(1, np.float32), "w")
+        places = numpy_helper.from_array(np.array(indices, np.int64), "i")
+        proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [3, 4]))
+
+    with pytest.raises(ModelError, match="not a valid ONNX model"):
+        onnxcam.load(changed(change))
