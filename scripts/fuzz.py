@@ -99,7 +99,7 @@ def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
         ending["detail"] = f"{outcome}: {error}"
         ending["what"] = case_of(name, worker.seed).what
     result = {"case": name, "seed": worker.seed, **ending}
-    if result["outcome"] not in FINE:
+    if result["outcome"] not in {*FINE, "no case"}:
         folder = out / name.replace(":", "-")
         folder.mkdir(parents=True, exist_ok=True)
         write_files(case_of(name, worker.seed), folder)

@@ -27,6 +27,7 @@ OUTCOMES = {
     "hang": "longer than the limit",
     "crash": "the process died",
     "memory": "more memory than the limit",
+    "no case": "the script failed to make the case",
     "runtime too": "the process hangs or dies, and ONNX Runtime alone does so of the plain model",
     "runtime alone": "onnxcam has done its part, and ONNX Runtime hangs or dies of the plain model",
 }

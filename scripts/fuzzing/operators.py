@@ -7,6 +7,7 @@ returns is squeezed by Tanh, summed, and added to every class's score by a weigh
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from collections.abc import Iterable
@@ -171,7 +172,7 @@ def model_of(
     linked = False
     for name, tensor in tensors.items():
         tensor.name = names.get(name, name)
-        if tensor.data_type in FLOATS and (not linked or draw.random() < 0.1):
+        if _can_be_linked(tensor) and (not linked or draw.random() < 0.1):
             proto.graph.node.extend(_link(proto, tensor, generator))
             linked = True
         else:
@@ -188,6 +189,12 @@ def model_of(
             )
         )
     return proto
+
+
+def _can_be_linked(tensor: TensorProto) -> bool:
+    """Whether it is of floats, and of a size that can be."""
+    sizes = [int(dim) for dim in tensor.dims]
+    return tensor.data_type in FLOATS and min(sizes, default=0) >= 0 and math.prod(sizes) < LARGEST
 
 
 def _link(

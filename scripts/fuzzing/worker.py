@@ -116,8 +116,12 @@ def main() -> None:
         tell("ready")
         for line in sys.stdin:
             name, plain = json.loads(line)
-            answer = _answer(case_of(name, int(sys.argv[1])), Path(root), plain)
-            tell(answer)
+            try:
+                case = case_of(name, int(sys.argv[1]))
+            except Exception as error:  # noqa: BLE001  the others go on
+                tell({"outcome": "no case", "detail": repr(error), "what": ""})
+            else:
+                tell(_answer(case, Path(root), plain))
 
 
 def _answer(case: Any, root: Path, plain: bool) -> dict[str, Any]:
