@@ -114,6 +114,7 @@ def told_apart(error: Exception) -> Ending:
     """The ending that an exception stands for."""
     detail = f"{type(error).__name__}: {one_line(error)}"[:400]
     names = {WrongError: "wrong", NotSmoothError: "not smooth", BeyondError: "beyond"}
+    names[WarnedError] = "warned"
     if type(error) in names:
         return Ending(names[type(error)], one_line(error)[:400])
     frame, trace = innermost(error), "".join(traceback.format_exception(error))

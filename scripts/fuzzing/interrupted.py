@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ WORDS = [
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.listdir", "os.scandir"}
 FILES = ("files.py", "results.py", "explanation.py", "job.py")
 FAILURES: tuple[Callable[[], BaseException], ...] = (
-    KeyboardInterrupt,
+    InterruptedError,  # stands for Ctrl-C
     lambda: OSError(errno.ENOSPC, "No space left on device"),
     lambda: OSError(errno.EIO, "Input/output error"),
     lambda: PermissionError(errno.EACCES, "Permission denied"),
@@ -61,7 +62,14 @@ class _Injection:
     def count(self) -> None:
         self.left -= 1
         if self.left < 0:
-            raise self.make()
+            self.fail()
+
+    def fail(self) -> None:
+        """Raise, or send this process the signal of Ctrl-C, which raises."""
+        error = self.make()
+        if not isinstance(error, InterruptedError):
+            raise error
+        signal.raise_signal(signal.SIGINT)
 
     def trace(self, frame: Any, event: str, _: Any) -> Any:
         if (
@@ -105,9 +113,7 @@ def interrupted_run(draw: Random) -> Case:
     """An exception somewhere in a run; `--skip-existing` then gives what a fresh run gives."""
     lines = draw.random() < 0.5
     place = draw.randrange(400 if lines else 60)
-    make = (
-        KeyboardInterrupt if lines else draw.choice(FAILURES)
-    )  # between two calls nothing else comes
+    make = FAILURES[0] if lines else draw.choice(FAILURES)  # between two calls nothing else comes
     twice = draw.random() < 0.3
     damage = draw.getrandbits(32) if draw.random() < 0.3 else None
     what = f"{make()!r} at {'line' if lines else 'call'} {place}{', twice' * twice}{', damaged' * bool(damage)}"

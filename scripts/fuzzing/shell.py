@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from fuzzing.case import WrongError
+from fuzzing.case import WarnedError, WrongError
 from onnxcam.errors import OnnxcamError, UnforeseenError
 
 FORESEEN = {0, 1, 2, 130}
@@ -43,6 +46,8 @@ def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
         raise WrongError(f"a traceback: {said[-300:]}")
     if "\x1b" in out + said or "\u202e" in out + said:
         raise WrongError("an escape of the input's reached the terminal")
+    if warning := re.search(r"^warning: .*Warning\)$", said, re.MULTILINE):
+        raise WarnedError(warning.group())
     if code == 2:
         words = said.strip() or out.strip()
         if not words:
@@ -51,16 +56,39 @@ def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
     return code, said
 
 
-def spoken(words: list[str], folder: Path) -> tuple[int, str, str]:
+class _Screen(io.BytesIO):
+    """Bytes that stay readable when what wraps them is gone."""
+
+    def close(self) -> None:
+        """Nothing: they are read later."""
+
+
+@contextmanager
+def own_process() -> Iterator[None]:
+    """What a command changes in its process is changed back."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    hooks = sys.excepthook, sys.unraisablehook
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        sys.excepthook, sys.unraisablehook = hooks
+
+
+def spoken(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     """The exit code, standard output and standard error of a command."""
     from onnxcam.cli import main
 
-    streams = [
-        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
-    ]
+    screens = _Screen(), _Screen()
+    streams = [io.TextIOWrapper(screen, encoding="utf-8", write_through=True) for screen in screens]
     with (
         inside(folder),
-        patch.object(sys, "argv", ["onnxcam", *words]),
+        own_process(),
+        patch.object(sys, "argv", ["onnxcam", *arguments]),
         patch.object(sys, "stdout", streams[0]),
         patch.object(sys, "stderr", streams[1]),
     ):
@@ -68,5 +96,7 @@ def spoken(words: list[str], folder: Path) -> tuple[int, str, str]:
             code: object = main()  # type: ignore[func-returns-value]
         except SystemExit as end:
             code = end.code
-    out, said = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in streams)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    out, said = (screen.getvalue().decode("utf-8", "replace") for screen in screens)
     return int(code or 0) if isinstance(code, int | None) else 1, out, said
