@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
-from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.arrays import Array
 from onnxcam.graph.attrs import argument
+from onnxcam.graph.folding import Folding, refuse_impossible_size
 from onnxcam.graph.fused import unfused
-from onnxcam.graph.shapes import Dim, Dtype, Shape, agree, infer, is_static, named
-from onnxcam.graph.sizes import Sizes, expanded, size_arithmetic
-from onnxcam.graph.training import RANDOM
-
-UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
-    *RANDOM,
-    *("QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
-}
-LARGEST = 1 << 20  # bytes that folding may add to a model, per node
+from onnxcam.graph.shapes import Dim, Shape, agree, infer, named
+from onnxcam.graph.sizes import Sizes, expanded
 
 
 def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
@@ -38,7 +27,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     opsets = {each.domain: each.version for each in graph.import_domains}
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
     outputs = {each.name for each in graph.outputs} | set(kept)
-    sizes: dict[str, Sizes] = {}
+    folding = Folding.of(graph, opsets)
     for tensor in graph.inputs:
         tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
     waiting, walked = list(graph.nodes)[::-1], []
@@ -56,12 +45,12 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
             _reshape_instead(node)
         if _does_nothing(node, opsets[""]) and node.outputs[0].name not in outputs:
             _bypass(node)
-        elif (values := _folded(node, opsets, sizes)) and not outputs & {
+        elif (values := folding.values(node)) and not outputs & {
             each.name for each in node.outputs
         }:
             _replace(node, values)
         else:
-            _type(node, opsets, sizes)
+            _type(node, opsets, folding.sizes)
     graph.nodes = walked
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
 
@@ -143,59 +132,6 @@ def _replace(node: gs.Node, values: list[Array]) -> None:
     node.inputs.clear()
 
 
-def _folded(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> list[Array] | None:
-    """The values of the node's outputs if they do not depend on any input of the graph."""
-    if node.domain or node.op in UNFOLDED:
-        return None
-    if (known := size_arithmetic(node, sizes, opsets[""])) is not None:
-        sizes[node.outputs[0].name] = known
-        return _as_constant(known, infer(node, opsets)[0])
-    if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):
-        return None
-    return _evaluated(node, opsets)
-
-
-def _as_constant(known: Sizes, inferred: tuple[Dtype, Shape | None] | None) -> list[Array] | None:
-    """The sizes as the integers that the graph computes with: int64, or int32 behind TensorFlow's Cast."""
-    if inferred is None or not all(isinstance(each, int) for each in known.flat):
-        return None
-    dtype: Any = inferred[0]
-    return [np.array(known, dtype).reshape(known.shape)]
-
-
-def _evaluated(node: gs.Node, opsets: dict[str, int]) -> list[Array] | None:
-    """The outputs of a node with constant inputs; None where they are large, or not computable here."""
-    inferred = infer(node, opsets)
-    given = sum(each.values.nbytes for each in node.inputs if isinstance(each, gs.Constant))
-    if any(_bytes(each) > max(LARGEST, given) for each in inferred):
-        return None
-    graph = onnx.helper.make_graph(
-        [OnnxExporter.export_node(node)],
-        "constant",
-        [],
-        [onnx.helper.make_empty_tensor_value_info(each.name) for each in node.outputs],
-        [
-            numpy_helper.from_array(each.values, each.name)
-            for each in {each.name: each for each in node.inputs if not each.is_empty()}.values()
-        ],
-    )
-    imports = [onnx.helper.make_opsetid(name, version) for name, version in opsets.items()]
-    try:
-        found = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports)).run(
-            None, {}
-        )
-    except Exception:  # noqa: BLE001  folding is optional; the evaluator raises whatever its ops raise
-        return None
-    whole = all(isinstance(each, (np.ndarray, np.generic)) for each in found)
-    return [np.asarray(each) for each in found] if whole else None
-
-
-def _bytes(inferred: tuple[object, Shape | None] | None) -> int:
-    if inferred is None or not is_static(inferred[1]):
-        return 0
-    return 8 * int(np.prod([dim for dim in inferred[1] or () if isinstance(dim, int)]))
-
-
 def _type(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> None:
     """Give the node's outputs their dtype and shape, keeping what the model itself said of them."""
     for tensor, found in zip(node.outputs, infer(node, opsets), strict=True):
@@ -206,6 +142,7 @@ def _type(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> Non
         tensor.dtype = tensor.dtype if dtype is None else dtype
         shape = agree(shape, tensor.shape)
         tensor.shape = None if shape is None else named(tensor, shape)
+        refuse_impossible_size(node, tensor)
 
 
 def _shape_by_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:

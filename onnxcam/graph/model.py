@@ -31,6 +31,7 @@ from onnxcam.graph.integers import opened, opset_to_open
 from onnxcam.graph.opset import NeedsOpsetError, raised
 
 LARGEST_FILE = (1 << 31) - 1  # bytes of a protocol buffer
+TEXT = "OSU"  # the kinds of NumPy's strings
 
 Content: TypeAlias = bytes  # a name that `Model.bytes` does not hide
 
@@ -219,9 +220,13 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
 
 
 def _pack(graph: gs.Graph) -> None:
-    """Two or four numbers a byte where the type has room for so many, in place: graphsurgeon writes one."""
+    """Two or four numbers a byte where the type has room for so many, in place: graphsurgeon writes one, and
+    no text.
+    """
     for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant) and np.dtype(tensor.dtype).name in external.SUB_BYTE:
+        if not isinstance(tensor, gs.Constant):
+            continue
+        if np.dtype(tensor.dtype).name in external.SUB_BYTE or np.dtype(tensor.dtype).kind in TEXT:
             packed = onnx.numpy_helper.from_array(tensor.values, tensor.name)
             tensor.values = gs.ir.tensor.LazyValues(packed)
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from onnxcam.graph.attrs import argument
+from onnxcam.graph.attrs import LONGEST, argument
 from onnxcam.graph.build import Builder
 from onnxcam.graph.path import captured, is_float
 from onnxcam.graph.rowwise import row_axes, sliced_axes, target
@@ -142,6 +142,8 @@ def _cut(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
         return None
     start, end, step = (1 if each is None else int(each[0]) for each in numbers)
     size = node.inputs[0].shape[axes[0]]
+    if isinstance(size, int) and size > LONGEST:
+        return None
     if isinstance(size, int):
         return axes[0], np.arange(size)[start:end:step]
     return (axes[0], np.zeros(1, np.int64)) if (start, end, step) == (0, 1, 1) else None

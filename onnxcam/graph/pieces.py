@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxcam.graph.attrs import LONGEST
 from onnxcam.graph.axes import (
     CHANNELS,
     COLUMNS,
@@ -48,7 +49,11 @@ def changed(axis: Axis, dim: Dim, origin: str) -> Axis:
 
 def part_of(axis: Axis, size: int, places: Sequence[int], origin: str) -> Axis:
     """Some places of an axis."""
-    if list(places) == list(range(size)):
+    if places == range(size):
+        return axis
+    if len(places) > LONGEST:
+        return fresh(MOVED, len(places), origin)
+    if len(places) == size and list(places) == list(range(size)):
         return axis
     if len(axis) == 1 and isinstance(axis[0], Tokens):
         return _part_of_tokens(axis[0], places, origin)

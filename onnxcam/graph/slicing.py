@@ -7,12 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcam.errors import ModelError
 from onnxcam.graph.shapes import Shape
 from onnxcam.graph.value import Value
 
 Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()
 PRECISE = (np.dtype(np.float32), np.dtype(np.float64))
+MOST_NUMBERS = 1 << 28  # of a table that a rule writes: 2 GB in float64
 MOST_FACTORS = 1 << 16  # numbers that a product may bring with it
+
+
+def refuse_too_many(what: str, *counts: int) -> None:
+    """ModelError for a table of that many rows, columns, … which a rule would have to write into the model."""
+    if math.prod(counts) > MOST_NUMBERS:
+        raise ModelError(
+            f"{what}: its gradient needs a table of {' x '.join(map(str, counts))} numbers, at most "
+            f"{MOST_NUMBERS} can be written; choose a layer after it (`onnxcam layers`)"
+        )
 
 
 def sliced(value: Value, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Value:

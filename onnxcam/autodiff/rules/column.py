@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxcam.arrays import Array
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
+from onnxcam.graph.slicing import refuse_too_many
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -44,6 +45,7 @@ def columns(
 def _cells(block: Array) -> Array:
     """(cells, 1, *block): the kernel of each cell."""
     count = int(np.prod(block))
+    refuse_too_many("Col2Im", count, count)
     return np.eye(count).reshape(count, 1, *block.tolist())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from onnxcam.arrays import Array
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of, expanded, filled
+from onnxcam.graph.slicing import dim_of, expanded, filled, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -44,6 +44,7 @@ def _flat_index_axis(g: Value, x: Value, indices: Value, axis: int) -> Value:
 
 def _by_inverse(g: Value, picked: Array, size: int, axis: int) -> Value:
     """Distinct indices: gathering is undone by gathering, zeros where nothing was taken."""
+    refuse_too_many(f"Gather of {g.name!r}", size)
     inverse = np.full(size, len(picked))
     inverse[picked] = np.arange(len(picked))
     if len(picked) < size:

@@ -11,7 +11,7 @@ from onnxcam.autodiff.rules.conv import times_channels
 from onnxcam.autodiff.rules.reduce import count, shared, spatial
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import filled
+from onnxcam.graph.slicing import filled, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 FLOAT = np.dtype(np.float32)
@@ -61,6 +61,7 @@ def lrn(
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise ModelError(f"LRN of {x.name!r}: its number of channels must be fixed")
+    refuse_too_many(f"LRN of {x.name!r}", channels, channels)
     band = _band(channels, size)
     divisor = bias + (alpha / size) * _over_channels(x * x, band)
     inner = g * x * divisor ** (-beta - 1.0)

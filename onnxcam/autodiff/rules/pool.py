@@ -11,7 +11,7 @@ from onnxcam.autodiff.strided import RESIZE_WITHOUT_REGION, enlarged
 from onnxcam.errors import ModelError
 from onnxcam.graph.attrs import Window
 from onnxcam.graph.shapes import is_static
-from onnxcam.graph.slicing import dim_of, expanded, filled, padded_to
+from onnxcam.graph.slicing import dim_of, expanded, filled, padded_to, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -40,6 +40,7 @@ def average_pool(g: Value, y: Value, x: Value, *, window: Window, count_include_
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise ModelError(f"AveragePool of {x.name!r}: its number of channels must be fixed")
+    refuse_too_many(f"AveragePool of {x.name!r}", channels, *window.kernel)
     shared = g / counts(x, y, window, bool(count_include_pad))
     if _side_by_side(g, x, window):
         return padded_to(enlarged(shared, window.strides), x.shape)
@@ -79,6 +80,8 @@ def _counted(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -
     size, out = x.shape[axis + 2], y.shape[axis + 2]
     begin, end = window.begin[axis], window.end[axis]
     known = isinstance(size, int) and isinstance(out, int)
+    rows = out if isinstance(out, int) else 1
+    refuse_too_many(f"AveragePool of {x.name!r}", rows, window.kernel[axis])
     position: Any = np.arange(out)[:, None] if known else _positions(y, axis)
     length: Any = size if known else dim_of(x, axis + 2)
     before: Any = begin if begin is not None else first_cell(x, window, axis)
@@ -118,6 +121,7 @@ def lp_pool(g: Value, y: Value, x: Value, *, window: Window, p: int) -> Value:
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise ModelError(f"LpPool of {x.name!r}: its number of channels must be fixed")
+    refuse_too_many(f"LpPool of {x.name!r}", channels, *window.kernel)
     ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
     return spread_windows(root_share(g, y, p), ones, x, window, channels) * power(x, p)
 

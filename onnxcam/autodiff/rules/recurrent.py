@@ -18,6 +18,7 @@ from onnxcam.graph.value import Value, np
 
 rules = Rules()
 Maybe: TypeAlias = Value | None
+MOST_STEPS = 4096  # whose nodes are written one after the other
 PLAIN = ["Sigmoid", "Tanh", "Tanh"]
 
 
@@ -136,6 +137,11 @@ def _usual(x: Value, activations: Sequence[str] | None, *unusual: object) -> Non
         raise ModelError(
             f"the LSTM that reads {x.name!r} has peepholes, lengths, clip, coupled gates, the batch first or "
             "activations of its own, which have no gradient rule: export it as torch's LSTM"
+        )
+    if isinstance(x.shape[0], int) and x.shape[0] > MOST_STEPS:
+        raise ModelError(
+            f"the LSTM that reads {x.name!r} walks {x.shape[0]} steps; its gradient is written for at most "
+            f"{MOST_STEPS}: choose a layer after it (`onnxcam layers`)"
         )
     if not isinstance(x.shape[0], int):
         raise ModelError(

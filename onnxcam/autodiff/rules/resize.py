@@ -11,9 +11,10 @@ from typing import TypeAlias
 from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.rules.shape import contracted
 from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.strided import number
 from onnxcam.errors import ModelError
 from onnxcam.graph.interpolation import Interpolation
-from onnxcam.graph.slicing import dim_of
+from onnxcam.graph.slicing import dim_of, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -100,6 +101,7 @@ def _repeats(
         return {}
     factors = {axis: int(each) for axis, each in scales.items() if each is not None}
     for each in factors.values():
+        refuse_too_many(f"Resize of {x.name!r}", 3 * each)
         matrix = how.matrix(3, 3 * each, each)
         if matrix is None or not np.array_equal(matrix, np.repeat(np.eye(3), each, axis=1)):
             return {}
@@ -110,6 +112,7 @@ def _block_sums(g: Value, x: Value, factors: dict[int, int]) -> Value:
     """A depthwise convolution with ones: four times faster than a sum over reshaped blocks."""
     channels = x.shape[1]
     block = [factors.get(axis, 1) for axis in range(2, x.ndim)]
+    refuse_too_many(f"Resize of {x.name!r}", number(channels), *block)
     ones = g.build.constant(np.ones((channels, 1, *block)), g.dtype)
     found = g.build.op("Conv", g, ones, group=channels, kernel_shape=block, strides=block)
     found.tensor.shape = list(x.shape)
@@ -121,6 +124,7 @@ def _matrix(x: Value, y: Value, axis: int, amounts: Amounts, how: Interpolation)
     size, out = x.shape[axis], y.shape[axis]
     scale, crop = amounts.scale(axis, x, y), amounts.crop(axis)
     if isinstance(size, int) and isinstance(out, int) and scale is not None and crop is not None:
+        refuse_too_many(f"Resize of {x.name!r}", size, max(size, out))
         found = how.matrix(size, out, scale, crop)
         if found is not None:
             return found

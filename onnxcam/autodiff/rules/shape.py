@@ -6,7 +6,15 @@ from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.rules.linalg import turned
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of, filled, padded, padded_at, sliced, sliced_at
+from onnxcam.graph.slicing import (
+    dim_of,
+    filled,
+    padded,
+    padded_at,
+    refuse_too_many,
+    sliced,
+    sliced_at,
+)
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -86,6 +94,7 @@ def _added_back(g: Value, x: Value, axis: int, amount: tuple[int, int], mode: st
     if not isinstance(size, int):
         raise ModelError(f"Pad in mode {mode} of {x.name!r} needs a fixed size of axis {axis}")
     cut = [max(-each, 0) for each in amount]
+    refuse_too_many(f"Pad in mode {mode} of {x.name!r}", size, size + sum(map(abs, amount)))
     kept = np.arange(size)[cut[0] : size - cut[1]]
     source = np.pad(kept, [max(each, 0) for each in amount], mode=mode)
     return contracted(g, np.eye(size)[source].T, axis)
@@ -131,6 +140,7 @@ def _put_back(g: Value, x: Value, axis: int, start: int, end: int, step: int) ->
         if step < 1 or start < 0:
             raise ModelError(f"Slice of {x.name!r} backwards or from the end needs a fixed size")
         return _put_back_at_run_time(g, x, axis, g.build.constant(np.array([start])), step)
+    refuse_too_many(f"Slice of {x.name!r}", size)
     source = np.arange(size)[slice(start, None if step < 0 and end < -size else end, step)]
     if not len(source):
         return filled(x, 0.0)
