@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
@@ -36,6 +37,7 @@ PEERS = {  # who else computes a method
     "grad-cam++": ("torch-cam", "pytorch-grad-cam"),
 }
 FEWEST, PATIENCE = 2, 20.0  # runs of a contestant, and seconds after which it is not run again
+LIMIT = 3600.0  # seconds after which a contestant is ended
 MB = 1 << 20
 
 
@@ -87,6 +89,9 @@ class Worker:
             text=True,
             env=os.environ | {"ONNXCAM_CACHE": str(Path(job["path"]).with_name("cache"))},
         )
+        self.limit = threading.Timer(job.get("limit", LIMIT), self.process.kill)
+        self.limit.daemon = True
+        self.limit.start()
         self.fine = _stream(self.process.stdout).readline().strip() == "ready"
 
     def run(self) -> None:
@@ -101,6 +106,7 @@ class Worker:
     def end(self) -> tuple[float, str]:
         """Its peak memory in MB, or why it failed."""
         rest, _ = self.process.communicate()
+        self.limit.cancel()
         with self.errors:
             self.errors.seek(0)
             said = self.errors.read().strip().splitlines()
@@ -170,7 +176,8 @@ def _settle(job: dict[str, Any]) -> None:
     """Let onnxcam find its layout and keep its model, as the first explanations of a user do."""
     worker = Worker(job | {"contestant": "onnxcam"})
     for _ in range(3):
-        worker.run()
+        if worker.fine:
+            worker.run()
     worker.end()
 
 

@@ -9,11 +9,13 @@ It says "ready" after one run to warm up, the seconds of each run, and last its 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 
 Run = Callable[[], object]
 Contestant = Callable[[dict[str, Any]], Run]
-BATCHES = (1, 2, 4, 8, 16)  # tried for the plain model
+BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64, 128)}  # tried for the plain model
 CLASS = 3
 LONG = 0.5  # seconds that are timed at least; short runs are repeated
 PAUSE = 0.3  # seconds in which the threads of the contestant before give up waiting for work
@@ -33,11 +35,16 @@ def picture(job: dict[str, Any], count: int = 1) -> Any:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
+def kind(job: dict[str, Any]) -> str:
+    """cpu or cuda."""
+    return "cuda" if job["device"].startswith("cuda") else "cpu"
+
+
 def plain(job: dict[str, Any]) -> Run:
     """The model itself for as many pictures as the job has passes, at its fastest batch: the floor."""
-    session = _session(Path(job["path"]).read_bytes(), job)
+    session = session_of(Path(job["path"]).read_bytes(), job)
     name, passes = session.get_inputs()[0].name, int(job["passes"])
-    sizes = [each for each in BATCHES if each <= passes]
+    sizes = [each for each in BATCHES[kind(job)] if each <= passes]
     pictures = {each: picture(job, each) for each in {*sizes, *(passes % each for each in sizes)}}
 
     def run(batch: int, count: int) -> None:
@@ -52,13 +59,21 @@ def plain(job: dict[str, Any]) -> Run:
     return lambda: run(best, passes)
 
 
-def _session(content: bytes, job: dict[str, Any]) -> Any:
+def session_of(content: bytes, job: dict[str, Any], more: Mapping[str, str] | None = None) -> Any:
+    """On the device, or an error: with the options that onnxcam gives it, and `more` for CUDA."""
     import onnxruntime
+
+    from onnxcam.runtime.device import device
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
-    kinds = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
-    return onnxruntime.InferenceSession(content, options, providers=kinds[job["device"]])
+    providers: list[Any] = list(device(job["device"]).providers)
+    if more:
+        providers[0] = (providers[0][0], {**providers[0][1], **more})
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
+    if len(session.get_providers()) < len(providers):
+        raise RuntimeError(f"ONNX Runtime fell back to {', '.join(session.get_providers())}")
+    return session
 
 
 def ours(job: dict[str, Any]) -> Run:
@@ -113,7 +128,7 @@ def onnx_ad(job: dict[str, Any]) -> Run:
     model = onnx.load(job["fixed_path"])
     name, score = model.graph.input[0].name, model.graph.output[0].name
     reverse = importlib.import_module("onnx_ad").reverse(model, [name], [score], layout="onnx")
-    session = _session(reverse.SerializeToString(), job)
+    session = session_of(reverse.SerializeToString(), job)
     seeds = {each.name for each in session.get_inputs()} - {name}
     feeds = {name: picture(job, 8), **{each: _one_hot(job, 8)[..., None] for each in seeds}}
     outputs = [each.name for each in session.get_outputs() if each.name != score]
@@ -131,8 +146,13 @@ def torch_cam(job: dict[str, Any]) -> Run:
     }
     name, more = kinds[job["method"]]
     extractor = getattr(methods, name)(model, target_layer=job["module"], **more)
-    x = torch.from_numpy(picture(job)).to(job["device"]).requires_grad_()
-    return lambda: extractor(CLASS, model(x))
+    x = torch.from_numpy(picture(job)).to(torch_device(job)).requires_grad_()
+
+    def run() -> object:
+        maps = extractor(CLASS, model(x))
+        return [each.cpu() for each in maps]  # waits for the device, as NumPy's arrays of ours do
+
+    return run
 
 
 def pytorch_grad_cam(job: dict[str, Any]) -> Run:
@@ -143,7 +163,7 @@ def pytorch_grad_cam(job: dict[str, Any]) -> Run:
     kind = {"grad-cam": package.GradCAM, "grad-cam++": package.GradCAMPlusPlus}[job["method"]]
     layer = model.get_submodule(job["module"])
     extractor = kind(model=model, target_layers=[layer], reshape_transform=_reshape(job))
-    x = torch.from_numpy(picture(job)).to(job["device"])
+    x = torch.from_numpy(picture(job)).to(torch_device(job))
     return lambda: extractor(input_tensor=x, targets=[targets.ClassifierOutputTarget(CLASS)])
 
 
@@ -166,12 +186,17 @@ def captum(job: dict[str, Any]) -> Run:
     torch, model = _torch(job)
     attr = importlib.import_module("captum.attr")
     if job["method"] == "gradient":
-        x = torch.from_numpy(picture(job, 8)).to(job["device"]).requires_grad_()
+        x = torch.from_numpy(picture(job, 8)).to(torch_device(job)).requires_grad_()
         saliency = attr.Saliency(model)
         return lambda: saliency.attribute(x, target=CLASS, abs=False)
-    x = torch.from_numpy(picture(job)).to(job["device"]).requires_grad_()
+    x = torch.from_numpy(picture(job)).to(torch_device(job)).requires_grad_()
     grad_cam = attr.LayerGradCam(model, model.get_submodule(job["module"]))
     return lambda: grad_cam.attribute(x, target=CLASS, relu_attributions=True)
+
+
+def torch_device(job: dict[str, Any]) -> str:
+    """What torch calls the device."""
+    return str(job["device"]).removesuffix("+tf32")
 
 
 def _torch(job: dict[str, Any]) -> tuple[Any, Any]:
@@ -179,10 +204,21 @@ def _torch(job: dict[str, Any]) -> tuple[Any, Any]:
 
     torch = importlib.import_module("torch")
     torch.set_num_threads(job["threads"])
-    return torch, torch_model(job["model"]).to(job["device"])
+    tf32 = job["device"].endswith("+tf32")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    return torch, torch_model(job["model"]).to(torch_device(job))
 
 
+def bound(job: dict[str, Any]) -> Run:
+    """Passes in ways that onnxcam's runtime does not have (see bench_bound.py)."""
+    return importlib.import_module("bench_bound").prepare(job)
+
+
+BOUND = tuple(
+    f"{model} {way}" for model in ("plain", "onnxcam") for way in ("fed", "bound", "graph")
+)
 CONTESTANTS: dict[str, Contestant] = {
+    **dict.fromkeys(BOUND, bound),
     "plain": plain,
     "onnxcam": ours,
     "onnxcam gradient": our_gradient,
@@ -199,15 +235,43 @@ def _timed(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def _peak() -> int:
-    """The most memory that this process had, in bytes (what getrusage says includes the parent's)."""
+def peak_memory(kind: str) -> float:
+    """The most memory that this process had, in bytes (what getrusage says includes the parent's); on CUDA
+    what the device has in use now, everybody's: ONNX Runtime and torch keep what they once took.
+    """
+    if kind == "cuda":
+        return _device_memory()
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def _device_memory() -> float:
+    """Of the current device, or of the first one, as the driver says it; NaN if it says nothing."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return math.nan
+    free, total, context = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
+    if driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)):
+        driver.cuInit(0)
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
+        driver.cuCtxSetCurrent(context)
+        if driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)):
+            return math.nan
+    return total.value - free.value
+
+
+def load_cuda_libraries() -> None:
+    """Those that torch brings along, where it is installed: ONNX Runtime then finds them loaded."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch")
 
 
 def main() -> None:
     job = json.loads(sys.argv[1])
     with contextlib.redirect_stdout(sys.stderr):
+        if kind(job) == "cuda":
+            load_cuda_libraries()
         run = CONTESTANTS[job["contestant"]](job)
         run()
         loops = max(1, round(LONG / _timed(run)))
@@ -217,7 +281,7 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr):
             seconds = _timed(lambda: [run() for _ in range(loops)]) / loops
         print(seconds, flush=True)
-    print(_peak(), flush=True)
+    print(peak_memory(kind(job)), flush=True)
 
 
 if __name__ == "__main__":

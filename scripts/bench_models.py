@@ -1,4 +1,6 @@
-"""The models of bench.py: networks of timm with random weights, exported, and layers that torch has, too."""
+"""The models of bench.py: networks of timm (or torchvision) with random weights, exported, and layers that
+torch has, too.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,17 @@ NAMES = {
     "ViT-B/16": "vit_base_patch16_224",
     "Swin-T": "swin_tiny_patch4_window7_224",
 }
+IN_TORCHVISION = {  # the same architectures where timm is not installed
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "mobilenetv2_100": "mobilenet_v2",
+    "mobilenetv3_large_100": "mobilenet_v3_large",
+    "efficientnet_b0": "efficientnet_b0",
+    "densenet121": "densenet121",
+    "convnext_tiny": "convnext_tiny",
+    "vit_base_patch16_224": "vit_b_16",
+    "swin_tiny_patch4_window7_224": "swin_t",
+}
 SHAPE, CLASSES = (3, 224, 224), 1000
 
 
@@ -44,12 +57,31 @@ def torch_model(name: str) -> Any:
     with contextlib.suppress(ImportError):
         importlib.import_module("torchvision_cpu")  # declares what torchvision for CUDA asks for
     torch.manual_seed(0)
-    model = importlib.import_module("timm").create_model(name, pretrained=False).eval()
-    importlib.import_module("parity_torch").fill_zeros(model)
+    model = _architecture(name).eval()
+    fill_zeros(model)
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # hooks on a module whose result is overwritten would fail
     return model
+
+
+def _architecture(name: str) -> Any:
+    try:
+        return importlib.import_module("timm").create_model(name, pretrained=False)
+    except ImportError:
+        models = importlib.import_module("torchvision.models")
+        return models.get_model(IN_TORCHVISION[name], weights=None)
+
+
+def fill_zeros(model: Any) -> None:
+    """Random numbers for what starts at zero (heads, last scales of a block): nothing would flow."""
+    torch = importlib.import_module("torch")
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            if each.abs().max() < 1e-3 and not name.endswith("bias"):
+                each.normal_(0, 0.1 if each.ndim < 2 else each[0].numel() ** -0.5)
+            elif not each.any():
+                each.normal_(0, 0.05)
 
 
 def export(model: Any, path: Path, batch: int | None = None) -> None:

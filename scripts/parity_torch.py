@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench_models import fill_zeros
+
 with contextlib.suppress(
     ImportError
 ):  # makes torchvision for CUDA importable beside torch for CPUs
@@ -76,16 +78,6 @@ def _of_size(name: str, size: int | None) -> Any:
             model.parity_size = (channels, height, width)
             return model
     return timm.create_model(name, pretrained=False, num_classes=CLASSES)
-
-
-def fill_zeros(model: Any) -> None:
-    """Random numbers for what starts at zero (heads, last scales of a block): nothing would flow."""
-    with torch.no_grad():
-        for name, each in model.named_parameters():
-            if each.abs().max() < 1e-3 and not name.endswith("bias"):
-                each.normal_(0, 0.1 if each.ndim < 2 else each[0].numel() ** -0.5)
-            elif not each.any():
-                each.normal_(0, 0.05)
 
 
 def exported(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:

@@ -1,0 +1,249 @@
+"""What a device gives and costs: gradients beside the CPU's, nodes that ran elsewhere, time, memory.
+
+    python scripts/check_device.py --device cpu --quick
+    python scripts/check_device.py --device cuda --device cuda+tf32 --json cuda.json
+
+In this order, each result printed and written as soon as it is known, so that a run that is cut off has told
+what matters most:
+
+1. Every fixture of tests/data and the bundled model, on every device: scores and gradients beside those of
+   the CPU and of the framework, maps of two methods, nodes that fell back to the CPU or only copy.
+2. Smooth Grad-CAM++ with 25 and 400 samples beside as many forward passes of the plain model at its best
+   batch and, where torch and torchcam are installed, beside torch-cam, in turns; and each one's peak memory.
+3. Passes with arrays copied to and fro, with IO binding, and with CUDA graphs.
+
+Needs no network and no pytest. Without torch only the bundled model is timed. Exit code 1 if a fixture is over
+its limit; what a device does not run is told, and no failure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import MANY, SAMPLES, Row, measured, prepared, shown
+from bench_contestants import BOUND
+from bench_models import NAMES, Place
+from device_fixtures import BUNDLED, LIMITS, names
+from onnxcam.files import written
+from onnxcam.runtime.device import processors
+
+MODELS = ("ResNet-18", BUNDLED, "ViT-B/16", "MobileNetV2")
+PACKAGES = ("onnxcam", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "torch", "torchcam")
+METHOD = "smooth-grad-cam++"
+PASSES = {"cpu": 16, "cuda": 512}  # of the comparison of bindings
+PATIENCE = 120.0  # seconds for a fixture
+LONGEST = {"cpu": 3600.0, "cuda": 120.0}  # seconds for a contestant
+WORKER = Path(__file__).with_name("device_fixtures.py")
+
+
+class Report:
+    """The results: a line for each on standard output, all of them in a file."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, row: dict[str, Any], line: str) -> None:
+        """Print a result, and write the file anew with it."""
+        self.rows.append(row)
+        print(line, flush=True)
+        if self.file:
+            with written(self.file) as part:
+                part.write_text(json.dumps(self.rows, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What everything was measured on."""
+    told: dict[str, Any] = {"check": "machine", "date": time.strftime("%Y-%m-%d %H:%M")}
+    told |= {"system": platform.platform(), "processors": processors(), "gpu": _gpu()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            told[package] = version(package)
+    return told | {"limits": LIMITS}
+
+
+def _gpu() -> str | None:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The fixtures in a process of their own, which is started anew behind one that ended it."""
+    left = list(chosen)
+    while left:
+        words = [sys.executable, str(WORKER), device, *left]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as worker:
+            while line := _line(worker):
+                row = json.loads(line)
+                yield row
+                if row["check"] == "fixture":
+                    left.pop(0)
+        if left:
+            error = f"the process ended with {worker.returncode} (or had {PATIENCE:.0f} s)"
+            row = {"check": "fixture", "device": device, "fixture": left.pop(0), "error": error}
+            yield row | {"passed": False}
+
+
+def _line(worker: subprocess.Popen[str]) -> str:
+    """Its next line, "" at its end; a worker that says nothing for long is ended."""
+    assert worker.stdout is not None
+    timer = threading.Timer(PATIENCE, worker.kill)
+    timer.start()
+    try:
+        return worker.stdout.readline()
+    finally:
+        timer.cancel()
+
+
+def fixture_line(row: dict[str, Any]) -> str:
+    """A line of the table."""
+    if row["check"] == "memory":
+        peak = "unknown" if row["mb"] is None else f"{row['mb']:.0f} MB"
+        return f"{row['device']:10} peak memory of the fixtures: {peak}"
+    verdict = {True: "ok", False: "OVER THE LIMIT", None: "not run"}[row["passed"]]
+    head = f"{row['device']:10} {row['fixture']:30} {verdict:8}"
+    if row["error"]:
+        return f"{head} {row['error']}"
+    errors = {name: row[name] for name in ("scores", "gradient", "framework")}
+    errors |= row.get("maps", {})
+    numbers = " ".join(f"{name} {error:.1e}" for name, error in errors.items() if error is not None)
+    elsewhere = _counts("on the CPU", row["fell_back"]) + _counts("copies", row["copies"])
+    return f"{head} {numbers} (limit {row['limit']:.0e}); {row['nodes']} nodes{elsewhere}"
+
+
+def _counts(what: str, counts: dict[str, int]) -> str:
+    listed = ", ".join(f"{operator} x{count}" for operator, count in counts.items())
+    return f"; {what}: {listed}" if counts else ""
+
+
+def rows_of_samples(device: str, place: Place, *, quick: bool) -> list[Row]:
+    """Smooth Grad-CAM++ beside the plain model's passes and torch-cam, with few samples and with many."""
+    rows = []
+    for samples in (SAMPLES,) if quick else (SAMPLES, MANY):
+        slow = _kind(device) == "cpu" and samples == MANY  # minutes that tell nothing new
+        peers = ("torch-cam",) if place.module and not slow else ()
+        who, settings = ("plain", "onnxcam", *peers), {"samples": samples}
+        rows.append(Row(f"{samples} samples", who, samples, settings, place, METHOD))
+    return rows
+
+
+def rows_of_bindings(device: str, place: Place, *, quick: bool) -> list[Row]:
+    """Passes of the model, and of the model with gradients, in three ways each."""
+    passes = PASSES[_kind(device)] // (2 if quick else 1)
+    return [Row(f"{passes} passes", ("plain", *BOUND), passes, {}, place, "bindings")]
+
+
+def _kind(device: str) -> str:
+    return "cuda" if device.startswith("cuda") else "cpu"
+
+
+@cache
+def timed_model(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
+    """What the contestants are told of a model, and the layer. ImportError where torch is missing."""
+    own = folder / name.replace("/", "-")
+    own.mkdir()
+    job, place = _bundled(own) if name == BUNDLED else _of_torch(name, own)
+    return job | {"model": NAMES.get(name, ""), "threads": processors()}, place
+
+
+def _bundled(folder: Path) -> tuple[dict[str, Any], Place]:
+    import onnxcam
+    from onnxcam.resources import embedded_model
+
+    path = folder / "bundled.onnx"  # the cache is beside it
+    path.write_bytes(embedded_model().read_bytes())
+    plan = onnxcam.Explainer(path, METHOD, device="cpu", cache=False).plan
+    shape = (plan.image.channels, plan.image.height, plan.image.width)
+    job = {"path": str(path), "shape": shape, "classes": plan.score.classes}
+    return job, Place("dependent", plan.layers[0].name, "NCHW", 0, "")
+
+
+def _of_torch(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
+    importlib.import_module("torch")
+    job, layers = prepared(name, folder)
+    dependent = [place for place in layers if place.where == "dependent"]
+    return job, (dependent or layers)[-1]
+
+
+def add_times(
+    report: Report,
+    name: str,
+    device: str,
+    folder: Path,
+    rows_of: Callable[..., list[Row]],
+    quick: bool,
+) -> None:
+    """Measure the rows of one model on one device."""
+    try:
+        job, place = timed_model(name, folder)
+        job = job | {"device": device, "limit": LONGEST[_kind(device)]}
+        for row in rows_of(device, place, quick=quick):
+            for result in measured(name, row, job, 2 if quick else 3):
+                told = {"check": "speed", "device": device, **asdict(result)}
+                report.add(_finite(told), f"{device:10} {shown(result)}")
+    except Exception as error:  # noqa: BLE001  the other models are measured nevertheless
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        told = {"check": "speed", "device": device, "model": name, "why": why}
+        report.add(told, f"{device:10} {name:15} not measured: {why}")
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what was not measured is null."""
+    return {name: None if value != value else value for name, value in row.items()}
+
+
+def main(
+    device: Annotated[
+        list[str] | None, typer.Option(help="cpu, cuda, cuda:N, cuda+tf32; repeatable.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    fixtures: Annotated[
+        str, typer.Option(help="Only those with one of these in their name, with commas between.")
+    ] = "",
+    models: Annotated[
+        str, typer.Option(help="What is timed, with commas between; - for nothing.")
+    ] = ",".join(MODELS),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="25 samples, two runs, the bundled model.")
+    ] = False,
+) -> None:
+    devices = device or ["cpu"]
+    report = Report(file)
+    told = machine()
+    report.add(told, "  ".join(f"{name} {value}" for name, value in told.items()))
+    chosen = [name for name in names() if any(part in name for part in fixtures.split(","))]
+    for where in devices:
+        for row in fixture_rows(where, chosen):
+            report.add(row, fixture_line(row))
+    timed = [BUNDLED] if quick and models == ",".join(MODELS) else models.split(",")
+    with tempfile.TemporaryDirectory() as folder:
+        for rows_of in (rows_of_samples, rows_of_bindings):
+            for where in devices:
+                for name in timed if models != "-" else ():
+                    add_times(report, name, where, Path(folder), rows_of, quick)
+    if any(row.get("passed") is False for row in report.rows):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
