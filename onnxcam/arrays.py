@@ -40,3 +40,11 @@ class ImageInput:
         """(H, W) of pictures (N, ...) in the layout."""
         shape = tensor.shape[2:] if self.layout == "NCHW" else tensor.shape[1:3]
         return int(shape[0]), int(shape[1])
+
+
+def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
+    """The values in a model's dtype: rounded and saturated where that is an integer one."""
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from onnxcam.arrays import Floats, Maps, Scores
 from onnxcam.cache import remember, remembered
 from onnxcam.errors import RunError, SettingError, TargetError
+from onnxcam.evidence import Method, rounding_notice
 from onnxcam.explanation import Explanation
 from onnxcam.image.choice import Choice, change, choose, notice_of
 from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
@@ -150,6 +151,7 @@ class Explainer:
             self._explained(tensor, spec, progress)
             for tensor, spec in zip(tensors, specs, strict=True)
         ]
+        said = [assumed, *(each[3] for each in found)]
         coarse = np.concatenate([each[0] for each in found])
         maps = resized(coarse, *self.plan.image.size_of(tensors[0])).astype(np.float32)
         return Explanation(
@@ -161,7 +163,7 @@ class Explainer:
             specs=tuple(each[1].spec for each in found),
             layers=tuple(each.name for each in self.plan.layers),
             empty=empty(maps),
-            notices=(*self.notices, assumed) if assumed else self.notices,
+            notices=(*self.notices, *dict.fromkeys(notice for notice in said if notice)),
             method=self.recipe.name,
             pictures=tuple(pictures),
             provenance=self._provenance(),
@@ -169,16 +171,18 @@ class Explainer:
 
     def _explained(
         self, image: Floats, spec: Spec, progress: Progress
-    ) -> tuple[Maps, Target, float]:
-        """The coarse map (1, h, w), the target, and its score."""
+    ) -> tuple[Maps, Target, float, str | None]:
+        """The coarse map (1, h, w), the target, its score, and a notice where the map is rounding."""
         classes = self.plan.score.classes
         known = target(spec, classes, self.labels, None) if ranked(spec) is None else None
         scores, activations = self._clean(image, known)
         middle = 0.5 if self.score_kind == "probability" else 0.0  # of the two sides of one logit
         chosen = known or target(spec, classes, self.labels, scores[0], middle)
+        method = Method(lambda e: self.recipe.formula(**e, **self._formula()), self._chosen)
         with np.errstate(all="ignore"):  # what is not finite is refused below
             probed = self.probe.probed(image, activations, chosen, progress)
-            maps = [self.recipe.formula(**self._chosen(each), **self._formula()) for each in probed]
+            maps = [method.formula(method.choose(each)) for each in probed]
+            notice = rounding_notice(self.probe, image, chosen, scores, probed, maps, method)
             whole = maps[0] if len(maps) == 1 else fused(maps, self.fuse)
             kept = [whole.astype(np.float32), *(each for one in probed for each in one.values())]
         if not all(np.isfinite(each).all() for each in kept):
@@ -187,7 +191,7 @@ class Explainer:
                 f"{self.plan.name}: values or gradients at {names} are not finite (NaN or infinite); "
                 "choose another layer, or check the model's weights"
             )
-        return whole, chosen, float(chosen.of(scores)[0])
+        return whole, chosen, float(chosen.of(scores)[0]), notice
 
     def _clean(self, image: Floats, known: Target | None) -> tuple[Scores, list[Maps]]:
         """The clean pass. Where it fails on a model whose sizes are free, the size may be why."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from onnxcam.arrays import Array, Floats, ImageInput
+from onnxcam.arrays import Floats, ImageInput, typed
 from onnxcam.errors import ImageError
 from onnxcam.explanation import Picture
 from onnxcam.image.preprocess import Prepared, Preprocessing, prepare
@@ -76,14 +76,6 @@ def _as_batch(array: Floats, image: ImageInput) -> Floats:
             f"the array for {image.name!r} holds NaN, infinite or far too large values"
         )
     return fitted
-
-
-def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
-    """The values in a model's dtype: rounded and saturated where that is an integer one."""
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
 
 
 def _agree(taken: int | None, given: int) -> bool:

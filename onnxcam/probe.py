@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats, Images, Maps, Scores
+from onnxcam.arrays import Array, Floats, Images, Maps, Scores, typed
 from onnxcam.errors import ModelError, RunError
 from onnxcam.methods import Recipe
 from onnxcam.methods.samplers import Deviates, standard_deviation
@@ -21,6 +21,7 @@ from onnxcam.runtime.session import Fed, Session
 if TYPE_CHECKING:  # what comes from the cache is run without onnx
     from onnxcam.graph.shapes import Dim
 
+STEP = float(np.finfo(np.float32).eps)
 Progress = Callable[[int], None]  # told how many inputs of the model were run
 
 
@@ -39,6 +40,7 @@ class Probe:
     settings: Mapping[str, Any]
     _known: dict[tuple[bytes, tuple[int, ...], bytes], list[Maps]] = field(default_factory=dict)
     _deviates: Deviates | None = None
+    step: float = STEP  # between 1 and the next float, in the coarsest type of a layer
 
     @property
     def constant(self) -> bool:
@@ -59,6 +61,7 @@ class Probe:
         blank = np.zeros((len(images), self.plan.score.classes))
         found, *maps = self._gathered(outputs, images, blank if weights is None else weights)
         activations, gradients = maps[: len(self.plan.layers)], maps[len(self.plan.layers) :]
+        self.step = max(STEP, *(_step(array) for array in activations))
         if target is not None and gradients:
             self._keep(images, target, gradients)
         scores = np.asarray(found, np.float64).reshape(len(images), -1)
@@ -108,6 +111,21 @@ class Probe:
             feeds = {SEED: self.plan.seeds(target.weights[None])}
             found = self.backward.run(self.plan.gradients, feeds)
         return self._keep(image, target, found)
+
+    def gradients_near(self, image: Images, target: Target, factor: float) -> list[Maps]:
+        """Each layer's gradient (1, C, h, w) close to the image, of `factor` times the target, divided by it:
+        the same but for a little, unless it is rounding.
+        """
+        weights = factor * target.weights[None]
+        if self.backward is not None:
+            arrays = self.backward.run(self.plan.gradients, {SEED: self.plan.seeds(weights)})
+        else:
+            summed = self.recipe.smooths and not self.plan.constant
+            layers = self.plan.activations
+            names = [moment(1, name) for name in layers] if summed else self.plan.gradients
+            arrays = self._gathered(names, _close_to(image, factor), weights)
+        maps = [self._channels_first(i, array, image) for i, array in enumerate(arrays)]
+        return [gradient / factor for gradient in maps]
 
     def _class_weights(self, image: Images, target: Target) -> list[Floats]:
         """(1, C): the gradient summed over the cells, which is the linear layer's row behind global
@@ -225,6 +243,18 @@ class Probe:
         height, width = self.plan.image.size_of(images)
         shape = grid_of(chosen.cells, cells.shape[2], height / width)
         return cells.reshape(*cells.shape[:2], *shape)
+
+
+def _close_to(image: Images, factor: float) -> Any:
+    """The image with noise of a 256th of its range, other noise for each factor."""
+    draw = np.random.Generator(np.random.SFC64(int(1000 * factor)))
+    values = image.astype(np.float64)
+    spread = (values.max() - values.min()) / 256 or 1e-3
+    return typed(values + spread * draw.standard_normal(image.shape), image.dtype)
+
+
+def _step(array: Any) -> float:
+    return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
 
 
 def mean_powers(gradient: Maps, weights: Floats) -> list[Maps]:

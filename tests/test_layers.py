@@ -15,7 +15,7 @@ LEVELS = [  # from the top; what stands on one line never imports its neighbours
     {"cli"},
     {"__init__", "demo"},
     {"explain"},
-    {"intake"},
+    {"intake", "evidence"},
     {"explanation", "probe", "ready"},
     {"rewrite"},
     {"autodiff", "prepared"},

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxcam.arrays import typed
 from onnxcam.graph.model import load
-from onnxcam.intake import typed
 from onnxcam.prepared import NOISE, SPREAD
 from onnxcam.rewrite.noise import add_noise
 from onnxcam.runtime.device import Device

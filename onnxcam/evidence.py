@@ -1,0 +1,90 @@
+"""Maps of nothing but rounding are taken back: they are zeros, and flagged, and a notice says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from onnxcam.arrays import Floats, Images, Saliency, Scores
+from onnxcam.methods.evidence import (
+    are_alike,
+    first_order,
+    is_below_rounding,
+    is_small,
+    probed_of,
+)
+from onnxcam.methods.targets import Target
+from onnxcam.probe import Probe
+
+NEARBY = (
+    0.7,
+    1.1,
+    0.9,
+    1.3,
+)  # factors of the cotangent, none a power of two: all of it rounds anew
+
+
+Probed: TypeAlias = dict[str, Floats]  # what a formula asks for, by name
+
+
+@dataclass(frozen=True)
+class Method:
+    """The formula, with its settings, and the feature maps and neurons that count."""
+
+    formula: Callable[[Probed], Saliency]
+    choose: Callable[[Probed], Probed]
+
+
+def rounding_notice(
+    probe: Probe,
+    image: Images,
+    target: Target,
+    scores: Scores,
+    probed: Sequence[Probed],
+    maps: list[Saliency],
+    method: Method,
+) -> str | None:
+    """Replace those of the maps, each made of one layer's `probed`, that are rounding by zeros; say so."""
+    size = float(np.sum(np.abs(target.weights * scores[0])))
+    lost, asked = [], []
+    for values, saliency in zip(map(method.choose, probed), maps, strict=True):
+        drawn = bool(np.max(saliency) > 0)
+        lost.append(drawn and is_below_rounding(values, size, probe.step))
+        asked.append(drawn and not lost[-1] and is_small(values, saliency, size))
+    if any(asked):
+        nearby = [probe.gradients_near(image, target, factor) for factor in NEARBY]
+        for layer, values in enumerate(probed):
+            if asked[layer]:
+                gradients = [gradients[layer] for gradients in nearby]
+                lost[layer] = not _is_confirmed(values, gradients, method)
+    maps[:] = [
+        np.zeros_like(saliency) if gone else saliency
+        for saliency, gone in zip(maps, lost, strict=True)
+    ]
+    names = [layer.name for layer, gone in zip(probe.plan.layers, lost, strict=True) if gone]
+    return _said(probe, target, size, names) if names else None
+
+
+def _is_confirmed(probed: Probed, gradients: Sequence[Floats], method: Method) -> bool:
+    again = [
+        method.choose(probed_of([*probed], probed["activation"], gradient))
+        for gradient in gradients
+    ]
+    first_orders = [first_order(values) for values in again]
+    return are_alike(first_orders) and are_alike([method.formula(values) for values in again])
+
+
+def _said(probe: Probe, target: Target, size: float, names: Sequence[str]) -> str:
+    saturated = probe.plan.of == probe.plan.score.output != probe.plan.score.logits and size > 0.999
+    why = (
+        f"the probability is saturated at {size:.6g}: explain the logit (score logit)"
+        if saturated
+        else "what comes out is rounding: choose another layer (`onnxcam layers`), target or method"
+    )
+    return (
+        f"{target.name}: the map is empty, because the score does not depend on {', '.join(names)} by more "
+        f"than its own rounding; {why}"
+    )

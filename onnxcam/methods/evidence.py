@@ -1,0 +1,65 @@
+"""Whether a map is evidence, or rounding: what is 0 by mathematics comes out as 1e-11, and a map has no scale.
+
+Two things are 0 without being exactly 0: a gradient (before a normalization and a mean, or of a probability
+of 1), and a formula's sum of gradients that are not (the mean of a gradient before a standard deviation). That
+a map is small says neither, for scores and layers have any unit. So small ones are computed again close by:
+evidence comes out alike, rounding does not. Real models are rarely as small as SMALL (the smallest of 45 were
+at 2e-3 for a probability near 1, 1e-2 for logits), so this costs nothing where it is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnxcam.arrays import Floats, Maps, Saliency
+
+SMALL = 1e-3  # of a layer's values or of the score, or of what a formula's terms would add up to
+UNSURE = 4.0  # roundings of the score; a layer that can change it by no more says nothing of it
+ALIKE = 0.5  # part of the larger by which two computations of one thing may differ
+CELLS = (2, 3)
+
+
+def first_order(probed: Mapping[str, Floats]) -> Floats:
+    """(N, C, h, w) or (N, C, 1, 1): the gradient of what was probed."""
+    if "class_weight" in probed:
+        height, width = probed["activation"].shape[2:]
+        return np.asarray(probed["class_weight"][:, :, None, None] / (height * width))
+    return np.asarray(probed.get("gradient", probed.get("d1")))
+
+
+def probed_of(names: Sequence[str], activation: Maps, gradient: Maps) -> dict[str, Floats]:
+    """What a formula asks for, of one gradient alone."""
+    powers = {"gradient": gradient, "d1": gradient, "d2": gradient**2, "d3": gradient**3}
+    powers["class_weight"] = np.sum(gradient, axis=CELLS)
+    return {name: activation if name == "activation" else powers[name] for name in names}
+
+
+def is_below_rounding(probed: Mapping[str, Floats], score: float, step: float) -> bool:
+    """Whether all values of a layer, times their gradients, are lost in the rounding of a score of this
+    magnitude, computed in floats of this step.
+    """
+    effect = np.sum(np.abs(probed["activation"] * first_order(probed)))
+    return bool(effect <= UNSURE * step * score)
+
+
+def is_small(probed: Mapping[str, Floats], saliency: Saliency, score: float) -> bool:
+    """Whether a map may be rounding: the layer's effect is small, or its terms nearly cancel."""
+    activation, gradient = np.abs(probed["activation"]), np.abs(first_order(probed))
+    effect = np.sum(activation * gradient)
+    terms = np.einsum("nkhw,nk->nhw", activation, np.mean(gradient, axis=CELLS))
+    largest = max(score, float(np.max(activation)))
+    return bool(effect <= SMALL * largest or np.max(saliency) <= SMALL * np.max(terms))
+
+
+def are_alike(arrays: Sequence[Floats]) -> bool:
+    """Whether computations of one thing agree, and not on nothing at all."""
+    size = max(_norm(array) for array in arrays)
+    return size > 0 and all(_norm(array - arrays[0]) <= ALIKE * size for array in arrays[1:])
+
+
+def _norm(array: Floats) -> float:
+    """Of the largest value, so that squares of 1e-200 do not vanish."""
+    largest = float(np.max(np.abs(array)))
+    return largest * float(np.linalg.norm(array / largest)) if largest > 0 else 0.0
