@@ -176,7 +176,8 @@ class Explainer:
         classes = self.plan.score.classes
         known = target(spec, classes, self.labels, None) if ranked(spec) is None else None
         scores, activations = self._clean(image, known)
-        middle = 0.5 if self.score_kind == "probability" else 0.0  # of the two sides of one logit
+        probable = self.score_kind == "probability" or self.plan.score.probability
+        middle = 0.5 if probable else 0.0  # of the two sides of one number
         chosen = known or target(spec, classes, self.labels, scores[0], middle)
         method = Method(lambda e: self.recipe.formula(**e, **self._formula()), self._chosen)
         with np.errstate(all="ignore"):  # what is not finite is refused below

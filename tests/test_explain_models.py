@@ -142,7 +142,7 @@ def test_an_output_that_is_named() -> None:
     assert made.plan.score.classes == 8
     assert made(X[:1], target=7).scores.shape == (1,)
     dense = explainer(TWO_OUTPUTS, "grad-cam++", output="boxes")
-    assert dense.plan.score.classes == 4
+    assert dense.plan.score.classes == 12  # (N, 12, 4, 4): channels, not rows
 
 
 def whole_numbers(kind: str) -> bytes:

@@ -47,13 +47,13 @@ def augment(
     It is a plain .onnx file for any runtime.
     """
     _refuse(model, out, force)
-    from onnxcam.graph.dense import with_score
     from onnxcam.graph.model import load
     from onnxcam.rewrite.augment import augment as augmented
+    from onnxcam.rewrite.scored import scored
 
     loaded = load(model)
-    scored, score = with_score(loaded, output)
-    written = augmented(scored, _names(loaded, layer or ["auto"], output), score.logits)
+    with_score, score = scored(loaded, output)
+    written = augmented(with_score, _names(loaded, layer or ["auto"], output), score.logits)
     files = written.save(out)
     size = sum(each.stat().st_size for each in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")

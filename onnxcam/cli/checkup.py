@@ -16,7 +16,6 @@ from onnxcam.cli.plain import one_line
 from onnxcam.errors import DeviceError, ModelError, OnnxcamError
 from onnxcam.explain import Explainer
 from onnxcam.graph.chosen import Layer
-from onnxcam.graph.dense import with_score
 from onnxcam.graph.layers import spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
@@ -25,6 +24,7 @@ from onnxcam.image.preprocess import Preprocessing, tensor_size
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.rewrite.augment import simplified
 from onnxcam.rewrite.plan import layers as layers_of
+from onnxcam.rewrite.scored import scored
 from onnxcam.runtime.device import cuda_devices
 from onnxcam.runtime.device import device as find_device
 
@@ -42,11 +42,11 @@ def checkup(
     model = load(file)
     image = image_input(model)
     tried = tensor_size(Preprocessing(size=size), image)
-    scored, score = with_score(model, output)
-    layers = _layers(model, output) or spatial_layers(scored, image.name, score.logits)
+    with_score, score = scored(model, output)
+    layers = _layers(model, output) or spatial_layers(with_score, image.name, score.logits)
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}
-    plain = simplified(scored, sources, score.logits, DEFAULT)
+    plain = simplified(with_score, sources, score.logits, DEFAULT)
     path = between(plain.graph, sources, {score.logits}, carries_floats)
     trial = _trial(model, output, tried)
     return {

@@ -120,7 +120,7 @@ def regrouped(axes: Axes, shape: Shape) -> Axes | None:
         and size_of(rest) not in (None, shape[left])
     ):
         return None
-    if rest:
+    if rest and groups:
         groups[left] = (*rest, *groups[left])
     return tuple(_joined(group) for group in groups)
 

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # a plan that comes from the cache does without onnx
     from onnxcam.graph.shapes import Dim, Shape
 
+POOLED = "onnxcam/classes"  # the score that is added to a model without one number a class
+
 
 @dataclass(frozen=True)
 class Score:
-    """`output` is the model's, or what it was rounded from; `logits` the tensor before its last Softmax or
-    Sigmoid (`squashing`), or the output itself; `classes` how many numbers a picture has, one a class.
+    """`output` is the model's, or what it was rounded or scaled from; `logits` the tensor before its last
+    Softmax or Sigmoid (`squashing`), or the output itself; `classes` how many numbers a picture has, one a
+    class. `probability` says that the logits are a probability: what they were made of was not reached.
     """
 
     output: str
     logits: str
     squashing: str | None
     classes: int
+    probability: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models that score every pixel or every box: one score a class is added to them.
+"""Models that score every pixel, box or step: one score a class is added to them.
 
 Of a segmenter's (N, classes, H, W) it is the mean over the pixels, so that every pixel of the class counts; of
 a detector's (N, boxes, numbers) the maximum over the boxes of all its heads, so that the surest box counts.
@@ -6,96 +6,145 @@ a detector's (N, boxes, numbers) the maximum over the boxes of all its heads, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import onnx_graphsurgeon as gs
-
-from onnxcam.errors import ModelError, UnknownNameError
 from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.build import Builder
-from onnxcam.graph.chosen import Score
+from onnxcam.graph.choice import choose
+from onnxcam.graph.chosen import POOLED, Score
+from onnxcam.graph.heads import Head, unwrapped
 from onnxcam.graph.model import Model
-from onnxcam.graph.path import is_float
-from onnxcam.graph.score import SQUASHING, find_score
+from onnxcam.graph.score import as_score, check_unfinished, find_heads, refusal
+from onnxcam.graph.slicing import sliced
 from onnxcam.graph.value import Value, np
-
-POOLED = "onnxcam/classes"
-BOX = 4  # numbers of a box: an output of so many is none of classes if there is another
 
 
 @reports_node
-def with_score(model: Model, output: str | None = None) -> tuple[Model, Score]:
-    """The model and its score, see `find_score`; where all outputs (or the one named) are of pixels or boxes,
-    with the output `onnxcam/classes` of one number a class, and a notice that says what it is.
+def with_score(
+    model: Model, output: str | None = None, labels: int | None = None
+) -> tuple[Model, Score]:
+    """The model and its score, see `find_score`; where the output is of pixels, boxes or steps, or keeps its
+    batch elsewhere, with the output `onnxcam/classes` of one number a class. Notices say what was assumed.
+    `labels` is how many classes the model's metadata names.
 
     Raises what `find_score` raises where there is no score for each pixel or box either.
     """
-    try:
-        return model, find_score(model, output)
-    except UnknownNameError:
-        raise
-    except ModelError:
-        tensors = model.graph.tensors()
-        given = model.graph.outputs if output is None else [tensors[output]]
-        chosen = _heads([each for each in given if _is_dense(each)])
-        if not chosen:
-            raise
-    pooled = _pooled(model, chosen)
-    return pooled, find_score(pooled, POOLED)
+    heads = find_heads(model, output, labels)
+    if not heads:
+        raise refusal(model, output)
+    choice = choose(heads, labels)
+    chosen = choice.head
+    check_unfinished(model, chosen, labels)
+    together = [head for head in heads if _is_like(head, chosen)]
+    named = choice.notice(together)
+    notices = [*_unwrapping(model, together), *([named] if named else []), *_notices(together)]
+    if notices:
+        model = replace(model, notices=(*model.notices, *notices))
+    if chosen.is_plain:
+        return model, as_score(chosen)
+    return _pooled(model, together)
 
 
-def _is_dense(tensor: gs.Tensor) -> bool:
-    """Whether it is of numbers for each pixel or box, of a known count of classes."""
-    shape = tensor.shape
-    return (
-        is_float(tensor)
-        and shape is not None
-        and len(shape) in (3, 4)
-        and isinstance(shape[class_axis(shape)], int)
+def _unwrapping(model: Model, heads: Sequence[Head]) -> Iterator[str]:
+    """Which outputs are no tensors, and what is taken instead."""
+    for output in model.graph.outputs:
+        inside = [tensor.name for tensor in unwrapped(output)]
+        for head in heads:
+            if head.output.name in inside and output.name != head.output.name:
+                yield (
+                    f"{output.name} is no tensor: {head.output.name} is explained, which it is made of; "
+                    "--output NAME takes another tensor"
+                )
+
+
+def _is_like(head: Head, chosen: Head) -> bool:
+    """Whether a head is of the boxes of another grid; one number a class has no like."""
+    if not chosen.others:
+        return head is chosen
+    own, other = (
+        (one.count, len(one.others), one.columns, one.squashing) for one in (head, chosen)
     )
+    return own == other
 
 
-def class_axis(shape: Sequence[int | str | None]) -> int:
-    """Classes are fewer than pixels or boxes: the shortest axis behind the batch; a free one is long."""
-    sizes = [each if isinstance(each, int) else np.inf for each in shape[1:]]
-    return 1 + sizes.index(min(sizes))
-
-
-def _heads(dense: list[gs.Tensor]) -> list[gs.Tensor]:
-    """The first output that is of classes, with the other heads that are like it."""
-    kinds = [(len(each.shape), each.shape[class_axis(each.shape)]) for each in dense]
-    chosen = next((kind for kind in kinds if kind[1] != BOX), kinds[0] if kinds else None)
-    return [each for each, kind in zip(dense, kinds, strict=True) if kind == chosen]
-
-
-def _pooled(model: Model, heads: list[gs.Tensor]) -> Model:
-    copied = model.copy()
+def _pooled(model: Model, heads: list[Head]) -> tuple[Model, Score]:
+    copied, own = model.copy(), len(model.graph.nodes)
     build = Builder(copied.graph)
-    rows = [_row(build, build.value(each.name)) for each in heads]
+    rows = [_row(build, head) for head in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
     build.output(classes, POOLED)
-    return replace(copied, notices=(*model.notices, _notice(heads)))
+    for node in copied.graph.nodes[own:-1]:  # so that they are known to be no layers
+        node.name = node.outputs[0].name = f"{POOLED}/{node.outputs[0].name}"
+    inner = any(head.inner for head in heads)
+    return copied, Score(POOLED, POOLED, None, heads[0].count, probability=inner)
 
 
-def _row(build: Builder, scores: Value) -> Value:
-    """(N, classes) of one head, of its logits where it ends in Softmax or Sigmoid."""
-    maker = scores.tensor.inputs[0] if scores.tensor.inputs else None
-    if maker is not None and maker.op in SQUASHING:
-        scores = build.value(maker.inputs[0].name)
-    axis = class_axis(scores.shape)
-    others = tuple(each for each in range(1, scores.ndim) if each != axis)
-    pool = np.mean if scores.ndim == len("NCHW") else np.max
-    found: Value = pool(scores, axis=others, keepdims=False)
-    return found
+def _row(build: Builder, head: Head) -> Value:
+    """(N, classes) of one head."""
+    scores = _of_classes(build, head)
+    pool = np.mean if head.is_map else np.max
+    pooled: Value = pool(scores, axis=head.others, keepdims=True) if head.others else scores
+    front = [axis for axis in (head.batch, head.classes) if axis is not None]
+    order = [*front, *(axis for axis in range(pooled.ndim) if axis not in front)]
+    batch = 1 if head.batch is None else scores.shape[head.batch]
+    turned = np.transpose(pooled, order) if order != sorted(order) else pooled
+    target = build.constant(np.array([-1, head.count], np.int64))
+    return build.op("Reshape", turned, target, shape=(batch, head.count))
 
 
-def _notice(heads: list[gs.Tensor]) -> str:
-    names = ", ".join(each.name for each in heads)
-    shape = heads[0].shape
-    if len(shape) == len("NCHW"):
-        return f"{names} scores each pixel: what is explained is a class's mean over the picture"
+def _of_classes(build: Builder, head: Head) -> Value:
+    """The numbers of the classes alone, times that which says whether there is anything."""
+    columns = head.columns
+    if columns is None:
+        return build.value(head.logits.name)
+    if columns.logits is not None:
+        return build.value(columns.logits)
+    numbers = build.value(head.logits.name)
+    axes = [head.classes or 0]
+    classes = sliced(numbers, [columns.start], [columns.stop], axes)
+    if columns.objectness is None:
+        return classes
+    return classes * sliced(numbers, [columns.objectness], [columns.objectness + 1], axes)
+
+
+def _notices(heads: Sequence[Head]) -> list[str]:
+    """What was assumed of the heads that are explained."""
+    first = heads[0]
+    names = ", ".join(head.output.name for head in heads)
+    notices = [f"{names} {_as_dense(first)}"] if first.others else []
+    if first.guessed:
+        notices.append(
+            f"nothing tells which axis of {first.output.name} {list(first.output.shape)} is that of the "
+            f"classes: the shortest is taken, of {first.count}; --output NAME takes another tensor"
+        )
+    if first.inner:
+        notices.append(
+            f"{first.output.name} is a probability, whose gradient nearly vanishes where the model is sure; "
+            f"--output NAME takes scores before it ({', '.join(first.inner[:3])})"
+        )
+    return notices
+
+
+def _as_dense(head: Head) -> str:
+    count, columns = head.count, head.columns
+    if head.is_map:
+        return "scores each pixel: what is explained is a class's mean over the picture"
+    if columns is not None:
+        times = "" if columns.objectness is None else f", times number {columns.objectness}"
+        place = (
+            f"number {columns.start}"
+            if count == 1
+            else f"numbers {columns.start} to {columns.stop - 1}"
+        )
+        size = head.logits.shape[head.classes]
+        return (
+            f"has {size} numbers for each box, of which {place} (from 0) score {count} "
+            f"class{'es' * (count > 1)}: what is explained is a class's maximum over the boxes{times}"
+        )
+    if count == 1:
+        return "has one number for each box: what is explained is its maximum over the boxes"
     return (
-        f"{names} has {shape[class_axis(shape)]} numbers for each box: what is explained is the maximum over "
+        f"has {count} numbers for each box: what is explained is the maximum over "
         "the boxes of the one that --target counts to"
     )

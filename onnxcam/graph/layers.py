@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.errors import UnknownNameError, unknown
 from onnxcam.graph.axes import Axes, Place, place
-from onnxcam.graph.chosen import Layer
+from onnxcam.graph.chosen import POOLED, Layer
 from onnxcam.graph.layout import channel_axes, image_layout
 from onnxcam.graph.mixing import severed, unread
 from onnxcam.graph.model import Model
@@ -38,7 +38,7 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
         (node.op, tensor, _placed(tensor, flow.of(tensor), axes.get(tensor.name, 0)))
         for node in path.nodes
         for tensor in node.outputs
-        if tensor.name in path.tensors
+        if tensor.name in path.tensors and not tensor.name.startswith(f"{POOLED}/")
     ]
     return [
         Layer(

@@ -12,44 +12,64 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError, unknown
 from onnxcam.graph.boundary import reports_node
+from onnxcam.graph.choice import choose
 from onnxcam.graph.chosen import Score
+from onnxcam.graph.columns import BOX, finished
+from onnxcam.graph.heads import Head, Reader, unwrapped
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import is_float
 
-SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
-PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-STEPS = {"QuantizeLinear", "DequantizeLinear"}
+DETECTING = {"detect", "segment", "pose", "obb"}  # what Ultralytics' models do, beside classifying
 
 
 @reports_node
 def find_score(model: Model, output: str | None = None) -> Score:
     """The score of a classifier. `output` names one of the model's outputs, or any tensor; without it
-    the first output with one number a class is taken.
+    that with one number a class is taken which the graph says most for (see `choice`).
 
     Raises UnknownNameError for a name that is not there; ModelError where no output has one number a class.
     """
-    tensors = {each.name: each for each in model.graph.outputs}
-    if output is not None:
-        tensors = model.graph.tensors()
-        if output not in tensors:
-            raise unknown("tensor", output, tensors, f"outputs: {_listed(model)}")
-        tensors = {output: tensors[output]}
-    floats = [before_rounding(each) for each in tensors.values() if classes_of(each)]
-    fitting = [each for each in floats if is_float(each)]
-    if not fitting:
-        raise ModelError(f"{model.name}: {_why_not(model, output, list(tensors.values()))}")
-    tensor = fitting[0]
-    logits, squashing = _before_squashing(tensor)
-    return Score(tensor.name, logits.name, squashing, classes_of(tensor))
+    plain = [head for head in find_heads(model, output) if head.is_plain]
+    if not plain:
+        raise refusal(model, output)
+    return as_score(choose(plain).head)
+
+
+def as_score(head: Head) -> Score:
+    """A head of one number a class."""
+    names = head.probabilities.name, head.logits.name
+    return Score(*names, head.squashing, head.count, probability=bool(head.inner))
+
+
+def find_heads(model: Model, output: str | None = None, labels: int | None = None) -> list[Head]:
+    """What can be read as scores, of the outputs or of a tensor that is named; UnknownNameError if it is not
+    there.
+    """
+    reader = Reader(model, labels)
+    heads = [reader.read(tensor) for named in _named(model, output) for tensor in unwrapped(named)]
+    return [head for head in heads if head is not None]
+
+
+def refusal(model: Model, output: str | None = None) -> ModelError:
+    """Why none of the tensors is the score of a classifier, and what to do."""
+    return ModelError(f"{model.name}: {_why_not(model, output, _named(model, output))}")
+
+
+def _named(model: Model, output: str | None) -> list[gs.Tensor]:
+    if output is None:
+        return list(model.graph.outputs)
+    tensors = model.graph.tensors()
+    if output not in tensors:
+        raise unknown("tensor", output, tensors, f"outputs: {_listed(model)}")
+    return [tensors[output]]
 
 
 def _why_not(model: Model, output: str | None, tensors: list[gs.Tensor]) -> str:
-    """Why none of the tensors is the score of a classifier, and what to do."""
-    whole = [each for each in tensors if classes_of(each)]
-    if whole:
+    integers = [tensor for tensor in tensors if classes_of(tensor) and not is_float(tensor)]
+    if integers and not isinstance(integers[0].dtype, int):
         return (
-            f"{whole[0].name!r} is of {np.dtype(whole[0].dtype).name}, and no gradient flows through whole "
-            "numbers; name the float scores before it with --output, or take the model before quantisation"
+            f"{integers[0].name!r} is of {np.dtype(integers[0].dtype).name}, and no gradient flows through "
+            "whole numbers; name the float scores before it with --output, or take the model before quantisation"
         )
     if output is not None:
         return f"{output!r} {tensors[0].shape} does not have one number a class (N, classes)"
@@ -73,28 +93,22 @@ def classes_of(tensor: gs.Tensor) -> int:
     return wide[0] if len(wide) == 1 and isinstance(wide[0], int) else int(not wide)
 
 
-def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
-    """The floats that quantised numbers were rounded from last; the tensor itself where it was not."""
-    current = tensor
-    while (node := _maker(current)) is not None and (node.op in STEPS or node.op in PASSING):
-        if classes_of(node.inputs[0]) != classes_of(tensor):
-            break
-        current = node.inputs[0]
-        if node.op == "QuantizeLinear":
-            tensor = current
-    return tensor
-
-
-def _maker(tensor: gs.Tensor) -> gs.Node | None:
-    return tensor.inputs[0] if tensor.inputs else None
-
-
-def _before_squashing(tensor: gs.Tensor) -> tuple[gs.Tensor, str | None]:
-    current = tensor
-    while (node := _maker(current)) is not None:
-        if node.op in SQUASHING and classes_of(node.inputs[0]) == classes_of(tensor):
-            return before_rounding(node.inputs[0]), node.op
-        if node.op not in PASSING and node.op not in STEPS:
-            break
-        current = node.inputs[0]
-    return tensor, None
+def check_unfinished(model: Model, head: Head, labels: int | None) -> None:
+    """ModelError for detections that hold the number of their class, and for those whose numbers do not fit
+    the labels that the model names.
+    """
+    if head.classes is None or not head.others:
+        return
+    size, name = head.logits.shape[head.classes], f"{head.output.name!r} {head.output.shape}"
+    if finished(head.logits, head.classes, model.metadata):
+        raise ModelError(
+            f"{model.name}: {name} holds finished detections: one of their numbers is that of the class, and "
+            "no gradient flows through it; name the scores before them with --output, or export the model "
+            "without its last selection (NMS)"
+        )
+    detects = model.metadata.get("task", "").strip().lower() in DETECTING
+    if labels is not None and detects and not head.columns and size not in (labels, labels + 1):
+        raise ModelError(
+            f"{model.name}: {name} has {size} numbers for each box, and the model names {labels} classes; "
+            f"expected {labels + BOX} (boxes first): name the tensor with the scores with --output"
+        )

@@ -12,7 +12,6 @@ from onnxcam.arrays import ImageInput
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.chosen import Layer, Score
-from onnxcam.graph.dense import with_score
 from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
@@ -24,6 +23,7 @@ from onnxcam.rewrite.augment import gradient
 from onnxcam.rewrite.constant import keep, split
 from onnxcam.rewrite.moments import add_moments
 from onnxcam.rewrite.noise import ROUNDS, add_noise, is_integer
+from onnxcam.rewrite.scored import scored
 
 
 class Planned(NamedTuple):
@@ -49,7 +49,7 @@ def plan(
     model has no picture input, no score, or no layer.
     """
     image = image_input(model)
-    model, score = with_score(model, output)
+    model, score = scored(model, output)
     if probability and score.squashing not in ("Softmax", "Sigmoid"):
         raise ModelError(
             f"{model.name}: {score.output!r} does not end in Softmax or Sigmoid, so it gives no "
@@ -175,7 +175,7 @@ def _last_varying(
 def layers(model: Model, output: str | None = None) -> list[Layer]:
     """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
     image = image_input(model)
-    model, score = with_score(model, output)
+    model, score = scored(model, output)
     found = spatial_layers(model, image.name, score.logits)
     chosen = automatic(model, image.name, score.logits, found)
     smooth = _smoothing_choice(model, image, score, found) if chosen else set()

@@ -9,7 +9,9 @@ from onnx import numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError, UnknownNameError
-from onnxcam.graph.dense import POOLED, class_axis, with_score
+from onnxcam.graph.chosen import POOLED
+from onnxcam.graph.dense import with_score
+from onnxcam.graph.heads import class_axis
 from onnxcam.graph.model import Model, load
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
@@ -94,7 +96,7 @@ def test_an_output_that_is_named() -> None:
     [((1, 21, 64, 64), 1), (("N", "H", "W", 6), 3), ((1, 8400, 84), 2), ((1, 84, 8400), 1)],
 )
 def test_the_axis_of_the_classes(shape: tuple[Any, ...], axis: int) -> None:
-    assert class_axis(shape) == axis
+    assert class_axis(shape, range(1, len(shape))) == axis
 
 
 def test_a_classifier_stays_as_it_is() -> None:

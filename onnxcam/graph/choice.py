@@ -1,0 +1,137 @@
+"""Which of several outputs is explained: the one that the graph says most for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.columns import BOX
+from onnxcam.graph.heads import Head
+from onnxcam.graph.path import captured
+
+SCORES = re.compile(r"logit|prob|score|class|cls|conf|pred|label|softmax", re.IGNORECASE)
+OTHERS = re.compile(
+    r"box|bbox|loc|coord|landm|kps|key_?point|embed|feat|mask|proto|offset|anchor|angle|regress",
+    re.IGNORECASE,
+)
+LENGTHS = {"ReduceL2", "Sqrt"}
+REASONS = (  # in the order of what decides, see `_evidence`
+    "it has a number for each label",
+    "the other is on the way to it",
+    "the other looks like boxes, an embedding or the like",
+    "it has one number a class and no pixels or boxes",
+    "it ends in Softmax or Sigmoid",
+    "its name says scores",
+    "it comes first",
+)
+LISTED = 6  # so many other outputs are named
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The head that is explained, what speaks for it, and the others that could be."""
+
+    head: Head
+    reason: str
+    others: tuple[Head, ...]
+
+    def notice(self, besides: Sequence[Head] = ()) -> str | None:
+        """What was assumed, and what would change it; `besides` are explained, too."""
+        taken = {head.logits.name for head in (self.head, *besides)}
+        left = [head.output for head in self.others if head.logits.name not in taken]
+        if not left:
+            return None
+        listed = ", ".join(f"{output.name} {list(output.shape)}" for output in left[:LISTED])
+        more = ", …" * (len(left) > LISTED)
+        return (
+            f"of {len(left) + 1} outputs {self.head.output.name} {list(self.head.output.shape)} is explained "
+            f"({self.reason}); --output NAME takes another: {listed}{more}"
+        )
+
+
+def choose(heads: Sequence[Head], labels: int | None = None) -> Choice:
+    """One of the heads, of which there is at least one."""
+    heads = _different(heads)
+    if len(heads) == 1:
+        return Choice(heads[0], REASONS[-1], ())
+    before = [_before(head.logits) for head in heads]
+    boxes = any(head.count != BOX for head in heads)
+    evidence = [
+        _evidence(head, labels, _on_the_way(head, heads, before), has_others=boxes)
+        for head in heads
+    ]
+    best = evidence.index(max(evidence))
+    alike = [
+        i
+        for i, head in enumerate(heads)
+        if (head.count, head.others) == (heads[best].count, ()) and evidence[i] == evidence[best]
+    ]
+    best = max(alike, key=lambda i: len(before[i])) if alike else best  # others are auxiliary
+    second = max((row for i, row in enumerate(evidence) if i != best), default=evidence[best])
+    differ = [own != other for own, other in zip(evidence[best], second, strict=True)]
+    reason = REASONS[differ.index(True) if any(differ) else -1]
+    return Choice(heads[best], reason, tuple(heads[:best] + heads[best + 1 :]))
+
+
+def _different(heads: Sequence[Head]) -> list[Head]:
+    """Logits and their probabilities are one head: the probabilities tell more."""
+    different: dict[str, Head] = {}
+    for head in heads:
+        name = head.logits.name
+        if name not in different or (head.squashing and not different[name].squashing):
+            different[name] = head
+    return list(different.values())
+
+
+def _evidence(
+    head: Head, labels: int | None, on_the_way: bool, *, has_others: bool
+) -> tuple[bool, ...]:
+    name = str(head.output.name)
+    other = bool(OTHERS.search(name)) and not SCORES.search(name)
+    boxes = has_others and head.count == BOX and not head.squashing
+    return (
+        labels is not None and head.count == labels,
+        not on_the_way,
+        not (other or boxes or _is_normalised(head.logits)),
+        not head.others,
+        bool(head.squashing or head.inner or head.columns),
+        bool(SCORES.search(name)),
+    )
+
+
+def _on_the_way(head: Head, heads: Sequence[Head], before: Sequence[set[str]]) -> bool:
+    """Whether another head is computed from this one."""
+    names = {head.output.name, head.logits.name}
+    return any(
+        other is not head and names & ancestors
+        for other, ancestors in zip(heads, before, strict=True)
+    )
+
+
+def _before(tensor: gs.Tensor) -> set[str]:
+    """The names of all tensors that one is computed from."""
+    names: set[str] = set()
+    waiting = [tensor]
+    while waiting:
+        for node in waiting.pop().inputs:
+            for source in (*node.inputs, *captured(node)):
+                if source.name not in names and not isinstance(source, gs.Constant):
+                    names.add(source.name)
+                    waiting.append(source)
+    return names
+
+
+def _is_normalised(tensor: gs.Tensor) -> bool:
+    """Whether the numbers were divided by their length, as those of embeddings are."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is None or node.op != "Div":
+        return node is not None and node.op == "LpNormalization"
+    length = node.inputs[1]
+    while length.inputs and length.inputs[0].op in (*LENGTHS, "Clip", "Expand", "Max", "Add"):
+        if length.inputs[0].op in LENGTHS:
+            return True
+        length = length.inputs[0].inputs[0]
+    return False

@@ -1,0 +1,163 @@
+"""Which numbers of a detection are its classes: behind those of the box, before those of a mask."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.path import is_float
+from onnxcam.graph.squashing import PASSING, maker, unsquashed
+
+BOX = 4  # numbers of a box: an output of so many is none of classes if there is another
+MASKS, BINS = 32, 64  # what an Ultralytics model makes masks of, and a box before it is decoded
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Numbers `start` to `stop` of a detection are its classes. `objectness` is the number that says whether
+    there is anything at all; `logits` is the tensor that holds the classes before their Sigmoid.
+    """
+
+    start: int
+    stop: int
+    objectness: int | None = None
+    logits: str | None = None
+
+
+class Part(NamedTuple):
+    """Numbers `start` to `stop` along an axis, as they were put there."""
+
+    start: int
+    stop: int
+    tensor: gs.Tensor
+
+    @property
+    def width(self) -> int:
+        """How many numbers."""
+        return self.stop - self.start
+
+
+def columns(
+    tensor: gs.Tensor, axis: int, labels: int | None, metadata: Mapping[str, str]
+) -> Columns | None:
+    """The classes among the numbers of each detection; None where all are."""
+    size, (parts, direct) = int(tensor.shape[axis]), parts_of(tensor, axis)
+    if labels is not None:
+        own = by_labels(size, labels, metadata)
+        if own is not None or size in (labels, labels + 1):
+            return _with_logits(own, parts) if own and direct else own
+    own = _by_parts(parts)
+    return _with_logits(own, parts) if own and direct else own
+
+
+def by_labels(size: int, labels: int, metadata: Mapping[str, str]) -> Columns | None:
+    """The classes of detections of `size` numbers by the number of labels, as Ultralytics' models have it."""
+    task, more = metadata.get("task", "").strip().lower(), size - labels
+    points = _key_points(metadata)
+    own = {"obb": 1, "segment": MASKS, "pose": points or -1}.get(task, 0)
+    for start in (BOX, BOX + 1, BINS):
+        behind = {own} if task else {0, MASKS, points}
+        if more - start in behind:
+            return Columns(start, start + labels, BOX if start == BOX + 1 else None)
+    return None
+
+
+def finished(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str]) -> bool:
+    """Whether one of the numbers is that of a class: a whole number, which no derivative flows through."""
+    if metadata.get("end2end") == "True" or "'nms': True" in metadata.get("args", ""):
+        return True
+    for part in parts_of(tensor, axis)[0]:
+        current = part.tensor
+        while (node := maker(current)) is not None and node.op in PASSING:
+            current = node.inputs[0]
+        if not is_float(current) and not isinstance(current, gs.Constant):
+            return True
+    return False
+
+
+def parts_of(tensor: gs.Tensor, axis: int) -> tuple[list[Part], bool]:
+    """What a Concat along the axis put together, and whether this is it: behind it the detections of several
+    grids may have been put together, and their axes rearranged.
+    """
+    direct = True
+    while (node := maker(tensor)) is not None:
+        source = node.inputs[0]
+        if node.op == "Concat":
+            along = int(node.attrs["axis"]) % len(tensor.shape)
+            if along == axis:
+                return list(_parts(node, axis)), direct
+        elif node.op == "Transpose":
+            axis = int(node.attrs.get("perm", range(len(tensor.shape))[::-1])[axis])
+        elif node.op in PASSING and (place := _place_before(source, tensor, axis)) is not None:
+            axis = place
+        else:
+            break
+        tensor, direct = source, False
+    return [], False
+
+
+def _parts(node: gs.Node, axis: int) -> Iterator[Part]:
+    start = 0
+    for tensor in node.inputs:
+        size = tensor.shape[axis] if tensor.shape else None
+        if not isinstance(size, int):
+            return
+        yield Part(start, start + size, tensor)
+        start += size
+
+
+def _place_before(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
+    """The axis that a Reshape left as it is: of its size, with as much before it or behind it."""
+    if source.shape is None or tensor.shape is None:
+        return None
+    for own, other in ((tensor.shape[:axis], 1), (tensor.shape[axis + 1 :], -1)):
+        for place, dim in enumerate(source.shape):
+            beside = source.shape[:place] if other == 1 else source.shape[place + 1 :]
+            if dim == tensor.shape[axis] and _product(beside) == _product(own):
+                return place
+    return None
+
+
+def _product(shape: list[int | str]) -> tuple[int, tuple[str, ...]]:
+    """The product of the numbers, and the names."""
+    numbers = [dim for dim in shape if isinstance(dim, int)]
+    names = tuple(sorted(str(dim) for dim in shape if not isinstance(dim, int)))
+    return int(np.prod(numbers, dtype=np.int64)), names
+
+
+def _by_parts(parts: list[Part]) -> Columns | None:
+    """The classes by the operators: the widest part behind Softmax or Sigmoid, where boxes stand beside it; a
+    single number that is squashed before it says whether there is anything.
+    """
+    squashed = [part for part in parts if unsquashed(part.tensor)]
+    beside = sum(part.width for part in parts) - sum(part.width for part in squashed)
+    if not squashed or (beside < BOX and len(squashed) < 2):
+        return None
+    classes = max(reversed(squashed), key=lambda part: part.width)
+    if sum(part.width for part in parts) - classes.width < BOX:
+        return None
+    single = [part.start for part in squashed if part.width == 1 and part is not classes]
+    return Columns(classes.start, classes.stop, single[0] if len(single) == 1 else None)
+
+
+def _with_logits(own: Columns, parts: list[Part]) -> Columns:
+    """With the logits of the classes, where these are a part of their own and nothing is multiplied."""
+    for part in parts:
+        same = (part.start, part.stop) == (own.start, own.stop)
+        squashed = unsquashed(part.tensor) if same and own.objectness is None else None
+        if squashed is not None and squashed.logits.shape == part.tensor.shape:
+            return Columns(own.start, own.stop, None, squashed.logits.name)
+    return own
+
+
+def _key_points(metadata: Mapping[str, str]) -> int:
+    """How many numbers the key points of a detection take, 0 where it has none."""
+    try:
+        return int(np.prod(ast.literal_eval(metadata.get("kpt_shape", "0")), dtype=np.int64))
+    except (ValueError, SyntaxError, TypeError):
+        return 0

@@ -1,0 +1,267 @@
+"""What the axes of an output hold: the batch, the classes, and pixels, boxes or steps beside them.
+
+Told by the names of its sizes, by what is followed from the image (`tokens.Flow`), by the number of labels
+in the model's metadata, and by other outputs; only where all these are silent by the sizes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.axes import BATCH, CHANNELS, Axes, Axis, Factor, holds_cells, kinds
+from onnxcam.graph.columns import BOX, Columns, by_labels, columns
+from onnxcam.graph.layout import image_layout
+from onnxcam.graph.model import Model
+from onnxcam.graph.path import is_float
+from onnxcam.graph.shapes import Dim, Shape
+from onnxcam.graph.squashing import PASSING, STEPS, maker, unsquashed, within
+from onnxcam.graph.tokens import Flow
+
+WRAPPING = {"ZipMap", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional"}
+LAST = {"Softmax": -1, "LogSoftmax": -1}  # the axis that these take unless they name one
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output read as scores.
+
+    `output` is the model's, or the tensor that it is made of; `probabilities` are the floats in it, and
+    `logits` what stands before their last Softmax or Sigmoid (`squashing`). Of the logits `batch` is the axis
+    of the images (None where that of one was squeezed away), `classes` that of the classes (None where there
+    is one), `others` those of pixels (`is_map`), boxes or steps. `inner` are logits that were not reached: the
+    numbers are probabilities. `guessed` says that only the sizes told the classes.
+    """
+
+    output: gs.Tensor
+    probabilities: gs.Tensor
+    logits: gs.Tensor
+    squashing: str | None
+    batch: int | None
+    classes: int | None
+    others: tuple[int, ...]
+    columns: Columns | None
+    is_map: bool
+    inner: tuple[str, ...]
+    guessed: bool
+
+    @property
+    def count(self) -> int:
+        """How many classes."""
+        if self.columns is not None:
+            return self.columns.stop - self.columns.start
+        return 1 if self.classes is None else int(self.logits.shape[self.classes])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is (N, classes), but for axes of one."""
+        return self.batch == 0 and not self.others and len(self.logits.shape) > 1
+
+
+class Reader:
+    """Reads the outputs of a model; `labels` are as many as its metadata names."""
+
+    def __init__(self, model: Model, labels: int | None = None) -> None:
+        self.model, self.labels = model, labels
+        shaped = [tensor for tensor in model.graph.inputs if tensor.shape]
+        images = [
+            tensor
+            for tensor in shaped
+            if len(tensor.shape) == len("NCHW") and sum(dim != 1 for dim in tensor.shape[1:]) > 1
+        ]
+        self.image = images[0] if images else None
+        self.batch: Dim = next((tensor.shape[0] for tensor in images or shaped), None)
+
+    @cached_property
+    def flow(self) -> Flow | None:
+        """What the axes of all tensors hold; None without an image."""
+        if self.image is None:
+            return None
+        graph, name = self.model.graph, self.image.name
+        return Flow(graph, name, image_layout(graph, name))
+
+    def read(self, output: gs.Tensor) -> Head | None:
+        """A tensor as scores; None where it holds none."""
+        floats = before_rounding(output)
+        if not is_float(floats) or floats.shape is None:
+            return None
+        head, squashed = self._head(output, floats), unsquashed(floats)
+        if (
+            head is None
+            or squashed is None
+            or (head.columns and head.columns.objectness is not None)
+        ):
+            return head
+        logits = self._head(output, before_rounding(squashed.logits))
+        if logits is None or (logits.count, logits.is_plain) != (head.count, head.is_plain):
+            return head
+        return replace(
+            logits,
+            probabilities=squashed.probabilities,
+            squashing=squashed.operator,
+            is_map=head.is_map,
+            inner=(),
+        )
+
+    def _head(self, output: gs.Tensor, logits: gs.Tensor) -> Head | None:
+        shape, axes = tuple(logits.shape), self.flow.of(logits) if self.flow else None
+        batch = self._batch(shape, axes)
+        if batch is None and self.batch != 1:
+            return None
+        wide = [axis for axis, dim in enumerate(shape) if axis != batch and dim != 1]
+        classes, guessed = self._classes(logits, axes, wide)
+        if classes is not None and not isinstance(shape[classes], int):
+            return None
+        others = tuple(axis for axis in wide if axis != classes)
+        parts = None
+        if classes is not None and others:
+            parts = columns(logits, classes, self.labels, self.model.metadata)
+        inner = () if parts else tuple(within(logits))
+        is_map = len(others) == len("HW") and parts is None
+        return Head(
+            output, logits, logits, None, batch, classes, others, parts, is_map, inner, guessed
+        )
+
+    def _batch(self, shape: Shape, axes: Axes | None) -> int | None:
+        """The axis of the images."""
+        named = [axis for axis, dim in enumerate(shape) if dim == self.batch]
+        if isinstance(self.batch, str) and len(named) == 1:
+            return named[0]
+        if axes is not None:
+            held = [axis for axis, factors in enumerate(axes) if BATCH in kinds(factors)]
+            if len(held) == 1 and kinds(axes[held[0]]) == {BATCH}:
+                return held[0]
+            if held:
+                return None
+        if shape and (shape[0] in (self.batch, 1) or not isinstance(shape[0], int)):
+            return 0
+        return named[0] if len(named) == 1 else None
+
+    def _classes(
+        self, logits: gs.Tensor, axes: Axes | None, wide: list[int]
+    ) -> tuple[int | None, bool]:
+        """The axis of the classes, None where there is one class; and whether it was guessed."""
+        shape = tuple(logits.shape)
+        if len(wide) == 1:
+            return (None if self._holds_boxes(shape, axes, wide[0]) else wide[0]), False
+        if not wide or (axes and all(_is_spatial(axes[axis]) for axis in wide)):
+            return None, False
+        ways = (
+            [axis for axis in wide if self._fits_labels(shape[axis])],
+            _squashed_along(logits, wide),
+            [axis for axis in wide if axes and not _is_spatial(axes[axis])],
+            [axis for axis in wide if shape[axis] not in self._boxes(shape)],
+            self._written_last(axes, wide),
+        )
+        for fitting in ways:
+            if len(fitting) == 1:
+                return fitting[0], False
+        return class_axis(shape, wide), True
+
+    def _holds_boxes(self, shape: Shape, axes: Axes | None, axis: int) -> bool:
+        """Whether the only long axis is one of pixels or boxes."""
+        held = kinds(axes[axis]) - {BATCH} if axes else set()
+        if held == {CHANNELS}:
+            return False
+        anchors = CHANNELS in held and not (shape[-1] == 1 and axis == len(shape) - 2)
+        return shape[axis] in self._boxes(shape, last=True) or bool(held and not anchors)
+
+    def _boxes(self, shape: Shape, *, last: bool = False) -> set[Dim]:
+        """How many boxes other outputs have: of (N, boxes, 4), or (N, 4, boxes), beside these scores."""
+        sizes: set[Dim] = set()
+        for output in self.model.graph.outputs:
+            first, *rest = output.shape or [1]
+            beside = rest if first in (self.batch, 1) or isinstance(first, str) else output.shape
+            long = [dim for dim in beside if dim != 1]
+            if len(long) == 2 and BOX in long[last:] and tuple(output.shape) != shape:
+                sizes |= {long[0] if long[1] == BOX else long[1]}
+        return sizes
+
+    def _fits_labels(self, dim: Dim) -> bool:
+        known = isinstance(dim, int) and self.labels is not None
+        return known and (
+            dim in (self.labels, (self.labels or 0) + 1)
+            or by_labels(int(dim or 0), int(self.labels or 0), self.model.metadata) is not None
+        )
+
+    def _written_last(self, axes: Axes | None, wide: list[int]) -> list[int]:
+        """Of the axes that weights wrote the one that the last of them did, of two parts of it the inner."""
+        if axes is None:
+            return []
+        order = {
+            tensor.name: i
+            for i, node in enumerate(self.model.graph.nodes)
+            for tensor in node.outputs
+        }
+        ages = {axis: _age(axes[axis], order) for axis in wide if not _is_spatial(axes[axis])}
+        newest = max(ages.values(), default=None)
+        return [axis for axis, age in ages.items() if age == newest]
+
+
+def _age(axis: Axis, order: dict[str, int]) -> tuple[int, bool, int]:
+    """When the factors of an axis were written, and how far apart its neighbours lie there."""
+    ages = []
+    for factor in axis:
+        if isinstance(factor, Factor):
+            name, _, word = factor.origin.rpartition(".")
+            at = order.get(factor.origin, order.get(name, -1))
+            ages.append((at, word != "rows", -factor.stride))
+    return max(ages, default=(-1, False, 0))
+
+
+def _is_spatial(axis: Axis) -> bool:
+    """Whether places of the image lie along the axis, or tokens."""
+    return holds_cells(axis) or bool(kinds(axis) - {CHANNELS, BATCH})
+
+
+def _squashed_along(logits: gs.Tensor, wide: list[int]) -> list[int]:
+    """The axis along which a Softmax of these logits sums."""
+    rank = len(logits.shape)
+    along = [
+        int(node.attrs.get("axis", LAST[node.op])) % rank
+        for node in logits.outputs
+        if node.op in LAST and "axis" in node.attrs
+    ]
+    return [axis for axis in wide if axis in along]
+
+
+def class_axis(shape: Sequence[Dim], wide: Sequence[int]) -> int:
+    """Classes are fewer than pixels or boxes: the shortest of the axes; a free one is long."""
+    sizes = [float(dim) if isinstance(dim := shape[axis], int) else np.inf for axis in wide]
+    return wide[sizes.index(min(sizes))]
+
+
+def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
+    """The tensors in an output that is a sequence, a map or optional; itself where it is a tensor."""
+    node = maker(output)
+    if node is None or node.op not in WRAPPING:
+        return [output]
+    inputs = node.inputs if node.op == "SequenceConstruct" else node.inputs[:1]
+    return [tensor for part in inputs for tensor in unwrapped(part)]
+
+
+def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
+    """The floats that quantised numbers were rounded from last; the tensor itself where it was not."""
+    current = tensor
+    while (node := maker(current)) is not None and (node.op in STEPS or node.op in PASSING):
+        if not _alike(node.inputs[0], tensor):
+            break
+        current = node.inputs[0]
+        if node.op == "QuantizeLinear":
+            tensor = current
+    return tensor
+
+
+def _alike(first: gs.Tensor, second: gs.Tensor) -> bool:
+    """Whether two tensors have the same long axes, in whatever order."""
+    if first.shape is None or second.shape is None:
+        return False
+    sizes = [
+        sorted(str(dim) for dim in tensor.shape if isinstance(dim, int) and dim != 1)
+        for tensor in (first, second)
+    ]
+    return sizes[0] == sizes[1]

@@ -1,0 +1,14 @@
+"""The score of a model, as far as its metadata tells it, too."""
+
+from __future__ import annotations
+
+from onnxcam.graph.chosen import Score
+from onnxcam.graph.dense import with_score
+from onnxcam.graph.model import Model
+from onnxcam.image.labels import metadata_labels
+
+
+def scored(model: Model, output: str | None = None) -> tuple[Model, Score]:
+    """`with_score`, which is told how many classes the model's metadata names. Raises the same."""
+    names = metadata_labels(model.metadata)
+    return with_score(model, output, len(names) if names else None)

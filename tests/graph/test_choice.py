@@ -1,0 +1,144 @@
+"""Which of several outputs is explained, and what is taken of one that is no tensor."""
+
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.graph.chosen import POOLED
+from onnxcam.graph.dense import with_score
+from onnxcam.graph.model import load
+from onnxcam.rewrite.scored import scored
+from tests.graph.test_heads import POOL, build
+from tests.nets import pictures
+
+LOGITS = f"{POOL} logits = MatMul(f, m)"
+SEVERAL = {
+    "boxes, then Softmax": (
+        "float[N, 4] boxes, float[N, 6] prob",
+        f"{LOGITS} boxes = MatMul(f, corners) prob = Softmax<axis = 1>(logits)",
+        "logits",
+        "boxes",
+    ),
+    "embedding, then logits": (
+        "float[N, 4] embedding, float[N, 6] logits",
+        f"{POOL} embedding = Tanh(f) logits = MatMul(embedding, m)",
+        "logits",
+        "embedding",
+    ),
+    "an embedding of length 1": (
+        "float[N, 90] z, float[N, 6] logits",
+        f"{LOGITS} long = MatMul(f, wide) size = ReduceL2<axes = [1]>(long) z = Div(long, size)",
+        "logits",
+        "z",
+    ),
+    "features, then logits": (
+        "float[N, 4, 8, 8] features, float[N, 6] logits",
+        LOGITS,
+        "logits",
+        "features",
+    ),
+    "two of no difference": (
+        "float[N, 6] logits, float[N, 90] more",
+        f"{LOGITS} more = MatMul(f, wide)",
+        "logits",
+        "more",
+    ),
+    "the same, Softmax at the second": (
+        "float[N, 90] more, float[N, 6] prob",
+        f"{LOGITS} more = MatMul(f, wide) prob = Softmax<axis = 1>(logits)",
+        "logits",
+        "more",
+    ),
+    "by its name": (
+        "float[N, 90] loc_out, float[N, 6] y",
+        f"{LOGITS} y = Identity(logits) loc_out = MatMul(f, wide)",
+        "y",
+        "loc_out",
+    ),
+    "auxiliary first": (
+        "float[N, 6] aux, float[N, 6] main",
+        f"""{POOL} aux = MatMul(f, m) deeper = Tanh(features) g = GlobalAveragePool(deeper) h = Flatten(g)
+            i = Tanh(h) main = MatMul(i, m)""",
+        "main",
+        "aux",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_which_of_several_outputs(name: str) -> None:
+    outputs, body, logits, other = SEVERAL[name]
+    it = load(build(outputs, body))
+    model, score = with_score(it)
+    assert score.logits == logits
+    (notice,) = model.notices
+    assert notice.startswith("of 2 outputs")
+    assert f"--output NAME takes another: {other} [" in notice
+    named, own = with_score(it, other)
+    assert own.output in (other, POOLED)
+    assert not any("of 2 outputs" in text for text in named.notices)
+
+
+def test_logits_and_probabilities_are_one() -> None:
+    body = f"{LOGITS} prob = Softmax<axis = 1>(logits)"
+    model, score = with_score(load(build("float[N, 6] logits, float[N, 6] prob", body)))
+    assert (score.output, score.logits, score.squashing) == ("prob", "logits", "Softmax")
+    assert model.notices == ()
+
+
+@pytest.mark.parametrize(("labels", "logits"), [(6, "few"), (90, "many")])
+def test_as_many_as_the_labels(labels: int, logits: str) -> None:
+    body = f"{POOL} few = MatMul(f, m) many = MatMul(f, wide)"
+    names = str([f"name {i}" for i in range(labels)])
+    proto = build("float[N, 6] few, float[N, 90] many", body, names=names)
+    model, score = scored(load(proto))
+    assert score.logits == logits
+    assert "it has a number for each label" in model.notices[0]
+
+
+# What is no tensor
+
+LABEL = "best = ArgMax<axis = 1, keepdims = 0>(logits) prob = Softmax<axis = 1>(logits)"
+
+
+def with_map(batch: str) -> onnx.ModelProto:
+    """As converters of scikit-learn write it: a label, and a list of maps."""
+    proto = build(f"int64[{batch}] best", f"{LOGITS} {LABEL}", batch)
+    helper = onnx.helper
+    node = helper.make_node(
+        "ZipMap", ["prob"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=range(6)
+    )
+    value = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    kind = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(onnx.TensorProto.INT64, value)
+    )
+    proto.graph.node.append(node)
+    proto.graph.output.append(helper.make_value_info("maps", kind))
+    return proto
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+def test_a_map_of_scores(batch: str) -> None:
+    explainer = onnxcam.Explainer(load(with_map(batch)), "grad-cam", "features", device="cpu")
+    assert explainer.plan.score.logits == "logits"
+    assert any("maps is no tensor: prob is explained" in notice for notice in explainer.notices)
+    assert explainer(pictures(2), target=3).maps.shape == (2, 8, 8)
+
+
+def test_labels_beside_probabilities() -> None:
+    outputs = "int64[N] best, float[N, 6] prob"
+    model, score = with_score(load(build(outputs, f"{LOGITS} {LABEL}")))
+    assert (score.output, score.logits) == ("prob", "logits")
+    assert model.notices == ()
+
+
+def test_a_sequence_of_scores() -> None:
+    body = f"{LOGITS} y = SequenceConstruct(logits)"
+    proto = build("float[N, 6] dummy", f"{body} dummy = Identity(logits)")
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["N", 6])
+    proto.graph.output[0].CopyFrom(
+        onnx.helper.make_value_info("y", onnx.helper.make_sequence_type_proto(kind))
+    )
+    model, score = with_score(load(proto))
+    assert score.logits == "logits"
+    assert "y is no tensor: logits is explained" in model.notices[0]
