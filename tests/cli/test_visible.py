@@ -189,7 +189,7 @@ def test_explaining_hostile_files(run: Run, hostile: Path, tmp_path: Path, out: 
 def test_errors_are_one_harmless_line(
     run: Run, model: Path, picture: Path, words: tuple[str, str]
 ) -> None:
-    result = run("explain", model, picture, *words)
+    result = run("explain", model, picture, *words, "--preprocess", "imagenet")
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert harmless(result.stderr)
