@@ -69,7 +69,8 @@ def _why_not(model: Model, output: str | None, tensors: list[gs.Tensor]) -> str:
     if integers and not isinstance(integers[0].dtype, int):
         return (
             f"{integers[0].name!r} is of {np.dtype(integers[0].dtype).name}, and no gradient flows through "
-            "whole numbers; name the float scores before it with --output, or take the model before quantisation"
+            "whole numbers; name the float scores before it with --output, or take the model before "
+            "quantisation"
         )
     if output is not None:
         return f"{output!r} {tensors[0].shape} does not have one number a class (N, classes)"
