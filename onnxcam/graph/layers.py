@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.errors import UnknownNameError, unknown
 from onnxcam.graph.axes import Axes, Place, place
 from onnxcam.graph.chosen import POOLED, Layer
+from onnxcam.graph.elementwise import UNARY
 from onnxcam.graph.layout import channel_axes, image_layout
 from onnxcam.graph.mixing import severed, unread
 from onnxcam.graph.model import Model
@@ -17,11 +18,7 @@ from onnxcam.graph.path import Path, between, carries_floats, cuts, is_float
 from onnxcam.graph.tokens import Flow
 
 # What follows such an operator's input is the same layer still: Conv -> BatchNormalization -> Relu
-FINISHING = {
-    *("BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Clip", "Tanh"),
-    *("HardSigmoid", "HardSwish", "Sigmoid", "Gelu", "Mish", "Swish", "Softplus", "Softsign"),
-    *("Identity", "Cast", "Dropout", "Transpose", "ThresholdedRelu", "Pad", "DequantizeLinear"),
-}
+FINISHING = UNARY | {"BatchNormalization", "DequantizeLinear", "Pad", "Transpose"}
 REARRANGED = {"Transpose", "Reshape", "Split", "Slice", "Squeeze", "Unsqueeze"}
 LISTED = 12  # so many of the layers that fit a pattern are told
 BRANCHES = 8  # so many layers are taken together at most

@@ -12,18 +12,14 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.axes import Axes, holds_cells
+from onnxcam.graph.elementwise import ELEMENTWISE
 from onnxcam.graph.path import Path
 from onnxcam.graph.tokens import Flow, labels
 
 # What an output of these holds at a place depends on the same place of the input alone
-IN_PLACE = {
-    *("Abs", "Add", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu"),
-    *("Equal", "Erf", "Exp", "Expand", "Floor", "Gelu", "Greater", "HardSigmoid", "HardSwish"),
-    *("Identity", "LeakyRelu", "Less", "Log", "Max", "Mean", "Min", "Mish", "Mul", "Neg", "Pow"),
-    *("PRelu", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus"),
-    *("Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "Tile", "Where", "BatchNormalization"),
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split", "Slice"),
-    *("Gather", "FastGelu", "QuickGelu", "BiasGelu", "QuantizeLinear", "DequantizeLinear"),
+IN_PLACE = ELEMENTWISE | {
+    *("BatchNormalization", "Concat", "DequantizeLinear", "Expand", "Flatten", "Gather"),
+    *("QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 }
 ALONG = {"Softmax": -1, "LogSoftmax": -1, "Hardmax": -1, "LpNormalization": -1}
 FROM = {"LayerNormalization": -1, "RMSNormalization": -1, "SimplifiedLayerNormalization": -1}

@@ -15,16 +15,13 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attrs import argument
 from onnxcam.graph.dequantise import CONTRIB, DOMAIN
-from onnxcam.graph.mixing import ALONG, FROM, IN_PLACE
+from onnxcam.graph.elementwise import ELEMENTWISE
+from onnxcam.graph.mixing import ALONG, FROM
 from onnxcam.graph.shapes import Dim
 
 Axes: TypeAlias = Sequence[int | None]  # per input the axis of the row; None: it is read whole
 Rowwise: TypeAlias = Callable[[gs.Node, int, int], Axes | None]  # None: no row is computed alone
-ARRANGING = {  # in place, but not element by element of operands that are broadcast to each other
-    *("BatchNormalization", "CastLike", "Concat", "DequantizeLinear", "Dropout", "Expand"),
-    *("Flatten", "Gather", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
-    *("Transpose", "Unsqueeze"),
-}
+NOT_BY_ROW = {"CastLike", "Dropout"}  # their second input or output is of another shape
 
 
 def row_axes(node: gs.Node, axis: int, opset: int) -> Axes | None:
@@ -155,7 +152,7 @@ def sliced_axes(node: gs.Node, opset: int) -> list[int] | None:
 
 REDUCING = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 ROWWISE: dict[str, Rowwise] = {
-    **dict.fromkeys(IN_PLACE - ARRANGING, aligned),
+    **dict.fromkeys(ELEMENTWISE - NOT_BY_ROW, aligned),
     **dict.fromkeys((*ALONG, *FROM), _normalised),
     **{f"Reduce{each}": _reduced for each in REDUCING},
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _stepped),

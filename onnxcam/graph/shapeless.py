@@ -5,10 +5,10 @@ from __future__ import annotations
 import onnx
 from onnx import checker
 
-KEEPING = {  # the rank; what stands between a picture and the first operator that tells of it
-    *("Identity", "Cast", "Add", "Sub", "Mul", "Div", "Clip", "Pad", "QuantizeLinear"),
-    *("DequantizeLinear", "Neg"),
-}
+from onnxcam.graph.elementwise import ELEMENTWISE
+
+# the rank; what stands between a picture and the first operator that tells of it
+KEEPING = ELEMENTWISE | {"Pad", "QuantizeLinear", "DequantizeLinear"}
 
 
 def give_ranks(graph: onnx.GraphProto) -> None:

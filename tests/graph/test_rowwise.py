@@ -15,7 +15,13 @@ from tests.graph.test_narrow import PICK, checked, model, narrowed
 
 OPSET, CONTRIB = 24, "com.microsoft"
 TWO = {"PRelu", "BiasGelu"}  # of which the second is broadcast to the first
-ATTRIBUTES: dict[str, dict[str, Any]] = {"Cast": {"to": onnx.TensorProto.DOUBLE}}
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "Cast": {"to": onnx.TensorProto.DOUBLE},
+    "BitShift": {"direction": "LEFT"},
+    "Mod": {"fmod": 1},
+}
+TRUTHS = {"And", "Not", "Or", "Xor"}
+WHOLE = {"BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"}
 ELEMENTWISE = sorted(name for name, rule in ROWWISE.items() if rule is aligned)
 VARIADIC = {"Max", "Mean", "Min", "Sum"}
 
@@ -42,6 +48,11 @@ def test_elementwise_operators_take_each_row_alone(op: str) -> None:
     schema = schema_at(op, OPSET)
     count = 2 if op in VARIADIC | TWO else schema.min_input if schema else 1
     operands: list[Any] = [numbers(2, 5, 4, seed=i, low=0.1, high=0.9) for i in range(count)]
+    if op == "Acosh":
+        operands[0] = operands[0] + 1
+    if op in TRUTHS | WHOLE:
+        kind = np.bool_ if op in TRUTHS else np.uint8
+        operands = [(10 * each % 4 // (2 if op in TRUTHS else 1)).astype(kind) for each in operands]
     if op == "Where":
         operands[0] = operands[0] > 0.5
     if op in TWO:

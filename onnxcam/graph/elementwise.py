@@ -1,0 +1,18 @@
+"""The operators that compute every number of the same place of their inputs alone: activations, arithmetic,
+comparisons. The sets by which layers are chosen and rows are left out are made of these.
+"""
+
+UNARY = {  # of one tensor; what else they read are settings, one number or one a channel
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike"),
+    *("Ceil", "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu"),
+    *("HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg"),
+    *("Not", "PRelu", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin"),
+    *("Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
+    *("FastGelu", "QuickGelu", "BiasGelu"),  # of ONNX Runtime
+}
+BROADCASTING = {  # of several, which are broadcast to each other
+    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
+    *("GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow"),
+    *("Sub", "Sum", "Where", "Xor"),
+}
+ELEMENTWISE = UNARY | BROADCASTING
