@@ -24,6 +24,8 @@ class PlainErrors(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words before the command."""
+        if not args:  # the help is an error of several lines
+            return super().parse_args(ctx, args)
         with told_plainly():
             return super().parse_args(ctx, args)
 

@@ -195,6 +195,13 @@ def test_errors_are_one_harmless_line(
     assert harmless(result.stderr)
 
 
+@pytest.mark.parametrize("words", [(), ("--help",), ("explain", "-h")])
+def test_help_has_lines(run: Run, words: tuple[str, ...]) -> None:
+    output = run(*words).output
+    assert len(output.splitlines()) > 15
+    assert "\\n" not in output
+
+
 @pytest.mark.parametrize(
     "words", [("layers", "a", NAME), (NAME,), (f"--{NAME}",), ("layers", f"--{NAME}")]
 )
