@@ -18,6 +18,8 @@ Maps: TypeAlias = NDArray[np.floating]  # (N, C, h, w): an activation or a gradi
 Saliency: TypeAlias = NDArray[np.floating]  # (N, h, w) or (N, H, W): one heat map a picture
 Scores: TypeAlias = NDArray[np.floating]  # (N, classes)
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
+Dim: TypeAlias = int | str | None  # a size, or its name (equal names are equal sizes), or unknown
+Shape: TypeAlias = tuple[Dim, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class ImageInput:
     width: int | None
     batch: int | None
     dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> Shape:
+        """Of the input, in its layout; the batch is unknown, whatever was tried of it."""
+        sizes = (self.height, self.width)
+        return (
+            (None, self.channels, *sizes)
+            if self.layout == "NCHW"
+            else (None, *sizes, self.channels)
+        )
 
     def size_of(self, tensor: Floats) -> tuple[int, int]:
         """(H, W) of pictures (N, ...) in the layout."""

@@ -108,6 +108,12 @@ def kept(name: str, write: Callable[[Path], None]) -> Path | None:
     return entry
 
 
+def forget(name: str) -> None:
+    """Take an entry away whose files are as they were written, but of no use."""
+    if _is_own(_models(), stat.S_IFDIR):
+        _remove(_models() / name)
+
+
 def problem() -> str | None:
     """Why nothing that is kept here is used, if so."""
     for path in (folder(), _models(), folder() / "choices"):

@@ -216,11 +216,14 @@ class Explainer:
         sampled = self.recipe.sampler.settings
         return {name: each for name, each in self.settings.items() if name not in sampled}
 
+    def _data(self) -> dict[str, str]:
+        return {"external_data": self.plan.data} if self.plan.data else {}
+
     def _provenance(self) -> dict[str, Any]:
         from onnxcam import __version__
 
         return {
-            "model": {"name": self.plan.name, "sha256": self.plan.digest},
+            "model": {"name": self.plan.name, "sha256": self.plan.digest, **self._data()},
             "method": {"name": self.recipe.name, "settings": dict(self.settings)},
             "score": {"kind": self.score_kind, "tensor": self.plan.of},
             "subset": {"channels": _plain(self.channels), "region": described(self.region)},

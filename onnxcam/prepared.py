@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, ImageInput, Images
 from onnxcam.graph.chosen import Layer, Score
 
+T = TypeVar("T")
 AUTO = "auto"
+HUGE = 1 << 31  # no size of a tensor
 POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
 SEED = "seed"  # the input of a model with gradients that takes the cotangents
 NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs of what is added to the picture
@@ -35,6 +39,8 @@ class Plan:
     `name`, `digest`, `metadata` and `notices` are those of the `Model`. `constant` says that the graph proves
     the gradients not to depend on the picture, and `apart` that a second model returns them, which takes the
     cotangent alone. `seed_shape` is that of the cotangent of one picture, `seed_dtype` the name of its type.
+    `data` is the digest of the files of external data, empty where there is none, and unlike any other where
+    it is not known.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Plan:
     apart: bool
     seed_shape: tuple[int, ...]
     seed_dtype: str
+    data: str = ""
 
     @property
     def gradients(self) -> list[str]:
@@ -88,17 +95,78 @@ def as_json(plan: Plan) -> str:
 
 
 def from_json(text: str | bytes) -> Plan:
-    """The plan that `as_json` wrote. LookupError, TypeError or ValueError for any other text."""
-    told: dict[str, Any] = json.loads(text)
-    image = {**told["image"], "dtype": np.dtype(told["image"]["dtype"])}
-    made = {
-        "image": ImageInput(**image),
-        "score": Score(**told["score"]),
-        "layers": tuple(Layer(**_tuples(each)) for each in told["layers"]),
+    """The plan that `as_json` wrote. For any other text LookupError, TypeError, ValueError, AttributeError, or
+    RecursionError.
+    """
+    told = json.loads(text)
+    image = {**told["image"], "dtype": _dtype(told["image"]["dtype"])}
+    layers = told["layers"]
+    if not isinstance(layers, list) or not layers:
+        raise TypeError("a plan has layers")
+    parts = {
+        "image": _typed(ImageInput, image),
+        "score": _typed(Score, told["score"]),
+        "layers": tuple(_typed(Layer, layer) for layer in layers),
     }
-    return Plan(**_tuples(told) | made)
+    plan = _typed(Plan, {**told, **parts})
+    classes, layout = plan.score.classes, plan.image.layout
+    if 0 in (plan.image.batch, *plan.image.shape):
+        raise ValueError("an image without pixels")
+    _dtype(plan.seed_dtype)
+    if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
+        raise ValueError(f"a layout {layout!r}, or cotangents unlike the {classes} classes")
+    if not all(map(_is_possible, plan.layers)):
+        raise ValueError("a layer without its channels, or of another number of tokens than cells")
+    return plan
 
 
-def _tuples(told: dict[str, Any]) -> dict[str, Any]:
+def _is_possible(layer: Layer) -> bool:
+    """Whether the numbers that tell of a layer fit one another."""
+    if not 0 < layer.channel_axis < len(layer.shape):
+        return False
+    tokens = [dim for i, dim in enumerate(layer.shape) if i not in (0, layer.channel_axis)]
+    sizes = [dim for dim in (*(layer.cells or ()), *tokens) if isinstance(dim, int)]
+    if 0 in sizes or layer.cells is None or len(sizes) < 3:
+        return 0 not in sizes
+    return sizes[0] * sizes[1] + layer.tokens == sizes[2]
+
+
+def _dtype(name: object) -> np.dtype[Any]:
+    """The dtype of this name, one of numbers."""
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.name != name or (dtype.kind not in "fiub" and name != "bfloat16"):
+        raise TypeError(f"{name!r} is not a type of numbers")
+    return dtype
+
+
+def _typed(kind: type[T], fields: Any) -> T:
+    """A dataclass of values that JSON kept. TypeError for one of another type than it says."""
+    values = {name: _tuple(value) for name, value in fields.items()}
+    for name, hint in get_type_hints(kind).items():
+        if name in values and not _is_of(values[name], hint):
+            raise TypeError(f"{kind.__name__}.{name} of {values[name]!r:.50}")
+    return kind(**values)
+
+
+def _tuple(value: Any) -> Any:
     """JSON has lists only."""
-    return {name: tuple(each) if isinstance(each, list) else each for name, each in told.items()}
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type. Whole numbers are sizes and axes: not below 0, nor huge."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):
+        return any(_is_of(value, one) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(value) == len(hints) and all(map(_is_of, value, hints))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is_of(name, inner[0]) and _is_of(one, inner[1]) for name, one in value.items()
+        )
+    if hint is int:
+        return type(value) is int and 0 <= value < HUGE
+    return isinstance(value, origin or hint)

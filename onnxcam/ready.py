@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 from onnxcam import cache
 from onnxcam.arrays import Array
+from onnxcam.datafiles import locate_data
 from onnxcam.errors import ModelError
+from onnxcam.files import (
+    BLOCK,
+    block_digest,
+    digest_blocks,
+    joined_digest,
+    map_blocks,
+    read_regular,
+)
 from onnxcam.methods import Recipe
-from onnxcam.prepared import Plan, as_json, from_json
+from onnxcam.prepared import NOISE, POWERS, SEED, SPREAD, Plan, as_json, from_json, moment
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session, opened
 
 if TYPE_CHECKING:
     from onnxcam.graph.model import Model
 
-PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu")
+PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu", "numpy")
+LARGEST = 1 << 32  # bytes of the files of a model that is kept; a plan is of one below 2 GB
+LARGEST_PLAN = 1 << 24
 LARGEST_TWICE = (
     256 << 20
 )  # bytes of a model that is opened twice; large matrices use all threads well
@@ -40,13 +52,26 @@ VALUE, LONGEST = 0x12, 127  # more bytes take a longer length than one byte
 
 @dataclass(frozen=True)
 class Asked:
-    """Everything beside the model that a plan depends on."""
+    """Everything beside the model that a plan depends on. The planner is given this and nothing else, so that
+    the name of an entry cannot forget anything.
+    """
 
     rules: str
     smooths: bool
     layers: tuple[str, ...]
     output: str | None
     probability: bool
+
+
+class Contents(NamedTuple):
+    """What the files of a model hold: the name and digest of its own, and the digests of external data by
+    name. `state` changes when one of them is replaced, even by the same.
+    """
+
+    name: str
+    digest: str
+    data: dict[str, str]
+    state: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -76,29 +101,59 @@ def ready(
     """A model planned for a method (see `rewrite.plan.plan`)."""
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     asked = Asked(recipe.rules, recipe.smooths, layers, output, probability)
-    name = _name(model, asked) if cached else None
-    found = _found(name, device) if name else None
-    return found or _planned(model, recipe, asked, device, name)
+    contents = _contents(model)
+    name = _name(contents, asked) if cached and contents else None
+    found = _found(name, asked, device) if name else None
+    return found or _planned(model, asked, device, contents, name)
 
 
-def _found(name: str, device: Device) -> Ready | None:
-    """What the cache has, if it can be run."""
+def _found(name: str, asked: Asked, device: Device) -> Ready | None:
+    """What the cache has, if it can be run; what cannot is taken away, to be made again."""
     entry = cache.found(name)
-    try:
-        if entry is None:
-            return None
-        plan = from_json((entry / PLAN).read_bytes())
+    if entry is None:
+        return None
+    with suppress(
+        OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, ModelError
+    ):
+        plan = from_json(read_regular(entry / PLAN, LARGEST_PLAN) or b"")
         gradients = entry / GRADIENTS if plan.apart else None
-        return _opened(plan, entry / MODEL, {}, gradients, device, name)
-    except (OSError, LookupError, TypeError, ValueError, ModelError):
-        return None  # taken away by another process, or not one of ours
+        made = _opened(plan, entry / MODEL, {}, gradients, device, name)
+        if _fits(made, asked):
+            return made
+    cache.forget(name)
+    return None
+
+
+def _fits(made: Ready, asked: Asked) -> bool:
+    """Whether the models have what the plan says."""
+    plan, runs = made.plan, made.backward or made.session
+    image, seed = made.session.shapes.get(plan.image.name), runs.shapes.get(SEED, [])
+    batches = {shape[0] for shape in made.session.shapes.values() if shape}
+    moments = {moment(power, name) for name in plan.activations for power in POWERS}
+    gradients = moments if asked.smooths and not plan.constant else {*plan.gradients}
+    return (
+        {*made.session.inputs, *runs.inputs} <= {plan.image.name, SEED, NOISE, SPREAD}
+        and (image is None or _agree(image, plan.image.shape))
+        and plan.image.batch in {None, 1, *batches}
+        and _agree(seed[1:], plan.seed_shape)
+        and {plan.of, *plan.activations} <= {*made.session.outputs}
+        and gradients <= {*runs.outputs}
+    )
+
+
+def _agree(declared: Sequence[object], sizes: Sequence[object]) -> bool:
+    """Whether the sizes that are known on both sides are the same."""
+    pairs = zip(declared, sizes, strict=False)
+    return len(declared) == len(sizes) and all(
+        one == other for one, other in pairs if isinstance(one, int) and isinstance(other, int)
+    )
 
 
 def _planned(
     model: str | Path | bytes | Model,
-    recipe: Recipe,
     asked: Asked,
     device: Device,
+    contents: Contents | None,
     name: str | None,
 ) -> Ready:
     from onnxcam.graph.model import Model, load
@@ -108,15 +163,16 @@ def _planned(
 
     loaded = free_of_batch(model if isinstance(model, Model) else load(model))
     made, augmented, alone = plan(
-        loaded, recipe, asked.layers, asked.output, probability=asked.probability
+        loaded, asked, asked.layers, asked.output, probability=asked.probability
     )
     content, weights = augmented.parts()
     made = tried(made, content, weights, smooths=asked.smooths)
+    made = replace(made, data=_data(model, contents))
     gradients = alone.bytes() if alone else None
     # of a file that changed meanwhile it is not known what was read
-    if name and not weights and name == _name(model, asked):
+    if name and not weights and contents == _contents(model):
         _keep(name, made, {MODEL: content, GRADIENTS: gradients})
-        if found := _found(name, device):
+        if found := _found(name, asked, device):
             return found
     return _opened(made, content, weights, gradients, device, None)
 
@@ -164,36 +220,64 @@ def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
     cache.kept(name, write)
 
 
-def _name(model: Any, asked: Asked) -> str | None:
-    """What the entry is called. None for a model that cannot be told by its bytes, or only once: a pipe."""
-    if not isinstance(model, (str, Path, bytes)):
-        return None
-    try:
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            return None
-        called, contents = _contents(model)
-        return cache.key({"model": [called, *contents], **asdict(asked), "made by": _maker()})
-    except (OSError, TypeError, ValueError):
-        return None  # the reader says it better
+def _name(contents: Contents, asked: Asked) -> str:
+    """What the entry is called: by everything that it depends on."""
+    model = [contents.name, contents.digest, contents.data]
+    return cache.key({"model": model, **asdict(asked), "made by": _maker()})
 
 
-def _contents(model: str | Path | bytes) -> tuple[str, list[str]]:
-    """The name of a model, and the digests of its file and of those with its weights. OSError or ValueError
-    where one cannot be read, or it is not clear which these are.
+def _data(model: object, contents: Contents | None) -> str:
+    """The digest of external data, for the plan."""
+    if contents is not None:
+        return cache.key(contents.data) if contents.data else ""
+    return uuid4().hex if isinstance(model, (str, Path)) else ""
+
+
+def _contents(model: object) -> Contents | None:
+    """What the model's files hold. None for a model that cannot be told by its bytes, or only once (a pipe),
+    where a file cannot be read, and where it is not clear which files these are: the reader says it better.
     """
-    if isinstance(model, bytes):
-        return "model", [_digest(model)]
-    path = Path(model)
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        own, others = _digest(content), _locations(content)
-    return path.name, [own, *(_digest_of(path.parent / each) for each in sorted(set(others)))]
+    try:
+        if isinstance(model, bytes):
+            if _locations(model):
+                return None  # which lies nobody knows where
+            return Contents("model", hashlib.sha256(model).hexdigest(), {}, ())
+        return _contents_of(Path(model)) if isinstance(model, (str, Path)) else None
+    except (OSError, ValueError, ModelError):
+        return None
 
 
-def _locations(content: bytes | mmap) -> list[str]:
-    """The files of external data that a model names, found without parsing it. ValueError if unsure."""
+def _contents_of(path: Path) -> Contents:
+    """Of a file, and of those with its weights. OSError, ValueError or ModelError where that is not known."""
+    state = [_state(path)]
+    blocks = map_blocks(path, _scanned, len(LOCATION) + LONGEST + 2)
+    names = sorted({name for _, locations in blocks for name in locations})
+    paths = {name: locate_data(path, name) for name in names}
+    state += map(_state, paths.values())
+    if sum(size for _, size, *_ in state) > LARGEST:
+        raise ValueError("larger than what is kept")
+    data = {name: digest_blocks(file) for name, file in paths.items()}
+    return Contents(path.name, joined_digest(digest for digest, _ in blocks), data, tuple(state))
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced, even by the same bytes."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _scanned(content: bytes) -> tuple[bytes, list[str]]:
+    """The digest of a block, and the files that are named from within it."""
+    return block_digest(content), _locations(content, BLOCK)
+
+
+def _locations(content: bytes, stop: int | None = None) -> list[str]:
+    """The files of external data that a model names, found without parsing it, up to where `stop` says.
+    ValueError if unsure.
+    """
     found = []
     at = content.find(LOCATION)
-    while at >= 0:
+    while at >= 0 and (stop is None or at < stop):
         start = at + len(LOCATION)
         told = content[start : start + LONGEST + 2]
         if len(told) < 2 or told[0] != VALUE or told[1] > LONGEST:
@@ -201,15 +285,6 @@ def _locations(content: bytes | mmap) -> list[str]:
         found.append(told[2 : 2 + told[1]].decode())
         at = content.find(LOCATION, start)
     return found
-
-
-def _digest(content: bytes | mmap) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=1)

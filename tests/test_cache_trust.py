@@ -221,9 +221,9 @@ def test_what_is_being_written_counts(entry: Path, monkeypatch: pytest.MonkeyPat
     part = leftover(2000)
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "4500")
     assert keep("d")
-    kept = names(cache.folder()) - {part.name}
-    assert "d" in kept
-    assert len(kept) == 2
+    remaining = names(cache.folder()) - {part.name}
+    assert "d" in remaining
+    assert len(remaining) == 2
     assert part.exists()
 
 

@@ -163,7 +163,7 @@ def test_a_broken_entry_is_made_anew(
     file: str,
     spoil: Callable[[bytes], bytes],
 ) -> None:
-    monkeypatch.setattr(apart, "LARGE", 64)  # bytes: weights in a file of their own
+    monkeypatch.setattr(apart, "LARGE", 200)  # bytes: weights in a file of their own
     expected = explainer(model, **SMOOTH)(X)
     (entry,) = entries(cache_folder)
     whole = (entry / file).read_bytes()

@@ -83,7 +83,7 @@ class Job:
         made = self.explainer
         parts = {
             "onnxcam": __version__,
-            "model": made.plan.digest,
+            "model": [made.plan.digest, made.plan.data],
             "method": [made.recipe.name, made.settings],
             "score": [made.score_kind, made.plan.of],
             "layers": [each.name for each in made.plan.layers],

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a plan that comes from the cache does without onnx
-    from onnxcam.graph.shapes import Dim, Shape
+from onnxcam.arrays import Dim, Shape
 
 POOLED = "onnxcam/classes"  # the score that is added to a model without one number a class
 

@@ -19,12 +19,12 @@ import onnx_graphsurgeon as gs
 from onnx import numpy_helper, shape_inference
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxcam.arrays import Dim as Dim
+from onnxcam.arrays import Shape as Shape
 from onnxcam.graph.attrs import Window
 from onnxcam.graph.equation import Equation, sizes_of
 from onnxcam.graph.opset import schema_at
 
-Dim: TypeAlias = int | str | None
-Shape: TypeAlias = tuple[Dim, ...]
 Dtype: TypeAlias = np.dtype[Any] | int
 
 WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}

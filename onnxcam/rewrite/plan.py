@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,13 +17,25 @@ from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import depends_on
 from onnxcam.graph.training import training_notices
-from onnxcam.methods import DEFAULT_METHOD, METHODS, Recipe
+from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.prepared import AUTO, POWERS, SEED, Plan, gradient_at, moment
 from onnxcam.rewrite.augment import gradient
 from onnxcam.rewrite.constant import keep, split
 from onnxcam.rewrite.moments import add_moments
 from onnxcam.rewrite.noise import ROUNDS, add_noise, is_integer
 from onnxcam.rewrite.scored import scored
+
+
+class Needs(Protocol):
+    """All of a method that a plan may depend on: it is what names an entry of the cache (`ready.Asked`)."""
+
+    @property
+    def rules(self) -> str:
+        """The name of a table of gradient rules."""
+
+    @property
+    def smooths(self) -> bool:
+        """Whether noisy samples are taken."""
 
 
 class Planned(NamedTuple):
@@ -37,7 +49,7 @@ class Planned(NamedTuple):
 @reports_node
 def plan(
     model: Model,
-    recipe: Recipe,
+    recipe: Needs,
     wanted: str | Sequence[str] = AUTO,
     output: str | None = None,
     *,
@@ -68,7 +80,7 @@ def plan(
 
 def _planned(
     model: Model,
-    recipe: Recipe,
+    recipe: Needs,
     image: ImageInput,
     score: Score,
     of: str,
@@ -121,7 +133,7 @@ def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
 
 
 def _automatic(
-    model: Model, recipe: Recipe, image: ImageInput, score: Score, of: str, layers: list[Layer]
+    model: Model, recipe: Needs, image: ImageInput, score: Score, of: str, layers: list[Layer]
 ) -> Planned:
     """The last layer that everything passes through; for a method that smooths, the last one whose gradient
     depends on the picture, where there is one and the rules reach it. Or the last layers of several
@@ -148,7 +160,7 @@ def _marked(layers: list[Layer]) -> tuple[Layer, ...]:
 
 
 def _last_varying(
-    model: Model, recipe: Recipe, image: str, of: str, found: list[Layer]
+    model: Model, recipe: Needs, image: str, of: str, found: list[Layer]
 ) -> Layer | None:
     """The first of the candidates whose gradient depends on the picture, None if there is none. The gradients
     of 1, 2, 4, … are written together; where a rule is missing for one of them, one after the other.

@@ -8,6 +8,7 @@ run anyway.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -56,7 +57,7 @@ class Tuner:
             for name, found in known.items()
             if name in wanted
             and isinstance(found, list)
-            and all(isinstance(e, float) for e in found)
+            and all(isinstance(e, float) and 0 <= e < math.inf for e in found)
         }
         return cls(layouts, kept)
 

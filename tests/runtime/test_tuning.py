@@ -131,6 +131,10 @@ def test_measurements_are_resumed_and_nonsense_is_forgotten() -> None:
     assert kept.times == {"1 x 8": [1.0, 2.0]}
     assert Tuner.resumed([ONE], ["1 x 8"]).times == {}
     assert Tuner.resumed([ONE], {"1 x 8": [1.0, None]}).times == {}
+    for odd in (float("nan"), float("inf"), -1.0, True, [1.0], 10**400, "1.0"):
+        assert Tuner.resumed([ONE], {"1 x 8": [1.0, odd]}).times == {}
+    for table in (None, 1, "1 x 8", [[1.0]], {"1 x 8": {"a": 1.0}}, {"1 x 8": 1.0}):
+        assert Tuner.resumed([ONE], table).times == {}
 
 
 def test_no_room_in_lanes_ends_the_tuning(clock: Clock) -> None:
