@@ -24,12 +24,16 @@ from onnxcam.ready import Asked
 from onnxcam.rewrite.plan import plan
 from tests.cli.conftest import run as run
 from tests.limits import run_limited
-from tests.nets import ANY_SIZE, DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net
+from tests.nets import ANY_SIZE, DEEP, FIXED, MIXING, MLP, POOLED, TWO_OUTPUTS, Net
 from tests.test_ready import SMOOTH, X, entries, explainer, planned, written
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
 APART = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
 SECONDS = 30
+FOUR = replace(
+    POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
+    shape="4, 3, 8, 8", outputs="float[4, 5] probabilities",
+)  # fmt: skip
 
 
 def maps(model: Any, **more: Any) -> Any:
@@ -376,9 +380,7 @@ def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> N
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-@pytest.mark.parametrize(
-    "net", [POOLED, TWO_OUTPUTS, ANY_SIZE, FIXED, FIXED.with_batch("4"), MIXING]
-)
+@pytest.mark.parametrize("net", [POOLED, TWO_OUTPUTS, ANY_SIZE, FIXED, FOUR, MIXING])
 def test_what_was_kept_fits_and_is_used(
     tmp_path: Path, net: Net, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
