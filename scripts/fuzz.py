@@ -17,6 +17,7 @@ import json
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,8 +26,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzzing.case import FINE, OUTCOMES, alike, write_files
-from fuzzing.kinds import KINDS, case_of, names
+from fuzzing.case import FINE, OUTCOMES, alike
+from fuzzing.kinds import KINDS, names
 from fuzzing.worker import DiedError, HungError, Worker
 
 SHOWN = 100  # distinct failures
@@ -96,13 +97,13 @@ def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
             ending = {"outcome": "runtime alone"}
         else:
             ending = {"outcome": "runtime too" if _dies_alone(name, worker) else outcome}
-        ending["detail"] = f"{outcome}: {error}"
-        ending["what"] = case_of(name, worker.seed).what
+        ending |= {"detail": f"{outcome}: {error}", "what": ""}
     result = {"case": name, "seed": worker.seed, **ending}
-    if result["outcome"] not in {*FINE, "no case"}:
-        folder = out / name.replace(":", "-")
+    folder = out / name.replace(":", "-")
+    if result["outcome"] not in FINE:
         folder.mkdir(parents=True, exist_ok=True)
-        write_files(case_of(name, worker.seed), folder)
+        with suppress(DiedError, HungError):  # a case may die while it is made
+            result["what"] = worker.run(name, "store", folder)["what"]
         (folder / "result.json").write_text(json.dumps(result, indent=2))
     return result
 
@@ -110,7 +111,7 @@ def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
 def _dies_alone(name: str, worker: Worker) -> bool:
     """Whether ONNX Runtime hangs or dies when it runs the plain model."""
     try:
-        worker.run(name, plain=True)
+        worker.run(name, "plain")
     except (DiedError, HungError):
         return True
     return False

@@ -48,11 +48,13 @@ class Worker:
         self.plainly = False
         self.process: subprocess.Popen[bytes] | None = None
 
-    def run(self, name: str, *, plain: bool = False) -> dict[str, Any]:
-        """The ending of a case, or of the runtime alone. DiedError, HungError."""
+    def run(self, name: str, how: str = "run", folder: Path = Path()) -> dict[str, Any]:
+        """The ending of a case; `plain`: of the runtime alone; `store`: nothing but its files in the folder.
+        DiedError, HungError.
+        """
         process = self.process or self._start()
         assert process.stdin
-        process.stdin.write(json.dumps([name, plain]).encode() + b"\n")
+        process.stdin.write(json.dumps([name, how, str(folder.resolve())]).encode() + b"\n")
         process.stdin.flush()
         self.plainly = False
         answer = json.loads(self._line(self.limit))
@@ -115,23 +117,32 @@ def main() -> None:
         Phase.announce = staticmethod(lambda: tell(PLAIN))
         tell("ready")
         for line in sys.stdin:
-            name, plain = json.loads(line)
+            name, how, folder = json.loads(line)
             try:
                 case = case_of(name, int(sys.argv[1]))
             except Exception as error:  # noqa: BLE001  the others go on
                 tell({"outcome": "no case", "detail": repr(error), "what": ""})
             else:
-                tell(_answer(case, Path(root), plain))
+                tell(
+                    _store(case, Path(folder)) if how == "store" else _answer(case, Path(root), how)
+                )
 
 
-def _answer(case: Any, root: Path, plain: bool) -> dict[str, Any]:
+def _store(case: Any, folder: Path) -> dict[str, Any]:
+    from fuzzing.case import write_files
+
+    write_files(case, folder)
+    return {"what": case.what, "outcome": "stored"}
+
+
+def _answer(case: Any, root: Path, how: str) -> dict[str, Any]:
     from fuzzing.case import ending_of, write_files
 
     start, before = time.perf_counter(), _peak()
     with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_files(case, folder)
-        if plain:
+        if how == "plain":
             _run_plain(case, folder)
             return {}
         ending = asdict(ending_of(case, folder))
