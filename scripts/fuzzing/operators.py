@@ -172,7 +172,7 @@ def model_of(
     linked = False
     for name, tensor in tensors.items():
         tensor.name = names.get(name, name)
-        if _can_be_linked(tensor) and (not linked or draw.random() < 0.1):
+        if tensor.data_type in FLOATS and _is_small(tensor) and (not linked or draw.random() < 0.1):
             proto.graph.node.extend(_link(proto, tensor, generator))
             linked = True
         else:
@@ -191,10 +191,10 @@ def model_of(
     return proto
 
 
-def _can_be_linked(tensor: TensorProto) -> bool:
-    """Whether it is of floats, and of a size that can be."""
+def _is_small(tensor: TensorProto) -> bool:
+    """Whether an array can have its sizes."""
     sizes = [int(dim) for dim in tensor.dims]
-    return tensor.data_type in FLOATS and min(sizes, default=0) >= 0 and math.prod(sizes) < LARGEST
+    return min(sizes, default=0) >= 0 and math.prod(max(size, 1) for size in sizes) < LARGEST
 
 
 def _link(
@@ -279,10 +279,16 @@ def _nudged(attribute: onnx.AttributeProto, draw: Random) -> onnx.AttributeProto
 def _change_input(tensors: dict[str, TensorProto], draw: Random) -> str:
     name = draw.choice(list(tensors))
     tensor = tensors[name]
-    if draw.random() < 0.3 or tensor.data_type not in (
-        TensorProto.INT64,
-        TensorProto.INT32,
-        *FLOATS,
+    sized = min(tensor.dims, default=0) >= 0 and math.prod(tensor.dims) < LARGEST
+    if (
+        not sized
+        or draw.random() < 0.3
+        or tensor.data_type
+        not in (
+            TensorProto.INT64,
+            TensorProto.INT32,
+            *FLOATS,
+        )
     ):
         tensor.CopyFrom(hostile_tensor(name, draw))
         return f"{name} another constant"

@@ -4,17 +4,15 @@
 - The gradient at the input equals central differences of the plain model in random directions.
 - The map of an image does not depend on what is run beside it, nor on how many inputs are run at once.
 
-Differences are of float32. In each direction they are taken at several steps, and those count that the
-rounding of the scores leaves room for. A gradient is wrong where two neighboring steps agree on another
-slope, and the slopes to both sides do too; where they do not, there is a kink, a step or noise, and nothing
-is said.
+Differences are of float32, at several steps. A gradient is right in a direction where one of them agrees. It is
+wrong where the two shortest steps that rounding leaves room for agree on another slope, and so do the slopes
+to both sides at the shortest; where they do not, there is a kink, a step or noise, and nothing is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +28,14 @@ from onnxcam.prepared import SEED, gradient_at
 SIZE = 8  # pixels, where the model takes any
 LARGEST = 1 << 20  # numbers that a model is fed
 DIRECTIONS = 3
-STEPS = (0.05, 0.02, 0.008, 0.003, 0.001)
+STEPS = (0.05, 0.02, 0.008, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
 FLOATS = (np.float32, np.float64, np.float16)
 ROUGH = {"float16", "bfloat16"}
+NARROW = {
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    *range(17, 26),
+}  # and of 8 bits or fewer
 QUANTIZED = ("Quantize", "QLinear", "Integer")
 RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
 
@@ -54,12 +57,12 @@ def check(path: Path, draw: np.random.Generator) -> None:
     except Exception as error:
         raise BeyondError(f"the plain model: {error}") from error
     feeds = {image.name: images[: image.batch or 1]}
-    rough = any(str(kind) in ROUGH for kind in own.kinds) or plain.has(QUANTIZED)
+    rough = plain.rounds
     scores = _same_scores(own, plain, feeds, of, 2e-2 if rough else 2e-4)
     if of == explainer.plan.of:
         _same_explained(explanation, scores.get(of), 2e-2 if rough else 2e-4)
     _same_alone(path, images, explanation, 5e-2 if rough else 2e-3)
-    if rough or plain.has(QUANTIZED):
+    if rough:
         raise NotSmoothError("a type that rounds")
     _same_slopes(own, plain if of in scores else own, feeds, of, draw)
 
@@ -109,6 +112,21 @@ class _Runs:
         """Whether an operator's name holds one of the words."""
         nodes = self.proto.graph.node if self.proto else ()
         return any(part in str(node.op_type) for node in nodes for part in parts)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether something in the model is of fewer than 32 bits, or quantized."""
+        narrow = {str(kind) for kind in self.kinds} & ROUGH
+        if self.proto is None or narrow or self.has(QUANTIZED):
+            return bool(narrow) or self.has(QUANTIZED)
+        types = {tensor.data_type for tensor in self.proto.graph.initializer}
+        types |= {
+            attribute.i
+            for node in self.proto.graph.node
+            for attribute in node.attribute
+            if attribute.name in ("to", "dtype", "stash_type", "softmax_precision")
+        }
+        return bool(types & NARROW)
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = [output.name for output in self.session.get_outputs()]
@@ -247,14 +265,14 @@ def _judged(
         return "the plain model is not finite near by"
     if any(_agree(told, slope.both, slope.noise) for slope in slopes):
         return ""
-    for wider, closer in pairwise(slopes):
-        gap = abs(told - closer.both)
-        certain = max(wider.noise, closer.noise) < gap / 4
-        steady = abs(wider.both - closer.both) < gap / 10
-        if certain and steady and abs(closer.after - closer.before) < gap / 4:
-            raise WrongError(f"a slope of {told:.5g}; differences say {closer.both:.5g}")
-    last = slopes[-2]
-    return f"a slope of {told:.4g}; {last.before:.4g} before, {last.after:.4g} after, noise {last.noise:.1g}"
+    certain = [slope for slope in slopes if slope.noise < abs(told - slope.both) / 4]
+    if len(certain) < 2:
+        return f"a slope of {told:.4g}, and {slopes[-1].both:.4g} with noise {slopes[-1].noise:.1g}"
+    wider, closest = certain[-2:]
+    gap = abs(told - closest.both)
+    if max(abs(wider.both - closest.both), abs(closest.after - closest.before)) < gap / 4:
+        raise WrongError(f"a slope of {told:.5g}; differences say {closest.both:.5g}")
+    return f"a slope of {told:.4g}; {closest.before:.4g} before and {closest.after:.4g} after"
 
 
 def _slope(
