@@ -13,6 +13,7 @@ REFUSED: dict[str, str] = {  # floats flow through them, but nothing is written 
     "If": "takes a branch by what is fed: fix the sizes of the input, or export one branch",
     "Loop": "counts its rounds as it runs: export it unrolled",
     "Scan": "walks its steps as it runs: export it unrolled",
+    "LinearAttention": "walks its steps as it runs: export it as MatMul and CumSum, or unrolled",
     "GRU": "is a recurrent cell without a rule: unroll it, or take LSTM",
     "RNN": "is a recurrent cell without a rule: unroll it, or take LSTM",
     "MaxRoiPool": "takes maxima of regions: export RoiAlign in its place",

@@ -19,6 +19,7 @@ from onnxcam.graph.shapes import type_proto
 from onnxcam.graph.value import Value
 
 MASKS = {"3", "6"}  # the inputs of Attention that can mask a whole row: attn_mask, nonpad_kv_seqlen
+BRANCHING = {"If", "Loop", "Scan"}
 HOME = "onnxcam.definition"  # the domain of definitions while they are put in
 WHOLE = {  # taken apart they are random, loop, or round where a gradient should pass straight through
     *("Bernoulli", "DynamicQuantizeLinear", "Range", "SequenceMap"),
@@ -77,6 +78,8 @@ def _body(node: gs.Node, opset: int) -> gs.Graph | None:
     written = inliner.inline_local_functions(whole, convert_version=True)
     if any(each.domain == HOME for each in written.graph.node):
         return None  # its definition cannot be had at this opset
+    if any(each.op_type in BRANCHING for each in written.graph.node):
+        return None  # which no derivative is written of: the operator itself is named as the one without a rule
     body = gs.import_onnx(written)
     return _bounded(body) if node.op == "Attention" else body
 

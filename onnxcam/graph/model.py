@@ -94,11 +94,19 @@ class Model:
 
     def save(self, path: str | Path) -> tuple[Path, ...]:
         """Write the model as an .onnx file, above 2 GB with its weights in a file `<path>.data` beside it,
-        whole or not at all; returns what was written. OutputError where that fails.
+        whole or not at all; returns what was written. OutputError where that fails, ModelError for a model
+        that ONNX Runtime does not open.
         """
+        from onnxcam.runtime.session import refusal
+
         path = Path(path)
         beside = path.with_name(f"{path.name}.data")
         content, weights = self.parts(beside.name)
+        if reason := refusal(content, weights):
+            raise ModelError(
+                f"{path}: not written, because ONNX Runtime does not open it ({reason}); if it opens "
+                f"{self.name} itself, please report this together with the model"
+            )
         with ExitStack() as stack:
             stack.enter_context(written(path)).write_bytes(content)
             if weights:

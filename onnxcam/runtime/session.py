@@ -12,6 +12,7 @@ import onnxruntime as ort
 from onnxcam.arrays import Array
 from onnxcam.errors import DeviceError, ModelError, OnnxcamError, RunError
 from onnxcam.runtime.device import CUDA, Device
+from onnxcam.runtime.device import device as find_device
 
 Fed: TypeAlias = Array | ort.OrtValue
 # Threads that wait for work take a core from whatever runs next: runs in lanes take 15 % longer beside them.
@@ -118,10 +119,10 @@ class Session:
         return [each.numpy() for each in found]
 
 
-def refusal(content: bytes) -> str | None:
+def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str | None:
     """Why ONNX Runtime does not take the content of an .onnx file; None where it does."""
     try:
-        Session(content, Device("cpu"), threads=1)
+        opened(content, find_device("auto"), weights)
     except (ModelError, OutOfMemoryError) as error:
         return str(error.__cause__ or error).split("\n")[0]
     return None

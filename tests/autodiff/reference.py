@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-from tests.autodiff.reference_sample import DeformConv, GridSample
+from tests.autodiff.reference_sample import AffineGrid, DeformConv, GridSample
 
 Doubles = NDArray[np.float64]
 
@@ -231,6 +231,7 @@ class Walk:
 
 
 ALWAYS = [
+    AffineGrid,
     Erf,
     Gelu,
     LRN,

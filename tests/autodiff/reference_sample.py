@@ -84,3 +84,17 @@ def _keys(d: Doubles, a: float = -0.75) -> Doubles:
     inner = (a + 2) * d**3 - (a + 3) * d**2 + 1
     outer = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
     return np.where(d <= 1, inner, np.where(d < 2, outer, 0.0))
+
+
+class AffineGrid(OpRun):  # type: ignore[misc]  # onnx has no types
+    op_domain = ""
+
+    def _run(self, theta: Doubles, size: Any, align_corners: int = 0) -> tuple[Doubles]:
+        """Places between -1 and 1: the centres of the cells, or with the outermost cells at the ends."""
+        axes = [
+            np.linspace(-1, 1, n) if align_corners else (2 * np.arange(n) + 1) / n - 1
+            for n in size[2:]
+        ]
+        columns = np.meshgrid(*axes, indexing="ij")[::-1]
+        places = np.stack([*columns, np.ones(tuple(size[2:]))], axis=-1)
+        return (np.einsum("nij,...j->n...i", theta, places),)

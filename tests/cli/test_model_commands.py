@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxcam.cli.check import _verdict
+from onnxcam.graph.model import Model
 from tests.cli.conftest import Run
 from tests.cli.tiny import write_model
 from tests.nets import MIXING, MLP, POOL, POOLED, SOFTMAX, Net
@@ -231,3 +232,42 @@ def test_augment_leaves_nothing_where_it_fails(
     assert found.exit_code == 2
     assert "did you mean" in found.stderr
     assert not out.exists()
+
+
+def broken(model: Model, *_: object) -> Model:
+    """What a mistake in a rule might leave."""
+    for node in model.graph.nodes:
+        node.op = "NoSuchOperator" if node.op == "Relu" else node.op
+    return model
+
+
+@pytest.mark.parametrize("there", [b"", b"an older one"])
+def test_augment_writes_nothing_that_onnxruntime_does_not_open(
+    run: Run, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch, there: bytes
+) -> None:
+    out.mkdir()
+    path = out / "augmented.onnx"
+    if there:
+        path.write_bytes(there)
+    monkeypatch.setattr("onnxcam.rewrite.augment.augment", broken)
+    found = run("augment", model, "-o", path, "--force")
+    assert found.exit_code == 2
+    assert "not written, because ONNX Runtime does not open it" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert [(each.name, each.read_bytes()) for each in out.iterdir()] == (
+        [(path.name, there)] if there else []
+    )
+
+
+def test_augment_of_a_model_that_onnxruntime_does_not_open(
+    run: Run, model: Path, out: Path
+) -> None:
+    """A layout that its kernels do not have, say: neither is what is written."""
+    proto = onnx.load(model)
+    proto.graph.node[0].domain = "com.somebody"
+    proto.opset_import.append(onnx.helper.make_opsetid("com.somebody", 1))
+    onnx.save(proto, model)
+    found = run("augment", model, "-l", "relu2", "-o", out / "augmented.onnx")
+    assert found.exit_code == 2
+    assert found.stderr.startswith("error: ")
+    assert not out.exists() or not list(out.iterdir())

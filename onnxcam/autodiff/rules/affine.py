@@ -1,0 +1,28 @@
+"""AffineGrid: places in a picture, moved by a matrix for each picture."""
+
+from __future__ import annotations
+
+from onnxcam.autodiff.ruletable import Rules
+from onnxcam.errors import ModelError
+from onnxcam.graph.slicing import expanded
+from onnxcam.graph.value import Value, np
+
+rules = Rules()
+
+
+def affine_grid(g: Value, y: Value, theta: Value, size: Value, *, align_corners: int) -> Value:
+    """y = [p, 1] theta^T at every place p, so that theta takes g^T [p, 1]. Of the matrix that moves nothing
+    the operator itself writes p.
+    """
+    rank = y.ndim - 2
+    if theta.shape[1:] != (rank, rank + 1):
+        raise ModelError(f"AffineGrid of {theta.name!r}: its matrices must be {rank} x {rank + 1}")
+    still = expanded(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
+    places = g.build.op("AffineGrid", still, size, align_corners=align_corners, shape=y.shape)
+    rows, points = (np.reshape(value, [0, -1, rank]) for value in (g, places))
+    turned = np.swapaxes(rows, 1, 2)
+    moved = np.sum(turned, axis=2, keepdims=True)
+    return np.concatenate([turned @ points, moved], axis=2)
+
+
+rules.vjp("AffineGrid", affine_grid)
