@@ -25,7 +25,7 @@ def collect_images(
     images: dict[Path, Path] = {}
     notices = []
     for path in paths:
-        listed, others = _split(path, recursive, out) if path.is_dir() else ([path], [])
+        listed, others = _split(path, recursive, out) if _is_folder(path) else ([path], [])
         if not listed:
             deeper = "" if recursive else " (--recursive looks into the folders in it)"
             notices.append(f"{path}: no images in this folder{deeper}")
@@ -44,7 +44,7 @@ def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[P
 
     suffixes = readable_suffixes()
     files = [path for path in _listed(folder, recursive) if not _is_result(path, folder, out)]
-    images = [path for path in files if path.suffix.lower() in suffixes and path.is_file()]
+    images = [path for path in files if path.suffix.lower() in suffixes and _is_file(path)]
     taken = set(images)
     return images, [path for path in files if path not in taken]
 
@@ -62,7 +62,7 @@ def _listed(folder: Path, recursive: bool) -> list[Path]:
         for path in paths
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.name.lower() not in SYSTEM_FILES
-        and not path.is_dir()
+        and not _is_folder(path)
     )
 
 
@@ -76,7 +76,7 @@ def _left_out(folder: Path, others: Sequence[Path]) -> str:
 def _is_result(path: Path, folder: Path, out: Path) -> bool:
     inside = out.resolve() != folder.resolve() and path.resolve().is_relative_to(out.resolve())
     method = Path(path.stem).suffix.removeprefix(".")
-    return inside or (method in METHODS and path.with_suffix(".json").is_file())
+    return inside or (method in METHODS and _is_file(path.with_suffix(".json")))
 
 
 def names(pictures: Sequence[Path]) -> list[str]:
@@ -98,6 +98,18 @@ def _told_apart(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         if len({_folded(each) for each in ends}) == len(group):
             return zip(group, ends, strict=True)
     return ((each, each.name) for each in group)
+
+
+# Those of pathlib raise where a folder above may not be entered, or a name is too long; one such path
+# must not stop the others, and reading it says better what is wrong.
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def _absolute(path: Path) -> Path:

@@ -94,6 +94,29 @@ def test_what_nobody_put_there_is_not_named(name: str, tmp_path: Path) -> None:
     assert not notices
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "x" * 5000])
+def test_paths_that_cannot_be_stop_no_others(
+    run: Run, model: Path, picture: Path, out: Path, name: str
+) -> None:
+    finished = run("explain", model, picture.with_name(name), picture, "-m", "grad-cam", "-o", out)
+    assert finished.exit_code == 1, finished.output
+    assert (out / "cat.grad-cam.png").is_file()
+    assert "1 of 2 pictures failed" in finished.stderr
+
+
+def test_long_names_in_a_folder_stop_no_others(
+    run: Run, model: Path, tmp_path: Path, out: Path
+) -> None:
+    folder = tmp_path / "in"
+    write_picture(folder / "a.png")
+    for end in (".png", ".grad-cam.png"):
+        write_picture(folder / f"{'x' * (255 - len(end))}{end}")
+    finished = run("explain", model, folder, "-m", "grad-cam", "-o", out)
+    assert finished.exit_code == 1, finished.output
+    assert (out / "a.grad-cam.png").is_file()
+    assert "2 of 3 pictures failed" in finished.stderr
+
+
 def test_an_empty_folder_stops_no_others(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
     (tmp_path / "empty").mkdir()
     image = write_picture(tmp_path / "a.png")
