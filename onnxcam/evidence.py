@@ -14,6 +14,7 @@ from onnxcam.methods.evidence import (
     first_order,
     is_below_rounding,
     is_small,
+    magnitudes,
     probed_of,
 )
 from onnxcam.methods.targets import Target
@@ -51,9 +52,9 @@ def rounding_notice(
     size = float(np.sum(np.abs(target.weights * scores[0])))
     lost, asked = [], []
     for values, saliency in zip(map(method.choose, probed), maps, strict=True):
-        drawn = bool(np.max(saliency) > 0)
-        lost.append(drawn and is_below_rounding(values, size, probe.step))
-        asked.append(drawn and not lost[-1] and is_small(values, saliency, size))
+        drawn, sizes = bool(np.max(saliency) > 0), magnitudes(values, saliency)
+        lost.append(drawn and is_below_rounding(sizes, size, probe.step))
+        asked.append(drawn and not lost[-1] and is_small(sizes, saliency, size))
     if any(asked):
         nearby = [probe.gradients_near(image, target, factor) for factor in NEARBY]
         for layer, values in enumerate(probed):

@@ -24,7 +24,7 @@ from onnxcam.methods.subset import Region, chosen_channels, described, region_ma
 from onnxcam.methods.targets import Spec, Target, notice_on, ranked, target
 from onnxcam.prepared import AUTO, SEED, Plan
 from onnxcam.probe import Probe, Progress, silent
-from onnxcam.ready import Ready, ready
+from onnxcam.ready import Ready, portable, ready
 from onnxcam.runtime.batch import Batches, batches
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.device import processors
@@ -76,6 +76,8 @@ class Explainer:
         cache: bool = True,
         **settings: Any,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._given = {**given.pop("settings"), **given}
         self.recipe = METHODS[method]
         _check_words(method, score, fuse)
         if score == "exp":
@@ -91,6 +93,12 @@ class Explainer:
         runs = _batches(found, chunk)
         self.probe = Probe(self.plan, runs, found.backward, self.recipe, self.settings)
         self.score_kind = score
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, and copied, by its arguments: the model is opened anew where it is unpickled, from the cache
+        if it is there. ModelError for a loaded model, which has no file to open.
+        """
+        return _made_by, ({**self._given, "model": portable(self._given["model"])},)
 
     @property
     def passes(self) -> int:
@@ -232,6 +240,10 @@ class Explainer:
             "device": str(self.probe.batches.session.device),
             "versions": {"onnxcam": __version__, **versions()},
         }
+
+
+def _made_by(given: dict[str, Any]) -> Explainer:
+    return Explainer(**given)
 
 
 def _batches(found: Ready, chunk: int | None) -> Batches:

@@ -38,6 +38,14 @@ class Picture:
         """The original; of an array it is drawn when it is first asked for."""
         return self.original()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with its pixels: what makes them stays behind."""
+        return _drawn, (self.name, self.image, self.box, self.source)
+
+
+def _drawn(name: str, image: Image.Image, box: Box, source: str | None) -> Picture:
+    return Picture(name, lambda: image, box, source)
+
 
 @dataclass(frozen=True)
 class Explanation:

@@ -212,11 +212,12 @@ class Probe:
         return feed
 
     def _deviates_of(self, shape: tuple[int, ...]) -> Deviates:
-        if self._deviates is None or self._deviates.shape != shape:
+        deviates = self._deviates  # several threads may each have images of another size
+        if deviates is None or deviates.shape != shape:
             free = self.batches.fixed is None  # else what is short is filled up first
             place = self.batches.session.placed if free else np.asarray
-            self._deviates = Deviates(int(self.settings["seed"]), shape, place)
-        return self._deviates
+            deviates = self._deviates = Deviates(int(self.settings["seed"]), shape, place)
+        return deviates
 
     def _fed(
         self, images: Images, seeds: Floats, noise: Fed | None = None, spread: float = 0.0

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from onnxcam import cache
@@ -105,6 +105,20 @@ def ready(
     name = _name(contents, asked) if cached and contents else None
     found = _found(name, asked, device) if name else None
     return found or _planned(model, asked, device, contents, name)
+
+
+def portable(model: Any) -> Path | bytes:
+    """A model as another process can open it. ModelError for a loaded `Model`."""
+    if isinstance(model, bytes):
+        return model
+    if isinstance(model, (str, Path)):
+        return Path(model).absolute()
+    if hasattr(model, "SerializeToString"):
+        return bytes(model.SerializeToString())
+    raise ModelError(
+        f"{model.name}: an explainer of a loaded model cannot be pickled; make it of the file's path, or of "
+        "its bytes"
+    )
 
 
 def _found(name: str, asked: Asked, device: Device) -> Ready | None:

@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam import Explainer
-from onnxcam.methods.evidence import are_alike, is_below_rounding, is_small
+from onnxcam.methods.evidence import are_alike, is_below_rounding, is_small, magnitudes
 from tests.nets import DEEP, POOLED, pictures
 
 METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
@@ -276,15 +276,25 @@ ONE: Any = {"activation": np.ones((1, 2, 3, 3)), "gradient": np.ones((1, 2, 3, 3
 
 
 def test_bounds() -> None:
-    eps = float(np.finfo(np.float32).eps)
-    assert not is_below_rounding(ONE, 1.0, eps)
-    tiny = {**ONE, "gradient": 1e-9 * ONE["gradient"]}
+    eps, saliency = float(np.finfo(np.float32).eps), np.ones((1, 3, 3))
+    one = magnitudes(ONE, saliency)
+    assert (one.effect, one.value, one.terms) == (18, 1, 2)
+    tiny = magnitudes({**ONE, "gradient": 1e-9 * ONE["gradient"]}, 1e-9 * saliency)
+    assert not is_below_rounding(one, 1.0, eps)
     assert is_below_rounding(tiny, 1.0, eps)
     assert not is_below_rounding(tiny, 1e-3, eps)
-    saliency = np.ones((1, 3, 3))
-    assert not is_small(ONE, saliency, 1.0)
-    assert is_small(ONE, 1e-4 * saliency, 1.0)
+    assert not is_small(one, saliency, 1.0)
+    assert is_small(one, 1e-4 * saliency, 1.0)
     assert is_small(tiny, 1e-9 * saliency, 1e-3)
+
+
+def test_terms_are_those_of_one_cell() -> None:
+    """Where a map is small beside the largest value times all gradients, each cell is looked at."""
+    activation = np.zeros((1, 2, 3, 3))
+    activation[0, 0, 0, 0], activation[0, 1, 2, 2] = 1.0, 1.0
+    probed = {"activation": activation, "gradient": np.ones((1, 2, 3, 3))}
+    assert magnitudes(probed, np.ones((1, 3, 3))).terms == 2
+    assert magnitudes(probed, 1e-4 * np.ones((1, 3, 3))).terms == 1
 
 
 @pytest.mark.parametrize(

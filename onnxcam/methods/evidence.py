@@ -10,6 +10,7 @@ at 2e-3 for a probability near 1, 1e-2 for logits), so this costs nothing where 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,21 +37,38 @@ def probed_of(names: Sequence[str], activation: Maps, gradient: Maps) -> dict[st
     return {name: activation if name == "activation" else powers[name] for name in names}
 
 
-def is_below_rounding(probed: Mapping[str, Floats], score: float, step: float) -> bool:
+@dataclass(frozen=True)
+class Magnitudes:
+    """Of one layer and image: sum |A g|, the largest |A|, and the largest cell of sum_k |A_k| mean |g_k|."""
+
+    effect: float
+    value: float
+    terms: float
+
+
+def magnitudes(probed: Mapping[str, Floats], saliency: Saliency) -> Magnitudes:
+    """What to compare a map with. The terms are a bound that is easier to compute, where that is enough."""
+    activation = np.abs(probed["activation"])
+    gradient = np.abs(first_order(probed))
+    effect = float(np.einsum("nkhw,nkhw->", *np.broadcast_arrays(activation, gradient)))
+    value, mean = float(np.max(activation)), np.mean(gradient, axis=CELLS)
+    terms = value * float(np.sum(mean))
+    if np.max(saliency) <= SMALL * terms:
+        terms = float(np.max(np.einsum("nkhw,nk->nhw", activation, mean)))
+    return Magnitudes(effect, value, terms)
+
+
+def is_below_rounding(sizes: Magnitudes, score: float, step: float) -> bool:
     """Whether all values of a layer, times their gradients, are lost in the rounding of a score of this
     magnitude, computed in floats of this step.
     """
-    effect = np.sum(np.abs(probed["activation"] * first_order(probed)))
-    return bool(effect <= UNSURE * step * score)
+    return sizes.effect <= UNSURE * step * score
 
 
-def is_small(probed: Mapping[str, Floats], saliency: Saliency, score: float) -> bool:
+def is_small(sizes: Magnitudes, saliency: Saliency, score: float) -> bool:
     """Whether a map may be rounding: the layer's effect is small, or its terms nearly cancel."""
-    activation, gradient = np.abs(probed["activation"]), np.abs(first_order(probed))
-    effect = np.sum(activation * gradient)
-    terms = np.einsum("nkhw,nk->nhw", activation, np.mean(gradient, axis=CELLS))
-    largest = max(score, float(np.max(activation)))
-    return bool(effect <= SMALL * largest or np.max(saliency) <= SMALL * np.max(terms))
+    small = sizes.effect <= SMALL * max(score, sizes.value)
+    return bool(small or np.max(saliency) <= SMALL * sizes.terms)
 
 
 def are_alike(arrays: Sequence[Floats]) -> bool:

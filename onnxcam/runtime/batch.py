@@ -14,6 +14,7 @@ import numpy as np
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, RunError
 from onnxcam.runtime.device import processors
+from onnxcam.runtime.fork import abandon, watch
 from onnxcam.runtime.session import Fed, OutOfMemoryError, Session
 from onnxcam.runtime.tuning import MOST_LANES, Layout, Tuner, layouts
 
@@ -40,6 +41,15 @@ class Batches:
     blank: frozenset[str] = frozenset()
     _lane: tuple[Session, ThreadPoolExecutor] | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        watch(self)
+
+    def renew(self) -> None:
+        """Forget the lanes: a process that was forked has none of their threads."""
+        if self._lane is not None:
+            abandon(self._lane[1])
+            self._lane = None
+
     def run(
         self, outputs: Sequence[str], count: int, feed: Feed
     ) -> Iterator[tuple[slice, list[Array]]]:
@@ -47,7 +57,8 @@ class Batches:
 
         RunError where not even one input at a time fits into memory.
         """
-        start, known = 0, self.tuner.rounds if self.tuner else 0
+        start, tuner = 0, self.tuner  # another thread that runs out of memory takes it away
+        known = tuner.rounds if tuner else 0
         while start < count:
             layout = self._layout(count - start)
             try:
@@ -64,15 +75,17 @@ class Batches:
                 if self._lane is None:
                     raise
                 self.tuner, self._lane = None, None  # the system starts no thread for a lane
-        if self.keep and self.tuner and self.tuner.rounds > known:
-            self.keep(self.tuner.times)
+        tuner = self.tuner
+        if self.keep and tuner and tuner.rounds > known:
+            self.keep(tuner.times)
 
     def _layout(self, left: int) -> Layout:
         if self.fixed is not None:
             return Layout(1, self.fixed)
-        if self.tuner is None or left < 2:
+        tuner = self.tuner
+        if tuner is None or left < 2:
             return Layout(1, self.chunk)
-        return self.tuner.layout(left)
+        return tuner.layout(left)
 
     def _ran(
         self, outputs: Sequence[str], start: int, count: int, feed: Feed, layout: Layout
@@ -81,12 +94,13 @@ class Batches:
         if self.fixed is not None:
             parts = [slice(i, min(i + self.fixed, count)) for i in range(start, count, self.fixed)]
             return self._in_turn(outputs, parts, feed, layout)
-        if self.tuner is None or self.tuner.settled:
+        tuner = self.tuner
+        if tuner is None or tuner.settled:
             return self._in_turn(outputs, _even(start, count, layout), feed, layout)
         stop = min(start + layout.inputs, count)
         begin = time.perf_counter()
         found = [*self._in_turn(outputs, _even(start, stop, layout), feed, layout)]
-        self.tuner.told(layout, stop - start, time.perf_counter() - begin)
+        tuner.told(layout, stop - start, time.perf_counter() - begin)
         return found
 
     def _in_turn(
@@ -113,8 +127,8 @@ class Batches:
 
     def _in_lanes(self, lanes: int) -> tuple[Session, ThreadPoolExecutor]:
         assert self.lane is not None  # noqa: S101  a tuner with lanes comes with one
-        self._lane = self._lane or (self.lane(), ThreadPoolExecutor(lanes))
-        return self._lane
+        lane = self._lane = self._lane or (self.lane(), ThreadPoolExecutor(lanes))
+        return lane
 
     def _run(
         self, session: Session, outputs: Sequence[str], part: slice, feed: Feed

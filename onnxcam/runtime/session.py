@@ -13,10 +13,12 @@ from onnxcam.arrays import Array
 from onnxcam.errors import DeviceError, ModelError, OnnxcamError, RunError
 from onnxcam.runtime.device import CUDA, Device
 from onnxcam.runtime.device import device as find_device
+from onnxcam.runtime.fork import abandon, watch
 
 Fed: TypeAlias = Array | ort.OrtValue
 # Threads that wait for work take a core from whatever runs next: runs in lanes take 15 % longer beside them.
 REST = ("session.force_spinning_stop", "1")
+KEPT = 256 << 20  # bytes of a model in memory that are kept to open it anew after a fork
 QUIET = 4  # fatal only: what goes wrong reaches the user as an error of ours
 ort.set_default_logger_severity(QUIET)
 ONE_THREAD = (
@@ -56,7 +58,7 @@ class Session:
             options.intra_op_num_threads = threads
         self.notices: tuple[str, ...] = ()
         try:
-            self._session = _inference_session(content, options, device)
+            self._session: Any = _inference_session(content, options, device)
         except Exception as fault:
             if not _lacks_threads(fault):
                 raise _refused(fault, device) from fault
@@ -66,10 +68,13 @@ class Session:
             except Exception as failure:
                 raise _refused(failure, device) from failure
             self.notices = (ONE_THREAD,)
+        small = isinstance(content, Path) or len(content) <= KEPT
+        self._source = (content, options) if small else None
         self.device = device
-        self.shapes = {each.name: list(each.shape) for each in self._session.get_inputs()}
+        watch(self)
+        self.shapes = {each.name: list(each.shape) for each in self._live.get_inputs()}
         self.inputs = {*self.shapes}
-        self.outputs = [each.name for each in self._session.get_outputs()]
+        self.outputs = [each.name for each in self._live.get_outputs()]
         if device.kind == "cuda" and CUDA not in self.providers:
             raise DeviceError(
                 f"device {device}: ONNX Runtime fell back to {', '.join(self.providers)}: its CUDA "
@@ -77,9 +82,30 @@ class Session:
             )
 
     @property
+    def _live(self) -> Any:
+        """What runs the model: in a process that was forked since it was opened, opened anew."""
+        if self._session is None:
+            if self._source is None or self.device.kind != "cpu":
+                what = "CUDA" if self.device.kind != "cpu" else "a model in memory of this size"
+                raise RunError(
+                    f"{what} cannot be used in a process that was forked after the model was opened; "
+                    "make the explainer in that process, or start it by spawn"
+                )
+            try:
+                self._session = _inference_session(*self._source, self.device)
+            except Exception as fault:
+                raise _refused(fault, self.device) from fault
+        return self._session
+
+    def renew(self) -> None:
+        """Leave what was opened before a fork to the process that opened it."""
+        abandon(self._session)
+        self._session = None
+
+    @property
     def providers(self) -> list[str]:
         """The execution providers that were given."""
-        return list(self._session.get_providers())
+        return list(self._live.get_providers())
 
     def placed(self, array: Array) -> Fed:
         """The array, to be fed many times: put where the model runs, if that has memory of its own."""
@@ -95,10 +121,11 @@ class Session:
         options = ort.RunOptions()
         options.log_severity_level = QUIET
         options.only_execute_path_to_fetches = True
+        session = self._live
         try:
             if any(isinstance(each, ort.OrtValue) for each in feeds.values()):
-                return self._run_placed(outputs, feeds, options)
-            found: list[Array] = self._session.run(list(outputs), dict(feeds), options)
+                return _run_placed(session, outputs, feeds, options)
+            found: list[Array] = session.run(list(outputs), dict(feeds), options)
         except MemoryError as fault:
             raise OutOfMemoryError("out of memory") from fault
         except Exception as fault:
@@ -106,17 +133,18 @@ class Session:
             raise kind(f"ONNX Runtime failed on {self.device}: {_said(fault)}") from fault
         return found
 
-    def _run_placed(
-        self, outputs: Sequence[str], feeds: Mapping[str, Fed], options: ort.RunOptions
-    ) -> list[Array]:
-        values = {
-            name: each
-            if isinstance(each, ort.OrtValue)
-            else ort.OrtValue.ortvalue_from_numpy(np.asarray(each, order="C"))
-            for name, each in feeds.items()
-        }
-        found = self._session.run_with_ort_values(list(outputs), values, options)
-        return [each.numpy() for each in found]
+
+def _run_placed(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, Fed], options: ort.RunOptions
+) -> list[Array]:
+    values = {
+        name: each
+        if isinstance(each, ort.OrtValue)
+        else ort.OrtValue.ortvalue_from_numpy(np.asarray(each, order="C"))
+        for name, each in feeds.items()
+    }
+    found = session.run_with_ort_values(list(outputs), values, options)
+    return [each.numpy() for each in found]
 
 
 def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str | None:
