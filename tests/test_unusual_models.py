@@ -185,6 +185,58 @@ def test_one_name_for_sizes_that_differ(name: str) -> None:
     np.testing.assert_allclose(found.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("declared", ["N, 5", "b, 5"])
+def test_a_class_axis_that_only_the_declared_output_tells(declared: str) -> None:
+    """The target of the last Reshape hangs on values: what is inferred of it has no number."""
+    head = """
+    flat = Flatten(features)
+    hidden = Gemm<transB = 1>(flat, u, e)
+    active = Relu(hidden)
+    scores = Gemm<transB = 1>(active, v, d)
+    some = NonZero(flat)
+    places = Shape(some)
+    second = Constant<value_ints = [1]>()
+    count = Gather(places, second)
+    same = Sub(count, count)
+    one = Constant<value_ints = [1]>()
+    rest = Sub(same, one)
+    target = Concat<axis = 0>(same, rest)
+    logits = Reshape(scores, target)"""
+    proto = Net(head=head, outputs=f"float[{declared}] logits").proto()
+    shape = onnxcam.load(proto).graph.tensors()["logits"].shape
+    assert shape[1] == 5
+    assert_like_the_twin(proto)
+
+
+@pytest.mark.parametrize("operator", ["Ceil", "Floor"])
+def test_a_target_that_is_computed_in_floating_point(operator: str) -> None:
+    """The batch by name, divided by 1; the rest halved and doubled: folded, where it is a number."""
+    head = f"""
+    size = Shape(features)
+    real = Cast<to = 1>(size)
+    by = Constant<value_floats = [1.0, 1.0, 2.0, 2.0]>()
+    half = Div(real, by)
+    whole = {operator}(half)
+    twice = Mul(whole, by)
+    sizes = Cast<to = 7>(twice)
+    first = Constant<value_ints = [0]>()
+    last = Constant<value_ints = [1]>()
+    inner = Constant<value_ints = [1, 2, 3]>()
+    batch = Gather(sizes, first)
+    others = Gather(sizes, inner)
+    width = ReduceProd<keepdims = 1>(others)
+    target = Concat<axis = 0>(batch, width)
+    flat = Reshape(features, target)
+    hidden = Gemm<transB = 1>(flat, u, e)
+    active = Relu(hidden)
+    logits = Gemm<transB = 1>(active, v, d)"""
+    proto = Net(head=head, outputs="float[a, b] logits").proto()
+    model = onnxcam.load(proto)
+    assert model.graph.tensors()["flat"].shape == ["N", 96]
+    assert "ReduceProd" not in {node.op for node in model.graph.nodes}
+    assert_like_the_twin(proto)
+
+
 # Order, names, domains
 
 

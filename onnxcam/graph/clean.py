@@ -18,7 +18,7 @@ from onnxcam.arrays import Array
 from onnxcam.graph.attrs import argument
 from onnxcam.graph.folding import Folding, refuse_impossible_size
 from onnxcam.graph.fused import unfused
-from onnxcam.graph.shapes import Dim, Shape, agree, infer, named
+from onnxcam.graph.shapes import Dim, Shape, agree, believe_outputs, infer, named
 from onnxcam.graph.sizes import Sizes, expanded
 
 
@@ -28,6 +28,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
     outputs = {each.name for each in graph.outputs} | set(kept)
     folding = Folding.of(graph, opsets)
+    declared = {each.name: each.shape for each in graph.outputs}
     for tensor in graph.inputs:
         tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
     waiting, walked = list(graph.nodes)[::-1], []
@@ -52,6 +53,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
         else:
             _type(node, opsets, folding.sizes)
     graph.nodes = walked
+    believe_outputs(graph, declared)
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
 
 

@@ -169,8 +169,8 @@ def evaluated(node: gs.Node, opsets: dict[str, int]) -> list[Array] | None:
 
 
 def _as_constant(known: Sizes, inferred: tuple[Dtype, Shape | None] | None) -> list[Array] | None:
-    """The sizes as the integers that the graph computes with: int64, or int32 behind TensorFlow's Cast."""
-    if inferred is None or not all(isinstance(size, int) for size in known.flat):
+    """The sizes as the numbers that the graph computes with: int64, floats, int32 after TensorFlow's Cast."""
+    if inferred is None or not all(isinstance(size, (int, float)) for size in known.flat):
         return None
     dtype: Any = inferred[0]
     return [np.array(known, dtype).reshape(known.shape)]

@@ -9,7 +9,8 @@ branches of a residual block end with the same words if they end with the same s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}
 # Of an Attention of a width that is not known onnx infers the width 0.
 LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers none, or a wrong one
 STEPS = {"QuantizeLinear": 2, "DequantizeLinear": 1}  # and the input that says the dtype
+FLAT = 2  # axes of an output of one number a class
 SMALL = 1024  # constants up to this many elements are shown to the inference: shapes, axes, scales
 
 
@@ -152,3 +154,34 @@ def agree(first: Sequence[Dim] | None, second: Sequence[Dim] | None) -> Shape | 
     if len(first) != len(second):
         return tuple(first)
     return tuple(b if a is None else a for a, b in zip(first, second, strict=True))
+
+
+def believe_outputs(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None]) -> None:
+    """Put the sizes that a model declares of its outputs (by name) in the place of names that were made up for
+    them, in place and everywhere.
+
+    Numbers are believed, but for 1, the batch of an export, and for maps of images of a free size, whose sizes
+    may be those of the export as well; so are names that an input has. A name that is made of those of the
+    inputs says more than a number, and stays.
+    """
+    free = {dim for tensor in graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
+    any_size = any(isinstance(dim, str) for each in graph.inputs for dim in (each.shape or ())[1:])
+    inner = [
+        each for each in graph.tensors().values() if isinstance(each, gs.Variable) and each.shape
+    ]
+    own = {f"{each.name}.{i}" for each in inner for i in range(len(each.shape))} - free
+    meant: dict[str, set[Dim]] = {}
+    for output in graph.outputs:
+        dims, shape = output.shape or (), declared.get(output.name) or ()
+        for dim, size in zip(dims, shape, strict=False) if len(dims) == len(shape) else ():
+            number = isinstance(size, int) and size > 1 and not (any_size and len(dims) > FLAT)
+            if isinstance(dim, str) and (dim in own or not _is_made_of(dim, free)):
+                meant.setdefault(dim, set()).update({size} if number or size in free else ())
+    sizes = {dim: min(said, key=str) for dim, said in meant.items() if len(said) == 1}
+    for tensor in inner if sizes else ():
+        tensor.shape = [sizes.get(dim, dim) for dim in tensor.shape]
+
+
+def _is_made_of(dim: str, names: Iterable[str]) -> bool:
+    """Whether one of the names is a word of an expression."""
+    return any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", dim) for name in names)

@@ -1,14 +1,13 @@
 """Shape arithmetic with sizes that are known by name only.
 
 Exporters compute the target of a Reshape from Shape, Gather, Slice and Concat, that of an Expand with
-Equal and Where besides. Which entries are numbers is known even where the batch is not; NumPy's object
-arrays compute with both.
+Equal and Where besides, and sizes that are halved from Cast, Div and Ceil. Which entries are numbers is known
+even where the batch is not; NumPy's object arrays compute with both.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -20,8 +19,12 @@ from numpy.typing import NDArray
 from onnxcam.graph.attrs import argument
 from onnxcam.graph.shapes import Dim, Shape
 
-Sizes: TypeAlias = NDArray[np.object_]  # entries are ints, or names of dimensions; or bools
+# Entries are numbers or names of dimensions, which stand for whole numbers; or bools; None is not known.
+Sizes: TypeAlias = NDArray[np.object_]
+Entry: TypeAlias = float | str | None
 LONGEST = 64  # entries: shapes are short
+LARGEST = 1 << 62  # a number that is computed with
+DTYPES = (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16)
 WHOLE = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, np.int64, np.int32)
 
 
@@ -40,15 +43,16 @@ def size_arithmetic(node: gs.Node, known: dict[str, Sizes], opset: int) -> Sizes
     if all(isinstance(each, gs.Constant) for each in node.inputs):
         return None  # plain folding does it exactly
     try:
-        return rule(node, operands, opset)
-    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        sizes = rule(node, operands, opset)
+    except (TypeError, ValueError, IndexError, ArithmeticError):
         return None  # a name where a number is needed
+    return sizes if sizes.size <= LONGEST else None
 
 
 def _operand(tensor: gs.Tensor, known: dict[str, Sizes]) -> Sizes | None:
     if not isinstance(tensor, gs.Constant):
         return known.get(tensor.name)
-    if np.prod(tensor.shape) > LONGEST or tensor.dtype not in (np.int64, np.int32, np.bool_):
+    if np.prod(tensor.shape) > LONGEST or tensor.dtype not in DTYPES:
         return None
     return np.array(tensor.values.tolist(), dtype=object)
 
@@ -63,9 +67,14 @@ def _shape(node: gs.Node, opset: int) -> Sizes | None:
 
 def _size(node: gs.Node) -> Sizes | None:
     shape = node.inputs[0].shape
-    if shape is None or not all(isinstance(dim, int) for dim in shape):
-        return None
-    return np.array(math.prod(shape), dtype=object)
+    return None if shape is None else np.array(_product(shape), dtype=object)
+
+
+def _product(entries: Any) -> Entry:
+    product: Entry = 1
+    for entry in entries:
+        product = _times(product, entry)
+    return product
 
 
 def _gather(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
@@ -88,37 +97,118 @@ def _reshape(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
     return found
 
 
-def _each(rule: Callable[[Any, Any], Any], first: Sizes | None, second: Sizes | None) -> Sizes:
-    """The rule for every pair of entries, broadcast."""
-    pairs = np.broadcast(_refused(first), _refused(second))
-    return np.array([rule(*pair) for pair in pairs], dtype=object).reshape(pairs.shape)
-
-
-def _times(first: Dim, second: Dim) -> Dim:
-    """A product with a name in it is a name: the batch of all windows is "64x[N]"."""
-    if isinstance(first, int) and isinstance(second, int):
-        return first * second
-    number, name = (first, second) if isinstance(first, int) else (second, first)
-    if not isinstance(number, int) or number < 1:
+def _cast(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
+    """To whole numbers or to floating point, where a size keeps its name."""
+    del opset
+    to = node.attrs["to"]
+    if to in WHOLE:
+        return _map(lambda number: math.trunc(number), operands[0])
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(to) if isinstance(to, int) else np.dtype(to)
+    if dtype not in DTYPES or dtype.kind != "f":
         return _refuse()
-    return name if number == 1 else f"{number}x[{name}]"
+    return _map(lambda number: float(dtype.type(number)), operands[0])
 
 
-def _over(first: Dim, second: Dim) -> Dim:
+def _map(function: Callable[[float], float], sizes: Sizes) -> Sizes:
+    """The function of every number; names and what is not known stay."""
+    mapped = [function(entry) if isinstance(entry, (int, float)) else entry for entry in sizes.flat]
+    return np.array(mapped, dtype=object).reshape(sizes.shape)
+
+
+def _rounded(function: Callable[[float], int]) -> Callable[[gs.Node, list[Any], int], Sizes]:
+    return lambda node, xs, opset: _map(lambda number: float(function(number)), xs[0])
+
+
+def _pairs(rule: Callable[[Any, Any], Entry]) -> Callable[[gs.Node, list[Any], int], Sizes]:
+    """The rule for every pair of entries, broadcast, in the precision of the operands."""
+
+    def rule_of_node(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
+        del opset
+        dtypes = [tensor.dtype for tensor in node.inputs if tensor.dtype is not None]
+        dtype = np.dtype(dtypes[0]) if dtypes else np.dtype(np.float32)
+        pairs = np.broadcast(*(_refused(operand) for operand in operands))
+        entries = [rule(*pair) for pair in pairs]
+        rounded = [float(dtype.type(e)) if isinstance(e, float) else e for e in entries]
+        return np.array(rounded, dtype=object).reshape(pairs.shape)
+
+    return rule_of_node
+
+
+def _are_numbers(*entries: Entry) -> bool:
+    return all(isinstance(entry, (int, float)) for entry in entries)
+
+
+def _plus(first: Any, second: Any) -> Entry:
+    if _are_numbers(first, second):
+        return first + second
+    return second if first == 0 else first if second == 0 else None
+
+
+def _minus(first: Any, second: Any) -> Entry:
+    return _plus(first, -second) if _are_numbers(second) else None
+
+
+def _times(first: Any, second: Any) -> Entry:
+    """A product with a name in it is a name: the batch of all windows is "64x[N]"."""
+    if _are_numbers(first, second):
+        return first * second if abs(first * second) < LARGEST else None
+    number, name = (first, second) if _are_numbers(first) else (second, first)
+    if not _are_numbers(number) or number != int(number) or number < 1 or name is None:
+        return None
+    factor, base = _factors(name)
+    return _product_of(int(number) * factor, base)
+
+
+def _factors(name: str) -> tuple[int, str]:
+    """The number and the name that a name is the product of. No name of a model looks like one (`declared`)."""
+    number, bracket, rest = name.partition("x[")
+    return (int(number), rest[:-1]) if bracket and number.isdigit() else (1, name)
+
+
+def _product_of(factor: int, base: str) -> Entry:
+    if factor >= LARGEST:
+        return None
+    return base if factor == 1 else f"{factor}x[{base}]"
+
+
+def _over(first: Any, second: Any) -> Entry:
     if isinstance(first, int) and isinstance(second, int):
-        return first // second
-    product = re.fullmatch(rf"{second}x\[(.*)\]", str(first))
-    if second == 1 or product is None:
-        return first if second == 1 else _refuse()
-    return product[1]
+        sign = -1 if (first < 0) != (second < 0) else 1  # integers are rounded towards 0
+        return sign * (abs(first) // abs(second))
+    if _are_numbers(first, second):
+        return first / second
+    if not isinstance(first, str) or not _are_numbers(second) or second < 1:
+        return None
+    factor, base = _factors(first)
+    return None if factor % second else _product_of(int(factor // second), base)
 
 
-def _same(first: Dim, second: Dim) -> bool:
+def _smaller(first: Any, second: Any) -> Entry:
+    return min(first, second) if _are_numbers(first, second) or first == second else None
+
+
+def _larger(first: Any, second: Any) -> Entry:
+    return max(first, second) if _are_numbers(first, second) or first == second else None
+
+
+def _same(first: Any, second: Any) -> bool:
     """Whether two sizes are equal. ValueError where a name may or may not be that number."""
-    if type(first) is type(second) and (isinstance(first, int) or first == second):
-        return first == second
-    known = [each for each in (first, second) if isinstance(each, int)]
-    return _refuse() if not known or known[0] >= 0 else False  # no size is -1
+    if first is None or second is None:
+        return bool(_refuse())
+    if _are_numbers(first, second) or first == second:
+        return bool(first == second)
+    numbers = [entry for entry in (first, second) if _are_numbers(entry)]
+    return bool(_refuse()) if not numbers or numbers[0] >= 0 else False  # no size is -1
+
+
+def _reduce_product(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
+    axes = argument(node, "axes", opset)
+    if operands[0].ndim != 1 or (
+        axes is not None and [int(axis) for axis in axes] not in ([0], [-1])
+    ):
+        return _refuse()
+    shape = (1,) if argument(node, "keepdims", opset) else ()
+    return np.array(_product(operands[0]), dtype=object).reshape(shape)
 
 
 def _where(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
@@ -142,21 +232,21 @@ RULES: dict[str, Callable[[gs.Node, list[Any], int], Sizes]] = {
     "Concat": lambda node, xs, opset: np.concatenate([np.atleast_1d(each) for each in xs]),
     "Unsqueeze": lambda node, xs, opset: xs[0].reshape(1),
     "Squeeze": lambda node, xs, opset: xs[0].reshape(()),
-    "Cast": lambda node, xs, opset: xs[0] if node.attrs["to"] in WHOLE else _refuse(),
+    "Cast": _cast,
     "Identity": lambda node, xs, opset: xs[0],
-    "Equal": lambda node, xs, opset: _each(_same, xs[0], xs[1]),
+    "Equal": _pairs(_same),
     "Where": _where,
-    "Add": lambda node, xs, opset: _numbers(xs[0]) + _numbers(xs[1]),
-    "Sub": lambda node, xs, opset: _numbers(xs[0]) - _numbers(xs[1]),
-    "Mul": lambda node, xs, opset: _each(_times, xs[0], xs[1]),
-    "Div": lambda node, xs, opset: _each(_over, xs[0], xs[1]),
+    "Add": _pairs(_plus),
+    "Sub": _pairs(_minus),
+    "Mul": _pairs(_times),
+    "Div": _pairs(_over),
+    "Min": _pairs(_smaller),
+    "Max": _pairs(_larger),
+    "Ceil": _rounded(math.ceil),
+    "Floor": _rounded(math.floor),
+    "Round": _rounded(round),  # halves to even numbers, as ONNX has it
+    "ReduceProd": _reduce_product,
 }
-
-
-def _numbers(operand: Sizes | None) -> Any:
-    if operand is None or not all(isinstance(each, int) for each in operand.flat):
-        return _refuse()
-    return np.array(operand.tolist(), dtype=object)
 
 
 def expanded(given: Shape, wanted: Sizes) -> Shape:
