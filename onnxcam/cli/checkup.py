@@ -20,7 +20,8 @@ from onnxcam.graph.layers import spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model, load
 from onnxcam.graph.path import Path, between, carries_floats
-from onnxcam.image.preprocess import Preprocessing, tensor_size
+from onnxcam.image.choice import AUTO, change, choose, notice_of
+from onnxcam.image.preprocess import tensor_size
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.rewrite.augment import simplified
 from onnxcam.rewrite.plan import layers as layers_of
@@ -41,14 +42,15 @@ def checkup(
     """
     model = load(file)
     image = image_input(model)
-    tried = tensor_size(Preprocessing(size=size), image)
+    prepared = change(choose(AUTO, model.metadata, image), size=size)
+    tried, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
     with_score, score = scored(model, output)
     layers = _layers(model, output) or spatial_layers(with_score, image.name, score.logits)
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}
     plain = simplified(with_score, sources, score.logits, DEFAULT)
     path = between(plain.graph, sources, {score.logits}, carries_floats)
-    trial = _trial(model, output, tried)
+    trial = _trial(model, output, tried, [assumed] if assumed else [])
     return {
         "model": _model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
@@ -124,7 +126,9 @@ def _device(name: str) -> dict[str, Any]:
     return {"name": name, "usable": True, "fault": None}
 
 
-def _trial(model: Model, output: str | None, size: tuple[int, int]) -> dict[str, Any]:
+def _trial(
+    model: Model, output: str | None, size: tuple[int, int], assumed: list[str]
+) -> dict[str, Any]:
     """What `onnxcam explain` does by default, on a random input: what was tried, and why it failed."""
     trial: dict[str, Any] = {
         "method": DEFAULT_METHOD,
@@ -134,12 +138,11 @@ def _trial(model: Model, output: str | None, size: tuple[int, int]) -> dict[str,
         "layers": [],
         "batch": None,
         "device": None,
-        "notices": list(model.notices),
+        "notices": [*model.notices, *assumed],
         "fault": None,
     }
     try:
         explainer = Explainer(model, output=output, samples=SAMPLES, chunk=SAMPLES)
-        assumed = [notice] if (notice := explainer.preprocessing_notice) else []
         trial |= {
             "layer": explainer.plan.layers[0].name,
             "layers": [layer.name for layer in explainer.plan.layers],

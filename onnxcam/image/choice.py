@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxcam.arrays import ImageInput
-from onnxcam.image.metadata import from_metadata, named_settings
+from onnxcam.image.metadata import from_metadata, named_settings, stated_size
 from onnxcam.image.preprocess import PRESETS, Preprocessing, override, preset_for, tensor_size
 
 AUTO = "auto"
@@ -37,8 +37,12 @@ def choose(
     """
     if isinstance(preprocess, Preprocessing):
         return Choice(preprocess)
-    if preprocess != AUTO:
-        return Choice(PRESETS[preprocess])
+    choice = Choice(PRESETS[preprocess]) if preprocess != AUTO else _automatic(metadata, takes)
+    size = stated_size(metadata, takes) if None in (takes.height, takes.width) else None
+    return choice if size is None else change(choice, size=size)
+
+
+def _automatic(metadata: Mapping[str, str], takes: ImageInput) -> Choice:
     if (stated := from_metadata(metadata)) is not None:
         named = named_settings(metadata)
         assumed = tuple(name for name in _GUESSED[:3] if name not in named)

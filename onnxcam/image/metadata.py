@@ -6,8 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 
+from onnxcam.arrays import ImageInput
 from onnxcam.errors import SettingError
-from onnxcam.image.preprocess import Order, Preprocessing
+from onnxcam.image.preprocess import LARGEST_SIDE, Order, Preprocessing
 
 _ORDERS: dict[str, Order] = {
     "Gray8": "rgb",  # one channel: the order is moot
@@ -16,6 +17,10 @@ _ORDERS: dict[str, Order] = {
     "Rgba8": "rgb",
     "Bgra8": "bgr",
 }
+_SIZE_KEYS = (
+    "imgsz",
+    "input_size",
+)  # of Ultralytics (height, width), of timm (channels, height, width)
 # ONNX, docs/MetadataProps.md: range -> (scale, mean, std) that brings pixels of 0 to 255 there.
 _RANGES = {
     "NominalRange_0_255": (1.0, 0.0, 1.0),
@@ -52,6 +57,17 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
         )
     except SettingError:
         return None
+
+
+def stated_size(metadata: Mapping[str, str], takes: ImageInput) -> tuple[int, int] | None:
+    """(height, width) that the metadata name (`imgsz`, `input_size`) for a model that takes any, or None."""
+    for key in _SIZE_KEYS:
+        sides = [int(side) for side in re.findall(r"\d{1,5}", metadata.get(key, "")[:100])]
+        height, width = (*sides, *sides)[-2:] if len(sides) in (1, 2, 3) else (0, 0)
+        fits = takes.height in (None, height) and takes.width in (None, width)
+        if fits and 1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE:
+            return height, width
+    return None
 
 
 def named_settings(metadata: Mapping[str, str]) -> frozenset[str]:

@@ -152,8 +152,16 @@ def test_check_says_what_it_tried(run: Run, model: Path, tmp_path: Path) -> None
     assert "run 1 at a time on cpu" in run("check", path).stdout
 
 
-def test_check_says_what_explain_will_assume(run: Run, model: Path) -> None:
+def test_check_says_what_explain_will_assume(run: Run, model: Path, tmp_path: Path) -> None:
     assert "--mean 0.485,0.456,0.406" in run("check", model).stdout
+    proto = replace(POOLED, shape="N, 3, H, W").proto()
+    path = tmp_path / "any_size.onnx"
+    onnx.save(proto, path)
+    assert "--fit crop --size 224,224 (the preset imagenet)" in run("check", path).stdout
+    assert "--fit crop (the preset imagenet)" in run("check", path, "--size", "32,64").stdout
+    onnx.helper.set_model_props(proto, {"imgsz": "[48, 64]"})
+    onnx.save(proto, path)
+    assert "random input of 48 x 64 pixels (--size)" in run("check", path).stdout
 
 
 def test_check_is_true_where_nothing_flows_back(run: Run, tmp_path: Path) -> None:

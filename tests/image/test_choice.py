@@ -111,6 +111,33 @@ def test_a_size_that_nobody_named_is_told() -> None:
     assert notice_of(sized, ANY_SIZE) is None
 
 
+@pytest.mark.parametrize(
+    ("metadata", "size"),
+    [
+        ({"imgsz": "[480, 640]"}, (480, 640)),
+        ({"imgsz": "320"}, (320, 320)),
+        ({"input_size": "(3, 256, 288)"}, (256, 288)),
+        ({"imgsz": "[0, 640]"}, None),
+        ({"imgsz": "99999"}, None),
+        ({"imgsz": "large"}, None),
+        ({"imgsz": "[1, 3, 64, 64]"}, None),
+    ],
+)
+@pytest.mark.parametrize("preprocess", ["auto", "tf"])
+def test_a_size_that_the_metadata_names(
+    metadata: dict[str, str], size: tuple[int, int] | None, preprocess: str
+) -> None:
+    assert choose(preprocess, metadata, ANY_SIZE).preprocessing.size == size
+    assert ("--size" in str(notice(ANY_SIZE, preprocess, metadata))) is (size is None)
+    assert choose(preprocess, metadata, FLOATS).preprocessing.size is None
+    assert choose(Preprocessing(), metadata, ANY_SIZE).preprocessing.size is None
+
+
+def test_a_named_size_that_the_model_does_not_take() -> None:
+    assert choose("auto", {"imgsz": "[32, 64]"}, TALL).preprocessing.size is None
+    assert choose("auto", {"imgsz": "[64, 96]"}, TALL).preprocessing.size == (64, 96)
+
+
 def test_presets_and_settings_that_are_not_there() -> None:
     with pytest.raises(UnknownNameError, match="imagenet"):
         choose("imagnet", {}, FLOATS)
