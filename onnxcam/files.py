@@ -174,6 +174,12 @@ def discard(part: Path) -> None:
             part.unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Take a file away that may be there. OutputError where that fails."""
+    with _output_errors(path):
+        path.unlink(missing_ok=True)
+
+
 def read_regular(path: Path, largest: int = 1 << 24) -> bytes | None:
     """The content of a small regular file; None for one that is not there, not regular, or larger."""
     try:

@@ -272,6 +272,13 @@ def test_a_file_without_a_manifest_is_the_users(files: dict[str, Path], kind: st
     assert files[kind].read_bytes() == b"precious"
 
 
+def test_results_without_digests_are_of_an_older_version(files: dict[str, Path]) -> None:
+    write(files, 1)
+    files["manifest"].write_text(json.dumps(manifest(1), indent=2))
+    assert certified(files) is None
+    require_writable(files)
+
+
 @pytest.mark.parametrize("kind", ["overlay", "map"])
 def test_a_file_beside_a_manifest_is_a_result(files: dict[str, Path], kind: str) -> None:
     write(files, 1)
@@ -353,4 +360,27 @@ def test_a_process_that_is_killed(
     files_module.sweep(folder)
     write(files, 3)
     assert contents(folder) == complete[3]
+    assert len(list(folder.iterdir())) == 3
+
+
+AT_ONCE = """
+import sys
+from pathlib import Path
+from tests.test_results import result_files, write
+for _ in range(30):
+    write(result_files(Path(sys.argv[1]), "cat", "cam"), 1)
+"""
+
+
+def test_processes_that_write_the_same_at_once(
+    files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
+) -> None:
+    folder = files["map"].parent
+    line = [sys.executable, "-c", AT_ONCE, str(folder)]
+    processes = [subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(3)]
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    assert certified(files)
+    assert contents(folder) == written(1)
     assert len(list(folder.iterdir())) == 3

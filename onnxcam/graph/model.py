@@ -21,7 +21,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from onnxcam.files import written
+from onnxcam.files import remove, written
 from onnxcam.graph import external
 from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.check import check_proto, first_line
@@ -111,6 +111,9 @@ class Model:
             stack.enter_context(written(path)).write_bytes(content)
             if weights:
                 external.write(stack.enter_context(written(beside)), weights)
+                remove(
+                    path
+                )  # an older model must not stand beside new weights, if this stops in between
         return (path, beside) if weights else (path,)
 
     @reports_node

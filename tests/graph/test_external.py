@@ -21,6 +21,7 @@ from onnxcam.rewrite.plan import layers
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from tests.autodiff.check import numbers, run
+from tests.interrupt import interrupted
 from tests.limits import run_limited
 
 SMALL, LARGE = 200, 23_500  # a hidden layer of so many neurons: 160 kB and 2.2 GB of weights
@@ -104,6 +105,29 @@ def test_it_is_saved_with_its_weights_beside_it(tmp_path: Path) -> None:
     (ours,) = Session(content, CPU, weights).run(["gradient/features"], feeds)
     whole = onnx.load(path)  # with its weights
     np.testing.assert_array_equal(ours, run(whole, feeds, ["gradient/features"])[0])
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("late", [False, True])
+def test_wherever_saving_stops_no_model_stands_beside_weights_of_another(
+    tmp_path: Path, late: bool
+) -> None:
+    old, new = (gradient(load(net(tmp_path, SMALL)), [layer]) for layer in ("features", "t0"))
+    path, beside = tmp_path / "out" / "net.onnx", tmp_path / "out" / "net.onnx.data"
+    complete = []
+    for model in (new, old):
+        model.save(path)
+        complete.append((path.read_bytes(), beside.read_bytes()))
+    assert complete[0] != complete[1]
+    for stop in range(1, 20):
+        old.save(path)
+        with interrupted(stop, "killed", late=late) as disk:
+            new.save(path)
+        if not disk.stopped:
+            break
+        if path.exists():
+            assert (path.read_bytes(), beside.read_bytes()) in complete, stop
+    assert (path.read_bytes(), beside.read_bytes()) == complete[0]
 
 
 @pytest.mark.usefixtures("large")
