@@ -46,7 +46,7 @@ class Explainer:
             `Preprocessing`.
         labels: one name a class: a file (see `image.labels`), a sequence, or a mapping of index to name or name
             to index; "auto": those in the model's metadata.
-        output: the tensor with one score a class, where it is not the model's first such output.
+        output: the tensor with one score a class, where it is not the output that the graph says most for.
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of several layers.

@@ -15,7 +15,7 @@ ScoreTensor: TypeAlias = Annotated[
     Option(
         "--output",
         metavar="TENSOR",
-        help="The tensor with one number a class; default: the first output that has.",
+        help="The tensor with one number a class; default: the output that the graph says most for.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, Option("--json", help="Say it as JSON, for programs.")]

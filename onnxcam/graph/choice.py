@@ -91,7 +91,8 @@ def _evidence(
 ) -> tuple[bool, ...]:
     name = str(head.output.name)
     other = bool(OTHERS.search(name)) and not SCORES.search(name)
-    boxes = has_others and head.count == BOX and not head.squashing
+    shares = head.squashing in ("Softmax", "LogSoftmax")  # what a box's numbers never are
+    boxes = has_others and head.count == BOX and not shares and not SCORES.search(name)
     return (
         labels is not None and head.count == labels,
         not on_the_way,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.path import is_float
-from onnxcam.graph.squashing import PASSING, maker, unsquashed
+from onnxcam.graph.squashing import PASSING, maker, unsquashed, within
 
 BOX = 4  # numbers of a box: an output of so many is none of classes if there is another
 MASKS, BINS = 32, 64  # what an Ultralytics model makes masks of, and a box before it is decoded
@@ -20,13 +20,15 @@ MASKS, BINS = 32, 64  # what an Ultralytics model makes masks of, and a box befo
 @dataclass(frozen=True)
 class Columns:
     """Numbers `start` to `stop` of a detection are its classes. `objectness` is the number that says whether
-    there is anything at all; `logits` is the tensor that holds the classes before their Sigmoid.
+    there is anything at all; `logits` is the tensor that holds the classes before their Sigmoid. `raw` says
+    that nothing made probabilities of the classes and the objectness.
     """
 
     start: int
     stop: int
     objectness: int | None = None
     logits: str | None = None
+    raw: bool = False
 
 
 class Part(NamedTuple):
@@ -47,12 +49,17 @@ def columns(
 ) -> Columns | None:
     """The classes among the numbers of each detection; None where all are."""
     size, (parts, direct) = int(tensor.shape[axis]), parts_of(tensor, axis)
-    if labels is not None:
-        own = by_labels(size, labels, metadata)
-        if own is not None or size in (labels, labels + 1):
-            return _with_logits(own, parts) if own and direct else own
-    own = _by_parts(parts)
+    own = None if labels is None else by_labels(size, labels, metadata)
+    if own is None and (labels is None or size not in (labels, labels + 1)):
+        own = _by_parts(parts)
+    if own is not None and own.objectness is not None:
+        holding = [part.tensor for part in parts if part.start <= own.objectness < part.stop]
+        return replace(own, raw=not any(map(_is_probability, (tensor, *holding))))
     return _with_logits(own, parts) if own and direct else own
+
+
+def _is_probability(tensor: gs.Tensor) -> bool:
+    return bool(unsquashed(tensor) or within(tensor))
 
 
 def by_labels(size: int, labels: int, metadata: Mapping[str, str]) -> Columns | None:

@@ -105,7 +105,10 @@ def _of_classes(build: Builder, head: Head) -> Value:
     classes = sliced(numbers, [columns.start], [columns.stop], axes)
     if columns.objectness is None:
         return classes
-    return classes * sliced(numbers, [columns.objectness], [columns.objectness + 1], axes)
+    anything = sliced(numbers, [columns.objectness], [columns.objectness + 1], axes)
+    if columns.raw:
+        return build.op("Sigmoid", classes) * build.op("Sigmoid", anything)
+    return classes * anything
 
 
 def _notices(heads: Sequence[Head]) -> list[str]:
@@ -132,6 +135,7 @@ def _as_dense(head: Head) -> str:
         return "scores each pixel: what is explained is a class's mean over the picture"
     if columns is not None:
         times = "" if columns.objectness is None else f", times number {columns.objectness}"
+        times += ", both through a Sigmoid" * columns.raw
         place = (
             f"number {columns.start}"
             if count == 1

@@ -23,7 +23,9 @@ from onnxcam.graph.squashing import PASSING, STEPS, maker, unsquashed, within
 from onnxcam.graph.tokens import Flow
 
 WRAPPING = {"ZipMap", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional"}
-LAST = {"Softmax": -1, "LogSoftmax": -1}  # the axis that these take unless they name one
+SUMMING = {"Softmax", "LogSoftmax"}
+LAST_BY_DEFAULT = 13  # from this opset on these take the last axis unless they name one
+WEIGHTS = {"MatMul", "Gemm", "Conv"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Reader:
         ):
             return head
         logits = self._head(output, before_rounding(squashed.logits))
-        if logits is None or (logits.count, logits.is_plain) != (head.count, head.is_plain):
+        if logits is None or (logits.count, not logits.others) != (head.count, not head.others):
             return head
         return replace(
             logits,
@@ -152,10 +154,11 @@ class Reader:
             return None, False
         ways = (
             [axis for axis in wide if self._fits_labels(shape[axis])],
-            _squashed_along(logits, wide),
+            _squashed_along(logits, wide, self.model.opset),
             [axis for axis in wide if axes and not _is_spatial(axes[axis])],
             [axis for axis in wide if shape[axis] not in self._boxes(shape)],
             self._written_last(axes, wide),
+            _weighted_along(logits, wide),
         )
         for fitting in ways:
             if len(fitting) == 1:
@@ -218,15 +221,40 @@ def _is_spatial(axis: Axis) -> bool:
     return holds_cells(axis) or bool(kinds(axis) - {CHANNELS, BATCH})
 
 
-def _squashed_along(logits: gs.Tensor, wide: list[int]) -> list[int]:
-    """The axis along which a Softmax of these logits sums."""
-    rank = len(logits.shape)
-    along = [
-        int(node.attrs.get("axis", LAST[node.op])) % rank
-        for node in logits.outputs
-        if node.op in LAST and "axis" in node.attrs
-    ]
+def _squashed_along(tensor: gs.Tensor, wide: list[int], opset: int) -> list[int]:
+    """The axis along which a Softmax sums that reads these numbers, or made them."""
+    rank, along = len(tensor.shape), set()
+    for node in (*tensor.outputs, *tensor.inputs):
+        if node.op in SUMMING and ("axis" in node.attrs or opset >= LAST_BY_DEFAULT):
+            along.add(int(node.attrs.get("axis", -1)) % rank)
     return [axis for axis in wide if axis in along]
+
+
+def _weighted_along(tensor: gs.Tensor, wide: list[int]) -> list[int]:
+    """The axis that the last weights wrote, where only what keeps the axes stands behind them."""
+    axis_of = list(range(len(tensor.shape)))
+    while (node := maker(tensor)) is not None:
+        varying = [operand for operand in node.inputs if not isinstance(operand, gs.Constant)]
+        if len(varying) != 1:
+            return []
+        if node.op in WEIGHTS and node.inputs[0] is varying[0]:
+            written = len(tensor.shape) - 1 if node.op == "MatMul" else 1
+            return [axis for axis in wide if axis_of[axis] == written]
+        if node.op == "Transpose":
+            perm = node.attrs.get("perm", range(len(axis_of))[::-1])
+            axis_of = [int(perm[axis]) for axis in axis_of]
+        elif _moves(node, varying[0]):
+            return []
+        tensor = varying[0]
+    return []
+
+
+def _moves(node: gs.Node, source: gs.Tensor) -> bool:
+    """Whether axes may be others behind an operator."""
+    if source.shape is None:
+        return True
+    shapes = list(source.shape), list(node.outputs[0].shape or ())
+    return shapes[0] != shapes[1] if node.op in PASSING else len(shapes[0]) != len(shapes[1])
 
 
 def class_axis(shape: Sequence[Dim], wide: Sequence[int]) -> int:

@@ -62,7 +62,7 @@ def plan(
     """
     image = image_input(model)
     model, score = scored(model, output)
-    if probability and score.squashing not in ("Softmax", "Sigmoid"):
+    if probability and not score.probability and score.squashing not in ("Softmax", "Sigmoid"):
         raise ModelError(
             f"{model.name}: {score.output!r} does not end in Softmax or Sigmoid, so it gives no "
             "probability; take the score logit"

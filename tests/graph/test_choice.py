@@ -19,6 +19,12 @@ SEVERAL = {
         "logits",
         "boxes",
     ),
+    "boxes between 0 and 1": (
+        "float[N, 4] x1y1x2y2, float[N, 6] logits",
+        f"{LOGITS} corner = MatMul(f, corners) x1y1x2y2 = Sigmoid(corner)",
+        "logits",
+        "x1y1x2y2",
+    ),
     "embedding, then logits": (
         "float[N, 4] embedding, float[N, 6] logits",
         f"{POOL} embedding = Tanh(f) logits = MatMul(embedding, m)",
@@ -77,6 +83,29 @@ def test_which_of_several_outputs(name: str) -> None:
     named, own = with_score(it, other)
     assert own.output in (other, POOLED)
     assert not any("of 2 outputs" in text for text in named.notices)
+
+
+QUERIES = """r = Reshape(features, flat) k = MatMul(queries, r) s = Softmax<axis = -1>(k)
+    t = Transpose<perm = [0, 2, 1]>(r) o = MatMul(s, t) y = MatMul(o, m) b = MatMul(o, corners)
+    z = Sigmoid(b)"""
+
+
+@pytest.mark.parametrize("outputs", ["y", "z, y"])
+def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
+    shapes = {"y": "float[N, 10, 6] y", "z": "float[N, 10, 4] z"}
+    declared = ", ".join(shapes[name] for name in outputs.split(", "))
+    model, score = with_score(load(build(declared, QUERIES)))
+    assert (score.logits, score.classes) == (POOLED, 6)
+    assert any("y has 6 numbers for each box" in notice for notice in model.notices)
+
+
+def test_a_probability_without_an_axis() -> None:
+    """(N,) behind a Sigmoid: one logit."""
+    body = f"{POOL} g = MatMul(f, n) b = Sigmoid(g) y = Squeeze(b, axis)"
+    model, score = with_score(load(build("float[N] y", body)))
+    assert (score.output, score.logits, score.squashing) == ("y", "g", "Sigmoid")
+    explainer = onnxcam.Explainer(model, "grad-cam", "features", score="probability", device="cpu")
+    assert explainer(pictures(2), target="not 0").maps.shape == (2, 8, 8)
 
 
 def test_logits_and_probabilities_are_one() -> None:

@@ -105,6 +105,17 @@ def test_objectness_is_multiplied() -> None:
     assert "times number 4" in model.notices[-1]
 
 
+def test_raw_objectness_is_made_a_probability() -> None:
+    """The product of two negative logits would count for a box."""
+    body = "c7 = Conv(features, v7) r = Reshape(c7, flat) y = Transpose<perm = [0, 2, 1]>(r)"
+    model, score = scored(load(net("N, 64, 7", body, names=LABELS["two"])))
+    pooled, y = run(model, POOLED, "y")
+    p = 1 / (1 + np.exp(-y))
+    np.testing.assert_allclose(pooled, (p[:, :, 5:] * p[:, :, 4:5]).max(axis=1), rtol=1e-5)
+    assert score.classes == 2
+    assert "times number 4, both through a Sigmoid" in model.notices[-1]
+
+
 def test_masks_are_no_classes() -> None:
     body = V8.replace("(box, p)", "(box, p, masks)")
     body = f"c32 = Conv(features, v32) masks = Reshape(c32, flat) {body}"

@@ -19,7 +19,7 @@ from tests.nets import pictures
 NET = """<ir_version: 8, opset_import: ["": 17, "ai.onnx.ml": 3]>
     net (float[{batch}, 3, 8, 8] x) => ({outputs}) <int64[3] flat = {{0, 0, -1}}, int64[1] first = {{0}},
         int64[1] second = {{2}}, int64[2] rows = {{64, 6}}, int64[2] row = {{-1, 6}}, int64[1] one = {{-1}},
-        int64[3] columns = {{0, -1, 1}}> {{
+        int64[3] columns = {{0, -1, 1}}, int64[1] axis = {{1}}> {{
         a = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w)
         features = Relu(a)
         {body}
@@ -34,6 +34,8 @@ SHAPES = {
     "queries": (10, 4),
     "wide": (4, 90),
     "corners": (4, 4),
+    "gates": (1, 12, 4),
+    "again": (1, 12, 4),
 }
 
 
@@ -93,6 +95,15 @@ MAPS = {  # outputs, body, the axis of classes, how many, and how they are poole
         "float[N, 10, 90] y",
         """r = Reshape(features, flat) k = MatMul(queries, r) s = Softmax<axis = -1>(k)
            t = Transpose<perm = [0, 2, 1]>(r) o = MatMul(s, t) y = MatMul(o, wide)""",
+        2,
+        90,
+        "max",
+    ),
+    "steps of a recurrence": (
+        "float[N, 8, 90] y",
+        """s = ReduceMean<axes = [2], keepdims = 0>(features) t = Transpose<perm = [2, 0, 1]>(s)
+           o, h = GRU<hidden_size = 4>(t, gates, again) d = Squeeze(o, axis)
+           z = MatMul(d, wide) y = Transpose<perm = [1, 0, 2]>(z)""",
         2,
         90,
         "max",
@@ -166,6 +177,20 @@ def test_a_batch_that_is_the_second_axis(batch: str) -> None:
     pooled, y = run(model, POOLED, "y", count=count)
     np.testing.assert_allclose(pooled, y.max(axis=0), rtol=1e-5)
     assert pooled.shape == (count, 90)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_maps_of_a_batch_that_is_the_second_axis(chunk: int) -> None:
+    proto = build("float[8, N, 90] y", STEPS_FIRST)
+    settings: dict[str, Any] = {"samples": 4, "chunk": chunk, "device": "cpu"}
+    explanation = onnxcam.Explainer(load(proto), "smooth-grad-cam++", "a", **settings)(
+        pictures(2), target=7
+    )
+    settings["chunk"] = 2
+    alone = onnxcam.Explainer(load(proto), "smooth-grad-cam++", "a", **settings)(
+        pictures(2)[1:], target=7
+    )
+    np.testing.assert_allclose(explanation.maps[1:], alone.maps, rtol=1e-4, atol=1e-7)
 
 
 def test_a_batch_that_has_another_name() -> None:
