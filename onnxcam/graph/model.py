@@ -111,9 +111,8 @@ class Model:
             stack.enter_context(written(path)).write_bytes(content)
             if weights:
                 external.write(stack.enter_context(written(beside)), weights)
-                remove(
-                    path
-                )  # an older model must not stand beside new weights, if this stops in between
+                # stopping in between must not leave an older model beside new weights
+                remove(path)
         return (path, beside) if weights else (path,)
 
     @reports_node
