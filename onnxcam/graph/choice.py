@@ -27,6 +27,7 @@ REASONS = (  # in the order of what decides, see `_evidence`
     "its name says scores",
     "it comes first",
 )
+DEEPER = "more of the model stands before it"
 LISTED = 6  # so many other outputs are named
 
 
@@ -63,17 +64,23 @@ def choose(heads: Sequence[Head], labels: int | None = None) -> Choice:
         _evidence(head, labels, _on_the_way(head, heads, before), has_others=boxes)
         for head in heads
     ]
-    best = evidence.index(max(evidence))
+    first = evidence.index(max(evidence))
     alike = [
         i
         for i, head in enumerate(heads)
-        if (head.count, head.others) == (heads[best].count, ()) and evidence[i] == evidence[best]
+        if (head.count, head.others, evidence[i]) == (heads[first].count, (), evidence[first])
     ]
-    best = max(alike, key=lambda i: len(before[i])) if alike else best  # others are auxiliary
-    second = max((row for i, row in enumerate(evidence) if i != best), default=evidence[best])
-    differ = [own != other for own, other in zip(evidence[best], second, strict=True)]
-    reason = REASONS[differ.index(True) if any(differ) else -1]
+    best = max(alike, key=lambda i: len(before[i])) if alike else first  # others are auxiliary
+    reason = DEEPER if best != first else _reason(heads, evidence, best)
     return Choice(heads[best], reason, tuple(heads[:best] + heads[best + 1 :]))
+
+
+def _reason(heads: list[Head], evidence: list[tuple[bool, ...]], best: int) -> str:
+    """What sets a head apart from the next best one, if there is one, of another number of classes."""
+    others = [i for i, head in enumerate(heads) if head.count != heads[best].count]
+    second = max(evidence[i] for i in others or range(len(heads)) if i != best)
+    differ = [own != other for own, other in zip(evidence[best], second, strict=True)]
+    return REASONS[differ.index(True) if any(differ) else -1]
 
 
 def _different(heads: Sequence[Head]) -> list[Head]:

@@ -71,6 +71,19 @@ SEVERAL = {
 }
 
 
+REASONS = {
+    "boxes, then Softmax": "the other looks like boxes",
+    "boxes between 0 and 1": "the other looks like boxes",
+    "embedding, then logits": "the other is on the way to it",
+    "an embedding of length 1": "the other looks like boxes",
+    "features, then logits": "the other is on the way to it",
+    "two of no difference": "its name says scores",
+    "the same, Softmax at the second": "it ends in Softmax or Sigmoid",
+    "by its name": "the other looks like boxes",
+    "auxiliary first": "more of the model stands before it",
+}
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_which_of_several_outputs(name: str) -> None:
     outputs, body, logits, other = SEVERAL[name]
@@ -79,6 +92,7 @@ def test_which_of_several_outputs(name: str) -> None:
     assert score.logits == logits
     (notice,) = model.notices
     assert notice.startswith("of 2 outputs")
+    assert f"is explained ({REASONS[name]}" in notice
     assert f"--output NAME takes another: {other} [" in notice
     named, own = with_score(it, other)
     assert own.output in (other, POOLED)
