@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam import errors
 from onnxcam.errors import (
+    BlockedError,
     DeviceError,
     ImageError,
     MissingRuleError,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "PRESETS",
+    "BlockedError",
     "DeviceError",
     "Explainer",
     "Explanation",

@@ -3,6 +3,7 @@
 OnnxcamError
 ├── ModelError              the .onnx file: unreadable, invalid, or of a kind that cannot be explained
 │   ├── MissingRuleError    operators between the layer and the score that have no gradient rule
+│   ├── BlockedError        no derivative flows from the score back to a layer: `.node` stands in the way
 │   └── NodeError           one operator of the model that is not valid: `.operator`, `.node`
 ├── UnforeseenError         a fault of onnxcam itself: `.cause`, and `.operator`, `.node` where it was met
 ├── UnknownNameError        a layer, tensor, method, preset or device that is not there (says what is close)
@@ -24,6 +25,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+AFTER = "choose a layer after it, if there is one (`onnxcam layers --all`)"
+
 
 class OnnxcamError(Exception):
     """The root: catch this to catch everything that onnxcam raises on purpose."""
@@ -33,23 +36,46 @@ class ModelError(OnnxcamError):
     """The model cannot be read, is not valid, or is of a kind that cannot be explained."""
 
 
-class MissingRuleError(ModelError):
-    """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes.
+class BlockedError(ModelError):
+    """No derivative flows from the score back to a tensor. `obstacle` says what stands in the way, the name of
+    the `node` where; the message ends with a `cure`.
+    """
 
-    `reasons` says of some why they have none and what to do; the message has them all.
+    def __init__(self, obstacle: str, node: str = "", cure: str = AFTER) -> None:
+        self.obstacle, self.node, self.cure = obstacle, node, cure
+        super().__init__(f"{obstacle}; {cure}")
+
+    def with_cure(self, cure: str) -> BlockedError:
+        """The same error that names another cure."""
+        return BlockedError(self.obstacle, self.node, cure)
+
+
+class MissingRuleError(ModelError):
+    """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes, `node` is
+    the last of them.
+
+    `reasons` says of some why they have none and what to do; the message has them all, and a `cure`.
     """
 
     def __init__(
-        self, operators: dict[str, list[str]], reasons: Mapping[str, str] | None = None
+        self,
+        operators: dict[str, list[str]],
+        reasons: Mapping[str, str] | None = None,
+        cure: str = f"{AFTER}, or add a rule in onnxcam/autodiff/rules",
     ) -> None:
-        self.operators, self.reasons = operators, dict(reasons or {})
+        self.operators, self.reasons, self.cure = operators, dict(reasons or {}), cure
+        self.node = [*operators.values()][-1][-1]
         listed = ", ".join(f"{op} x{len(nodes)} ({nodes[0]})" for op, nodes in operators.items())
         told = "".join(f"; {op} {why}" for op, why in self.reasons.items())
         super().__init__(
             f"{len(operators)} operator{'s' * (len(operators) > 1)} between the layer and the score "
             f"{'have' if len(operators) > 1 else 'has'} no gradient rule: {listed}{told}; "
-            "choose a layer behind them (`onnxcam layers`) or add a rule in onnxcam/autodiff/rules"
+            f"{cure}"
         )
+
+    def with_cure(self, cure: str) -> MissingRuleError:
+        """The same error that names another cure."""
+        return MissingRuleError(self.operators, self.reasons, cure)
 
 
 class NodeError(ModelError):

@@ -9,8 +9,8 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.blocked import factors, sum_of_pixels, with_product
 from onnxcam.autodiff.refused import because, stops
 from onnxcam.autodiff.ruletable import Form, Rules, key
-from onnxcam.errors import MissingRuleError, ModelError
-from onnxcam.graph.boundary import reports_node
+from onnxcam.errors import BlockedError, MissingRuleError
+from onnxcam.graph.boundary import name_of, reports_node
 from onnxcam.graph.build import Builder
 from onnxcam.graph.path import Carries, Path, between, is_float
 from onnxcam.graph.slicing import PRECISE
@@ -49,7 +49,7 @@ def backward(
 ) -> dict[str, Value]:
     """The cotangents of the tensors `wrt`, given those of others; written into the graph.
 
-    A tensor that the goals do not depend on is left out; ModelError that names what stands in the way where
+    A tensor that the goals do not depend on is left out; BlockedError that names what stands in the way where
     they do, but nothing flows. Only nodes on the path are visited, each once, and a
     tensor that is read more than once gets the sum.
     """
@@ -82,14 +82,14 @@ def backward(
 
 
 def refuse_stops(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:
-    """ModelError if values flow from a tensor to `of` but no derivative does."""
-    found = stops(graph, name, of, rules)
-    if found:
-        where, why = found[0]
-        more = f", {len(found) - 1} more" if len(found) > 1 else ""
-        raise ModelError(
-            f"nothing flows from {', '.join(map(repr, of))} back to {name!r}: {where} stands in the way, "
-            f"which {why}{more}; choose a layer behind it (`onnxcam layers`)"
+    """BlockedError if values flow from a tensor to `of` but no derivative does."""
+    if obstacles := stops(graph, name, of, rules):
+        more = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
+        node, why = obstacles[0]
+        raise BlockedError(
+            f"no gradient reaches {name!r} from {', '.join(map(repr, of))}: "
+            f"{key(node.op, node.domain or '')} ({name_of(node)}) {why}{more}",
+            name_of(node),
         )
 
 

@@ -40,7 +40,9 @@ REFUSED: dict[str, str] = {  # floats flow through them, but nothing is written 
 }
 
 FLAT: dict[str, str] = {  # no derivative flows through them in any model
-    **dict.fromkeys(("Floor", "Ceil", "Round", "Sign", "Hardmax"), "steps, flat between them"),
+    **dict.fromkeys(
+        ("Floor", "Ceil", "Round", "Sign", "Hardmax"), "steps, and is flat between its steps"
+    ),
     **dict.fromkeys(("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero"), "gives places"),
     **dict.fromkeys(("Equal", "Greater", "Less", "And", "Or", "Xor", "Not"), "gives truth values"),
     **dict.fromkeys(("GreaterOrEqual", "LessOrEqual", "IsInf", "IsNaN"), "gives truth values"),
@@ -67,10 +69,8 @@ def because(operators: Collection[str]) -> dict[str, str]:
 
 def stops(
     graph: gs.Graph, source: str, goals: Collection[str], rules: Rules
-) -> list[tuple[str, str]]:
-    """The nodes that values pass on their way from `source` to a goal, but no derivative: what each is called
-    and why nothing flows.
-    """
+) -> list[tuple[gs.Node, str]]:
+    """The nodes that values pass on their way from `source` to a goal, but no derivative, and why."""
     alive, needed, found = {source}, set(goals), []
     for node in graph.nodes:
         rule = rules.of(node)
@@ -82,11 +82,12 @@ def stops(
         ):
             alive.update(each.name for each in node.outputs if is_float(each))
     for node in reversed(graph.nodes):
-        if any(each.name in needed for each in node.outputs) and node.op not in ("Shape", "Size"):
+        written = [each for each in node.outputs if each.name in needed]
+        if written and node.op not in ("Shape", "Size"):
             needed.update(each.name for each in node.inputs)
             fed = any(each.name in alive for each in node.inputs)
-            if fed and not any(each.name in alive for each in node.outputs):
-                operator = key(node.op, node.domain or "")
-                where = f"{operator} ({node.name or node.outputs[0].name})"
-                found.append((where, FLAT.get(operator, "has no derivative by this input")))
+            if fed and not any(each.name in alive for each in written):
+                floats = any(map(is_float, written))
+                why = "has no derivative by this input" if floats else "gives no floats there"
+                found.append((node, FLAT.get(key(node.op, node.domain or ""), why)))
     return found[::-1]

@@ -9,7 +9,7 @@ from typer import Option
 
 from onnxcam.cli.options import ModelFile, ScoreTensor
 from onnxcam.cli.said import facts, say
-from onnxcam.errors import ModelError, OutputError
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OutputError
 
 if TYPE_CHECKING:
     from onnxcam.graph.model import Model
@@ -47,13 +47,20 @@ def augment(
     It is a plain .onnx file for any runtime.
     """
     _refuse(model, out, force)
+    from onnxcam.autodiff.rules import DEFAULT
+    from onnxcam.graph.layout import image_input
     from onnxcam.graph.model import load
     from onnxcam.rewrite.augment import augment as augmented
+    from onnxcam.rewrite.cures import add_cure
     from onnxcam.rewrite.scored import scored
 
     loaded = load(model)
     with_score, score = scored(loaded, output)
-    written = augmented(with_score, _names(loaded, layer or ["auto"], output), score.logits)
+    try:
+        written = augmented(with_score, _names(loaded, layer or ["auto"], output), score.logits)
+    except (BlockedError, MissingRuleError) as error:
+        image = image_input(with_score).name
+        raise add_cure(error, with_score, image, score.logits, DEFAULT) from error
     files = written.save(out)
     size = sum(each.stat().st_size for each in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")

@@ -110,6 +110,8 @@ class Reader:
         )
 
     def _head(self, output: gs.Tensor, logits: gs.Tensor) -> Head | None:
+        if logits.shape is None:
+            return None
         shape, axes = tuple(logits.shape), self.flow.of(logits) if self.flow else None
         batch = self._batch(shape, axes)
         if batch is None and self.batch != 1:

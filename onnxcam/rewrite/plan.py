@@ -9,7 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from onnxcam.arrays import ImageInput
-from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
+from onnxcam.autodiff.backward import refuse_stops
+from onnxcam.autodiff.rules import RULE_TABLES
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.chosen import Layer, Score
 from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_layers
@@ -21,6 +23,7 @@ from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.prepared import AUTO, POWERS, SEED, Plan, gradient_at, moment
 from onnxcam.rewrite.augment import gradient
 from onnxcam.rewrite.constant import keep, split
+from onnxcam.rewrite.cures import add_cure
 from onnxcam.rewrite.moments import add_moments
 from onnxcam.rewrite.noise import ROUNDS, add_noise, is_integer
 from onnxcam.rewrite.scored import scored
@@ -70,12 +73,15 @@ def plan(
     of = score.output if probability else score.logits
     layers = spatial_layers(model, image.name, of)
     names = [wanted] if isinstance(wanted, str) else list(wanted)
-    if names == [AUTO]:
-        return _automatic(model, recipe, image, score, of, layers)
     if not names:
         raise UnknownNameError("no layer was named; name one, or take auto")
-    chosen = tuple(find_layer(layers, name) for name in dict.fromkeys(names))
-    return _planned(model, recipe, image, score, of, chosen)
+    try:
+        if names == [AUTO]:
+            return _automatic(model, recipe, image, score, of, layers)
+        chosen = tuple(find_layer(layers, name) for name in dict.fromkeys(names))
+        return _planned(model, recipe, image, score, of, chosen)
+    except (BlockedError, MissingRuleError) as error:
+        raise add_cure(error, model, image.name, of, RULE_TABLES[recipe.rules]) from error
 
 
 def _planned(
@@ -141,6 +147,8 @@ def _automatic(
     """
     chosen = automatic(model, image.name, of, layers)
     if not chosen:
+        if not layers:
+            refuse_stops(model.graph, image.name, {of}, RULE_TABLES[recipe.rules])
         cure = "choose one (`onnxcam layers --all`)" if layers else "it has no spatial layer at all"
         raise ModelError(
             f"{model.name}: no spatial layer that everything passes through on the way from "
@@ -204,6 +212,6 @@ def _smoothing_choice(
     recipe = METHODS[DEFAULT_METHOD]
     try:
         planned = _automatic(model, recipe, image, score, score.logits, found)
-    except MissingRuleError:
+    except (BlockedError, MissingRuleError):
         return set()
     return {each.name for each in planned.plan.layers}

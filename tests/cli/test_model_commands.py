@@ -268,14 +268,48 @@ def test_augment_writes_nothing_that_onnxruntime_does_not_open(
 
 
 def test_augment_of_a_model_that_onnxruntime_does_not_open(
-    run: Run, model: Path, out: Path
+    run: Run, model: Path, out: Path, tmp_path: Path
 ) -> None:
-    """A layout that its kernels do not have, say: neither is what is written."""
-    proto = onnx.load(model)
+    """An operator of somebody else's, say: neither is what is written."""
+    proto, foreign = onnx.load(model), tmp_path / "foreign.onnx"
     proto.graph.node[0].domain = "com.somebody"
     proto.opset_import.append(onnx.helper.make_opsetid("com.somebody", 1))
-    onnx.save(proto, model)
-    found = run("augment", model, "-l", "relu2", "-o", out / "augmented.onnx")
+    onnx.save(proto, foreign)
+    found = run("augment", foreign, "-l", "relu2", "-o", out / "augmented.onnx")
     assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
+    assert "onnxcam failed" not in found.stderr
     assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.fixture
+def blocked(model: Path, tmp_path: Path) -> Path:
+    """The tiny model with a Sign before its last layer."""
+    proto = onnx.load(model)
+    last = next(node for node in proto.graph.node if node.op_type in ("Gemm", "MatMul"))
+    at = list(proto.graph.node).index(last)
+    sign = onnx.helper.make_node("Sign", [last.input[0]], ["steps"], "the step")
+    last.input[0] = "steps"
+    proto.graph.node.insert(at, sign)
+    path = tmp_path / "blocked.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+def test_layers_are_listed_where_no_gradient_reaches_them(run: Run, blocked: Path) -> None:
+    found = run("layers", blocked)
+    assert found.exit_code == 0
+    assert "relu2" in found.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("-l", "relu1")])
+def test_augment_says_what_stops_a_gradient_and_what_works(
+    run: Run, blocked: Path, out: Path, words: tuple[str, ...]
+) -> None:
+    found = run("augment", blocked, *words, "-o", out / "augmented.onnx")
+    assert found.exit_code == 2
+    assert found.stderr.count("\n") == 1
+    assert "Sign (the step) steps" in found.stderr
+    assert "no layer lies after it" in found.stderr
+    output = found.stderr.rpartition("--output ")[2].rstrip(")\n")
+    works = run("augment", blocked, "--output", output, "-o", out / "augmented.onnx")
+    assert works.exit_code == 0, works.stderr

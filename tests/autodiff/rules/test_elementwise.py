@@ -109,7 +109,7 @@ def test_a_tie_is_shared(op: str) -> None:
 def test_nothing_flows_through_steps(op: str) -> None:
     node = helper.make_node(op, ["x"], ["y"])
     model = load(one_node_model(node, {"x": numbers(3)}, {}, 17))
-    with pytest.raises(ModelError, match="nothing flows"):
+    with pytest.raises(ModelError, match="no gradient reaches"):
         gradient(model, ["x"], "y")
 
 
