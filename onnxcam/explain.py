@@ -28,7 +28,7 @@ from onnxcam.ready import Ready, portable, ready
 from onnxcam.runtime.batch import Batches, batches
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.device import processors
-from onnxcam.runtime.session import versions
+from onnxcam.runtime.session import memory_errors, versions
 
 if TYPE_CHECKING:
     from onnxcam.graph.model import Model
@@ -85,7 +85,10 @@ class Explainer:
         self.settings = self.recipe.settled(settings)
         chunk, chosen = _checked_chunk(chunk), find_device(device)
         probable = score == "probability"
-        found = ready(model, self.recipe, layer, output, chosen, probability=probable, cached=cache)
+        with memory_errors("while the model was opened"):
+            found = ready(
+                model, self.recipe, layer, output, chosen, probability=probable, cached=cache
+            )
         self.plan = found.plan
         self.fuse, self.channels, self.region = fuse, channels, region
         self.labels, self._label_notice = _labels(labels, self.plan)
@@ -152,6 +155,12 @@ class Explainer:
         `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for what speaks against
         a class; one for all pictures, or one each. Raises ImageError and TargetError.
         """
+        with memory_errors("while images were explained"):
+            return self._explanation(images, target, progress)
+
+    def _explanation(
+        self, images: Source | Sequence[Source], target: Spec | Sequence[Spec], progress: Progress
+    ) -> Explanation:
         pictures, tensors, prepared = taken_in(images, self.preprocessing, self.plan.image)
         assumed = self.preprocessing_notice if prepared else None
         specs = _one_each(target, len(tensors))

@@ -32,7 +32,7 @@ from onnxcam.files import (
 from onnxcam.methods import Recipe
 from onnxcam.prepared import NOISE, POWERS, SEED, SPREAD, Plan, as_json, from_json, moment
 from onnxcam.runtime.device import Device
-from onnxcam.runtime.session import Session, opened
+from onnxcam.runtime.session import OutOfMemoryError, Session, opened
 
 if TYPE_CHECKING:
     from onnxcam.graph.model import Model
@@ -173,14 +173,17 @@ def _planned(
     from onnxcam.graph.model import Model, load
     from onnxcam.rewrite.freed import free_of_batch
     from onnxcam.rewrite.plan import plan
-    from onnxcam.rewrite.trial import tried
+    from onnxcam.rewrite.trial import one_at_a_time, tried
 
     loaded = free_of_batch(model if isinstance(model, Model) else load(model))
     made, augmented, alone = plan(
         loaded, asked, asked.layers, asked.output, probability=asked.probability
     )
     content, weights = augmented.parts()
-    made = tried(made, content, weights, smooths=asked.smooths)
+    try:
+        made = tried(made, content, weights, smooths=asked.smooths)
+    except OutOfMemoryError:
+        made, name = one_at_a_time(made), None  # it may be found out another time
     made = replace(made, data=_data(model, contents))
     gradients = alone.bytes() if alone else None
     # of a file that changed meanwhile it is not known what was read

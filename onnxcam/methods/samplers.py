@@ -31,7 +31,10 @@ class Deviates:
 
     def __post_init__(self) -> None:
         size = 4 * math.prod(self.shape)
-        self._kept = np.empty((KEPT // size, *self.shape), np.float32)
+        try:
+            self._kept = np.empty((KEPT // size, *self.shape), np.float32)
+        except MemoryError:  # none is kept
+            self._kept = np.empty((0, *self.shape), np.float32)
 
     def __getitem__(self, samples: slice) -> Any:
         """float32 (samples, *shape), not to be written to."""

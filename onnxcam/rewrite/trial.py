@@ -16,7 +16,7 @@ from onnxcam.arrays import Array, Floats, ImageInput
 from onnxcam.errors import ModelError, RunError
 from onnxcam.prepared import POWERS, SEED, Plan, moment
 from onnxcam.runtime.device import device
-from onnxcam.runtime.session import Session
+from onnxcam.runtime.session import OutOfMemoryError, Session
 from onnxcam.runtime.trial import agree, root_mean_square, tolerance_of, unlike_images
 
 SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn where the model takes any
@@ -51,7 +51,7 @@ def tried(plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: 
     another. Nothing is tried where only one is ever run: at a batch of 1, or without smoothing.
 
     Raises ModelError for a model of exactly N > 1 images at a time that influence one another: there is no
-    map of one of them.
+    map of one of them; OutOfMemoryError where the memory does not hold several, so that nothing is known.
     """
     fixed = plan.image.batch
     if fixed == 1 or (fixed is None and not smooths):
@@ -67,7 +67,13 @@ def tried(plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: 
             f"{plan.name}: takes exactly {fixed} images at a time, and what it gives for one depends on the "
             "others, so there is no map of one image; export it for a batch of 1, or for a free one"
         )
-    notice = UNTRIED if kept_apart is None else MIXES
+    return one_at_a_time(plan, UNTRIED if kept_apart is None else MIXES)
+
+
+def one_at_a_time(plan: Plan, notice: str = UNTRIED) -> Plan:
+    """The plan of a free batch with a batch of 1; one of another batch as it is."""
+    if plan.image.batch is not None:
+        return plan
     return replace(plan, image=replace(plan.image, batch=1), notices=(*plan.notices, notice))
 
 
@@ -84,6 +90,8 @@ def _kept_apart(plan: Plan, session: Session, fixed: int | None) -> bool | None:
             first, second = (
                 _run(plan, session, image[None], weights[None], fixed or 1) for image in pair
             )
+        except OutOfMemoryError:
+            raise
         except RunError:
             continue
         if not all(np.isfinite(outputs[plan.of]).any() for outputs in (first, second)):
@@ -94,6 +102,8 @@ def _kept_apart(plan: Plan, session: Session, fixed: int | None) -> bool | None:
             seeds = np.outer(np.take(factors, places), weights)
             try:
                 together = _run(plan, session, pair[places], seeds, fixed or len(order))
+            except OutOfMemoryError:
+                raise
             except RunError:
                 return False
             if not _agrees(plan, Runs(together, order, (first, second), factors), fixed):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +32,21 @@ class OutOfMemoryError(RunError):
     """The device has no memory left for this many pictures at once."""
 
 
+@contextmanager
+def memory_errors(doing: str) -> Iterator[None]:
+    """Memory that ends anywhere else than in ONNX Runtime, as one clear error too."""
+    try:
+        yield
+    except MemoryError as fault:
+        raise OutOfMemoryError(
+            f"out of memory {doing}; end other programs, or take a smaller image, model or number of samples"
+        ) from fault
+    except ImportError as fault:
+        if "failed to map segment" not in str(fault):
+            raise
+        raise OutOfMemoryError(f"out of memory {doing}: a library does not fit") from fault
+
+
 class Session:
     """One model, the content of an .onnx file or its path, on one device. `weights` are those that a model of
     more than 2 GB has outside of its content (`Model.parts`); they are read where they are, not copied.
@@ -50,14 +66,14 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
         options.add_session_config_entry(*REST)
-        self._weights = [
-            ort.OrtValue.ortvalue_from_numpy(each) for each in (weights or {}).values()
-        ]
-        options.add_external_initializers(list(weights or {}), self._weights)
         if threads is not None:
             options.intra_op_num_threads = threads
         self.notices: tuple[str, ...] = ()
         try:
+            self._weights = [
+                ort.OrtValue.ortvalue_from_numpy(each) for each in (weights or {}).values()
+            ]
+            options.add_external_initializers(list(weights or {}), self._weights)
             self._session: Any = _inference_session(content, options, device)
         except Exception as fault:
             if not _lacks_threads(fault):
@@ -183,7 +199,7 @@ def _lacks_threads(fault: Exception) -> bool:
 
 def _refused(fault: Exception, device: Device) -> OnnxcamError:
     """Whether it was the memory, the device or the model."""
-    if _is_out_of_memory(str(fault)):
+    if isinstance(fault, MemoryError) or _is_out_of_memory(str(fault)):
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
     if device.kind == "cuda" and "cuda" in str(fault).lower():
         return DeviceError(f"device {device}: {_said(fault)}; use --device cpu")

@@ -1,0 +1,137 @@
+"""Memory that ends is one clear error, or less at once; and nothing is learned of the model from it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnxcam import Explainer
+from onnxcam.errors import RunError
+from onnxcam.rewrite.trial import UNTRIED
+from onnxcam.runtime.session import OutOfMemoryError, Session, memory_errors
+from tests.limits import run_limited
+from tests.nets import DEEP, pictures
+
+X = pictures(1)
+SMOOTH: dict[str, Any] = {"samples": 6, "device": "cpu", "layer": "features"}
+
+
+def lacking(*given: object, **more: object) -> Any:
+    raise MemoryError
+
+
+def room_for(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """Sessions run so many images at once."""
+    real = Session.run
+
+    def run(session: Session, outputs: Any, feeds: Any) -> Any:
+        if max(len(each) for each in feeds.values() if np.ndim(each)) > images:
+            raise OutOfMemoryError("out of memory")
+        return real(session, outputs, feeds)
+
+    monkeypatch.setattr(Session, "run", run)
+
+
+def test_a_trial_without_memory_is_tried_again_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(DEEP.content())
+    with monkeypatch.context() as less:
+        room_for(less, 1)
+        poor = Explainer(path, **SMOOTH)
+        found = poor(X)
+    assert poor.plan.image.batch == 1
+    assert UNTRIED in found.notices
+    rich = Explainer(path, **SMOOTH)
+    assert rich.plan.image.batch is None
+    assert not rich.notices
+    np.testing.assert_allclose(found.maps, rich(X).maps, rtol=1e-4, atol=1e-7)
+
+
+def test_a_fixed_batch_without_memory_is_not_called_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    room_for(monkeypatch, 1)
+    four = replace(DEEP, shape="4, 3, 8, 8", outputs="float[4, 5] probabilities")
+    made = Explainer(four.content(), **SMOOTH, cache=False)
+    assert made.plan.image.batch == 4
+    with pytest.raises(RunError, match="out of memory on cpu with 4"):
+        made(X)
+
+
+def test_a_session_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcam.runtime.session._inference_session", lacking)
+    with pytest.raises(OutOfMemoryError, match="the model does not fit into the memory of cpu"):
+        Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
+
+
+def test_memory_that_ends_in_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
+    monkeypatch.setattr("onnxcam.explain.resized", lacking)
+    with pytest.raises(RunError, match="out of memory while images were explained; end other"):
+        made(X)
+
+
+def test_noise_is_drawn_anew_where_it_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Explainer(DEEP.content(), **SMOOTH, cache=False)
+    expected = made(X).maps
+    real = np.empty
+    made = Explainer(DEEP.content(), **SMOOTH, cache=False)
+    monkeypatch.setattr(
+        "onnxcam.methods.samplers.np.empty",
+        lambda shape, *more: lacking() if shape[0] > 6 else real(shape, *more),
+    )
+    np.testing.assert_allclose(made(X).maps, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (MemoryError(), "out of memory here; end other programs"),
+        (ImportError("x.so: failed to map segment from shared object"), "a library does not fit"),
+    ],
+)
+def test_what_counts_as_memory(fault: Exception, said: str) -> None:
+    with pytest.raises(OutOfMemoryError, match=said), memory_errors("here"):
+        raise fault
+
+
+def test_what_does_not() -> None:
+    with pytest.raises(ImportError, match="no such module"), memory_errors("here"):
+        raise ImportError("no such module")
+
+
+LIMITED = """
+import resource, sys
+from onnxcam import Explainer
+from onnxcam.errors import OnnxcamError
+Explainer(sys.argv[1], "grad-cam", device="cpu", cache=False)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv[3]) << 20),) * 2)
+try:
+    Explainer(sys.argv[2], "grad-cam", device="cpu", cache=False)
+except OnnxcamError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("megabytes", [8, 24])
+def test_a_model_larger_than_the_memory(tmp_path: Path, megabytes: int) -> None:
+    small, large, script = (tmp_path / name for name in ("small.onnx", "large.onnx", "script.py"))
+    small.write_bytes(DEEP.content())
+    proto = onnx.load_from_string(DEEP.content())
+    proto.graph.node[-1].output[0] = "narrow"
+    wide = np.ones((5, 2_000_000), np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(wide, "wide"))
+    last = onnx.helper.make_node("MatMul", ["narrow", "wide"], ["probabilities"])
+    proto.graph.node.append(last)
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2_000_000
+    large.write_bytes(proto.SerializeToString())
+    script.write_text(LIMITED)
+    found = run_limited([str(script), str(small), str(large), str(megabytes)], megabytes=16384)
+    assert found.returncode == 0, found.stderr
+    assert "memory" in found.stdout
+    assert len(found.stdout.splitlines()) == 1
