@@ -218,6 +218,10 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
     try:
         proto = onnx.load_from_string(content)
     except (DecodeError, ValueError) as fault:
+        if "alloc failed" in str(fault):
+            raise ModelError(
+                f"{name}: the memory does not hold its {len(content)} bytes twice; end other programs"
+            ) from fault
         raise ModelError(
             f"{name}: not an ONNX model, or cut off ({len(content)} bytes read: {first_line(fault)}); "
             "copy or export the file again"
