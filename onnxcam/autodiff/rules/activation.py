@@ -158,7 +158,24 @@ def axes_of(x: Value, axis: int | None) -> tuple[int, ...]:
 
 def softmax(g: Value, y: Value, x: Value, *, axis: int) -> Value:
     """y (g - sum g y)."""
+    y = _zeroed(y, axes_of(x, axis)) or y
     return y * (g - np.sum(g * y, axis=axes_of(x, axis), keepdims=True))
+
+
+def _zeroed(y: Value, axes: tuple[int, ...]) -> Value | None:
+    """What the model writes of y with zeros for rows that are masked altogether, where y is NaN: torch's safe
+    softmax. None where it does not, or other rows may be meant, or y is read besides.
+    """
+    readers = {id(node): node for node in y.tensor.outputs}.values()
+    wheres = [node for node in readers if node.op == "Where" and node.inputs[2] is y.tensor]
+    if len(wheres) != 1 or any(node.op not in ("Where", "IsNaN") for node in readers):
+        return None
+    condition, blank, _ = (Value(y.build, tensor) for tensor in wheres[0].inputs)
+    maker = condition.tensor.inputs[0] if condition.tensor.inputs else None
+    is_nan = maker is not None and maker.op == "IsNaN" and maker.inputs[0] is y.tensor
+    by_row = condition.ndim == y.ndim and all(condition.shape[axis] == 1 for axis in axes)
+    zeros = blank.constant is not None and not np.any(blank.constant)
+    return Value(y.build, wheres[0].outputs[0]) if zeros and (is_nan or by_row) else None
 
 
 def log_softmax(g: Value, y: Value, x: Value, *, axis: int) -> Value:

@@ -3,12 +3,13 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
 from onnxcam.graph.model import load
 from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+from tests.autodiff.check import check_model, check_vjp, numbers, one_node_model, run
 
 DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 2)], ids=str)
 
@@ -43,3 +44,54 @@ def test_a_row_that_is_masked_altogether() -> None:
     assert all(np.isfinite(each).all() for each in found)
     np.testing.assert_array_equal(found[0][0, 0, 1], 0)
     assert np.abs(found[0][0, 0, 2]).min() > 0
+
+
+HIDDEN = {  # how exporters put a row to 0 that is masked altogether; h are the weights with NaN there
+    "IsNaN": "n = IsNaN(h) a = Where(n, zero, h)",
+    "rows": """
+        low = Equal(s, minus) f = Cast<to = 1>(low) least = ReduceMin<axes = [-1]>(f)
+        n = Cast<to = 9>(least) a = Where(n, zero, h)""",
+}
+WITH_ROWS = """<ir_version: 9, opset_import: ["" : 17]>
+net (float[2, 3, 4] x) => (float[2, 3, 4] y) {{
+    k = Transpose<perm = [0, 2, 1]>(x)
+    qk = MatMul(x, k)
+    s = Where(mask, qk, minus)
+    h = Softmax<axis = -1>(s)
+    {hidden}
+    y = MatMul(a, x)
+}}"""
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_hidden_rows_that_are_masked_altogether_have_a_gradient_of_zero(hidden: str) -> None:
+    """As in torch, whose safe softmax gives 0 there; the rows beside them are as differences say."""
+    proto = onnx.parser.parse_model(WITH_ROWS.format(hidden=HIDDEN[hidden]))
+    constants = {
+        "mask": np.array([[True, False, True], [False] * 3, [True] * 3]),
+        "minus": np.array(-np.inf, np.float32),
+        "zero": np.array(0, np.float32),
+    }
+    for name, array in constants.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    x, seed = numbers(2, 3, 4), numbers(2, 3, 4, seed=3)
+    emitted = gradient(load(proto), ["x"], "y").proto()
+    (found,) = run(emitted, {"x": x, SEED: seed}, ["gradient/x"])
+    assert np.isfinite(found).all()
+    draw = np.random.default_rng(0)
+    for _ in range(4):
+        step = draw.standard_normal(x.shape).astype(np.float32)
+        up, down = (run(proto, {"x": x + h * step}, ["y"])[0] for h in (1e-2, -1e-2))
+        measured = float(np.sum((up - down).astype(np.float64) * seed) / 2e-2)
+        assert float(np.sum(found * step)) == pytest.approx(measured, rel=1e-2, abs=1e-2)
+
+
+def test_weights_that_are_put_to_zero_one_by_one_keep_the_plain_gradient() -> None:
+    """They are no whole rows: the others of the row depend on what they were before."""
+    text = WITH_ROWS.format(hidden="n = Less(h, least) a = Where(n, zero, h)")
+    proto = onnx.parser.parse_model(text)
+    constants = {"mask": np.array(True), "minus": -1.0, "zero": 0.0, "least": 0.3}
+    for name, value in constants.items():
+        array = np.asarray(value, None if name == "mask" else np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    check_model(proto, {"x": numbers(2, 3, 4)}, ["x"], "y")
