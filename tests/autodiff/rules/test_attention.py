@@ -56,17 +56,22 @@ WITH_ROWS = """<ir_version: 9, opset_import: ["" : 17]>
 net (float[2, 3, 4] x) => (float[2, 3, 4] y) {{
     k = Transpose<perm = [0, 2, 1]>(x)
     qk = MatMul(x, k)
-    s = Where(mask, qk, minus)
+    {masked}
     h = Softmax<axis = -1>(s)
     {hidden}
     y = MatMul(a, x)
 }}"""
 
 
+@pytest.mark.parametrize(
+    "masked", ["s = Where(mask, qk, minus)", "bias = Where(mask, zero, minus) s = Add(qk, bias)"]
+)
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_hidden_rows_that_are_masked_altogether_have_a_gradient_of_zero(hidden: str) -> None:
+def test_hidden_rows_that_are_masked_altogether_have_a_gradient_of_zero(
+    hidden: str, masked: str
+) -> None:
     """As in torch, whose safe softmax gives 0 there; the rows beside them are as differences say."""
-    proto = onnx.parser.parse_model(WITH_ROWS.format(hidden=HIDDEN[hidden]))
+    proto = onnx.parser.parse_model(WITH_ROWS.format(hidden=HIDDEN[hidden], masked=masked))
     constants = {
         "mask": np.array([[True, False, True], [False] * 3, [True] * 3]),
         "minus": np.array(-np.inf, np.float32),
@@ -88,7 +93,8 @@ def test_hidden_rows_that_are_masked_altogether_have_a_gradient_of_zero(hidden: 
 
 def test_weights_that_are_put_to_zero_one_by_one_keep_the_plain_gradient() -> None:
     """They are no whole rows: the others of the row depend on what they were before."""
-    text = WITH_ROWS.format(hidden="n = Less(h, least) a = Where(n, zero, h)")
+    hidden, masked = "n = Less(h, least) a = Where(n, zero, h)", "s = Where(mask, qk, minus)"
+    text = WITH_ROWS.format(hidden=hidden, masked=masked)
     proto = onnx.parser.parse_model(text)
     constants = {"mask": np.array(True), "minus": -1.0, "zero": 0.0, "least": 0.3}
     for name, value in constants.items():
