@@ -167,11 +167,10 @@ def sweep(folder: Path) -> None:
 
 def discard(part: Path) -> None:
     """Take a file, or a folder and all in it, away, as far as that can be."""
-    with suppress(OSError):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)  # which leaves alone what is no folder
 
 
 def remove(path: Path) -> None:
@@ -207,8 +206,12 @@ def _create(part: Path) -> None:
 
 def _fill(part: Path, content: bytes, path: Path) -> None:
     with _output_errors(path):
-        _create(part)
-        part.write_bytes(content)
+        _sweep_once(part.parent)
+        try:
+            part.write_bytes(content)
+        except FileNotFoundError:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
 
 
 def _replace(part: Path, path: Path) -> None:

@@ -44,7 +44,7 @@ def test_after_a_stop_skip_existing_gives_what_a_fresh_run_gives(
     cause: str, late: bool, older: tuple[str, ...],
 ) -> None:  # fmt: skip
     words = ("explain", model, picture, *PLAIN, "-o", out, "--skip-existing", "-q")
-    for stop in range(6, 20):  # the steps around the renames
+    for stop in range(4, 18):  # the steps around the renames
         if older:
             assert run("explain", model, picture, *older, "-o", out).exit_code == 0
         with interrupted(stop, cause, late=late), suppress(OutputError):
