@@ -10,7 +10,7 @@ from google.protobuf.message import Error as ProtobufError
 from onnx import checker, numpy_helper, shape_inference
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.declared import settle_sizes
+from onnxcam.graph.declared import declared_shapes, settle_sizes
 from onnxcam.graph.fused import settled
 from onnxcam.graph.inline import check_calls, inline_functions
 from onnxcam.graph.limits import check_attributes, propagates_sizes
@@ -77,19 +77,33 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
 def _check_names(proto: onnx.ModelProto) -> None:
     """ValueError for a name that is not text: it is read as bytes, and could not be written again."""
     names: list[Any] = [imported.domain for imported in proto.opset_import]
+    names += [tensor.name for tensor in tensors(proto)]
+    names += [dim.dim_param for shape in declared_shapes(proto) for dim in shape.dim]
     for scope in all_scopes(proto):
         names.append(scope.name)
+        declared: list[Any] = [*scope.value_info]
+        if isinstance(scope, onnx.GraphProto):
+            declared += [*scope.input, *scope.output]
+        names += [tensor.name for tensor in declared]
         for node in scope.node:
             names += [node.name, node.op_type, node.domain, *node.input, *node.output]
             names += [attribute.name for attribute in node.attribute]
-        declared = [*scope.value_info]
-        if isinstance(scope, onnx.GraphProto):
-            names += [tensor.name for tensor in scope.initializer]
-            declared += [*scope.input, *scope.output]
-        for tensor in declared:
-            names += [tensor.name, *(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)]
+            if not node.domain:
+                _check_texts(node)
     if broken := [name for name in names if not isinstance(name, str)]:
         raise ValueError(f"the name {broken[0]!r} is not UTF-8 text")
+
+
+def _check_texts(node: onnx.NodeProto) -> None:
+    """ValueError for an attribute of one of ONNX's operators, whose texts are words, that is not text."""
+    for attribute in node.attribute:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{node.op_type} {node.name!r}: {attribute.name} {text[:40]!r} is not UTF-8 text"
+                ) from error
 
 
 def _check_constants(proto: onnx.ModelProto) -> None:

@@ -32,7 +32,7 @@ def settle_sizes(proto: onnx.ModelProto, name: str, constants: Collection[str] =
     for tensor in inputs:
         _check_input(tensor, name)
     settled = _settled_names(proto, inputs)
-    for shape in _shapes(proto):
+    for shape in declared_shapes(proto):
         for dim in shape.dim:
             if dim.HasField("dim_value"):
                 if not 0 < dim.dim_value < LARGEST_SIZE:
@@ -66,7 +66,7 @@ def _settled_names(proto: onnx.ModelProto, inputs: list[onnx.ValueInfoProto]) ->
 
     A name that one input has twice is such a placeholder: ONNX Runtime takes different sizes for it.
     """
-    names = dict.fromkeys(dim.dim_param for shape in _shapes(proto) for dim in shape.dim)
+    names = dict.fromkeys(dim.dim_param for shape in declared_shapes(proto) for dim in shape.dim)
     placeholders = set()
     for tensor in inputs:
         counts = Counter(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)
@@ -82,7 +82,7 @@ def _settled_names(proto: onnx.ModelProto, inputs: list[onnx.ValueInfoProto]) ->
     }
 
 
-def _shapes(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto]:
+def declared_shapes(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto]:
     """The declared shape of every tensor that has one."""
     for scope in all_scopes(proto):
         declared = [*scope.value_info]

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxcam.arrays import Array
@@ -159,6 +159,7 @@ def from_proto(
     except Exception as fault:
         raise ModelError(f"{name}: its graph cannot be read ({first_line(fault)})") from fault
     external.attach(graph, weights)
+    _forget_optional_types(graph)
     try:
         graph = clean(graph)
     except NeedsOpsetError as need:  # what a fused operator stands for
@@ -170,6 +171,14 @@ def from_proto(
     metadata = {each.key: each.value for each in proto.metadata_props}
     notices = (*notices, *_drop_unread_inputs(graph))
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
+
+
+def _forget_optional_types(graph: gs.Graph) -> None:
+    """Let tensors of optional types have none, in place: graphsurgeon cannot write them."""
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        for tensor in scope.tensors().values():
+            if isinstance(tensor.dtype, Message) or getattr(tensor, "type", "") == "optional_type":
+                tensor.dtype = None
 
 
 def _drop_unread_inputs(graph: gs.Graph) -> tuple[str, ...]:

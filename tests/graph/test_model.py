@@ -211,3 +211,46 @@ def test_a_model_that_cannot_be_written() -> None:
         graph = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
     with pytest.raises(ModelError, match=r"cannot be written|cut off"):
         load(deep)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"equation", b"equat\xeeon"),  # the name of an attribute
+        (b"ij,jk", b"ij,j\xee"),  # its text
+        (b"constant", b"c\xeenstant"),  # the name of a tensor in an attribute
+        (b"middle", b"m\xeeddle"),  # a tensor
+        (b"rows", b"r\xeews"),  # a size
+        (b"inner", b"\xeenner"),  # a graph
+        (b"Einsum", b"E\xeensum"),
+        (b"weights", b"we\xeeghts"),  # an initializer
+    ],
+)
+def test_words_that_are_not_text(old: bytes, new: bytes) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[rows, 3] x) => (float[rows, 3] y)
+        <float[3, 3] weights = {1, 2, 3, 4, 5, 6, 7, 8, 9}> {
+        c = Constant<value = float[3] constant {1, 2, 3}>() more = Constant<value = bool {1}>()
+        middle = Einsum<equation = "ij,jk">(x, weights)
+        y = If(more) <then_branch = inner () => (float[rows, 3] a) { a = Mul(middle, c) },
+                      else_branch = other () => (float[rows, 3] b) { b = Add(middle, c) }> }"""
+    content = parser.parse_model(text).SerializeToString()
+    assert next(node.op for node in load(content).graph.nodes) == "Einsum"
+    assert old in content
+    with pytest.raises(ModelError, match=r"not UTF-8 text|not an ONNX model"):
+        load(content.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "o = Optional(x) y = OptionalGetElement(o)",
+        "s = SequenceConstruct(x, x) o = Optional(s) t = OptionalGetElement(o) y = SequenceAt(t, zero)",
+        """e = If(more) <then_branch = a () => (optional(float[N, 3]) p) { p = Optional(x) },
+            else_branch = b () => (optional(float[N, 3]) q) { q = Optional(x) }>
+            y = OptionalGetElement(e)""",
+    ],
+)
+def test_optional_tensors(body: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["": 18]> net (float[N, 3] x, bool more) => (float[N, 3] y)
+        <int64 zero = {{0}}> {{ {body} }}"""
+    assert load(parser.parse_model(text)).graph.outputs[0].name == "y"
