@@ -76,7 +76,8 @@ def within(tensor: gs.Tensor, depth: int = DEEPEST) -> list[str]:
     if node.op not in MIXING:
         return []
     logits: dict[str, None] = {}
-    for tensor in node.inputs[1:] if node.op == "Where" else node.inputs:
+    operands = node.inputs[1:] if node.op == "Where" else node.inputs
+    for tensor in {operand.name: operand for operand in operands}.values():
         if isinstance(tensor, gs.Constant) or tensor.is_empty():
             continue
         part = within(tensor, depth - 1)
