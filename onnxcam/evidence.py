@@ -20,12 +20,9 @@ from onnxcam.methods.evidence import (
 from onnxcam.methods.targets import Target
 from onnxcam.probe import Probe
 
-NEARBY = (
-    0.7,
-    1.1,
-    0.9,
-    1.3,
-)  # factors of the cotangent, none a power of two: all of it rounds anew
+# Factors of the cotangent, none of them a power of two: all of it rounds anew.
+NEARBY = (0.7, 1.1, 0.9, 1.3)
+SATURATED = 0.999  # a probability above it
 
 
 Probed: TypeAlias = dict[str, Floats]  # what a formula asks for, by name
@@ -79,13 +76,20 @@ def _is_confirmed(probed: Probed, gradients: Sequence[Floats], method: Method) -
 
 
 def _said(probe: Probe, target: Target, size: float, names: Sequence[str]) -> str:
-    saturated = probe.plan.of == probe.plan.score.output != probe.plan.score.logits and size > 0.999
-    why = (
-        f"the probability is saturated at {size:.6g}: explain the logit (score logit)"
-        if saturated
-        else "what comes out is rounding: choose another layer (`onnxcam layers`), target or method"
-    )
     return (
-        f"{target.name}: the map is empty, because the score does not depend on {', '.join(names)} by more "
-        f"than its own rounding; {why}"
+        f"{target.name}: the map at {', '.join(names)} is empty, because the score does not depend on it by "
+        f"more than its own rounding; {_cure(probe, size)}"
     )
+
+
+def _cure(probe: Probe, size: float) -> str:
+    score = probe.plan.score
+    squashed = score.probability or probe.plan.of == score.output != score.logits
+    if squashed and size > SATURATED:
+        name = (
+            "name the tensor before it with --output"
+            if score.probability
+            else "take the score logit"
+        )
+        return f"the probability is saturated at {size:.6g}: {name}"
+    return "choose another layer (`onnxcam layers`), target or method"

@@ -60,7 +60,8 @@ class Explanation:
         indices: N class indices (the first class of a contrast).
         specs: N targets as they can be asked for again: "281", "281-282", or "not 281".
         layers: the names of the layers.
-        empty: (N,) bool: maps that carry no evidence, no cell above 0.
+        empty: (N,) bool: maps that carry no evidence, no cell above 0. What is nothing but rounding is set to
+            0, and a notice says so.
         notices: sentences that a user should see.
     """
 

@@ -132,16 +132,16 @@ def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
     content = model(STD_POOL, kind)
     found = explainer(content, layer="c2")(images, target=1)
     is_taken_back(found)
-    assert "the map is empty" in found.notices[-1]
+    assert "is empty, because" in found.notices[-1]
     assert not explainer(content, "grad-cam++", layer="c2")(images, target=1).empty.any()
     assert not explainer(content, layer="layer")(images, target=1).empty.all()
 
 
 def test_what_is_said() -> None:
     found = explainer(model(ZERO["instance norm, mean, bias"]))(pictures(2), target=2)
-    (notice,) = [each for each in found.notices if "the map is empty" in each]
+    (notice,) = [each for each in found.notices if "is empty, because" in each]
     assert notice.startswith(
-        "class 2: the map is empty, because the score does not depend on layer"
+        "class 2: the map at layer is empty, because the score does not depend on it by more than its"
     )
     assert notice.endswith("choose another layer (`onnxcam layers`), target or method")
 
@@ -200,7 +200,7 @@ def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
     assert found.scores[0] == 1
     is_taken_back(found)
     if factor == "60.0":  # the others are 0 without rounding
-        assert "the probability is saturated at 1: explain the logit" in found.notices[-1]
+        assert "the probability is saturated at 1: take the score logit" in found.notices[-1]
     assert not explainer(content, method)(pictures(1), target="top1").empty.any()
 
 
@@ -261,13 +261,13 @@ def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
     content = model(head, extra={"u": np.ones((4, 5), np.float32)})
     both = explainer(content, layer=["c2", "other"])(pictures(1), target=1)
     alone = explainer(content, layer="other")(pictures(1), target=1)
-    assert "does not depend on c2 by more" in both.notices[-1]
+    assert "the map at c2 is empty" in both.notices[-1]
     np.testing.assert_allclose(both.maps, alone.maps / alone.coarse.max(), rtol=1e-5)
 
 
 def test_a_notice_is_told_once_for_many_images() -> None:
     found = explainer(model(ZERO["layer norm, sum"]))(pictures(3), target=1)
-    assert len([each for each in found.notices if "map is empty" in each]) == 1
+    assert len([each for each in found.notices if "is empty, because" in each]) == 1
 
 
 # The bounds
