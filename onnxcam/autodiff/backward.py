@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.blocked import factors, sum_of_pixels, with_product
 from onnxcam.autodiff.refused import because, stops
 from onnxcam.autodiff.ruletable import Form, Rules, key
+from onnxcam.autodiff.weights import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
 from onnxcam.graph.boundary import name_of, reports_node
 from onnxcam.graph.build import Builder
@@ -33,14 +34,19 @@ def differentiable_path(
 ) -> Path:
     """The nodes that a derivative flows through. MissingRuleError that lists all without a rule."""
     path = between(graph, wrt, of, carries(rules))
+    computed = readers_of_computed_weights(graph, path.tensors.intersection(wrt), of, rules)
     missing: dict[str, list[str]] = {}
     for node in path.nodes:
         if rules.of(node) is None:
             missing.setdefault(key(node.op, node.domain or ""), []).append(
                 node.name or node.outputs[0].name
             )
+    reasons = because(missing)
+    for node in computed:
+        missing.setdefault(node.op, []).append(node.name or node.outputs[0].name)
+        reasons[node.op] = REASON
     if missing:
-        raise MissingRuleError(missing, because(missing))
+        raise MissingRuleError(missing, reasons)
     return path
 
 

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.backward import backward, carries
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.weights import readers_of_computed_weights
 from onnxcam.errors import ModelError
 from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.build import Builder
@@ -57,6 +58,8 @@ def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Mod
     while True:
         path = between(copied.graph, wrt, {of}, carries(rules))
         missing = [each for each in path.nodes if rules.of(each) is None]
+        # what ONNX defines by simpler operators needs no weights: Clip
+        missing += readers_of_computed_weights(copied.graph, wrt, {of}, rules)
         if not missing or not expand(copied.graph, missing, {*wrt, of}):
             return copied
 
