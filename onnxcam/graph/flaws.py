@@ -95,6 +95,9 @@ def _flaws_of_inputs(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterator[st
             and all(parameter.option != OPTIONAL for parameter in formal)
         ):
             yield f"lacks its input {formal[-1].name!r}"
+    numbers = [t.values.size for t in node.inputs[1:4] if isinstance(t, gs.Constant)]
+    if node.op == "Slice" and len(set(numbers)) > 1:
+        yield "takes starts, ends and axes that are not as many"
     steps = node.inputs[4] if node.op == "Slice" and count > 4 else None
     if isinstance(steps, gs.Constant) and not np.all(steps.values):
         yield "input 'steps' is 0, expected another number"

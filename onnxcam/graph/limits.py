@@ -44,7 +44,7 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
             return f"names the axis {wrong[0]}" if wrong else f"names {len(attribute.ints)} axes"
     if attribute.name == "batch_dims" and attribute.i < 0:
         return f"is {attribute.i}; it is a number of axes"
-    if attribute.name == "num_outputs" and not 0 < attribute.i <= MOST_OUTPUTS:
+    if attribute.name == "num_outputs" and not len(node.output) <= attribute.i <= MOST_OUTPUTS:
         return f"is {attribute.i}; the node has {len(node.output)} outputs"
     if (node.op_type, attribute.name) == ("Einsum", "equation"):
         return "" if EQUATION.fullmatch(attribute.s) else "has other signs than letters , . and ->"

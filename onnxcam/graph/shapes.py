@@ -33,6 +33,10 @@ WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}
 LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers none, or a wrong one
 STEPS = {"QuantizeLinear": 2, "DequantizeLinear": 1}  # and the input that says the dtype
 FLAT = 2  # axes of an output of one number a class
+UNINFERRED = (
+    *(onnx.shape_inference.InferenceError, onnx.onnx_cpp2py_export.checker.ValidationError),
+    UnboundLocalError,  # graphsurgeon writes no branch with sequences in it
+)
 SMALL = 1024  # constants up to this many elements are shown to the inference: shapes, axes, scales
 
 
@@ -42,8 +46,8 @@ def is_static(shape: Shape | None) -> bool:
 
 
 def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
-    """The tensor's type as the inference wants it; None if its dtype is not known."""
-    if tensor.dtype is None:
+    """The tensor's type as the inference wants it; None if its dtype is not known, or it is a sequence."""
+    if tensor.dtype is None or isinstance(tensor.dtype, onnx.TypeProto):
         return None
     code = (
         tensor.dtype
@@ -80,7 +84,7 @@ def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | No
         types = shape_inference.infer_node_outputs(
             schema, OnnxExporter.export_node(node), given, _shown(node), opset_imports=imports
         )
-    except (onnx.shape_inference.InferenceError, onnx.onnx_cpp2py_export.checker.ValidationError):
+    except UNINFERRED:
         return unknown
     found = [_read(types.get(each.name)) for each in node.outputs]
     if node.op == "Attention" and not domain and found[0] is not None:

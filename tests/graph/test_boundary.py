@@ -15,7 +15,14 @@ from onnxcam.graph.flaws import describe_flaw
 from onnxcam.graph.model import load
 from onnxcam.rewrite.augment import gradient
 
-SHAPES = {"x": (1, 4, 6, 6), "w": (4, 4, 3, 3), "grid": (1, 3, 3, 2), "v": (5,), "none": ()}
+SHAPES = {
+    "x": (1, 4, 6, 6),
+    "w": (4, 4, 3, 3),
+    "grid": (1, 3, 3, 2),
+    "v": (5,),
+    "m": (3, 3),
+    "none": (),
+}
 
 
 def model_of(
@@ -67,6 +74,37 @@ HOSTILE = [  # operator, inputs, attributes, constants, what the error names
     ("DepthToSpace", "x", {"blocksize": 2, "mode": "RCD"}, {}, "mode"),
     ("LpNormalization", "x", {"p": 0}, {}, "p"),
 ]
+ODD = [  # no attribute by itself is out of range
+    ("AveragePool", "x", {"kernel_shape": [3, 3], "dilations": [99, 99]}, {}),
+    ("Slice", "x s e a", {}, {"s": [0, 1], "e": [3, 3], "a": [2]}),
+    ("CenterCropPad", "x s", {"axes": [1]}, {"s": [2, 2]}),
+    ("Gemm", "m m", {"transA": -(2**63), "transB": 1}, {}),
+    ("CumSum", "x i", {"reverse": -(2**63)}, {"i": 1}),
+]
+
+
+@pytest.mark.parametrize(("operator", "inputs", "attributes", "constants"), ODD)
+def test_odd_node_is_refused_or_passed_on(
+    operator: str, inputs: str, attributes: dict[str, Any], constants: dict[str, Any]
+) -> None:
+    """What a rule makes of it is left to ONNX Runtime, which is asked before a model is written."""
+    proto = model_of(operator, inputs, attributes, constants)
+    name = inputs.split()[0]
+    error: OnnxcamError | None = None
+    try:
+        gradient(load(proto), [name], "y").bytes()
+    except OnnxcamError as caught:
+        error = caught
+    assert error is None or isinstance(error, ModelError)
+
+
+@pytest.mark.parametrize("count", [1, 0, -3, 2**31])
+def test_split_into_other_than_its_outputs_is_refused(count: int) -> None:
+    """ONNX's own inference ends the process."""
+    proto = model_of("Split", "x", {"axis": 1, "num_outputs": count})
+    proto.graph.node[0].output.extend(["z", "u"])
+    with pytest.raises(ModelError, match="num_outputs"):
+        load(proto)
 
 
 @pytest.mark.parametrize(("operator", "inputs", "attributes", "constants", "named"), HOSTILE)

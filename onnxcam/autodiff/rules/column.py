@@ -45,6 +45,8 @@ def columns(
 def _cells(block: Array) -> Array:
     """(cells, 1, *block): the kernel of each cell."""
     count = int(np.prod(block))
+    if min(block.tolist()) < 1:
+        raise ModelError(f"Col2Im of blocks {block.tolist()}: their sizes must be 1 or more")
     refuse_too_many("Col2Im", count, count)
     return np.eye(count).reshape(count, 1, *block.tolist())
 
