@@ -12,7 +12,7 @@ from onnx import inliner
 from onnxcam.errors import ModelError
 from onnxcam.graph.walk import CycleError, Scope, order_by_need, scopes
 
-MOST_NODES = 1 << 17
+MOST_NODES = 1 << 14  # ONNX Runtime may take minutes to open the gradient of so many
 MOST_BYTES = 1 << 31  # of a protocol buffer
 DEEPEST = 100  # functions that call each other
 
@@ -68,7 +68,7 @@ def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
 
 def _cost(scope: Scope, costs: dict[Key, Cost]) -> Cost:
     calls = {key: times for key, times in _calls(scope).items() if key in costs}
-    nodes = sum(len(inner.node) for inner in scopes(scope))
+    nodes = sum(len(inner.node) for inner in scopes(scope)) - sum(calls.values())
     return Cost(
         min(nodes + sum(costs[key].nodes * times for key, times in calls.items()), 1 << 62),
         min(
