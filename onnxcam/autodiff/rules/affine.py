@@ -15,7 +15,8 @@ def affine_grid(g: Value, y: Value, theta: Value, size: Value, *, align_corners:
     the operator itself writes p.
     """
     rank = y.ndim - 2
-    if theta.shape[1:] != (rank, rank + 1):
+    sizes = zip(theta.shape[1:], (rank, rank + 1), strict=True)
+    if any(isinstance(dim, int) and dim != size for dim, size in sizes):
         raise ModelError(f"AffineGrid of {theta.name!r}: its matrices must be {rank} x {rank + 1}")
     still = expanded(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
     places = g.build.op("AffineGrid", still, size, align_corners=align_corners, shape=y.shape)
