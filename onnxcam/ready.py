@@ -31,6 +31,7 @@ from onnxcam.files import (
 )
 from onnxcam.methods import Recipe
 from onnxcam.prepared import NOISE, POWERS, SEED, SPREAD, Plan, as_json, from_json, moment
+from onnxcam.runtime.blame import blames_invalid_models
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import OutOfMemoryError, Session, opened
 
@@ -104,7 +105,8 @@ def ready(
     contents = _contents(model)
     name = _name(contents, asked) if cached and contents else None
     found = _found(name, asked, device) if name else None
-    return found or _planned(model, asked, device, contents, name)
+    with blames_invalid_models(model):
+        return found or _planned(model, asked, device, contents, name)
 
 
 def portable(model: Any) -> Path | bytes:

@@ -53,14 +53,16 @@ def augment(
     from onnxcam.rewrite.augment import augment as augmented
     from onnxcam.rewrite.cures import add_cure
     from onnxcam.rewrite.scored import scored
+    from onnxcam.runtime.blame import blames_invalid_models
 
-    loaded = load(model)
-    with_score, score = scored(loaded, output)
-    try:
-        written = augmented(with_score, _names(loaded, layer or ["auto"], output), score.logits)
-    except (BlockedError, MissingRuleError) as error:
-        image = image_input(with_score).name
-        raise add_cure(error, with_score, image, score.logits, DEFAULT) from error
+    with blames_invalid_models(model):
+        loaded = load(model)
+        with_score, score = scored(loaded, output)
+        try:
+            written = augmented(with_score, _names(loaded, layer or ["auto"], output), score.logits)
+        except (BlockedError, MissingRuleError) as error:
+            image = image_input(with_score).name
+            raise add_cure(error, with_score, image, score.logits, DEFAULT) from error
     files = written.save(out)
     size = sum(each.stat().st_size for each in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")

@@ -31,8 +31,10 @@ def check(
     """
     from onnxcam.cli import settings
     from onnxcam.cli.checkup import checkup
+    from onnxcam.runtime.blame import blames_invalid_models
 
-    found = checkup(model, output, settings.size(size))
+    with blames_invalid_models(model):
+        found = checkup(model, output, settings.size(size))
     if json:
         as_json(found)
     else:

@@ -51,8 +51,10 @@ def layers(
     """
     from onnxcam.graph.model import load
     from onnxcam.rewrite.plan import layers as layers_of
+    from onnxcam.runtime.blame import blames_invalid_models
 
-    found = layers_of(load(model), output)
+    with blames_invalid_models(model):
+        found = layers_of(load(model), output)
     shown = [each for each in found if every or each.whole or each.automatic]
     if json:
         as_json([entry(each) for each in shown])

@@ -168,7 +168,7 @@ def from_proto(
         if (opset := opset_to_open(graph)) > graph.opset:
             return from_proto(raised(proto, opset), name, digest, notices, weights)
         graph = linked(clean(lifted(opened(graph))))
-    metadata = {each.key: each.value for each in proto.metadata_props}
+    metadata = {_text(prop.key): _text(prop.value) for prop in proto.metadata_props}
     notices = (*notices, *_drop_unread_inputs(graph))
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
 
@@ -199,6 +199,11 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
         raise ModelError(
             f"the given model cannot be written ({first_line(error)}); give the path of its file"
         ) from error
+
+
+def _text(value: str | bytes) -> str:
+    """Text of the metadata; what is not UTF-8 in it, which protobuf gives as bytes, is replaced."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def _content(path: Path) -> bytes:

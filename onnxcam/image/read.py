@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -13,6 +14,10 @@ from PIL import Image, UnidentifiedImageError
 from onnxcam.errors import ImageError
 from onnxcam.files import open_regular
 from onnxcam.image import heif
+
+# Of tags that nobody reads, and of sizes that are refused below. Filters that a program sets later win; and to
+# set some for the time of one image would be seen by other threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LARGEST_FILE = 1 << 30  # bytes: 12 for each pixel of the largest image that Pillow opens by default
 _FORMATS = "PNG, JPEG, WebP, AVIF, BMP, TIFF or GIF"

@@ -146,7 +146,7 @@ class Session:
             raise OutOfMemoryError("out of memory") from fault
         except Exception as fault:
             kind = OutOfMemoryError if _is_out_of_memory(str(fault)) else RunError
-            raise kind(f"ONNX Runtime failed on {self.device}: {_said(fault)}") from fault
+            raise kind(f"ONNX Runtime failed on {self.device}: {first_said(fault)}") from fault
         return found
 
 
@@ -202,8 +202,8 @@ def _refused(fault: Exception, device: Device) -> OnnxcamError:
     if isinstance(fault, MemoryError) or _is_out_of_memory(str(fault)):
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
     if device.kind == "cuda" and "cuda" in str(fault).lower():
-        return DeviceError(f"device {device}: {_said(fault)}; use --device cpu")
-    return ModelError(f"ONNX Runtime does not take the model: {_said(fault)}")
+        return DeviceError(f"device {device}: {first_said(fault)}; use --device cpu")
+    return ModelError(f"ONNX Runtime does not take the model: {first_said(fault)}")
 
 
 def _is_out_of_memory(message: str) -> bool:
@@ -214,7 +214,8 @@ def _is_out_of_memory(message: str) -> bool:
     return any(each in message.lower() for each in words)
 
 
-def _said(fault: BaseException) -> str:
+def first_said(fault: BaseException) -> str:
+    """The first line of what ONNX Runtime says of a failure."""
     lines = [each.strip() for each in str(fault).splitlines() if each.strip()]
     return (lines[0] if lines else type(fault).__name__)[:300]
 

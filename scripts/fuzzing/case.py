@@ -65,7 +65,7 @@ class Case:
 class Phase:
     """Whose work goes on; the worker's parent is told, who must know when the process dies."""
 
-    announce: Callable[[], None] = staticmethod(lambda: None)
+    announce: Callable[[str], None] = staticmethod(lambda _: None)
 
 
 Maker = Callable[[Random], Case]
@@ -91,7 +91,7 @@ def write_files(case: Case, folder: Path) -> None:
 def ending_of(case: Case, folder: Path) -> Ending:
     """Run a case in this process."""
     with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", append=True)  # what users see: filters that there are stay
         ending = _ending(case, folder)
     if seen and ending.outcome in FINE:
         first = seen[0]

@@ -50,15 +50,23 @@ def check(path: Path, draw: np.random.Generator) -> None:
     if of not in model.graph.tensors():  # of a dense head one is written for the plan
         of = next(output.name for output in model.graph.outputs if output.dtype in FLOATS)
     augmented = onnxcam.gradient(model, [image.name], of)
-    own = _Runs(augmented.bytes())
-    Phase.announce()
+    content = augmented.bytes()
+    feeds = {image.name: images[: image.batch or 1]}
+    Phase.announce("plain")
     try:
         plain = _Runs(path, of)
+        scores = plain(feeds)
     except Exception as error:
         raise BeyondError(f"the plain model: {error}") from error
-    feeds = {image.name: images[: image.batch or 1]}
+    Phase.announce("own")
+    try:
+        own = _Runs(content)
+    except Exception as error:
+        raise WrongError(f"the model with its gradient does not open: {error}") from error
     rough = plain.rounds
-    scores = _same_scores(own, plain, feeds, of, 2e-2 if rough else 2e-4)
+    if plain.has(RANDOM):
+        raise NotSmoothError("random numbers")
+    _same_scores(own(_seeded(own, feeds, scores.get(of))), scores, 2e-2 if rough else 2e-4)
     if of == explainer.plan.of:
         _same_explained(explanation, scores.get(of), 2e-2 if rough else 2e-4)
     _same_alone(path, images, explanation, 5e-2 if rough else 2e-3)
@@ -146,27 +154,21 @@ def _images(image: ImageInput, draw: np.random.Generator) -> Any:
     return draw.normal(0, 1, shape).astype(image.dtype)
 
 
-def _same_scores(
-    own: _Runs, plain: _Runs, feeds: dict[str, Array], of: str, tolerance: float
-) -> dict[str, Array]:
-    """The plain model's outputs, which those of the augmented model of one name equal."""
+def _seeded(own: _Runs, feeds: dict[str, Array], score: Array | None) -> dict[str, Array]:
+    """The feeds, and a seed of ones in the shape of the score."""
     seed = next((node for node in own.session.get_inputs() if node.name == SEED), None)
     if seed is None:
         raise WrongError("the model with its gradient has no seed")
-    try:
-        right = plain(feeds)
-    except Exception as error:
-        raise BeyondError(f"the plain model: {error}") from error
-    if plain.has(RANDOM):
-        raise NotSmoothError("random numbers")
-    shape = _seed_shape(seed.shape, right.get(of))
-    outputs = own({**feeds, SEED: np.ones(shape, _dtype(seed.type))})
+    return {**feeds, SEED: np.ones(_seed_shape(seed.shape, score), _dtype(seed.type))}
+
+
+def _same_scores(outputs: dict[str, Array], right: dict[str, Array], tolerance: float) -> None:
+    """The outputs of the model with its gradient equal those of the plain one that have their names."""
     for name in outputs.keys() & right.keys():
         if outputs[name].dtype.kind in "fiub" and (
             why := _differs(outputs[name], right[name], tolerance)
         ):
             raise WrongError(f"{name}: {why}")
-    return right
 
 
 def _seed_shape(shape: list[Any], score: Array | None) -> tuple[int, ...]:

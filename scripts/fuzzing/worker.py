@@ -26,7 +26,6 @@ MB = 1 << 20
 SPACE = 6_000 * MB  # bytes of addresses; a worker that is warm has 1 GB of them
 GROWTH = 1_500 * MB  # bytes of memory that one case may take
 LIMIT = 20.0  # seconds
-PLAIN = "plain"
 START = 120.0  # seconds that a worker may take to be ready
 
 
@@ -57,10 +56,8 @@ class Worker:
         process.stdin.write(json.dumps([name, how, str(folder.resolve())]).encode() + b"\n")
         process.stdin.flush()
         self.plainly = False
-        answer = json.loads(self._line(self.limit))
-        if answer == PLAIN:  # from here on the plain model is run
-            self.plainly = True
-            answer = json.loads(self._line(self.limit))
+        while isinstance(answer := json.loads(self._line(self.limit)), str):  # whose work begins
+            self.plainly = answer == "plain"
         return dict(answer)
 
     def end(self) -> None:
@@ -114,7 +111,7 @@ def main() -> None:
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 
-        Phase.announce = staticmethod(lambda: tell(PLAIN))
+        Phase.announce = staticmethod(tell)
         tell("ready")
         for line in sys.stdin:
             name, how, folder = json.loads(line)

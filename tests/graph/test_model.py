@@ -15,6 +15,7 @@ from onnxcam.errors import ModelError, OutputError
 from onnxcam.graph.model import load
 from tests.autodiff.check import numbers, run
 from tests.limits import run_limited
+from tests.nets import POOLED
 
 TEXT = """<ir_version: {ir}, opset_import: ["" : {opset}]>
 net (float[N, 3] x) => (float[N, 3] y) <float[3] w = {{1.0, -2.0, 3.0}}> {{ z = Mul(x, w) y = Relu(z) }}"""
@@ -254,3 +255,14 @@ def test_optional_tensors(body: str) -> None:
     text = f"""<ir_version: 8, opset_import: ["": 18]> net (float[N, 3] x, bool more) => (float[N, 3] y)
         <int64 zero = {{0}}> {{ {body} }}"""
     assert load(parser.parse_model(text)).graph.outputs[0].name == "y"
+
+
+@pytest.mark.parametrize("old", [b"names", b"cat"])
+def test_metadata_that_is_not_text_is_read_as_far_as_it_is(old: bytes) -> None:
+    proto = POOLED.proto()
+    helper.set_model_props(proto, {"names": "{0: 'cat'}"})
+    content = proto.SerializeToString().replace(old, b"\xff" + old[1:])
+    model = load(content)
+    (told,) = model.metadata.items()
+    assert "\ufffd" in "".join(told)
+    assert load(model.bytes()).metadata == model.metadata

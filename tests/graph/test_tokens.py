@@ -293,3 +293,10 @@ def test_patches_in_the_batch() -> None:
     assert tuple(it.graph.tensors()["r"].shape) == ("6x[N]", 2, 4)
     assert placed(it, "r") is None
     assert placed(it, "last") == Place(2, (2, 3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 24), (2, 0, 5), (0,), (6, "n")])
+def test_axes_of_no_size_are_dealt_out_or_not(shape: tuple[int | str, ...]) -> None:
+    """A size of 0 divides nothing: it is no error, whatever it is reshaped to."""
+    axes = regrouped(picture(2, 3, 0, 6), shape)
+    assert axes is None or len(axes) == len(shape)

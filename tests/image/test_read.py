@@ -1,6 +1,9 @@
 """Pictures of every kind arrive upright in RGB; whatever is not one arrives as an ImageError."""
 
 import io
+import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -252,3 +255,24 @@ def test_damage_is_read_or_refused(kind: str, data: st.DataObject) -> None:
 @given(st.sampled_from([b"", *(sample[:12] for sample in SAMPLES.values())]), st.binary())
 def test_random_bytes_are_refused(head: bytes, tail: bytes) -> None:
     read_or_refused(head + tail)
+
+
+@pytest.mark.parametrize(
+    ("code", "warned"),
+    [
+        ("from PIL import Image; Image.open({path!r}).load()", True),
+        ("from onnxcam.image.read import read; assert read({path!r}).size == (8, 8)", False),
+    ],
+)
+def test_damaged_tags_are_no_warning_of_ours(tmp_path: Path, code: str, warned: bool) -> None:
+    """In a process of its own, as the runner makes warnings errors."""
+    path = tmp_path / "image.tif"
+    Image.new("RGB", (8, 8)).save(path, dpi=(72, 72))
+    content = path.read_bytes()
+    tag = content.index(
+        struct.pack("<HHL", 282, 5, 1)
+    )  # the resolution: a fraction that lies elsewhere
+    path.write_bytes(content[: tag + 8] + struct.pack("<L", 10**6) + content[tag + 12 :])
+    command = [sys.executable, "-c", code.format(path=str(path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ("Warning" in done.stderr) == warned

@@ -100,6 +100,7 @@ def test_endings_are_told_apart(tmp_path: Path, error: Exception | None, outcome
     assert outcome in OUTCOMES
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_warning_is_an_outcome(tmp_path: Path) -> None:
     import warnings
 

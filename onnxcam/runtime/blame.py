@@ -1,0 +1,41 @@
+"""Whose fault it is that a model could not be rewritten: ONNX Runtime is asked whether it takes it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnxruntime as ort
+
+from onnxcam.errors import ModelError, UnforeseenError
+from onnxcam.runtime.session import QUIET, first_said
+
+
+@contextmanager
+def blames_invalid_models(model: object) -> Iterator[None]:
+    """Let an UnforeseenError leave as a ModelError that it caused, where the runtime does not take the model
+    (a path or bytes; of any other nothing is asked) either.
+    """
+    try:
+        yield
+    except UnforeseenError as error:
+        if isinstance(model, (str, Path, bytes)) and (why := refusal(model)):
+            raise ModelError(
+                f"ONNX Runtime does not take the model: {why}; correct it and export it again"
+            ) from error
+        raise
+
+
+def refusal(model: str | Path | bytes) -> str:
+    """Why ONNX Runtime does not open a model that nothing was changed of; empty where it does."""
+    options = ort.SessionOptions()
+    options.log_severity_level = QUIET
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # nothing is folded
+    try:
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001  of its own types
+        return first_said(error)
+    return ""
