@@ -4,8 +4,8 @@ OnnxcamError
 ├── ModelError              the .onnx file: unreadable, invalid, or of a kind that cannot be explained
 │   ├── MissingRuleError    operators between the layer and the score that have no gradient rule
 │   ├── BlockedError        no derivative flows from the score back to a layer: `.node` stands in the way
-│   └── NodeError           one operator of the model that is not valid: `.operator`, `.node`
-├── UnforeseenError         a fault of onnxcam itself: `.cause`, and `.operator`, `.node` where it was met
+│   └── NodeError           an operator of the model is not valid: `.operator`, `.node`
+├── UnforeseenError         a bug in onnxcam: `.cause`, and `.operator`, `.node` where it happened
 ├── UnknownNameError        a layer, tensor, method, preset or device that is not there (says what is close)
 ├── ImageError              a picture that cannot be read
 ├── TargetError             a class, label or contrast that the model does not have
@@ -15,9 +15,9 @@ OnnxcamError
 └── OutputError             a result that could not be written
 
 Messages say what is wrong, where, what was expected and what to do next. The command line prints
-them as one line and exits with code 2. Whatever else goes wrong while a model is read or rewritten leaves as
-an UnforeseenError, which is a bug of ours to be reported: it is no ModelError, and `raise … from` keeps the
-exception that it stands for. Any other exception that leaves onnxcam is a bug, too.
+them as one line and exits with code 2. Any other failure while a model is read or rewritten becomes an
+UnforeseenError, a bug in onnxcam that should be reported: it is not a ModelError, and its `__cause__` is the
+original exception. Any other exception that leaves onnxcam is a bug, too.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ModelError(OnnxcamError):
 
 
 class BlockedError(ModelError):
-    """No derivative flows from the score back to a tensor. `obstacle` says what stands in the way, the name of
-    the `node` where; the message ends with a `cure`.
+    """No derivative flows from the score back to a tensor. `obstacle` says what stops it, and `node` is the
+    name of the node that does; the message ends with a `cure`.
     """
 
     def __init__(self, obstacle: str, node: str = "", cure: str = AFTER) -> None:
@@ -46,7 +46,7 @@ class BlockedError(ModelError):
         super().__init__(f"{obstacle}; {cure}")
 
     def with_cure(self, cure: str) -> BlockedError:
-        """The same error that names another cure."""
+        """The same error with another cure."""
         return BlockedError(self.obstacle, self.node, cure)
 
 
@@ -54,7 +54,7 @@ class MissingRuleError(ModelError):
     """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes, `node` is
     the last of them.
 
-    `reasons` says of some why they have none and what to do; the message has them all, and a `cure`.
+    `reasons` says for some why they have none and what to do; the message has them all, and a `cure`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class MissingRuleError(ModelError):
         )
 
     def with_cure(self, cure: str) -> MissingRuleError:
-        """The same error that names another cure."""
+        """The same error with another cure."""
         return MissingRuleError(self.operators, self.reasons, cure)
 
 
@@ -87,8 +87,8 @@ class NodeError(ModelError):
 
 
 class UnforeseenError(OnnxcamError):
-    """A fault of onnxcam: an exception that nothing foresaw, of the type named `cause` (`ZeroDivisionError`).
-    `operator` and `node` say where it was met, and are empty where that is not known.
+    """A bug in onnxcam: an unexpected exception of the type named `cause` (`ZeroDivisionError`).
+    `operator` and `node` say where it happened, and are empty where that is unknown.
     """
 
     def __init__(self, message: str, cause: str = "", operator: str = "", node: str = "") -> None:

@@ -11,7 +11,8 @@ from onnxcam.cli.plain import WRONG
 from onnxcam.cli.said import as_json, facts, say, table
 
 EPILOG = """\b
-Exit code 0 if the trial, what `onnxcam explain` does by default on a random input, succeeds, else 2.
+Exit code 0 if the trial run succeeds, else 2. The trial is what `onnxcam explain` does by default, on a
+random input.
 
 \b
 Examples:
@@ -26,8 +27,8 @@ def check(
 ) -> None:
     """Say whether a model can be explained.
 
-    Looked at are its input and its score, whether there is a gradient rule for each operator, the layers
-    within reach, the devices, and whether a trial run on a random input gives finite gradients.
+    Checks the input and the score, the gradient rule of each operator, the layers that gradients reach, and
+    the devices. A trial run on a random input must give finite gradients.
     """
     from onnxcam.cli import settings
     from onnxcam.cli.checkup import checkup
@@ -67,7 +68,7 @@ def _tell(found: dict[str, Any]) -> None:
 
 
 def _rule(row: dict[str, Any]) -> str:
-    """Whether gradients pass an operator; through a flat one none does, whatever its rule."""
+    """Whether gradients pass through an operator; a flat one stops them, whatever its rule."""
     return "flat" if row["flat"] else "yes" if row["rule"] else "NO"
 
 
@@ -116,16 +117,16 @@ def _device(device: dict[str, Any]) -> str:
 
 
 def _tried(trial: dict[str, Any], image: dict[str, Any]) -> str:
-    """What the trial did, and which of it an option changes."""
+    """What the trial did, with the option that changes the size."""
     if trial["layer"] is None:
-        return "nothing: the model could not be made ready"
+        return "nothing: the model could not be prepared"
     height, width = trial["size"]
-    free = None in (image["height"], image["width"])
+    option = " (--size)" if None in (image["height"], image["width"]) else ""
     batch = f"{trial['batch']} at a time" if trial["batch"] else "together"
     more = f" and {len(trial['layers']) - 1} more" if len(trial["layers"]) > 1 else ""
     return (
         f"{trial['method']} at {trial['layer']}{more}, {trial['samples']} noisy copies of a random input of "
-        f"{height} x {width} pixels{' (--size)' * free}, run {batch} on {trial['device']}"
+        f"{height} x {width} pixels{option}, run {batch} on {trial['device']}"
     )
 
 

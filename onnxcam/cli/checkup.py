@@ -38,7 +38,7 @@ def checkup(
 ) -> dict[str, Any]:
     """Everything that `onnxcam check` says; `size` is (height, width) of the trial's input.
 
-    ModelError where there is no model, picture or score; SettingError for a size that it does not take.
+    ModelError if there is no model, image, or score; SettingError for a size that the model does not take.
     """
     model = load(file)
     image = image_input(model)
@@ -66,7 +66,7 @@ def checkup(
 
 
 def _layers(model: Model, output: str | None) -> list[Layer]:
-    """The spatial layers, the automatic ones marked; none where these fail, of which the trial says why."""
+    """The spatial layers, the automatic ones marked; empty if that fails, and the trial then says why."""
     try:
         return layers_of(model, output)
     except ModelError:

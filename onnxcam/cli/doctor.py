@@ -134,7 +134,7 @@ def _tell(found: dict[str, Any]) -> None:
             *((f"self-test on {each['device']}", _said(each)) for each in found["devices"]),
             ("--device auto takes", found["auto"]),
             ("cache", _cache(found["cache"])),
-            ("telemetry of ONNX Runtime", _telemetry(found["telemetry"])),
+            ("ONNX Runtime telemetry", _telemetry(found["telemetry"])),
             *(("note", each) for each in found["notices"]),
         ]
     )
@@ -143,9 +143,7 @@ def _tell(found: dict[str, Any]) -> None:
 def _cache(cache: dict[str, Any]) -> str:
     used, limit = (f"{each / 1e6:.0f} MB" for each in (cache["bytes"], cache["limit"]))
     if cache["problem"]:
-        return (
-            f"{cache['folder']}: not used, because {cache['problem']}; set ONNXCAM_CACHE to another"
-        )
+        return f"{cache['folder']}: not used, because {cache['problem']}; set ONNXCAM_CACHE to another folder"
     return f"{cache['folder']}: {used} of at most {limit}; delete the folder to empty it"
 
 

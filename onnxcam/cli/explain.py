@@ -55,9 +55,9 @@ EPILOG = """\b
 Written for each picture, whole or not at all:
   NAME.METHOD.png   the heat map over the picture
   NAME.METHOD.npz   the raw map, and the coarse one of the layer, for NumPy
-  NAME.METHOD.json  everything that is needed to make the map again, and digests of the other two
-Results of earlier runs are replaced; a file of such a name without such a .json is yours, and stays
-unless you say --force.
+  NAME.METHOD.json  everything needed to make the map again, and digests of the other two
+Results of earlier runs are replaced. A file with such a name but without such a .json is yours, and is
+kept unless you pass --force.
 
 \b
 With --json each line holds picture, target, index, score, layers, method, empty, overlay, map, manifest,

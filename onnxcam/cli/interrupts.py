@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: one sentence and an exit code, at whatever moment they come."""
+"""Ctrl-C and similar signals: one sentence and an exit code, whenever they come."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import time
 from types import FrameType
 from typing import Any
 
-SENTENCE = "interrupted; what was written is whole"
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last two would end a process without tidying up
-GRACE = 1.0  # seconds; a wrapper hands on the Ctrl-C that the terminal sent already
-AGAIN = 0.02  # seconds until an interrupt that a library swallowed comes again
+SENTENCE = "interrupted; all files written so far are complete"
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last two would end the process without cleaning up
+GRACE = (
+    1.0  # seconds in which a wrapper process may pass on the Ctrl-C that the terminal already sent
+)
+RETRY_DELAY = 0.02  # seconds until an interrupt that a library swallowed is raised again
 _received: list[tuple[int, float]] = []  # the first signal, and when it came
 
 
 def listen() -> None:
-    """From now on the signals raise KeyboardInterrupt, those that are ignored (nohup, `&`) stay so."""
+    """From now on the signals raise KeyboardInterrupt; ignored ones (nohup, `&`) stay ignored."""
     _received.clear()
     for number in _numbers():
         signal.signal(number, _receive)
@@ -25,12 +27,12 @@ def listen() -> None:
 
 
 def exit_code() -> int | None:
-    """128 + the number of the signal that came, as shells have it; None if none came."""
+    """128 + the number of the signal that came, as in shells; None if none came."""
     return 128 + _received[0][0] if _received else None
 
 
 def leave() -> None:
-    """From now on, with all work done, a signal ends the process at once."""
+    """From now on a signal ends the process at once: all work is done."""
     for number in _numbers():
         signal.signal(number, lambda number, _: os._exit(128 + number))
     if hasattr(signal, "setitimer"):
@@ -39,7 +41,7 @@ def leave() -> None:
 
 def _numbers() -> list[int]:
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    return [each for each in numbers if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+    return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
 def _receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -56,15 +58,15 @@ def _repeat(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _print_error(kind: type[BaseException], error: BaseException, at: Any) -> None:
-    """C code prints what was raised in it before it raises something else (NumPy's import does)."""
+    """Print all but interrupts, which C code prints before it raises another error (NumPy's import)."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, at)
 
 
 def _print_unraisable(what: Any) -> None:
-    """An interrupt in a destructor or a callback cannot be raised there: it comes again a little later."""
+    """An interrupt in a destructor or a callback cannot be raised there: raise it again a little later."""
     if not issubclass(what.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(what)
     elif hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, _repeat)
-        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        signal.setitimer(signal.ITIMER_REAL, RETRY_DELAY)

@@ -79,7 +79,7 @@ class Job:
             yield self._record(path, files, explanation.manifest())
 
     def _fingerprint(self, picture: str | None, target: str) -> str:
-        """A digest of everything that the files depend on, but the versions of others and the device."""
+        """A digest of everything the files depend on, except the device and the versions of other packages."""
         made = self.explainer
         parts = {
             "onnxcam": __version__,
@@ -130,7 +130,7 @@ def _concerns_all(fault: Exception) -> bool:
 
 
 def _present(files: Mapping[str, Path], fingerprint: str) -> dict[str, Any] | None:
-    """The manifest, if the same settings made it of the same picture and its files are as it says."""
+    """The manifest, if it is of the same image and settings and its files are unchanged."""
     manifest = certified(files)
     asked = manifest.get("asked") if manifest else None
     same = isinstance(asked, dict) and asked.get("fingerprint") == fingerprint
@@ -141,7 +141,7 @@ def _digest(path: Path) -> str | None:
     try:
         return digest_file(path) if path.stat().st_size <= LARGEST_FILE else None
     except (OSError, ValueError):
-        return None  # the reader says it better
+        return None  # reading the image gives a better error
 
 
 def _line(record: Mapping[str, Any]) -> str:

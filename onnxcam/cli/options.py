@@ -15,7 +15,7 @@ ScoreTensor: TypeAlias = Annotated[
     Option(
         "--output",
         metavar="TENSOR",
-        help="The tensor with one number a class; default: the output that the graph says most for.",
+        help="The tensor with one score per class; default: the output that most likely has them.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, Option("--json", help="Say it as JSON, for programs.")]
@@ -23,8 +23,7 @@ Images: TypeAlias = Annotated[
     list[Path],
     Argument(
         metavar="IMAGE...",
-        help="Images, and folders whose images are taken (png, jpg, webp, avif, tif, … all that Pillow "
-        "reads).",
+        help="Images, and folders of images (png, jpg, webp, avif, tif, … whatever Pillow reads).",
     ),
 ]
 Recursive: TypeAlias = Annotated[
@@ -50,8 +49,8 @@ Targets: TypeAlias = Annotated[
         "--target",
         "-t",
         metavar="TARGET",
-        help="topK, a class index, a label, a contrast like 281-282, or 'not cat' for what speaks against "
-        "it; each of several gets a map of its own.  [default: top1]",
+        help="topK, a class index, a label, a contrast like 281-282, or 'not cat' for the evidence against "
+        "a class; repeat it for one map each.  [default: top1]",
         show_default=False,
     ),
 ]
@@ -60,7 +59,7 @@ Labels: TypeAlias = Annotated[
     Option(
         "--labels",
         metavar="FILE",
-        help="Names of the classes: one a line, JSON (also class_to_idx and config.json), YAML or CSV; "
+        help="Names of the classes: one per line, JSON (also class_to_idx and config.json), YAML, or CSV; "
         "default: those in the model, if any.",
     ),
 ]
@@ -105,8 +104,8 @@ Preprocess: TypeAlias = Annotated[
     Option(
         "--preprocess",
         metavar="NAME",
-        help="auto (what the model says; else one that is assumed, with a notice), imagenet, tf, caffe, "
-        "unit or raw.",
+        help="auto (what the model's metadata says, else a default, with a notice), imagenet, tf, caffe, "
+        "unit, or raw.",
     ),
 ]
 Size: TypeAlias = Annotated[
@@ -171,10 +170,12 @@ SkipExisting: TypeAlias = Annotated[
     bool,
     Option(
         "--skip-existing",
-        help="Leave out pictures whose files are as an earlier run with the same settings wrote them.",
+        help="Skip images whose results, from an earlier run with the same settings, are there unchanged.",
     ),
 ]
 Force: TypeAlias = Annotated[
     bool,
-    Option("--force", help="Write over files of the results' names that are not onnxcam's."),
+    Option(
+        "--force", help="Overwrite files in the way of results, even if onnxcam did not write them."
+    ),
 ]

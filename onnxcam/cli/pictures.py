@@ -11,23 +11,23 @@ from onnxcam.errors import ImageError
 from onnxcam.methods import METHODS
 
 SHOWN = 5  # names of files in one line
-SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # which nobody put there
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # written by Windows, not by the user
 
 
 def collect_images(
     paths: Sequence[Path], *, recursive: bool, out: Path
 ) -> tuple[list[Path], list[str]]:
-    """The files as given and the images in folders, sorted, each once; and notices of what was left out.
+    """The files as given and the images in folders, sorted, each once, and notices about files left out.
 
-    Results of earlier runs, which may lie in the same folder, are no images of a folder's. ImageError
-    where nothing is left, or for a folder that cannot be listed.
+    Results of earlier runs, which may lie in the same folder, do not count as images. ImageError if there
+    are no images, or for a folder that cannot be listed.
     """
     images: dict[Path, Path] = {}
     notices = []
     for path in paths:
         listed, others = _split(path, recursive, out) if _is_folder(path) else ([path], [])
         if not listed:
-            deeper = "" if recursive else " (--recursive looks into the folders in it)"
+            deeper = "" if recursive else " (--recursive searches its subfolders)"
             notices.append(f"{path}: no images in this folder{deeper}")
         if others:
             notices.append(_left_out(path, others))
@@ -39,7 +39,7 @@ def collect_images(
 
 
 def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder, and its other files, which by their names are none."""
+    """The images in a folder, by their names, and the other files."""
     from onnxcam.image.read import readable_suffixes
 
     suffixes = readable_suffixes()
@@ -50,7 +50,7 @@ def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[P
 
 
 def _listed(folder: Path, recursive: bool) -> list[Path]:
-    """Everything in a folder but folders and what is hidden, sorted."""
+    """The files in a folder that are not hidden, sorted."""
     try:
         paths = list(folder.rglob("*") if recursive else folder.iterdir())
     except OSError as error:
@@ -70,7 +70,7 @@ def _left_out(folder: Path, others: Sequence[Path]) -> str:
     shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
     more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     files = f"{len(others)} file{'s' if len(others) > 1 else ''}"
-    return f"{folder}: {files} left out, by name no image that can be read: {shown}{more}"
+    return f"{folder}: {files} left out, not named like an image that can be read: {shown}{more}"
 
 
 def _is_result(path: Path, folder: Path, out: Path) -> bool:
@@ -100,8 +100,8 @@ def _told_apart(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     return ((each, each.name) for each in group)
 
 
-# Those of pathlib raise where a folder above may not be entered, or a name is too long; one such path
-# must not stop the others, and reading it says better what is wrong.
+# pathlib's is_dir and is_file raise if a parent folder may not be entered or a name is too long. One such
+# path must not stop the others, and reading it gives a better error.
 
 
 def _is_folder(path: Path) -> bool:

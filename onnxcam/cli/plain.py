@@ -15,7 +15,7 @@ from onnxcam.cli.visible import visible
 from onnxcam.errors import OnnxcamError
 
 WRONG, INTERRUPTED = 2, 130
-# Of the errors in the words of a command line Typer names only this one; its base covers all of them
+# Typer exports only this one of the errors in a command line; its base class covers them all
 UsageError = cast(type[BadParameter], BadParameter.__bases__[0])
 
 
@@ -23,7 +23,7 @@ class PlainErrors(TyperGroup):
     """A group of commands whose foreseen errors are said in one line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words before the command."""
+        """Parse the options before the command."""
         if not args:  # the help is an error of several lines
             return super().parse_args(ctx, args)
         with told_plainly():
@@ -41,7 +41,7 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except OnnxcamError as fault:
-        if interrupts.exit_code() is not None:  # it came of the interrupt
+        if interrupts.exit_code() is not None:  # the interrupt caused it
             raise _interrupted() from None
         say(f"error: {one_line(fault)}", err=True)
         raise Exit(WRONG) from fault

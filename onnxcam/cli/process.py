@@ -1,4 +1,4 @@
-"""The process of a command, from its first moment to its last. Nothing is imported here that takes time."""
+"""The process of a command, from start to end. Nothing that is slow to import is imported here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
     try:
         _prepare()
         _run()
-    except KeyboardInterrupt:  # while the last lines of `_run` were busy with what ended it
+    except KeyboardInterrupt:  # while `_run` handled an earlier exception
         os._exit(interrupts.exit_code() or 130)
 
 
@@ -25,7 +25,7 @@ def _prepare() -> None:
     guard_streams()
     interrupts.listen()
     warnings.showwarning = cast(Any, _say_warning)
-    # Maps are small: threads of NumPy's do not help, and where none may be started OpenBLAS raises SIGINT
+    # Maps are small: threads of NumPy do not help, and OpenBLAS raises SIGINT where it cannot start them
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
@@ -38,7 +38,7 @@ def _run() -> None:
         if (code := interrupts.exit_code()) is None:
             raise
         sys.exit(code)
-    except BaseException:  # what libraries make of an interrupt: ImportError, SystemError
+    except BaseException:  # libraries turn an interrupt into others: ImportError, SystemError
         if (code := interrupts.exit_code()) is None:
             raise
         say(interrupts.SENTENCE, err=True)

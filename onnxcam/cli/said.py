@@ -1,4 +1,4 @@
-"""What commands say. Everything goes through `say`, so that no name in a model or of a file can act on
+"""What commands print. Everything goes through `say`, so that no name of a file or in a model can control
 the terminal.
 """
 
@@ -14,9 +14,9 @@ from onnxcam.cli.visible import visible, width
 
 
 def say(*lines: object, err: bool = False, bold: bool = False) -> None:
-    """Lines on standard output or standard error, an empty one where there are none.
+    """Print lines on standard output or standard error; without arguments, an empty line.
 
-    What is said is `visible`: a line end within a line, say in a layer's name, is spelled out.
+    They are made `visible`: a newline within a line, as in a layer's name, is spelled out.
     """
     stream = sys.stderr if err else sys.stdout
     write = getattr(stream, "write_styled", stream.write)
@@ -58,5 +58,5 @@ def as_json(value: Any) -> None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON of printable ASCII (and line ends, with an indent)."""
+    """JSON in printable ASCII (and newlines, with an indent)."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")  # DEL is ASCII, too

@@ -1,4 +1,4 @@
-"""Standard output and standard error: what they show, and what happens where nobody takes it."""
+"""Standard output and standard error: what they show, and what happens if they cannot be written."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, TextIO
 
 from onnxcam.cli.visible import visible_lines
 
-LOST, BROKEN_PIPE = 2, 141  # exit codes; 141 is what a shell says of a process that SIGPIPE ended
+LOST, BROKEN_PIPE = 2, 141  # exit codes; in a shell, 141 means that SIGPIPE ended the process
 STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 
 
 class GuardedStream(io.TextIOWrapper):
-    """A standard stream that spells out control characters, but for those in codes of our own."""
+    """A standard stream that spells out control characters, except those in our own codes."""
 
     def write(self, text: str) -> int:
         """Write text of any origin."""
@@ -28,17 +28,17 @@ class GuardedStream(io.TextIOWrapper):
 
 
 class GuardedFile(io.FileIO):
-    """The file below a standard stream: what it does not take never ends in a traceback.
+    """The file under a standard stream: a failed write never ends in a traceback.
 
-    Where standard error is closed, full or broken the work goes on without it. Of standard output that is an
-    error, exit code 2, and a reader that has gone away (`| head -1`) ends the process as quietly as SIGPIPE.
+    If standard error is closed, full, or broken, the work goes on without it. For standard output that is an
+    error with exit code 2; if its reader is gone (`| head -1`), the process ends as quietly as by SIGPIPE.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
 
     def write(self, data: Any) -> int:
-        """Write bytes; where the other side reads slowly, wait for it."""
+        """Write bytes; wait for a slow reader."""
         try:
             while (count := super().write(data)) is None:
                 select.select([], [self], [])
@@ -49,7 +49,7 @@ class GuardedFile(io.FileIO):
 
 
 class Styled:
-    """A stream whose codes come from a library that draws; names within must be `visible` before."""
+    """A stream for a library that draws with control codes; make names `visible` before it gets them."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -60,10 +60,10 @@ class Styled:
 
 
 def guard_streams() -> None:
-    """Replace the standard streams of this process by guarded ones.
+    """Replace the standard streams of this process with guarded ones.
 
-    Those that were closed are opened first: the next file would get their number, and with it what libraries
-    print. Standard output is then open for reading only, so that a write fails as on a closed one.
+    Closed ones are opened first: else the next file would get their number, and what libraries print would
+    end up in it. Standard output is then opened for reading only, so that writes fail as on a closed one.
     """
     for name, mode, flags in STREAMS:
         if getattr(sys, name) is None:
@@ -75,25 +75,25 @@ def _guarded(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     encoding, buffer = stream.encoding, stream.buffer
-    file = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves out the buffer
-    if isinstance(file, io.FileIO):  # else it is a console of Windows
+    file = getattr(buffer, "raw", buffer)  # with PYTHONUNBUFFERED there is no buffer
+    if isinstance(file, io.FileIO):  # otherwise it is a Windows console
         buffer = io.BufferedWriter(GuardedFile(stream.fileno()))
     stream.flush()
     _originals.append(stream)
-    # a file name need not fit the terminal's encoding
+    # the terminal's encoding may not have all characters of a file name
     return GuardedStream(buffer, encoding, "backslashreplace", line_buffering=True)
 
 
-_originals: list[TextIO] = []  # they would close their files if nobody held them
+_originals: list[TextIO] = []  # kept alive, as they close their files when they are deleted
 
 
 def _lose(descriptor: int, failure: OSError) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)  # takes what is still in the buffer, now and at exit
+    os.dup2(nowhere, descriptor)  # which takes what is still in the buffer, now and at exit
     os.close(nowhere)
     if descriptor == sys.stderr.fileno():
         return
     if isinstance(failure, BrokenPipeError):
         raise SystemExit(BROKEN_PIPE)
-    sys.stderr.write(f"error: standard output cannot be written ({failure.strerror})\n")
+    sys.stderr.write(f"error: cannot write to standard output ({failure.strerror})\n")
     raise SystemExit(LOST)

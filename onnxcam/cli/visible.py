@@ -1,4 +1,4 @@
-"""Text of models and files as a terminal may show it: what it would obey or hide is spelled out."""
+"""Text from models and files, made safe to show: what a terminal would obey or hide is spelled out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOINED = {"So", "Sk", "Mn"}  # emoji, their skin tones, and the selector that ma
 
 
 def visible(text: str) -> str:
-    """One line of text: `\\x1b`, `\\n`, `\\u202e` for what is not ordinary writing; é, 漢字, emoji stay.
+    """One line of text: `\\x1b`, `\\n`, `\\u202e` for what is not ordinary text; é, 漢字, emoji stay.
 
     The zero-width joiner stays within emoji that consist of several (👩‍🚀).
     """
@@ -25,12 +25,12 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """Text of several lines: its line ends and tabs stay."""
+    """Text of several lines: its newlines and tabs stay."""
     return re.sub(r"[^\n\t]+", lambda part: visible(part[0]), text)
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal the text takes: two for East Asian wide characters and emoji."""
+    """How many terminal columns the text takes: two for East Asian wide characters and emoji."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 

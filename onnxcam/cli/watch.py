@@ -64,7 +64,7 @@ class Watch:
             self._draw()
 
     def _draw(self) -> None:
-        """Draw the bar, without a thread of its own (Rich's default), which may not be had."""
+        """Draw the bar, without a thread (Rich's default), which the system may not be able to start."""
         now = time.monotonic()
         if self._bar is not None and now - self._drawn >= REFRESH:
             self._drawn = now

@@ -14,7 +14,7 @@ import pytest
 from tests.limits import ROOT, run_limited
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-SENTENCE = "interrupted; what was written is whole\n"
+SENTENCE = "interrupted; all files written so far are complete\n"
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 BEGIN = """
 import os, signal, sys

@@ -21,7 +21,9 @@ def test_a_folder_is_searched_for_pictures(tmp_path: Path) -> None:
     out = tmp_path / "out"
     flat, notices = collect_images([tmp_path], recursive=False, out=out)
     assert [each.name for each in flat] == ["a.jpg", "b.PNG"]
-    assert notices == [f"{tmp_path}: 1 file left out, by name no image that can be read: a.txt"]
+    assert notices == [
+        f"{tmp_path}: 1 file left out, not named like an image that can be read: a.txt"
+    ]
     deep, _ = collect_images([tmp_path, tmp_path / "a.jpg"], recursive=True, out=out)
     assert [each.name for each in deep] == ["a.jpg", "b.PNG", "c.webp"]
 

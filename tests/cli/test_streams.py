@@ -16,8 +16,8 @@ from tests.limits import ROOT
 pytestmark = pytest.mark.skipif(
     not Path("/dev/full").exists(), reason="this system has no /dev/full"
 )
-FULL = "error: standard output cannot be written (No space left on device)\n"
-CLOSED = "error: standard output cannot be written (Bad file descriptor)\n"
+FULL = "error: cannot write to standard output (No space left on device)\n"
+CLOSED = "error: cannot write to standard output (Bad file descriptor)\n"
 COMMANDS = ("layers {model}", "check {model}", "methods", "methods --json", "doctor", "explain -h")
 
 
