@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what comes from the cache is run without onnx
     from onnxcam.graph.shapes import Dim
 
 STEP = float(np.finfo(np.float32).eps)
+CLOSE = 4096  # part of an image's range
 Progress = Callable[[int], None]  # told how many inputs of the model were run
 
 
@@ -247,10 +248,12 @@ class Probe:
 
 
 def _close_to(image: Images, factor: float) -> Any:
-    """The image with noise of a 256th of its range, other noise for each factor."""
+    """The image with a little noise, other noise for each factor: enough that all is rounded anew, too little
+    to change the gradient of a network that is steep, or a probability of 1e-20.
+    """
     draw = np.random.Generator(np.random.SFC64(int(1000 * factor)))
     values = image.astype(np.float64)
-    spread = (values.max() - values.min()) / 256 or 1e-3
+    spread = (values.max() - values.min()) / CLOSE or 1e-3
     return typed(values + spread * draw.standard_normal(image.shape), image.dtype)
 
 

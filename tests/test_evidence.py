@@ -230,6 +230,21 @@ def test_scores_of_any_unit(scale: float, method: str) -> None:
     np.testing.assert_array_equal(found.empty, plain.empty)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_change_steeply(method: str) -> None:
+    """A probability of 1e-20 doubles where a logit changes by 0.7, and is no rounding."""
+    images = 60 * pictures(8) + 60  # nobody scaled them
+    made = explainer(model(SATURATED.format("1.0", "Softmax")), method, score="probability")
+    steep = 0
+    for target in range(5):
+        for image in images:
+            found = made(image, target=target)
+            if 1e-25 < found.scores[0] < 1e-6:
+                steep += 1
+                assert not found.notices, (target, found.scores)
+    assert steep > 5
+
+
 def test_a_small_part_of_a_score() -> None:
     head = POOL.format("c2").replace("y =", "z =") + "y = Add(z, bias)"
     for bias in (1e2, 1e4):
