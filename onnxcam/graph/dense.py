@@ -119,7 +119,7 @@ def _notices(heads: Sequence[Head]) -> list[str]:
     if first.guessed:
         notices.append(
             f"nothing tells which axis of {first.output.name} {list(first.output.shape)} is that of the "
-            f"classes: the shortest is taken, of {first.count}; --output NAME takes another tensor"
+            f"classes: one of {first.count} is taken; --output NAME takes another tensor"
         )
     if first.inner:
         notices.append(

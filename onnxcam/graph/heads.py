@@ -165,7 +165,24 @@ class Reader:
         for fitting in ways:
             if len(fitting) == 1:
                 return fitting[0], False
-        return class_axis(shape, wide), True
+        single = [axis for axis in wide if not (axes and self._is_stacked(axes[axis]))]
+        return class_axis(shape, single or wide), True
+
+    def _is_stacked(self, axis: Axis) -> bool:
+        """Whether a Concat of single ones made the axis: of the members of an ensemble, of crops, branches."""
+        origins = [factor.origin for factor in axis if isinstance(factor, Factor)]
+        return bool(origins) and all(origin in self._stacks for origin in origins)
+
+    @cached_property
+    def _stacks(self) -> set[str]:
+        """What `Flow` calls the axes that a Concat of single ones made."""
+        return {
+            f"{node.outputs[0].name}.{axis}"
+            for node in self.model.graph.nodes
+            if node.op == "Concat"
+            for axis in [int(node.attrs["axis"]) % len(node.outputs[0].shape or [1])]
+            if all(tensor.shape and tensor.shape[axis] == 1 for tensor in node.inputs)
+        }
 
     def _holds_boxes(self, shape: Shape, axes: Axes | None, axis: int) -> bool:
         """Whether the only long axis is one of pixels or boxes."""
@@ -195,8 +212,8 @@ class Reader:
 
     def _written_last(self, axes: Axes | None, wide: list[int]) -> list[int]:
         """Of the axes that weights wrote the one that the last of them did, of two parts of it the inner."""
-        if axes is None:
-            return []
+        if axes is None or any(self._is_stacked(axes[axis]) for axis in wide):
+            return []  # which of them are the classes, what weights wrote or what was stacked?
         order = {
             tensor.name: i
             for i, node in enumerate(self.model.graph.nodes)

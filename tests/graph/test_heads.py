@@ -162,6 +162,20 @@ def test_where_nothing_tells_it_is_said() -> None:
     assert any("--output NAME" in notice for notice in model.notices)
 
 
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(0, "2, N, 6"), (1, "N, 2, 6"), (2, "N, 6, 2")], ids=str
+)
+def test_scores_that_were_stacked(axis: int, shape: str) -> None:
+    """Of the members of an ensemble, or of two crops: no classes lie along the new axis, as far as is known."""
+    body = f"""{POOL} g = MatMul(f, m) h = Neg(g) place = Constant<value_ints = [{axis}]>()
+        k = Unsqueeze(g, place) l = Unsqueeze(h, place) y = Concat<axis = {axis}>(k, l)"""
+    model, score = with_score(load(build(f"float[{shape}] y", body)))
+    assert score.classes == 6
+    pooled, y = run(model, POOLED, "y")
+    np.testing.assert_allclose(pooled, y.max(axis=axis), rtol=1e-5)
+    assert any("nothing tells which axis of y" in notice for notice in model.notices)
+
+
 # The batch
 
 STEPS_FIRST = (
