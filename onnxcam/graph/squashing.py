@@ -24,6 +24,7 @@ MIXING = {  # what is between 0 and 1 stays there, or is only rescaled
     *("ReduceMin", "ReduceSum", "ReduceProd", "GlobalAveragePool", "GlobalMaxPool", "AveragePool"),
     *("MaxPool", "Resize", "Transpose", "Slice", "Split", "Gather", "Pow", "Sqrt", "Sub"),
 }
+POSITIVE = {"Softmax", "Sigmoid", "Exp", "Sqrt"}
 DEEPEST = 16  # so many operators are followed back from an output
 
 
@@ -254,8 +255,16 @@ def _rising_with(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Tensor,
     if node.op in ("Mul", "Div", "Pow"):
         if not number or (at == 0 and node.op != "Mul"):
             return None
+        if node.op == "Pow" and number % 2 == 0 and not _is_positive(other):
+            return None
         return other, 1 if number > 0 else -1
     return other, -1 if node.op == "Sub" and at == 0 else 1
+
+
+def _is_positive(tensor: gs.Tensor) -> bool:
+    """Whether no number is below 0, so that even powers rise, too."""
+    node = maker(_behind(tensor))
+    return node is not None and node.op in POSITIVE
 
 
 def _without_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:

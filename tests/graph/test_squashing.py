@@ -48,6 +48,7 @@ ENDS = {  # what is made of the logits z, and its name
     "sigmoid, exp over": "e = Exp(z) t = Add(one, e) y = Div(e, t)",
     "sigmoid, tanh": "h = Mul(z, half) g = Tanh(h) t = Add(g, one) y = Mul(t, half)",
     "one less the other side": "n = Neg(z) p = Sigmoid(n) y = Sub(one, p)",
+    "sharpened": "p = Softmax(z) q = Pow(p, two) y = Mul(q, two)",
     "sigmoid, scaled": "p = Sigmoid(z) q = Mul(p, two) y = Sub(q, one)",
 }
 NOT_BY_NAME = {"temperature", "sigmoid, tanh"}  # a multiple of z is as good
@@ -112,6 +113,8 @@ def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
         ("p = Softmax(z) y = Sub(one, p)", ["z"]),
         ("a = Sigmoid(z) y = Mul(a, minus)", ["z"]),
         ("y = HardSigmoid(z)", ["z"]),
+        ("l = LogSoftmax(z) y = Pow(l, two)", ["z"]),  # the least likely class has the most
+        ("p = Sigmoid(z) c = Sub(p, half) y = Pow(c, two)", ["z"]),  # rises on both sides
         ("y = Clip(z, zero, one)", ["z"]),
         ("p = Softmax(z) q = Mul(p, p) s = ReduceSum(q, last) y = Div(q, s)", ["z"]),
         (
