@@ -136,7 +136,9 @@ def _node_error(node: gs.Node, why: str) -> NodeError:
 
 
 def written_out(node: gs.Node) -> list[Array] | None:
-    """What a Constant holds; None for text, and for a sparse tensor."""
+    """What a Constant holds; None for text, and for a sparse tensor. NodeError unless it is one value."""
+    if len(node.attrs) != 1:
+        raise _node_error(node, f"holds {len(node.attrs)} values, not one; correct it")
     ((name, value),) = node.attrs.items()
     if name == "value" and not _is_text(value.dtype):
         return [np.asarray(value.values)]

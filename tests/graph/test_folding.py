@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -13,6 +14,7 @@ from onnx.backend.test.case.node import collect_testcases
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, NodeError
+from onnxcam.graph.folding import written_out
 from onnxcam.graph.model import load
 from tests.graph import bombs
 from tests.limits import run_limited
@@ -221,3 +223,12 @@ def test_bombs_are_refused_or_left_to_the_model(kind: str) -> None:
     outcomes = json.loads(result.stdout.splitlines()[-1])
     assert outcomes.keys() == bombs.BOMBS[kind].keys()
     assert set(outcomes.values()) <= {"taken", ModelError.__name__, NodeError.__name__}, outcomes
+
+
+@pytest.mark.parametrize("attributes", [{}, {"value_int": 1, "value_floats": [0.5]}])
+def test_a_constant_of_none_or_two_values_is_named(attributes: dict[str, object]) -> None:
+    node = gs.Node("Constant", "c", attributes, [], [gs.Variable("y")])
+    with pytest.raises(
+        NodeError, match=rf"Constant \(c\): holds {len(attributes)} values, not one"
+    ):
+        written_out(node)

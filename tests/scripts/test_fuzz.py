@@ -33,6 +33,7 @@ from fuzzing.seeds import BODIES, model_of, seeds
 from fuzzing.worker import DiedError, HungError, Worker
 from onnxcam.errors import ModelError
 
+SOME = 300  # cases: some seconds
 ECHO = """
 import json, os, sys, time
 print("ready", flush=True)
@@ -54,6 +55,17 @@ def test_a_seed_and_a_number_are_one_case(kind: str) -> None:
     first, again, other = (case_of(f"{kind}:{number}", 3) for number in (7, 7, 8))
     assert (first.what, first.files) == (again.what, again.files)
     assert (first.what, first.files) != (other.what, other.files)
+
+
+def test_some_hundred_cases_end_well(tmp_path: Path) -> None:
+    """A beginning of `scripts/fuzz.py`; what fails prints how to run it alone."""
+    wanted = list(islice(names(list(KINDS)), SOME))
+    results = fuzz.run(wanted, Worker(0, tmp_path / "log"), tmp_path, 1e12)
+    assert len(results) == SOME
+    failed = [result for result in results if result["outcome"] not in FINE]
+    assert not failed, json.dumps(failed, indent=2)
+    right = [result for result in results if result["outcome"] == "right"]
+    assert len(right) > SOME / 5  # not everything is refused
 
 
 def test_every_beginning_has_its_share_of_every_kind() -> None:
