@@ -33,6 +33,8 @@ from onnxcam.runtime.session import memory_errors, versions
 if TYPE_CHECKING:
     from onnxcam.graph.model import Model
 
+CHANGEABLE = ("_preprocessing", "labels", "fuse", "channels", "region")
+
 
 class Explainer:
     """Explains pictures by one method at one layer (or several) of one model.
@@ -99,9 +101,11 @@ class Explainer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, and copied, by its arguments: the model is opened anew where it is unpickled, from the cache
-        if it is there. ModelError for a loaded model, which has no file to open.
+        if it is there. What was changed since goes with them. ModelError for a loaded model, which has
+        no file to open.
         """
-        return _made_by, ({**self._given, "model": portable(self._given["model"])},)
+        changed = {name: getattr(self, name) for name in CHANGEABLE}
+        return _made_by, ({**self._given, "model": portable(self._given["model"])},), changed
 
     @property
     def passes(self) -> int:

@@ -169,6 +169,22 @@ def test_an_explainer_is_pickled_by_its_arguments(path: Path, method: str, again
     assert second.settings == first.settings
 
 
+@pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
+def test_what_was_changed_is_pickled_too(path: Path, tmp_path: Path, again: Any) -> None:
+    """Images prepared otherwise have other maps, which nobody would notice."""
+    image = tmp_path / "cat.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(image)
+    first = Explainer(path, "grad-cam", device="cpu")
+    first.change_preprocessing(mean=(0.1, 0.2, 0.3), order="bgr")
+    first.labels, first.channels = ("a", "b", "c", "d", "e"), [0, 2]
+    second = again(first)
+    same(second(image, target="b"), first(image, target="b"))
+    assert second.preprocessing == first.preprocessing
+    assert second.notices == first.notices
+    first.change_preprocessing(mean=(0.0, 0.0, 0.0))
+    assert second.preprocessing != first.preprocessing
+
+
 @pytest.mark.parametrize("kind", ["str", "bytes", "proto"])
 def test_models_that_can_be_pickled(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
