@@ -112,7 +112,8 @@ class Builder:
         return tuple(Value(self, each) for each in node.outputs)
 
     def output(self, value: Value, name: str) -> None:
-        """Let the graph return a value under a name of its own."""
+        """Let the graph return a value under a name of its own; ModelError if the name is taken."""
+        self._check_free(name)
         tensor = gs.Variable(name, value.dtype, list(value.shape))
         self.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
         self.graph.outputs.append(tensor)
@@ -126,12 +127,18 @@ class Builder:
 
     def input(self, name: str, dtype: Dtype, shape: Shape) -> Value:
         """A new graph input; ModelError if the name is taken."""
-        if name in self.tensors:
-            raise ModelError(f"the model has a tensor named {name!r} already, which is reserved")
+        self._check_free(name)
         tensor = gs.Variable(name, dtype, list(shape))
         self.graph.inputs.append(tensor)
         self.tensors[name] = tensor
         return Value(self, tensor)
+
+    def _check_free(self, name: str) -> None:
+        if name in self.tensors:
+            raise ModelError(
+                f"the model has a tensor named {name!r} already, which is reserved; rename it, or take the "
+                "original of a model that `onnxcam augment` wrote"
+            )
 
     def second_output(self, first: Value, dtype: Dtype) -> Value:
         """The second output of the node that writes `first`, asked for if it is not yet."""

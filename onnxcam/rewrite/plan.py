@@ -13,7 +13,7 @@ from onnxcam.autodiff.backward import refuse_stops
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.boundary import reports_node
-from onnxcam.graph.chosen import Layer, Score
+from onnxcam.graph.chosen import POOLED, Layer, Score
 from onnxcam.graph.layers import automatic, candidates, find_layer, spatial_layers
 from onnxcam.graph.layout import image_input
 from onnxcam.graph.model import Model
@@ -66,10 +66,12 @@ def plan(
     image = image_input(model)
     model, score = scored(model, output)
     if probability and not score.probability and score.squashing not in ("Softmax", "Sigmoid"):
-        raise ModelError(
-            f"{model.name}: {score.output!r} does not end in Softmax or Sigmoid, so it gives no "
-            "probability; take the score logit"
+        why = (
+            "its scores are the mean or maximum over pixels or boxes, and those are no probabilities"
+            if score.output == POOLED
+            else f"{score.output!r} does not end in Softmax or Sigmoid, so it gives no probability"
         )
+        raise ModelError(f"{model.name}: {why}; take the score logit")
     of = score.output if probability else score.logits
     layers = spatial_layers(model, image.name, of)
     names = [wanted] if isinstance(wanted, str) else list(wanted)

@@ -9,6 +9,7 @@ from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.model import Model, load
 from onnxcam.rewrite.augment import SEED, augment, gradient
+from onnxcam.rewrite.moments import add_moments
 from tests.autodiff.check import assert_valid, numbers, run
 
 NET = """<ir_version: 8, opset_import: ["" : 17]>
@@ -134,6 +135,19 @@ def test_a_tensor_named_seed_is_refused() -> None:
     net (float[2] seed) => (float[2] y) { y = Relu(seed) }"""
     with pytest.raises(ModelError, match="reserved"):
         gradient(load(parser.parse_model(text)), ["seed"], "y")
+
+
+@pytest.mark.parametrize("name", ["gradient/h", "activation/h", "moment2/h"])
+@pytest.mark.parametrize("where", ["x", "k", "y"])
+def test_tensors_named_as_outputs_that_are_added(name: str, where: str) -> None:
+    """Two tensors of one name are no model, and the wrong one would be read."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3] x) => (float[N, 3] y) { h = Exp(x) k = Sin(h) l = Exp(k) y = Sin(l) }"""
+    taken = load(parser.parse_model(text))
+    taken.graph.tensors()[where].name = name
+    of = name if where == "y" else "y"
+    with pytest.raises(ModelError, match=f"named '{name}' already, which is reserved; rename it"):
+        add_moments(augment(taken, ["h"], of).graph, ["h"])
 
 
 def test_a_tensor_asked_for_twice_comes_once(model: Model) -> None:

@@ -208,3 +208,12 @@ def test_the_model_that_was_given_does_not_change() -> None:
     before = model.bytes()
     planned(model, GRAD_CAM)
     assert model.bytes() == before
+
+
+def test_a_probability_of_what_is_pooled() -> None:
+    """Each pixel's numbers end in Softmax, their mean does not."""
+    net = Net(
+        "    probabilities = Softmax<axis = 1>(features)", outputs="float[N, 6, 4, 4] probabilities"
+    )
+    with pytest.raises(ModelError, match="mean or maximum over pixels or boxes, and those are no"):
+        planned(loaded(net), GRAD_CAM, "early", probability=True)
