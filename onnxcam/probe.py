@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # what comes from the cache is run without onnx
     from onnxcam.graph.shapes import Dim
 
 STEP = float(np.finfo(np.float32).eps)
-CLOSE = 4096  # part of an image's range
+NEAR = 2.0**-20  # part of an image's range, eight steps of float32
+FEW_LEVELS = 0.15  # of whole numbers: one value in a thousand is rounded to the next
 Progress = Callable[[int], None]  # told how many inputs of the model were run
 
 
@@ -248,12 +249,14 @@ class Probe:
 
 
 def _close_to(image: Images, factor: float) -> Any:
-    """The image with a little noise, other noise for each factor: enough that all is rounded anew, too little
-    to change the gradient of a network that is steep, or a probability of 1e-20.
+    """The image with noise that rounds it anew and changes nothing else, other noise for each factor. A 256th
+    of its range, even 2**-16, would flip enough ReLUs of a deep model, or change a probability of 1e-20
+    enough, to change maps that are evidence.
     """
     draw = np.random.Generator(np.random.SFC64(int(1000 * factor)))
     values = image.astype(np.float64)
-    spread = (values.max() - values.min()) / CLOSE or 1e-3
+    span = float(values.max() - values.min()) or 1.0
+    spread = span * max(NEAR, _step(image)) if image.dtype.kind == "f" else FEW_LEVELS
     return typed(values + spread * draw.standard_normal(image.shape), image.dtype)
 
 
