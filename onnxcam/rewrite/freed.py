@@ -33,10 +33,10 @@ def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
         return False
     cpu = device("cpu")
     content, weights = model.parts()
-    single = Session(content, cpu, weights)
     try:
+        single = Session(content, cpu, weights)
         content, weights = free.parts()
         many = Session(content, cpu, weights)
-    except ModelError:
+    except ModelError:  # of the original: it may run on another device alone
         return False
     return pictures_do_not_mix(single, many, image.name, shape, image.dtype)

@@ -56,8 +56,12 @@ def tried(plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: 
     fixed = plan.image.batch
     if fixed == 1 or (fixed is None and not smooths):
         return plan
-    session = Session(content, device("cpu"), weights)
-    kept_apart = _kept_apart(plan, session, fixed)
+    try:
+        session = Session(content, device("cpu"), weights)
+    except ModelError:  # it may run elsewhere: some operators have kernels for CUDA alone
+        kept_apart = None
+    else:
+        kept_apart = _kept_apart(plan, session, fixed)
     if kept_apart:
         return plan
     if fixed is not None:

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from onnxcam import Explainer
 from onnxcam.errors import ModelError
+from onnxcam.rewrite.trial import UNTRIED
 from onnxcam.runtime.session import Session
 from onnxcam.runtime.trial import agree, unlike_images
 from tests.nets import ANY_SIZE, DEEP, FIXED, POOLED, pictures
@@ -243,16 +244,13 @@ def test_what_does_not_mix_stays_free(net: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float16, np.float64])
 def test_images_of_other_types_stay_free(dtype: Any) -> None:
-    kind = {"float32": "float", "float64": "double"}.get(np.dtype(dtype).name, np.dtype(dtype).name)
-    content = model("m = Identity(r1)").replace(b"x", b"x")
-    proto = onnx.load_from_string(content)
+    proto = onnx.load_from_string(model("m = Identity(r1)"))
     proto.graph.input[0].type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(
         np.dtype(dtype)
     )
     cast = onnx.helper.make_node("Cast", ["x"], ["as_float"], to=onnx.TensorProto.FLOAT)
     proto.graph.node.insert(0, cast)
     proto.graph.node[1].input[0] = "as_float"
-    assert kind
     assert not explainer(proto.SerializeToString(), layer="r1").notices
 
 
@@ -284,6 +282,23 @@ def test_the_trial_is_not_repeated_where_the_plan_is_kept(
 def test_one_image_alone_needs_no_trial(trials: list[int]) -> None:
     Explainer(POOLED.content(), "grad-cam", device="cpu", cache=False)
     assert trials == []
+
+
+@pytest.mark.parametrize("batch", ["N", "1", "4"])
+def test_a_model_that_runs_on_another_device_alone(
+    batch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial is on the CPU, which lacks kernels that CUDA has: nothing is known, nothing is refused."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise ModelError("no kernel")
+
+    for module in ("trial", "freed"):
+        monkeypatch.setattr(f"onnxcam.rewrite.{module}.Session", refused)
+    made = explainer(model("m = Identity(r1)", f"{batch}, 3, 8, 8", f"{batch}, 5"))
+    assert made.plan.image.batch == (4 if batch == "4" else 1)
+    assert (UNTRIED in made.notices) == (batch == "N")
+    assert not made(X, target=1).empty.any()
 
 
 # Training mode
