@@ -48,9 +48,12 @@ def rounding_notice(
     """Replace those of the maps, each made of one layer's `probed`, that are rounding by zeros; say so."""
     size = float(np.sum(np.abs(target.weights * scores[0])))
     lost, asked = [], []
-    for values, saliency in zip(map(method.choose, probed), maps, strict=True):
-        drawn, sizes = bool(np.max(saliency) > 0), magnitudes(values, saliency)
-        lost.append(drawn and is_below_rounding(sizes, size, probe.step))
+    for values, saliency in zip(probed, maps, strict=True):
+        chosen = method.choose(values)
+        drawn, sizes = bool(np.max(saliency) > 0), magnitudes(chosen, saliency)
+        # of a part of a layer a small share is enough, as long as the score depends on all of it
+        below = drawn and is_below_rounding(sizes, size, probe.step)
+        lost.append(below and is_below_rounding(magnitudes(values, saliency), size, probe.step))
         asked.append(drawn and not lost[-1] and is_small(sizes, saliency, size))
     if any(asked):
         nearby = [probe.gradients_near(image, target, factor) for factor in NEARBY]

@@ -280,6 +280,20 @@ def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
     np.testing.assert_allclose(both.maps, alone.maps / alone.coarse.max(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a thousand feature maps changes a score of half precision by less than it is rounded to."""
+    draw = np.random.default_rng(1)
+    monkeypatch.setitem(ARRAYS, "w1", draw.normal(0, 0.3, (1024, 3, 3, 3)))
+    monkeypatch.setitem(ARRAYS, "w2", draw.normal(0, 0.05, (6, 1024, 3, 3)))
+    content = model("r2 = Relu(c2)" + POOL.format("r2"), "float16")
+    image = pictures(1, seed=5).astype(np.float16)
+    part: dict[str, Any] = {"region": "2:4,2:4"}
+    found = [explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)]
+    assert sum(each.coarse.max() > 0 for each in found) >= 3
+    assert not any("is empty, because" in notice for each in found for notice in each.notices)
+
+
 def test_a_notice_is_told_once_for_many_images() -> None:
     found = explainer(model(ZERO["layer norm, sum"]))(pictures(3), target=1)
     assert len([each for each in found.notices if "is empty, because" in each]) == 1
