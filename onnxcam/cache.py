@@ -5,9 +5,9 @@ that is there whole or not at all: it is written beside, told of in `entry.json`
 processes may read, write and empty the cache at once. A disk that is full or closed is no error: nothing is
 kept then.
 
-The cache is trusted as the user's own files are: who can write there decides what is run. So its folders are
-closed to others, and what another user owns or can write is not read, nor is anything but regular
-files. Digests find damage, not forgery: entries that do not match them are made again.
+The cache is trusted like the user's own files: whoever can write there decides what is run. So its folders are
+closed to others, and only regular files are read, none that another user owns or can write to. Digests detect
+damage, not forgery; entries that do not match them are made again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def key(parts: Mapping[str, Any]) -> str:
 
 
 def found(name: str) -> Path | None:
-    """The folder of an entry, which counts as used now; None where there is none that is whole and ours."""
+    """The folder of an entry, which counts as used now; None if there is none, complete and of this user."""
     entry = _models() / name
     if not (_is_own(_models(), stat.S_IFDIR) and _is_own(entry, stat.S_IFDIR)):
         return None
@@ -109,19 +109,19 @@ def kept(name: str, write: Callable[[Path], None]) -> Path | None:
 
 
 def forget(name: str) -> None:
-    """Take an entry away whose files are as they were written, but of no use."""
+    """Remove an entry whose files are undamaged but of no use."""
     if _is_own(_models(), stat.S_IFDIR):
         _remove(_models() / name)
 
 
 def problem() -> str | None:
-    """Why nothing that is kept here is used, if so."""
+    """Why the cache is not used; None if it is."""
     for path in (folder(), _models(), folder() / "choices"):
         if not os.path.lexists(path):
             continue
         own = path.is_dir() if path == folder() else _is_own(path, stat.S_IFDIR)
         if not own:
-            return f"{path} is not a folder that only you can write"
+            return f"{path} is not a folder that only you can write to"
     return None
 
 
@@ -175,8 +175,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_own(path: Path, kind: int) -> bool:
-    """Whether it is of this kind, no link, and nobody but the user can have changed it, as far as owner and
-    permissions tell; Windows keeps both elsewhere, and its folder for caches is the user's alone.
+    """Whether the path is of this kind, not a link, and, by its owner and permissions, only the user can have
+    changed it. Windows keeps these elsewhere, and its cache folder belongs to the user alone.
     """
     try:
         status = path.lstat()
@@ -188,14 +188,14 @@ def _is_own(path: Path, kind: int) -> bool:
 
 
 def _make_own(path: Path) -> None:
-    """A folder of the cache that nobody else can open. OSError where it is a link, or another user's."""
+    """Make a cache folder that nobody else can open. OSError if it is a link or belongs to another user."""
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if os.name != "nt" and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-        path.chmod(0o700)  # it may be of an older version
+        path.chmod(0o700)  # an older version may have made it
     if not _is_own(path, stat.S_IFDIR):
-        raise PermissionError(f"{path} is another user's")
+        raise PermissionError(f"{path} belongs to another user")
 
 
 def _placed(part: Path, entry: Path) -> Path:
@@ -211,13 +211,11 @@ def _placed(part: Path, entry: Path) -> Path:
 
 
 def _make_room(newest: Path) -> None:
-    """Take away what was used least recently, until the rest is within the limit. What is being written takes
-    room, too.
-    """
+    """Remove what was used least recently until the rest is within the limit. Unfinished entries count, too."""
     others = [path for path in _listed() if path != newest]
-    written = [path for path in others if path.name.startswith(".")]
-    entries = sorted((path for path in others if path not in written), key=_used, reverse=True)
-    room = limit() - _size(newest) - sum(map(_size, written))
+    unfinished = [path for path in others if path.name.startswith(".")]
+    entries = sorted((path for path in others if path not in unfinished), key=_used, reverse=True)
+    room = limit() - _size(newest) - sum(map(_size, unfinished))
     for entry in entries:
         room -= _size(entry)
         if room < 0:
@@ -225,7 +223,7 @@ def _make_room(newest: Path) -> None:
 
 
 def _listed() -> Iterator[Path]:
-    """Everything that takes room; what was given up half-written is taken away."""
+    """Everything that takes room, after removing abandoned half-written entries."""
     for path in _models().iterdir():
         if path.name.startswith(".") and time.time() - _used(path) > ABANDONED:
             discard(path)

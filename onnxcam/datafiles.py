@@ -1,4 +1,4 @@
-"""Files that a model names, its external data: where they may lie, checked before anything is opened."""
+"""The external data files that a model names: where they lie is checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from onnxcam.errors import ModelError
+from onnxcam.files import kind_of
 
-LONGEST_SHOWN = 100  # characters of a name that a message repeats
+LONGEST_SHOWN = 100  # characters of a name in a message
 
 
 def locate_data(model: Path, location: str, owner: str = "") -> Path:
-    """The file of external data that the model at the path `model` names `location`, links resolved.
+    """The external data file that the model at the path `model` calls `location`, links resolved.
 
-    ModelError unless it is a regular file in the model's folder, or in the folder that the model's file really
-    lies in where `model` is a link (as in the cache of Hugging Face). Nothing is opened: a device or
-    a pipe could not be read to its end. `owner` names in the message who asks: "tensor 'w'".
+    ModelError unless it is a regular file in the model's folder or, if `model` is a link (as in Hugging Face's
+    cache), in the folder of the linked file. Nothing is opened: a device or a pipe may have no end. `owner`
+    says in the message what needs the file: "tensor 'w'".
     """
     problem = _problem(model, location)
     if isinstance(problem, Path):
@@ -24,7 +25,7 @@ def locate_data(model: Path, location: str, owner: str = "") -> Path:
     shown = repr(location if len(location) <= LONGEST_SHOWN else f"{location[:LONGEST_SHOWN]}...")
     raise ModelError(
         f"{model}: external data cannot be read ({f'{owner} in ' * bool(owner)}the file {shown}: "
-        f"{problem}); keep the data file beside the model, under its old name"
+        f"{problem}); keep the data file next to the model, under its original name"
     )
 
 
@@ -40,9 +41,4 @@ def _problem(model: Path, location: str) -> Path | str:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         return getattr(error, "strerror", None) or str(error)
-    return path if stat.S_ISREG(mode) else f"{_kind(mode)}, not a regular file"
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+    return path if stat.S_ISREG(mode) else f"{kind_of(mode)}, not a regular file"

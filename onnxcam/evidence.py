@@ -1,4 +1,4 @@
-"""Maps of nothing but rounding are taken back: they are zeros, and flagged, and a notice says why."""
+"""Maps that are only rounding errors are set to zero and flagged as empty, and a notice says why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxcam.methods.evidence import (
 from onnxcam.methods.targets import Target
 from onnxcam.probe import Probe
 
-# Factors of the cotangent, none of them a power of two: all of it rounds anew.
+# Factors of the cotangent. None is a power of two, so that all values are rounded differently.
 NEARBY = (0.7, 1.1, 0.9, 1.3)
 SATURATED = 0.999  # a probability above it
 
@@ -45,20 +45,22 @@ def rounding_notice(
     maps: list[Saliency],
     method: Method,
 ) -> str | None:
-    """Replace those of the maps, each made of one layer's `probed`, that are rounding by zeros; say so."""
+    """Set the maps that are only rounding errors to zero, in place, and return a notice about them. Each map
+    was made from one layer's `probed`.
+    """
     size = float(np.sum(np.abs(target.weights * scores[0])))
-    lost, asked = [], []
+    lost, doubtful = [], []
     for values, saliency in zip(probed, maps, strict=True):
         chosen = method.choose(values)
         drawn, sizes = bool(np.max(saliency) > 0), magnitudes(chosen, saliency)
-        # of a part of a layer a small share is enough, as long as the score depends on all of it
+        # a part of a layer may have a small effect, as long as the score depends on the whole layer
         below = drawn and is_below_rounding(sizes, size, probe.step)
         lost.append(below and is_below_rounding(magnitudes(values, saliency), size, probe.step))
-        asked.append(drawn and not lost[-1] and is_small(sizes, saliency, size))
-    if any(asked):
+        doubtful.append(drawn and not lost[-1] and is_small(sizes, saliency, size))
+    if any(doubtful):
         nearby = [probe.gradients_near(image, target, factor) for factor in NEARBY]
         for layer, values in enumerate(probed):
-            if asked[layer]:
+            if doubtful[layer]:
                 gradients = [gradients[layer] for gradients in nearby]
                 lost[layer] = not _is_confirmed(values, gradients, method)
     maps[:] = [
@@ -66,22 +68,23 @@ def rounding_notice(
         for saliency, gone in zip(maps, lost, strict=True)
     ]
     names = [layer.name for layer, gone in zip(probe.plan.layers, lost, strict=True) if gone]
-    return _said(probe, target, size, names) if names else None
+    return _notice(probe, target, size, names) if names else None
 
 
 def _is_confirmed(probed: Probed, gradients: Sequence[Floats], method: Method) -> bool:
-    again = [
+    """Whether the map is nearly the same with gradients that were rounded differently."""
+    repeats = [
         method.choose(probed_of([*probed], probed["activation"], gradient))
         for gradient in gradients
     ]
-    first_orders = [first_order(values) for values in again]
-    return are_alike(first_orders) and are_alike([method.formula(values) for values in again])
+    first_orders = [first_order(values) for values in repeats]
+    return are_alike(first_orders) and are_alike([method.formula(values) for values in repeats])
 
 
-def _said(probe: Probe, target: Target, size: float, names: Sequence[str]) -> str:
+def _notice(probe: Probe, target: Target, size: float, names: Sequence[str]) -> str:
     return (
-        f"{target.name}: the map at {', '.join(names)} is empty, because the score does not depend on it by "
-        f"more than its own rounding; {_cure(probe, size)}"
+        f"{target.name}: the map at {', '.join(names)} is empty, because the score depends on it by no more "
+        f"than rounding errors; {_cure(probe, size)}"
     )
 
 
@@ -92,7 +95,7 @@ def _cure(probe: Probe, size: float) -> str:
         name = (
             "name the tensor before it with --output"
             if score.probability
-            else "take the score logit"
+            else "explain the logit instead (--score logit)"
         )
         return f"the probability is saturated at {size:.6g}: {name}"
     return "choose another layer (`onnxcam layers`), target or method"

@@ -46,9 +46,9 @@ class Explainer:
         device: "auto", "cpu", "cuda" or "cuda:N", or "cuda+tf32" (factors of eleven bits: faster).
         preprocess: "auto" (what the model's metadata says, else "imagenet"), a preset's name, or a
             `Preprocessing`.
-        labels: one name a class: a file (see `image.labels`), a sequence, or a mapping of index to name or name
-            to index; "auto": those in the model's metadata.
-        output: the tensor with one score a class, where it is not the output that the graph says most for.
+        labels: one name per class: a file (see `image.labels`), a sequence, or a mapping of index to name or
+            name to index; "auto": those in the model's metadata.
+        output: the tensor with one score per class; by default the output that most likely has them.
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of several layers.
@@ -78,10 +78,10 @@ class Explainer:
         cache: bool = True,
         **settings: Any,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name != "self"}
-        self._given = {**given.pop("settings"), **given}
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        self._arguments = {**arguments.pop("settings"), **arguments}
         self.recipe = METHODS[method]
-        _check_words(method, score, fuse)
+        _check_choices(method, score, fuse)
         if score == "exp":
             settings["score"] = "exp"
         self.settings = self.recipe.settled(settings)
@@ -100,12 +100,12 @@ class Explainer:
         self.score_kind = score
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled, and copied, by its arguments: the model is opened anew where it is unpickled, from the cache
-        if it is there. What was changed since goes with them. ModelError for a loaded model, which has
-        no file to open.
+        """Pickle and copy by the arguments, and by what was changed since: unpickling opens the model again, from
+        the cache if it is there. ModelError for a loaded model, which has no file to open.
         """
         changed = {name: getattr(self, name) for name in CHANGEABLE}
-        return _made_by, ({**self._given, "model": portable(self._given["model"])},), changed
+        arguments = {**self._arguments, "model": portable(self._arguments["model"])}
+        return _rebuild, (arguments,), changed
 
     @property
     def passes(self) -> int:
@@ -114,7 +114,7 @@ class Explainer:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images become what the model is fed."""
+        """How images are turned into the input of the model."""
         return self._preprocessing.preprocessing
 
     @preprocessing.setter
@@ -122,12 +122,14 @@ class Explainer:
         self._preprocessing = Choice(preprocessing)
 
     def change_preprocessing(self, **settings: Any) -> None:
-        """Replace single settings of the preprocessing, see `image.preprocess.override`; None leaves one."""
+        """Replace single settings of the preprocessing (see `image.preprocess.override`); None keeps one."""
         self._preprocessing = change(self._preprocessing, **settings)
 
     @property
     def preprocessing_notice(self) -> str | None:
-        """What is assumed of images because neither the user nor the model says it. Arrays come prepared."""
+        """What is assumed about images because neither the user nor the model says it; None if nothing is.
+        Arrays are taken as prepared already.
+        """
         return notice_of(self._preprocessing, self.plan.image)
 
     @property
@@ -156,8 +158,8 @@ class Explainer:
         """Explain one or several pictures (paths, bytes, PIL images), or arrays that are preprocessed
         already: (C, H, W) or (H, W, C) as the model takes them, or (N, ...).
 
-        `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for what speaks against
-        a class; one for all pictures, or one each. Raises ImageError and TargetError.
+        `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for the evidence against
+        a class; one for all images, or one each. Raises ImageError and TargetError.
         """
         with memory_errors("while images were explained"):
             return self._explanation(images, target, progress)
@@ -193,14 +195,15 @@ class Explainer:
     def _explained(
         self, image: Floats, spec: Spec, progress: Progress
     ) -> tuple[Maps, Target, float, str | None]:
-        """The coarse map (1, h, w), the target, its score, and a notice where the map is rounding."""
+        """The coarse map (1, h, w), the target, its score, and a notice if the map is only rounding errors."""
         classes = self.plan.score.classes
         known = target(spec, classes, self.labels, None) if ranked(spec) is None else None
         scores, activations = self._clean(image, known)
         probable = self.score_kind == "probability" or self.plan.score.probability
-        middle = 0.5 if probable else 0.0  # of the two sides of one number
+        middle = 0.5 if probable else 0.0  # the score that divides the two sides of a single logit
         chosen = known or target(spec, classes, self.labels, scores[0], middle)
-        method = Method(lambda e: self.recipe.formula(**e, **self._formula()), self._chosen)
+        settings = self._formula()
+        method = Method(lambda values: self.recipe.formula(**values, **settings), self._chosen)
         with np.errstate(all="ignore"):  # what is not finite is refused below
             probed = self.probe.probed(image, activations, chosen, progress)
             maps = [method.formula(method.choose(each)) for each in probed]
@@ -255,8 +258,8 @@ class Explainer:
         }
 
 
-def _made_by(given: dict[str, Any]) -> Explainer:
-    return Explainer(**given)
+def _rebuild(arguments: dict[str, Any]) -> Explainer:
+    return Explainer(**arguments)
 
 
 def _batches(found: Ready, chunk: int | None) -> Batches:
@@ -276,8 +279,8 @@ def _batches(found: Ready, chunk: int | None) -> Batches:
 def _labels(
     labels: str | Path | Sequence[str] | Mapping[Any, Any] | None, plan: Plan
 ) -> tuple[tuple[str, ...] | None, str | None]:
-    """One name for each class, if there are names, and a notice. Those that a user gives must fit; of those
-    that came with the model it is said where they do not.
+    """One name per class, if there are names, and a notice. Labels from the user must fit; those in the model
+    that do not fit are left out, and the notice says so.
     """
     classes = plan.score.classes
     if labels is None:
@@ -294,15 +297,15 @@ def _labels(
     return fit_labels(read_labels(labels), classes, f"{labels}: ")
 
 
-def _check_words(method: str, score: str, fuse: str) -> None:
-    """SettingError for a kind of score or fusion that there is not, or that the method does not have."""
+def _check_choices(method: str, score: str, fuse: str) -> None:
+    """SettingError for an unknown kind of score or fusion, or a score that the method does not support."""
     if score not in ("logit", "exp", "probability"):
         raise SettingError(f"score={score!r}: expected logit, exp or probability")
     if fuse not in ("max", "mean"):
         raise SettingError(f"fuse={fuse!r}: expected max or mean")
     if score == "exp" and method not in (known := methods_with("score")):
         raise SettingError(
-            f"score='exp' weighs noisy samples by the exponential of their score, and {method} takes none; "
+            f"score='exp' weighs noisy samples by the exponential of their score, and {method} has none; "
             f"methods that do: {', '.join(known)}; for {method} choose logit or probability"
         )
 

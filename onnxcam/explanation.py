@@ -39,11 +39,11 @@ class Picture:
         return self.original()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled with its pixels: what makes them stays behind."""
-        return _drawn, (self.name, self.image, self.box, self.source)
+        """Pickle with the pixels themselves, not with the function that makes them."""
+        return _picture_of, (self.name, self.image, self.box, self.source)
 
 
-def _drawn(name: str, image: Image.Image, box: Box, source: str | None) -> Picture:
+def _picture_of(name: str, image: Image.Image, box: Box, source: str | None) -> Picture:
     return Picture(name, lambda: image, box, source)
 
 
@@ -60,8 +60,8 @@ class Explanation:
         indices: N class indices (the first class of a contrast).
         specs: N targets as they can be asked for again: "281", "281-282", or "not 281".
         layers: the names of the layers.
-        empty: (N,) bool: maps that carry no evidence, no cell above 0. What is nothing but rounding is set to
-            0, and a notice says so.
+        empty: (N,) bool: maps without evidence, no cell above 0. Maps that are only rounding errors are set
+            to 0, and a notice says so.
         notices: sentences that a user should see.
     """
 
@@ -138,9 +138,9 @@ class Explanation:
 
         The .npz holds `map` (H, W), `coarse` (h, w) and `score`; the .json is the manifest, with digests of
         the other two. `names` replaces the pictures' own; a name that comes again gets a number. `drawn`
-        goes to `overlay`. A picture's three files are there whole or not at all; OutputError where they
-        are not. Results of an earlier `save` are replaced; a file that is no such result is an
-        OutputError, before anything is written, unless `overwrite`.
+        goes to `overlay`. An image's three files are written completely or not at all; OutputError if they
+        are not. Results of an earlier `save` are replaced; unless `overwrite`, any other file in their place
+        raises OutputError before anything is written.
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} pictures: give one each")

@@ -1,4 +1,6 @@
-"""Files: read only where they are regular, written whole or not at all; what interrupted runs left is swept."""
+"""Files: only regular ones are read, they are written completely or not at all, and what interrupted runs left
+behind is removed.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,22 @@ from uuid import uuid4
 
 from onnxcam.errors import OutputError
 
-ABANDONED = 3600  # seconds after which what is still being written is nobody's any more
+ABANDONED = 3600  # seconds after which an unfinished file counts as abandoned
 BLOCK = 1 << 22  # bytes that are hashed at once
 THREADS = min(8, os.cpu_count() or 1)
 PART = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", re.DOTALL)
 T = TypeVar("T")
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading. A pipe, device or socket, which may never end or never begin,
-    is refused before it is opened, and once more by what was opened.
+    """Open a regular file for reading. A pipe, device, or socket, which may block or never end, is refused
+    before it is opened, and again after, in case the path changed.
 
-    Raises OSError: of a folder IsADirectoryError, of a pipe and its kind one that says what it is.
+    Raises OSError: IsADirectoryError for a folder, otherwise one that says what the path is.
     """
     _refuse_irregular(path, os.stat(path))  # noqa: PTH116  Path("") is the folder "."
-    # a path that becomes a pipe after it was looked at must not block
+    # a path that turns into a pipe after the check must not block
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         _refuse_irregular(path, os.fstat(handle))
@@ -46,12 +48,16 @@ def open_regular(path: str | Path) -> BufferedReader:
         raise
 
 
+def kind_of(mode: int) -> str:
+    """What is at a path with this mode, which is not a regular file, in words."""
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
+
+
 def _refuse_irregular(path: str | Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
-        raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
+        raise OSError(errno.EINVAL, f"{kind_of(status.st_mode)}, not a regular file", str(path))
 
 
 def digest_file(path: str | Path) -> str:
@@ -61,8 +67,8 @@ def digest_file(path: str | Path) -> str:
 
 
 def map_blocks(path: Path, function: Callable[[bytes], T], overlap: int = 0) -> list[T]:
-    """What a function gives for each block of `BLOCK` bytes of a regular file, with up to `overlap` bytes of
-    the next. Hashing lets other threads run, so the blocks are done at once. OSError as `open_regular`.
+    """The results of a function for each block of `BLOCK` bytes of a regular file, with up to `overlap` bytes
+    of the next one. Hashing lets other threads run, so blocks run in parallel. OSError as `open_regular`.
     """
 
     def read(start: int) -> T:
@@ -74,11 +80,11 @@ def map_blocks(path: Path, function: Callable[[bytes], T], overlap: int = 0) -> 
     if len(starts) > 1:
         with suppress(RuntimeError), ThreadPoolExecutor(min(THREADS, len(starts))) as threads:
             return list(threads.map(read, starts))
-    return list(map(read, starts))  # also where the system has no threads left
+    return list(map(read, starts))  # also if the system has no threads left
 
 
 def digest_blocks(path: Path) -> str:
-    """The SHA-256 of the SHA-256s of a regular file's blocks, which is found on all processors."""
+    """The SHA-256 of the SHA-256s of a regular file's blocks, computed on all processors."""
     return joined_digest(map_blocks(path, block_digest))
 
 
@@ -88,7 +94,7 @@ def block_digest(content: bytes) -> bytes:
 
 
 def joined_digest(digests: Iterable[bytes]) -> str:
-    """The digest of a file by those of its blocks."""
+    """The digest of a file from those of its blocks."""
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
@@ -111,10 +117,10 @@ def written(path: Path) -> Iterator[Path]:
 def write_together(
     contents: Mapping[Path, bytes], manifest: Path, complete: bytes, unfinished: bytes
 ) -> None:
-    """Write several files and their manifest, all of them or none: where that fails what was there stays.
+    """Write several files and their manifest, all of them or none: if that fails, the old files stay.
 
-    The manifest is renamed last. While the others are replaced `unfinished` stands in its place: a run that
-    is killed leaves nothing that a manifest, old or new, vouches for. OutputError names the file that
+    The manifest is renamed last. While the others are replaced, `unfinished` is in its place: a run that is
+    killed leaves no manifest, old or new, that claims the files are complete. OutputError names the file that
     could not be written.
     """
     claim = part_of(manifest)
@@ -141,8 +147,8 @@ def write_together(
 
 
 def _restore(parts: Mapping[Path, Path], backups: Mapping[Path, Path]) -> None:
-    """Put back what was replaced, the manifest last. Parts that are gone tell what was: an interruption may
-    come after a rename as well as before it.
+    """Put back what was replaced, the manifest last. A missing part means that its file was replaced: the
+    interruption may have come before or after a rename.
     """
     with suppress(OSError):  # the manifest then says `unfinished`
         for path, part in parts.items():
@@ -153,12 +159,12 @@ def _restore(parts: Mapping[Path, Path], backups: Mapping[Path, Path]) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A new name beside `path` for what is not all there yet. It says which process of which machine writes."""
+    """A new name next to `path` for an unfinished file. It tells which process of which machine writes it."""
     return path.with_name(f".onnxcam-{_machine()}-{os.getpid()}-{uuid4().hex[:12]}{path.suffix}")
 
 
 def sweep(folder: Path) -> None:
-    """Take away what interrupted runs left in a folder: parts of processes that ended, and old ones."""
+    """Remove what interrupted runs left in a folder: parts of processes that ended, and old ones."""
     with suppress(OSError), os.scandir(folder) as listing:
         for path in [Path(file.path) for file in listing if PART.fullmatch(file.name)]:
             if _is_abandoned(path):
@@ -166,21 +172,21 @@ def sweep(folder: Path) -> None:
 
 
 def discard(part: Path) -> None:
-    """Take a file, or a folder and all in it, away, as far as that can be."""
+    """Remove a file, or a folder with all its content, as far as possible."""
     try:
         part.unlink(missing_ok=True)
     except OSError:
-        shutil.rmtree(part, ignore_errors=True)  # which leaves alone what is no folder
+        shutil.rmtree(part, ignore_errors=True)  # does nothing unless it is a folder
 
 
 def remove(path: Path) -> None:
-    """Take a file away that may be there. OutputError where that fails."""
+    """Remove a file, if it exists. OutputError if that fails."""
     with _output_errors(path):
         path.unlink(missing_ok=True)
 
 
 def read_regular(path: Path, largest: int = 1 << 24) -> bytes | None:
-    """The content of a small regular file; None for one that is not there, not regular, or larger."""
+    """The content of a small regular file; None if it is missing, not regular, or larger."""
     try:
         with open_regular(path) as file:
             content = file.read(largest + 1)
@@ -198,7 +204,7 @@ def _output_errors(path: Path) -> Iterator[None]:
 
 
 def _create(part: Path) -> None:
-    """An empty file with the permissions of any new one, which the system takes from the process's mask."""
+    """Create an empty file with the default permissions: the system applies the umask of the process."""
     part.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(part.parent)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -241,21 +247,21 @@ def _is_abandoned(part: Path) -> bool:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether there is such a process on this machine; where that cannot be asked, yes."""
-    if os.name == "nt":  # where the signal 0 would end it
+    """Whether the process exists on this machine; true if that cannot be found out."""
+    if os.name == "nt":  # there, signal 0 would end it
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True  # somebody else's
+        return True  # of another user
     return True
 
 
 @lru_cache(maxsize=1)
 def _machine() -> str:
-    """Tells machines, and containers on one, which number their processes on their own."""
+    """An identifier of the machine, or of the container, which has process numbers of its own."""
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
     except OSError:

@@ -15,7 +15,7 @@ from onnxcam.graph.chosen import Layer, Score
 
 T = TypeVar("T")
 AUTO = "auto"
-HUGE = 1 << 31  # no size of a tensor
+HUGE = 1 << 31  # larger than any size of a tensor
 POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
 SEED = "seed"  # the input of a model with gradients that takes the cotangents
 NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs of what is added to the picture
@@ -39,8 +39,7 @@ class Plan:
     `name`, `digest`, `metadata` and `notices` are those of the `Model`. `constant` says that the graph proves
     the gradients not to depend on the picture, and `apart` that a second model returns them, which takes the
     cotangent alone. `seed_shape` is that of the cotangent of one picture, `seed_dtype` the name of its type.
-    `data` is the digest of the files of external data, empty where there is none, and unlike any other where
-    it is not known.
+    `data` is the digest of the external data files: empty if there are none, and unique if it is not known.
     """
 
     name: str
@@ -75,7 +74,7 @@ class Plan:
     def feeds(
         self, images: Images, weights: Floats, noise: Any = None, spread: float = 0.0
     ) -> dict[str, Any]:
-        """Everything that its models take, by name: images, cotangents (N, classes), and noise."""
+        """Everything that its models take, by name: the images, cotangents (N, classes), and noise."""
         return {
             self.image.name: images,
             NOISE: NO_NOISE.repeat(len(weights), axis=0) if noise is None else noise,
@@ -95,14 +94,14 @@ def as_json(plan: Plan) -> str:
 
 
 def from_json(text: str | bytes) -> Plan:
-    """The plan that `as_json` wrote. For any other text LookupError, TypeError, ValueError, AttributeError, or
-    RecursionError.
+    """The plan that `as_json` wrote. Any other text raises LookupError, TypeError, ValueError, AttributeError,
+    or RecursionError.
     """
     told = json.loads(text)
     image = {**told["image"], "dtype": _dtype(told["image"]["dtype"])}
     layers = told["layers"]
     if not isinstance(layers, list) or not layers:
-        raise TypeError("a plan has layers")
+        raise TypeError("a plan without layers")
     parts = {
         "image": _typed(ImageInput, image),
         "score": _typed(Score, told["score"]),
@@ -114,14 +113,14 @@ def from_json(text: str | bytes) -> Plan:
         raise ValueError("an image without pixels")
     _dtype(plan.seed_dtype)
     if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
-        raise ValueError(f"a layout {layout!r}, or cotangents unlike the {classes} classes")
-    if not all(map(_is_possible, plan.layers)):
-        raise ValueError("a layer without its channels, or of another number of tokens than cells")
+        raise ValueError(f"the layout {layout!r}, or cotangents that do not fit {classes} classes")
+    if not all(map(_is_consistent, plan.layers)):
+        raise ValueError("a layer whose channel axis or number of tokens does not fit its shape")
     return plan
 
 
-def _is_possible(layer: Layer) -> bool:
-    """Whether the numbers that tell of a layer fit one another."""
+def _is_consistent(layer: Layer) -> bool:
+    """Whether the channel axis, the cells, and the tokens of a layer fit its shape."""
     if not 0 < layer.channel_axis < len(layer.shape):
         return False
     tokens = [dim for i, dim in enumerate(layer.shape) if i not in (0, layer.channel_axis)]
@@ -132,7 +131,7 @@ def _is_possible(layer: Layer) -> bool:
 
 
 def _dtype(name: object) -> np.dtype[Any]:
-    """The dtype of this name, one of numbers."""
+    """The numeric dtype of this name; TypeError for any other."""
     dtype = np.dtype(name) if isinstance(name, str) else None
     if dtype is None or dtype.name != name or (dtype.kind not in "fiub" and name != "bfloat16"):
         raise TypeError(f"{name!r} is not a type of numbers")
@@ -140,10 +139,10 @@ def _dtype(name: object) -> np.dtype[Any]:
 
 
 def _typed(kind: type[T], fields: Any) -> T:
-    """A dataclass of values that JSON kept. TypeError for one of another type than it says."""
+    """A dataclass from values of JSON. TypeError for a value that is not of the annotated type."""
     values = {name: _tuple(value) for name, value in fields.items()}
     for name, hint in get_type_hints(kind).items():
-        if name in values and not _is_of(values[name], hint):
+        if name in values and not _has_type(values[name], hint):
             raise TypeError(f"{kind.__name__}.{name} of {values[name]!r:.50}")
     return kind(**values)
 
@@ -153,19 +152,19 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def _is_of(value: object, hint: Any) -> bool:
-    """Whether a value is of an annotated type. Whole numbers are sizes and axes: not below 0, nor huge."""
+def _has_type(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type. Integers are sizes and axes: neither negative nor huge."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (UnionType, Union):
-        return any(_is_of(value, one) for one in inner)
+        return any(_has_type(value, one) for one in inner)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return len(value) == len(hints) and all(map(_is_of, value, hints))
+        return len(value) == len(hints) and all(map(_has_type, value, hints))
     if origin is dict:
         return isinstance(value, dict) and all(
-            _is_of(name, inner[0]) and _is_of(one, inner[1]) for name, one in value.items()
+            _has_type(name, inner[0]) and _has_type(one, inner[1]) for name, one in value.items()
         )
     if hint is int:
         return type(value) is int and 0 <= value < HUGE

@@ -42,7 +42,7 @@ class Probe:
     settings: Mapping[str, Any]
     _known: dict[tuple[bytes, tuple[int, ...], bytes], list[Maps]] = field(default_factory=dict)
     _deviates: Deviates | None = None
-    step: float = STEP  # between 1 and the next float, in the coarsest type of a layer
+    step: float = STEP  # the machine epsilon of the coarsest dtype of a layer
 
     @property
     def constant(self) -> bool:
@@ -115,8 +115,8 @@ class Probe:
         return self._keep(image, target, found)
 
     def gradients_near(self, image: Images, target: Target, factor: float) -> list[Maps]:
-        """Each layer's gradient (1, C, h, w) close to the image, of `factor` times the target, divided by it:
-        the same but for a little, unless it is rounding.
+        """Each layer's gradient (1, C, h, w) close to the image, for `factor` times the target, divided by
+        `factor`: nearly the same, unless it is only rounding errors.
         """
         weights = factor * target.weights[None]
         if self.backward is not None:
@@ -214,7 +214,7 @@ class Probe:
         return feed
 
     def _deviates_of(self, shape: tuple[int, ...]) -> Deviates:
-        deviates = self._deviates  # several threads may each have images of another size
+        deviates = self._deviates  # threads may have images of different sizes
         if deviates is None or deviates.shape != shape:
             free = self.batches.fixed is None  # else what is short is filled up first
             place = self.batches.session.placed if free else np.asarray
@@ -249,9 +249,9 @@ class Probe:
 
 
 def _close_to(image: Images, factor: float) -> Any:
-    """The image with noise that rounds it anew and changes nothing else, other noise for each factor. A 256th
-    of its range, even 2**-16, would flip enough ReLUs of a deep model, or change a probability of 1e-20
-    enough, to change maps that are evidence.
+    """The image with noise, different for each factor, that changes only how values are rounded. Noise of 1/256
+    of its range, or even 2**-16, would flip enough ReLUs of a deep model, or change a probability of 1e-20 so
+    much, that maps which are evidence differ.
     """
     draw = np.random.Generator(np.random.SFC64(int(1000 * factor)))
     values = image.astype(np.float64)

@@ -53,8 +53,8 @@ VALUE, LONGEST = 0x12, 127  # more bytes take a longer length than one byte
 
 @dataclass(frozen=True)
 class Asked:
-    """Everything beside the model that a plan depends on. The planner is given this and nothing else, so that
-    the name of an entry cannot forget anything.
+    """Everything besides the model that a plan depends on. The planner gets nothing else, so that the name of
+    an entry cannot miss anything.
     """
 
     rules: str
@@ -65,8 +65,8 @@ class Asked:
 
 
 class Contents(NamedTuple):
-    """What the files of a model hold: the name and digest of its own, and the digests of external data by
-    name. `state` changes when one of them is replaced, even by the same.
+    """What identifies the files of a model: the name and digest of its own file, and the digests of external
+    data by name. `state` changes when a file is replaced, even by the same bytes.
     """
 
     name: str
@@ -110,7 +110,7 @@ def ready(
 
 
 def portable(model: Any) -> Path | bytes:
-    """A model as another process can open it. ModelError for a loaded `Model`."""
+    """A model in a form that another process can open. ModelError for a loaded `Model`."""
     if isinstance(model, bytes):
         return model
     if isinstance(model, (str, Path)):
@@ -118,13 +118,13 @@ def portable(model: Any) -> Path | bytes:
     if hasattr(model, "SerializeToString"):
         return bytes(model.SerializeToString())
     raise ModelError(
-        f"{model.name}: an explainer of a loaded model cannot be pickled; make it of the file's path, or of "
-        "its bytes"
+        f"{model.name}: an explainer of a loaded model cannot be pickled; create it from the path of the "
+        "file, or from its bytes"
     )
 
 
 def _found(name: str, asked: Asked, device: Device) -> Ready | None:
-    """What the cache has, if it can be run; what cannot is taken away, to be made again."""
+    """What the cache has, if it can be run; otherwise it is removed, to be made again."""
     entry = cache.found(name)
     if entry is None:
         return None
@@ -133,32 +133,32 @@ def _found(name: str, asked: Asked, device: Device) -> Ready | None:
     ):
         plan = from_json(read_regular(entry / PLAN, LARGEST_PLAN) or b"")
         gradients = entry / GRADIENTS if plan.apart else None
-        made = _opened(plan, entry / MODEL, {}, gradients, device, name)
-        if _fits(made, asked):
-            return made
+        cached = _opened(plan, entry / MODEL, {}, gradients, device, name)
+        if _fits(cached, asked):
+            return cached
     cache.forget(name)
     return None
 
 
-def _fits(made: Ready, asked: Asked) -> bool:
-    """Whether the models have what the plan says."""
-    plan, runs = made.plan, made.backward or made.session
-    image, seed = made.session.shapes.get(plan.image.name), runs.shapes.get(SEED, [])
-    batches = {shape[0] for shape in made.session.shapes.values() if shape}
+def _fits(cached: Ready, asked: Asked) -> bool:
+    """Whether the models have the inputs and outputs that the plan names."""
+    plan, session, runs = cached.plan, cached.session, cached.backward or cached.session
+    image, seed = session.shapes.get(plan.image.name), runs.shapes.get(SEED, [])
+    batches = {shape[0] for shape in session.shapes.values() if shape}
     moments = {moment(power, name) for name in plan.activations for power in POWERS}
     gradients = moments if asked.smooths and not plan.constant else {*plan.gradients}
     return (
-        {*made.session.inputs, *runs.inputs} <= {plan.image.name, SEED, NOISE, SPREAD}
+        {*session.inputs, *runs.inputs} <= {plan.image.name, SEED, NOISE, SPREAD}
         and (image is None or _agree(image, plan.image.shape))
         and plan.image.batch in {None, 1, *batches}
         and _agree(seed[1:], plan.seed_shape)
-        and {plan.of, *plan.activations} <= {*made.session.outputs}
+        and {plan.of, *plan.activations} <= {*session.outputs}
         and gradients <= {*runs.outputs}
     )
 
 
 def _agree(declared: Sequence[object], sizes: Sequence[object]) -> bool:
-    """Whether the sizes that are known on both sides are the same."""
+    """Whether the sizes that are known on both sides are equal."""
     pairs = zip(declared, sizes, strict=False)
     return len(declared) == len(sizes) and all(
         one == other for one, other in pairs if isinstance(one, int) and isinstance(other, int)
@@ -185,7 +185,7 @@ def _planned(
     try:
         made = tried(made, content, weights, smooths=asked.smooths)
     except OutOfMemoryError:
-        made, name = one_at_a_time(made), None  # it may be found out another time
+        made, name = one_at_a_time(made), None  # not cached: another run may have more memory
     made = replace(made, data=_data(model, contents))
     gradients = alone.bytes() if alone else None
     # of a file that changed meanwhile it is not known what was read
@@ -240,7 +240,7 @@ def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
 
 
 def _name(contents: Contents, asked: Asked) -> str:
-    """What the entry is called: by everything that it depends on."""
+    """The name of the entry, a digest of everything that it depends on."""
     model = [contents.name, contents.digest, contents.data]
     return cache.key({"model": model, **asdict(asked), "made by": _maker()})
 
@@ -253,13 +253,13 @@ def _data(model: object, contents: Contents | None) -> str:
 
 
 def _contents(model: object) -> Contents | None:
-    """What the model's files hold. None for a model that cannot be told by its bytes, or only once (a pipe),
-    where a file cannot be read, and where it is not clear which files these are: the reader says it better.
+    """What the model's files hold. None if they can be read only once (a pipe) or not at all, or if it is not
+    clear which files these are: loading the model gives a better error.
     """
     try:
         if isinstance(model, bytes):
             if _locations(model):
-                return None  # which lies nobody knows where
+                return None  # its external data may be anywhere
             return Contents("model", hashlib.sha256(model).hexdigest(), {}, ())
         return _contents_of(Path(model)) if isinstance(model, (str, Path)) else None
     except (OSError, ValueError, ModelError):
@@ -267,7 +267,7 @@ def _contents(model: object) -> Contents | None:
 
 
 def _contents_of(path: Path) -> Contents:
-    """Of a file, and of those with its weights. OSError, ValueError or ModelError where that is not known."""
+    """Of a file, and of those with its weights. OSError, ValueError, or ModelError if that is not known."""
     state = [_state(path)]
     blocks = map_blocks(path, _scanned, len(LOCATION) + LONGEST + 2)
     names = sorted({name for _, locations in blocks for name in locations})
@@ -286,12 +286,12 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _scanned(content: bytes) -> tuple[bytes, list[str]]:
-    """The digest of a block, and the files that are named from within it."""
+    """The digest of a block, and the external data files whose names begin in it."""
     return block_digest(content), _locations(content, BLOCK)
 
 
 def _locations(content: bytes, stop: int | None = None) -> list[str]:
-    """The files of external data that a model names, found without parsing it, up to where `stop` says.
+    """The external data files that a model names before the offset `stop`, found without parsing it.
     ValueError if unsure.
     """
     found = []

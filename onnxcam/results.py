@@ -1,4 +1,4 @@
-"""The three files of an explained image: written together, and vouched for by the manifest among them."""
+"""The three files of an explained image: written together, the manifest with digests of the other two."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from onnxcam.files import digest_file, read_regular, write_together
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"
-OPENING = b'{\n  "picture": {\n    "name": '  # of every manifest: also one that was cut short is known by it
-UNFINISHED = "the run that wrote this was stopped before it was done: explain the image again"
+OPENING = b'{\n  "picture": {\n    "name": '  # every manifest begins so, also one that was cut off
+UNFINISHED = "the run that wrote this was interrupted: explain the image again"
 
 
 def result_files(folder: Path, name: str, method: str) -> dict[str, Path]:
-    """Where an image's overlay, map and manifest lie."""
+    """The paths of an image's overlay, map, and manifest."""
     return {kind: folder / f"{name}.{method}{suffix}" for kind, suffix in SUFFIXES.items()}
 
 
 def require_writable(files: Mapping[str, Path], *, overwrite: bool = False) -> None:
-    """OutputError where a name is a folder's, or, unless `overwrite`, a file's that is not onnxcam's: files
-    beside a manifest of onnxcam's are earlier results, which a new run replaces; others are the user's.
+    """OutputError if a path is a folder or, unless `overwrite`, a file that onnxcam did not write. Files next
+    to a manifest from onnxcam are earlier results, which a new run replaces; others are the user's.
     """
     present = [path for path in files.values() if os.path.lexists(path)]
     for path in present:
@@ -34,7 +34,7 @@ def require_writable(files: Mapping[str, Path], *, overwrite: bool = False) -> N
             raise OutputError(f"{path}: cannot be written ({os.strerror(errno.EISDIR)})")
     if present and not overwrite and not _is_manifest(files["manifest"]):
         raise OutputError(
-            f"{present[0]}: already exists, and no manifest beside it says that onnxcam wrote it; choose "
+            f"{present[0]}: already exists, and no manifest next to it says that onnxcam wrote it; choose "
             "another folder, or overwrite it with --force (in Python: overwrite=True)"
         )
 
@@ -42,9 +42,7 @@ def require_writable(files: Mapping[str, Path], *, overwrite: bool = False) -> N
 def write_results(
     files: Mapping[str, Path], overlay: bytes, arrays: bytes, manifest: Mapping[str, Any]
 ) -> None:
-    """Write the three files, all or none, the manifest with digests of the others. OutputError where that
-    fails.
-    """
+    """Write the three files, all or none, with digests in the manifest. OutputError if that fails."""
     contents = {files["overlay"]: overlay, files["map"]: arrays}
     digests = {path.name: _described(content) for path, content in contents.items()}
     complete: dict[str, Any] = {**manifest, "files": digests}
@@ -55,7 +53,7 @@ def write_results(
 
 
 def certified(files: Mapping[str, Path]) -> dict[str, Any] | None:
-    """The manifest, if it and the files beside it are as they were written; else None."""
+    """The manifest, if it and the other two files are as they were written; else None."""
     manifest = _parsed(read_regular(files["manifest"]))
     if manifest is None or manifest.pop(SEAL, None) != _seal(manifest):
         return None
@@ -71,7 +69,7 @@ def _matches(path: Path, digests: Mapping[str, Any]) -> bool:
     try:
         return (
             isinstance(expected, dict)
-            and expected.get("bytes") == path.stat().st_size  # spares reading a huge file
+            and expected.get("bytes") == path.stat().st_size  # avoids reading a huge file
             and expected.get("sha256") == digest_file(path)
         )
     except OSError:
@@ -79,8 +77,8 @@ def _matches(path: Path, digests: Mapping[str, Any]) -> bool:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether onnxcam wrote it, as far as what is left of it tells: a disk that lost power may keep a part of
-    it, nothing, or zeros.
+    """Whether onnxcam wrote the file, as far as its content still tells: after a power failure it may be cut
+    off, empty, or zeros.
     """
     content = read_regular(path)
     if content is None:

@@ -75,7 +75,7 @@ def test_what_another_user_owns_is_not_used(entry: Path, monkeypatch: pytest.Mon
     assert keep("b") is None
     cache.remember("a", "choice", 2)
     assert {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")} == before
-    assert cache.problem() == f"{entry.parent} is not a folder that only you can write"
+    assert cache.problem() == f"{entry.parent} is not a folder that only you can write to"
 
 
 @posix

@@ -70,7 +70,7 @@ def test_other_files_are_refused(model: Path, location: str, words: str) -> None
         locate_data(model, location, "tensor 'w'")
     message = str(caught.value)
     assert message.startswith(f"{model}: external data cannot be read (tensor 'w' in the file ")
-    assert message.endswith("keep the data file beside the model, under its old name")
+    assert message.endswith("keep the data file next to the model, under its original name")
     assert len(message) < 500 + len(str(model))
     assert message.isprintable()
 

@@ -200,7 +200,7 @@ def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
     assert found.scores[0] == 1
     is_taken_back(found)
     if factor == "60.0":  # the others are 0 without rounding
-        assert "the probability is saturated at 1: take the score logit" in found.notices[-1]
+        assert "the probability is saturated at 1: explain the logit instead" in found.notices[-1]
     assert not explainer(content, method)(pictures(1), target="top1").empty.any()
 
 

@@ -21,7 +21,8 @@ LEVELS = [  # from the top; what stands on one line never imports its neighbours
     {"autodiff", "prepared"},
     {"graph", "methods", "image", "cache", "results"},
     {"runtime"},  # below the graph: what is constant there is computed by the runtime
-    {"table", "files", "datafiles", "resources"},
+    {"datafiles"},
+    {"table", "files", "resources"},
     {"errors", "arrays"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
