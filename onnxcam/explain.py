@@ -100,8 +100,8 @@ class Explainer:
         self.score_kind = score
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy by the arguments, and by what was changed since: unpickling opens the model again, from
-        the cache if it is there. ModelError for a loaded model, which has no file to open.
+        """Pickle and copy by the arguments and later changes: unpickling opens the model again, from the cache
+        if it is there. ModelError for a loaded model, which has no file to open.
         """
         changed = {name: getattr(self, name) for name in CHANGEABLE}
         arguments = {**self._arguments, "model": portable(self._arguments["model"])}

@@ -141,7 +141,7 @@ def test_what_is_said() -> None:
     found = explainer(model(ZERO["instance norm, mean, bias"]))(pictures(2), target=2)
     (notice,) = [each for each in found.notices if "is empty, because" in each]
     assert notice.startswith(
-        "class 2: the map at layer is empty, because the score does not depend on it by more than its"
+        "class 2: the map at layer is empty, because the score depends on it by no more than rounding errors"
     )
     assert notice.endswith("choose another layer (`onnxcam layers`), target or method")
 

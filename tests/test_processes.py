@@ -200,7 +200,7 @@ def test_models_that_can_be_pickled(path: Path, kind: str, monkeypatch: pytest.M
 def test_a_loaded_model_is_refused_with_the_cure(path: Path) -> None:
     made = Explainer(load(path), "grad-cam", device="cpu")
     with pytest.raises(
-        ModelError, match=r"net.onnx: .* cannot be pickled; make it of the file's path"
+        ModelError, match=r"net.onnx: .* cannot be pickled; create it from the path of the file"
     ):
         pickle.dumps(made)
     made(X)

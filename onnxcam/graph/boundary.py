@@ -1,8 +1,8 @@
-"""The boundary around every node: what goes wrong at one leaves as an error that names it.
+"""The boundary around every node: a failure at a node becomes an error that names the node.
 
-Functions that read, rewrite or differentiate a model are decorated with `reports_node`. All of them walk over
-nodes, and call the one that they are at `node`: the traceback of an exception tells which that was, so that
-none of the walks has to. Errors of ours pass as they are.
+Functions that read, rewrite, or differentiate a model are decorated with `reports_node`. They all loop over
+nodes with a variable `node`, so the traceback of an exception tells which node failed. Errors of onnxcam pass
+unchanged.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 
 def reports_node(function: Callable[P, R]) -> Callable[P, R]:
-    """Let exceptions that are not ours leave a function as a NodeError where the model is to blame, as an
-    UnforeseenError where it is not known to be.
+    """Turn foreign exceptions of a function into a NodeError if the model is known to be at fault, otherwise
+    into an UnforeseenError.
     """
 
     @wraps(function)
@@ -44,14 +44,14 @@ def reports_node(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def explain_failure(error: Exception) -> OnnxcamError:
-    """The error of ours that stands for an exception."""
+    """The error of onnxcam to raise in place of an exception."""
     node = next(_locals(error.__traceback__, "node", gs.Node), None)
     graph = next(_locals(error.__traceback__, "graph", gs.Graph), None)
     name = "" if node is None else name_of(node)
     operator = "" if node is None else operator_of(node)
     where = f"{operator} ({name}): " if node is not None else ""
     if isinstance(error, MemoryError) or any(words in str(error) for words in TOO_LARGE):
-        return ModelError(f"{where}needs more memory than there is; export a smaller model")
+        return ModelError(f"{where}needs more memory than is available; export a smaller model")
     if isinstance(error, RecursionError):
         return ModelError(f"{where}graphs or functions are nested too deeply; export a flat model")
     if node is not None and (flaw := describe_flaw(node, graph)):
@@ -59,7 +59,7 @@ def explain_failure(error: Exception) -> OnnxcamError:
     cause, said = type(error).__name__, str(error).split("\n")[0]
     return UnforeseenError(
         f"{where}onnxcam failed ({cause} at {_place(error.__traceback__)}: {said[:200]}); "
-        "please report this together with the model",
+        "please report this with the model",
         cause,
         operator,
         name,
@@ -67,19 +67,19 @@ def explain_failure(error: Exception) -> OnnxcamError:
 
 
 def name_of(node: gs.Node) -> str:
-    """The name of a node; of one without a name, that of what it writes."""
-    written = (tensor.name for tensor in node.outputs if tensor.name)
-    return str(node.name or next(written, ""))
+    """The name of a node or, if it has none, of its first named output."""
+    outputs = (tensor.name for tensor in node.outputs if tensor.name)
+    return str(node.name or next(outputs, ""))
 
 
 def operator_of(node: gs.Node) -> str:
-    """The operator of a node, with its domain where that is not the default one."""
+    """The operator of a node, with its domain if that is not the default one."""
     domain = node.domain or ""
     return str(node.op if domain in ("", "ai.onnx") else f"{domain}::{node.op}")
 
 
 def _locals(traceback: TracebackType | None, name: str, kind: type[T]) -> Iterator[T]:
-    """What is called `name` in the frames of a traceback, the innermost first; not what was written here."""
+    """The variables `name` in the frames of a traceback, innermost first, without nodes that onnxcam wrote."""
     if traceback is None:
         return
     yield from _locals(traceback.tb_next, name, kind)

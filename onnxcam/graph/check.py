@@ -1,4 +1,4 @@
-"""A protocol buffer checked and put right, before a graph is made of it."""
+"""Check and normalize a protocol buffer before a graph is made of it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ INVALID = (
 def check_proto(
     proto: onnx.ModelProto, name: str, constants: Collection[str] = ()
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """A model, which is changed, with its functions written out and its shapes inferred; and notices for users.
+    """The model with its functions inlined and its shapes inferred, and notices for users. Changes `proto`.
 
-    `constants` are inputs that stand for weights. ModelError if it is not a valid model.
+    `constants` names inputs that stand for weights. ModelError if it is not a valid model.
     """
     try:
         _check_names(proto)
@@ -62,13 +62,14 @@ def check_proto(
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something."""
+    """The first line of an error's message that is not blank."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 def _check_opset(proto: onnx.ModelProto, name: str) -> None:
-    version = next((each.version for each in proto.opset_import if not each.domain), None)
+    imports = proto.opset_import
+    version = next((imported.version for imported in imports if not imported.domain), None)
     if version is None or version < OLDEST:
         was = "no opset of the default domain" if version is None else f"opset {version}"
         raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
@@ -95,7 +96,7 @@ def _check_names(proto: onnx.ModelProto) -> None:
 
 
 def _check_texts(node: onnx.NodeProto) -> None:
-    """ValueError for an attribute of one of ONNX's operators, whose texts are words, that is not text."""
+    """ValueError for a string attribute of a standard operator that is not text."""
     for attribute in node.attribute:
         for text in (attribute.s, *attribute.strings):
             try:
@@ -107,7 +108,7 @@ def _check_texts(node: onnx.NodeProto) -> None:
 
 
 def _check_constants(proto: onnx.ModelProto) -> None:
-    """ValueError for a constant whose content is not of its shape, which the checker lets pass."""
+    """ValueError for a constant whose content does not fit its shape, which the checker does not notice."""
     for tensor in tensors(proto):
         try:
             numpy_helper.to_array(tensor)

@@ -1,4 +1,4 @@
-"""Which of several outputs is explained: the one that the graph says most for."""
+"""Which of several outputs is explained: the one with the strongest evidence in the graph."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ OTHERS = re.compile(
     re.IGNORECASE,
 )
 LENGTHS = {"ReduceL2", "Sqrt"}
-REASONS = (  # in the order of what decides, see `_evidence`
-    "it has a number for each label",
-    "the other is on the way to it",
-    "the other looks like boxes, an embedding or the like",
-    "it has one number a class and no pixels or boxes",
+REASONS = (  # the strongest first, see `_evidence`
+    "it has one score per label",
+    "the other one is an intermediate result",
+    "the other one looks like boxes or an embedding",
+    "it has one score per class, not per pixel or box",
     "it ends in Softmax or Sigmoid",
-    "its name says scores",
+    "its name suggests scores",
     "it comes first",
 )
-DEEPER = "more of the model stands before it"
-LISTED = 6  # so many other outputs are named
+DEEPER = "it uses more of the model"
+LISTED = 6  # how many other outputs a notice names
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The head that is explained, what speaks for it, and the others that could be."""
+    """The head that is explained, the reason for it, and the other heads."""
 
     head: Head
     reason: str
     others: tuple[Head, ...]
 
     def notice(self, besides: Sequence[Head] = ()) -> str | None:
-        """What was assumed, and what would change it; `besides` are explained, too."""
+        """What was assumed, and how to change it; the heads `besides` are explained, too."""
         taken = {head.logits.name for head in (self.head, *besides)}
         left = [head.output for head in self.others if head.logits.name not in taken]
         if not left:
             return None
         listed = ", ".join(f"{output.name} {list(output.shape)}" for output in left[:LISTED])
-        more = ", …" * (len(left) > LISTED)
+        more = ", …" if len(left) > LISTED else ""
         return (
-            f"of {len(left) + 1} outputs {self.head.output.name} {list(self.head.output.shape)} is explained "
-            f"({self.reason}); --output NAME takes another: {listed}{more}"
+            f"of {len(left) + 1} outputs, {self.head.output.name} {list(self.head.output.shape)} is explained "
+            f"({self.reason}); --output NAME chooses another: {listed}{more}"
         )
 
 
 def choose(heads: Sequence[Head], labels: int | None = None) -> Choice:
-    """One of the heads, of which there is at least one."""
+    """Choose one of the heads; there must be at least one."""
     heads = _different(heads)
     if len(heads) == 1:
         return Choice(heads[0], REASONS[-1], ())
@@ -76,7 +76,7 @@ def choose(heads: Sequence[Head], labels: int | None = None) -> Choice:
 
 
 def _reason(heads: list[Head], evidence: list[tuple[bool, ...]], best: int) -> str:
-    """What sets a head apart from the next best one, if there is one, of another number of classes."""
+    """What distinguishes the best head from the second best, if possible one with a different class count."""
     others = [i for i, head in enumerate(heads) if head.count != heads[best].count]
     second = max(evidence[i] for i in others or range(len(heads)) if i != best)
     differ = [own != other for own, other in zip(evidence[best], second, strict=True)]
@@ -84,7 +84,7 @@ def _reason(heads: list[Head], evidence: list[tuple[bool, ...]], best: int) -> s
 
 
 def _different(heads: Sequence[Head]) -> list[Head]:
-    """Logits and their probabilities are one head: the probabilities tell more."""
+    """The heads without duplicates: of logits and their probabilities, the probabilities, which tell more."""
     different: dict[str, Head] = {}
     for head in heads:
         name = head.logits.name
@@ -98,7 +98,7 @@ def _evidence(
 ) -> tuple[bool, ...]:
     name = str(head.output.name)
     other = bool(OTHERS.search(name)) and not SCORES.search(name)
-    shares = head.squashing in ("Softmax", "LogSoftmax")  # what a box's numbers never are
+    shares = head.squashing in ("Softmax", "LogSoftmax")  # which the numbers of a box never have
     boxes = has_others and head.count == BOX and not shares and not SCORES.search(name)
     return (
         labels is not None and head.count == labels,
@@ -133,7 +133,7 @@ def _before(tensor: gs.Tensor) -> set[str]:
 
 
 def _is_normalised(tensor: gs.Tensor) -> bool:
-    """Whether the numbers were divided by their length, as those of embeddings are."""
+    """Whether the numbers were divided by their norm, as in an embedding."""
     node = tensor.inputs[0] if tensor.inputs else None
     if node is None or node.op != "Div":
         return node is not None and node.op == "LpNormalization"

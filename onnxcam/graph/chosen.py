@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from onnxcam.arrays import Dim, Shape
 
-POOLED = "onnxcam/classes"  # the score that is added to a model without one number a class
+POOLED = "onnxcam/classes"  # the score that is added to a model without one score per class
 
 
 @dataclass(frozen=True)
 class Score:
     """`output` is the model's, or what it was rounded or scaled from; `logits` the tensor before its last
-    Softmax or Sigmoid (`squashing`), or the output itself; `classes` how many numbers a picture has, one a
-    class. `probability` says that the logits are a probability: what they were made of was not reached.
+    Softmax or Sigmoid (`squashing`), or the output itself; `classes` the number of scores per image, one per
+    class. `probability` says that `logits` holds probabilities: no logits before them were found.
     """
 
     output: str

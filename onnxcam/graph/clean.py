@@ -58,7 +58,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
 
 
 def _drop_empty_lists(node: gs.Node) -> None:
-    """Pads and strides of no numbers are as good as none to ONNX Runtime; graphsurgeon cannot write them."""
+    """Drop empty pads, strides, and the like: ONNX Runtime ignores them, and graphsurgeon cannot write them."""
     if node.op != "Constant":
         for name in [name for name, value in node.attrs.items() if isinstance(value, list)]:
             if not node.attrs[name]:

@@ -1,4 +1,4 @@
-"""Which numbers of a detection are its classes: behind those of the box, before those of a mask."""
+"""Which numbers of a detection are its classes: those after the box and before a mask."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import onnx_graphsurgeon as gs
 from onnxcam.graph.path import is_float
 from onnxcam.graph.squashing import PASSING, maker, unsquashed, within
 
-BOX = 4  # numbers of a box: an output of so many is none of classes if there is another
-MASKS, BINS = 32, 64  # what an Ultralytics model makes masks of, and a box before it is decoded
+BOX = 4  # numbers of a box: an output of so many holds no classes if there is another output
+MASKS, BINS = (
+    32,
+    64,
+)  # numbers in Ultralytics models: for the mask, and for a box before it is decoded
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Numbers `start` to `stop` of a detection are its classes. `objectness` is the number that says whether
-    there is anything at all; `logits` is the tensor that holds the classes before their Sigmoid. `raw` says
-    that nothing made probabilities of the classes and the objectness.
+    """Numbers `start` to `stop` of a detection are its classes. `objectness` is the position of the number that
+    says whether there is an object at all; `logits` the tensor that holds the classes before their Sigmoid.
+    `raw` says that the classes and the objectness are logits, not probabilities.
     """
 
     start: int
@@ -32,7 +35,7 @@ class Columns:
 
 
 class Part(NamedTuple):
-    """Numbers `start` to `stop` along an axis, as they were put there."""
+    """Numbers `start` to `stop` along an axis, and the tensor that they come from."""
 
     start: int
     stop: int
@@ -47,7 +50,7 @@ class Part(NamedTuple):
 def columns(
     tensor: gs.Tensor, axis: int, labels: int | None, metadata: Mapping[str, str]
 ) -> Columns | None:
-    """The classes among the numbers of each detection; None where all are."""
+    """The classes among the numbers of each detection; None if all of them are classes."""
     size, (parts, direct) = int(tensor.shape[axis]), parts_of(tensor, axis)
     own = None if labels is None else by_labels(size, labels, metadata)
     if own is None and (labels is None or size not in (labels, labels + 1)):
@@ -63,19 +66,19 @@ def _is_probability(tensor: gs.Tensor) -> bool:
 
 
 def by_labels(size: int, labels: int, metadata: Mapping[str, str]) -> Columns | None:
-    """The classes of detections of `size` numbers by the number of labels, as Ultralytics' models have it."""
-    task, more = metadata.get("task", "").strip().lower(), size - labels
+    """The classes of detections of `size` numbers by the number of labels, as in Ultralytics models."""
+    task, others = metadata.get("task", "").strip().lower(), size - labels
     points = _key_points(metadata)
-    own = {"obb": 1, "segment": MASKS, "pose": points or -1}.get(task, 0)
+    by_task = {"obb": 1, "segment": MASKS, "pose": points or -1}.get(task, 0)
     for start in (BOX, BOX + 1, BINS):
-        behind = {own} if task else {0, MASKS, points}
-        if more - start in behind:
+        after = {by_task} if task else {0, MASKS, points}
+        if others - start in after:
             return Columns(start, start + labels, BOX if start == BOX + 1 else None)
     return None
 
 
 def finished(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str]) -> bool:
-    """Whether one of the numbers is that of a class: a whole number, which no derivative flows through."""
+    """Whether one of the numbers is a class index: an integer, which no derivative flows through."""
     if metadata.get("end2end") == "True" or "'nms': True" in metadata.get("args", ""):
         return True
     for part in parts_of(tensor, axis)[0]:
@@ -88,8 +91,8 @@ def finished(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str]) -> bool:
 
 
 def parts_of(tensor: gs.Tensor, axis: int) -> tuple[list[Part], bool]:
-    """What a Concat along the axis put together, and whether this is it: behind it the detections of several
-    grids may have been put together, and their axes rearranged.
+    """The parts that a Concat joined along the axis, and whether that Concat wrote the tensor itself: after it
+    the detections of several grids may have been joined, and the axes rearranged.
     """
     direct = True
     while (node := maker(tensor)) is not None:
@@ -119,7 +122,7 @@ def _parts(node: gs.Node, axis: int) -> Iterator[Part]:
 
 
 def _place_before(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
-    """The axis that a Reshape left as it is: of its size, with as much before it or behind it."""
+    """The axis of `source` that a Reshape kept: of the same size, with the same sizes before or after it."""
     if source.shape is None or tensor.shape is None:
         return None
     for own, other in ((tensor.shape[:axis], 1), (tensor.shape[axis + 1 :], -1)):
@@ -138,8 +141,8 @@ def _product(shape: list[int | str]) -> tuple[int, tuple[str, ...]]:
 
 
 def _by_parts(parts: list[Part]) -> Columns | None:
-    """The classes by the operators: the widest part behind Softmax or Sigmoid, where boxes stand beside it; a
-    single number that is squashed before it says whether there is anything.
+    """The classes by the operators: the widest part after a Softmax or Sigmoid, if there is a box, too. If a
+    single other number has one, that is the objectness.
     """
     squashed = [part for part in parts if unsquashed(part.tensor)]
     beside = sum(part.width for part in parts) - sum(part.width for part in squashed)
@@ -153,7 +156,7 @@ def _by_parts(parts: list[Part]) -> Columns | None:
 
 
 def _with_logits(own: Columns, parts: list[Part]) -> Columns:
-    """With the logits of the classes, where these are a part of their own and nothing is multiplied."""
+    """With the logits of the classes, if these are a separate part that nothing is multiplied by."""
     for part in parts:
         same = (part.start, part.stop) == (own.start, own.stop)
         squashed = unsquashed(part.tensor) if same and own.objectness is None else None
@@ -163,7 +166,7 @@ def _with_logits(own: Columns, parts: list[Part]) -> Columns:
 
 
 def _key_points(metadata: Mapping[str, str]) -> int:
-    """How many numbers the key points of a detection take, 0 where it has none."""
+    """How many numbers the key points of a detection take, 0 if it has none."""
     try:
         return int(np.prod(ast.literal_eval(metadata.get("kpt_shape", "0")), dtype=np.int64))
     except (ValueError, SyntaxError, TypeError):

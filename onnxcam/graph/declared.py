@@ -1,7 +1,7 @@
-"""Sizes as a model declares them, checked and put right once, before anything computes with them.
+"""The sizes that a model declares, checked and normalized once, before anything computes with them.
 
-A size below 1 is free, as ONNX Runtime takes it. Names of sizes mean one thing: equal names, equal sizes. Those
-that say nothing ("?") are taken away, and those that look like arithmetic, or are very long, are replaced.
+A size below 1 is free, as for ONNX Runtime. Equal names mean equal sizes. Names that say nothing ("?") are
+removed, and those that look like arithmetic, or are very long, are replaced.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.walk import all_scopes
 
 LARGEST_INPUT = 1 << 30  # numbers: 18,000 x 18,000 pixels in color
-LARGEST_SIZE = 1 << 31  # an inner size beyond this is no size that a tensor can have
-PLAIN = re.compile(r"[^\W\d]\w{0,63}")  # a name that no expression of sizes is taken for
+LARGEST_SIZE = 1 << 31  # no tensor can have a size beyond this
+PLAIN = re.compile(r"[^\W\d]\w{0,63}")  # a name that cannot be mistaken for an expression of sizes
 
 
 def settle_sizes(proto: onnx.ModelProto, name: str, constants: Collection[str] = ()) -> None:
-    """Check the declared sizes of the inputs, and put right those of all tensors, in place.
+    """Check the declared sizes of the inputs, and normalize those of all tensors, in place.
 
-    ModelError for an input that no image can have the size of; inputs of the names `constants` are none.
+    ModelError for an input with a size that no image can have. `constants` names inputs that are weights.
     """
     weights = {tensor.name for tensor in proto.graph.initializer} | set(constants)
     inputs = [tensor for tensor in proto.graph.input if tensor.name not in weights]
@@ -51,7 +51,7 @@ def _check_input(tensor: onnx.ValueInfoProto, name: str) -> None:
     said = f"{name}: the input {tensor.name!r} is declared with "
     if 0 in known:
         raise ModelError(
-            f"{said}a size of 0, so that nothing can be fed; export it with a free size or 1"
+            f"{said}a size of 0, so nothing can be fed to it; export it with a free size or 1"
         )
     if math.prod(known) > LARGEST_INPUT:
         shown = " x ".join(map(str, known[:8]))
@@ -62,9 +62,9 @@ def _check_input(tensor: onnx.ValueInfoProto, name: str) -> None:
 
 
 def _settled_names(proto: onnx.ModelProto, inputs: list[onnx.ValueInfoProto]) -> dict[str, str]:
-    """What each name of a size is to be called; "" where it says nothing.
+    """The new name for each name of a size; "" if it says nothing.
 
-    A name that one input has twice is such a placeholder: ONNX Runtime takes different sizes for it.
+    A name that one input has twice is only a placeholder: ONNX Runtime takes different sizes for it.
     """
     names = dict.fromkeys(dim.dim_param for shape in declared_shapes(proto) for dim in shape.dim)
     placeholders = set()

@@ -1,4 +1,4 @@
-"""Models that score every pixel, box or step: one score a class is added to them.
+"""Models that score every pixel, box, or step: one score per class is added to them.
 
 Of a segmenter's (N, classes, H, W) it is the mean over the pixels, so that every pixel of the class counts; of
 a detector's (N, boxes, numbers) the maximum over the boxes of all its heads, so that the surest box counts.
@@ -15,7 +15,7 @@ from onnxcam.graph.choice import choose
 from onnxcam.graph.chosen import POOLED, Score
 from onnxcam.graph.heads import Head, unwrapped
 from onnxcam.graph.model import Model
-from onnxcam.graph.score import as_score, check_unfinished, find_heads, refusal
+from onnxcam.graph.score import as_score, check_detections, find_heads, refusal
 from onnxcam.graph.slicing import sliced
 from onnxcam.graph.value import Value, np
 
@@ -24,9 +24,9 @@ from onnxcam.graph.value import Value, np
 def with_score(
     model: Model, output: str | None = None, labels: int | None = None
 ) -> tuple[Model, Score]:
-    """The model and its score, see `find_score`; where the output is of pixels, boxes or steps, or keeps its
-    batch elsewhere, with the output `onnxcam/classes` of one number a class. Notices say what was assumed.
-    `labels` is how many classes the model's metadata names.
+    """The model and its score (see `find_score`). If the output scores pixels, boxes, or steps, or its batch is
+    not the first axis, the model gets the output `onnxcam/classes` with one score per class. Notices say what
+    was assumed. `labels` is the number of classes that the model's metadata names.
 
     Raises what `find_score` raises where there is no score for each pixel or box either.
     """
@@ -35,7 +35,7 @@ def with_score(
         raise refusal(model, output)
     choice = choose(heads, labels)
     chosen = choice.head
-    check_unfinished(model, chosen, labels)
+    check_detections(model, chosen, labels)
     together = [head for head in heads if _is_like(head, chosen)]
     named = choice.notice(together)
     notices = [*_unwrapping(model, together), *([named] if named else []), *_notices(together)]
@@ -47,19 +47,19 @@ def with_score(
 
 
 def _unwrapping(model: Model, heads: Sequence[Head]) -> Iterator[str]:
-    """Which outputs are no tensors, and what is taken instead."""
+    """Notices about outputs that are not tensors: what is explained instead."""
     for output in model.graph.outputs:
         inside = [tensor.name for tensor in unwrapped(output)]
         for head in heads:
             if head.output.name in inside and output.name != head.output.name:
                 yield (
-                    f"{output.name} is no tensor: {head.output.name} is explained, which it is made of; "
-                    "--output NAME takes another tensor"
+                    f"{output.name} is not a tensor: {head.output.name}, which it is made from, is explained; "
+                    "--output NAME chooses another tensor"
                 )
 
 
 def _is_like(head: Head, chosen: Head) -> bool:
-    """Whether a head is of the boxes of another grid; one number a class has no like."""
+    """Whether a head scores the boxes of another grid in the same way; one score per class stands alone."""
     if not chosen.others:
         return head is chosen
     own, other = (
@@ -74,7 +74,7 @@ def _pooled(model: Model, heads: list[Head]) -> tuple[Model, Score]:
     rows = [_row(build, head) for head in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
     build.output(classes, POOLED)
-    for node in copied.graph.nodes[own:-1]:  # so that they are known to be no layers
+    for node in copied.graph.nodes[own:-1]:  # the name says that they are not layers of the model
         node.name = node.outputs[0].name = f"{POOLED}/{node.outputs[0].name}"
     inner = any(head.inner for head in heads)
     return copied, Score(POOLED, POOLED, None, heads[0].count, probability=inner)
@@ -94,7 +94,7 @@ def _row(build: Builder, head: Head) -> Value:
 
 
 def _of_classes(build: Builder, head: Head) -> Value:
-    """The numbers of the classes alone, times that which says whether there is anything."""
+    """The scores of the classes alone, times the objectness, if there is one."""
     columns = head.columns
     if columns is None:
         return build.value(head.logits.name)
@@ -105,26 +105,26 @@ def _of_classes(build: Builder, head: Head) -> Value:
     classes = sliced(numbers, [columns.start], [columns.stop], axes)
     if columns.objectness is None:
         return classes
-    anything = sliced(numbers, [columns.objectness], [columns.objectness + 1], axes)
+    objectness = sliced(numbers, [columns.objectness], [columns.objectness + 1], axes)
     if columns.raw:
-        return build.op("Sigmoid", classes) * build.op("Sigmoid", anything)
-    return classes * anything
+        return build.op("Sigmoid", classes) * build.op("Sigmoid", objectness)
+    return classes * objectness
 
 
 def _notices(heads: Sequence[Head]) -> list[str]:
-    """What was assumed of the heads that are explained."""
+    """What was assumed about the heads that are explained."""
     first = heads[0]
     names = ", ".join(head.output.name for head in heads)
     notices = [f"{names} {_as_dense(first)}"] if first.others else []
     if first.guessed:
         notices.append(
-            f"nothing tells which axis of {first.output.name} {list(first.output.shape)} is that of the "
-            f"classes: one of {first.count} is taken; --output NAME takes another tensor"
+            f"the class axis of {first.output.name} {list(first.output.shape)} is unknown: one of {first.count} "
+            "classes is assumed; --output NAME chooses another tensor"
         )
     if first.inner:
         notices.append(
-            f"{first.output.name} is a probability, whose gradient nearly vanishes where the model is sure; "
-            f"--output NAME takes scores before it ({', '.join(first.inner[:3])})"
+            f"{first.output.name} is a probability, whose gradient nearly vanishes if the model is confident; "
+            f"--output NAME chooses scores before it ({', '.join(first.inner[:3])})"
         )
     return notices
 
@@ -132,10 +132,10 @@ def _notices(heads: Sequence[Head]) -> list[str]:
 def _as_dense(head: Head) -> str:
     count, columns = head.count, head.columns
     if head.is_map:
-        return "scores each pixel: what is explained is a class's mean over the picture"
+        return "scores each pixel: the mean of a class over the image is explained"
     if columns is not None:
         times = "" if columns.objectness is None else f", times number {columns.objectness}"
-        times += ", both through a Sigmoid" * columns.raw
+        times += ", both after a Sigmoid" if columns.raw else ""
         place = (
             f"number {columns.start}"
             if count == 1
@@ -143,12 +143,13 @@ def _as_dense(head: Head) -> str:
         )
         size = head.logits.shape[head.classes]
         return (
-            f"has {size} numbers for each box, of which {place} (from 0) score {count} "
-            f"class{'es' * (count > 1)}: what is explained is a class's maximum over the boxes{times}"
+            f"has {size} numbers per box, and {place} (from 0) "
+            f"{'is the score of 1 class' if count == 1 else f'are the scores of {count} classes'}: "
+            f"the maximum of a class over the boxes is explained{times}"
         )
     if count == 1:
-        return "has one number for each box: what is explained is its maximum over the boxes"
+        return "has one number per box: its maximum over the boxes is explained"
     return (
-        f"has {count} numbers for each box: what is explained is the maximum over "
-        "the boxes of the one that --target counts to"
+        f"has {count} numbers per box: the maximum over the boxes of the one that --target chooses is "
+        "explained"
     )

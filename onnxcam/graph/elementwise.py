@@ -1,8 +1,8 @@
-"""The operators that compute every number of the same place of their inputs alone: activations, arithmetic,
-comparisons. The sets by which layers are chosen and rows are left out are made of these.
+"""Elementwise operators: activations, arithmetic, comparisons. The sets of operators that decide which layers
+are chosen and which rows are left out are built from these.
 """
 
-UNARY = {  # of one tensor; what else they read are settings, one number or one a channel
+UNARY = {  # of one tensor; their other inputs are settings: one number, or one per channel
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike"),
     *("Ceil", "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu"),
     *("HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg"),

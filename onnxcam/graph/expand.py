@@ -79,7 +79,7 @@ def _body(node: gs.Node, opset: int) -> gs.Graph | None:
     if any(each.domain == HOME for each in written.graph.node):
         return None  # its definition cannot be had at this opset
     if any(each.op_type in BRANCHING for each in written.graph.node):
-        return None  # which no derivative is written of: the operator itself is named as the one without a rule
+        return None  # no derivative is written for these: the operator itself is named as one without a rule
     body = gs.import_onnx(written)
     return _bounded(body) if node.op == "Attention" else body
 

@@ -28,10 +28,10 @@ PAGE = 4096  # where a weight begins in a file, so that it can be mapped
 
 
 def mapped(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
-    """Take the large external weights out of the model at the path `model` if it would not fit; their place is
-    among the inputs.
+    """Take the large external weights out of the model at the path `model` if it would not fit with them, and
+    make them inputs.
 
-    Nothing is read. ModelError for a file that is not there, too short, or outside of the folder.
+    Nothing is read. ModelError for a file that is missing, too short, or outside the folder.
     """
     outside = [tensor for tensor in proto.graph.initializer if uses_external_data(tensor)]
     if sum(map(_size, outside)) + proto.ByteSize() <= LIMIT:
@@ -49,8 +49,8 @@ def mapped(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
 
 
 def read(proto: onnx.ModelProto, model: Path) -> None:
-    """Read the external data of the model at the path `model` into it. ModelError where they cannot be read, or
-    would not fit.
+    """Read the external data of the model at the path `model` into it. ModelError if they cannot be read or do
+    not fit.
     """
     outside = [tensor for tensor in tensors(proto) if uses_external_data(tensor)]
     if sum(map(_size, outside)) > LIMIT:
@@ -62,24 +62,24 @@ def read(proto: onnx.ModelProto, model: Path) -> None:
         path, offset = _locate(tensor, model)
         with path.open("rb") as file:
             file.seek(offset)
-            _hold(tensor, file.read(_size(tensor)))
+            _embed(tensor, file.read(_size(tensor)))
 
 
-def take_held(proto: onnx.ModelProto, name: str) -> None:
-    """Take the data that a model without a path holds itself although it calls them external. ModelError where
+def use_embedded(proto: onnx.ModelProto, name: str) -> None:
+    """Use the data that a model without a path holds itself, although it marks them as external. ModelError if
     it does not hold them.
     """
     for tensor in tensors(proto):
         if uses_external_data(tensor):
             if not tensor.raw_data:
                 raise ModelError(
-                    f"{name}: {_title(tensor)} lies in another file, and it is not known in which folder; "
+                    f"{name}: {_title(tensor)} is in another file, whose folder is unknown; "
                     "give the path of the model, or a ModelProto loaded with its external data"
                 )
-            _hold(tensor, tensor.raw_data)
+            _embed(tensor, tensor.raw_data)
 
 
-def _hold(tensor: onnx.TensorProto, content: bytes) -> None:
+def _embed(tensor: onnx.TensorProto, content: bytes) -> None:
     tensor.raw_data = content
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
@@ -145,25 +145,25 @@ def _map(tensor: onnx.TensorProto, model: Path) -> Array:
 
 
 def _locate(tensor: onnx.TensorProto, model: Path) -> tuple[Path, int]:
-    """The file with a tensor's content, and where it begins. ModelError, before anything is read, unless there
-    are as many bytes as its shape needs.
+    """The file with a tensor's content, and its offset there. ModelError, before anything is read, unless the
+    file has as many bytes as the shape needs.
     """
-    told = {pair.key: pair.value for pair in tensor.external_data}
-    path = locate_data(model, told.get("location", ""), _title(tensor))
+    fields = {pair.key: pair.value for pair in tensor.external_data}
+    path = locate_data(model, fields.get("location", ""), _title(tensor))
     try:
-        offset, size = int(told.get("offset", 0)), _size(tensor)
-        length = int(told.get("length", size))
-        there = path.stat().st_size
+        offset, size = int(fields.get("offset", 0)), _size(tensor)
+        length = int(fields.get("length", size))
+        available = path.stat().st_size
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{model}: {_title(tensor)} in {path.name!r} cannot be read ({error})"
         ) from error
     problem = (
-        f"is said to have {length} bytes, but its type and shape {list(tensor.dims)} need {size}"
+        f"is declared with {length} bytes, but its type and shape {list(tensor.dims)} need {size}"
         if length != size
-        else f"begins at {offset} and has {size} bytes, but the file {path.name!r} has {there}"
+        else f"begins at {offset} and has {size} bytes, but the file {path.name!r} has {available}"
     )
-    if length != size or not 0 <= offset <= there - size:
+    if length != size or not 0 <= offset <= available - size:
         raise ModelError(
             f"{model}: external data cannot be read ({_title(tensor)} {problem}); "
             "copy or export the model and its data file again"
@@ -181,7 +181,7 @@ def _size(tensor: onnx.TensorProto) -> int:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{_title(tensor)} has no data type that is known ({tensor.data_type})"
+            f"{_title(tensor)} has an unknown data type ({tensor.data_type})"
         ) from error
     if dtype.hasobject or min(tensor.dims, default=0) < 0:
         raise ModelError(
@@ -192,7 +192,7 @@ def _size(tensor: onnx.TensorProto) -> int:
 
 
 def _can_map(tensor: onnx.TensorProto) -> bool:
-    """Whether a weight is worth a place of its own, and of a type that NumPy has."""
+    """Whether a weight is large enough to be mapped, and of a type that NumPy has."""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     return dtype.kind in "fiub" and _size(tensor) >= LARGE
 

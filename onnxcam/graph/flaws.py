@@ -1,5 +1,5 @@
-"""What makes a node invalid, in words: asked when something went wrong at it, so that the model's fault is told
-from one of ours. Ranges are those of the ONNX specification; in doubt ONNX Runtime is asked.
+"""What makes a node invalid, in words: used after a failure, to tell a broken model from a bug in onnxcam.
+Ranges are those of the ONNX specification; in doubt, ONNX Runtime decides.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from onnx import defs, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.graph.attrs import LONGEST
-from onnxcam.graph.opset import versions
+from onnxcam.graph.opset import IR_VERSION, versions
 from onnxcam.graph.shapes import type_proto
 
 OPTIONAL = defs.OpSchema.FormalParameterOption.Optional
-IR_VERSION = 10  # which every ONNX Runtime of today takes
-SMALL = 1 << 20  # bytes of a constant that is shown to ONNX Runtime
+
+SMALL = 1 << 20  # bytes of a constant that ONNX Runtime is shown
 POSITIVE = {
     *("group", "offset_group", "strides", "dilations", "kernel_shape", "size", "blocksize", "p"),
     *("num_outputs", "num_groups", "hidden_size", "output_height", "output_width", "pooled_shape"),
@@ -48,7 +48,7 @@ MODES = {
     "DepthToSpace": {"DCR", "CRD"},
 }
 WINDOWED = {"Conv", "ConvTranspose", "AveragePool", "MaxPool", "LpPool", "ConvInteger"}
-ONE_BEYOND = {"Flatten", "OneHot", "Unsqueeze"}  # their axes may lie just behind the last one
+ONE_BEYOND = {"Flatten", "OneHot", "Unsqueeze"}  # their axis may be one past the last
 KINDS: dict[str, Callable[[Any], bool]] = {
     "INT": lambda value: isinstance(value, int),
     "FLOAT": lambda value: isinstance(value, float),
@@ -62,12 +62,12 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def describe_flaw(node: gs.Node, graph: gs.Graph | None = None) -> str | None:
-    """What is wrong with a node, as the end of a sentence that begins with it; None where nothing is known.
-    With its `graph` ONNX Runtime is asked as well.
+    """What is wrong with a node, as the end of a sentence that begins with its name; None if nothing is known.
+    With its `graph`, ONNX Runtime is asked, too.
     """
     schemas = versions(node.op, "" if node.domain in (None, "ai.onnx") else node.domain)
     if not schemas and not node.domain:
-        return "is no operator of ONNX"
+        return "is not an ONNX operator"
     flaws = (*_flaws_of_inputs(node, schemas), *_flaws_of_attributes(node, schemas))
     if flaws or graph is None:
         return next(iter(flaws), None)
@@ -94,13 +94,13 @@ def _flaws_of_inputs(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterator[st
             and tensor.is_empty()
             and all(parameter.option != OPTIONAL for parameter in formal)
         ):
-            yield f"lacks its input {formal[-1].name!r}"
+            yield f"is missing its input {formal[-1].name!r}"
     numbers = [t.values.size for t in node.inputs[1:4] if isinstance(t, gs.Constant)]
     if node.op == "Slice" and len(set(numbers)) > 1:
-        yield "takes starts, ends and axes that are not as many"
+        yield "has starts, ends, and axes of different lengths"
     steps = node.inputs[4] if node.op == "Slice" and count > 4 else None
     if isinstance(steps, gs.Constant) and not np.all(steps.values):
-        yield "input 'steps' is 0, expected another number"
+        yield "has 0 in its input 'steps', expected any other number"
 
 
 def _flaws_of_attributes(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterator[str]:
@@ -109,17 +109,17 @@ def _flaws_of_attributes(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterato
     }
     for name in formal:
         if name not in node.attrs and _is_required(name, schemas):
-            yield f"lacks its attribute {name!r}"
+            yield f"is missing its attribute {name!r}"
     for name, value in node.attrs.items():
         if schemas and name not in formal:
-            yield f"has an attribute {name!r} that the operator does not have"
+            yield f"has the unknown attribute {name!r}"
             continue
         expected = str(formal[name].type).rpartition(".")[2] if schemas else ""
         if expected in KINDS and not KINDS[expected](value):
             yield f"attribute {name!r} is {_shown(value)}, expected {expected}"
             continue
-        if (range_ := _expected(node, name, value)) is not None:
-            yield f"attribute {name!r} is {_shown(value)}, expected {range_}"
+        if (violated := _expected(node, name, value)) is not None:
+            yield f"attribute {name!r} is {_shown(value)}, expected {violated}"
 
 
 def _is_required(name: str, schemas: list[defs.OpSchema]) -> bool:
@@ -128,7 +128,7 @@ def _is_required(name: str, schemas: list[defs.OpSchema]) -> bool:
 
 
 def _expected(node: gs.Node, name: str, value: Any) -> str | None:
-    """The range that an attribute is out of; None where it is in it, or there is none."""
+    """The range that an attribute is outside of; None if it is inside, or there is no range."""
     if name == "mode" and node.op in MODES and value not in MODES[node.op]:
         return _listed(MODES[node.op])
     if name in CHOICES and value not in CHOICES[name]:
@@ -142,12 +142,12 @@ def _expected(node: gs.Node, name: str, value: Any) -> str | None:
         if (length := _length(node, name)) and isinstance(value, list) and len(value) != length:
             return f"{length} numbers"
     if name == "to" and value not in onnx.TensorProto.DataType.values():
-        return "the number of a type of ONNX"
+        return "the number of an ONNX data type"
     return _expected_axis(node, name, value)
 
 
 def _length(node: gs.Node, name: str) -> int | None:
-    """How many numbers say how a window walks over the spatial axes; None where that is not fixed."""
+    """How many numbers an attribute of a window must have, by the spatial axes; None if any."""
     shape = node.inputs[0].shape if node.op in WINDOWED and len(node.inputs) else None
     if shape is None or len(shape) < len("NC"):
         return None
@@ -160,7 +160,7 @@ def _expected_axis(node: gs.Node, name: str, value: Any) -> str | None:
         return None
     rank = len(shape)
     if name == "perm" and sorted(value) != list(range(rank)):
-        return f"every number from 0 to {rank - 1} once"
+        return f"each number from 0 to {rank - 1} once"
     if name not in ("axis", "axes"):
         return None
     last = rank if node.op in ONE_BEYOND else rank - 1
@@ -184,7 +184,7 @@ def _shown(value: Any) -> str:
 
 
 def _refusal(node: gs.Node, graph: gs.Graph) -> str | None:
-    """Why ONNX Runtime does not open a model of this node alone; None where it does, or cannot be asked."""
+    """Why ONNX Runtime does not open a model of this node alone; None if it does, or cannot be asked."""
     from onnxcam.runtime.session import refusal
 
     types = {tensor.name: type_proto(tensor) for tensor in node.inputs if not tensor.is_empty()}

@@ -1,7 +1,7 @@
-"""What the axes of an output hold: the batch, the classes, and pixels, boxes or steps beside them.
+"""What the axes of an output hold: the batch, the classes, and pixels, boxes, or steps.
 
-Told by the names of its sizes, by what is followed from the image (`tokens.Flow`), by the number of labels
-in the model's metadata, and by other outputs; only where all these are silent by the sizes alone.
+The names of its sizes tell it, the axes followed from the image (`tokens.Flow`), the number of labels in the
+model's metadata, and other outputs; the sizes alone decide only if all these say nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from onnxcam.graph.tokens import Flow
 
 WRAPPING = {"ZipMap", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional"}
 SUMMING = {"Softmax", "LogSoftmax"}
-LAST_BY_DEFAULT = 13  # from this opset on these take the last axis unless they name one
+LAST_BY_DEFAULT = 13  # from this opset on, these use the last axis unless they name one
 WEIGHTS = {"MatMul", "Gemm", "Conv"}
 
 
@@ -32,11 +32,11 @@ WEIGHTS = {"MatMul", "Gemm", "Conv"}
 class Head:
     """An output read as scores.
 
-    `output` is the model's, or the tensor that it is made of; `probabilities` are the floats in it, and
-    `logits` what stands before their last Softmax or Sigmoid (`squashing`). Of the logits `batch` is the axis
-    of the images (None where that of one was squeezed away), `classes` that of the classes (None where there
-    is one), `others` those of pixels (`is_map`), boxes or steps. `inner` are logits that were not reached: the
-    numbers are probabilities. `guessed` says that only the sizes told the classes.
+    `output` is the model's, or the tensor that it is made from; `probabilities` are the floats in it, and
+    `logits` the tensor before their last Softmax or Sigmoid (`squashing`). Of the logits, `batch` is the axis
+    of the images (None if a batch of one was squeezed away), `classes` the class axis (None for one class),
+    and `others` are the axes of pixels (`is_map`), boxes, or steps. `inner` names logits that the scores are
+    mixed from as probabilities. `guessed` says that only the sizes told which axis holds the classes.
     """
 
     output: gs.Tensor
@@ -60,12 +60,12 @@ class Head:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is (N, classes), but for axes of one."""
+        """Whether it is (N, classes), apart from axes of size 1."""
         return self.batch == 0 and not self.others and len(self.logits.shape) > 1
 
 
 class Reader:
-    """Reads the outputs of a model; `labels` are as many as its metadata names."""
+    """Reads the outputs of a model; `labels` is the number of classes that its metadata names."""
 
     def __init__(self, model: Model, labels: int | None = None) -> None:
         self.model, self.labels = model, labels
@@ -87,7 +87,7 @@ class Reader:
         return Flow(graph, name, image_layout(graph, name))
 
     def read(self, output: gs.Tensor) -> Head | None:
-        """A tensor as scores; None where it holds none."""
+        """A tensor as scores; None if it holds none."""
         floats = before_rounding(output)
         if not is_float(floats) or floats.shape is None:
             return None
@@ -148,7 +148,7 @@ class Reader:
     def _classes(
         self, logits: gs.Tensor, axes: Axes | None, wide: list[int]
     ) -> tuple[int | None, bool]:
-        """The axis of the classes, None where there is one class; and whether it was guessed."""
+        """The class axis, None for one class; and whether it was guessed."""
         shape = tuple(logits.shape)
         if len(wide) == 1:
             return (None if self._holds_boxes(shape, axes, wide[0]) else wide[0]), False
@@ -193,7 +193,7 @@ class Reader:
         return shape[axis] in self._boxes(shape, last=True) or bool(held and not anchors)
 
     def _boxes(self, shape: Shape, *, last: bool = False) -> set[Dim]:
-        """How many boxes other outputs have: of (N, boxes, 4), or (N, 4, boxes), beside these scores."""
+        """How many boxes other outputs have, of shape (N, boxes, 4) or (N, 4, boxes)."""
         sizes: set[Dim] = set()
         for output in self.model.graph.outputs:
             first, *rest = output.shape or [1]
@@ -211,9 +211,9 @@ class Reader:
         )
 
     def _written_last(self, axes: Axes | None, wide: list[int]) -> list[int]:
-        """Of the axes that weights wrote the one that the last of them did, of two parts of it the inner."""
+        """The axis that weights wrote last; of two parts of one axis, the inner one."""
         if axes is None or any(self._is_stacked(axes[axis]) for axis in wide):
-            return []  # which of them are the classes, what weights wrote or what was stacked?
+            return []  # weights may have written the classes, or these may have been stacked
         order = {
             tensor.name: i
             for i, node in enumerate(self.model.graph.nodes)
@@ -225,7 +225,7 @@ class Reader:
 
 
 def _age(axis: Axis, order: dict[str, int]) -> tuple[int, bool, int]:
-    """When the factors of an axis were written, and how far apart its neighbours lie there."""
+    """When the latest factor of an axis was written, with its stride: an inner one counts as later."""
     ages = []
     for factor in axis:
         if isinstance(factor, Factor):
@@ -236,12 +236,12 @@ def _age(axis: Axis, order: dict[str, int]) -> tuple[int, bool, int]:
 
 
 def _is_spatial(axis: Axis) -> bool:
-    """Whether places of the image lie along the axis, or tokens."""
+    """Whether the axis runs over positions of the image, or over tokens."""
     return holds_cells(axis) or bool(kinds(axis) - {CHANNELS, BATCH})
 
 
 def _squashed_along(tensor: gs.Tensor, wide: list[int], opset: int) -> list[int]:
-    """The axis along which a Softmax sums that reads these numbers, or made them."""
+    """The axis along which a Softmax that reads or writes these numbers sums."""
     rank, along = len(tensor.shape), set()
     for node in (*tensor.outputs, *tensor.inputs):
         if node.op in SUMMING and ("axis" in node.attrs or opset >= LAST_BY_DEFAULT):
@@ -250,7 +250,7 @@ def _squashed_along(tensor: gs.Tensor, wide: list[int], opset: int) -> list[int]
 
 
 def _weighted_along(tensor: gs.Tensor, wide: list[int]) -> list[int]:
-    """The axis that the last weights wrote, where only what keeps the axes stands behind them."""
+    """The axis that the last weights wrote, if all operators after them keep the axes."""
     axis_of = list(range(len(tensor.shape)))
     while (node := maker(tensor)) is not None:
         varying = [operand for operand in node.inputs if not isinstance(operand, gs.Constant)]
@@ -269,7 +269,7 @@ def _weighted_along(tensor: gs.Tensor, wide: list[int]) -> list[int]:
 
 
 def _moves(node: gs.Node, source: gs.Tensor) -> bool:
-    """Whether axes may be others behind an operator."""
+    """Whether an operator may move axes."""
     if source.shape is None:
         return True
     shapes = list(source.shape), list(node.outputs[0].shape or ())
@@ -277,13 +277,13 @@ def _moves(node: gs.Node, source: gs.Tensor) -> bool:
 
 
 def class_axis(shape: Sequence[Dim], wide: Sequence[int]) -> int:
-    """Classes are fewer than pixels or boxes: the shortest of the axes; a free one is long."""
+    """The shortest of the axes, since classes are fewer than pixels or boxes; a free one counts as long."""
     sizes = [float(dim) if isinstance(dim := shape[axis], int) else np.inf for axis in wide]
     return wide[sizes.index(min(sizes))]
 
 
 def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
-    """The tensors in an output that is a sequence, a map or optional; itself where it is a tensor."""
+    """The tensors in an output that is a sequence, a map, or optional; the output itself if it is a tensor."""
     node = maker(output)
     if node is None or node.op not in WRAPPING:
         return [output]
@@ -292,7 +292,7 @@ def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
 
 
 def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
-    """The floats that quantised numbers were rounded from last; the tensor itself where it was not."""
+    """The floats that quantized numbers were last rounded from; the tensor itself if it was not rounded."""
     current = tensor
     while (node := maker(current)) is not None and (node.op in STEPS or node.op in PASSING):
         if not _alike(node.inputs[0], tensor):
@@ -304,7 +304,7 @@ def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
 
 
 def _alike(first: gs.Tensor, second: gs.Tensor) -> bool:
-    """Whether two tensors have the same long axes, in whatever order."""
+    """Whether two tensors have the same axes longer than 1, in any order."""
     if first.shape is None or second.shape is None:
         return False
     sizes = [

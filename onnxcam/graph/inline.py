@@ -1,4 +1,4 @@
-"""A model's own functions, written out where they are called, within a budget."""
+"""A model's own functions, inlined where they are called, within a budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Key: TypeAlias = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a graph or function comes to when all that it calls is written out."""
+    """The size of a graph or function once all its calls are inlined."""
 
     nodes: int
     size: int  # bytes
@@ -29,21 +29,21 @@ class Cost:
 
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its functions written out."""
+    """The model with its functions inlined."""
     return inliner.inline_local_functions(proto) if proto.functions else proto
 
 
 def check_calls(proto: onnx.ModelProto, name: str) -> None:
-    """ModelError where functions call themselves, or come to more than a budget when they are written out."""
+    """ModelError if functions call themselves, or exceed a budget once they are inlined."""
     cost = _cost(proto.graph, _costs(proto, name))
     budgets = {
         f"{cost.nodes} nodes, {MOST_NODES} at most": cost.nodes > MOST_NODES,
         f"{cost.size} bytes, {MOST_BYTES} at most": cost.size > MOST_BYTES,
-        f"functions in functions {cost.depth} deep, {DEEPEST} at most": cost.depth > DEEPEST,
+        f"functions nested {cost.depth} deep, {DEEPEST} at most": cost.depth > DEEPEST,
     }
     if proto.functions and (over := [said for said, is_over in budgets.items() if is_over]):
         raise ModelError(
-            f"{name}: its functions written out come to {'; '.join(over)}; "
+            f"{name}: with its functions inlined, the model is too large ({'; '.join(over)}); "
             "export the model without functions"
         )
 
@@ -56,7 +56,7 @@ def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
     except CycleError as error:
         key = list(functions)[error.place]
         raise ModelError(
-            f"{name}: the function {key[1]!r} calls itself, at once or through others; "
+            f"{name}: the function {key[1]!r} calls itself, directly or through others; "
             "export the model without functions"
         ) from error
     costs: dict[Key, Cost] = {}

@@ -1,8 +1,8 @@
-"""What is checked before ONNX's shape inference sees a model, which dies of it or never ends.
+"""Checks before ONNX's shape inference sees a model, which would crash it or keep it busy forever.
 
-It takes the axis of a LayerNormalization and the batch_dims of a GatherND as they are, waits for ever at a
-control character in the equation of an Einsum, makes a list of as many sizes as a Split is said to leave, and
-writes out shapes that a chain of Concat doubles again and again.
+It does not check the axis of LayerNormalization or the batch_dims of GatherND, hangs at a control character in
+the equation of an Einsum, makes a list of as many sizes as a Split declares, and computes shapes that a chain
+of Concat doubles again and again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import onnx
 from onnx import defs
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.walk import all_scopes
+from onnxcam.graph.walk import all_scopes, title_of
 
 LARGEST_RANK = 64  # NumPy's arrays have no more axes
 MOST_OUTPUTS = 1 << 16
@@ -29,10 +29,9 @@ def check_attributes(proto: onnx.ModelProto, name: str) -> None:
         for node in scope.node:
             for attribute in node.attribute:
                 if problem := _problem(node, attribute):
-                    title = f"{node.op_type} {node.name or ', '.join(node.output[:1])!r}"
                     raise ModelError(
-                        f"{name}: not a valid ONNX model ({title}: the attribute {attribute.name} "
-                        f"{problem}); export it again"
+                        f"{name}: not a valid ONNX model ({title_of(node)}: the attribute "
+                        f"{attribute.name} {problem}); export it again"
                     )
 
 
@@ -43,16 +42,20 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
         if wrong or len(attribute.ints) > LARGEST_RANK:
             return f"names the axis {wrong[0]}" if wrong else f"names {len(attribute.ints)} axes"
     if attribute.name == "batch_dims" and attribute.i < 0:
-        return f"is {attribute.i}; it is a number of axes"
+        return f"is {attribute.i}, expected 0 or more"
     if attribute.name == "num_outputs" and not len(node.output) <= attribute.i <= MOST_OUTPUTS:
         return f"is {attribute.i}; the node has {len(node.output)} outputs"
     if (node.op_type, attribute.name) == ("Einsum", "equation"):
-        return "" if EQUATION.fullmatch(attribute.s) else "has other signs than letters , . and ->"
+        return (
+            ""
+            if EQUATION.fullmatch(attribute.s)
+            else "has characters other than letters, ',', '.' and '->'"
+        )
     return ""
 
 
 def propagates_sizes(graph: onnx.GraphProto) -> bool:
-    """Whether shapes that are computed in the graph stay so short that the inference may follow them."""
+    """Whether shapes that the graph computes stay short enough for the inference to follow them."""
     lengths = {
         tensor.name: tensor.dims[0] if tensor.dims else 1
         for tensor in graph.initializer
@@ -67,14 +70,14 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
     return True
 
 
-def _length(node: onnx.NodeProto, given: list[int]) -> int:
-    """How many numbers the inference may hold of what a node of shape arithmetic writes; 0 for other nodes."""
-    if node.domain or not defs.has(node.op_type) or not given:
+def _length(node: onnx.NodeProto, lengths: list[int]) -> int:
+    """How many numbers a node of shape arithmetic may make of inputs this long; 0 for other nodes."""
+    if node.domain or not defs.has(node.op_type) or not lengths:
         return 0
     if node.op_type == "Shape":
         return LARGEST_RANK
     if not defs.get_schema(node.op_type).has_data_propagation_function:
         return 0
     if node.op_type == "Gather":
-        return given[-1] or given[0]
-    return sum(given) if node.op_type == "Concat" else max(given)
+        return lengths[-1] or lengths[0]
+    return sum(lengths) if node.op_type == "Concat" else max(lengths)

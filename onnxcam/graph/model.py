@@ -94,7 +94,7 @@ class Model:
 
     def save(self, path: str | Path) -> tuple[Path, ...]:
         """Write the model as an .onnx file, above 2 GB with its weights in a file `<path>.data` beside it,
-        whole or not at all; returns what was written. OutputError where that fails, ModelError for a model
+        completely or not at all; returns what was written. OutputError if that fails, ModelError for a model
         that ONNX Runtime does not open.
         """
         from onnxcam.runtime.session import refusal
@@ -105,13 +105,13 @@ class Model:
         if reason := refusal(content, weights):
             raise ModelError(
                 f"{path}: not written, because ONNX Runtime does not open it ({reason}); if it opens "
-                f"{self.name} itself, please report this together with the model"
+                f"{self.name}, please report this with the model"
             )
         with ExitStack() as stack:
             stack.enter_context(written(path)).write_bytes(content)
             if weights:
                 external.write(stack.enter_context(written(beside)), weights)
-                # stopping in between must not leave an older model beside new weights
+                # an interruption must not leave an older model next to new weights
                 remove(path)
         return (path, beside) if weights else (path,)
 
@@ -131,7 +131,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     if isinstance(source, (bytes, onnx.ModelProto)):
         content = source if isinstance(source, bytes) else _serialized(source)
         proto, name = _parsed(content, "the given bytes"), "model"
-        external.take_held(proto, name)
+        external.use_embedded(proto, name)
         return from_proto(proto, name, _digest(content))
     path = Path(source)
     content = _content(path)
@@ -152,8 +152,8 @@ def from_proto(
     """Check and clean a protocol buffer, which is changed; `weights` are of the inputs that are constants
     (see `external`). ModelError if it is not a valid model.
     """
-    proto, told = check_proto(proto, name, weights.keys())
-    notices = (*notices, *told)
+    proto, more_notices = check_proto(proto, name, weights.keys())
+    notices = (*notices, *more_notices)
     try:
         graph = gs.import_onnx(proto)
     except Exception as fault:
@@ -174,7 +174,7 @@ def from_proto(
 
 
 def _forget_optional_types(graph: gs.Graph) -> None:
-    """Let tensors of optional types have none, in place: graphsurgeon cannot write them."""
+    """Drop the types of optional tensors, in place: graphsurgeon cannot write them."""
     for scope in (graph, *graph.subgraphs(recursive=True)):
         for tensor in scope.tensors().values():
             if isinstance(tensor.dtype, Message) or getattr(tensor, "type", "") == "optional_type":
@@ -182,14 +182,14 @@ def _forget_optional_types(graph: gs.Graph) -> None:
 
 
 def _drop_unread_inputs(graph: gs.Graph) -> tuple[str, ...]:
-    """Take inputs that nothing reads out of the graph, in place, if others are left; returns notices."""
+    """Remove inputs that nothing reads, in place, if others are left; returns notices."""
     ends = {id(tensor) for tensor in graph.outputs}
     read = [tensor for tensor in graph.inputs if tensor.outputs or id(tensor) in ends]
     unread = [tensor.name for tensor in graph.inputs if tensor not in read]
     if not read or not unread:
         return ()
     graph.inputs = read
-    return (f"nothing reads the input {', '.join(map(repr, unread))}: it is left out",)
+    return (f"the input {', '.join(map(repr, unread))} is left out, as nothing reads it",)
 
 
 def _serialized(proto: onnx.ModelProto) -> bytes:
@@ -197,7 +197,7 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
         return bytes(proto.SerializeToString())
     except (EncodeError, ValueError) as error:
         raise ModelError(
-            f"the given model cannot be written ({first_line(error)}); give the path of its file"
+            f"the given model cannot be serialized ({first_line(error)}); give the path of its file"
         ) from error
 
 
@@ -207,7 +207,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _content(path: Path) -> bytes:
-    """The content of a file that may be a pipe, but no device, whose content might never end."""
+    """The content of a file or a pipe, but not of a device, which may have no end."""
     try:
         _check_file(path, path.stat())
         return path.read_bytes()
@@ -234,7 +234,7 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
     except (DecodeError, ValueError) as fault:
         if "alloc failed" in str(fault):
             raise ModelError(
-                f"{name}: the memory does not hold its {len(content)} bytes twice; end other programs"
+                f"{name}: out of memory while its {len(content)} bytes were parsed; close other programs"
             ) from fault
         raise ModelError(
             f"{name}: not an ONNX model, or cut off ({len(content)} bytes read: {first_line(fault)}); "
@@ -248,8 +248,8 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
 
 
 def _pack(graph: gs.Graph) -> None:
-    """Two or four numbers a byte where the type has room for so many, in place: graphsurgeon writes one, and
-    no text.
+    """Pack numbers smaller than a byte, and text, in place: graphsurgeon writes one number per byte, and no
+    text.
     """
     for tensor in graph.tensors().values():
         if not isinstance(tensor, gs.Constant):

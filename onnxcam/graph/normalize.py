@@ -1,7 +1,7 @@
-"""Models that ONNX Runtime runs although ONNX's own tools do not take them, or not as they are, put right.
+"""Normalize what ONNX Runtime runs but ONNX's own tools reject or misread.
 
-The default domain spelled "ai.onnx", graphs without a name, nodes in any order, sparse constants, and an
-image input that has a default value.
+That is the default domain spelled "ai.onnx", graphs without a name, nodes in any order, sparse constants, and
+an image input with a default value.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from onnxcam.graph.walk import (
     all_scopes,
     inner_graphs,
     order_by_need,
+    title_of,
 )
 
 ALIAS = "ai.onnx"  # of the default domain
-LARGEST_DENSE = 1 << 30  # bytes of all sparse constants of a model, written out
+LARGEST_DENSE = 1 << 30  # bytes of all sparse constants of a model, once they are dense
 COLORS = {1, 3, 4}
 
 
 def use_default_domain(proto: onnx.ModelProto) -> None:
-    """Spell the default domain "", import every domain once, and give every graph a name, in place. Of two
-    versions of a domain the last counts, as for ONNX Runtime.
+    """Spell the default domain "", import each domain once, and name every graph, in place. Of two versions of
+    a domain the last one counts, as for ONNX Runtime.
     """
     for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
-        versions = {"" if each.domain == ALIAS else each.domain: each.version for each in imports}
+        versions = {
+            "" if opset.domain == ALIAS else opset.domain: opset.version for opset in imports
+        }
         del imports[:]
         imports.extend(onnx.helper.make_opsetid(*pair) for pair in versions.items())
     for scope in all_scopes(proto):
@@ -42,9 +45,9 @@ def use_default_domain(proto: onnx.ModelProto) -> None:
 
 
 def sort_nodes(proto: onnx.ModelProto, name: str) -> None:
-    """Put nodes after those whose outputs they read, in place and in every graph; sorted ones stay.
+    """Put nodes after those whose outputs they read, in every graph and in place; sorted nodes stay.
 
-    ModelError where nodes read each other's outputs.
+    ModelError if nodes read each other's outputs.
     """
     for scope in (proto.graph, *proto.functions):
         _sort(scope, name)
@@ -60,8 +63,8 @@ def _sort(scope: Scope, name: str) -> set[str]:
     except CycleError as error:
         node = nodes[error.place]
         raise ModelError(
-            f"{name}: {node.op_type} {node.name or ', '.join(node.output[:1])!r} reads, through other nodes, "
-            "what it writes itself; no order can run that: export the model again"
+            f"{name}: {title_of(node)} depends on its own output, through other nodes, so the graph cannot "
+            "run; export the model again"
         ) from error
     if order != sorted(order):
         del scope.node[:]
@@ -84,7 +87,7 @@ def _own(scope: Scope) -> set[str]:
 
 
 def make_dense(proto: onnx.ModelProto, name: str) -> None:
-    """Write out sparse constants, in place. ModelError where that takes more than LARGEST_DENSE bytes."""
+    """Make sparse constants dense, in place. ModelError if that takes more than LARGEST_DENSE bytes."""
     budget = LARGEST_DENSE
     for scope in all_scopes(proto):
         if isinstance(scope, onnx.GraphProto):
@@ -102,13 +105,13 @@ def make_dense(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _check_size(sparse: onnx.SparseTensorProto, budget: int, name: str) -> int:
-    """Bytes of the tensor written out."""
+    """Bytes of the dense tensor."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(sparse.values.data_type)
     size = math.prod(sparse.dims) * np.dtype(dtype).itemsize
     if size > budget or min(sparse.dims, default=0) < 0:
         raise ModelError(
-            f"{name}: the sparse constants take more than the {LARGEST_DENSE} bytes that they may have "
-            f"written out ({sparse.values.name!r}: {list(sparse.dims)[:8]}); export them dense"
+            f"{name}: the sparse constants take more than {LARGEST_DENSE} bytes once they are dense "
+            f"({sparse.values.name!r}: {list(sparse.dims)[:8]}); export them dense"
         )
     return size
 
@@ -125,10 +128,10 @@ def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
 
 
 def settle_defaults(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Make inputs or constants of the inputs that have a default value, in place; returns notices.
+    """Turn inputs that have a default value into constants, in place; returns notices.
 
-    IR version 3 wanted all weights among the inputs: they are constants. Only the one that takes the image
-    stays an input, where no other input can.
+    IR version 3 required all weights among the inputs. Only one that takes the image stays an input, if no
+    other input can take it.
     """
     graph = proto.graph
     defaults = {tensor.name: tensor for tensor in graph.initializer}
@@ -136,20 +139,20 @@ def settle_defaults(proto: onnx.ModelProto) -> tuple[str, ...]:
     images = [] if any(_rank(tensor) == 4 for tensor in free) else _image_defaults(graph)
     proto.ir_version = max(proto.ir_version, 4)
     chosen = images[0] if len(images) == 1 else None
-    kept = [
+    inputs = [
         tensor for tensor in graph.input if tensor.name not in defaults or tensor.name == chosen
     ]
     del graph.input[:]
-    graph.input.extend(kept)
+    graph.input.extend(inputs)
     if chosen is None:
         return ()
     graph.initializer.remove(defaults[chosen])
-    return (f"the image is fed to the input {chosen!r} in place of its default value",)
+    return (f"the image is fed to the input {chosen!r} instead of its default value",)
 
 
 def _image_defaults(graph: onnx.GraphProto) -> list[str]:
-    """Inputs with a default that could take an image: four axes, colors on one, read like data by all their
-    readers, first and not as what a convolution weighs with.
+    """Inputs with a default that could take an image: with four axes, colors on one of them, and read only as
+    the first input of operators, like data and unlike weights.
     """
     read_first = {name for node in graph.node for name in node.input[:1]}
     read_later = {name for node in graph.node for name in node.input[1:]}

@@ -14,6 +14,7 @@ from onnxcam.errors import ModelError
 NEWEST = (
     23  # the newest opset that a model is raised to; every version up to here runs in ONNX Runtime
 )
+IR_VERSION = 10  # of small models made here: every supported ONNX Runtime takes it
 
 
 class NeedsOpsetError(ModelError):

@@ -19,15 +19,20 @@ from onnxcam.graph.heads import Head, Reader, unwrapped
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import is_float
 
-DETECTING = {"detect", "segment", "pose", "obb"}  # what Ultralytics' models do, beside classifying
+DETECTING = {
+    "detect",
+    "segment",
+    "pose",
+    "obb",
+}  # tasks of Ultralytics models, besides classification
 
 
 @reports_node
 def find_score(model: Model, output: str | None = None) -> Score:
     """The score of a classifier. `output` names one of the model's outputs, or any tensor; without it
-    that with one number a class is taken which the graph says most for (see `choice`).
+    the output that most likely has one score per class is taken (see `choice`).
 
-    Raises UnknownNameError for a name that is not there; ModelError where no output has one number a class.
+    Raises UnknownNameError for an unknown name; ModelError if no output has one score per class.
     """
     plain = [head for head in find_heads(model, output) if head.is_plain]
     if not plain:
@@ -36,14 +41,14 @@ def find_score(model: Model, output: str | None = None) -> Score:
 
 
 def as_score(head: Head) -> Score:
-    """A head of one number a class."""
+    """The score of a head with one score per class."""
     names = head.probabilities.name, head.logits.name
     return Score(*names, head.squashing, head.count, probability=bool(head.inner))
 
 
 def find_heads(model: Model, output: str | None = None, labels: int | None = None) -> list[Head]:
-    """What can be read as scores, of the outputs or of a tensor that is named; UnknownNameError if it is not
-    there.
+    """What can be read as scores among the outputs, or in the tensor `output`. UnknownNameError if there is no
+    such tensor.
     """
     reader = Reader(model, labels)
     heads = [reader.read(tensor) for named in _named(model, output) for tensor in unwrapped(named)]
@@ -94,22 +99,22 @@ def classes_of(tensor: gs.Tensor) -> int:
     return wide[0] if len(wide) == 1 and isinstance(wide[0], int) else int(not wide)
 
 
-def check_unfinished(model: Model, head: Head, labels: int | None) -> None:
-    """ModelError for detections that hold the number of their class, and for those whose numbers do not fit
-    the labels that the model names.
+def check_detections(model: Model, head: Head, labels: int | None) -> None:
+    """ModelError for detections that hold a class index, and for those whose size does not fit the number of
+    labels that the model names.
     """
     if head.classes is None or not head.others:
         return
     size, name = head.logits.shape[head.classes], f"{head.output.name!r} {head.output.shape}"
     if finished(head.logits, head.classes, model.metadata):
         raise ModelError(
-            f"{model.name}: {name} holds finished detections: one of their numbers is that of the class, and "
-            "no gradient flows through it; name the scores before them with --output, or export the model "
-            "without its last selection (NMS)"
+            f"{model.name}: {name} holds final detections: one of their numbers is the class index, and no "
+            "gradient flows through it; name the scores before them with --output, or export the model "
+            "without its final selection (NMS)"
         )
     detects = model.metadata.get("task", "").strip().lower() in DETECTING
     if labels is not None and detects and not head.columns and size not in (labels, labels + 1):
         raise ModelError(
-            f"{model.name}: {name} has {size} numbers for each box, and the model names {labels} classes; "
-            f"expected {labels + BOX} (boxes first): name the tensor with the scores with --output"
+            f"{model.name}: {name} has {size} numbers per box, but the model names {labels} classes; "
+            f"expected {labels + BOX} (the box first): name the tensor with the scores with --output"
         )

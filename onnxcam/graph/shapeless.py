@@ -7,13 +7,13 @@ from onnx import checker
 
 from onnxcam.graph.elementwise import ELEMENTWISE
 
-# the rank; what stands between a picture and the first operator that tells of it
+# operators that keep the rank: those between the image and the first operator that requires a rank
 KEEPING = ELEMENTWISE | {"Pad", "QuantizeLinear", "DequantizeLinear"}
 
 
 def give_ranks(graph: onnx.GraphProto) -> None:
-    """As many free axes, in place, for each such input as the operators that read it take; an input that none
-    of them tells of stays as it is.
+    """Give each such input as many free axes as the operators that read it require, in place; an input whose
+    readers take any rank stays as it is.
     """
     for tensor in filter(_is_bare, graph.input):
         for _ in range(_rank(graph, tensor.name)):
@@ -21,7 +21,7 @@ def give_ranks(graph: onnx.GraphProto) -> None:
 
 
 def check_model(proto: onnx.ModelProto) -> None:
-    """Run ONNX's checker, which is to take outputs without a shape as well. Raises what the checker raises."""
+    """Run ONNX's checker, but accept outputs without a shape. Raises what the checker raises."""
     bare = [tensor for tensor in proto.graph.output if _is_bare(tensor)]
     for tensor in bare:
         tensor.type.tensor_type.shape.SetInParent()

@@ -32,10 +32,10 @@ WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}
 # Of an Attention of a width that is not known onnx infers the width 0.
 LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers none, or a wrong one
 STEPS = {"QuantizeLinear": 2, "DequantizeLinear": 1}  # and the input that says the dtype
-FLAT = 2  # axes of an output of one number a class
+FLAT = 2  # axes of an output with one score per class
 UNINFERRED = (
     *(onnx.shape_inference.InferenceError, onnx.onnx_cpp2py_export.checker.ValidationError),
-    UnboundLocalError,  # graphsurgeon writes no branch with sequences in it
+    UnboundLocalError,  # graphsurgeon cannot write branches with sequences
 )
 SMALL = 1024  # constants up to this many elements are shown to the inference: shapes, axes, scales
 
@@ -161,12 +161,12 @@ def agree(first: Sequence[Dim] | None, second: Sequence[Dim] | None) -> Shape | 
 
 
 def believe_outputs(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None]) -> None:
-    """Put the sizes that a model declares of its outputs (by name) in the place of names that were made up for
-    them, in place and everywhere.
+    """Replace names that inference made up for sizes of outputs with the sizes that the model declares, by
+    output, in all tensors and in place.
 
-    Numbers are believed, but for 1, the batch of an export, and for maps of images of a free size, whose sizes
-    may be those of the export as well; so are names that an input has. A name that is made of those of the
-    inputs says more than a number, and stays.
+    Numbers are believed, except 1 (the batch of an export) and the sizes of maps in models for images of any
+    size (perhaps those of the export). Names of input sizes are believed, too. A name that is an expression of
+    input sizes says more than a number, and stays.
     """
     free = {dim for tensor in graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
     any_size = any(isinstance(dim, str) for each in graph.inputs for dim in (each.shape or ())[1:])
@@ -187,5 +187,5 @@ def believe_outputs(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None
 
 
 def _is_made_of(dim: str, names: Iterable[str]) -> bool:
-    """Whether one of the names is a word of an expression."""
+    """Whether an expression uses one of the names."""
     return any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", dim) for name in names)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnxcam.graph.attrs import argument
 from onnxcam.graph.shapes import Dim, Shape
 
-# Entries are numbers or names of dimensions, which stand for whole numbers; or bools; None is not known.
+# Entries are numbers, names of dimensions (which stand for integers), bools, or None if unknown.
 Sizes: TypeAlias = NDArray[np.object_]
 Entry: TypeAlias = float | str | None
 LONGEST = 64  # entries: shapes are short
@@ -98,7 +98,7 @@ def _reshape(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
 
 
 def _cast(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
-    """To whole numbers or to floating point, where a size keeps its name."""
+    """To integers or to floating point; a size keeps its name."""
     del opset
     to = node.attrs["to"]
     if to in WHOLE:
@@ -110,7 +110,7 @@ def _cast(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
 
 
 def _map(function: Callable[[float], float], sizes: Sizes) -> Sizes:
-    """The function of every number; names and what is not known stay."""
+    """Apply the function to every number; names and unknown entries stay."""
     mapped = [function(entry) if isinstance(entry, (int, float)) else entry for entry in sizes.flat]
     return np.array(mapped, dtype=object).reshape(sizes.shape)
 
@@ -160,7 +160,7 @@ def _times(first: Any, second: Any) -> Entry:
 
 
 def _factors(name: str) -> tuple[int, str]:
-    """The number and the name that a name is the product of. No name of a model looks like one (`declared`)."""
+    """The number and the name whose product a name is. No name in a model looks like one (see `declared`)."""
     number, bracket, rest = name.partition("x[")
     return (int(number), rest[:-1]) if bracket and number.isdigit() else (1, name)
 

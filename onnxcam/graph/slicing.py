@@ -18,11 +18,11 @@ MOST_FACTORS = 1 << 16  # numbers that a product may bring with it
 
 
 def refuse_too_many(what: str, *counts: int) -> None:
-    """ModelError for a table of that many rows, columns, … which a rule would have to write into the model."""
+    """ModelError for a table with so many rows, columns, … that a rule would have to write into the model."""
     if math.prod(counts) > MOST_NUMBERS:
         raise ModelError(
-            f"{what}: its gradient needs a table of {' x '.join(map(str, counts))} numbers, at most "
-            f"{MOST_NUMBERS} can be written; choose a layer after it (`onnxcam layers`)"
+            f"{what}: its gradient needs a table of {' x '.join(map(str, counts))} numbers, more than the "
+            f"{MOST_NUMBERS} that can be written; choose a layer after it (`onnxcam layers`)"
         )
 
 

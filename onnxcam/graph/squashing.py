@@ -1,8 +1,8 @@
 """The last Softmax or Sigmoid before a score, also where it is written out in smaller operators.
 
-Behind it gradients vanish where the model is sure. What is recognised is so by algebra: what only rescales,
-shifts or clips one probability keeps the order of the classes, and a number that is taken off all logits
-alike leaves their Softmax as it is.
+After it, gradients vanish if the model is confident. The patterns are algebra: rescaling, shifting, or clipping
+a probability keeps the order of the classes, and subtracting one number from all logits does not change their
+Softmax.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import onnx_graphsurgeon as gs
 SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
 PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 STEPS = {"QuantizeLinear", "DequantizeLinear"}
-KEEPING = PASSING | STEPS | {"Clip", "Transpose"}  # a probability is one behind these
+KEEPING = PASSING | STEPS | {"Clip", "Transpose"}  # a probability stays one through these
 RISING = KEEPING | {"Sqrt", "Log", "Exp", "Max", "Min"}  # the order of the classes is kept
-SPREAD = PASSING | {"Expand", "Tile"}  # a number for all classes is laid out
+SPREAD = PASSING | {"Expand", "Tile"}  # these lay out one number for all classes
 MIXING = {  # what is between 0 and 1 stays there, or is only rescaled
     *("Add", "Mul", "Sum", "Mean", "Max", "Min", "Concat", "Where", "ReduceMean", "ReduceMax"),
     *("ReduceMin", "ReduceSum", "ReduceProd", "GlobalAveragePool", "GlobalMaxPool", "AveragePool"),
     *("MaxPool", "Resize", "Transpose", "Slice", "Split", "Gather", "Pow", "Sqrt", "Sub"),
 }
 POSITIVE = {"Softmax", "Sigmoid", "Exp", "Sqrt"}
-DEEPEST = 16  # so many operators are followed back from an output
+DEEPEST = 16  # operators that are followed back from an output
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def maker(tensor: gs.Tensor) -> gs.Node | None:
 
 
 def unsquashed(tensor: gs.Tensor) -> Squashed | None:
-    """The last squashing before a tensor that keeps its order of classes; None where there is none."""
+    """The last squashing before a tensor, if what follows keeps the order of the classes; else None."""
     current, sign, exact, shifted = tensor, 1, True, False
     for _ in range(DEEPEST):
         node = maker(current)
@@ -62,8 +62,8 @@ def unsquashed(tensor: gs.Tensor) -> Squashed | None:
 
 
 def within(tensor: gs.Tensor, depth: int = DEEPEST) -> list[str]:
-    """The logits of the squashings that a tensor is an average, a product or the like of: what is explained of
-    it is a probability. Empty where it is none.
+    """The logits of the probabilities that a tensor is a mean, a product, or a similar mixture of; empty if it
+    is none.
     """
     node = maker(tensor)
     if node is None or not depth:
@@ -122,9 +122,9 @@ def _of_exponentials(node: gs.Node) -> tuple[gs.Tensor, str] | None:
     if below is None:
         return power, "Softmax"
     total, ones = _without_constants(below)
-    if total is _behind(above):
+    if total is _before_reshape(above):
         return (power, "Sigmoid") if ones == [1.0] else None
-    return (power, "Softmax") if _is_sum_of(total, _behind(above)) else None
+    return (power, "Softmax") if _is_sum_of(total, _before_reshape(above)) else None
 
 
 def _is_sum_of(total: gs.Tensor, terms: gs.Tensor) -> bool:
@@ -132,7 +132,7 @@ def _is_sum_of(total: gs.Tensor, terms: gs.Tensor) -> bool:
     if node is None or node.op not in ("ReduceSum", "ReduceL1", "MatMul"):
         return False
     ones = node.op != "MatMul" or _is_of_ones(node.inputs[1])
-    return ones and _behind(node.inputs[0]) is terms
+    return ones and _before_reshape(node.inputs[0]) is terms
 
 
 def _of_one_over(node: gs.Node) -> tuple[gs.Tensor, str] | None:
@@ -151,7 +151,7 @@ def _of_one_over(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 def _of_logarithm(node: gs.Node) -> tuple[gs.Tensor, str] | None:
     """exp(log softmax x)."""
-    inner = maker(_behind(node.inputs[0])) if node.op == "Exp" else None
+    inner = maker(_before_reshape(node.inputs[0])) if node.op == "Exp" else None
     if inner is None:
         return None
     if inner.op == "LogSoftmax":
@@ -170,8 +170,8 @@ def _less_logarithm(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 
 def _summed_exponents(tensor: gs.Tensor) -> gs.Tensor | None:
-    """The x of log sum exp(x), also where its maximum is taken off before and added again."""
-    node = maker(_behind(tensor, SPREAD))
+    """The x of log sum exp(x), also if its maximum is subtracted first and added again."""
+    node = maker(_before_reshape(tensor, SPREAD))
     if node is None:
         return None
     if node.op == "ReduceLogSumExp":
@@ -186,13 +186,13 @@ def _summed_exponents(tensor: gs.Tensor) -> gs.Tensor | None:
 
 
 def _quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
-    """What is divided by what; by None for the sum of its magnitudes."""
+    """Dividend and divisor; None for a divisor that is the sum of magnitudes."""
     if node.op == "Div":
         return node.inputs[0], node.inputs[1]
     if node.op == "LpNormalization" and node.attrs.get("p", 2) == 1:
         return node.inputs[0], None
     for above, below in (node.inputs[:2], node.inputs[1::-1]) if node.op == "Mul" else ():
-        inverse = maker(_behind(below, SPREAD))
+        inverse = maker(_before_reshape(below, SPREAD))
         if inverse is not None and inverse.op == "Reciprocal":
             return above, inverse.inputs[0]
     return None
@@ -200,7 +200,7 @@ def _quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
 
 def _exponent(tensor: gs.Tensor) -> gs.Tensor | None:
     """The x of exp(x), 2 ** x, …"""
-    node = maker(_behind(tensor))
+    node = maker(_before_reshape(tensor))
     if node is not None and node.op == "Exp":
         return node.inputs[0]
     if node is not None and node.op == "Pow" and (_number(node.inputs[0]) or 0) > 1:
@@ -209,14 +209,14 @@ def _exponent(tensor: gs.Tensor) -> gs.Tensor | None:
 
 
 def _unshifted(tensor: gs.Tensor) -> gs.Tensor:
-    """x of x - max(x), and of its multiples: the greatest logit would have no gradient."""
+    """x of x - max(x), and of its multiples: else the greatest logit would have no gradient."""
     current = tensor
     for _ in range(DEEPEST):
         node = maker(current)
         if node is None:
             return tensor
         if node.op == "Sub":
-            reduced = maker(_behind(node.inputs[1], SPREAD))
+            reduced = maker(_before_reshape(node.inputs[1], SPREAD))
             if reduced is None or not reduced.op.startswith("Reduce"):
                 return tensor
             return node.inputs[0] if reduced.inputs[0] is node.inputs[0] else tensor
@@ -229,13 +229,13 @@ def _unshifted(tensor: gs.Tensor) -> gs.Tensor:
 
 def _negated(tensor: gs.Tensor) -> gs.Tensor | None:
     """x of -x, of -2 x, of 1 - x."""
-    node = maker(_behind(tensor))
+    node = maker(_before_reshape(tensor))
     step = None if node is None else _rising(node)
     return step[0] if step is not None and step[1] < 0 else None
 
 
 def _rising(node: gs.Node) -> tuple[gs.Tensor, int] | None:
-    """The input that a node rises with (1) or falls with (-1), alike for all classes; None for others."""
+    """The input that a node rises with (1) or falls with (-1), the same for all classes; None for others."""
     first, *rest = node.inputs
     numbers = [_number(tensor) for tensor in node.inputs]
     if node.op == "Neg":
@@ -262,31 +262,31 @@ def _rising_with(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Tensor,
 
 
 def _is_positive(tensor: gs.Tensor) -> bool:
-    """Whether no number is below 0, so that even powers rise, too."""
-    node = maker(_behind(tensor))
+    """Whether no number is below 0, so that even powers increase, too."""
+    node = maker(_before_reshape(tensor))
     return node is not None and node.op in POSITIVE
 
 
 def _without_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:
-    """A sum without the numbers that are added to it (or bound it), and these."""
+    """A sum without the constants that are added to it (or clip it), and the added ones."""
     numbers: list[float] = []
-    current = _behind(tensor, SPREAD)
+    current = _before_reshape(tensor, SPREAD)
     while (node := maker(current)) is not None and node.op in ("Add", "Max", "Clip"):
         constants = [number for operand in node.inputs if (number := _number(operand)) is not None]
         varying = [operand for operand in node.inputs if operand.inputs]
         if len(varying) != 1 or len(constants) != len(node.inputs) - 1:
             break
         numbers += constants if node.op == "Add" else []
-        current = _behind(varying[0], SPREAD)
+        current = _before_reshape(varying[0], SPREAD)
     return current, numbers
 
 
-def _behind(tensor: gs.Tensor, passing: set[str] = PASSING) -> gs.Tensor:
-    """The tensor whose numbers these are in another shape."""
-    return list(_back(tensor, passing))[-1]
+def _before_reshape(tensor: gs.Tensor, passing: set[str] = PASSING) -> gs.Tensor:
+    """The tensor before operators that only change its shape or type."""
+    return list(_chain_back(tensor, passing))[-1]
 
 
-def _back(tensor: gs.Tensor, passing: set[str]) -> Iterator[gs.Tensor]:
+def _chain_back(tensor: gs.Tensor, passing: set[str]) -> Iterator[gs.Tensor]:
     yield tensor
     while (node := maker(tensor)) is not None and node.op in passing:
         tensor = node.inputs[0]
@@ -305,7 +305,7 @@ def _is_of_ones(tensor: gs.Tensor) -> bool:
 
 
 def _is_unit(node: gs.Node) -> bool:
-    """Whether a Clip keeps what is between 0 and 1."""
+    """Whether a Clip clips to values between 0 and 1."""
     bounds = [node.attrs.get("min"), node.attrs.get("max")]
     bounds = [
         own if slot >= len(node.inputs) else _number(node.inputs[slot])

@@ -1,4 +1,4 @@
-"""What was exported in training mode: it depends on the other images of a batch, or on chance."""
+"""Operators exported in training mode, which depend on the other images of a batch, or on chance."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ RANDOM = {
 
 
 def training_notices(graph: gs.Graph) -> Iterator[str]:
-    """Sentences that a user should see of a graph that is not in evaluation mode, with the first such node."""
+    """Notices about a graph that is not in evaluation mode, with the first such node."""
     of_batch = [node for node in graph.nodes if _uses_batch_statistics(node, graph.opset)]
     if of_batch:
         yield (
-            f"{_named(of_batch)} in training mode: an image is explained as the model sees it by itself, with "
-            "statistics of its own, not with those that were learned; export the model in evaluation mode"
+            f"{_named(of_batch)} in training mode: each image is normalized by its own statistics instead "
+            "of the learned ones; export the model in evaluation mode"
         )
     drawn = [node for node in graph.nodes if _is_random(node, graph.opset)]
     if drawn:
         yield (
-            f"{_named(drawn)} draws at random: scores and maps differ from run to run; export the model in "
-            "evaluation mode"
+            f"random numbers from {_named(drawn)}: scores and maps differ from run to run; export the model "
+            "in evaluation mode"
         )
 
 

@@ -1,4 +1,4 @@
-"""All graphs and constants of a protocol buffer, and an order for what needs each other."""
+"""All graphs and constants of a protocol buffer, and an order by dependencies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 
 class CycleError(ValueError):
-    """What needs itself; `place` is the index of one that does."""
+    """Something depends on itself, perhaps through others; `place` is its index."""
 
     def __init__(self, place: int) -> None:
         self.place = place
-        super().__init__(f"a circle at {place}")
+        super().__init__(f"a cycle at {place}")
+
+
+def title_of(node: onnx.NodeProto) -> str:
+    """The operator of a node and its name, or that of its first output."""
+    return f"{node.op_type} {node.name or ', '.join(node.output[:1])!r}"
 
 
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -64,10 +69,10 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def order_by_need(
     needs: Sequence[Collection[object]], gives: Sequence[Collection[object]]
 ) -> list[int]:
-    """Indices such that what gives something stands before what needs it, otherwise as they are. What nothing
-    gives is there already. CycleError where there is no such order.
+    """Indices sorted so that what gives a name comes before what needs it, otherwise unchanged. Names that
+    nothing gives are taken as available. CycleError if there is no such order.
     """
-    givers = {thing: i for i, things in enumerate(gives) for thing in things}
+    givers = {name: i for i, names in enumerate(gives) for name in names}
     order: list[int] = []
     state = [""] * len(needs)  # "", "waiting" or "done"
     for start in range(len(needs)):

@@ -72,15 +72,15 @@ SEVERAL = {
 
 
 REASONS = {
-    "boxes, then Softmax": "the other looks like boxes",
-    "boxes between 0 and 1": "the other looks like boxes",
-    "embedding, then logits": "the other is on the way to it",
-    "an embedding of length 1": "the other looks like boxes",
-    "features, then logits": "the other is on the way to it",
-    "two of no difference": "its name says scores",
+    "boxes, then Softmax": "the other one looks like boxes",
+    "boxes between 0 and 1": "the other one looks like boxes",
+    "embedding, then logits": "the other one is an intermediate result",
+    "an embedding of length 1": "the other one looks like boxes",
+    "features, then logits": "the other one is an intermediate result",
+    "two of no difference": "its name suggests scores",
     "the same, Softmax at the second": "it ends in Softmax or Sigmoid",
-    "by its name": "the other looks like boxes",
-    "auxiliary first": "more of the model stands before it",
+    "by its name": "the other one looks like boxes",
+    "auxiliary first": "it uses more of the model",
 }
 
 
@@ -91,12 +91,12 @@ def test_which_of_several_outputs(name: str) -> None:
     model, score = with_score(it)
     assert score.logits == logits
     (notice,) = model.notices
-    assert notice.startswith("of 2 outputs")
+    assert notice.startswith("of 2 outputs, ")
     assert f"is explained ({REASONS[name]}" in notice
-    assert f"--output NAME takes another: {other} [" in notice
+    assert f"--output NAME chooses another: {other} [" in notice
     named, own = with_score(it, other)
     assert own.output in (other, POOLED)
-    assert not any("of 2 outputs" in text for text in named.notices)
+    assert not any("of 2 outputs, " in text for text in named.notices)
 
 
 QUERIES = """r = Reshape(features, flat) k = MatMul(queries, r) s = Softmax<axis = -1>(k)
@@ -110,7 +110,7 @@ def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
     declared = ", ".join(shapes[name] for name in outputs.split(", "))
     model, score = with_score(load(build(declared, QUERIES)))
     assert (score.logits, score.classes) == (POOLED, 6)
-    assert any("y has 6 numbers for each box" in notice for notice in model.notices)
+    assert any("y has 6 numbers per box" in notice for notice in model.notices)
 
 
 def test_a_probability_without_an_axis() -> None:
@@ -136,7 +136,7 @@ def test_as_many_as_the_labels(labels: int, logits: str) -> None:
     proto = build("float[N, 6] few, float[N, 90] many", body, names=names)
     model, score = scored(load(proto))
     assert score.logits == logits
-    assert "it has a number for each label" in model.notices[0]
+    assert "it has one score per label" in model.notices[0]
 
 
 # What is no tensor
@@ -164,7 +164,10 @@ def with_map(batch: str) -> onnx.ModelProto:
 def test_a_map_of_scores(batch: str) -> None:
     explainer = onnxcam.Explainer(load(with_map(batch)), "grad-cam", "features", device="cpu")
     assert explainer.plan.score.logits == "logits"
-    assert any("maps is no tensor: prob is explained" in notice for notice in explainer.notices)
+    assert any(
+        "maps is not a tensor: prob, which it is made from, is explained" in notice
+        for notice in explainer.notices
+    )
     assert explainer(pictures(2), target=3).maps.shape == (2, 8, 8)
 
 
@@ -184,4 +187,4 @@ def test_a_sequence_of_scores() -> None:
     )
     model, score = with_score(load(proto))
     assert score.logits == "logits"
-    assert "y is no tensor: logits is explained" in model.notices[0]
+    assert "y is not a tensor: logits, which it is made from, is explained" in model.notices[0]

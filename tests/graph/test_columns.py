@@ -93,7 +93,7 @@ def test_a_label_means_its_class(turned: bool) -> None:
     np.testing.assert_allclose(explanation.scores, [expected[0, 1], expected[1].max()], rtol=1e-5)
     assert (explanation.targets[0], explanation.indices[0]) == ("dog", 1)
     assert explanation.targets[1] in ("cat", "dog")
-    assert "4 to 5 (from 0) score 2 classes" in explanation.notices[0]
+    assert "4 to 5 (from 0) are the scores of 2 classes" in explanation.notices[0]
 
 
 def test_objectness_is_multiplied() -> None:
@@ -113,7 +113,7 @@ def test_raw_objectness_is_made_a_probability() -> None:
     p = 1 / (1 + np.exp(-y))
     np.testing.assert_allclose(pooled, (p[:, :, 5:] * p[:, :, 4:5]).max(axis=1), rtol=1e-5)
     assert score.classes == 2
-    assert "times number 4, both through a Sigmoid" in model.notices[-1]
+    assert "times number 4, both after a Sigmoid" in model.notices[-1]
 
 
 def test_masks_are_no_classes() -> None:
@@ -186,20 +186,20 @@ FINISHED = f"""{BOX} c2 = Conv(features, v2) z = Reshape(c2, flat) p = Sigmoid(z
 
 @pytest.mark.parametrize("metadata", [{}, {"names": LABELS["two"]}, {"names": LABELS["four"]}])
 def test_finished_detections_are_refused(metadata: dict[str, str]) -> None:
-    with pytest.raises(ModelError, match=r"'y' .* holds finished detections: .*--output"):
+    with pytest.raises(ModelError, match=r"'y' .* holds final detections: .*--output"):
         scored(load(net("N, 64, 6", FINISHED, **metadata)))
     assert scored(load(net("N, 64, 6", FINISHED)), "p")[1].classes == 2
 
 
 @pytest.mark.parametrize("metadata", [{"end2end": "True"}, {"args": "{'batch': 1, 'nms': True}"}])
 def test_detections_that_the_exporter_calls_finished(metadata: dict[str, str]) -> None:
-    with pytest.raises(ModelError, match="finished detections"):
+    with pytest.raises(ModelError, match="final detections"):
         scored(load(net("N, 6, 64", V8, names=LABELS["two"], task="detect", **metadata)))
 
 
 def test_numbers_that_fit_no_label_are_refused() -> None:
     body = "c7 = Conv(features, v7) y = Reshape(c7, flat)"
     with pytest.raises(
-        ModelError, match=r"7 numbers for each box, and the model names 4 classes; expected 8"
+        ModelError, match=r"7 numbers per box, but the model names 4 classes; expected 8"
     ):
         scored(load(net("N, 7, 64", body, names=LABELS["four"], task="detect")))

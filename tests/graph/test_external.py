@@ -182,9 +182,9 @@ def point(path: Path, tensor: int = 0, **told: str) -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"length": str(4 << 30)}, "said to have 4294967296 bytes, but its type and shape"),
-        ({"length": "0"}, "said to have 0 bytes"),
-        ({"length": "-1"}, "said to have -1 bytes"),
+        ({"length": str(4 << 30)}, "declared with 4294967296 bytes, but its type and shape"),
+        ({"length": "0"}, "declared with 0 bytes"),
+        ({"length": "-1"}, "declared with -1 bytes"),
         ({"length": "much"}, "invalid literal"),
         ({"offset": "-4"}, "begins at -4"),
         ({"offset": str(1 << 62)}, "begins at 4611686018427387904 and has 160000 bytes"),
@@ -243,7 +243,7 @@ def test_a_sparse_file_of_four_gigabytes_is_not_read(tmp_path: Path) -> None:
     ended = run_limited(code, seconds=30, megabytes=2048)
     assert "ModelError" in ended.stderr
     assert (
-        "said to have 4294967296 bytes, but its type and shape [200, 5] need 4000" in ended.stderr
+        "declared with 4294967296 bytes, but its type and shape [200, 5] need 4000" in ended.stderr
     )
 
 
@@ -310,7 +310,7 @@ def test_a_model_without_a_folder(
         proto = onnx.load(net(tmp_path, SMALL), load_external_data=False)
     else:
         proto = place(kind, "w.bin")
-    with pytest.raises(ModelError, match=r"not known in which folder; give the path of the model"):
+    with pytest.raises(ModelError, match=r"whose folder is unknown; give the path of the model"):
         load(proto.SerializeToString() if write is bytes else proto)
 
 

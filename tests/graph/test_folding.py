@@ -195,7 +195,7 @@ def test_division_that_ends_the_process_is_refused(
     proto = model_of([node], {"a": harmless, "b": harmless}, 13)
     for tensor, values in zip(proto.graph.initializer, (dividend, divisor), strict=True):
         tensor.CopyFrom(numpy_helper.from_array(np.array(values), tensor.name))
-    with pytest.raises(NodeError, match=rf"{operator} \(the node\): divides whole numbers"):
+    with pytest.raises(NodeError, match=rf"{operator} \(the node\): divides integers"):
         load(proto)
 
 

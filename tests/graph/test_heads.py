@@ -135,7 +135,7 @@ def test_the_axis_of_the_classes(name: str) -> None:
     others = tuple(i for i in range(1, y.ndim) if i != axis)
     pool = np.mean if how == "mean" else np.max
     np.testing.assert_allclose(pooled, pool(y, axis=others).reshape(2, count), rtol=1e-4, atol=1e-6)
-    assert not any("nothing tells" in notice for notice in model.notices)
+    assert not any("class axis" in notice for notice in model.notices)
 
 
 def test_two_heads_of_one_number_a_box() -> None:
@@ -149,7 +149,7 @@ def test_two_heads_of_one_number_a_box() -> None:
     pooled, fine, coarse = run(model, POOLED, "fine", "g")
     expected = np.concatenate([fine, coarse], axis=1).max(axis=1)
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
-    assert "q, coarse has one number for each box" in model.notices[-1]
+    assert "q, coarse has one number per box" in model.notices[-1]
 
 
 def test_where_nothing_tells_it_is_said() -> None:
@@ -158,7 +158,7 @@ def test_where_nothing_tells_it_is_said() -> None:
     it = load(build("float[N, 4, 2] y", body))
     model, score = with_score(it)
     assert score.classes == 2
-    assert any("nothing tells which axis of y ['N', 4, 2]" in notice for notice in model.notices)
+    assert any("the class axis of y ['N', 4, 2] is unknown" in notice for notice in model.notices)
     assert any("--output NAME" in notice for notice in model.notices)
 
 

@@ -130,7 +130,7 @@ def test_what_is_a_probability_is_told(end: str, inner: list[str]) -> None:
     scored, score = with_score(it)
     assert score.probability
     assert "is a probability" in scored.notices[-1]
-    assert f"--output NAME takes scores before it ({', '.join(inner)})" in scored.notices[-1]
+    assert f"--output NAME chooses scores before it ({', '.join(inner)})" in scored.notices[-1]
     for name in inner:
         assert find_score(it, name).logits == name
 
