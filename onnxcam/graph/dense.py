@@ -118,8 +118,8 @@ def _notices(heads: Sequence[Head]) -> list[str]:
     notices = [f"{names} {_as_dense(first)}"] if first.others else []
     if first.guessed:
         notices.append(
-            f"the class axis of {first.output.name} {list(first.output.shape)} is unknown: one of {first.count} "
-            "classes is assumed; --output NAME chooses another tensor"
+            f"the class axis of {first.output.name} {list(first.output.shape)} is unknown: the one "
+            f"of size {first.count} is assumed; --output NAME chooses another tensor"
         )
     if first.inner:
         notices.append(

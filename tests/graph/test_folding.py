@@ -14,7 +14,7 @@ from onnx.backend.test.case.node import collect_testcases
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, NodeError
-from onnxcam.graph.folding import written_out
+from onnxcam.graph.folding import constant_values
 from onnxcam.graph.model import load
 from tests.graph import bombs
 from tests.limits import run_limited
@@ -231,4 +231,4 @@ def test_a_constant_of_none_or_two_values_is_named(attributes: dict[str, object]
     with pytest.raises(
         NodeError, match=rf"Constant \(c\): holds {len(attributes)} values, not one"
     ):
-        written_out(node)
+        constant_values(node)

@@ -173,7 +173,7 @@ def test_scores_that_were_stacked(axis: int, shape: str) -> None:
     assert score.classes == 6
     pooled, y = run(model, POOLED, "y")
     np.testing.assert_allclose(pooled, y.max(axis=axis), rtol=1e-5)
-    assert any("nothing tells which axis of y" in notice for notice in model.notices)
+    assert any("the class axis of y" in notice for notice in model.notices)
 
 
 # The batch
