@@ -1,5 +1,7 @@
 """Functions are written out within budgets that are counted before."""
 
+import re
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.inline import MOST_NODES
+from onnxcam.graph.inline import MOST_NODES, check_calls
 from onnxcam.graph.model import load
 from tests.autodiff.check import numbers, run
 from tests.limits import run_limited
@@ -63,7 +65,7 @@ def test_functions_in_any_order() -> None:
     assert len(load(proto).graph.nodes) == 16
 
 
-@pytest.mark.parametrize("times", [15, 20, 100])
+@pytest.mark.parametrize("times", [12, 13, 15, 20, 100])
 def test_a_bomb_of_nodes(times: int) -> None:
     code = (
         f"import onnxcam, tests.graph.test_inline as t\n"
@@ -71,7 +73,7 @@ def test_a_bomb_of_nodes(times: int) -> None:
         f"except onnxcam.OnnxcamError as error:\n    print(error)\n"
     )
     ended = run_limited(code, seconds=30, megabytes=2048)
-    assert f"nodes, {MOST_NODES} at most" in ended.stdout, ended.stderr
+    assert re.search(r"come to \d+ nodes, \d+ at most", ended.stdout), ended.stderr
     assert "export the model without functions" in ended.stdout
 
 
@@ -113,5 +115,27 @@ def test_calls_in_inner_graphs_are_counted() -> None:
             helper.make_node("Cast", ["size"], ["more"], to=TensorProto.BOOL),
             helper.make_node("If", ["more"], ["b"], then_branch=branch, else_branch=branch),
         ]
-    with pytest.raises(ModelError, match=f"nodes, {MOST_NODES} at most"):
+    with pytest.raises(ModelError, match=r"nodes, \d+ at most"):
         load(of_functions(bodies, "f20"))
+
+
+def layered(layers: int, nodes: int) -> onnx.ModelProto:
+    """A function of so many nodes for a layer, called once for each layer of the network."""
+    names = ["a", *(f"t{i}" for i in range(nodes - 1)), "b"]
+    body = [helper.make_node("Tanh", [a], [b]) for a, b in pairwise(names)]
+    proto = of_functions({"layer": body}, "layer")
+    names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
+    del proto.graph.node[:]
+    proto.graph.node.extend(call("layer", a, b) for a, b in pairwise(names))
+    return proto
+
+
+@pytest.mark.parametrize(("layers", "nodes"), [(12, 80), (64, 40), (150, 100), (40, 409)])
+def test_layers_that_share_a_function(layers: int, nodes: int) -> None:
+    """What exporters write is nested a few functions deep, and is taken up to the whole budget."""
+    check_calls(layered(layers, nodes), "net")
+
+
+def test_more_layers_than_the_whole_budget() -> None:
+    with pytest.raises(ModelError, match=f"nodes, {MOST_NODES} at most"):
+        check_calls(layered(410, 410), "net")
