@@ -36,7 +36,7 @@ SHRINKING = {
 }  # their shape is unknown; at most so many times their input
 LARGEST = 1 << 20  # bytes that folding may add to a model, per node
 IN_ALL = 1 << 26  # bytes that folding may add to a model
-COMPUTED = 1 << 31  # bytes of constants that a model may compute, besides four times those it has
+COMPUTED = 1 << 29  # bytes of constants that a model may compute, besides four times those it has
 NUMBERS = 1 << 33  # that a tensor may hold: no machine has the memory for more
 
 
