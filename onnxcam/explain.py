@@ -21,7 +21,7 @@ from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.finish import empty, fused, resized
 from onnxcam.methods.recipe import methods_with
 from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
-from onnxcam.methods.targets import Spec, Target, notice_on, ranked, target
+from onnxcam.methods.targets import Spec, Target, ranked, single_logit_notice, target
 from onnxcam.prepared import AUTO, SEED, Plan
 from onnxcam.probe import Probe, Progress, silent
 from onnxcam.ready import Ready, portable, ready
@@ -137,8 +137,8 @@ class Explainer:
         """What a user should know of this model and method."""
         found = [*self.plan.notices, *self.probe.batches.session.notices]
         found += [self._label_notice] if self._label_notice else []
-        if sides := notice_on(self.plan.score.classes, self.labels):
-            found.append(sides)
+        if notice := single_logit_notice(self.plan.score.classes, self.labels):
+            found.append(notice)
         if self.recipe.smooths and self.probe.constant:
             names = ", ".join(each.name for each in self.plan.layers)
             found.append(

@@ -33,7 +33,7 @@ def explainer(
 )
 def test_labels_that_do_not_fit_are_refused(labels: Any) -> None:
     with pytest.raises(
-        onnxcam.SettingError, match=r"labels for 5 classes; expected one name a class"
+        onnxcam.SettingError, match=r"labels for 5 classes; expected one name per class"
     ):
         explainer(labels)
 

@@ -71,7 +71,7 @@ def test_a_session_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_that_ends_in_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
     monkeypatch.setattr("onnxcam.explain.resized", lacking)
-    with pytest.raises(RunError, match="out of memory while images were explained; end other"):
+    with pytest.raises(RunError, match="out of memory while images were explained; close other"):
         made(X)
 
 
@@ -90,8 +90,11 @@ def test_noise_is_drawn_anew_where_it_cannot_be_kept(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (MemoryError(), "out of memory here; end other programs"),
-        (ImportError("x.so: failed to map segment from shared object"), "a library does not fit"),
+        (MemoryError(), "out of memory here; close other programs"),
+        (
+            ImportError("x.so: failed to map segment from shared object"),
+            "a library could not be loaded",
+        ),
     ],
 )
 def test_what_counts_as_memory(fault: Exception, said: str) -> None:

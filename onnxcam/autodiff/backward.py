@@ -55,8 +55,8 @@ def backward(
 ) -> dict[str, Value]:
     """The cotangents of the tensors `wrt`, given those of others; written into the graph.
 
-    A tensor that the goals do not depend on is left out; BlockedError that names what stands in the way where
-    they do, but nothing flows. Only nodes on the path are visited, each once, and a
+    A tensor that the goals do not depend on is left out; BlockedError, which names the obstacle, if they do but
+    no derivative flows. Only nodes on the path are visited, each once, and a
     tensor that is read more than once gets the sum.
     """
     path = differentiable_path(build.graph, wrt, seeds, rules)

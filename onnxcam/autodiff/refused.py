@@ -41,7 +41,7 @@ REFUSED: dict[str, str] = {  # floats flow through them, but nothing is written 
 
 FLAT: dict[str, str] = {  # no derivative flows through them in any model
     **dict.fromkeys(
-        ("Floor", "Ceil", "Round", "Sign", "Hardmax"), "steps, and is flat between its steps"
+        ("Floor", "Ceil", "Round", "Sign", "Hardmax"), "is a step function, flat between its steps"
     ),
     **dict.fromkeys(("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero"), "gives places"),
     **dict.fromkeys(("Equal", "Greater", "Less", "And", "Or", "Xor", "Not"), "gives truth values"),
@@ -70,7 +70,7 @@ def because(operators: Collection[str]) -> dict[str, str]:
 def stops(
     graph: gs.Graph, source: str, goals: Collection[str], rules: Rules
 ) -> list[tuple[gs.Node, str]]:
-    """The nodes that values pass on their way from `source` to a goal, but no derivative, and why."""
+    """The nodes that values pass on their way from `source` to a goal, but derivatives do not, and why."""
     alive, needed, found = {source}, set(goals), []
     for node in graph.nodes:
         rule = rules.of(node)
@@ -88,6 +88,6 @@ def stops(
             fed = any(each.name in alive for each in node.inputs)
             if fed and not any(each.name in alive for each in written):
                 floats = any(map(is_float, written))
-                why = "has no derivative by this input" if floats else "gives no floats there"
+                why = "has no derivative by this input" if floats else "returns no floats there"
                 found.append((node, FLAT.get(key(node.op, node.domain or ""), why)))
     return found[::-1]

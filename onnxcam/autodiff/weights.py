@@ -1,7 +1,7 @@
-"""Inputs that rules take for weights: a derivative by them exists, and no rule follows it.
+"""Inputs that rules treat as weights: a derivative by them exists, but no rule follows it.
 
-In a usual model they are constants. Where they are computed from what is differentiated by (by a small network,
-for each image) a gradient without their share would be another one, so it is refused.
+They are usually constants. If they are computed from what is differentiated by (with a small network, for each
+image), a gradient without their share would be wrong, so it is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.ruletable import Rules
 from onnxcam.graph.path import Carries, between, is_float
 
-WEIGHTS: dict[str, tuple[int, ...]] = {  # by operator, the slots
+WEIGHTS: dict[str, tuple[int, ...]] = {  # the slots of each operator
     "BatchNormalization": (1, 2, 3, 4),
     "Clip": (1, 2),
     "Conv": (1, 2),
@@ -22,7 +22,7 @@ WEIGHTS: dict[str, tuple[int, ...]] = {  # by operator, the slots
     "Pad": (2,),
 }
 REASON = (
-    "reads weights that are computed from the same input, whose share of the gradient has no rule: "
+    "has weights that are computed from the same input, and no rule for their share of the gradient: "
     "choose a layer after it"
 )
 
@@ -47,7 +47,7 @@ def _carries_into_weights(rules: Rules) -> Carries:
 
 
 def _weights(node: gs.Node) -> Iterator[str]:
-    """The names of the weights that something computes."""
+    """The names of the weights that are not constants."""
     for slot in _slots(node):
         tensor = node.inputs[slot] if slot < len(node.inputs) else None
         if isinstance(tensor, gs.Variable) and not tensor.is_empty() and is_float(tensor):

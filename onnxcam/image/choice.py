@@ -1,4 +1,4 @@
-"""Which preprocessing a model's images get, and what of it nobody named."""
+"""Which preprocessing a model's images get, and which of its settings are assumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxcam.image.preprocess import PRESETS, Preprocessing, override, preset_fo
 AUTO = "auto"
 _GUESSED = ("scale", "mean", "std", "order", "fit")  # the settings that have an option
 _AUTHOR_KEYS = ("author", "producer", "framework", "source")
-_AUTHORS = {"ultralytics": "unit"}  # what the networks of an author take by their own documentation
+_AUTHORS = {"ultralytics": "unit"}  # the presets that authors document for their models
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Choice:
 def choose(
     preprocess: str | Preprocessing, metadata: Mapping[str, str], takes: ImageInput
 ) -> Choice:
-    """The preprocessing that is asked for; of "auto" what the metadata says, else a preset that is assumed.
+    """The preprocessing that was requested; for "auto" what the metadata says, else an assumed preset.
 
-    UnknownNameError for a preset that there is not.
+    UnknownNameError for an unknown preset.
     """
     if isinstance(preprocess, Preprocessing):
         return Choice(preprocess)
@@ -46,7 +46,7 @@ def _automatic(metadata: Mapping[str, str], takes: ImageInput) -> Choice:
     if (stated := from_metadata(metadata)) is not None:
         named = named_settings(metadata)
         assumed = tuple(name for name in _GUESSED[:3] if name not in named)
-        return Choice(stated, assumed, "beside what its metadata says")
+        return Choice(stated, assumed, "besides what its metadata says")
     author = next((metadata[key] for key in _AUTHOR_KEYS if metadata.get(key)), "")
     preset = _AUTHORS.get(author.strip().lower(), preset_for(takes))
     by = f"; its metadata names {author[:60]!r}" if author else ""
@@ -54,24 +54,24 @@ def _automatic(metadata: Mapping[str, str], takes: ImageInput) -> Choice:
 
 
 def change(choice: Choice, **settings: Any) -> Choice:
-    """The choice with settings of `override` in place of its own, which are no longer assumed."""
+    """The choice with these settings replaced (see `override`), which are then no longer assumed."""
     named = {name for name, value in settings.items() if value is not None}
     assumed = tuple(name for name in choice.assumed if name not in named)
     return Choice(override(choice.preprocessing, **settings), assumed, choice.origin)
 
 
 def notice_of(choice: Choice, takes: ImageInput) -> str | None:
-    """What is assumed of the images, and the options that change it; None where nothing is."""
+    """What is assumed about the images, and the options that change it; None if nothing is."""
     settings = choice.preprocessing
     options = [f"--{name} {_text(getattr(settings, name))}" for name in choice.assumed]
     size = ""
     if settings.size is None and None in (takes.height, takes.width):
         size = f"--size {_text(tensor_size(settings, takes))}"
     if not options:
-        return f"the model takes images of any size; assumed is {size}" if size else None
+        return f"the model takes images of any size; {size} is assumed" if size else None
     return (
-        f"the model does not say how its images are prepared; assumed is {' '.join([*options, size]).strip()} "
-        f"({choice.origin}); if it was trained otherwise, scores and maps are wrong: change these "
+        f"the model does not say how its images are prepared; assumed: {' '.join([*options, size]).strip()} "
+        f"({choice.origin}); if it was trained differently, scores and maps are wrong: change these "
         f"options, or choose another --preprocess ({', '.join(PRESETS)})"
     )
 

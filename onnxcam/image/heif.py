@@ -1,4 +1,4 @@
-"""HEIC, the format of telephones: Pillow reads it where the package of the extra `heic` is installed."""
+"""HEIC, the photo format of phones: Pillow reads it if the extra `heic` is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs
 
 
 def is_heif(stream: IO[bytes]) -> bool:
-    """Whether a file begins as a HEIC image does; AVIF (its brand may be mif1, too) is none."""
+    """Whether a file begins like a HEIC image. AVIF, whose brand may be mif1, too, does not count."""
     stream.seek(0)
     head = stream.read(64)
     stream.seek(0)
@@ -22,7 +22,7 @@ def is_heif(stream: IO[bytes]) -> bool:
 
 @cache
 def register_heif() -> bool:
-    """Make Pillow read HEIC. False where the package for it is not installed."""
+    """Make Pillow read HEIC. False if the package for it is not installed."""
     try:
         import pillow_heif
     except ImportError:

@@ -1,4 +1,4 @@
-"""Class names in CSV, and in the part of YAML that lists of names are written in."""
+"""Class names in CSV, and in the subset of YAML that lists of names need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDEX_HEADINGS = (
 Names = dict[str, str] | list[str]
 
 _QUOTED = r""""(?:[^"\\]|\\.)*"|'(?:[^']|'')*'"""
-# without a choice of where blanks belong, which would take time with the square of their number
+# blanks match in one way only: a choice would take time quadratic in their number
 _FLOW_SCALAR = rf"(?:{_QUOTED})\s*|[^\s,\[\]{{}}\"'][^,\[\]{{}}]*"
 _LIST_PART = re.compile(rf"\s*({_FLOW_SCALAR})(?:,|$)")
 _MAPPING_PART = re.compile(rf"\s*({_QUOTED}|[^\s,:\[\]{{}}]+)\s*:\s*({_FLOW_SCALAR})(?:,|$)")
@@ -24,7 +24,7 @@ _BLOCK_PART = re.compile(rf"( *)(?:-|({_QUOTED}|[^\s:\-\"'][^:]*):)(?: +(.*))?")
 
 
 def names_in_csv(text: str, suffix: str = ".csv") -> Names:
-    """The names in rows, or index to name. ValueError, with the reason, where they cannot be told."""
+    """The names in rows, or index to name. ValueError, with the reason, if they are not clear."""
     first = text.split("\n", 1)[0]
     separator = "\t" if suffix == ".tsv" else ";" if ";" in first and "," not in first else ","
     try:
@@ -32,17 +32,17 @@ def names_in_csv(text: str, suffix: str = ".csv") -> Names:
             row for row in csv.reader(StringIO(text, newline=""), delimiter=separator) if any(row)
         ]
     except csv.Error as error:
-        raise ValueError(f"it is no CSV ({error})") from error
+        raise ValueError(f"it is not valid CSV ({error})") from error
     rows = [[cell.strip() for cell in row] for row in rows]
     if len({len(row) for row in rows}) != 1:
         raise ValueError(
-            f"its rows have {_counts(rows)} columns; quote names that hold {separator!r}"
+            f"its rows have {_counts(rows)} columns; quote names that contain {separator!r}"
         )
     headings = [re.sub(r"[\s_-]+", "", cell.lower()) for cell in rows[0]]
     headed = any(cell in NAME_HEADINGS for cell in headings) and not any(map(_is_index, rows[0]))
     columns = [list(column) for column in zip(*rows[headed:], strict=True)]
     if not columns:
-        raise ValueError("it has a heading and no rows")
+        raise ValueError("it has a heading but no rows")
     return _named_columns(headings if headed else [""] * len(columns), columns)
 
 
@@ -61,13 +61,15 @@ def _named_columns(headings: Sequence[str], columns: Sequence[list[str]]) -> Nam
     if name is None:
         name = words[0] if len(words) == 1 else by_heading[0] if by_heading else None
     if name is None:
-        raise ValueError("it does not say which column holds the names; begin it with index,name")
+        raise ValueError(
+            "it does not say which column holds the names; begin with the heading index,name"
+        )
     others = [i for i in numbers if i != name]
     index = next((i for i in others if headings[i] in INDEX_HEADINGS), None)
     if index is None:
         return columns[name]
     if len(set(columns[index])) < len(columns[index]):
-        raise ValueError("an index stands there twice")
+        raise ValueError("it has an index twice")
     return dict(zip(columns[index], columns[name], strict=True))
 
 
@@ -76,9 +78,9 @@ def _is_index(cell: str) -> bool:
 
 
 def names_in_yaml(text: str, keys: Iterable[str]) -> Names:
-    """The list or mapping of names below one of the keys, or that the text is itself.
+    """The list or mapping of names under one of the keys, or else the whole text.
 
-    Read are block and flow collections of one level, plain and quoted. ValueError for anything else.
+    Block and flow collections of one level are read, plain and quoted. ValueError for anything else.
     """
     lines = [line.rstrip() for line in re.split(r"\r\n|\r|\n", text)]
     lines = [line for line in lines if line not in ("---", "...") and not _is_blank(line)]
@@ -104,14 +106,14 @@ def _collection(first: str, lines: Sequence[str]) -> Names:
 
 
 def _flow(first: str, lines: Sequence[str]) -> Names:
-    """[cat, dog] or {0: cat, 1: dog}, which may go on over several lines."""
+    """[cat, dog] or {0: cat, 1: dog}, perhaps over several lines."""
     closing, text = {"[": "]", "{": "}"}[first[0]], first
     for line in lines:
         if text.endswith(closing):
             break
         text += " " + _uncommented(line.strip())
     if not text.endswith(closing):
-        raise ValueError(f"in YAML the list of names has no end ({closing})")
+        raise ValueError(f"its YAML list of names is not closed by {closing}")
     inner = text[1:-1].strip().removesuffix(",")
     if text[0] == "[":
         return [_scalar(match[1]) for match in _parts(_LIST_PART, inner)]
@@ -123,7 +125,7 @@ def _parts(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     while position < len(text):
         match = pattern.match(text, position)
         if match is None:
-            raise ValueError(f"in YAML {_short(text[position:])} is no name in a list")
+            raise ValueError(f"in its YAML, {_short(text[position:])} is not a name in a list")
         yield match
         position = match.end()
 
@@ -137,7 +139,7 @@ def _block(lines: Sequence[str]) -> Names:
         if names and _ends(line, names[0][0], indent or ""):
             break
         if match is None or match[3] is None or indent not in (None, match[1]):
-            raise ValueError(f"in YAML {_short(line)} is no name in a list")
+            raise ValueError(f"in its YAML, {_short(line)} is not a name in a list")
         indent = match[1]
         names.append((match[2] and _scalar(match[2]), _scalar(_uncommented(match[3]))))
     keys = [key for key, _ in names if key is not None]
@@ -147,19 +149,19 @@ def _block(lines: Sequence[str]) -> Names:
 
 
 def _ends(line: str, first: str | None, indent: str) -> bool:
-    """Whether a line at the margin is the next key of the file, behind a block or a list at the margin."""
+    """Whether an unindented line is the next key of the file, after an indented block or an unindented list."""
     return not line.startswith(" ") and (indent != "" or (first is None and line[0] != "-"))
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     listed = list(pairs)
     if len(dict(listed)) < len(listed):
-        raise ValueError("in YAML a key stands there twice")
+        raise ValueError("its YAML has a key twice")
     return dict(listed)
 
 
 def _uncommented(text: str) -> str:
-    """Without a comment, which begins with # behind a blank and outside of quotes."""
+    """The text without its comment, which begins with # after a blank and outside quotes."""
     quote = before = ""
     for position, character in enumerate(text):
         if quote:
@@ -174,14 +176,14 @@ def _uncommented(text: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A plain or quoted scalar as text: `no`, `on` and `1.0` are names as they stand there."""
+    """A plain or quoted scalar as text: `no`, `on`, and `1.0` are names as they are written."""
     text = text.strip()
     if text[:1] == "'":
         return text[1:-1].replace("''", "'")
     if text[:1] == '"':
         return str(json.loads(text))  # its ValueError says what is wrong with an escape
     if not text or text[0] in "&*!|>%@`[{" or ": " in text or " #" in text:
-        raise ValueError(f"in YAML {_short(text)} is no plain name; quote it")
+        raise ValueError(f"in its YAML, {_short(text)} is not a plain name; quote it")
     return text
 
 

@@ -1,6 +1,6 @@
-"""The names of a model's classes: from a file, from its metadata, or as Python hands them over.
+"""The names of a model's classes: from a file, from its metadata, or from Python objects.
 
-Nothing in them is executed. What can be read in two ways is read in neither.
+Nothing in them is executed. What can be read in two ways is not read at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onnxcam.errors import SettingError
 from onnxcam.files import open_regular
 from onnxcam.image.label_tables import names_in_csv, names_in_yaml
 
-# Where names stand in the metadata of models, in config.json of Hugging Face and of timm, in data.yaml.
+# Keys of names in the metadata of models, in config.json of Hugging Face and timm, and in data.yaml.
 NAME_KEYS = (
     "names",
     "id2label",
@@ -28,9 +28,9 @@ NAME_KEYS = (
     "label2id",
 )
 BACKGROUND = {"background", "__background__", "_background_", "dummy"}
-IMAGENET = 1000  # classes; TensorFlow's models of them have a background before these
+IMAGENET = 1000  # classes; TensorFlow's models have a background class before them
 _EXPECTED = (
-    "expected one name a line, a JSON list or object, id2label of a config.json, class_to_idx, "
+    "expected one name per line, a JSON list or object, id2label of a config.json, class_to_idx, "
     "names of a data.yaml, or a CSV file with a name in each row"
 )
 _LONGEST_TEXT = 4_000_000  # characters
@@ -43,7 +43,7 @@ def metadata_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     """The names of the classes in a model's `metadata_props`, in order of class, or None.
 
     A key of `NAME_KEYS` may hold a JSON list or object, a Python list or dict (as exporters of
-    detectors write it), or one name a line. A single word or number is no list of names.
+    detectors write it), or one name per line. A single word or number is not a list of names.
     """
     texts = (metadata[key].strip() for key in NAME_KEYS if key in metadata)
     parsed = (_parse(text) for text in texts if text[:1] in tuple("[{(") or "\n" in text)
@@ -53,8 +53,8 @@ def metadata_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
 def read_labels(path: str | Path) -> tuple[str, ...]:
     """The labels in a UTF-8 file, in order of class.
 
-    One a line (the first is class 0; blank lines at the end are dropped, others hold the place of a class
-    without a name), JSON or YAML (a list, index to name, or name to index, also below a key of
+    One per line (the first is class 0; blank lines at the end are dropped, others stand for a class
+    without a name), JSON or YAML (a list, index to name, or name to index, also under a key of
     `NAME_KEYS`), or CSV with or without a heading.
 
     Raises:
@@ -94,15 +94,15 @@ def check_labels(labels: Any) -> tuple[str, ...]:
 def fit_labels(
     names: tuple[str, ...], classes: int, where: str = ""
 ) -> tuple[tuple[str, ...], str | None]:
-    """One name for each of so many classes, and what a user should know of how they were matched.
+    """One name for each of the classes, and a notice about how they were matched.
 
-    A class without a name is called by its number. SettingError for more or fewer names, but for a
+    A class without a name is called by its number. SettingError for more or fewer names, except for a
     background before all classes, and for the two sides of a single score.
     """
     notice, count = None, len(names)
     if count == IMAGENET == classes - 1 and names[0].casefold() not in BACKGROUND:
         names = ("background", *names)
-        notice = "class 0 is taken for the background, and the first label for class 1"
+        notice = "class 0 is taken as the background, and the first label as class 1"
     elif count == classes + 1 and classes > 1 and names[0].casefold() in BACKGROUND:
         notice = f"the first, {names[0]!r}, is left out"
         names = names[1:]
@@ -117,7 +117,7 @@ def fit_labels(
 
 
 def _hint(more: int) -> str:
-    expected = "; expected one name a class, class 0 first"
+    expected = "; expected one name per class, class 0 first"
     if more == 1:
         return f"{expected} (is there a heading, or do the indices begin at 1?)"
     return f"{expected} (if class 0 is the background, name it, too)" if more == -1 else expected
@@ -137,7 +137,7 @@ def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:
 
 
 def _of_lines(lines: list[str]) -> tuple[str, ...]:
-    """Each line's name; where all lines begin with numbers, 0 to the last in any order, by those."""
+    """The name on each line; sorted by number if all lines begin with one, from 0 and without gaps."""
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     by_index = {int(match[1]): match[2] for match in numbered if match}
     if len(lines) > 1 and sorted(by_index) == list(range(len(lines))):
@@ -156,7 +156,7 @@ def _literal(text: str) -> Any:
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
-    """The names in a sequence or mapping, or in what a mapping holds below a key of `NAME_KEYS`."""
+    """The names in a sequence or mapping, or in what a mapping holds under a key of `NAME_KEYS`."""
     if isinstance(value, Mapping):
         nested = (value[key] for key in NAME_KEYS if key in value)
         value = next((inner for inner in nested if isinstance(inner, list | tuple | dict)), value)
@@ -166,10 +166,10 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def _in_order(mapping: Mapping[Any, Any]) -> tuple[str, ...] | None:
-    """The names in order of their index; an index without a name gets itself for one.
+    """The names in order of their index; an index without a name is named by itself.
 
-    Indices are the values where these count from 0 and the keys are text (`class_to_idx`, whose names
-    may be numbers), else the keys; of two sets of integers that disagree nobody can tell.
+    The indices are the values if these count from 0 and the keys are text (`class_to_idx`, whose names
+    may be numbers), else the keys. None if both may be indices and disagree.
     """
     to_name, to_index = (
         _indexed(mapping.items()),
@@ -193,7 +193,7 @@ def _in_order(mapping: Mapping[Any, Any]) -> tuple[str, ...] | None:
 
 
 def _indexed(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any] | None:
-    """Index to name, or None where the first of each pair is no index or stands there twice."""
+    """Index to name, or None if the first of a pair is not an index or occurs twice."""
     listed = list(pairs)
     if not listed or not all(_INDEX.fullmatch(str(index)) for index, _ in listed):
         return None
@@ -202,7 +202,7 @@ def _indexed(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any] | None:
 
 
 def _texts(names: Iterable[Any]) -> tuple[str, ...] | None:
-    """Names as text; of a pair such as ["n01440764", "tench"] the last. None if one is no name."""
+    """Names as text; of a pair such as ["n01440764", "tench"] the last. None if one is not a name."""
     last = [name[-1] if isinstance(name, list | tuple) and name else name for name in names]
     if not all(isinstance(name, str | int | float) for name in last):
         return None

@@ -1,4 +1,4 @@
-"""What a model's own metadata says of its preprocessing. Nothing in it is trusted."""
+"""What a model's own metadata says about its preprocessing. Nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ _ORDERS: dict[str, Order] = {
     "Rgba8": "rgb",
     "Bgra8": "bgr",
 }
-_SIZE_KEYS = (
-    "imgsz",
-    "input_size",
-)  # of Ultralytics (height, width), of timm (channels, height, width)
+# of Ultralytics: (height, width); of timm: (channels, height, width)
+_SIZE_KEYS = ("imgsz", "input_size")
 # ONNX, docs/MetadataProps.md: range -> (scale, mean, std) that brings pixels of 0 to 255 there.
 _RANGES = {
     "NominalRange_0_255": (1.0, 0.0, 1.0),
@@ -60,7 +58,7 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
 
 
 def stated_size(metadata: Mapping[str, str], takes: ImageInput) -> tuple[int, int] | None:
-    """(height, width) that the metadata name (`imgsz`, `input_size`) for a model that takes any, or None."""
+    """(height, width) that the metadata names (`imgsz`, `input_size`) for a model of any size, or None."""
     for key in _SIZE_KEYS:
         sides = [int(side) for side in re.findall(r"\d{1,5}", metadata.get(key, "")[:100])]
         height, width = (*sides, *sides)[-2:] if len(sides) in (1, 2, 3) else (0, 0)
@@ -71,7 +69,7 @@ def stated_size(metadata: Mapping[str, str], takes: ImageInput) -> tuple[int, in
 
 
 def named_settings(metadata: Mapping[str, str]) -> frozenset[str]:
-    """The settings of `from_metadata` that the metadata really name: others it assumed."""
+    """The settings that the metadata really names; `from_metadata` assumes the others."""
     lists = {key: _numbers(metadata.get(key, "")) for key in ("mean", "std")}
     named = {key for key, numbers in lists.items() if numbers is not None}
     if metadata.get("Image.NominalPixelRange", "").strip() in _RANGES:

@@ -186,7 +186,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> Floats:
 def tensor_size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, int]:
     """(height, width) of the tensor: the model's own, the explicit one, or 224 x 224.
 
-    SettingError where the model's is fixed and not the explicit one, or out of range.
+    SettingError if the model's size is fixed and not the explicit one, or if a size is out of range.
     """
     asked = preprocessing.size or (None, None)
     for own, wanted in zip((takes.height, takes.width), asked, strict=True):

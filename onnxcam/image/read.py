@@ -15,8 +15,8 @@ from onnxcam.errors import ImageError
 from onnxcam.files import open_regular
 from onnxcam.image import heif
 
-# Of tags that nobody reads, and of sizes that are refused below. Filters that a program sets later win; and to
-# set some for the time of one image would be seen by other threads.
+# They are about tags that nobody reads, and sizes that are refused below. Filters that a program sets later
+# win; filters set only while one image is read would affect other threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LARGEST_FILE = 1 << 30  # bytes: 12 for each pixel of the largest image that Pillow opens by default
@@ -133,7 +133,7 @@ def _opened(source: str | Path | bytes, where: str) -> IO[bytes]:
     if size > LARGEST_FILE:
         stream.close()
         raise ImageError(
-            f"{where}: the file has {size / 1e9:.2f} GB, and at most {LARGEST_FILE / 1e9:.2f} GB are "
+            f"{where}: the file has {size / 1e9:.2f} GB, but at most {LARGEST_FILE / 1e9:.2f} GB are "
             "read; make it smaller, or open it with Pillow and explain that image"
         )
     return stream

@@ -1,10 +1,12 @@
-"""Whether a map is evidence, or rounding: what is 0 by mathematics comes out as 1e-11, and a map has no scale.
+"""Whether a map is evidence or rounding errors: what is 0 in theory may come out as 1e-11, and maps have no
+unit.
 
-Two things are 0 without being exactly 0: a gradient (before a normalization and a mean, or of a probability
-of 1), and a formula's sum of gradients that are not (the mean of a gradient before a standard deviation). That
-a map is small says neither, for scores and layers have any unit. So small ones are computed again close by:
-evidence comes out alike, rounding does not. Real models are rarely as small as SMALL (the smallest of 45 were
-at 2e-3 for a probability near 1, 1e-2 for logits), so this costs nothing where it is not needed.
+Two things can be 0 in theory and not in floats: a gradient (before a normalization and a mean, or of a
+probability of 1), and a formula's sum of gradients that are not 0 (the mean of a gradient before a standard
+deviation). A small map proves neither, since scores and layers may have any unit. So small maps are computed
+again close by: evidence comes out nearly the same, rounding errors do not. Real models rarely have maps as
+small as SMALL (the smallest of 45 were 2e-3 for a probability near 1, 1e-2 for logits), so most runs cost no
+more.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import numpy as np
 from onnxcam.arrays import Floats, Maps, Saliency
 
 SMALL = 1e-3  # of a layer's values or of the score, or of what a formula's terms would add up to
-UNSURE = 4.0  # roundings of the score; a layer that can change it by no more says nothing of it
-ALIKE = 0.5  # part of the larger by which two computations of one thing may differ
+UNSURE = 4.0  # rounding errors of the score; a layer that changes it by no more has no effect
+ALIKE = 0.5  # how much two computations of one thing may differ, as a part of the larger one
 CELLS = (2, 3)
 
 
@@ -31,7 +33,7 @@ def first_order(probed: Mapping[str, Floats]) -> Floats:
 
 
 def probed_of(names: Sequence[str], activation: Maps, gradient: Maps) -> dict[str, Floats]:
-    """What a formula asks for, of one gradient alone."""
+    """The arguments of a formula, by name, from a single gradient."""
     powers = {"gradient": gradient, "d1": gradient, "d2": gradient**2, "d3": gradient**3}
     powers["class_weight"] = np.sum(gradient, axis=CELLS)
     return {name: activation if name == "activation" else powers[name] for name in names}
@@ -47,7 +49,7 @@ class Magnitudes:
 
 
 def magnitudes(probed: Mapping[str, Floats], saliency: Saliency) -> Magnitudes:
-    """What to compare a map with. The terms are a bound that is easier to compute, where that is enough."""
+    """What to compare a map with. `terms` is an upper bound that is cheaper to compute, if that is enough."""
     activation = np.abs(probed["activation"])
     gradient = np.abs(first_order(probed))
     effect = float(np.einsum("nkhw,nkhw->", *np.broadcast_arrays(activation, gradient)))
@@ -59,25 +61,25 @@ def magnitudes(probed: Mapping[str, Floats], saliency: Saliency) -> Magnitudes:
 
 
 def is_below_rounding(sizes: Magnitudes, score: float, step: float) -> bool:
-    """Whether all values of a layer, times their gradients, are lost in the rounding of a score of this
-    magnitude, computed in floats of this step.
+    """Whether all values of a layer, times their gradients, are less than rounding errors of a score of this
+    magnitude, computed in floats with this machine epsilon.
     """
     return sizes.effect <= UNSURE * step * score
 
 
 def is_small(sizes: Magnitudes, saliency: Saliency, score: float) -> bool:
-    """Whether a map may be rounding: the layer's effect is small, or its terms nearly cancel."""
+    """Whether a map may be only rounding errors: the layer's effect is small, or its terms nearly cancel."""
     small = sizes.effect <= SMALL * max(score, sizes.value)
     return bool(small or np.max(saliency) <= SMALL * sizes.terms)
 
 
 def are_alike(arrays: Sequence[Floats]) -> bool:
-    """Whether computations of one thing agree, and not on nothing at all."""
+    """Whether computations of the same thing agree, and not all of them are 0."""
     size = max(_norm(array) for array in arrays)
     return size > 0 and all(_norm(array - arrays[0]) <= ALIKE * size for array in arrays[1:])
 
 
 def _norm(array: Floats) -> float:
-    """Of the largest value, so that squares of 1e-200 do not vanish."""
+    """The Euclidean norm, scaled so that squares of 1e-200 do not vanish."""
     largest = float(np.max(np.abs(array)))
     return largest * float(np.linalg.norm(array / largest)) if largest > 0 else 0.0

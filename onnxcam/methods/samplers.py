@@ -33,7 +33,7 @@ class Deviates:
         size = 4 * math.prod(self.shape)
         try:
             self._kept = np.empty((KEPT // size, *self.shape), np.float32)
-        except MemoryError:  # none is kept
+        except MemoryError:  # then none are kept
             self._kept = np.empty((0, *self.shape), np.float32)
 
     def __getitem__(self, samples: slice) -> Any:
@@ -57,7 +57,7 @@ class Deviates:
             try:
                 with ThreadPoolExecutor() as pool:
                     list(pool.map(self._draw, missing, rows))
-            except RuntimeError:  # the system starts no thread
+            except RuntimeError:  # the system cannot start a thread
                 list(map(self._draw, missing, rows))
         if fits:
             self._drawn.update(missing)

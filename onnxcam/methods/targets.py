@@ -1,7 +1,7 @@
 """What is explained: a class by rank, index or label, its negative side, or the contrast of classes.
 
 `top1` … `topK` · `281` or `class:281` · a label, or `label:7` where labels are numbers · `281-282-285` ·
-`not cat`. An exact label wins over what else its text could mean, except a rank.
+`not cat`. An exact label wins over any other meaning of its text, except a rank.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NOT = re.compile(r"not\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 RANK = re.compile(r"top(\d{1,18})", re.IGNORECASE)
 NUMBER = re.compile(r"-?\d{1,18}")
 BY_INDEX, BY_LABEL = "class:", "label:"
-LISTED = 5  # so many classes of one name are listed
+LISTED = 5  # how many classes of one name a message lists
 
 
 @dataclass(frozen=True)
 class Target:
     """A linear functional of the class scores: `weights` (classes,), and what it is called.
 
-    `index` is the class, or the first of a contrast. `spec` means this target again, whatever the scores:
+    `index` is the class, or the first of a contrast. `spec` selects this target again, whatever the scores:
     "281", "281-282", "not 281".
     """
 
@@ -45,14 +45,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Side:
-    """A class, or with the sign -1 what speaks against it."""
+    """A class, or, with the sign -1, the evidence against it."""
 
     index: int
     sign: int = 1
 
 
 def ranked(spec: Spec) -> int | None:
-    """The K of "topK" and "not topK", None for what does not need the scores."""
+    """The K of "topK" and "not topK"; None for a target that does not need the scores."""
     text = str(spec).strip()
     rank = RANK.fullmatch(_after_not(text) or text)
     return int(rank[1]) if rank else None
@@ -63,8 +63,8 @@ def target(
 ) -> Target:
     """The target that a specification means; `scores` (classes,) are needed for topK only.
 
-    One logit with two labels has two classes: the second label's score is the logit, the first one's its
-    negative, and the logit ranks them by whether it is above `middle`.
+    One logit with two labels has two classes: the score of the second label is the logit, that of the first
+    is its negative. The second one ranks first if the logit is above `middle`.
 
     Raises TargetError for a class that is not there, UnknownNameError for a label that is not.
     """
@@ -81,8 +81,8 @@ def target(
     return _contrast(spec, [*sides], classes, labels)
 
 
-def notice_on(classes: int, labels: Labels) -> str | None:
-    """What is assumed of a model with one logit; None for any other."""
+def single_logit_notice(classes: int, labels: Labels) -> str | None:
+    """What is assumed about a model with a single logit; None for any other."""
     if classes != 1:
         return None
     if labels and len(labels) == 2:
@@ -90,7 +90,10 @@ def notice_on(classes: int, labels: Labels) -> str | None:
             f"one logit for two labels: it is taken as the score of {labels[1]!r}, and its negative as that "
             f"of {labels[0]!r}; if it is the other way round, give the labels in the other order (--labels)"
         )
-    return "the score is one number: what is explained speaks for it; --target 'not 0' for what speaks against"
+    return (
+        "the model has a single score, and the evidence for it is explained; --target 'not 0' explains the "
+        "evidence against it"
+    )
 
 
 def _by_rank(
@@ -120,7 +123,7 @@ def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Ta
     weights[[other.index for other in others]] = -1.0 / len(others)
     if any(side.sign < 0 for side in sides):
         raise TargetError(
-            f"target {spec!r}: 'not' takes one class; write the contrast the other way round"
+            f"target {spec!r}: 'not' takes a single class; swap the sides of the contrast instead"
         )
     names = [_name(side, classes, labels) for side in sides]
     name = f"{names[0]} - {', '.join(names[1:])}"
@@ -128,7 +131,7 @@ def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Ta
 
 
 def _spec(sides: list[Side], classes: int, labels: Labels) -> tuple[int, str]:
-    """The first class, and what means these again; by `class:` where a label would be meant instead."""
+    """The first class, and what selects these sides again, with `class:` if a label would win otherwise."""
     texts = [f"{'not ' * (side.sign < 0)}{side.index}" for side in sides]
     spec = "-".join(texts)
     labelled = len(sides) > 1 and any(label.lower() == spec for label in labels or ())
@@ -140,7 +143,7 @@ def _spec(sides: list[Side], classes: int, labels: Labels) -> tuple[int, str]:
 
 
 def _means_another(text: str, side: Side, classes: int, labels: Labels) -> bool:
-    """Whether a number is read as a label, of another class or of several."""
+    """Whether a number would be read as a label, of another class or of several."""
     try:
         return _side(text, classes, labels) != side
     except TargetError:
@@ -148,7 +151,7 @@ def _means_another(text: str, side: Side, classes: int, labels: Labels) -> bool:
 
 
 def _side(spec: Spec, classes: int, labels: Labels) -> Side:
-    """One class, or what speaks against it."""
+    """One class, or the evidence against it."""
     text = str(spec).strip()
     side = _labelled(spec, classes, labels) if isinstance(spec, str) else None
     if side is None and (rest := _after_not(text)):
@@ -163,7 +166,7 @@ def _side(spec: Spec, classes: int, labels: Labels) -> Side:
     if 0 <= side.index < classes:  # a list of labels can be longer than the model's of classes
         return side
     if classes == 1:
-        raise TargetError(f"target {side.index}: the model has one score: '0', or 'not 0'")
+        raise TargetError(f"target {side.index}: the model has one score; expected 0 or 'not 0'")
     raise TargetError(f"target {side.index}: the model has {classes} classes, 0 to {classes - 1}")
 
 
@@ -172,7 +175,7 @@ def _other(side: Side) -> Side:
 
 
 def _after_not(text: str) -> str | None:
-    """What stands behind "not"."""
+    """The text after "not"; None without it."""
     negated = NOT.fullmatch(text.strip())
     return negated["rest"] if negated else None
 
@@ -182,7 +185,7 @@ def _has_two_sides(classes: int, labels: Labels) -> bool:
 
 
 def _labelled(spec: str, classes: int, labels: Labels) -> Side | None:
-    """The class of a label; upper and lower case are one where that leaves no doubt."""
+    """The class of a label; case is ignored if that is unambiguous."""
     place = _place(spec, labels)
     if place is None or not _has_two_sides(classes, labels):
         return None if place is None else Side(place)

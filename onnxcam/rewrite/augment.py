@@ -58,7 +58,7 @@ def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Mod
     while True:
         path = between(copied.graph, wrt, {of}, carries(rules))
         missing = [each for each in path.nodes if rules.of(each) is None]
-        # what ONNX defines by simpler operators needs no weights: Clip
+        # defined by simpler operators (Clip), they need no constant weights
         missing += readers_of_computed_weights(copied.graph, wrt, {of}, rules)
         if not missing or not expand(copied.graph, missing, {*wrt, of}):
             return copied

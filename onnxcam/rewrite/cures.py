@@ -1,4 +1,4 @@
-"""What can be done where no gradient comes through: named only after it was tried."""
+"""What a user can do if no gradient comes through: suggested only after it was tried."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnxcam.graph.path import is_float
 from onnxcam.graph.score import classes_of
 from onnxcam.rewrite.augment import simplified
 
-SMOOTH = {  # what steps, and what is much like it but has a derivative
+SMOOTH = {  # step functions, and similar ones that have a derivative
     "Sign": "Tanh",
     "Hardmax": "Softmax",
     "ArgMax": "Softmax",
@@ -25,7 +25,7 @@ SMOOTH = {  # what steps, and what is much like it but has a derivative
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), "Sigmoid"),
     **dict.fromkeys(("Floor", "Ceil", "Round"), "Identity"),
 }
-LISTED = 3  # so many layers are named
+LISTED = 3  # how many layers are named
 
 
 def add_cure(
@@ -56,7 +56,7 @@ def add_cure(
 
 
 def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
-    """Whether a gradient of the score reaches a layer, all operators on the way having rules."""
+    """Whether a gradient of the score reaches a layer, with rules for all operators on the way."""
     if layer.unread:
         return False
     plain = simplified(model, {layer.name}, of, rules)
@@ -67,7 +67,7 @@ def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
 
 
 def _scores_before(node: gs.Node, model: Model, image: str, rules: Rules) -> Iterator[str]:
-    """The inputs of a node that have one number a class, and a layer that a gradient of them reaches."""
+    """The inputs of a node that have one score per class, and a layer that a gradient of them reaches."""
     for tensor in node.inputs:
         if is_float(tensor) and not isinstance(tensor, gs.Constant) and classes_of(tensor) > 1:
             layers = automatic(model, image, tensor.name, spatial_layers(model, image, tensor.name))

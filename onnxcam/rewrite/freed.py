@@ -37,6 +37,6 @@ def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
         single = Session(content, cpu, weights)
         content, weights = free.parts()
         many = Session(content, cpu, weights)
-    except ModelError:  # of the original: it may run on another device alone
+    except ModelError:  # of the original, which may run only on another device
         return False
     return pictures_do_not_mix(single, many, image.name, shape, image.dtype)

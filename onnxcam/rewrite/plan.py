@@ -30,7 +30,7 @@ from onnxcam.rewrite.scored import scored
 
 
 class Needs(Protocol):
-    """All of a method that a plan may depend on: it is what names an entry of the cache (`ready.Asked`)."""
+    """Everything about a method that a plan may depend on: it is part of the cache key (`ready.Asked`)."""
 
     @property
     def rules(self) -> str:
@@ -67,11 +67,11 @@ def plan(
     model, score = scored(model, output)
     if probability and not score.probability and score.squashing not in ("Softmax", "Sigmoid"):
         why = (
-            "its scores are the mean or maximum over pixels or boxes, and those are no probabilities"
+            "its scores are the mean or maximum over pixels or boxes, which are not probabilities"
             if score.output == POOLED
             else f"{score.output!r} does not end in Softmax or Sigmoid, so it gives no probability"
         )
-        raise ModelError(f"{model.name}: {why}; take the score logit")
+        raise ModelError(f"{model.name}: {why}; explain the logit instead (--score logit)")
     of = score.output if probability else score.logits
     layers = spatial_layers(model, image.name, of)
     names = [wanted] if isinstance(wanted, str) else list(wanted)

@@ -1,4 +1,4 @@
-"""The score of a model, as far as its metadata tells it, too."""
+"""The score of a model, found with the help of its metadata."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from onnxcam.image.labels import metadata_labels
 
 
 def scored(model: Model, output: str | None = None) -> tuple[Model, Score]:
-    """`with_score`, which is told how many classes the model's metadata names. Raises the same."""
+    """`with_score`, given how many classes the model's metadata names. Raises the same errors."""
     names = metadata_labels(model.metadata)
     return with_score(model, output, len(names) if names else None)

@@ -1,7 +1,7 @@
-"""Whether images may be run together, tried with two on the model that is run: scores, layers and gradients.
+"""Whether images can be run together: tried with two, on the scores, layers, and gradients of the final model.
 
-Attention over axis 0, statistics of a batch or a Reshape to one image make that wrong. The trial takes five
-passes of one image, when the plan is made; of a model that takes exactly N at a time four runs of it.
+Attention over axis 0, statistics of a batch, or a Reshape to one image make that wrong. The trial costs five
+passes of one image when the plan is made, or four runs of a model that takes exactly N images at a time.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from onnxcam.runtime.device import device
 from onnxcam.runtime.session import OutOfMemoryError, Session
 from onnxcam.runtime.trial import agree, root_mean_square, tolerance_of, unlike_images
 
-SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn where the model takes any
+SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn if the model takes any
 # Of a free batch the middle image has others on both sides; a fixed one may have room for two.
 ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
 STRONGEST = 16.0  # factor between the cotangents of two images
 FLOOR = 1e-7  # of a layer's values: below it a gradient is rounding
 
 MIXES = (
-    "images that are run together influence one another in this model, or it takes one at a time, so each "
-    "is run by itself, which is slower; for more at a time export it in evaluation mode with a free batch"
+    "in this model, images that are run together influence each other, or it takes only one at a time, so each "
+    "is run by itself, which is slower; to run several, export it in evaluation mode with a free batch"
 )
 UNTRIED = (
-    "two images could not be run together on trial, so each is run by itself, which is slower; chunk changes "
-    "nothing there"
+    "a trial run with two images failed, so each is run by itself, which is slower; `chunk` does not change "
+    "that"
 )
 
 
 class Runs(NamedTuple):
     """The outputs by name: of images together, in that order, and of each of the two alone, with copies of
-    itself where the batch is fixed. `factors` are what their cotangents were multiplied by together.
+    itself if the batch is fixed. `factors` multiplied the cotangents of the two images when run together.
     """
 
     together: Mapping[str, Any]
@@ -47,42 +47,42 @@ class Runs(NamedTuple):
 
 
 def tried(plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: bool) -> Plan:
-    """The plan, with a batch of 1 and a notice where its images cannot be run together or influence one
-    another. Nothing is tried where only one is ever run: at a batch of 1, or without smoothing.
+    """The plan, with a batch of 1 and a notice if its images cannot be run together or influence each other.
+    Nothing is tried if only one is ever run: with a batch of 1, or without smoothing.
 
-    Raises ModelError for a model of exactly N > 1 images at a time that influence one another: there is no
-    map of one of them; OutOfMemoryError where the memory does not hold several, so that nothing is known.
+    Raises ModelError for a model of exactly N > 1 images that influence each other, as none of them has a map
+    of its own; OutOfMemoryError if the memory cannot hold several, so that nothing is known.
     """
     fixed = plan.image.batch
     if fixed == 1 or (fixed is None and not smooths):
         return plan
     try:
         session = Session(content, device("cpu"), weights)
-    except ModelError:  # it may run elsewhere: some operators have kernels for CUDA alone
-        kept_apart = None
+    except ModelError:  # it may run elsewhere: some operators have kernels only for CUDA
+        independent = None
     else:
-        kept_apart = _kept_apart(plan, session, fixed)
-    if kept_apart:
+        independent = _are_independent(plan, session, fixed)
+    if independent:
         return plan
     if fixed is not None:
-        if kept_apart is None:
-            return plan  # it runs on nothing that could be tried; what is wrong shows with a real image
+        if independent is None:
+            return plan  # no trial image worked; a real image will show what is wrong
         raise ModelError(
-            f"{plan.name}: takes exactly {fixed} images at a time, and what it gives for one depends on the "
-            "others, so there is no map of one image; export it for a batch of 1, or for a free one"
+            f"{plan.name}: takes exactly {fixed} images at a time, and the result for one depends on the "
+            "others, so a single image has no map; export it with a batch of 1, or with a free batch"
         )
-    return one_at_a_time(plan, UNTRIED if kept_apart is None else MIXES)
+    return one_at_a_time(plan, UNTRIED if independent is None else MIXES)
 
 
 def one_at_a_time(plan: Plan, notice: str = UNTRIED) -> Plan:
-    """The plan of a free batch with a batch of 1; one of another batch as it is."""
+    """The plan with a batch of 1 instead of a free one; a plan with a fixed batch is returned as it is."""
     if plan.image.batch is not None:
         return plan
     return replace(plan, image=replace(plan.image, batch=1), notices=(*plan.notices, notice))
 
 
-def _kept_apart(plan: Plan, session: Session, fixed: int | None) -> bool | None:
-    """Whether two images together give what each gives alone; None where no image could be run at all."""
+def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | None:
+    """Whether two images give the same results together as alone; None if no image could be run at all."""
     seeds = session.shapes.get(SEED, [None])[0]
     if isinstance(seeds, int) and seeds != fixed:
         return False  # one score for all
@@ -126,7 +126,7 @@ def _shapes(image: ImageInput) -> Iterator[tuple[int, ...]]:
 
 
 def _run(plan: Plan, session: Session, images: Any, seeds: Floats, batch: int) -> dict[str, Any]:
-    """All outputs, the batch filled up with the last image, to which nothing is sent back."""
+    """All outputs. The batch is filled up with copies of the last image, with a cotangent of 0."""
     short = batch - len(images)
     images = np.concatenate([images, images[-1:].repeat(short, axis=0)])
     seeds = np.concatenate([seeds, np.zeros((short, *seeds.shape[1:]))])
@@ -168,7 +168,7 @@ def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
 def _rows_agree(
     runs: Runs, name: str, factors: tuple[float, float], tolerance: float, floor: float
 ) -> bool:
-    """Whether each image's own values are the same in all company."""
+    """Whether each image has the same values next to any others."""
     return all(
         agree(found, factors[image] * runs.alone[image][name][0], tolerance, floor)
         for found, image in zip(runs.together[name], runs.order, strict=False)
@@ -176,13 +176,13 @@ def _rows_agree(
 
 
 def _copies_agree(runs: Runs, name: str, tolerance: float, floor: float) -> bool:
-    """Whether copies of one image are given the same at every place of a batch."""
+    """Whether copies of one image get the same values at every position of a batch."""
     alone = runs.alone[0][name]
     return all(agree(copy, alone[0], tolerance, floor) for copy in alone[1:])
 
 
 def _sums_agree(runs: Runs, layer: str, tolerance: float, floor: float) -> bool:
-    """Whether the moments together are the sums of each one's: gradients are linear in the cotangent."""
+    """Whether the moments of images together are the sums of their own: gradients are linear in cotangents."""
     if moment(1, layer) not in runs.together:
         return True
     if max(root_mean_square(outputs[moment(1, layer)]) for outputs in runs.alone) <= floor:

@@ -1,13 +1,13 @@
-"""The only home of ONNX Runtime: whatever imports it passes through here first."""
+"""The only home of ONNX Runtime: this file runs before any import of it."""
 
 from __future__ import annotations
 
 import os
 
 # ONNX Runtime 1.31 writes a device id and a queue of events under the home folder when it is imported.
-# It looks at the variable only then, so it is set before; a user's own value stays.
+# It reads the variable only then, so the variable is set before; a value set by the user is kept.
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
-DISABLING = {"1", "true", "yes"}  # the values that ONNX Runtime takes for yes
+DISABLING = {"1", "true", "yes"}  # the values that mean yes to ONNX Runtime
 os.environ.setdefault(NO_TELEMETRY, "1")
 
 

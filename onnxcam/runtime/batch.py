@@ -45,7 +45,7 @@ class Batches:
         watch(self)
 
     def renew(self) -> None:
-        """Forget the lanes: a process that was forked has none of their threads."""
+        """Forget the lanes: a forked process has none of their threads."""
         if self._lane is not None:
             abandon(self._lane[1])
             self._lane = None
@@ -57,7 +57,7 @@ class Batches:
 
         RunError where not even one input at a time fits into memory.
         """
-        start, tuner = 0, self.tuner  # another thread that runs out of memory takes it away
+        start, tuner = 0, self.tuner  # another thread that runs out of memory may remove it
         known = tuner.rounds if tuner else 0
         while start < count:
             layout = self._layout(count - start)
@@ -74,7 +74,7 @@ class Batches:
             except RuntimeError:
                 if self._lane is None:
                     raise
-                self.tuner, self._lane = None, None  # the system starts no thread for a lane
+                self.tuner, self._lane = None, None  # the system cannot start a thread for a lane
         tuner = self.tuner
         if self.keep and tuner and tuner.rounds > known:
             self.keep(tuner.times)

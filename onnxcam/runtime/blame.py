@@ -1,4 +1,4 @@
-"""Whose fault it is that a model could not be rewritten: ONNX Runtime is asked whether it takes it as it is."""
+"""Whether the model is at fault if it could not be rewritten: ONNX Runtime is asked to open it unchanged."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from onnxcam.runtime.session import QUIET, first_said
 
 @contextmanager
 def blames_invalid_models(model: object) -> Iterator[None]:
-    """Let an UnforeseenError leave as a ModelError that it caused, where the runtime does not take the model
-    (a path or bytes; of any other nothing is asked) either.
+    """Turn an UnforeseenError into a ModelError if ONNX Runtime does not take the model either. This is only
+    asked about a path or bytes.
     """
     try:
         yield
     except UnforeseenError as error:
         if isinstance(model, (str, Path, bytes)) and (why := refusal(model)):
             raise ModelError(
-                f"ONNX Runtime does not take the model: {why}; correct it and export it again"
+                f"ONNX Runtime does not take the model: {why}; correct the model and export it again"
             ) from error
         raise
 
 
 def refusal(model: str | Path | bytes) -> str:
-    """Why ONNX Runtime does not open a model that nothing was changed of; empty where it does."""
+    """Why ONNX Runtime does not open the unchanged model; empty if it does."""
     options = ort.SessionOptions()
     options.log_severity_level = QUIET
     options.graph_optimization_level = (

@@ -11,8 +11,8 @@ from onnxcam.runtime.session import QUIET
 
 
 def evaluate(content: bytes) -> list[Array]:
-    """The outputs of a small model without inputs, the content of an .onnx file, as it is written: nothing is
-    fused. Takes less than a millisecond. RunError for what ONNX Runtime does not take or NumPy does not have.
+    """The outputs of a small model without inputs, given as the content of an .onnx file. Nothing is fused.
+    Takes less than a millisecond. RunError for what ONNX Runtime does not take or NumPy does not have.
     """
     options = ort.SessionOptions()
     options.log_severity_level = QUIET
@@ -23,5 +23,5 @@ def evaluate(content: bytes) -> list[Array]:
         session = ort.InferenceSession(content, options, providers=[CPU], enable_fallback=0)
         outputs: list[Array] = session.run(None, {})
     except Exception as error:
-        raise RunError(f"ONNX Runtime does not compute the constant: {error}") from error
+        raise RunError(f"ONNX Runtime cannot compute the constant: {error}") from error
     return outputs

@@ -1,6 +1,6 @@
 """What does not survive a fork: sessions and pools, whose threads the child process does not have.
 
-A child that ran such a session, or only ended and so closed it, would wait for those threads for ever.
+A child that ran such a session, or closed it when it ended, would wait for those threads forever.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from weakref import WeakValueDictionary
 
 
 class Renewed(Protocol):
-    """What is told, in the child, that its threads are gone."""
+    """Something whose threads are gone in a forked child."""
 
     def renew(self) -> None:
-        """Do without them."""
+        """Drop, in the child, what needs those threads."""
 
 
 _watched: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -27,7 +27,7 @@ def watch(renewed: Renewed) -> None:
 
 
 def abandon(used: object) -> None:
-    """Never close it: that waits for its threads."""
+    """Keep an object forever: closing it would wait for its threads."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(used))
 
 

@@ -19,12 +19,12 @@ from onnxcam.runtime.fork import abandon, watch
 Fed: TypeAlias = Array | ort.OrtValue
 # Threads that wait for work take a core from whatever runs next: runs in lanes take 15 % longer beside them.
 REST = ("session.force_spinning_stop", "1")
-KEPT = 256 << 20  # bytes of a model in memory that are kept to open it anew after a fork
+KEPT = 256 << 20  # bytes of a model in memory that are kept to open it again after a fork
 QUIET = 4  # fatal only: what goes wrong reaches the user as an error of ours
 ort.set_default_logger_severity(QUIET)
 ONE_THREAD = (
-    "runs on one thread: the system starts no more for this process (`ulimit -u`, or the limit of the "
-    "container)"
+    "runs on one thread: the system allows no more threads for this process (see `ulimit -u`, or the limits "
+    "of the container)"
 )
 
 
@@ -34,17 +34,17 @@ class OutOfMemoryError(RunError):
 
 @contextmanager
 def memory_errors(doing: str) -> Iterator[None]:
-    """Memory that ends anywhere else than in ONNX Runtime, as one clear error too."""
+    """Raise one clear error also if memory runs out outside of ONNX Runtime."""
     try:
         yield
     except MemoryError as fault:
         raise OutOfMemoryError(
-            f"out of memory {doing}; end other programs, or take a smaller image, model or number of samples"
+            f"out of memory {doing}; close other programs, or use a smaller image or model, or fewer samples"
         ) from fault
     except ImportError as fault:
         if "failed to map segment" not in str(fault):
             raise
-        raise OutOfMemoryError(f"out of memory {doing}: a library does not fit") from fault
+        raise OutOfMemoryError(f"out of memory {doing}: a library could not be loaded") from fault
 
 
 class Session:
@@ -78,7 +78,7 @@ class Session:
         except Exception as fault:
             if not _lacks_threads(fault):
                 raise _refused(fault, device) from fault
-            options.intra_op_num_threads = 1  # the thread that asks does the work
+            options.intra_op_num_threads = 1  # the calling thread does the work
             try:
                 self._session = _inference_session(content, options, device)
             except Exception as failure:
@@ -99,13 +99,13 @@ class Session:
 
     @property
     def _live(self) -> Any:
-        """What runs the model: in a process that was forked since it was opened, opened anew."""
+        """What runs the model; opened again in a process that was forked since."""
         if self._session is None:
             if self._source is None or self.device.kind != "cpu":
-                what = "CUDA" if self.device.kind != "cpu" else "a model in memory of this size"
+                what = "CUDA" if self.device.kind != "cpu" else "a model of this size in memory"
                 raise RunError(
                     f"{what} cannot be used in a process that was forked after the model was opened; "
-                    "make the explainer in that process, or start it by spawn"
+                    "create the explainer in that process, or start it with spawn"
                 )
             try:
                 self._session = _inference_session(*self._source, self.device)
@@ -164,7 +164,7 @@ def _run_placed(
 
 
 def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str | None:
-    """Why ONNX Runtime does not take the content of an .onnx file; None where it does."""
+    """Why ONNX Runtime does not take the content of an .onnx file; None if it does."""
     try:
         opened(content, find_device("auto"), weights)
     except (ModelError, OutOfMemoryError) as error:
@@ -198,7 +198,7 @@ def _lacks_threads(fault: Exception) -> bool:
 
 
 def _refused(fault: Exception, device: Device) -> OnnxcamError:
-    """Whether it was the memory, the device or the model."""
+    """Whether it was the memory, the device, or the model."""
     if isinstance(fault, MemoryError) or _is_out_of_memory(str(fault)):
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
     if device.kind == "cuda" and "cuda" in str(fault).lower():

@@ -1,4 +1,4 @@
-"""Whether images that are run together give what each gives alone: tried with two that are unlike."""
+"""Whether images give the same results together as alone: tried with two that differ in strength."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxcam.errors import RunError
 from onnxcam.runtime.session import Session
 
 TOLERANCE = 1e-3  # of float32: kernels round by the size of a batch, up to 1e-4 after many layers
-ROUNDINGS, MOST = 32, 0.05  # of a half precision: so many of its steps, at most such a part
+ROUNDINGS, MOST = 32, 0.05  # of half precision: so many machine epsilons, but no larger part
 
 
 def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -31,8 +31,8 @@ def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def agree(found: Array, expected: Array, tolerance: float, floor: float = 0.0) -> bool:
-    """Whether the root of the mean squared difference is within `tolerance` of the expected values', or below
-    `floor`. What is not finite counts only by its place.
+    """Whether the root mean square of the difference is within `tolerance` times that of the expected values,
+    or below `floor`. Of values that are not finite only the positions are compared.
     """
     if found.shape != expected.shape:
         return False
@@ -46,7 +46,7 @@ def agree(found: Array, expected: Array, tolerance: float, floor: float = 0.0) -
 
 
 def root_mean_square(array: Any) -> float:
-    """In float64; 0 of nothing."""
+    """In float64; 0 for an empty array."""
     return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
 
 
@@ -60,7 +60,7 @@ def tolerance_of(arrays: Sequence[Array]) -> float:
 def pictures_do_not_mix(
     single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> bool:
-    """Whether a model freed of its batch gives two pictures what the original gives each alone."""
+    """Whether a model with a freed batch gives two images the results that the original gives each alone."""
     pair = unlike_images(shape[1:], dtype)
     try:
         together = free.run(free.outputs, {name: pair})

@@ -71,12 +71,12 @@ ONE = "one = Constant<value_ints = [1]>()\n"
     [
         ("k = ArgMax(h)  y = Cast<to = 1>(k)", "ArgMax (k) gives places"),
         ("k = Greater(h, h)  y = Cast<to = 1>(k)", "Greater (k) gives truth values"),
-        ("k = Round(h)  y = Neg(k)", "Round (k) steps, and is flat"),
-        ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) gives no floats there"),
-        ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) gives no floats there"),
+        ("k = Round(h)  y = Neg(k)", "Round (k) is a step function, flat"),
+        ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) returns no floats there"),
+        ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) returns no floats there"),
         (
             "k = Sign(h)  l = Sign(h)  y = Add(k, l)",
-            "Sign (k) steps, and is flat between its steps (and 1",
+            "Sign (k) is a step function, flat between its steps (and 1",
         ),
     ],
 )

@@ -70,7 +70,7 @@ def test_an_lstm_with_computed_weights_is_refused() -> None:
     proto.graph.initializer.extend(
         [numpy_helper.from_array(wide, "wide"), numpy_helper.from_array(deep, "deep")]
     )
-    with pytest.raises(MissingRuleError, match="LSTM reads weights that are computed"):
+    with pytest.raises(MissingRuleError, match="LSTM has weights that are computed"):
         onnxcam.gradient(onnxcam.load(proto), ["x"], "t")
 
 

@@ -138,7 +138,7 @@ def test_assumed_preprocessing_is_said_once(
     manifest = json.loads((out / "1.grad-cam.json").read_text())
     assert "--mean 0.485,0.456,0.406" in manifest["notices"][-1]
     partly = run(*words, "--mean", "0.5", "--std", "0.5")
-    assert "assumed is --scale 255 --order rgb --fit crop (" in partly.stderr
+    assert "assumed: --scale 255 --order rgb --fit crop (" in partly.stderr
     assert "note:" not in run(*words, "--preprocess", "imagenet").stderr
 
 

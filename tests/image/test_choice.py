@@ -32,7 +32,7 @@ def notice(
 def test_a_preset_that_is_assumed_is_told_as_options() -> None:
     text = notice()
     assert text is not None
-    assert "assumed is --scale 255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225" in text
+    assert "assumed: --scale 255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225" in text
     assert "--order rgb --fit crop (the preset imagenet)" in text
     assert "--preprocess (imagenet, tf, caffe, unit, raw)" in text
     assert "--size" not in text
@@ -90,13 +90,13 @@ def test_what_the_metadata_says_is_not_told(metadata: dict[str, str]) -> None:
     ],
 )
 def test_what_the_metadata_leaves_open_is_told(metadata: dict[str, str], assumed: str) -> None:
-    assert f"assumed is {assumed} (beside what its metadata says)" in str(notice(metadata=metadata))
+    assert f"assumed: {assumed} (besides what its metadata says)" in str(notice(metadata=metadata))
 
 
 def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
     choice = change(choose("auto", {}, FLOATS), mean=(0.5,), std=None, fit="squash")
     text = str(notice_of(choice, FLOATS))
-    assert "assumed is --scale 255 --std 0.229,0.224,0.225 --order rgb (" in text
+    assert "assumed: --scale 255 --std 0.229,0.224,0.225 --order rgb (" in text
     named = {"scale": 255.0, "mean": (0.5,), "std": (0.5,), "order": "bgr", "fit": "crop"}
     choice = change(choice, **named)
     assert notice_of(choice, FLOATS) is None
@@ -104,9 +104,9 @@ def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
 
 
 def test_a_size_that_nobody_named_is_told() -> None:
-    assert notice(ANY_SIZE, "tf") == "the model takes images of any size; assumed is --size 224,224"
+    assert notice(ANY_SIZE, "tf") == "the model takes images of any size; --size 224,224 is assumed"
     assert "--fit crop --size 224,224 (" in str(notice(ANY_SIZE))
-    assert notice(TALL, "tf") == "the model takes images of any size; assumed is --size 64,64"
+    assert notice(TALL, "tf") == "the model takes images of any size; --size 64,64 is assumed"
     sized = change(choose("tf", {}, ANY_SIZE), size=(96, 128))
     assert notice_of(sized, ANY_SIZE) is None
 

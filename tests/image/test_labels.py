@@ -119,7 +119,7 @@ def test_a_file_that_holds_no_labels_is_named(tmp_path: Path) -> None:
     for text in ("", " \n", "[oops", "[]"):
         path.write_text(text)
         with pytest.raises(
-            SettingError, match=r"labels\.txt: holds no labels; expected one name a line"
+            SettingError, match=r"labels\.txt: holds no labels; expected one name per line"
         ):
             read_labels(path)
 
@@ -290,7 +290,7 @@ def test_a_background_before_imagenet() -> None:
     names, notice = fit_labels(numbered(1000), 1001)
     assert (len(names), names[:2]) == (1001, ("background", "name 0"))
     assert notice is not None
-    assert "class 0 is taken for the background" in notice
+    assert "class 0 is taken as the background" in notice
     assert "--labels" in notice
 
 
@@ -308,7 +308,7 @@ def test_a_background_that_the_model_does_not_have(classes: int, word: str) -> N
     [
         (10, 11, r"10 labels for 11 classes; .*if class 0 is the background, name it, too"),
         (1001, 1000, r"1001 labels for 1000 classes; .*is there a heading"),
-        (12, 10, r"12 labels for 10 classes; expected one name a class, class 0 first$"),
+        (12, 10, r"12 labels for 10 classes; expected one name per class, class 0 first$"),
         (80, 85, "80 labels for 85 classes"),
         (2, 6, "2 labels for 6 classes"),
         (3, 1, "3 labels for 1 class"),

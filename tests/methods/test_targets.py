@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError, UnknownNameError
-from onnxcam.methods.targets import Target, notice_on, target
+from onnxcam.methods.targets import Target, single_logit_notice, target
 
 LABELS = ("tabby cat", "tiger cat", "T-shirt", "Bus", "bus")
 SCORES = np.array([0.5, 3.0, -1.0, 3.0, 2.0])
@@ -151,7 +151,7 @@ def test_a_label_wins_over_not_and_over_a_contrast() -> None:
 
 
 def test_not_takes_one_class() -> None:
-    with pytest.raises(TargetError, match="'not' takes one class"):
+    with pytest.raises(TargetError, match="'not' takes a single class"):
         found("not 1-0")
 
 
@@ -193,7 +193,7 @@ def test_one_logit_has_two_sides(labels: Any) -> None:
         it = target(spec, 1, labels, np.array([-3.0]))
         assert it.weights.tolist() == [sign]
         assert target(it.spec, 1, labels, None).weights.tolist() == [sign]
-    with pytest.raises(TargetError, match="'0', or 'not 0'"):
+    with pytest.raises(TargetError, match="expected 0 or 'not 0'"):
         target(1, 1, labels, None)
 
 
@@ -226,6 +226,6 @@ def test_a_class_without_a_name_is_called_by_its_number() -> None:
 
 
 def test_what_is_assumed_of_one_logit() -> None:
-    assert notice_on(2, ("a", "b")) is None
-    assert "'yes'" in str(notice_on(1, ("no", "yes")))
-    assert "not 0" in str(notice_on(1, None))
+    assert single_logit_notice(2, ("a", "b")) is None
+    assert "'yes'" in str(single_logit_notice(1, ("no", "yes")))
+    assert "not 0" in str(single_logit_notice(1, None))

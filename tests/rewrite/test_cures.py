@@ -42,8 +42,8 @@ def model(body: str) -> Model:
 POOLED = "p = GlobalAveragePool(r) f = Flatten(p) "
 LAST = "p = GlobalAveragePool(e) f = Flatten(p) y = MatMul(f, v)"
 WITHOUT_A_LAYER_AFTER = {
-    "sign": (f"{POOLED} s = Sign(f) y = MatMul(s, v)", "Sign (s) steps", "Tanh in place of Sign", "f"),
-    "round": (f"{POOLED} z = MatMul(f, v) y = Round(z)", "Round (y) steps", "Identity in place", "z"),
+    "sign": (f"{POOLED} s = Sign(f) y = MatMul(s, v)", "Sign (s) is a step", "Tanh in place of Sign", "f"),
+    "round": (f"{POOLED} z = MatMul(f, v) y = Round(z)", "Round (y) is a step", "Identity in place", "z"),
     "greater": (
         "g = Greater(r, c) q = Cast<to = 1>(g) p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)",
         "Greater (g) gives truth values", "Sigmoid in place of Greater", None,
@@ -56,7 +56,7 @@ WITHOUT_A_LAYER_AFTER = {
     "top": (
         """n = Constant<value_ints = [1]>() q = Flatten(r) a, i = TopK(q, n)
         j = Cast<to = 1>(i) y = MatMul(j, one)""",
-        "TopK (a) gives no floats there", "export the model without it", "q",
+        "TopK (a) returns no floats there", "export the model without it", "q",
     ),
 }  # fmt: skip
 

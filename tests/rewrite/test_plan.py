@@ -215,5 +215,5 @@ def test_a_probability_of_what_is_pooled() -> None:
     net = Net(
         "    probabilities = Softmax<axis = 1>(features)", outputs="float[N, 6, 4, 4] probabilities"
     )
-    with pytest.raises(ModelError, match="mean or maximum over pixels or boxes, and those are no"):
+    with pytest.raises(ModelError, match="mean or maximum over pixels or boxes, which are not"):
         planned(loaded(net), GRAD_CAM, "early", probability=True)

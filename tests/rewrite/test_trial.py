@@ -173,7 +173,9 @@ def test_a_pair_of_images_with_one_score_is_refused() -> None:
     finally:
         SHAPES["u"] = original
     for method in ("grad-cam", "smooth-grad-cam++"):
-        with pytest.raises(ModelError, match=r"exactly 2 images.*no map of one image; export it"):
+        with pytest.raises(
+            ModelError, match=r"exactly 2 images.*a single image has no map; export it"
+        ):
             Explainer(content, method, device="cpu", cache=False)
 
 
@@ -182,7 +184,7 @@ def test_a_pair_of_images_with_one_score_is_refused() -> None:
 def test_a_fixed_batch_of_several_that_mix_is_refused(what: str, method: str) -> None:
     content = model(MIXING[what], "4, 3, 8, 8", "4, 5")
     with pytest.raises(
-        ModelError, match=r"exactly 4 images at a time, and what it gives for one depends"
+        ModelError, match=r"exactly 4 images at a time, and the result for one depends"
     ):
         Explainer(content, method, device="cpu", cache=False)
 
@@ -215,7 +217,7 @@ def test_what_cannot_be_tried_is_run_one_at_a_time() -> None:
     finally:
         SHAPES["u"] = original
     made = explainer(content)
-    assert [notice for notice in made.notices if "could not be run together on trial" in notice]
+    assert [notice for notice in made.notices if "a trial run with two images failed" in notice]
     assert made(pictures(1, (3, 40, 40))).maps.max() > 0
 
 

@@ -163,8 +163,8 @@ def softmax(g: Value, y: Value, x: Value, *, axis: int) -> Value:
 
 
 def _zeroed(y: Value, axes: tuple[int, ...]) -> Value | None:
-    """What the model writes of y with zeros for rows that are masked altogether, where y is NaN: torch's safe
-    softmax. None where it does not, or other rows may be meant, or y is read besides.
+    """y as the model itself sets it to zero in fully masked rows, where y is NaN: torch's safe softmax. None if
+    the model does not, if it may be other rows, or if something else reads y, too.
     """
     readers = {id(node): node for node in y.tensor.outputs}.values()
     wheres = [node for node in readers if node.op == "Where" and node.inputs[2] is y.tensor]

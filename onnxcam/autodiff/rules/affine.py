@@ -1,4 +1,4 @@
-"""AffineGrid: places in a picture, moved by a matrix for each picture."""
+"""AffineGrid: positions in an image, moved by one matrix per image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ rules = Rules()
 
 
 def affine_grid(g: Value, y: Value, theta: Value, size: Value, *, align_corners: int) -> Value:
-    """y = [p, 1] theta^T at every place p, so that theta takes g^T [p, 1]. Of the matrix that moves nothing
-    the operator itself writes p.
+    """y = [p, 1] theta^T at every position p, so theta gets g^T [p, 1]. The operator itself writes p, given the
+    identity.
     """
     rank = y.ndim - 2
     sizes = zip(theta.shape[1:], (rank, rank + 1), strict=True)
     if any(isinstance(dim, int) and dim != size for dim, size in sizes):
         raise ModelError(f"AffineGrid of {theta.name!r}: its matrices must be {rank} x {rank + 1}")
-    still = expanded(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
-    places = g.build.op("AffineGrid", still, size, align_corners=align_corners, shape=y.shape)
-    rows, points = (np.reshape(value, [0, -1, rank]) for value in (g, places))
+    identity = expanded(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
+    positions = g.build.op("AffineGrid", identity, size, align_corners=align_corners, shape=y.shape)
+    rows, points = (np.reshape(value, [0, -1, rank]) for value in (g, positions))
     turned = np.swapaxes(rows, 1, 2)
     moved = np.sum(turned, axis=2, keepdims=True)
     return np.concatenate([turned @ points, moved], axis=2)

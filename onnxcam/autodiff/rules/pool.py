@@ -71,7 +71,7 @@ def counts(x: Value, y: Value, window: Window, include_pad: bool) -> Floats | Va
         counted = _counted(x, y, axis, window, include_pad)
         total = total * np.reshape(counted, [-1 if i == axis else 1 for i in range(rank)])
     if not isinstance(total, Value) and not np.size(total):
-        raise ModelError(f"AveragePool of {x.name!r}: its windows leave no cell")
+        raise ModelError(f"AveragePool of {x.name!r}: its windows leave an empty output")
     if not isinstance(total, Value) and np.all(total == total.flat[0]):
         return float(total.flat[0])
     return total

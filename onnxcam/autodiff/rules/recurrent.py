@@ -18,7 +18,7 @@ from onnxcam.graph.value import Value, np
 
 rules = Rules()
 Maybe: TypeAlias = Value | None
-MOST_STEPS = 4096  # whose nodes are written one after the other
+MOST_STEPS = 4096  # each of them gets nodes of its own
 PLAIN = ["Sigmoid", "Tanh", "Tanh"]
 
 
@@ -140,7 +140,7 @@ def _usual(x: Value, activations: Sequence[str] | None, *unusual: object) -> Non
         )
     if isinstance(x.shape[0], int) and x.shape[0] > MOST_STEPS:
         raise ModelError(
-            f"the LSTM that reads {x.name!r} walks {x.shape[0]} steps; its gradient is written for at most "
+            f"the LSTM that reads {x.name!r} runs {x.shape[0]} steps, but gradients are written for at most "
             f"{MOST_STEPS}: choose a layer after it (`onnxcam layers`)"
         )
     if not isinstance(x.shape[0], int):
