@@ -61,19 +61,29 @@ def unsquashed(tensor: gs.Tensor) -> Squashed | None:
     return None
 
 
-def within(tensor: gs.Tensor, depth: int = DEEPEST) -> list[str]:
+def within(tensor: gs.Tensor) -> list[str]:
     """The logits of the probabilities that a tensor is a mean, a product, or a similar mixture of; empty if it
     is none.
     """
-    node = maker(tensor)
-    if node is None or not depth:
-        return []
+    return _within(tensor, DEEPEST, {})
+
+
+def _within(tensor: gs.Tensor, depth: int, known: dict[tuple[str, int], list[str]]) -> list[str]:
+    """The same within so many operators; `known` are results, for what many paths lead to."""
+    key = (tensor.name, depth)
+    if key not in known:
+        node = maker(tensor)
+        known[key] = [] if node is None or not depth else _within_node(node, depth - 1, known)
+    return known[key]
+
+
+def _within_node(node: gs.Node, depth: int, known: dict[tuple[str, int], list[str]]) -> list[str]:
     if (squashed := _squashing(node, 1)) is not None:
         return [squashed.logits.name]
     if node.op == "HardSigmoid" or (node.op == "Clip" and _is_unit(node)):
         return [node.inputs[0].name]
     if node.op == "Div" or node.op in KEEPING:
-        return within(node.inputs[0], depth - 1)
+        return _within(node.inputs[0], depth, known)
     if node.op not in MIXING:
         return []
     logits: dict[str, None] = {}
@@ -81,7 +91,7 @@ def within(tensor: gs.Tensor, depth: int = DEEPEST) -> list[str]:
     for tensor in {operand.name: operand for operand in operands}.values():
         if isinstance(tensor, gs.Constant) or tensor.is_empty():
             continue
-        part = within(tensor, depth - 1)
+        part = _within(tensor, depth, known)
         if not part:
             return []
         logits.update(dict.fromkeys(part))
@@ -169,7 +179,7 @@ def _less_logarithm(node: gs.Node) -> tuple[gs.Tensor, str] | None:
     return (logits, "LogSoftmax") if summed is logits else None
 
 
-def _summed_exponents(tensor: gs.Tensor) -> gs.Tensor | None:
+def _summed_exponents(tensor: gs.Tensor, depth: int = 2) -> gs.Tensor | None:
     """The x of log sum exp(x), also if its maximum is subtracted first and added again."""
     node = maker(_before_reshape(tensor, SPREAD))
     if node is None:
@@ -177,7 +187,8 @@ def _summed_exponents(tensor: gs.Tensor) -> gs.Tensor | None:
     if node.op == "ReduceLogSumExp":
         return _unshifted(node.inputs[0])
     if node.op == "Add":
-        return next(filter(None, map(_summed_exponents, node.inputs)), None)
+        sums = (_summed_exponents(each, depth - 1) for each in node.inputs if depth)
+        return next(filter(None, sums), None)
     inner = maker(_without_constants(node.inputs[0])[0]) if node.op == "Log" else None
     if inner is None or inner.op not in ("ReduceSum", "ReduceSumExp", "ReduceL1"):
         return None

@@ -12,6 +12,7 @@ from onnxcam.graph.squashing import within
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from tests.graph.test_layout import model
+from tests.limits import run_limited
 from tests.nets import Net, pictures
 
 NUMBERS = """
@@ -133,6 +134,33 @@ def test_what_is_a_probability_is_told(end: str, inner: list[str]) -> None:
     assert f"--output NAME chooses scores before it ({', '.join(inner)})" in scored.notices[-1]
     for name in inner:
         assert find_score(it, name).logits == name
+
+
+FOUR = "a0 = Sigmoid(z) b0 = Softmax(z) c0 = Sigmoid(a0) d0 = Sigmoid(b0)"
+
+
+def mixed(levels: int) -> str:
+    """Each of four numbers is the sum of four: 4 ** levels ways lead back."""
+    sums = [
+        f"{name}{i + 1} = Sum(a{i}, b{i}, c{i}, d{i})" for i in range(levels) for name in "abcd"
+    ]
+    return " ".join([FOUR, *sums, f"y = Sum(a{levels}, b{levels}, c{levels}, d{levels})"])
+
+
+def doubled(levels: int) -> str:
+    sums = [f"a{i + 1} = Add(a{i}, a{i})" for i in range(levels)]
+    return " ".join(["a0 = Tanh(z)", *sums, f"y = Sub(z, a{levels})"])
+
+
+def test_many_ways_back_are_gone_once() -> None:
+    code = (
+        "import tests.graph.test_squashing as t\n"
+        "for end in (t.mixed(12), t.doubled(60)):\n"
+        "    score = t.find_score(t.model(t.text(end)))\n"
+        "    print(score.logits, score.probability)\n"
+    )
+    ended = run_limited(code)
+    assert (ended.stderr, ended.stdout) == ("", "y True\ny False\n")
 
 
 HEADS = {
