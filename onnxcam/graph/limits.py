@@ -7,10 +7,11 @@ of Concat doubles again and again.
 
 from __future__ import annotations
 
+import math
 import re
 
 import onnx
-from onnx import defs
+from onnx import TensorProto, defs, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.walk import all_scopes, title_of
@@ -20,6 +21,29 @@ MOST_OUTPUTS = 1 << 16
 LONGEST_SHAPE = 1 << 16  # entries of a shape that are computed while shapes are inferred
 AXES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
 AXES |= {"scan_input_axes", "scan_output_axes"}
+NUMBERS = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT}
+NUMBERS |= {TensorProto.DOUBLE}
+FLAGS = {  # ONNX's own functions, ONNX Runtime and others read what is neither 0 nor 1 differently
+    *(
+        "align_corners",
+        "allowzero",
+        "antialias",
+        "ceil_mode",
+        "center_point_box",
+        "count_include_pad",
+    ),
+    *(
+        "exclude_outside",
+        "exclusive",
+        "input_forget",
+        "interleaved",
+        "is_causal",
+        "keepdims",
+        "largest",
+    ),
+    *("layout", "linear_before_reset", "noop_with_empty_axes", "periodic", "reverse", "saturate"),
+    *("select_last_index", "sorted", "storage_order", "training_mode", "transA", "transB"),
+}
 EQUATION = re.compile(rb"[A-Za-z., >-]*")
 
 
@@ -45,6 +69,8 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
         return f"is {attribute.i}, expected 0 or more"
     if attribute.name == "num_outputs" and not len(node.output) <= attribute.i <= MOST_OUTPUTS:
         return f"is {attribute.i}; the node has {len(node.output)} outputs"
+    if attribute.name in FLAGS and not node.domain and attribute.i not in (0, 1):
+        return f"is {attribute.i}, expected 0 or 1"
     if (node.op_type, attribute.name) == ("Einsum", "equation"):
         return (
             ""
@@ -62,8 +88,12 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
         if len(tensor.dims) < 2
         and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     }
+    numbers = {tensor.name: _number(tensor) for tensor in graph.initializer}
     for node in graph.node:
+        numbers.update((node.output[0], _number(a.t)) for a in node.attribute if a.name == "value")
         length = _length(node, [lengths.get(name, 0) for name in node.input])
+        if node.op_type == "Range" and not node.domain:
+            length = _steps([numbers.get(name) for name in node.input])
         if length > LONGEST_SHAPE:
             return False
         lengths.update((name, length) for name in node.output)
@@ -81,3 +111,20 @@ def _length(node: onnx.NodeProto, lengths: list[int]) -> int:
     if node.op_type == "Gather":
         return lengths[-1] or lengths[0]
     return sum(lengths) if node.op_type == "Concat" else max(lengths)
+
+
+def _number(tensor: onnx.TensorProto) -> float | None:
+    """The only number of a constant; None for others."""
+    if math.prod(tensor.dims) != 1 or tensor.data_type not in NUMBERS:
+        return None
+    return float(numpy_helper.to_array(tensor).ravel()[0])
+
+
+def _steps(limits: list[float | None]) -> int:
+    """How many numbers a Range makes; 0 where that is not known."""
+    known = [limit for limit in limits if limit is not None]
+    if len(known) != len(("start", "limit", "delta")) or not known[2]:
+        return 0
+    start, limit, delta = known
+    steps = (limit - start) / delta
+    return 0 if math.isnan(steps) else int(min(max(steps, 0), LONGEST_SHAPE + 1))

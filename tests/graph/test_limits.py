@@ -174,3 +174,107 @@ def test_sizes_that_no_tensor_has(sizes: list[int]) -> None:
         onnxcam.load(of_nodes([node], t=np.array(sizes, np.int64)))
     except ModelError as error:
         assert len(str(error)) > 10  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        np.array([2**31 - 1, 6, -3], np.int32),
+        np.array([0, 2**31 - 1, 2], np.int32),
+        np.array([0, 2**40, 1]),
+    ],
+)
+@pytest.mark.parametrize("written", ["initializers", "nodes"])
+def test_ranges_that_fill_the_memory(limits: np.ndarray[Any, Any], written: str) -> None:
+    """The inference would write out every number."""
+    model = of_range(limits, as_nodes=written == "nodes")
+    assert not propagates_sizes(model.graph)
+    code = (
+        "import numpy as np, onnxcam, tests.graph.test_limits as t\n"
+        f"limits = np.array({limits.tolist()}, np.{limits.dtype})\n"
+        "try:\n"
+        f"    onnxcam.load(t.of_range(limits, as_nodes={written == 'nodes'}))\n"
+        "except onnxcam.OnnxcamError as error:\n"
+        "    print(error)\n"
+        "print('ended')\n"
+    )
+    ended = run_limited(code, seconds=60, megabytes=2000)
+    assert "ended" in ended.stdout, ended.stderr
+    assert "memory" not in ended.stdout
+
+
+@pytest.mark.parametrize("limits", [[0, 14, 1], [3, 0, -1], [5, 0, 1], [0, 5, 0]])
+def test_ranges_that_are_short(limits: list[int]) -> None:
+    assert propagates_sizes(of_range(np.array(limits)).graph)
+
+
+def of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.ModelProto:
+    """A model that adds the mean of a Range to what it is given."""
+    names = ("start", "limit", "delta")
+    nodes = [
+        helper.make_node("Range", names, ["r"]),
+        helper.make_node("Cast", ["r"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["c"], ["top"], keepdims=0),
+        helper.make_node("Add", ["x", "top"], ["y"]),
+    ]
+    if not as_nodes:
+        return of_nodes(nodes, **dict(zip(names, limits, strict=True)))
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(number))
+        for name, number in zip(names, limits.reshape(3, 1)[:, 0], strict=True)
+    ]
+    return of_nodes([*constants, *nodes])
+
+
+@pytest.mark.parametrize("value", [2, -1, 64, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize(
+    ("operator", "inputs", "flag", "more"),
+    [
+        ("ReduceMean", ["x"], "keepdims", {}),
+        ("AveragePool", ["x"], "count_include_pad", {"kernel_shape": [2, 2]}),
+        ("MaxPool", ["x"], "ceil_mode", {"kernel_shape": [2, 2]}),
+        ("CumSum", ["x", "none"], "exclusive", {}),
+        ("GridSample", ["x", "grid"], "align_corners", {}),
+        ("Reshape", ["x", "sizes"], "allowzero", {}),
+    ],
+)
+def test_flags_that_are_neither_0_nor_1(
+    operator: str, inputs: list[str], flag: str, more: dict[str, Any], value: int
+) -> None:
+    constants = {
+        "none": np.array(1),
+        "grid": np.zeros((2, 2, 2, 2), np.float32),
+        "sizes": np.array([2, 3, 16]),
+    }
+    node = helper.make_node(operator, inputs, ["y"], **more, **{flag: value})
+    with pytest.raises(ModelError, match=f"{flag} is {value}, expected 0 or 1"):
+        load(of_nodes([node], **constants))
+    for right in (0, 1):
+        node = helper.make_node(operator, inputs, ["y"], **more, **{flag: right})
+        load(of_nodes([node], **constants))
+
+
+@pytest.mark.parametrize("value", [2, 64, 2**63 - 1])
+def test_flags_of_rotary_embeddings_and_windows(value: int) -> None:
+    """What ONNX Runtime computes of them is not what their definition says."""
+    cache = np.ones((2, 4, 2), np.float32)
+    rotary = helper.make_node("RotaryEmbedding", ["x", "c", "c"], ["y"], interleaved=value)
+    windows = [
+        [
+            helper.make_node(window, ["n"], ["w"], periodic=value),
+            helper.make_node("Mul", ["x", "w"], ["y"]),
+        ]
+        for window in ("HannWindow", "HammingWindow", "BlackmanWindow")
+    ]
+    for nodes in ([rotary], *windows):
+        proto = of_nodes(nodes, c=cache, n=np.array(4))
+        proto.opset_import[0].version = 23
+        with pytest.raises(ModelError, match=f"is {value}, expected 0 or 1"):
+            load(proto)
+
+
+def test_flags_of_other_domains_are_theirs() -> None:
+    node = helper.make_node("Own", ["x"], ["y"], domain="own", keepdims=7)
+    proto = of_nodes([node])
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    load(proto)
