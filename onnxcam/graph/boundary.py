@@ -46,7 +46,7 @@ def reports_node(function: Callable[P, R]) -> Callable[P, R]:
 def explain_failure(error: Exception) -> OnnxcamError:
     """The error of onnxcam to raise in place of an exception."""
     node = next(_locals(error.__traceback__, "node", gs.Node), None)
-    graph = next(_locals(error.__traceback__, "graph", gs.Graph), None)
+    graph = next(_graphs(error.__traceback__), None)
     name = "" if node is None else name_of(node)
     operator = "" if node is None else operator_of(node)
     where = f"{operator} ({name}): " if node is not None else ""
@@ -86,6 +86,17 @@ def _locals(traceback: TracebackType | None, name: str, kind: type[T]) -> Iterat
     value = traceback.tb_frame.f_locals.get(name)
     if isinstance(value, kind) and not str(getattr(value, "name", "")).startswith(f"{PREFIX}/"):
         yield value
+
+
+def _graphs(traceback: TracebackType | None) -> Iterator[gs.Graph]:
+    """The graphs in the frames of a traceback, those of builders and models, too; the innermost first."""
+    if traceback is None:
+        return
+    yield from _graphs(traceback.tb_next)
+    for name in ("graph", "build", "model"):
+        value = traceback.tb_frame.f_locals.get(name)
+        if isinstance(graph := getattr(value, "graph", value), gs.Graph):
+            yield graph
 
 
 def _place(traceback: TracebackType | None) -> str:

@@ -199,14 +199,14 @@ def weight(tensor: gs.Tensor) -> Array | None:
     """The values of a constant, also of a dequantised one; None for what is not constant."""
     if isinstance(tensor, gs.Constant):
         return tensor.values
-    maker = tensor.inputs[0] if tensor.inputs else None
-    if maker is None or not is_operator(maker, "DequantizeLinear") or maker.attrs.get("block_size"):
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is None or not is_operator(node, "DequantizeLinear") or node.attrs.get("block_size"):
         return None
-    if not all(isinstance(each, gs.Constant) or each.is_empty() for each in maker.inputs):
+    if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):
         return None
-    whole, scale, *zero = maker.inputs
+    whole, scale, *zero = node.inputs
     quantised = (whole, scale, zero[0] if zero else gs.Variable.empty())
-    return dequantised(quantised, maker.attrs.get("axis", 1))
+    return dequantised(quantised, node.attrs.get("axis", 1))
 
 
 # Integer operators between the two

@@ -14,6 +14,7 @@ from onnx import defs, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.graph.attrs import LONGEST
+from onnxcam.graph.misfits import misfits
 from onnxcam.graph.opset import IR_VERSION, versions
 from onnxcam.graph.shapes import type_proto
 
@@ -68,7 +69,11 @@ def describe_flaw(node: gs.Node, graph: gs.Graph | None = None) -> str | None:
     schemas = versions(node.op, "" if node.domain in (None, "ai.onnx") else node.domain)
     if not schemas and not node.domain:
         return "is not an ONNX operator"
-    flaws = (*_flaws_of_inputs(node, schemas), *_flaws_of_attributes(node, schemas))
+    flaws = (
+        *_flaws_of_inputs(node, schemas),
+        *_flaws_of_attributes(node, schemas),
+        *misfits(node),
+    )
     if flaws or graph is None:
         return next(iter(flaws), None)
     try:

@@ -1,0 +1,98 @@
+"""Operands whose shapes contradict each other. ONNX Runtime opens some of these models, and cannot run them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.arrays import Shape
+
+DOMAINS = {"", "ai.onnx", "com.microsoft", "onnxcam"}
+
+
+def misfits(node: gs.Node) -> Iterator[str]:
+    """What does not fit in a node, as the ends of sentences that begin with its name. Only sizes that are known
+    are compared.
+    """
+    shapes = [None if tensor.shape is None else tuple(tensor.shape) for tensor in node.inputs]
+    if node.op not in MISFITS or (node.domain or "") not in DOMAINS or len(shapes) < 2:
+        return
+    if shapes[0] is not None and shapes[1] is not None:
+        yield from MISFITS[node.op](node, shapes[0], shapes[1])
+
+
+def _of_products(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
+    del node
+    if not a or not b:
+        yield f"multiplies {a} by {b}, expected 1 axis or more"
+    elif _differ(a[-1], b[max(len(b) - 2, 0)]):
+        yield f"multiplies matrices that do not fit: {a} by {b}"
+
+
+def _of_gemm(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
+    if (len(a), len(b)) != (2, 2):
+        yield f"multiplies {a} by {b}, expected 2 axes each"
+        return
+    (rows, inner), (again, columns) = (
+        shape[::-1] if node.attrs.get(name) else shape
+        for shape, name in ((a, "transA"), (b, "transB"))
+    )
+    if _differ(inner, again):
+        yield f"multiplies matrices that do not fit: {(rows, inner)} by {(again, columns)}"
+    bias = node.inputs[2].shape if len(node.inputs) > 2 else None
+    ends = zip(reversed(bias or ()), (columns, rows), strict=False)
+    if len(bias or ()) > 2 or any(own != 1 and _differ(own, size) for own, size in ends):
+        yield f"adds {tuple(bias or ())} to a product of shape {(rows, columns)}"
+
+
+def _of_windows(node: gs.Node, x: Shape, weight: Shape) -> Iterator[str]:
+    if len(x) != len(weight) or len(x) < len("NCX"):
+        yield f"convolves {x} with weights {weight}, expected as many axes, 3 or more"
+        return
+    group, turned = node.attrs.get("group", 1), node.op == "ConvTranspose"
+    channels = weight[0] if turned else weight[1]
+    if isinstance(channels, int) and _differ(x[1], channels if turned else channels * group):
+        yield f"convolves {x} with weights {weight} in {group} groups: the channels do not fit"
+    bias = node.inputs[2].shape if len(node.inputs) > 2 else None
+    count = weight[1] * group if turned and isinstance(weight[1], int) else weight[0]
+    if bias is not None and (len(bias) != 1 or _differ(bias[0], count)):
+        yield f"adds a bias {tuple(bias)} to {count} channels"
+
+
+def _of_normalization(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
+    del scale  # it is one of several
+    for tensor in node.inputs[1:]:
+        shape = tensor.shape
+        if shape is not None and (len(shape) != 1 or len(x) < 2 or _differ(shape[0], x[1])):
+            yield f"takes {tuple(shape)} numbers of {tensor.name!r} for the channels of {x}"
+
+
+def _of_scales(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
+    if node.attrs.get("block_size") or not all(isinstance(size, int) for size in scale):
+        return
+    axis, count = (
+        node.attrs.get("axis", 1),
+        math.prod(size for size in scale if isinstance(size, int)),
+    )
+    if count == 1:
+        return
+    if len(scale) != 1 or not -len(x) <= axis < len(x) or _differ(x[axis], count):
+        yield f"takes {scale} scales along the axis {axis} of {x}"
+
+
+def _differ(size: object, other: object) -> bool:
+    return isinstance(size, int) and isinstance(other, int) and size != other
+
+
+MISFITS: dict[str, Callable[[gs.Node, Shape, Shape], Iterator[str]]] = {
+    "MatMul": _of_products,
+    "Gemm": _of_gemm,
+    "Conv": _of_windows,
+    "ConvTranspose": _of_windows,
+    "BatchNormalization": _of_normalization,
+    "InstanceNormalization": _of_normalization,
+    "QuantizeLinear": _of_scales,
+    "DequantizeLinear": _of_scales,
+}
