@@ -59,7 +59,7 @@ def _with_gradients(job: dict[str, Any]) -> tuple[bytes, list[str]]:
 def _tried(
     content: bytes, outputs: list[str], job: dict[str, Any], batch: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Feeds, pictures and for the model with gradients one-hot cotangents, and what they give."""
+    """The inputs (images, and one-hot cotangents for the model with gradients) and the outputs for them."""
     session = session_of(content, job)
     image, *seeds = session.get_inputs()
     feeds = {image.name: picture(job, batch)}
@@ -70,7 +70,7 @@ def _tried(
 
 
 def _bind(session: Any, feeds: dict[str, Any], results: dict[str, Any], job: dict[str, Any]) -> Any:
-    """Feeds and room for results of these shapes, where the model runs."""
+    """Bind inputs, and space for results of these shapes, where the model runs."""
     from onnxruntime import OrtValue
 
     from onnxcam.runtime.device import device

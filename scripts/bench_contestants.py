@@ -60,7 +60,7 @@ def plain(job: dict[str, Any]) -> Run:
 
 
 def session_of(content: bytes, job: dict[str, Any], more: Mapping[str, str] | None = None) -> Any:
-    """On the device, or an error: with the options that onnxcam gives it, and `more` for CUDA."""
+    """A session on the device, with onnxcam's options and `more` for CUDA; an error if that falls back."""
     import onnxruntime
 
     from onnxcam.runtime.device import device
@@ -236,8 +236,8 @@ def _timed(run: Run) -> float:
 
 
 def peak_memory(kind: str) -> float:
-    """The most memory that this process had, in bytes (what getrusage says includes the parent's); on CUDA
-    what the device has in use now, everybody's: ONNX Runtime and torch keep what they once took.
+    """The peak memory of this process, in bytes (getrusage includes the parent's); on CUDA the memory that all
+    processes use on the device now, as ONNX Runtime and torch keep what they once took.
     """
     if kind == "cuda":
         return _device_memory()
@@ -246,7 +246,7 @@ def peak_memory(kind: str) -> float:
 
 
 def _device_memory() -> float:
-    """Of the current device, or of the first one, as the driver says it; NaN if it says nothing."""
+    """Bytes in use on the current device, or the first one, from the driver; NaN without an answer."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -262,7 +262,7 @@ def _device_memory() -> float:
 
 
 def load_cuda_libraries() -> None:
-    """Those that torch brings along, where it is installed: ONNX Runtime then finds them loaded."""
+    """Load those that come with torch, if it is installed, so that ONNX Runtime finds them."""
     with contextlib.suppress(ImportError):
         importlib.import_module("torch")
 

@@ -26,7 +26,7 @@ NAMES = {
     "ViT-B/16": "vit_base_patch16_224",
     "Swin-T": "swin_tiny_patch4_window7_224",
 }
-IN_TORCHVISION = {  # the same architectures where timm is not installed
+IN_TORCHVISION = {  # the same architectures, if timm is not installed
     "resnet18": "resnet18",
     "resnet50": "resnet50",
     "mobilenetv2_100": "mobilenet_v2",

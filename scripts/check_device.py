@@ -1,19 +1,20 @@
-"""What a device gives and costs: gradients beside the CPU's, nodes that ran elsewhere, time, memory.
+"""Check a device: its gradients compared with the CPU's, nodes that ran elsewhere, time, memory.
 
     python scripts/check_device.py --device cpu --quick
     python scripts/check_device.py --device cuda --device cuda+tf32 --json cuda.json
 
-In this order, each result printed and written as soon as it is known, so that a run that is cut off has told
-what matters most:
+Each result is printed and written as soon as it is known, in this order, so that a run that is cut off has
+shown the most important ones:
 
-1. Every fixture of tests/data and the bundled model, on every device: scores and gradients beside those of
-   the CPU and of the framework, maps of two methods, nodes that fell back to the CPU or only copy.
-2. Smooth Grad-CAM++ with 25 and 400 samples beside as many forward passes of the plain model at its best
-   batch and, where torch and torchcam are installed, beside torch-cam, in turns; and each one's peak memory.
-3. Passes with arrays copied to and fro, with IO binding, and with CUDA graphs.
+1. Every fixture of tests/data and the bundled model, on every device: scores and gradients compared with
+   those of the CPU and of the framework, maps of two methods, nodes that fell back to the CPU or only copy.
+2. Smooth Grad-CAM++ with 25 and 400 samples, next to as many forward passes of the plain model at its best
+   batch and, if torch and torchcam are installed, to torch-cam, taking turns; and the peak memory of each.
+3. Passes with arrays copied back and forth, with IO binding, and with CUDA graphs.
 
-Needs no network and no pytest. Without torch only the bundled model is timed. Exit code 1 if a fixture is over
-its limit, or a device runs none of them; a model that a device does not run is told, and no failure.
+Needs neither network nor pytest. Without torch only the bundled model is timed. Exit code 1 if a fixture
+exceeds its limit, or a device runs none of them; a model that a device cannot run is reported, but is no
+failure.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ WORKER = Path(__file__).with_name("device_fixtures.py")
 
 
 class Report:
-    """The results: a line for each on standard output, all of them in a file."""
+    """The results: one line each on standard output, and all of them in a file."""
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
         self.rows: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any], line: str) -> None:
-        """Print a result, and write the file anew with it."""
+        """Print a result, and add it to the file."""
         self.rows.append(row)
         print(line, flush=True)
         if self.file:
@@ -69,13 +70,13 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """What everything was measured on."""
-    told: dict[str, Any] = {"check": "machine", "date": time.strftime("%Y-%m-%d %H:%M")}
-    told |= {"system": platform.platform(), "processors": processors(), "gpu": _gpu()}
+    """The machine and packages that everything was measured on."""
+    row: dict[str, Any] = {"check": "machine", "date": time.strftime("%Y-%m-%d %H:%M")}
+    row |= {"system": platform.platform(), "processors": processors(), "gpu": _gpu()}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
-            told[package] = version(package)
-    return told | {"limits": LIMITS}
+            row[package] = version(package)
+    return row | {"limits": LIMITS}
 
 
 def _gpu() -> str | None:
@@ -88,7 +89,7 @@ def _gpu() -> str | None:
 
 
 def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The fixtures in a process of their own, which is started anew behind one that ended it."""
+    """Results of the fixtures, from a separate process that is restarted after a fixture that ends it."""
     left = list(chosen)
     while left:
         words = [sys.executable, str(WORKER), device, *left]
@@ -105,7 +106,7 @@ def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def _line(worker: subprocess.Popen[str]) -> str:
-    """Its next line, "" at its end; a worker that says nothing for long is ended."""
+    """The next line of a worker, "" at its end; a worker that is silent for too long is killed."""
     assert worker.stdout is not None
     timer = threading.Timer(PATIENCE, worker.kill)
     timer.start()
@@ -137,10 +138,10 @@ def _counts(what: str, counts: dict[str, int]) -> str:
 
 
 def rows_of_samples(device: str, place: Place, *, quick: bool) -> list[Row]:
-    """Smooth Grad-CAM++ beside the plain model's passes and torch-cam, with few samples and with many."""
+    """Smooth Grad-CAM++ next to passes of the plain model and to torch-cam, with few samples and with many."""
     rows = []
     for samples in (SAMPLES,) if quick else (SAMPLES, MANY):
-        slow = _kind(device) == "cpu" and samples == MANY  # minutes that tell nothing new
+        slow = _kind(device) == "cpu" and samples == MANY  # takes minutes and shows nothing new
         peers = ("torch-cam",) if place.module and not slow else ()
         who, settings = ("plain", "onnxcam", *peers), {"samples": samples}
         rows.append(Row(f"{samples} samples", who, samples, settings, place, METHOD))
@@ -159,7 +160,7 @@ def _kind(device: str) -> str:
 
 @cache
 def timed_model(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
-    """What the contestants are told of a model, and the layer. ImportError where torch is missing."""
+    """The contestants' job for a model, and its layer. ImportError if torch is missing."""
     own = folder / name.replace("/", "-")
     own.mkdir()
     job, place = _bundled(own) if name == BUNDLED else _of_torch(name, own)
@@ -170,7 +171,7 @@ def _bundled(folder: Path) -> tuple[dict[str, Any], Place]:
     import onnxcam
     from onnxcam.resources import embedded_model
 
-    path = folder / "bundled.onnx"  # the cache is beside it
+    path = folder / "bundled.onnx"  # its cache is next to it
     path.write_bytes(embedded_model().read_bytes())
     plan = onnxcam.Explainer(path, METHOD, device="cpu", cache=False).plan
     shape = (plan.image.channels, plan.image.height, plan.image.width)
@@ -199,12 +200,12 @@ def add_times(
         job = job | {"device": device, "limit": LONGEST[_kind(device)]}
         for row in rows_of(device, place, quick=quick):
             for result in measured(name, row, job, 2 if quick else 3):
-                told = {"check": "speed", "device": device, **asdict(result)}
-                report.add(_finite(told), f"{device:10} {shown(result)}")
-    except Exception as error:  # noqa: BLE001  the other models are measured nevertheless
+                speed = {"check": "speed", "device": device, **asdict(result)}
+                report.add(_finite(speed), f"{device:10} {shown(result)}")
+    except Exception as error:  # noqa: BLE001  the other models are still measured
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        told = {"check": "speed", "device": device, "model": name, "why": why}
-        report.add(told, f"{device:10} {name:15} not measured: {why}")
+        failure = {"check": "speed", "device": device, "model": name, "why": why}
+        report.add(failure, f"{device:10} {name:15} not measured: {why}")
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -218,10 +219,11 @@ def main(
     ] = None,
     file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     fixtures: Annotated[
-        str, typer.Option(help="Only those with one of these in their name, with commas between.")
+        str,
+        typer.Option(help="Only fixtures with one of these in their names, separated by commas."),
     ] = "",
     models: Annotated[
-        str, typer.Option(help="What is timed, with commas between; - for nothing.")
+        str, typer.Option(help="The models to time, separated by commas; - for none.")
     ] = ",".join(MODELS),
     quick: Annotated[
         bool, typer.Option("--quick", help="25 samples, two runs, the bundled model.")
@@ -229,8 +231,8 @@ def main(
 ) -> None:
     devices = device or ["cpu"]
     report = Report(file)
-    told = machine()
-    report.add(told, "  ".join(f"{name} {value}" for name, value in told.items()))
+    facts = machine()
+    report.add(facts, "  ".join(f"{name} {value}" for name, value in facts.items()))
     chosen = [name for name in names() if any(part in name for part in fixtures.split(","))]
     for where in devices:
         for row in fixture_rows(where, chosen):

@@ -2,7 +2,7 @@
 
     python scripts/device_fixtures.py cuda timm_test_resnet_script qlinear
 
-Prints a line of JSON for each. A model that the device does not run says why: `passed` is null.
+Prints a line of JSON for each. For a model that the device cannot run, `passed` is null and `error` says why.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fixtures import COTANGENT, DATA, PICTURE, restored
 
 BUNDLED = "bundled"  # the model that comes with onnxcam
 METHODS: dict[str, dict[str, Any]] = {"grad-cam": {}, "smooth-grad-cam++": {"samples": 8}}
-# The largest difference from the CPU, as a part of the largest value: roundings in float32, in factors of
-# eleven bits, in half precision; and steps of a quantiser, which a rounding may push to the next one.
+# The largest difference from the CPU divided by the largest value: rounding errors in float32, in TF32's eleven
+# bits, in half precision; and of a quantizer, where rounding may change a value by a step.
 LIMITS = {"float32": 1e-3, "tf32": 5e-2, "half": 5e-2, "quantized": 5e-2}
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
 MB = 1 << 20
@@ -53,7 +53,7 @@ def check(name: str, device: str) -> dict[str, Any]:
             row["maps"] = _maps(model, golden["x"][:1], device)
     except ArithmeticError as error:
         return row | {"error": str(error), "passed": False}
-    except Exception as error:  # noqa: BLE001  whatever it is, it is the result
+    except Exception as error:  # noqa: BLE001  any failure is the result
         row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     row["passed"] = None if row["error"] else max(_errors(row)) <= limit
     return row
@@ -84,7 +84,7 @@ def _kind(model: Any) -> str:
 
 
 def _golden(name: str, model: Any) -> dict[str, Any]:
-    """Input, cotangent and, where there is one, the gradient by the framework that the fixture is from."""
+    """Input, cotangent, and, if stored, the gradient from the framework that the fixture comes from."""
     image, score = model.graph.inputs[0], model.graph.outputs[0]
     if name == BUNDLED:
         draw = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def _golden(name: str, model: Any) -> dict[str, Any]:
 def _gradients(
     model: Any, golden: Mapping[str, Any], layer: str | None, device: str
 ) -> dict[str, Any]:
-    """Scores and gradients at the input and the layer: their errors, and where their nodes ran."""
+    """Errors of the scores and of the gradients at the input and the layer, and where the nodes ran."""
     import onnxcam
 
     image, score = model.graph.inputs[0].name, model.graph.outputs[0].name
@@ -158,8 +158,8 @@ def _run(
 
 
 def placed(events: Sequence[Mapping[str, Any]], expected: str) -> dict[str, Any]:
-    """Of a profile: how many nodes ran, which of them on another provider than the expected one ("": all are
-    where they should be), and which only copy between host and device.
+    """From a profile: how many nodes ran, which of them not on the expected provider ("": any will do), and
+    which only copy between host and device.
     """
     ran = [
         event["args"]
@@ -176,7 +176,7 @@ def placed(events: Sequence[Mapping[str, Any]], expected: str) -> dict[str, Any]
 
 
 def relative(tested: Any, expected: Any) -> float:
-    """The largest difference as a part of the largest expected value. ArithmeticError where they cannot be
+    """The largest difference divided by the largest expected value. ArithmeticError for arrays that cannot be
     compared.
     """
     tested, expected = (np.asarray(array, np.float64) for array in (tested, expected))

@@ -3,12 +3,12 @@
 
     python scripts/fuzz.py                               # 20,000 cases, under an hour on two cores
     python scripts/fuzz.py --cases 500 --kinds attributes,images
-    python scripts/fuzz.py --case attributes:417         # one of them once more, with its traceback
+    python scripts/fuzz.py --case attributes:417         # one of them again, with its traceback
 
-A seed and KIND:NUMBER are one case, always the same. Results are lines of JSON in OUT/results.jsonl; a second
-start goes on after the last. One process runs them; it is started again when it dies, and ended when it takes
-more than 20 seconds. What is not right or refused is listed, and its files are kept under OUT/KIND-NUMBER.
-Exit code 1 where there is any such case.
+A seed and KIND:NUMBER always give the same case. Results are lines of JSON in OUT/results.jsonl; a second start
+continues after the last one. One process runs the cases; it is restarted when it dies, and killed when a case
+takes more than 20 seconds. Cases that end neither right nor refused are listed, and their files are kept under
+OUT/KIND-NUMBER; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -34,21 +34,23 @@ SHOWN = 100  # distinct failures
 
 
 def main(
-    cases: Annotated[int, typer.Option(help="How many, of all kinds together.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Another seed, other cases.")] = 0,
-    kinds: Annotated[str, typer.Option(help=f"Some of {', '.join(KINDS)}.")] = "",
-    out: Annotated[Path, typer.Option(help="Takes results and the files of failures.")] = Path(
+    cases: Annotated[int, typer.Option(help="How many cases, of all kinds together.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Another seed gives other cases.")] = 0,
+    kinds: Annotated[str, typer.Option(help=f"Only these of {', '.join(KINDS)}.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for results and files of failures.")] = Path(
         "fuzz-out"
     ),
-    case: Annotated[str, typer.Option(metavar="KIND:NUMBER", help="Run this one only.")] = "",
+    case: Annotated[str, typer.Option(metavar="KIND:NUMBER", help="Run only this one.")] = "",
     seconds: Annotated[
-        float, typer.Option(help="Stop after so long; the next start goes on.")
+        float, typer.Option(help="Stop after this time; the next start continues.")
     ] = 3600.0,
 ) -> None:
     """Run the cases that have no result yet, and count how they ended."""
     chosen = kinds.split(",") if kinds else list(KINDS)
     if unknown := set(chosen) - KINDS.keys():
-        raise typer.BadParameter(f"no kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
+        raise typer.BadParameter(
+            f"unknown kind {', '.join(unknown)}; expected some of {', '.join(KINDS)}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     worker = Worker(seed, out / "worker.log")
     if case:
@@ -61,7 +63,7 @@ def main(
 
 
 def run(wanted: list[str], worker: Worker, out: Path, until: float) -> list[dict[str, Any]]:
-    """The results of all cases, of those that have one already too."""
+    """The results of all cases, including those of earlier starts."""
     path = out / "results.jsonl"
     known = _known(path, worker.seed)
     with path.open("a") as file:
@@ -88,7 +90,7 @@ def _known(path: Path, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
-    """Run a case; where it does not end well its files are kept."""
+    """Run a case; if it does not end well, its files are kept."""
     try:
         ending = worker.run(name)
     except (DiedError, HungError) as error:
@@ -138,7 +140,7 @@ def report(results: list[dict[str, Any]]) -> None:
 
 
 def failures(results: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Those that did not end well, by what they have in common; the most frequent first."""
+    """Cases that did not end well, grouped by what they have in common, the most frequent first."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for result in results:
         if result["outcome"] not in FINE:

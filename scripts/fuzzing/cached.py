@@ -1,4 +1,4 @@
-"""Entries of the cache that are not as they were left."""
+"""Cache entries that change after they were written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fuzzing.seeds import seeds
 
 
 def damaged_cache(draw: Random) -> Case:
-    """Files of the cache that change between two runs; the second gives what the first gave."""
+    """Files of the cache change between two runs, and the second must give what the first gave."""
     seed = draw.getrandbits(32)
     name = draw.choice(("pooled", "tokens", "old"))
     return Case(
@@ -46,7 +46,7 @@ def _cached(folder: Path, seed: int) -> None:
 def _maps(folder: Path) -> Any:
     image = np.random.default_rng(3).normal(0, 1, (1, 3, 8, 8)).astype(np.float32)
     maps = onnxcam.Explainer(folder / "model.onnx", samples=2, device="cpu")(image).maps
-    gc.collect()  # what is mapped is let go before a file is changed
+    gc.collect()  # unmap files before one is changed
     return maps
 
 
@@ -59,7 +59,7 @@ def _damage_cache(cache: Path, draw: Random) -> str:
     action = draw.choice(
         ("bytes", "bytes", "json", "cut", "zeros", "remove", "fifo", "link", "folder", "entry")
     )
-    told = f"{action} of {path.name}"
+    damage = f"{action} of {path.name}"
     path.unlink()
     match action:
         case "bytes":
@@ -79,11 +79,11 @@ def _damage_cache(cache: Path, draw: Random) -> str:
         case "entry":
             shutil.rmtree(path.parent)
             path.parent.write_bytes(content)
-    return told
+    return damage
 
 
 def _other_json(content: bytes, draw: Random) -> bytes:
-    """A JSON file with one of its values another, at any depth."""
+    """The content of a JSON file with one value changed, at any depth."""
     try:
         root = json.loads(content)
     except ValueError:

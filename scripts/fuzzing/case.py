@@ -14,7 +14,7 @@ from onnxcam.errors import OnnxcamError, UnforeseenError
 
 PACKAGE = f"{Path('onnxcam')}/"
 
-# How a case ends. Those of FINE are as they should be; the others are listed.
+# How a case can end. Those in FINE are as they should be; the others are listed.
 OUTCOMES = {
     "right": "scores equal the plain model's, the gradient equals differences where it is smooth",
     "not smooth": "the scores are right; differences of float32 say nothing about the gradient",
@@ -22,20 +22,20 @@ OUTCOMES = {
     "refused": "one of onnxcam.errors",
     "wrong": "another score, gradient, map or file than the right one",
     "bare": "an exception that is not one of onnxcam.errors",
-    "internal": "an error of ours that wraps an exception that nobody foresaw",
-    "warned": "a warning on the way, which users would see",
+    "internal": "an UnforeseenError: a bug in onnxcam",
+    "warned": "a warning that users would see",
     "hang": "longer than the limit",
     "crash": "the process died",
     "memory": "more memory than the limit",
     "no case": "the script failed to make the case",
-    "runtime too": "the process hangs or dies, and ONNX Runtime alone does so of the plain model",
-    "runtime alone": "onnxcam has done its part, and ONNX Runtime hangs or dies of the plain model",
+    "runtime too": "the process hangs or dies, and so does ONNX Runtime alone with the plain model",
+    "runtime alone": "onnxcam has done its part, and ONNX Runtime hangs or dies with the plain model",
 }
 FINE = {"right", "not smooth", "beyond", "refused", "runtime alone"}
 
 
 class WrongError(Exception):
-    """What came out is not what is right; the message says how."""
+    """A result is wrong; the message says how."""
 
 
 class NotSmoothError(Exception):
@@ -52,8 +52,8 @@ class WarnedError(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """`what` was done; `files` to store where it fails; `run` in an empty folder that holds them, returns
-    where the outcome is right and raises otherwise; `plain` does the same by ONNX Runtime alone.
+    """`what` is done; the `files` to store if it fails; `run`, in a folder with only these files, returns if
+    the outcome is right and raises otherwise; `plain` does the same with ONNX Runtime alone.
     """
 
     what: str
@@ -63,7 +63,7 @@ class Case:
 
 
 class Phase:
-    """Whose work goes on; the worker's parent is told, who must know when the process dies."""
+    """Announces to the worker's parent that the plain model runs next, in case the process dies there."""
 
     announce: Callable[[str], None] = staticmethod(lambda _: None)
 
@@ -73,7 +73,7 @@ Maker = Callable[[Random], Case]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a case ended; `frame` is the innermost one of onnxcam's, by which failures are told apart."""
+    """How a case ended; `frame` is the innermost one in onnxcam, which distinguishes failures."""
 
     outcome: str
     detail: str = ""
@@ -82,7 +82,7 @@ class Ending:
 
 
 def write_files(case: Case, folder: Path) -> None:
-    """The files of a case, in a folder of their own."""
+    """Write the files of a case into a folder."""
     for name, content in case.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -105,13 +105,13 @@ def ending_of(case: Case, folder: Path) -> Ending:
 def _ending(case: Case, folder: Path) -> Ending:
     try:
         case.run(folder)
-    except Exception as error:  # noqa: BLE001  whatever comes is told apart
-        return told_apart(error)
+    except Exception as error:  # noqa: BLE001  any exception is classified
+        return classify(error)
     return Ending("right")
 
 
-def told_apart(error: Exception) -> Ending:
-    """The ending that an exception stands for."""
+def classify(error: Exception) -> Ending:
+    """The ending that an exception means."""
     detail = f"{type(error).__name__}: {one_line(error)}"[:400]
     names = {WrongError: "wrong", NotSmoothError: "not smooth", BeyondError: "beyond"}
     names[WarnedError] = "warned"
@@ -126,7 +126,7 @@ def told_apart(error: Exception) -> Ending:
 
 
 def is_internal(error: OnnxcamError) -> bool:
-    """Whether an error of ours says that our own code failed."""
+    """Whether an error of onnxcam says that onnxcam itself failed."""
     return isinstance(error, UnforeseenError)
 
 
@@ -146,5 +146,5 @@ def one_line(error: BaseException) -> str:
 
 
 def alike(detail: str) -> str:
-    """A detail without its numbers and names: failures of one kind have it in common."""
+    """A detail without its numbers and names, which is the same for failures of one kind."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|-?\d[\d.e+-]*|/\S+", "#", detail)[:80]

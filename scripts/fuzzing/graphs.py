@@ -155,7 +155,7 @@ def change_attribute(proto: onnx.ModelProto, draw: Random) -> None:
 
 
 def hostile_attribute(name: str, kind: int, draw: Random) -> onnx.AttributeProto:
-    """An attribute with a value that nobody meant, mostly of its own type."""
+    """An attribute with a hostile value, mostly of its own type."""
     types = onnx.AttributeProto
     if draw.random() < 0.15:
         kind = draw.choice(
@@ -183,7 +183,7 @@ def hostile_attribute(name: str, kind: int, draw: Random) -> onnx.AttributeProto
 
 
 def hostile_tensor(name: str, draw: Random) -> TensorProto:
-    """A small constant of any type, now and then one that says another size than it has."""
+    """A small constant of any type, sometimes with a declared size that it does not have."""
     shape = tuple(draw.choice((0, 1, 2, 5)) for _ in range(draw.randrange(4)))
     kind = draw.choice((np.float32, np.float64, np.int64, np.int32, np.bool_, np.uint8, np.float16))
     number = values.integer if np.issubdtype(kind, np.integer) else values.number

@@ -70,7 +70,7 @@ KEYS = (
 
 @lru_cache(maxsize=1)
 def _explainer() -> Any:
-    """What explains images: of 8 x 8, from 0 to 1."""
+    """An explainer for images of 8 x 8 pixels from 0 to 1."""
     return onnxcam.Explainer(
         seeds()["pooled"], "grad-cam", cache=False, device="cpu", preprocess="unit"
     )
@@ -87,7 +87,7 @@ def damaged_image(draw: Random) -> Case:
 
 
 def encoded(form: str, mode: str, size: tuple[int, int], draw: Random) -> bytes:
-    """A file of random pixels; in RGB where the format does not take the mode."""
+    """A file of random pixels; in RGB if the format does not support the mode."""
     pixels = np.frombuffer(draw.randbytes(size[0] * size[1] * 3), np.uint8).reshape(
         size[1], size[0], 3
     )
@@ -97,7 +97,7 @@ def encoded(form: str, mode: str, size: tuple[int, int], draw: Random) -> bytes:
         exif = Image.Exif()
         exif[0x0112] = draw.choice((1, 3, 6, 8, 0, 99, 1 << 15))
         more["exif"] = exif.tobytes()
-    if draw.random() < 0.2 and form != "AVIF":  # Pillow's writer dies of several frames
+    if draw.random() < 0.2 and form != "AVIF":  # Pillow's writer crashes with several frames
         more |= {"save_all": True, "append_images": [image] * 2}
     for attempt in (mode, "RGB"):
         stream = io.BytesIO()
@@ -110,7 +110,7 @@ def encoded(form: str, mode: str, size: tuple[int, int], draw: Random) -> bytes:
 
 
 def _explained(folder: Path) -> None:
-    """The score is that of the pixels as Pillow reads them, where they need no change of size."""
+    """The score must be that of the pixels as Pillow reads them, if they need no resizing."""
     path, explainer = folder / "image", _explainer()
     explanation = explainer(path)
     try:
@@ -134,7 +134,7 @@ def _explained(folder: Path) -> None:
 
 
 def damaged_labels(draw: Random) -> Case:
-    """A file of five labels in one of the usual forms, mostly damaged."""
+    """A file of five labels in one of the usual formats, mostly damaged."""
     names = draw.sample(
         ("cat", "dog", "grey wolf", "naïve", "-", "x y, z", "281", "tench", "top1", "a-b"), 5
     )
@@ -195,15 +195,15 @@ def _labeled(folder: Path, form: str, names: list[str] | None) -> None:
 
 
 def hostile_metadata(draw: Random) -> Case:
-    """A model with metadata that nobody meant: scores and gradients are as right as without."""
+    """A model with hostile metadata: scores and gradients must be as right as without it."""
     proto = model_of(draw.choice(("pooled", "softmax", "sizes", "boxes", "dense")))
     for _ in range(draw.choice((1, 1, 2, 4))):
         proto.metadata_props.add(key=draw.choice(KEYS), value=_metadata(draw))
-    told = {prop.key: prop.value for prop in proto.metadata_props}
+    metadata = {prop.key: prop.value for prop in proto.metadata_props}
     content = bytes(proto.SerializeToString())
     if draw.random() < 0.1:
         content = content.replace(b"names", b"na\xffes").replace(b"cat", b"c\xfft")
-    return model_case(f"metadata {str(told)[:150]}", content, draw, commands=0.4)
+    return model_case(f"metadata {str(metadata)[:150]}", content, draw, commands=0.4)
 
 
 def _metadata(draw: Random) -> str:

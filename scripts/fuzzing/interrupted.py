@@ -1,4 +1,4 @@
-"""Runs that stop in the middle: at a call of the system's, or between two lines of ours."""
+"""Runs that stop in the middle: at a system call, or between two lines of onnxcam."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FAILURES: tuple[Callable[[], BaseException], ...] = (
 
 
 class _Injection:
-    """Raises at the nth event: a call of the system's on files of the folder, or a line of ours."""
+    """Raises at the nth event: a system call on files of the folder, or a line of onnxcam."""
 
     def __init__(self) -> None:
         self.left, self.make, self.folder = -1, FAILURES[0], ""
@@ -110,10 +110,12 @@ def _interrupted(place: int, make: Callable[[], BaseException], *, lines: bool) 
 
 
 def interrupted_run(draw: Random) -> Case:
-    """An exception somewhere in a run; `--skip-existing` then gives what a fresh run gives."""
+    """An exception somewhere in a run; `--skip-existing` must then give what a fresh run gives."""
     lines = draw.random() < 0.5
     place = draw.randrange(400 if lines else 60)
-    make = FAILURES[0] if lines else draw.choice(FAILURES)  # between two calls nothing else comes
+    make = (
+        FAILURES[0] if lines else draw.choice(FAILURES)
+    )  # nothing else can come between two lines
     twice = draw.random() < 0.3
     damage = draw.getrandbits(32) if draw.random() < 0.3 else None
     what = f"{make()!r} at {'line' if lines else 'call'} {place}{', twice' * twice}{', damaged' * bool(damage)}"
@@ -139,7 +141,7 @@ def interrupted_run(draw: Random) -> Case:
 
 
 def _damage_results(out: Path, draw: Random) -> None:
-    """Results that an earlier run did not leave so: cut, empty, or the other image's."""
+    """Change the results of an earlier run: truncated, empty, or those of the other image."""
     files = sorted(
         path for path in out.glob("*") if path.is_file() and not path.name.startswith(".")
     )
@@ -175,7 +177,7 @@ def write_images(folder: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _fresh() -> dict[str, Any]:
-    """By name: what a run that nothing disturbs leaves."""
+    """The results of an undisturbed run, by name."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:

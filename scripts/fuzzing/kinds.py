@@ -13,7 +13,7 @@ from fuzzing.models import damaged_bytes, damaged_structure
 from fuzzing.operators import hostile_operator
 from fuzzing.words import odd_words
 
-# name -> its maker, and how many of a hundred cases are of it
+# name -> its maker, and its share of a hundred cases
 KINDS: dict[str, tuple[Maker, int]] = {
     "bytes": (damaged_bytes, 15),
     "structure": (damaged_structure, 25),
@@ -34,7 +34,7 @@ def case_of(name: str, seed: int) -> Case:
 
 
 def names(kinds: list[str]) -> Iterator[str]:
-    """KIND:NUMBER without end; of each beginning every kind has its share."""
+    """KIND:NUMBER, endlessly; at any point every kind has had its share."""
     counts = dict.fromkeys(kinds, 0)
     while True:
         kind = min(kinds, key=lambda kind: (counts[kind] + 0.5) / KINDS[kind][1])

@@ -1,4 +1,4 @@
-"""Damaged models: of bytes, and of the structure that the bytes say."""
+"""Models with damaged bytes, or with a damaged structure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COMMANDS = ("check", "layers", "augment", "explain")
 
 
 def damaged_bytes(draw: Random) -> Case:
-    """A model of which some bytes are others."""
+    """A model with some bytes changed."""
     name = draw.choice(list(seeds()))
     return model_case(f"bytes of {name}", values.mutated(seeds()[name], draw), draw)
 
 
 def damaged_structure(draw: Random) -> Case:
-    """A model that parses, with one to three things in it that are not as they should be."""
+    """A model that parses, with one to three mutations of its structure."""
     name = draw.choice(list(seeds()))
     proto = onnx.load_from_string(seeds()[name])
     done = []
@@ -37,13 +37,13 @@ def damaged_structure(draw: Random) -> Case:
         try:
             mutation(proto, draw)
         except (ValueError, TypeError, IndexError, OverflowError):
-            continue  # there is none of what it changes, or protobuf cannot hold it
+            continue  # it finds nothing to change, or protobuf cannot hold the change
         done.append(mutation.__name__)
     return model_case(f"{', '.join(done)} of {name}", bytes(proto.SerializeToString()), draw)
 
 
 def model_case(what: str, content: bytes, draw: Random, commands: float = 0.2) -> Case:
-    """A model that is checked against the runtime or, of this share, given to a command."""
+    """A model that is compared with the runtime or, in this share of cases, given to a command."""
     files = {"model.onnx": content, "weights": draw.randbytes(4000), "up/model.onnx": content}
     seed = draw.getrandbits(32)
     run: Callable[[Path], None]
@@ -76,12 +76,12 @@ def _commanded(command: str, folder: Path) -> None:
 
 
 def _some_layer(path: Path) -> str:
-    """The name of a tensor; any word where the file says none."""
+    """The name of a tensor; any word if the file has none."""
     try:
         outputs = [
             str(node.output[0]) for node in onnx.load(path, load_external_data=False).graph.node
         ]
-    except Exception:  # noqa: BLE001  whatever a damaged file gives
+    except Exception:  # noqa: BLE001  whatever a damaged file raises
         return "f"
     return next(
         (name for name in ("f", "features", *outputs[len(outputs) // 2 :]) if name in outputs), "f"

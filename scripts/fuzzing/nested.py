@@ -69,7 +69,7 @@ def _constant(proto: onnx.ModelProto, array: np.ndarray) -> str:
 
 
 def _before_score(proto: onnx.ModelProto, nodes: list[onnx.NodeProto], result: str) -> None:
-    """What nodes write from constants is added to the last node's input, so that it is on the way."""
+    """Insert nodes, and merge their result into the last node's input, so that the score depends on them."""
     last = proto.graph.node[-1]
     source = last.input[0]
     nodes = [*nodes, helper.make_node("Max", [source, result], ["bombed"])]

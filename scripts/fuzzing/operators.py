@@ -1,8 +1,8 @@
-"""Every operator of ONNX's schemas, on the way from the image to the score, with attributes that nobody meant.
+"""Every operator of ONNX's schemas, between the image and the score, with hostile attributes.
 
-The inputs are those of ONNX's own test cases; where an operator has none, arrays of the types that it takes.
-The first input of floats depends on the image: C + D s, where s is the mean of the features. What the operator
-returns is squeezed by Tanh, summed, and added to every class's score by a weight.
+The inputs are those of ONNX's own test cases or, if an operator has none, arrays of the types that it takes.
+The first float input depends on the image: C + D s, where s is the mean of the features. What the operator
+returns goes through Tanh, is summed, and is added to the score of every class with a weight.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ g (float[1, 3, 6, 6] x) => (float[1, 5] y) {{
 
 @dataclass(frozen=True)
 class Example:
-    """A node with inputs that are valid; None where one is not a tensor."""
+    """A node with valid inputs, and whether ONNX Runtime opens it."""
 
     name: str
     node: bytes
@@ -55,7 +55,7 @@ class Example:
 
 @lru_cache(maxsize=1)
 def examples() -> dict[str, list[Example]]:
-    """By operator, `domain::name`; those that the runtime takes first. Kept: to collect them takes seconds."""
+    """By operator, `domain::name`, those that the runtime takes first. Cached: collecting takes seconds."""
     path = (
         Path(__file__).parent
         / "__pycache__"
@@ -63,7 +63,7 @@ def examples() -> dict[str, list[Example]]:
     )
     try:
         return dict(pickle.loads(path.read_bytes()))
-    except Exception:  # noqa: BLE001  it is not there, or of other classes
+    except Exception:  # noqa: BLE001  it is missing, or of an older class
         operators = _collected()
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(pickle.dumps(operators))
@@ -153,7 +153,7 @@ def _tensors(example: Example) -> dict[str, TensorProto]:
 def model_of(
     node: onnx.NodeProto, tensors: dict[str, TensorProto], opset: int, draw: Random
 ) -> onnx.ModelProto:
-    """The model with the node on the way from the image to the score."""
+    """The model with the node between the image and the score."""
     proto = onnx.parser.parse_model(HEAD.format(opset=opset))
     generator = np.random.default_rng(7)
     shapes: dict[str, tuple[int, ...]] = {
@@ -192,7 +192,7 @@ def model_of(
 
 
 def _is_small(tensor: TensorProto) -> bool:
-    """Whether an array can have its sizes."""
+    """Whether its sizes are those of a small array."""
     sizes = [int(dim) for dim in tensor.dims]
     return min(sizes, default=0) >= 0 and math.prod(max(size, 1) for size in sizes) < LARGEST
 
@@ -213,7 +213,7 @@ def _link(
 
 
 def _tail(node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
-    """Of the operator's first output (a sequence: of its length) to the scores."""
+    """The nodes from the operator's first output (for a sequence, from its length) to the scores."""
     result = next((name for name in node.output if name), "l")
     if (
         node.op_type.startswith(("Sequence", "Split"))
@@ -230,7 +230,7 @@ def _tail(node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
 
 
 def hostile_operator(draw: Random) -> Case:
-    """An operator with one or two attributes, or numbers among its inputs, that nobody meant."""
+    """An operator with one or two hostile attributes or input values."""
     name = draw.choice(list(examples()))
     listed = examples()[name]
     example = draw.choice([one for one in listed if one.runs] or listed)
@@ -259,12 +259,12 @@ def _change(node: onnx.NodeProto, draw: Random) -> str:
         return f"without {name}"
     attribute = _nudged(present[0], draw) if present and draw.random() < 0.3 else None
     node.attribute.append(attribute or hostile_attribute(name, known[name], draw))
-    told = " ".join(str(node.attribute[-1]).split())
-    return f"{name} = {told[:100]}"
+    text = " ".join(str(node.attribute[-1]).split())
+    return f"{name} = {text[:100]}"
 
 
 def _nudged(attribute: onnx.AttributeProto, draw: Random) -> onnx.AttributeProto | None:
-    """One of a list changed."""
+    """The attribute with one entry of its list changed; None if it is not a list."""
     changed = onnx.AttributeProto()
     changed.CopyFrom(attribute)
     if changed.ints:

@@ -1,4 +1,4 @@
-"""Small models of many kinds, which mutations start from."""
+"""Small models of many kinds, from which mutations start."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ NUMBERS = """
     m = Clip(t, lo, hi)
     y = Gemm<transB = 1>(m, v, d)
 """
-# name -> input's shape, outputs, opset, what stands behind the stem
+# name -> shape of the input, outputs, opset, what follows the stem
 BODIES: dict[str, tuple[str, str, int, str]] = {
     "pooled": ("N, 3, 8, 8", "float[N, 5] y", 17, POOL),
     "softmax": ("1, 3, 8, 8", "float[1, 5] z", 13, POOL + " z = Softmax<axis = -1>(y)"),
@@ -99,7 +99,7 @@ BODIES: dict[str, tuple[str, str, int, str]] = {
 
 
 def weights() -> dict[str, Any]:
-    """By name: what the bodies read."""
+    """The weights that the bodies read, by name."""
     draw = np.random.default_rng(7)
     shapes = {
         "w1": (4, 3, 3, 3),
@@ -147,7 +147,7 @@ def optimized(content: bytes) -> bytes:
 
 @lru_cache(maxsize=1)
 def seeds() -> dict[str, bytes]:
-    """The models by name, in an order that stays."""
+    """The models by name, always in the same order."""
     models = {name: bytes(model_of(name).SerializeToString()) for name in BODIES}
     for name in ("pooled", "tokens", "norm"):
         models[f"{name} optimized"] = optimized(models[name])

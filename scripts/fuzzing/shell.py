@@ -17,7 +17,7 @@ from fuzzing.case import WarnedError, WrongError
 from onnxcam.errors import OnnxcamError, UnforeseenError
 
 FORESEEN = {0, 1, 2, 130}
-UNFORESEEN = "onnxcam failed ("  # what an UnforeseenError says
+UNFORESEEN = "onnxcam failed ("  # from the message of an UnforeseenError
 
 
 class RefusedError(OnnxcamError):
@@ -36,8 +36,8 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
-    """The exit code, and what was said; RefusedError or UnforeseenError for 2, WrongError for what users
-    should not see.
+    """The exit code and standard error; RefusedError or UnforeseenError for code 2, WrongError for anything
+    that users should not see.
     """
     code, out, said = spoken(arguments, folder)
     if code not in FORESEEN:
@@ -45,27 +45,27 @@ def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
     if "Traceback" in said:
         raise WrongError(f"a traceback: {said[-300:]}")
     if "\x1b" in out + said or "\u202e" in out + said:
-        raise WrongError("an escape of the input's reached the terminal")
+        raise WrongError("a control character from the input reached the terminal")
     if warning := re.search(r"^warning: .*Warning\)$", said, re.MULTILINE):
         raise WarnedError(warning.group())
     if code == 2:
         words = said.strip() or out.strip()
         if not words:
-            raise WrongError("exit code 2 without a word")
+            raise WrongError("exit code 2 without a message")
         raise (UnforeseenError if UNFORESEEN in words else RefusedError)(words[-400:])
     return code, said
 
 
 class _Screen(io.BytesIO):
-    """Bytes that stay readable when what wraps them is gone."""
+    """Bytes that stay readable after their wrapper is gone."""
 
     def close(self) -> None:
-        """Nothing: they are read later."""
+        """Do nothing: the bytes are read later."""
 
 
 @contextmanager
 def own_process() -> Iterator[None]:
-    """What a command changes in its process is changed back."""
+    """Undo what a command changes in its process."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM]
     handlers = {number: signal.getsignal(number) for number in numbers}
     hooks = sys.excepthook, sys.unraisablehook

@@ -1,12 +1,12 @@
-"""Whether what onnxcam says of a model is right: ONNX Runtime runs the plain model beside it.
+"""Whether the results of onnxcam for a model are right, by running the plain model in ONNX Runtime, too.
 
 - The tensor that is explained has the value that the plain model gives it.
 - The gradient at the input equals central differences of the plain model in random directions.
-- The map of an image does not depend on what is run beside it, nor on how many inputs are run at once.
+- The map of an image depends neither on the images next to it nor on how many inputs are run at once.
 
-Differences are of float32, at several steps. A gradient is right in a direction where one of them agrees. It is
-wrong where the two shortest steps that rounding leaves room for agree on another slope, and so do the slopes
-to both sides at the shortest; where they do not, there is a kink, a step or noise, and nothing is said.
+Differences are in float32, with several steps. A gradient is right in a direction if one of them agrees. It is
+wrong if the two shortest steps that rounding allows agree on another slope, and so do the slopes on both sides
+for the shortest step. Otherwise there is a kink, a step, or noise, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fuzzing.case import BeyondError, NotSmoothError, Phase, WrongError
 from onnxcam.arrays import Array, ImageInput
 from onnxcam.prepared import SEED, gradient_at
 
-SIZE = 8  # pixels, where the model takes any
+SIZE = 8  # pixels, if the model takes any
 LARGEST = 1 << 20  # numbers that a model is fed
 DIRECTIONS = 3
 STEPS = (0.05, 0.02, 0.008, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
@@ -41,13 +41,13 @@ RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
 
 
 def check(path: Path, draw: np.random.Generator) -> None:
-    """WrongError, NotSmoothError and BeyondError, or an error of onnxcam's; nothing where all is right."""
+    """Raises WrongError, NotSmoothError, BeyondError, or an error of onnxcam; returns if all is right."""
     explainer = onnxcam.Explainer(path, samples=2, cache=False, device="cpu")
     image, of = explainer.plan.image, explainer.plan.of
     images = _images(image, draw)
     explanation = explainer(images, "top1")
     model = onnxcam.load(path)
-    if of not in model.graph.tensors():  # of a dense head one is written for the plan
+    if of not in model.graph.tensors():  # for a dense head, the plan adds this tensor
         of = next(output.name for output in model.graph.outputs if output.dtype in FLOATS)
     augmented = onnxcam.gradient(model, [image.name], of)
     content = augmented.bytes()
@@ -76,7 +76,7 @@ def check(path: Path, draw: np.random.Generator) -> None:
 
 
 def run_plain(path: Path) -> None:
-    """The model, run by ONNX Runtime alone on any input."""
+    """Run the model with ONNX Runtime alone on any input."""
     runs = _Runs(path)
     runs(
         {
@@ -117,7 +117,7 @@ class _Runs:
         return {node.type.removeprefix("tensor(").removesuffix(")") for node in nodes}
 
     def has(self, parts: tuple[str, ...]) -> bool:
-        """Whether an operator's name holds one of the words."""
+        """Whether the name of an operator contains one of the words."""
         nodes = self.proto.graph.node if self.proto else ()
         return any(part in str(node.op_type) for node in nodes for part in parts)
 
@@ -186,7 +186,7 @@ def _differs(own: Array, right: Array, tolerance: float) -> str:
         return f"shape {own.shape}, the plain model's is {right.shape}"
     mine, plain = own.astype(np.float64), right.astype(np.float64)
     if not np.array_equal(np.isfinite(mine), np.isfinite(plain)):
-        return "not finite where the plain model is, or the other way round"
+        return "not finite where the plain model is, or the reverse"
     finite = np.isfinite(plain)
     if not finite.any():
         return ""
@@ -198,20 +198,20 @@ def _differs(own: Array, right: Array, tolerance: float) -> str:
 
 
 def _same_explained(explanation: Any, score: Array | None, tolerance: float) -> None:
-    """The score that is told is the plain model's at that class, and its largest."""
+    """The reported score must be the plain model's for that class, and its largest."""
     if score is None or score.ndim != 2 or len(score) > len(explanation):
         return
-    told, index = float(explanation.scores[0]), explanation.indices[0]
+    score_of_class, index = float(explanation.scores[0]), explanation.indices[0]
     right = score.astype(np.float64)[0]
     slack = tolerance * float(np.abs(right).max()) + 1e-6
-    if not index < len(right) or not abs(right[index] - told) <= slack:
-        raise WrongError(f"class {index} is told to have {told:.5g}; the plain model has {right}")
+    if not index < len(right) or not abs(right[index] - score_of_class) <= slack:
+        raise WrongError(f"class {index} has {score_of_class:.5g}; the plain model has {right}")
     if right[index] < right.max() - slack:
-        raise WrongError(f"class {index} is told to be the first; the plain model has {right}")
+        raise WrongError(f"class {index} is ranked first; the plain model has {right}")
 
 
 def _same_alone(path: Path, images: Any, explanation: Any, tolerance: float) -> None:
-    """The second image's map is the same when all is run one input at a time, and without the first."""
+    """The map of the second image must be the same without the first, one input at a time."""
     single = onnxcam.Explainer(path, samples=2, cache=False, device="cpu", chunk=1)
     alone = single(images[1:], "top1")
     if alone.indices[0] != explanation.indices[1]:
@@ -222,7 +222,7 @@ def _same_alone(path: Path, images: Any, explanation: Any, tolerance: float) -> 
 
 @dataclass(frozen=True)
 class _Slope:
-    """Along a direction: the difference to both sides, before, and after, and their noise."""
+    """Slopes along a direction: over both sides, before, and after, and their noise."""
 
     both: float
     before: float
@@ -236,7 +236,7 @@ def _same_slopes(
     name = next(iter(feeds))
     start: Any = feeds[name]
     if start.dtype.kind in "iu":
-        raise NotSmoothError("an input of whole numbers")
+        raise NotSmoothError("an input of integers")
     seed = next(node for node in own.session.get_inputs() if node.name == SEED)
     shape = _seed_shape(seed.shape, right(feeds).get(of) if right is not own else None)
     cotangent = draw.normal(0, 1, shape).astype(_dtype(seed.type))
@@ -253,7 +253,7 @@ def _same_slopes(
 
 
 def _value(scores: Any, cotangent: Any) -> tuple[float, float]:
-    """The score that a cotangent asks for, and how far it is off by rounding."""
+    """The score for a cotangent, and its possible rounding error."""
     terms = scores.astype(np.float64) * cotangent
     return float(terms.sum()), 4e-7 * float(np.abs(terms).sum())
 
@@ -261,10 +261,10 @@ def _value(scores: Any, cotangent: Any) -> tuple[float, float]:
 def _judged(
     told: float, start: Any, direction: Any, value: Callable[[Any], tuple[float, float]]
 ) -> str:
-    """Why nothing can be said; empty where the gradient is right. WrongError."""
+    """Why nothing can be decided; empty if the gradient is right. WrongError if it is wrong."""
     slopes = [_slope(start, direction, step, value) for step in STEPS]
     if not all(np.isfinite([slope.both, slope.before, slope.after]).all() for slope in slopes):
-        return "the plain model is not finite near by"
+        return "the plain model is not finite nearby"
     if any(_agree(told, slope.both, slope.noise) for slope in slopes):
         return ""
     certain = [slope for slope in slopes if slope.noise < abs(told - slope.both) / 4]
@@ -280,7 +280,7 @@ def _judged(
 def _slope(
     start: Any, direction: Any, step: float, value: Callable[[Any], tuple[float, float]]
 ) -> _Slope:
-    """Differences with the points as float32 has them."""
+    """Differences, at points rounded to the type of the input."""
     low, high = ((start + sign * step * direction).astype(start.dtype) for sign in (-1, 1))
     (before, _), (here, _), (after, noise) = value(low), value(start), value(high)
     return _Slope(

@@ -1,4 +1,4 @@
-"""Hostile values: of integers, numbers, text and bytes."""
+"""Hostile values: integers, floats, text, and bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 1000)
 
 
 def integer(draw: Random) -> int:
-    """Any of 64 bits, mostly one at an edge."""
+    """Any integer of 64 bits, mostly an edge case."""
     if draw.random() < 0.8:
         return draw.choice(INTEGERS)
     return draw.randrange(-(1 << 63), 1 << 63) >> draw.randrange(64)
@@ -59,12 +59,12 @@ def number(draw: Random) -> float:
 
 
 def text(draw: Random) -> bytes:
-    """Any text, or what is none."""
+    """Any text, or bytes that are not text."""
     return draw.choice(TEXTS)
 
 
 def several(draw: Random, one: Any) -> list[Any]:
-    """None, a few or many of what `one` draws, all different or all the same."""
+    """Zero, a few, or many values that `one` draws, all the same or drawn one by one."""
     count = draw.choice(LENGTHS)
     if draw.random() < 0.5:
         return [one(draw)] * count
@@ -72,7 +72,7 @@ def several(draw: Random, one: Any) -> list[Any]:
 
 
 def mutated(content: bytes, draw: Random) -> bytes:
-    """A file with some bytes flipped, taken out, doubled, put in, or cut off."""
+    """A file with some bytes flipped, removed, doubled, inserted, or cut off."""
     changed = bytearray(content)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8, 40))):
         _mutate(changed, draw)

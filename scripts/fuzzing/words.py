@@ -1,4 +1,4 @@
-"""Words on the command line."""
+"""Odd words on the command line."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ VALUES = (
 
 
 def odd_words(draw: Random) -> Case:
-    """A command line of words that fit now and then."""
+    """A command line of words that only sometimes make sense together."""
     command = draw.choice((*COMMANDS, "explain", "explain", "check"))
     words = [command, *(["model.onnx"] if draw.random() < 0.8 else [])]
     if command == "explain":

@@ -1,6 +1,5 @@
-"""The process that runs cases: a name in, an ending out, one line of JSON each.
-
-Beside it runs who starts it again when it dies or hangs.
+"""The process that runs cases (a name in, an ending out, one line of JSON each), and its parent, which restarts
+it when it dies or hangs.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from typing import Any
 SCRIPTS = Path(__file__).resolve().parents[1]
 PROGRAM = ("-m", "fuzzing.worker")
 MB = 1 << 20
-SPACE = 6_000 * MB  # bytes of addresses; a worker that is warm has 1 GB of them
+SPACE = 6_000 * MB  # bytes of address space; a warm worker has 1 GB
 GROWTH = 1_500 * MB  # bytes of memory that one case may take
 LIMIT = 20.0  # seconds
 START = 120.0  # seconds that a worker may take to be ready
 
 
 class DiedError(Exception):
-    """The worker died; the message says of what."""
+    """The worker died; the message says why."""
 
 
 class HungError(Exception):
-    """The worker took longer than the limit, and was ended."""
+    """The worker took longer than the limit and was killed."""
 
 
 class Worker:
-    """A process that runs cases, started when it is first needed and again when it has died."""
+    """A process that runs cases, started when it is first needed and restarted after it dies."""
 
     def __init__(
         self, seed: int, log: Path, limit: float = LIMIT, program: Sequence[str] = PROGRAM
@@ -48,8 +47,8 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, name: str, how: str = "run", folder: Path = Path()) -> dict[str, Any]:
-        """The ending of a case; `plain`: of the runtime alone; `store`: nothing but its files in the folder.
-        DiedError, HungError.
+        """The ending of a case, or with "plain" of the runtime alone; with "store" only write its files into
+        the folder. DiedError, HungError.
         """
         process = self.process or self._start()
         assert process.stdin
@@ -99,14 +98,14 @@ class Worker:
 def main() -> None:
     """Run the cases that standard input names."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what else is printed does not mix with the answers
+    os.dup2(2, 1)  # other output must not mix with the answers
     resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="onnxcam-fuzz-") as root:
         os.environ["ONNXCAM_CACHE"] = str(Path(root, "cache"))
         import onnxcam.explain  # noqa: F401  with the filters of warnings that users have, too
         from fuzzing.case import Phase
-        from fuzzing.kinds import case_of  # imports what takes seconds
+        from fuzzing.kinds import case_of  # these imports take seconds
 
         def tell(answer: Any) -> None:
             answers.write(json.dumps(answer) + "\n")
@@ -157,7 +156,7 @@ def _run_plain(case: Any, folder: Path) -> None:
 
 
 def _peak() -> int:
-    """The most memory that this process has had at a time, in bytes."""
+    """The peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
