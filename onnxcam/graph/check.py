@@ -13,7 +13,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.declared import declared_shapes, settle_sizes
 from onnxcam.graph.fused import settled
 from onnxcam.graph.inline import check_calls, inline_functions
-from onnxcam.graph.limits import check_attributes, propagates_sizes
+from onnxcam.graph.limits import check_attributes, check_loops, propagates_sizes
 from onnxcam.graph.normalize import (
     make_dense,
     settle_defaults,
@@ -51,6 +51,7 @@ def check_proto(
         make_dense(proto, name)
         proto = inline_functions(proto)
         check_attributes(proto, name)
+        check_loops(proto, name)
         inferred = shape_inference.infer_shapes(proto, data_prop=propagates_sizes(proto.graph))
     except INVALID as error:
         raise ModelError(

@@ -18,11 +18,13 @@ from onnxcam.graph.walk import all_scopes, title_of
 
 LARGEST_RANK = 64  # NumPy's arrays have no more axes
 MOST_OUTPUTS = 1 << 16
+LONGEST_SKIP = 1 << 16  # words between two of a phrase
+MOST_TURNS = 1 << 24  # of a loop that nothing ends before
 LONGEST_SHAPE = 1 << 16  # entries of a shape that are computed while shapes are inferred
 AXES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
 AXES |= {"scan_input_axes", "scan_output_axes"}
 NUMBERS = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT}
-NUMBERS |= {TensorProto.DOUBLE}
+NUMBERS |= {TensorProto.DOUBLE, TensorProto.BOOL}
 FLAGS = {  # ONNX's own functions, ONNX Runtime and others read what is neither 0 nor 1 differently
     *(
         "align_corners",
@@ -69,6 +71,8 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
         return f"is {attribute.i}, expected 0 or more"
     if attribute.name == "num_outputs" and not len(node.output) <= attribute.i <= MOST_OUTPUTS:
         return f"is {attribute.i}; the node has {len(node.output)} outputs"
+    if attribute.name == "max_skip_count" and attribute.i > LONGEST_SKIP:
+        return f"is {attribute.i}, expected at most {LONGEST_SKIP}"
     if attribute.name in FLAGS and not node.domain and attribute.i not in (0, 1):
         return f"is {attribute.i}, expected 0 or 1"
     if (node.op_type, attribute.name) == ("Einsum", "equation"):
@@ -78,6 +82,47 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
             else "has characters other than letters, ',', '.' and '->'"
         )
     return ""
+
+
+def check_loops(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError for a loop that never ends: ONNX Runtime would run it until it is killed."""
+    for scope in all_scopes(proto):
+        numbers: dict[str, float | None] = {}
+        if isinstance(scope, onnx.GraphProto):
+            numbers |= {tensor.name: _number(tensor) for tensor in scope.initializer}
+        for node in scope.node:
+            numbers.update(_written_out(node))
+            if node.op_type == "Loop" and not node.domain and _is_endless(node, numbers):
+                raise ModelError(
+                    f"{name}: not a valid ONNX model ({title_of(node)}: nothing ends the loop before "
+                    f"{MOST_TURNS} turns); correct it and export it again"
+                )
+
+
+def _is_endless(node: onnx.NodeProto, numbers: dict[str, float | None]) -> bool:
+    """Whether a loop has too large a count or none, and goes on for as long as it was told to at the start."""
+    count, start = (node.input[slot] if slot < len(node.input) else "" for slot in (0, 1))
+    turns = numbers.get(count) if count else math.inf
+    begins = numbers.get(start) if start else 1
+    if turns is None or turns <= MOST_TURNS or begins == 0:
+        return False
+    (body,) = [a.g for a in node.attribute if a.name == "body"] or [onnx.GraphProto()]
+    if len(body.input) < 2 or not body.output:
+        return False
+    makers = {inner.output[0]: inner for inner in body.node if inner.output}
+    constants = {tensor.name: _number(tensor) for tensor in body.initializer}
+    constants |= {key: number for inner in body.node for key, number in _written_out(inner)}
+    end = body.output[0].name
+    while end in makers and makers[end].op_type == "Identity":
+        end = makers[end].input[0]
+    return end == body.input[1].name or bool(constants.get(end))
+
+
+def _written_out(node: onnx.NodeProto) -> list[tuple[str, float | None]]:
+    """The name and the only number of what a Constant holds, for any other node nothing."""
+    if node.op_type != "Constant" or node.domain:
+        return []
+    return [(node.output[0], _number(a.t)) for a in node.attribute if a.name == "value"]
 
 
 def propagates_sizes(graph: onnx.GraphProto) -> bool:
@@ -90,7 +135,7 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
     }
     numbers = {tensor.name: _number(tensor) for tensor in graph.initializer}
     for node in graph.node:
-        numbers.update((node.output[0], _number(a.t)) for a in node.attribute if a.name == "value")
+        numbers.update(_written_out(node))
         length = _length(node, [lengths.get(name, 0) for name in node.input])
         if node.op_type == "Range" and not node.domain:
             length = _steps([numbers.get(name) for name in node.input])

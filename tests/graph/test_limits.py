@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
 from onnxcam.errors import ModelError
-from onnxcam.graph.limits import propagates_sizes
+from onnxcam.graph.limits import check_loops, propagates_sizes
 from onnxcam.graph.model import load
 from tests.limits import run_limited
 
@@ -278,3 +278,99 @@ def test_flags_of_other_domains_are_theirs() -> None:
     proto = of_nodes([node])
     proto.opset_import.append(helper.make_opsetid("own", 1))
     load(proto)
+
+
+def of_loop(
+    count: Any, start: bool | None, goes_on: str, *, as_nodes: bool = False
+) -> onnx.ModelProto:
+    """A model with a Loop: of so many turns (None: no count), with such a condition at the start, whose body
+    hands the condition on (`same`), through Identity (`copied`), as a constant, or computes one from x.
+    """
+    ends = {"same": "c", "copied": "copy", "always": "true", "never": "false", "computed": "less"}
+    inner = {
+        "copied": [helper.make_node("Identity", ["c"], ["copy"])],
+        "computed": [
+            helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
+            helper.make_node("Less", ["total", "bound"], ["less"]),
+        ],
+    }
+    true, false = (
+        numpy_helper.from_array(np.array(value), name)
+        for value, name in ((True, "true"), (False, "false"))
+    )
+    body = helper.make_graph(
+        [*inner.get(goes_on, []), helper.make_node("Relu", ["x"], ["inner"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        ],
+        [
+            helper.make_tensor_value_info(ends[goes_on], TensorProto.BOOL, []),
+            helper.make_tensor_value_info("inner", TensorProto.FLOAT, None),
+        ],
+        [true, false],
+    )
+    loop = helper.make_node(
+        "Loop", ["" if count is None else "n", "" if start is None else "s"], ["many"], body=body
+    )
+    constants: dict[str, Any] = {"bound": np.float32(0)}
+    constants |= {} if count is None else {"n": np.array(count)}
+    constants |= {} if start is None else {"s": np.array(start)}
+    mean = helper.make_node("ReduceMean", ["many", "first"], ["y"], keepdims=0)
+    nodes = [loop, mean]
+    if as_nodes:
+        nodes = [
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(value)))
+            for name, value in constants.items()
+        ] + nodes
+        constants = {}
+    return of_nodes(nodes, first=np.array([0]), **constants)
+
+
+@pytest.mark.parametrize("as_nodes", [False, True])
+@pytest.mark.parametrize("goes_on", ["same", "copied", "always"])
+@pytest.mark.parametrize(
+    ("count", "start"), [(None, None), (None, True), (2**40, None), (2**63 - 1, True)]
+)
+def test_loops_that_nothing_ends(
+    count: int | None, start: bool | None, goes_on: str, as_nodes: bool
+) -> None:
+    """ONNX Runtime runs them until the memory is full."""
+    with pytest.raises(ModelError, match="nothing ends the loop before"):
+        load(of_loop(count, start, goes_on, as_nodes=as_nodes))
+
+
+@pytest.mark.parametrize(
+    ("count", "start", "goes_on"),
+    [
+        (3, None, "same"),
+        (3, True, "always"),
+        (2**20, True, "copied"),
+        (None, False, "same"),
+        (None, True, "never"),
+        (2**63 - 1, True, "computed"),
+        (None, None, "computed"),
+    ],
+)
+def test_loops_that_end(count: int | None, start: bool | None, goes_on: str) -> None:
+    """torch writes the largest count of all for `while`."""
+    check_loops(of_loop(count, start, goes_on), "net")
+
+
+@pytest.mark.parametrize("count", [2**17, 2**48, 2**63 - 1])
+def test_phrases_that_skip_too_far(count: int) -> None:
+    node = helper.make_node(
+        "TfIdfVectorizer",
+        ["words"],
+        ["y"],
+        mode="TF",
+        max_gram_length=2,
+        min_gram_length=1,
+        max_skip_count=count,
+        ngram_counts=[0, 4],
+        ngram_indexes=[0, 1],
+        pool_int64s=[1, 2],
+    )
+    with pytest.raises(ModelError, match=f"max_skip_count is {count}, expected at most"):
+        load(of_nodes([node], words=np.array([[1, 2, 3]])))
