@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats, ImageInput
 from onnxcam.errors import ModelError, RunError
-from onnxcam.prepared import POWERS, SEED, Plan, moment
+from onnxcam.prepared import POWERS, SEED, Plan, gradient_at, moment
 from onnxcam.runtime.device import device
 from onnxcam.runtime.session import OutOfMemoryError, Session
 from onnxcam.runtime.trial import agree, root_mean_square, tolerance_of, unlike_images
@@ -23,7 +23,7 @@ SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn if the model takes
 # Of a free batch the middle image has others on both sides; a fixed one may have room for two.
 ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
 STRONGEST = 16.0  # factor between the cotangents of two images
-FLOOR = 1e-7  # of a layer's values: below it a gradient is rounding
+FLOOR = 1e-7  # a part of what is computed that is rounding
 
 MIXES = (
     "in this model, images that are run together influence each other, or it takes only one at a time, so each "
@@ -148,21 +148,38 @@ def _factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
 
 def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
-    layers = [runs.alone[0][name] for name in plan.activations]
-    tolerance = tolerance_of(layers)
-    floor = FLOOR * max(root_mean_square(array) for array in layers)
+    first = runs.alone[0]
+    tolerance = tolerance_of([first[name] for name in plan.activations])
+    floors = {plan.of: 0.0, **_floors(plan, first)}
     values = [plan.of, *plan.activations]
     gradients = [name for name in plan.gradients if name in runs.together]
     return (
         all(
             len(runs.together[name]) == (fixed or len(runs.order)) for name in (*values, *gradients)
         )
-        and all(len(runs.alone[0][name]) == (fixed or 1) for name in (*values, *gradients))
-        and all(_rows_agree(runs, name, (1.0, 1.0), tolerance, floor) for name in values)
-        and all(_copies_agree(runs, name, tolerance, floor) for name in values)
-        and all(_rows_agree(runs, name, runs.factors, tolerance, floor) for name in gradients)
-        and all(_sums_agree(runs, layer.name, tolerance, floor) for layer in plan.layers)
+        and all(len(first[name]) == (fixed or 1) for name in (*values, *gradients))
+        and all(_rows_agree(runs, name, (1.0, 1.0), tolerance, floors[name]) for name in values)
+        and all(_copies_agree(runs, name, tolerance, floors[name]) for name in values)
+        and all(
+            _rows_agree(runs, name, runs.factors, tolerance, floors[name]) for name in gradients
+        )
+        and all(
+            _sums_agree(runs, layer.name, tolerance, floors[gradient_at(layer.name)])
+            for layer in plan.layers
+        )
     )
+
+
+def _floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
+    """Below it an output is rounding: of layers a part of their values, of gradients that of what makes the
+    scores of them, for both have any unit.
+    """
+    score = root_mean_square(outputs[plan.of])
+    sizes = {name: root_mean_square(outputs[name]) for name in plan.activations}
+    layers = dict.fromkeys(plan.activations, FLOOR * max(sizes.values()))
+    return layers | {
+        gradient_at(name): FLOOR * score / size if size else 0.0 for name, size in sizes.items()
+    }
 
 
 def _rows_agree(

@@ -237,6 +237,21 @@ def test_free_sizes_of_which_the_model_takes_one(side: int) -> None:
     assert not made.notices
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-8, 1e6])
+@pytest.mark.parametrize("what", ["a mean over the batch", "a maximum over the batch"])
+def test_scores_of_any_unit(what: str, unit: float) -> None:
+    """A millionth of a layer's values is no rounding if all scores are as small."""
+    head = (
+        SCORES.replace("y = MatMul(t, v)", "s = MatMul(t, v)")
+        + f"""
+        unit = Constant<value_float = {unit!r}>()
+        y = Mul(s, unit)"""
+    )
+    made = explainer(model(MIXING[what], head=head), layer="r1")
+    assert one_at_a_time(made.notices)
+    assert not one_at_a_time(explainer(model("m = Identity(r1)", head=head), layer="r1").notices)
+
+
 @pytest.mark.parametrize("net", [POOLED, DEEP, ANY_SIZE, FIXED])
 def test_what_does_not_mix_stays_free(net: Any) -> None:
     made = explainer(net.content())
