@@ -174,7 +174,7 @@ class Explainer:
             self._explained(tensor, spec, progress)
             for tensor, spec in zip(tensors, specs, strict=True)
         ]
-        said = [assumed, *(each[3] for each in found)]
+        said = [assumed, *(notice for *_, notice in found)]
         coarse = np.concatenate([each[0] for each in found])
         maps = resized(coarse, *self.plan.image.size_of(tensors[0])).astype(np.float32)
         return Explanation(
@@ -206,7 +206,7 @@ class Explainer:
         method = Method(lambda values: self.recipe.formula(**values, **settings), self._chosen)
         with np.errstate(all="ignore"):  # what is not finite is refused below
             probed = self.probe.probed(image, activations, chosen, progress)
-            maps = [method.formula(method.choose(each)) for each in probed]
+            maps = [method.formula(method.choose(values)) for values in probed]
             notice = rounding_notice(self.probe, image, chosen, scores, probed, maps, method)
             whole = maps[0] if len(maps) == 1 else fused(maps, self.fuse)
             kept = [whole.astype(np.float32), *(each for one in probed for each in one.values())]

@@ -97,17 +97,17 @@ def from_json(text: str | bytes) -> Plan:
     """The plan that `as_json` wrote. Any other text raises LookupError, TypeError, ValueError, AttributeError,
     or RecursionError.
     """
-    told = json.loads(text)
-    image = {**told["image"], "dtype": _dtype(told["image"]["dtype"])}
-    layers = told["layers"]
+    fields = json.loads(text)
+    image = {**fields["image"], "dtype": _dtype(fields["image"]["dtype"])}
+    layers = fields["layers"]
     if not isinstance(layers, list) or not layers:
         raise TypeError("a plan without layers")
     parts = {
         "image": _typed(ImageInput, image),
-        "score": _typed(Score, told["score"]),
+        "score": _typed(Score, fields["score"]),
         "layers": tuple(_typed(Layer, layer) for layer in layers),
     }
-    plan = _typed(Plan, {**told, **parts})
+    plan = _typed(Plan, {**fields, **parts})
     classes, layout = plan.score.classes, plan.image.layout
     if 0 in (plan.image.batch, *plan.image.shape):
         raise ValueError("an image without pixels")

@@ -175,7 +175,7 @@ def _planned(
     from onnxcam.graph.model import Model, load
     from onnxcam.rewrite.freed import free_of_batch
     from onnxcam.rewrite.plan import plan
-    from onnxcam.rewrite.trial import one_at_a_time, tried
+    from onnxcam.rewrite.trial import confirm_batch, one_at_a_time
 
     loaded = free_of_batch(model if isinstance(model, Model) else load(model))
     made, augmented, alone = plan(
@@ -183,7 +183,7 @@ def _planned(
     )
     content, weights = augmented.parts()
     try:
-        made = tried(made, content, weights, smooths=asked.smooths)
+        made = confirm_batch(made, content, weights, smooths=asked.smooths)
     except OutOfMemoryError:
         made, name = one_at_a_time(made), None  # not cached: another run may have more memory
     made = replace(made, data=_data(model, contents))

@@ -62,12 +62,12 @@ def main(
     raise typer.Exit(any(result["outcome"] not in FINE for result in results))
 
 
-def run(wanted: list[str], worker: Worker, out: Path, until: float) -> list[dict[str, Any]]:
+def run(chosen: list[str], worker: Worker, out: Path, until: float) -> list[dict[str, Any]]:
     """The results of all cases, including those of earlier starts."""
     path = out / "results.jsonl"
     known = _known(path, worker.seed)
     with path.open("a") as file:
-        for name in wanted:
+        for name in chosen:
             if name in known:
                 continue
             if time.monotonic() > until:
@@ -78,7 +78,7 @@ def run(wanted: list[str], worker: Worker, out: Path, until: float) -> list[dict
             file.write(json.dumps(result) + "\n")
             file.flush()
     worker.end()
-    return [known[name] for name in wanted if name in known]
+    return [known[name] for name in chosen if name in known]
 
 
 def _known(path: Path, seed: int) -> dict[str, dict[str, Any]]:

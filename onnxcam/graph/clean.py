@@ -28,7 +28,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
     outputs = {each.name for each in graph.outputs} | set(kept)
     folding = Folding.of(graph, opsets)
-    declared = {each.name: each.shape for each in graph.outputs}
+    declared = {output.name: output.shape for output in graph.outputs}
     for tensor in graph.inputs:
         tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
     waiting, walked = list(graph.nodes)[::-1], []

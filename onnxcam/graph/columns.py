@@ -11,7 +11,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.path import is_float
-from onnxcam.graph.squashing import PASSING, maker, unsquashed, within
+from onnxcam.graph.squashing import PASSING, maker, mixed_logits, unsquashed
 
 BOX = 4  # numbers of a box: an output of so many holds no classes if there is another output
 MASKS, BINS = (
@@ -62,7 +62,7 @@ def columns(
 
 
 def _is_probability(tensor: gs.Tensor) -> bool:
-    return bool(unsquashed(tensor) or within(tensor))
+    return bool(unsquashed(tensor) or mixed_logits(tensor))
 
 
 def by_labels(size: int, labels: int, metadata: Mapping[str, str]) -> Columns | None:
@@ -77,7 +77,7 @@ def by_labels(size: int, labels: int, metadata: Mapping[str, str]) -> Columns | 
     return None
 
 
-def finished(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str]) -> bool:
+def holds_class_index(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str]) -> bool:
     """Whether one of the numbers is a class index: an integer, which no derivative flows through."""
     if metadata.get("end2end") == "True" or "'nms': True" in metadata.get("args", ""):
         return True

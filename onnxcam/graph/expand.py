@@ -78,7 +78,7 @@ def _body(node: gs.Node, opset: int) -> gs.Graph | None:
     written = inliner.inline_local_functions(whole, convert_version=True)
     if any(each.domain == HOME for each in written.graph.node):
         return None  # its definition cannot be had at this opset
-    if any(each.op_type in BRANCHING for each in written.graph.node):
+    if any(inner.op_type in BRANCHING for inner in written.graph.node):
         return None  # no derivative is written for these: the operator itself is named as one without a rule
     body = gs.import_onnx(written)
     return _bounded(body) if node.op == "Attention" else body

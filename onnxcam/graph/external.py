@@ -36,7 +36,7 @@ def mapped(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
     outside = [tensor for tensor in proto.graph.initializer if uses_external_data(tensor)]
     if sum(map(_size, outside)) + proto.ByteSize() <= LIMIT:
         return {}
-    weights = {each.name: _map(each, model) for each in outside if _can_map(each)}
+    weights = {tensor.name: _map(tensor, model) for tensor in outside if _can_map(tensor)}
     kept = [each for each in proto.graph.initializer if each.name not in weights]
     old = {each.name for each in proto.graph.input}
     for tensor in proto.graph.initializer:

@@ -19,7 +19,7 @@ from onnxcam.graph.layout import image_layout
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import is_float
 from onnxcam.graph.shapes import Dim, Shape
-from onnxcam.graph.squashing import PASSING, STEPS, maker, unsquashed, within
+from onnxcam.graph.squashing import PASSING, STEPS, maker, mixed_logits, unsquashed
 from onnxcam.graph.tokens import Flow
 
 WRAPPING = {"ZipMap", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional"}
@@ -124,7 +124,7 @@ class Reader:
         parts = None
         if classes is not None and others:
             parts = columns(logits, classes, self.labels, self.model.metadata)
-        inner = () if parts else tuple(within(logits))
+        inner = () if parts else tuple(mixed_logits(logits))
         is_map = len(others) == len("HW") and parts is None
         return Head(
             output, logits, logits, None, batch, classes, others, parts, is_map, inner, guessed

@@ -54,7 +54,7 @@ def check_calls(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
-    functions = {(each.domain, each.name, each.overload): each for each in proto.functions}
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
     calls = [set(_calls(function)) for function in functions.values()]
     try:
         order = order_by_need(calls, [[key] for key in functions])

@@ -14,7 +14,7 @@ from onnxcam.errors import ModelError, unknown
 from onnxcam.graph.boundary import reports_node
 from onnxcam.graph.choice import choose
 from onnxcam.graph.chosen import Score
-from onnxcam.graph.columns import BOX, finished
+from onnxcam.graph.columns import BOX, holds_class_index
 from onnxcam.graph.heads import Head, Reader, unwrapped
 from onnxcam.graph.model import Model
 from onnxcam.graph.path import is_float
@@ -106,7 +106,7 @@ def check_detections(model: Model, head: Head, labels: int | None) -> None:
     if head.classes is None or not head.others:
         return
     size, name = head.logits.shape[head.classes], f"{head.output.name!r} {head.output.shape}"
-    if finished(head.logits, head.classes, model.metadata):
+    if holds_class_index(head.logits, head.classes, model.metadata):
         raise ModelError(
             f"{model.name}: {name} holds final detections: one of their numbers is the class index, and no "
             "gradient flows through it; name the scores before them with --output, or export the model "

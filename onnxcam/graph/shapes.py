@@ -169,11 +169,12 @@ def believe_outputs(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None
     input sizes says more than a number, and stays.
     """
     free = {dim for tensor in graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
-    any_size = any(isinstance(dim, str) for each in graph.inputs for dim in (each.shape or ())[1:])
-    inner = [
-        each for each in graph.tensors().values() if isinstance(each, gs.Variable) and each.shape
-    ]
-    own = {f"{each.name}.{i}" for each in inner for i in range(len(each.shape))} - free
+    any_size = any(
+        isinstance(dim, str) for tensor in graph.inputs for dim in (tensor.shape or ())[1:]
+    )
+    tensors = graph.tensors().values()
+    inner = [tensor for tensor in tensors if isinstance(tensor, gs.Variable) and tensor.shape]
+    own = {f"{tensor.name}.{i}" for tensor in inner for i in range(len(tensor.shape))} - free
     meant: dict[str, set[Dim]] = {}
     for output in graph.outputs:
         dims, shape = output.shape or (), declared.get(output.name) or ()

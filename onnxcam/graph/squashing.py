@@ -61,7 +61,7 @@ def unsquashed(tensor: gs.Tensor) -> Squashed | None:
     return None
 
 
-def within(tensor: gs.Tensor) -> list[str]:
+def mixed_logits(tensor: gs.Tensor) -> list[str]:
     """The logits of the probabilities that a tensor is a mean, a product, or a similar mixture of; empty if it
     is none.
     """

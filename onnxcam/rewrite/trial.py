@@ -46,7 +46,9 @@ class Runs(NamedTuple):
     factors: tuple[float, float]
 
 
-def tried(plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: bool) -> Plan:
+def confirm_batch(
+    plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: bool
+) -> Plan:
     """The plan, with a batch of 1 and a notice if its images cannot be run together or influence each other.
     Nothing is tried if only one is ever run: with a batch of 1, or without smoothing.
 
@@ -187,8 +189,8 @@ def _rows_agree(
 ) -> bool:
     """Whether each image has the same values next to any others."""
     return all(
-        agree(found, factors[image] * runs.alone[image][name][0], tolerance, floor)
-        for found, image in zip(runs.together[name], runs.order, strict=False)
+        agree(actual, factors[image] * runs.alone[image][name][0], tolerance, floor)
+        for actual, image in zip(runs.together[name], runs.order, strict=False)
     )
 
 

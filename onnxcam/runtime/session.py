@@ -88,7 +88,7 @@ class Session:
         self._source = (content, options) if small else None
         self.device = device
         watch(self)
-        self.shapes = {each.name: list(each.shape) for each in self._live.get_inputs()}
+        self.shapes = {node.name: list(node.shape) for node in self._live.get_inputs()}
         self.inputs = {*self.shapes}
         self.outputs = [each.name for each in self._live.get_outputs()]
         if device.kind == "cuda" and CUDA not in self.providers:

@@ -30,13 +30,13 @@ def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return (pair if dtype.kind == "f" else np.clip(pair, 0, 127)).astype(dtype)
 
 
-def agree(found: Array, expected: Array, tolerance: float, floor: float = 0.0) -> bool:
+def agree(actual: Array, expected: Array, tolerance: float, floor: float = 0.0) -> bool:
     """Whether the root mean square of the difference is within `tolerance` times that of the expected values,
     or below `floor`. Of values that are not finite only the positions are compared.
     """
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return False
-    a, b = (np.asarray(array, np.float64) for array in (found, expected))
+    a, b = (np.asarray(array, np.float64) for array in (actual, expected))
     finite = np.isfinite(b)
     if not np.array_equal(np.isfinite(a), finite):
         return False

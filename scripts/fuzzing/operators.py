@@ -102,11 +102,13 @@ def _taken_first(examples: list[Example]) -> list[Example]:
 def _example(case: Any) -> Example | None:
     names = [tensor.name for tensor in case.model.graph.input]
     inputs = {}
-    for name, given in zip(names, case.data_sets[0][0], strict=False):
-        if isinstance(given, list) or given is None:
+    for name, content in zip(names, case.data_sets[0][0], strict=False):
+        if isinstance(content, list) or content is None:
             return None
         tensor = (
-            given if isinstance(given, TensorProto) else numpy_helper.from_array(np.asarray(given))
+            content
+            if isinstance(content, TensorProto)
+            else numpy_helper.from_array(np.asarray(content))
         )
         inputs[name] = bytes(tensor.SerializeToString())
     if sum(map(len, inputs.values())) > LARGEST:

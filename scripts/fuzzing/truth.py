@@ -138,9 +138,9 @@ class _Runs:
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = [output.name for output in self.session.get_outputs()]
-        wanted = {node.name for node in self.session.get_inputs()}
-        given = {name: array for name, array in feeds.items() if name in wanted}
-        return dict(zip(names, self.session.run(names, given), strict=True))
+        takes = {node.name for node in self.session.get_inputs()}
+        taken = {name: array for name, array in feeds.items() if name in takes}
+        return dict(zip(names, self.session.run(names, taken), strict=True))
 
 
 def _images(image: ImageInput, draw: np.random.Generator) -> Any:
@@ -246,8 +246,8 @@ def _same_slopes(
     unclear = ""
     for _ in range(DIRECTIONS):
         direction = draw.normal(0, 1, start.shape)
-        told = float(np.sum(gradient * direction))
-        unclear = _judged(told, start, direction, value) or unclear
+        expected = float(np.sum(gradient * direction))
+        unclear = _judge(expected, start, direction, value) or unclear
     if unclear:
         raise NotSmoothError(unclear)
 
@@ -258,23 +258,23 @@ def _value(scores: Any, cotangent: Any) -> tuple[float, float]:
     return float(terms.sum()), 4e-7 * float(np.abs(terms).sum())
 
 
-def _judged(
-    told: float, start: Any, direction: Any, value: Callable[[Any], tuple[float, float]]
+def _judge(
+    expected: float, start: Any, direction: Any, value: Callable[[Any], tuple[float, float]]
 ) -> str:
     """Why nothing can be decided; empty if the gradient is right. WrongError if it is wrong."""
     slopes = [_slope(start, direction, step, value) for step in STEPS]
     if not all(np.isfinite([slope.both, slope.before, slope.after]).all() for slope in slopes):
         return "the plain model is not finite nearby"
-    if any(_agree(told, slope.both, slope.noise) for slope in slopes):
+    if any(_agree(expected, slope.both, slope.noise) for slope in slopes):
         return ""
-    certain = [slope for slope in slopes if slope.noise < abs(told - slope.both) / 4]
+    certain = [slope for slope in slopes if slope.noise < abs(expected - slope.both) / 4]
     if len(certain) < 2:
-        return f"a slope of {told:.4g}, and {slopes[-1].both:.4g} with noise {slopes[-1].noise:.1g}"
+        return f"a slope of {expected:.4g}, and {slopes[-1].both:.4g} with noise {slopes[-1].noise:.1g}"
     wider, closest = certain[-2:]
-    gap = abs(told - closest.both)
+    gap = abs(expected - closest.both)
     if max(abs(wider.both - closest.both), abs(closest.after - closest.before)) < gap / 4:
-        raise WrongError(f"a slope of {told:.5g}; differences say {closest.both:.5g}")
-    return f"a slope of {told:.4g}; {closest.before:.4g} before and {closest.after:.4g} after"
+        raise WrongError(f"a slope of {expected:.5g}; differences say {closest.both:.5g}")
+    return f"a slope of {expected:.4g}; {closest.before:.4g} before and {closest.after:.4g} after"
 
 
 def _slope(
@@ -291,5 +291,5 @@ def _slope(
     )
 
 
-def _agree(told: float, slope: float, noise: float) -> bool:
-    return abs(told - slope) <= 1e-2 * abs(slope) + noise + 1e-6
+def _agree(expected: float, slope: float, noise: float) -> bool:
+    return abs(expected - slope) <= 1e-2 * abs(slope) + noise + 1e-6

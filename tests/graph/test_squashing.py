@@ -8,7 +8,7 @@ import pytest
 import onnxcam
 from onnxcam.graph.dense import with_score
 from onnxcam.graph.score import find_score
-from onnxcam.graph.squashing import within
+from onnxcam.graph.squashing import mixed_logits
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from tests.graph.test_layout import model
@@ -127,7 +127,7 @@ def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
 )
 def test_what_is_a_probability_is_told(end: str, inner: list[str]) -> None:
     it = model(text(end))
-    assert within(it.graph.tensors()["y"]) == inner
+    assert mixed_logits(it.graph.tensors()["y"]) == inner
     scored, score = with_score(it)
     assert score.probability
     assert "is a probability" in scored.notices[-1]
