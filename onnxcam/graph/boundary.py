@@ -95,7 +95,9 @@ def _graphs(traceback: TracebackType | None) -> Iterator[gs.Graph]:
     yield from _graphs(traceback.tb_next)
     for name in ("graph", "build", "model"):
         value = traceback.tb_frame.f_locals.get(name)
-        if isinstance(graph := getattr(value, "graph", value), gs.Graph):
+        # a gs.Graph that is asked for an attribute it lacks prints an error
+        graph = value if isinstance(value, gs.Graph) else getattr(value, "graph", None)
+        if isinstance(graph, gs.Graph):
             yield graph
 
 

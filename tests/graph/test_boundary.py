@@ -220,6 +220,20 @@ def test_running_out_of_memory_or_stack_is_laid_to_the_model(error: Exception) -
     assert isinstance(explain_failure(error), ModelError)
 
 
+def test_looking_for_the_graph_of_a_failure_prints_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A graph of graphsurgeon reports an attribute that it lacks as an error of its own."""
+
+    @reports_node
+    def fail(graph: gs.Graph) -> None:
+        raise KeyError(graph.name)
+
+    with pytest.raises(UnforeseenError):
+        fail(gs.Graph(name="g"))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_exception_without_a_node_is_unforeseen() -> None:
     error = explain_failure(KeyError("a name"))
     assert isinstance(error, UnforeseenError)
