@@ -55,7 +55,7 @@ class ImageInput:
 
 
 def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
-    """The values in a model's dtype: rounded and saturated where that is an integer one."""
+    """The values in a model's dtype: rounded and saturated if it is an integer type."""
     if dtype.kind not in "iu":
         return values.astype(dtype)
     limits = np.iinfo(dtype)

@@ -3,7 +3,7 @@
 OnnxcamError
 ├── ModelError              the .onnx file: unreadable, invalid, or of a kind that cannot be explained
 │   ├── MissingRuleError    operators between the layer and the score that have no gradient rule
-│   ├── BlockedError        no derivative flows from the score back to a layer: `.node` stands in the way
+│   ├── BlockedError        no derivative flows from the score back to a layer: `.node` stops it
 │   └── NodeError           an operator of the model is not valid: `.operator`, `.node`
 ├── UnforeseenError         a bug in onnxcam: `.cause`, and `.operator`, `.node` where it happened
 ├── UnknownNameError        a layer, tensor, method, preset or device that is not there (says what is close)
@@ -88,7 +88,7 @@ class NodeError(ModelError):
 
 class UnforeseenError(OnnxcamError):
     """A bug in onnxcam: an unexpected exception of the type named `cause` (`ZeroDivisionError`).
-    `operator` and `node` say where it happened, and are empty where that is unknown.
+    `operator` and `node` say where it happened, and are empty if that is unknown.
     """
 
     def __init__(self, message: str, cause: str = "", operator: str = "", node: str = "") -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # what comes from the cache is run without onnx
 
 STEP = float(np.finfo(np.float32).eps)
 NEAR = 2.0**-20  # part of an image's range, eight steps of float32
-FEW_LEVELS = 0.15  # of whole numbers: one value in a thousand is rounded to the next
+FEW_LEVELS = 0.15  # of integers: one value in a thousand is rounded to the next
 Progress = Callable[[int], None]  # told how many inputs of the model were run
 
 

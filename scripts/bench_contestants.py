@@ -150,7 +150,7 @@ def torch_cam(job: dict[str, Any]) -> Run:
 
     def run() -> object:
         maps = extractor(CLASS, model(x))
-        return [each.cpu() for each in maps]  # waits for the device, as NumPy's arrays of ours do
+        return [each.cpu() for each in maps]  # waits for the device, as NumPy arrays do
 
     return run
 

@@ -29,7 +29,7 @@ from onnxcam.rewrite.scored import scored
 from onnxcam.runtime.device import cuda_devices
 from onnxcam.runtime.device import device as find_device
 
-UNKNOWN_CHANNELS = 3  # of the trial, where the model takes any
+UNKNOWN_CHANNELS = 3  # of the trial, if the model takes any
 SAMPLES = 2  # noisy copies in the trial: enough to run more than one input at once
 
 

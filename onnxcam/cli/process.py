@@ -25,7 +25,7 @@ def _prepare() -> None:
     guard_streams()
     interrupts.listen()
     warnings.showwarning = cast(Any, _say_warning)
-    # Maps are small: threads of NumPy do not help, and OpenBLAS raises SIGINT where it cannot start them
+    # Maps are small: threads of NumPy do not help, and OpenBLAS raises SIGINT if it cannot start them
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -143,7 +143,7 @@ def _taken(rest: list[Factor | Tokens], dim: Dim, from_right: bool) -> Axis | No
             return None
         found.append(rest.pop(-1 if from_right else 0))
         size = int(found[-1].size or 0)
-        if not size:  # of nothing, any number of parts is nothing
+        if not size:  # any number of parts of nothing is nothing
             rest[:] = kept
             return None
         if need % size:

@@ -136,8 +136,8 @@ class Builder:
     def _check_free(self, name: str) -> None:
         if name in self.tensors:
             raise ModelError(
-                f"the model has a tensor named {name!r} already, which is reserved; rename it, or take the "
-                "original of a model that `onnxcam augment` wrote"
+                f"the model already has a tensor named {name!r}, which is reserved; rename it, or, if "
+                "`onnxcam augment` wrote the model, use the original"
             )
 
     def second_output(self, first: Value, dtype: Dtype) -> Value:

@@ -13,10 +13,8 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.walk import CycleError, Scope, order_by_need, scopes
 
 MOST_NODES = 1 << 14  # ONNX Runtime may take minutes to open the gradient of so many
-SHALLOW = 8  # functions in functions, as exporters write the modules of a network
-DOUBLED = (
-    1 << 11
-)  # nodes of functions that are nested deeper, each calling the next again and again
+SHALLOW = 8  # levels of functions, as exporters write the modules of a network
+DOUBLED = 1 << 11  # nodes of functions that are nested deeper, each calling the next repeatedly
 MOST_BYTES = 1 << 31  # of a protocol buffer
 DEEPEST = 100  # functions that call each other
 

@@ -89,7 +89,7 @@ def image_input(model: Model) -> ImageInput:
 
 
 def _channels_read(graph: gs.Graph, image: str) -> int | None:
-    """The channels that the weights of the first convolution take, where the input leaves them free."""
+    """The channels that the weights of the first convolution take, if the input leaves them free."""
     same = {image}  # tensors with the channels of the input
     for node in graph.nodes:
         if not node.inputs or not node.outputs or node.inputs[0].name not in same:

@@ -18,8 +18,8 @@ from onnxcam.graph.walk import all_scopes, title_of
 
 LARGEST_RANK = 64  # NumPy's arrays have no more axes
 MOST_OUTPUTS = 1 << 16
-LONGEST_SKIP = 1 << 16  # words between two of a phrase
-MOST_TURNS = 1 << 24  # of a loop that nothing ends before
+LONGEST_SKIP = 1 << 16  # words that a phrase of TfIdfVectorizer may skip
+MOST_TURNS = 1 << 24  # of a loop whose condition never ends it
 LONGEST_SHAPE = 1 << 16  # entries of a shape that are computed while shapes are inferred
 AXES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
 AXES |= {"scan_input_axes", "scan_output_axes"}
@@ -94,13 +94,13 @@ def check_loops(proto: onnx.ModelProto, name: str) -> None:
             numbers.update(_written_out(node))
             if node.op_type == "Loop" and not node.domain and _is_endless(node, numbers):
                 raise ModelError(
-                    f"{name}: not a valid ONNX model ({title_of(node)}: nothing ends the loop before "
-                    f"{MOST_TURNS} turns); correct it and export it again"
+                    f"{name}: not a valid ONNX model ({title_of(node)}: its loop does not end within "
+                    f"{MOST_TURNS} turns); correct the model and export it again"
                 )
 
 
 def _is_endless(node: onnx.NodeProto, numbers: dict[str, float | None]) -> bool:
-    """Whether a loop has too large a count or none, and goes on for as long as it was told to at the start."""
+    """Whether a loop has too large a count or none, and a condition that never changes."""
     count, start = (node.input[slot] if slot < len(node.input) else "" for slot in (0, 1))
     turns = numbers.get(count) if count else math.inf
     begins = numbers.get(start) if start else 1
@@ -119,7 +119,7 @@ def _is_endless(node: onnx.NodeProto, numbers: dict[str, float | None]) -> bool:
 
 
 def _written_out(node: onnx.NodeProto) -> list[tuple[str, float | None]]:
-    """The name and the only number of what a Constant holds, for any other node nothing."""
+    """The name of what a Constant node writes, with its only number; empty for other nodes."""
     if node.op_type != "Constant" or node.domain:
         return []
     return [(node.output[0], _number(a.t)) for a in node.attribute if a.name == "value"]
@@ -166,7 +166,7 @@ def _number(tensor: onnx.TensorProto) -> float | None:
 
 
 def _steps(limits: list[float | None]) -> int:
-    """How many numbers a Range makes; 0 where that is not known."""
+    """How many numbers a Range makes; 0 if that is not known."""
     known = [limit for limit in limits if limit is not None]
     if len(known) != len(("start", "limit", "delta")) or not known[2]:
         return 0

@@ -1,4 +1,4 @@
-"""Operands whose shapes contradict each other. ONNX Runtime opens some of these models, and cannot run them."""
+"""Operands whose shapes contradict each other. ONNX Runtime opens some of these models but cannot run them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DOMAINS = {"", "ai.onnx", "com.microsoft", "onnxcam"}
 
 
 def misfits(node: gs.Node) -> Iterator[str]:
-    """What does not fit in a node, as the ends of sentences that begin with its name. Only sizes that are known
-    are compared.
+    """What does not fit in a node, as the ends of sentences that begin with its name. Only known sizes are
+    compared.
     """
     shapes = [None if tensor.shape is None else tuple(tensor.shape) for tensor in node.inputs]
     if node.op not in MISFITS or (node.domain or "") not in DOMAINS or len(shapes) < 2:
@@ -26,7 +26,7 @@ def misfits(node: gs.Node) -> Iterator[str]:
 def _of_products(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
     del node
     if not a or not b:
-        yield f"multiplies {a} by {b}, expected 1 axis or more"
+        yield f"multiplies {a} by {b}, expected at least 1 axis each"
     elif _differ(a[-1], b[max(len(b) - 2, 0)]):
         yield f"multiplies matrices that do not fit: {a} by {b}"
 
@@ -35,12 +35,12 @@ def _of_gemm(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
     if (len(a), len(b)) != (2, 2):
         yield f"multiplies {a} by {b}, expected 2 axes each"
         return
-    (rows, inner), (again, columns) = (
+    (rows, inner), (depth, columns) = (
         shape[::-1] if node.attrs.get(name) else shape
         for shape, name in ((a, "transA"), (b, "transB"))
     )
-    if _differ(inner, again):
-        yield f"multiplies matrices that do not fit: {(rows, inner)} by {(again, columns)}"
+    if _differ(inner, depth):
+        yield f"multiplies matrices that do not fit: {(rows, inner)} by {(depth, columns)}"
     bias = node.inputs[2].shape if len(node.inputs) > 2 else None
     ends = zip(reversed(bias or ()), (columns, rows), strict=False)
     if len(bias or ()) > 2 or any(own != 1 and _differ(own, size) for own, size in ends):
@@ -49,7 +49,7 @@ def _of_gemm(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
 
 def _of_windows(node: gs.Node, x: Shape, weight: Shape) -> Iterator[str]:
     if len(x) != len(weight) or len(x) < len("NCX"):
-        yield f"convolves {x} with weights {weight}, expected as many axes, 3 or more"
+        yield f"convolves {x} with weights {weight}, expected the same number of axes, at least 3"
         return
     group, turned = node.attrs.get("group", 1), node.op == "ConvTranspose"
     channels = weight[0] if turned else weight[1]

@@ -69,7 +69,7 @@ def mixed_logits(tensor: gs.Tensor) -> list[str]:
 
 
 def _within(tensor: gs.Tensor, depth: int, known: dict[tuple[str, int], list[str]]) -> list[str]:
-    """The same within so many operators; `known` are results, for what many paths lead to."""
+    """The same, at most `depth` operators back; `known` caches results, since many paths may meet."""
     key = (tensor.name, depth)
     if key not in known:
         node = maker(tensor)

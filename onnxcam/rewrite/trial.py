@@ -23,7 +23,7 @@ SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn if the model takes
 # Of a free batch the middle image has others on both sides; a fixed one may have room for two.
 ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
 STRONGEST = 16.0  # factor between the cotangents of two images
-FLOOR = 1e-7  # a part of what is computed that is rounding
+FLOOR = 1e-7  # the part of a result that is rounding error
 
 MIXES = (
     "in this model, images that are run together influence each other, or it takes only one at a time, so each "
@@ -173,8 +173,8 @@ def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
 
 
 def _floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
-    """Below it an output is rounding: of layers a part of their values, of gradients that of what makes the
-    scores of them, for both have any unit.
+    """The size below which an output is only rounding errors: for layers a part of their values, for gradients
+    a part of the score per value, since layers and scores may have any unit.
     """
     score = root_mean_square(outputs[plan.of])
     sizes = {name: root_mean_square(outputs[name]) for name in plan.activations}

@@ -1,1 +1,1 @@
-"""Hostile and damaged inputs for `scripts/fuzz.py`: kinds of cases, and how their outcomes are told apart."""
+"""Hostile and damaged inputs for `scripts/fuzz.py`: kinds of cases, and how their outcomes are classified."""

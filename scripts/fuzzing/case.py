@@ -16,7 +16,7 @@ PACKAGE = f"{Path('onnxcam')}/"
 
 # How a case can end. Those in FINE are as they should be; the others are listed.
 OUTCOMES = {
-    "right": "scores equal the plain model's, the gradient equals differences where it is smooth",
+    "right": "scores equal the plain model's, and the gradient equals differences if it is smooth",
     "not smooth": "the scores are right; differences of float32 say nothing about the gradient",
     "beyond": "explained, and the plain model does not run: nothing to compare with",
     "refused": "one of onnxcam.errors",
@@ -91,7 +91,7 @@ def write_files(case: Case, folder: Path) -> None:
 def ending_of(case: Case, folder: Path) -> Ending:
     """Run a case in this process."""
     with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always", append=True)  # what users see: filters that there are stay
+        warnings.simplefilter("always", append=True)  # what users see: existing filters stay
         ending = _ending(case, folder)
     if seen and ending.outcome in FINE:
         first = seen[0]

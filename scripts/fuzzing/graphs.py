@@ -15,45 +15,16 @@ from fuzzing import values
 Mutation = Callable[[onnx.ModelProto, Random], None]
 
 NAMES = (
-    "",
-    "*",
-    "(a+)+",
-    "batch(",
-    "a\nb",
-    "\x1b[31mred",
-    "\u202ecba",
-    "x" * 3000,
-    "seed",
-    "x",
-    "onnxcam/noise",
+    *("", "*", "(a+)+", "batch(", "a\nb", "\x1b[31mred", "\u202ecba", "x" * 3000, "seed", "x"),
+    *("onnxcam/noise",),
 )
 DIMS = (
-    -1,
-    0,
-    1,
-    2,
-    3,
-    5,
-    7,
-    64,
-    1 << 20,
-    1 << 31,
-    1 << 60,
-    (1 << 63) - 1,
-    -2,
-    -(1 << 31),
-    -(1 << 63),
+    *(-1, 0, 1, 2, 3, 5, 7, 64, 1 << 20, 1 << 31, 1 << 60, (1 << 63) - 1, -2, -(1 << 31)),
+    *(-(1 << 63),),
 )
 PLACES = (
-    "weights",
-    "../weights",
-    "/dev/zero",
-    "/dev/null",
-    "/etc/hostname",
-    "none",
-    "",
-    ".",
-    "up/../weights",
+    *("weights", "../weights", "/dev/zero", "/dev/null", "/etc/hostname", "none", "", "."),
+    *("up/../weights",),
 )
 
 

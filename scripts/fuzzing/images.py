@@ -19,52 +19,18 @@ from fuzzing.models import model_case
 from fuzzing.seeds import model_of, seeds
 
 FORMATS = (
-    "PNG",
-    "JPEG",
-    "GIF",
-    "WEBP",
-    "TIFF",
-    "BMP",
-    "PPM",
-    "ICO",
-    "TGA",
-    "JPEG2000",
-    "AVIF",
-    "MPO",
+    *("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA", "JPEG2000", "AVIF"),
+    *("MPO",),
 )
 MODES = (
-    "RGB",
-    "L",
-    "RGBA",
-    "P",
-    "1",
-    "LA",
-    "CMYK",
-    "YCbCr",
-    "I",
-    "I;16",
-    "F",
-    "HSV",
-    "LAB",
-    "PA",
-    "RGBX",
+    *("RGB", "L", "RGBA", "P", "1", "LA", "CMYK", "YCbCr", "I", "I;16", "F", "HSV", "LAB"),
+    *("PA", "RGBX"),
 )
 SIZES = ((8, 8), (8, 8), (1, 1), (1, 300), (300, 1), (37, 11), (2000, 2))
 KEYS = (
-    *(
-        "names",
-        "labels",
-        "classes",
-        "mean",
-        "std",
-        "imgsz",
-        "task",
-        "stride",
-        "author",
-        "batch",
-        "channels",
-    ),
-    *("Image.BitmapPixelFormat", "Image.ColorSpaceGamma", "Image.NominalPixelRange", "", "names"),
+    *("names", "labels", "classes", "mean", "std", "imgsz", "task", "stride", "author"),
+    *("batch", "channels", "Image.BitmapPixelFormat", "Image.ColorSpaceGamma"),
+    *("Image.NominalPixelRange", "", "names"),
 )
 
 

@@ -90,7 +90,7 @@ def _collected() -> dict[str, list[Example]]:
 
 
 def _taken_first(examples: list[Example]) -> list[Example]:
-    """So many of them as are kept, those that the runtime takes first; no more are tried than that needs."""
+    """The examples that are kept, those that the runtime takes first; no more are tried than needed."""
     tried: list[Example] = []
     for example in examples:
         tried.append(_tried(example))

@@ -163,7 +163,7 @@ def _seeded(own: _Runs, feeds: dict[str, Array], score: Array | None) -> dict[st
 
 
 def _same_scores(outputs: dict[str, Array], right: dict[str, Array], tolerance: float) -> None:
-    """The outputs of the model with its gradient equal those of the plain one that have their names."""
+    """Outputs of the model with its gradient must equal those of the plain model with the same names."""
     for name in outputs.keys() & right.keys():
         if outputs[name].dtype.kind in "fiub" and (
             why := _differs(outputs[name], right[name], tolerance)

@@ -8,40 +8,13 @@ from typing import Any
 LARGE = (1 << 31, -(1 << 31), (1 << 31) - 1, (1 << 63) - 1, -(1 << 63), 1 << 40, 1 << 20)
 INTEGERS = (0, -1, 1, 2, 3, -2, -3, 7, 64, 99, 1000, *LARGE)
 FLOATS = (
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    1e-30,
-    1e30,
-    3.4e38,
-    -3.4e38,
-    float("nan"),
-    float("inf"),
-    float("-inf"),
+    *(0.0, -0.0, 1.0, -1.0, 0.5, 1e-30, 1e30, 3.4e38, -3.4e38, float("nan"), float("inf")),
+    *(float("-inf"),),
 )
 TEXTS = (
-    b"",
-    b"VALID",
-    b"SAME_UPPER",
-    b"NOTSET",
-    b"cubic",
-    b"linear",
-    b"asymmetric",
-    b"constant",
-    b"bij,bjk->bik",
-    b"...->...",
-    b"->",
-    b"ij->ji,",
-    b"\xff\xfe\x00",
-    b"\x1b[31mred",
-    b"a\nb",
-    b"a" * 5000,
-    b"(a+)+$",
-    b"*",
-    "\u202eabc".encode(),
-    b"none",
+    *(b"", b"VALID", b"SAME_UPPER", b"NOTSET", b"cubic", b"linear", b"asymmetric", b"constant"),
+    *(b"bij,bjk->bik", b"...->...", b"->", b"ij->ji,", b"\xff\xfe\x00", b"\x1b[31mred"),
+    *(b"a\nb", b"a" * 5000, b"(a+)+$", b"*", "\u202eabc".encode(), b"none"),
 )
 LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 1000)
 

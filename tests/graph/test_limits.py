@@ -337,7 +337,7 @@ def test_loops_that_nothing_ends(
     count: int | None, start: bool | None, goes_on: str, as_nodes: bool
 ) -> None:
     """ONNX Runtime runs them until the memory is full."""
-    with pytest.raises(ModelError, match="nothing ends the loop before"):
+    with pytest.raises(ModelError, match="its loop does not end within"):
         load(of_loop(count, start, goes_on, as_nodes=as_nodes))
 
 

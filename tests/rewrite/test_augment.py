@@ -146,7 +146,9 @@ def test_tensors_named_as_outputs_that_are_added(name: str, where: str) -> None:
     taken = load(parser.parse_model(text))
     taken.graph.tensors()[where].name = name
     of = name if where == "y" else "y"
-    with pytest.raises(ModelError, match=f"named '{name}' already, which is reserved; rename it"):
+    with pytest.raises(
+        ModelError, match=f"already has a tensor named '{name}', which is reserved; rename it"
+    ):
         add_moments(augment(taken, ["h"], of).graph, ["h"])
 
 
