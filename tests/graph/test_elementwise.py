@@ -3,18 +3,18 @@ which one of them stands in a model changes nothing of how layers are chosen.
 """
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import defs, helper, numpy_helper
+from onnx import defs, helper
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.graph.elementwise import BROADCASTING, ELEMENTWISE, UNARY
 from onnxcam.graph.layers import FINISHING
 from onnxcam.graph.mixing import IN_PLACE
-from onnxcam.graph.model import Model, load
+from onnxcam.graph.model import Model
 from onnxcam.graph.rowwise import ROWWISE
-from tests.graph.test_layers import automatic, layers
+from tests.graph.test_layers import automatic, classifier, layers
+from tests.graph.test_layout import model
 
 OPSET = 24
 FLOATING = sorted(UNARY & DEFAULT.keys())  # what a derivative is known of
@@ -73,25 +73,6 @@ def test_sets_that_choose_layers_hold_every_elementwise_operator() -> None:
     assert not UNARY & BROADCASTING
 
 
-def model(text: str, **weights: tuple[int, ...]) -> Model:
-    """A model of an opset that has all of the operators."""
-    proto = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 24]> net {text}')
-    for name, shape in weights.items():
-        proto.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
-    return load(proto)
-
-
-def classifier(body: str) -> Model:
-    """x -> body -> last -> pooled scores."""
-    return model(
-        f"""(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{
-            {body}
-            pooled = GlobalAveragePool(last)
-            scores = Flatten(pooled) }}""",
-        w=(3, 3, 1, 1),
-    )
-
-
 BODIES = {
     "plain": "c = Conv(x, w) r = {op}(c) d = Conv(r, w) last = {op}(d)",
     "twice": "c = Conv(x, w) r = {op}(c) q = {op}(r) d = Conv(q, w) last = {op}(d)",
@@ -104,7 +85,7 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("operator", OTHERS)
 def test_another_activation_changes_no_choice_among_convolutions(operator: str, body: str) -> None:
-    first, second = (classifier(BODIES[body].format(op=op)) for op in ("Relu", operator))
+    first, second = (classifier(BODIES[body].format(op=op), OPSET) for op in ("Relu", operator))
     assert automatic(first) == automatic(second)
     names = [[(each.name, each.whole) for each in layers(built)] for built in (first, second)]
     assert names[0] == names[1]
@@ -132,6 +113,7 @@ def transformer(operator: str) -> Model:
             i = Constant<value_int = 0>()
             picked = Gather<axis = 1>(last, i)
             scores = Gemm(picked, h) }}""",
+        OPSET,
         p=(4, 3, 2, 2), g=(4,), e=(4, 4), h=(4, 3),
     )  # fmt: skip
 

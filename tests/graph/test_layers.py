@@ -12,13 +12,14 @@ from tests.graph.test_layout import model
 KERNEL = {"w": (3, 3, 1, 1)}
 
 
-def classifier(body: str) -> Model:
+def classifier(body: str, opset: int = 17) -> Model:
     """x -> body -> last -> pooled scores."""
     return model(
         f"""(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{
             {body}
             pooled = GlobalAveragePool(last)
             scores = Flatten(pooled) }}""",
+        opset,
         **KERNEL,
     )
 

@@ -11,8 +11,8 @@ from onnxcam.graph.layout import channel_axes, image_input
 from onnxcam.graph.model import Model, load
 
 
-def model(text: str, **weights: tuple[int, ...]) -> Model:
-    proto = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> net {text}')
+def model(text: str, opset: int = 17, /, **weights: tuple[int, ...]) -> Model:
+    proto = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": {opset}]> net {text}')
     for name, shape in weights.items():
         zeros = np.zeros(shape, np.float32)
         proto.graph.initializer.append(numpy_helper.from_array(zeros, name))

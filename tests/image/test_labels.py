@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from onnxcam.errors import SettingError
 from onnxcam.image.labels import NAME_KEYS, check_labels, fit_labels, metadata_labels, read_labels
+from tests.image.texts import ANY_TEXT
 
 
 @pytest.mark.parametrize(
@@ -78,13 +79,7 @@ def test_no_labels() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Python warns of odd escapes in a literal
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
-@given(
-    st.one_of(
-        st.text(),
-        st.text(alphabet="[{(\"'0:,\\n -)}]x"),
-        st.builds(json.dumps, st.dictionaries(st.text(), st.text())),
-    )
-)
+@given(ANY_TEXT)
 def test_any_text_is_labels_or_none(text: str) -> None:
     found = metadata_labels({"names": text})
     assert found is None or all(isinstance(name, str) for name in found)

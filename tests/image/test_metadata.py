@@ -1,16 +1,14 @@
 """What models say of themselves is taken where it makes sense, and never executed."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from onnxcam.arrays import ImageInput
 from onnxcam.image.metadata import from_metadata
 from onnxcam.image.preprocess import Preprocessing, prepare
+from tests.image.texts import ANY_TEXT
 
 FORMAT, RANGE = "Image.BitmapPixelFormat", "Image.NominalPixelRange"
 
@@ -96,13 +94,7 @@ def test_nonsense_counts_as_absent(metadata: dict[str, str]) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Python warns of odd escapes in a literal
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
-@given(
-    st.one_of(
-        st.text(),
-        st.text(alphabet="[{(\"'0:,\\n -)}]x"),
-        st.builds(json.dumps, st.dictionaries(st.text(), st.text())),
-    )
-)
+@given(ANY_TEXT)
 def test_any_text_is_preprocessing_or_none(text: str) -> None:
     found = from_metadata({"mean": text, "std": text, "crop_pct": text, FORMAT: text, RANGE: text})
     assert found is None or isinstance(found, Preprocessing)
