@@ -165,13 +165,11 @@ def _limits(node: gs.Node, maker: gs.Node) -> list[gs.Tensor]:
     shape = [1] * (len(x.shape) if step.size > 1 else 0)
     if step.size > 1:
         shape[maker.attrs.get("axis", 1)] = step.size
-    return [
-        gs.Constant(
-            f"{name}/{word}",
-            np.asarray(end, x.dtype).reshape(shape),
-        )
-        for word, end in zip(("least", "largest"), ends, strict=True)
-    ]
+    with np.errstate(over="ignore"):  # an end beyond the type is infinite: nothing reaches it
+        return [
+            gs.Constant(f"{name}/{word}", np.asarray(end, x.dtype).reshape(shape))
+            for word, end in zip(("least", "largest"), ends, strict=True)
+        ]
 
 
 # Weights

@@ -75,7 +75,11 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
         return f"is {attribute.i}, expected at most {LONGEST_SKIP}"
     if attribute.name in FLAGS and not node.domain and attribute.i not in (0, 1):
         return f"is {attribute.i}, expected 0 or 1"
+    if node.op_type.startswith("RandomNormal") and attribute.name == "scale" and attribute.f < 0:
+        return f"is {attribute.f}, expected 0 or more"
     if (node.op_type, attribute.name) == ("Einsum", "equation"):
+        if (terms := attribute.s.split(b"->")[0].count(b",") + 1) != len(node.input):
+            return f"names {terms} operands; the node has {len(node.input)}"
         return (
             ""
             if EQUATION.fullmatch(attribute.s)

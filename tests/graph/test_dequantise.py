@@ -197,3 +197,13 @@ def test_no_mask_where_nothing_is_beyond_the_range(body: str, masks: int) -> Non
     model = load(proto(text, s=np.float32(0.01), z=np.uint8(0)))
     told = [len(each.inputs) == 6 for each in model.graph.nodes if each.domain == DOMAIN]
     assert sum(told) == masks
+
+
+@pytest.mark.parametrize("scale", [2e36, 3e37])
+def test_ends_beyond_the_type_are_infinite(scale: float) -> None:
+    """Of a scale that is finite; no warning tells of it."""
+    text = ONE.format(shape="1, 3, 4, 4", moved="m = Identity(q)")
+    model = load(proto(text, s=np.float32(scale), z=np.uint8(0)))
+    (node,) = [each for each in model.graph.nodes if each.domain == DOMAIN]
+    least, largest = (tensor.values for tensor in list(node.inputs)[4:])
+    assert (least, largest) == (0, np.inf)

@@ -374,3 +374,22 @@ def test_phrases_that_skip_too_far(count: int) -> None:
     )
     with pytest.raises(ModelError, match=f"max_skip_count is {count}, expected at most"):
         load(of_nodes([node], words=np.array([[1, 2, 3]])))
+
+
+@pytest.mark.parametrize(
+    ("equation", "count"), [("", 2), ("ij", 2), ("ij->ij", 2), ("bcij,bcij->b", 1), ("a,b,c", 2)]
+)
+def test_equations_of_other_operands(equation: str, count: int) -> None:
+    node = helper.make_node("Einsum", ["x"] * count, ["y"], equation=equation)
+    with pytest.raises(ModelError, match=f"operands; the node has {count}"):
+        load(of_nodes([node]))
+
+
+@pytest.mark.parametrize("scale", [-1.0, -1e-30, float("-inf")])
+def test_random_numbers_of_negative_spread(scale: float) -> None:
+    """ONNX Runtime ends the process."""
+    like = helper.make_node("RandomNormalLike", ["x"], ["y"], scale=scale)
+    alone = helper.make_node("RandomNormal", [], ["y"], scale=scale, shape=[2, 3])
+    for node in (like, alone):
+        with pytest.raises(ModelError, match="expected 0 or more"):
+            load(of_nodes([node]))
