@@ -308,7 +308,7 @@ def test_augment_says_what_stops_a_gradient_and_what_works(
     found = run("augment", blocked, *words, "-o", out / "augmented.onnx")
     assert found.exit_code == 2
     assert found.stderr.count("\n") == 1
-    assert "Sign (the step) steps" in found.stderr
+    assert "Sign (the step) is a step function" in found.stderr
     assert "no layer lies after it" in found.stderr
     output = found.stderr.rpartition("--output ")[2].rstrip(")\n")
     works = run("augment", blocked, "--output", output, "-o", out / "augmented.onnx")
