@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import onnx
 from google.protobuf.message import Error as ProtobufError
-from onnx import checker, numpy_helper, shape_inference
+from onnx import AttributeProto, TensorProto, checker, numpy_helper, shape_inference
+from onnx.external_data_helper import uses_external_data
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.declared import declared_shapes, settle_sizes
 from onnxcam.graph.fused import settled
+from onnxcam.graph.inference import infer_shapes
 from onnxcam.graph.inline import check_calls, inline_functions
-from onnxcam.graph.limits import check_attributes, check_loops, propagates_sizes
+from onnxcam.graph.limits import check_attributes, check_loops
 from onnxcam.graph.normalize import (
     make_dense,
     settle_defaults,
@@ -21,8 +24,18 @@ from onnxcam.graph.normalize import (
     use_default_domain,
 )
 from onnxcam.graph.shapeless import check_model, give_ranks
-from onnxcam.graph.walk import all_scopes, tensors
+from onnxcam.graph.walk import Scope, all_scopes, tensors
 
+WIDTHS = {  # bytes of a number
+    TensorProto.INT8: 1,
+    TensorProto.UINT8: 1,
+    TensorProto.FLOAT16: 2,
+    TensorProto.FLOAT: 4,
+    TensorProto.INT32: 4,
+    TensorProto.INT64: 8,
+    TensorProto.DOUBLE: 8,
+}
+NUMBERS = {AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.INTS, AttributeProto.FLOATS}
 OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
 INVALID = (
     *(checker.ValidationError, shape_inference.InferenceError),
@@ -38,21 +51,25 @@ def check_proto(
     `constants` names inputs that stand for weights. ModelError if it is not a valid model.
     """
     try:
-        _check_names(proto)
-        use_default_domain(proto)
+        scopes = list(all_scopes(proto))
+        _check_names(proto, scopes)
+        use_default_domain(proto, scopes)
         _check_opset(proto, name)
         sort_nodes(proto, name)
         notices = (*settled(proto), *settle_defaults(proto))
-        settle_sizes(proto, name, constants)
+        scopes = list(all_scopes(proto))  # sorting nodes made others of them
+        settle_sizes(proto, scopes, name, constants)
         give_ranks(proto.graph)
         check_calls(proto, name)
-        _check_constants(proto)
+        _check_constants(scopes)
         check_model(proto)
-        make_dense(proto, name)
-        proto = inline_functions(proto)
-        check_attributes(proto, name)
-        check_loops(proto, name)
-        inferred = shape_inference.infer_shapes(proto, data_prop=propagates_sizes(proto.graph))
+        make_dense(scopes, name)
+        if proto.functions:
+            proto = inline_functions(proto)
+            scopes = list(all_scopes(proto))
+        check_attributes(scopes, name)
+        check_loops(scopes, name)
+        inferred = infer_shapes(proto)
     except INVALID as error:
         raise ModelError(
             f"{name}: not a valid ONNX model ({first_line(error)}); export it again"
@@ -76,12 +93,12 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name}: {was}; opset {OLDEST} or newer is needed: export it again")
 
 
-def _check_names(proto: onnx.ModelProto) -> None:
+def _check_names(proto: onnx.ModelProto, scopes: Sequence[Scope]) -> None:
     """ValueError for a name that is not text: it is read as bytes, and could not be written again."""
     names: list[Any] = [imported.domain for imported in proto.opset_import]
-    names += [tensor.name for tensor in tensors(proto)]
-    names += [dim.dim_param for shape in declared_shapes(proto) for dim in shape.dim]
-    for scope in all_scopes(proto):
+    names += [tensor.name for tensor in tensors(scopes)]
+    names += [dim.dim_param for shape in declared_shapes(scopes) for dim in shape.dim]
+    for scope in scopes:
         names.append(scope.name)
         declared: list[Any] = [*scope.value_info]
         if isinstance(scope, onnx.GraphProto):
@@ -99,6 +116,8 @@ def _check_names(proto: onnx.ModelProto) -> None:
 def _check_texts(node: onnx.NodeProto) -> None:
     """ValueError for a string attribute of a standard operator that is not text."""
     for attribute in node.attribute:
+        if attribute.type in NUMBERS:
+            continue
         for text in (attribute.s, *attribute.strings):
             try:
                 text.decode()
@@ -108,10 +127,21 @@ def _check_texts(node: onnx.NodeProto) -> None:
                 ) from error
 
 
-def _check_constants(proto: onnx.ModelProto) -> None:
+def _check_constants(scopes: Iterable[Scope]) -> None:
     """ValueError for a constant whose content does not fit its shape, which the checker does not notice."""
-    for tensor in tensors(proto):
+    for tensor in tensors(scopes):
+        if _has_content(tensor):
+            continue
         try:
             numpy_helper.to_array(tensor)
         except Exception as error:
             raise ValueError(f"the constant {tensor.name!r}: {first_line(error)}") from error
+
+
+def _has_content(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant of a usual type has as many bytes as its shape needs."""
+    width = WIDTHS.get(tensor.data_type)
+    if width is None or not tensor.HasField("raw_data") or tensor.HasField("segment"):
+        return False
+    fits = min(tensor.dims, default=0) >= 0 and not uses_external_data(tensor)
+    return fits and len(tensor.raw_data) == width * math.prod(tensor.dims)

@@ -52,7 +52,8 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
             _replace(node, values)
         else:
             _type(node, opsets, folding.sizes)
-    graph.nodes = walked
+    # the others were replaced; graphsurgeon would format all their numbers for a log before it drops them
+    graph.nodes = [node for node in walked if node.outputs]
     believe_outputs(graph, declared)
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
 

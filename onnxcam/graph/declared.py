@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import count
 
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.walk import all_scopes
+from onnxcam.graph.walk import Scope
 
 LARGEST_INPUT = 1 << 30  # numbers: 18,000 x 18,000 pixels in color
 LARGEST_SIZE = 1 << 31  # no tensor can have a size beyond this
 PLAIN = re.compile(r"[^\W\d]\w{0,63}")  # a name that cannot be mistaken for an expression of sizes
 
 
-def settle_sizes(proto: onnx.ModelProto, name: str, constants: Collection[str] = ()) -> None:
+def settle_sizes(
+    proto: onnx.ModelProto, scopes: Iterable[Scope], name: str, constants: Collection[str] = ()
+) -> None:
     """Check the declared sizes of the inputs, and normalize those of all tensors, in place.
 
     ModelError for an input with a size that no image can have. `constants` names inputs that are weights.
@@ -31,8 +33,9 @@ def settle_sizes(proto: onnx.ModelProto, name: str, constants: Collection[str] =
     inputs = [tensor for tensor in proto.graph.input if tensor.name not in weights]
     for tensor in inputs:
         _check_input(tensor, name)
-    settled = _settled_names(proto, inputs)
-    for shape in declared_shapes(proto):
+    shapes = list(declared_shapes(scopes))
+    settled = _settled_names(shapes, inputs)
+    for shape in shapes:
         for dim in shape.dim:
             if dim.HasField("dim_value"):
                 if not 0 < dim.dim_value < LARGEST_SIZE:
@@ -61,12 +64,14 @@ def _check_input(tensor: onnx.ValueInfoProto, name: str) -> None:
         )
 
 
-def _settled_names(proto: onnx.ModelProto, inputs: list[onnx.ValueInfoProto]) -> dict[str, str]:
+def _settled_names(
+    shapes: Iterable[onnx.TensorShapeProto], inputs: list[onnx.ValueInfoProto]
+) -> dict[str, str]:
     """The new name for each name of a size; "" if it says nothing.
 
     A name that one input has twice is only a placeholder: ONNX Runtime takes different sizes for it.
     """
-    names = dict.fromkeys(dim.dim_param for shape in declared_shapes(proto) for dim in shape.dim)
+    names = dict.fromkeys(dim.dim_param for shape in shapes for dim in shape.dim)
     placeholders = set()
     for tensor in inputs:
         counts = Counter(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)
@@ -82,9 +87,9 @@ def _settled_names(proto: onnx.ModelProto, inputs: list[onnx.ValueInfoProto]) ->
     }
 
 
-def declared_shapes(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto]:
+def declared_shapes(scopes: Iterable[Scope]) -> Iterator[onnx.TensorShapeProto]:
     """The declared shape of every tensor that has one."""
-    for scope in all_scopes(proto):
+    for scope in scopes:
         declared = [*scope.value_info]
         if isinstance(scope, onnx.GraphProto):
             declared += [*scope.input, *scope.output]

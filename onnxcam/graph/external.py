@@ -19,7 +19,7 @@ from onnx.external_data_helper import uses_external_data
 from onnxcam.arrays import Array
 from onnxcam.datafiles import locate_data
 from onnxcam.errors import ModelError
-from onnxcam.graph.walk import tensors
+from onnxcam.graph.walk import all_scopes, tensors
 
 LIMIT = 2**31 - 2**26  # bytes of weights in one protocol buffer; the rest is for the graph
 LARGE = 1 << 16  # bytes of a weight that is worth a place of its own
@@ -34,7 +34,7 @@ def mapped(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
     Nothing is read. ModelError for a file that is missing, too short, or outside the folder.
     """
     outside = [tensor for tensor in proto.graph.initializer if uses_external_data(tensor)]
-    if sum(map(_size, outside)) + proto.ByteSize() <= LIMIT:
+    if not outside or sum(map(_size, outside)) + proto.ByteSize() <= LIMIT:
         return {}
     weights = {tensor.name: _map(tensor, model) for tensor in outside if _can_map(tensor)}
     kept = [each for each in proto.graph.initializer if each.name not in weights]
@@ -52,7 +52,7 @@ def read(proto: onnx.ModelProto, model: Path) -> None:
     """Read the external data of the model at the path `model` into it. ModelError if they cannot be read or do
     not fit.
     """
-    outside = [tensor for tensor in tensors(proto) if uses_external_data(tensor)]
+    outside = [tensor for tensor in tensors(all_scopes(proto)) if uses_external_data(tensor)]
     if sum(map(_size, outside)) > LIMIT:
         raise ModelError(
             f"{model}: constants of more than {LIMIT} bytes in inner graphs and attributes; "
@@ -69,7 +69,7 @@ def use_embedded(proto: onnx.ModelProto, name: str) -> None:
     """Use the data that a model without a path holds itself, although it marks them as external. ModelError if
     it does not hold them.
     """
-    for tensor in tensors(proto):
+    for tensor in tensors(all_scopes(proto)):
         if uses_external_data(tensor):
             if not tensor.raw_data:
                 raise ModelError(

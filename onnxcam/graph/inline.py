@@ -32,11 +32,13 @@ class Cost:
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its functions inlined."""
-    return inliner.inline_local_functions(proto) if proto.functions else proto
+    return inliner.inline_local_functions(proto)
 
 
 def check_calls(proto: onnx.ModelProto, name: str) -> None:
     """ModelError if functions call themselves, or exceed a budget once they are inlined."""
+    if not proto.functions:
+        return
     cost = _cost(proto.graph, _costs(proto, name))
     most = MOST_NODES if cost.depth <= SHALLOW else DOUBLED
     budgets = {
@@ -44,7 +46,7 @@ def check_calls(proto: onnx.ModelProto, name: str) -> None:
         f"{cost.size} bytes, {MOST_BYTES} at most": cost.size > MOST_BYTES,
         f"functions nested {cost.depth} deep, {DEEPEST} at most": cost.depth > DEEPEST,
     }
-    if proto.functions and (over := [said for said, is_over in budgets.items() if is_over]):
+    if over := [said for said, is_over in budgets.items() if is_over]:
         raise ModelError(
             f"{name}: with its functions inlined, the model is too large ({'; '.join(over)}); "
             "export the model without functions"

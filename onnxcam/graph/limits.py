@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 import onnx
 from onnx import TensorProto, defs, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.walk import all_scopes, title_of
+from onnxcam.graph.walk import Scope, title_of
 
 LARGEST_RANK = 64  # NumPy's arrays have no more axes
 MOST_OUTPUTS = 1 << 16
@@ -49,9 +50,9 @@ FLAGS = {  # ONNX's own functions, ONNX Runtime and others read what is neither 
 EQUATION = re.compile(rb"[A-Za-z., >-]*")
 
 
-def check_attributes(proto: onnx.ModelProto, name: str) -> None:
+def check_attributes(scopes: Iterable[Scope], name: str) -> None:
     """ModelError for an axis, a count or an equation that no operator can have."""
-    for scope in all_scopes(proto):
+    for scope in scopes:
         for node in scope.node:
             for attribute in node.attribute:
                 if problem := _problem(node, attribute):
@@ -88,14 +89,11 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
     return ""
 
 
-def check_loops(proto: onnx.ModelProto, name: str) -> None:
+def check_loops(scopes: Iterable[Scope], name: str) -> None:
     """ModelError for a loop that never ends: ONNX Runtime would run it until it is killed."""
-    for scope in all_scopes(proto):
-        numbers: dict[str, float | None] = {}
-        if isinstance(scope, onnx.GraphProto):
-            numbers |= {tensor.name: _number(tensor) for tensor in scope.initializer}
+    for scope in scopes:
+        numbers = _numbers(scope, "Loop")
         for node in scope.node:
-            numbers.update(_written_out(node))
             if node.op_type == "Loop" and not node.domain and _is_endless(node, numbers):
                 raise ModelError(
                     f"{name}: not a valid ONNX model ({title_of(node)}: its loop does not end within "
@@ -137,9 +135,8 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
         if len(tensor.dims) < 2
         and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     }
-    numbers = {tensor.name: _number(tensor) for tensor in graph.initializer}
+    numbers = _numbers(graph, "Range")
     for node in graph.node:
-        numbers.update(_written_out(node))
         length = _length(node, [lengths.get(name, 0) for name in node.input])
         if node.op_type == "Range" and not node.domain:
             length = _steps([numbers.get(name) for name in node.input])
@@ -160,6 +157,17 @@ def _length(node: onnx.NodeProto, lengths: list[int]) -> int:
     if node.op_type == "Gather":
         return lengths[-1] or lengths[0]
     return sum(lengths) if node.op_type == "Concat" else max(lengths)
+
+
+def _numbers(scope: Scope, operator: str) -> dict[str, float | None]:
+    """The constants that are one number, by name; empty for a graph without the operator that reads them."""
+    if all(node.op_type != operator for node in scope.node):
+        return {}
+    constants = scope.initializer if isinstance(scope, onnx.GraphProto) else ()
+    numbers = {tensor.name: _number(tensor) for tensor in constants}
+    for node in scope.node:
+        numbers.update(_written_out(node))
+    return numbers
 
 
 def _number(tensor: onnx.TensorProto) -> float | None:

@@ -7,6 +7,7 @@ an image input with a default value.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -16,7 +17,6 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.walk import (
     CycleError,
     Scope,
-    all_scopes,
     inner_graphs,
     order_by_need,
     title_of,
@@ -27,7 +27,7 @@ LARGEST_DENSE = 1 << 30  # bytes of all sparse constants of a model, once they a
 COLORS = {1, 3, 4}
 
 
-def use_default_domain(proto: onnx.ModelProto) -> None:
+def use_default_domain(proto: onnx.ModelProto, scopes: Iterable[Scope]) -> None:
     """Spell the default domain "", import each domain once, and name every graph, in place. Of two versions of
     a domain the last one counts, as for ONNX Runtime.
     """
@@ -37,7 +37,7 @@ def use_default_domain(proto: onnx.ModelProto) -> None:
         }
         del imports[:]
         imports.extend(onnx.helper.make_opsetid(*pair) for pair in versions.items())
-    for scope in all_scopes(proto):
+    for scope in scopes:
         scope.name = scope.name or "graph"
         for node in scope.node:
             if node.domain == ALIAS:
@@ -86,10 +86,10 @@ def _own(scope: Scope) -> set[str]:
     return sparse | {tensor.name for tensor in (*scope.input, *scope.initializer)}
 
 
-def make_dense(proto: onnx.ModelProto, name: str) -> None:
+def make_dense(scopes: Iterable[Scope], name: str) -> None:
     """Make sparse constants dense, in place. ModelError if that takes more than LARGEST_DENSE bytes."""
     budget = LARGEST_DENSE
-    for scope in all_scopes(proto):
+    for scope in scopes:
         if isinstance(scope, onnx.GraphProto):
             for sparse in scope.sparse_initializer:
                 budget -= _check_size(sparse, budget, name)

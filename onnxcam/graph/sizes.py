@@ -37,13 +37,13 @@ def size_arithmetic(node: gs.Node, known: dict[str, Sizes], opset: int) -> Sizes
     rule = RULES.get(node.op)
     if rule is None or not node.inputs:
         return None
-    operands = [_operand(each, known) for each in node.inputs]
-    if any(each is None for each in operands[: 1 if node.op != "Concat" else None]):
-        return None
-    if all(isinstance(each, gs.Constant) for each in node.inputs):
+    if all(isinstance(tensor, gs.Constant) for tensor in node.inputs):
         return None  # plain folding does it exactly
+    needed = node.inputs if node.op == "Concat" else node.inputs[:1]
+    if any(_operand(tensor, known) is None for tensor in needed):
+        return None
     try:
-        sizes = rule(node, operands, opset)
+        sizes = rule(node, [_operand(tensor, known) for tensor in node.inputs], opset)
     except (TypeError, ValueError, IndexError, ArithmeticError):
         return None  # a name where a number is needed
     return sizes if sizes.size <= LONGEST else None
@@ -52,7 +52,7 @@ def size_arithmetic(node: gs.Node, known: dict[str, Sizes], opset: int) -> Sizes
 def _operand(tensor: gs.Tensor, known: dict[str, Sizes]) -> Sizes | None:
     if not isinstance(tensor, gs.Constant):
         return known.get(tensor.name)
-    if np.prod(tensor.shape) > LONGEST or tensor.dtype not in DTYPES:
+    if math.prod(tensor.shape) > LONGEST or tensor.dtype not in DTYPES:
         return None
     return np.array(tensor.values.tolist(), dtype=object)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import onnx
+from onnx import AttributeProto
 
 Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
+
+# Types of attributes without graphs and tensors; ONNX's checker refuses those that hold what they do not say.
+PLAIN = {
+    *(AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING),
+    *(AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS),
+}
 
 
 class CycleError(ValueError):
@@ -26,6 +33,8 @@ def title_of(node: onnx.NodeProto) -> str:
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs among the attributes of a node: branches and bodies."""
     for attribute in node.attribute:
+        if attribute.type in PLAIN:
+            continue
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
@@ -46,15 +55,17 @@ def all_scopes(proto: onnx.ModelProto) -> Iterator[Scope]:
     return scopes(proto.graph, *proto.functions)
 
 
-def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a model: initializers and attributes, and the parts of sparse ones."""
-    for scope in all_scopes(proto):
+def tensors(scopes: Iterable[Scope]) -> Iterator[onnx.TensorProto]:
+    """Every constant of graphs and functions: initializers and attributes, and the parts of sparse ones."""
+    for scope in scopes:
         sparse: list[onnx.SparseTensorProto] = []
         if isinstance(scope, onnx.GraphProto):
             yield from scope.initializer
             sparse.extend(scope.sparse_initializer)
         for node in scope.node:
             for attribute in node.attribute:
+                if attribute.type in PLAIN:
+                    continue
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
