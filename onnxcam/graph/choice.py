@@ -28,7 +28,7 @@ REASONS = (  # the strongest first, see `_evidence`
     "it comes first",
 )
 DEEPER = "it uses more of the model"
-LISTED = 6  # how many other outputs a notice names
+LISTED = 6  # how many outputs a notice names
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,20 @@ class Choice:
     def notice(self, besides: Sequence[Head] = ()) -> str | None:
         """What was assumed, and how to change it; the heads `besides` are explained, too."""
         taken = {head.logits.name for head in (self.head, *besides)}
-        left = [head.output for head in self.others if head.logits.name not in taken]
+        left = [head for head in self.others if head.logits.name not in taken]
         if not left:
             return None
-        listed = ", ".join(f"{output.name} {list(output.shape)}" for output in left[:LISTED])
-        more = ", …" if len(left) > LISTED else ""
+        explained = [self.head, *(head for head in self.others if head not in left)]
         return (
-            f"of {len(left) + 1} outputs, {self.head.output.name} {list(self.head.output.shape)} is explained "
-            f"({self.reason}); --output NAME chooses another: {listed}{more}"
+            f"of {1 + len(self.others)} outputs, {_listed(explained)} {'is' if len(explained) == 1 else 'are'} "
+            f"explained ({self.reason}); --output NAME chooses another: {_listed(left)}"
         )
+
+
+def _listed(heads: Sequence[Head]) -> str:
+    """The names and shapes of the first outputs."""
+    listed = (f"{head.output.name} {list(head.output.shape)}" for head in heads[:LISTED])
+    return ", ".join(listed) + (", …" if len(heads) > LISTED else "")
 
 
 def choose(heads: Sequence[Head], labels: int | None = None) -> Choice:

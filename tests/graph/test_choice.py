@@ -1,5 +1,7 @@
 """Which of several outputs is explained, and what is taken of one that is no tensor."""
 
+import re
+
 import onnx
 import pytest
 
@@ -111,6 +113,28 @@ def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
     model, score = with_score(load(build(declared, QUERIES)))
     assert (score.logits, score.classes) == (POOLED, 6)
     assert any("y has 6 numbers per box" in notice for notice in model.notices)
+
+
+GRIDS = """grid = Reshape(features, flat) turned = Transpose<perm = [0, 2, 1]>(grid) deep = Tanh(turned)
+    p0 = MatMul(turned, m) q0 = MatMul(turned, corners) p1 = MatMul(deep, m) q1 = MatMul(deep, corners)"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "explained", "left"),
+    [
+        ("p0 q0 p1 q1", "of 4 outputs, p0 [X], p1 [X] are explained (", ": q0 [Y], q1 [Y]"),
+        ("q1 p1 q0 p0", "of 4 outputs, p1 [X], p0 [X] are explained (", ": q1 [Y], q0 [Y]"),
+        ("p0 q0 q1", "of 3 outputs, p0 [X] is explained (", ": q0 [Y], q1 [Y]"),
+        ("p0 p1 q0", "of 3 outputs, p0 [X], p1 [X] are explained (", ": q0 [Y]"),
+    ],
+)
+def test_all_heads_that_are_explained_are_named(outputs: str, explained: str, left: str) -> None:
+    sizes = {"p0": 6, "q0": 4, "p1": 6, "q1": 4}
+    declared = ", ".join(f"float[N, 64, {sizes[name]}] {name}" for name in outputs.split())
+    model, _ = with_score(load(build(declared, GRIDS)))
+    notice = re.sub(r"\[[^]]*, 6\]", "[X]", re.sub(r"\[[^]]*, 4\]", "[Y]", model.notices[0]))
+    assert notice.startswith(explained)
+    assert notice.endswith(left)
 
 
 def test_a_probability_without_an_axis() -> None:
