@@ -44,7 +44,8 @@ class Builder:
 
     def constant(self, array: Any, dtype: Any = None) -> Value:
         """A constant; arrays of equal content, dtype and shape are stored once."""
-        values = np.ascontiguousarray(np.asarray(array, dtype=dtype))
+        with np.errstate(over="ignore"):  # infinite, as where the runtime computes it
+            values = np.ascontiguousarray(np.asarray(array, dtype=dtype))
         values = values.reshape(np.shape(array))
         content = sha256(values.reshape(-1).view(np.uint8).data).digest()
         key = ("constant", values.dtype.str, values.shape, content)

@@ -17,10 +17,21 @@ def misfits(node: gs.Node) -> Iterator[str]:
     compared.
     """
     shapes = [None if tensor.shape is None else tuple(tensor.shape) for tensor in node.inputs]
-    if node.op not in MISFITS or (node.domain or "") not in DOMAINS or len(shapes) < 2:
+    if (node.domain or "") not in DOMAINS or not shapes or shapes[0] is None:
         return
-    if shapes[0] is not None and shapes[1] is not None:
+    if node.op in BLOCK_AXES:
+        yield from _of_blocks(node, shapes[0])
+    elif node.op in MISFITS and len(shapes) > 1 and shapes[1] is not None:
         yield from MISFITS[node.op](node, shapes[0], shapes[1])
+
+
+def _of_blocks(node: gs.Node, x: Shape) -> Iterator[str]:
+    block = node.attrs.get("blocksize", 1)
+    power, axes = BLOCK_AXES[node.op]
+    divisor = max(block, 1) ** power
+    for axis in axes:
+        if axis < len(x) and isinstance(size := x[axis], int) and size % divisor:
+            yield f"cannot divide the {size} of axis {axis} by {divisor} (blocksize {block})"
 
 
 def _of_products(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
@@ -86,6 +97,8 @@ def _differ(size: object, other: object) -> bool:
     return isinstance(size, int) and isinstance(other, int) and size != other
 
 
+# operator -> the power of the block's size that must divide the sizes of these axes
+BLOCK_AXES = {"DepthToSpace": (2, (1,)), "SpaceToDepth": (1, (2, 3))}
 MISFITS: dict[str, Callable[[gs.Node, Shape, Shape], Iterator[str]]] = {
     "MatMul": _of_products,
     "Gemm": _of_gemm,

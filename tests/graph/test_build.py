@@ -47,6 +47,11 @@ def test_constants_are_told_apart_by_dtype_and_shape() -> None:
     assert build.constant(np.float32(0)).shape == ()
 
 
+def test_constants_beyond_the_range_of_their_type_are_infinite_without_a_warning() -> None:
+    constant = builder().constant(np.array([3.4e38 * 1.7, -1e300]), np.float32)
+    assert constant.tensor.values.tolist() == [np.inf, -np.inf]
+
+
 def test_a_form_of_a_newer_opset_is_told() -> None:
     build = builder(opset=12)
     with pytest.raises(NeedsOpsetError) as caught:

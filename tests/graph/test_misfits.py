@@ -44,6 +44,9 @@ WRONG: list[tuple[str, Shapes, dict[str, Any], str]] = [
     ("DequantizeLinear", [(8, 3, 3, 3), (8,)], {"axis": 3}, "takes (8,) scales along the axis 3"),
     ("DequantizeLinear", [(8, 3, 3, 3), (8,)], {}, "along the axis 1"),
     ("QuantizeLinear", [(1, 3, 8, 8), (1, 3, 1, 1)], {}, "takes (1, 3, 1, 1) scales"),
+    ("DepthToSpace", [(1, 8, 2, 3)], {"blocksize": 64, "mode": "CRD"}, "the 8 of axis 1 by 4096"),
+    ("DepthToSpace", [("N", 6, "H", "W")], {"blocksize": 2}, "the 6 of axis 1 by 4"),
+    ("SpaceToDepth", [(1, 3, 8, 9)], {"blocksize": 2}, "the 9 of axis 3 by 2"),
 ]
 RIGHT: list[tuple[str, Shapes, dict[str, Any]]] = [
     ("Gemm", [(2, 16), (16, 5), ()], {}),
@@ -63,6 +66,9 @@ RIGHT: list[tuple[str, Shapes, dict[str, Any]]] = [
     ("DequantizeLinear", [(8, 3, 3, 3), (1,)], {"axis": 9}),
     ("DequantizeLinear", [(8, 6), (8, 2)], {"axis": 1, "block_size": 3}),
     ("QuantizeLinear", [(1, 3, 8, 8), ()], {}),
+    ("DepthToSpace", [(1, 8, 2, 3)], {"blocksize": 2}),
+    ("DepthToSpace", [(1, "C", 2, 3)], {"blocksize": 3}),
+    ("SpaceToDepth", [(1, 3, 8, 6)], {"blocksize": 2}),
 ]
 
 
