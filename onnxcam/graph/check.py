@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 import onnx
 from google.protobuf.message import Error as ProtobufError
@@ -37,10 +37,8 @@ WIDTHS = {  # bytes of a number
 }
 NUMBERS = {AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.INTS, AttributeProto.FLOATS}
 OLDEST = 7  # the oldest opset that ONNX Runtime promises to run
-INVALID = (
-    *(checker.ValidationError, shape_inference.InferenceError),
-    *(ProtobufError, ValueError, RuntimeError),
-)
+INVALID = (checker.ValidationError, shape_inference.InferenceError, ProtobufError)
+T = TypeVar("T")
 
 
 def check_proto(
@@ -62,14 +60,14 @@ def check_proto(
         give_ranks(proto.graph)
         check_calls(proto, name)
         _check_constants(scopes)
-        check_model(proto)
+        _call_onnx(check_model, proto)
         make_dense(scopes, name)
         if proto.functions:
-            proto = inline_functions(proto)
+            proto = _call_onnx(inline_functions, proto)
             scopes = list(all_scopes(proto))
         check_attributes(scopes, name)
         check_loops(scopes, name)
-        inferred = infer_shapes(proto)
+        inferred = _call_onnx(infer_shapes, proto)
     except INVALID as error:
         raise ModelError(
             f"{name}: not a valid ONNX model ({first_line(error)}); export it again"
@@ -77,6 +75,16 @@ def check_proto(
     if not inferred.graph.input or not inferred.graph.output:
         raise ModelError(f"{name}: the model has no input or no output; nothing can be explained")
     return inferred, notices
+
+
+def _call_onnx(function: Callable[[onnx.ModelProto], T], proto: onnx.ModelProto) -> T:
+    """What the function returns. ValidationError for the ValueErrors and RuntimeErrors that onnx raises, too;
+    those of our own functions are faults of onnxcam.
+    """
+    try:
+        return function(proto)
+    except (ValueError, RuntimeError) as error:
+        raise checker.ValidationError(str(error)) from error
 
 
 def first_line(error: BaseException) -> str:
@@ -94,7 +102,7 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _check_names(proto: onnx.ModelProto, scopes: Sequence[Scope]) -> None:
-    """ValueError for a name that is not text: it is read as bytes, and could not be written again."""
+    """ValidationError for a name that is not text: it is read as bytes, and could not be written again."""
     names: list[Any] = [imported.domain for imported in proto.opset_import]
     names += [tensor.name for tensor in tensors(scopes)]
     names += [dim.dim_param for shape in declared_shapes(scopes) for dim in shape.dim]
@@ -110,11 +118,11 @@ def _check_names(proto: onnx.ModelProto, scopes: Sequence[Scope]) -> None:
             if not node.domain:
                 _check_texts(node)
     if broken := [name for name in names if not isinstance(name, str)]:
-        raise ValueError(f"the name {broken[0]!r} is not UTF-8 text")
+        raise checker.ValidationError(f"the name {broken[0]!r} is not UTF-8 text")
 
 
 def _check_texts(node: onnx.NodeProto) -> None:
-    """ValueError for a string attribute of a standard operator that is not text."""
+    """ValidationError for a string attribute of a standard operator that is not text."""
     for attribute in node.attribute:
         if attribute.type in NUMBERS:
             continue
@@ -122,20 +130,22 @@ def _check_texts(node: onnx.NodeProto) -> None:
             try:
                 text.decode()
             except UnicodeDecodeError as error:
-                raise ValueError(
+                raise checker.ValidationError(
                     f"{node.op_type} {node.name!r}: {attribute.name} {text[:40]!r} is not UTF-8 text"
                 ) from error
 
 
 def _check_constants(scopes: Iterable[Scope]) -> None:
-    """ValueError for a constant whose content does not fit its shape, which the checker does not notice."""
+    """ValidationError for a constant whose content does not fit its shape, which ONNX's checker lets pass."""
     for tensor in tensors(scopes):
         if _has_content(tensor):
             continue
         try:
             numpy_helper.to_array(tensor)
         except Exception as error:
-            raise ValueError(f"the constant {tensor.name!r}: {first_line(error)}") from error
+            raise checker.ValidationError(
+                f"the constant {tensor.name!r}: {first_line(error)}"
+            ) from error
 
 
 def _has_content(tensor: onnx.TensorProto) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError
+from onnxcam.graph import check
 from onnxcam.graph.boundary import explain_failure, reports_node
 from onnxcam.graph.flaws import describe_flaw
 from onnxcam.graph.model import load
@@ -238,6 +239,20 @@ def test_exception_without_a_node_is_unforeseen() -> None:
     error = explain_failure(KeyError("a name"))
     assert isinstance(error, UnforeseenError)
     assert (error.cause, error.operator, error.node) == ("KeyError", "", "")
+
+
+@pytest.mark.parametrize("error", [ValueError("not enough values"), RuntimeError("no such key")])
+@pytest.mark.parametrize("step", ["settle_sizes", "check_attributes", "make_dense"])
+def test_exception_of_ours_while_a_model_is_checked_is_not_laid_to_it(
+    step: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(check, step, fail)
+    with pytest.raises(UnforeseenError, match="please report") as caught:
+        load(model_of("Relu", "x", {}))
+    assert caught.value.__cause__ is error
 
 
 def test_innermost_node_of_the_model_is_named_and_none_that_was_written_here() -> None:
