@@ -83,13 +83,18 @@ def image_input(model: Model) -> ImageInput:
     sizes = [dim if isinstance(dim, int) else None for dim in tensor.shape]
     height, width = (sizes[2], sizes[3]) if axis == 1 else (sizes[1], sizes[2])
     layout, channels = "NCHW" if axis == 1 else "NHWC", sizes[axis]
-    if channels is None:
-        channels = _channels_read(model.graph, tensor.name)
+    read = _channels_read(model.graph, tensor.name)
+    if read and (channels or 1) > 1 and channels != read:  # one channel may be broadcast to several
+        raise ModelError(
+            f"{model.name}: the input {tensor.name!r} is declared with {channels} channels, but the "
+            f"convolution that reads it takes {read}; export the model again"
+        )
+    channels = channels or read
     return ImageInput(tensor.name, layout, channels, height, width, sizes[0], tensor.dtype)
 
 
 def _channels_read(graph: gs.Graph, image: str) -> int | None:
-    """The channels that the weights of the first convolution take, if the input leaves them free."""
+    """The channels that the weights of the first convolution take; None if no convolution tells."""
     same = {image}  # tensors with the channels of the input
     for node in graph.nodes:
         if not node.inputs or not node.outputs or node.inputs[0].name not in same:

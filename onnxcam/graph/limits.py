@@ -26,6 +26,7 @@ AXES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
 AXES |= {"scan_input_axes", "scan_output_axes"}
 NUMBERS = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT}
 NUMBERS |= {TensorProto.DOUBLE, TensorProto.BOOL}
+RANDOM_VECTORS = {"RandomNormal", "RandomUniform"}
 FLAGS = {  # ONNX's own functions, ONNX Runtime and others read what is neither 0 nor 1 differently
     *(
         "align_corners",
@@ -135,11 +136,13 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
         if len(tensor.dims) < 2
         and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     }
-    numbers = _numbers(graph, "Range")
+    lengths.update((tensor.name, _declared_length(tensor)) for tensor in graph.input)
+    numbers = {operator: _numbers(graph, operator) for operator in ("Range", "ConstantOfShape")}
     for node in graph.node:
         length = _length(node, [lengths.get(name, 0) for name in node.input])
-        if node.op_type == "Range" and not node.domain:
-            length = _steps([numbers.get(name) for name in node.input])
+        if node.op_type in numbers and not node.domain:
+            known = [numbers[node.op_type].get(name) for name in node.input]
+            length = _steps(known) if node.op_type == "Range" else int((known or [0])[0] or 0)
         if length > LONGEST_SHAPE:
             return False
         lengths.update((name, length) for name in node.output)
@@ -148,7 +151,12 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
 
 def _length(node: onnx.NodeProto, lengths: list[int]) -> int:
     """How many numbers a node of shape arithmetic may make of inputs this long; 0 for other nodes."""
-    if node.domain or not defs.has(node.op_type) or not lengths:
+    if node.domain or not defs.has(node.op_type):
+        return 0
+    if node.op_type in RANDOM_VECTORS:
+        shape = next((list(one.ints) for one in node.attribute if one.name == "shape"), [])
+        return int(shape[0]) if len(shape) == 1 else 0
+    if not lengths:
         return 0
     if node.op_type == "Shape":
         return LARGEST_RANK
@@ -157,6 +165,12 @@ def _length(node: onnx.NodeProto, lengths: list[int]) -> int:
     if node.op_type == "Gather":
         return lengths[-1] or lengths[0]
     return sum(lengths) if node.op_type == "Concat" else max(lengths)
+
+
+def _declared_length(tensor: onnx.ValueInfoProto) -> int:
+    """How many numbers an input of one axis has; 0 if that is not known."""
+    dims = tensor.type.tensor_type.shape.dim
+    return int(dims[0].dim_value) if len(dims) == 1 else 0
 
 
 def _numbers(scope: Scope, operator: str) -> dict[str, float | None]:

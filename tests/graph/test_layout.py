@@ -133,6 +133,24 @@ def test_free_channels_are_those_of_the_first_weights(body: str, channels: int |
     assert image_input(model(text)).channels == channels
 
 
+@pytest.mark.parametrize("channels", [2, 4, 1 << 20])
+@pytest.mark.parametrize("body", ["y = Conv(x, w)", "s = Mul(x, k) y = Conv(s, w)"])
+def test_channels_that_the_convolution_does_not_take(body: str, channels: int) -> None:
+    text = f"""(float[N, {channels}, 4, 4] x) => (float[N, K, H, W] y)
+        <float[1, 3, 1, 1] w = {{1, 1, 1}}, float[1] k = {{2}}> {{ {body} }}"""
+    with pytest.raises(
+        ModelError, match=f"'x' is declared with {channels} channels, but .* takes 3"
+    ):
+        image_input(model(text))
+
+
+def test_one_channel_that_is_broadcast_to_those_of_the_convolution() -> None:
+    text = """(float[N, 1, 4, 4] x) => (float[N, K, H, W] y)
+        <float[1, 3, 1, 1] w = {1, 1, 1}, float[3, 1, 1] mean = {1, 2, 3}>
+        { s = Sub(x, mean) y = Conv(s, w) }"""
+    assert image_input(model(text)).channels == 1
+
+
 def test_free_channels_behind_a_transpose() -> None:
     text = """(float[N, H, W, C] x) => (float[N, K, H, W] y)
         <float[1, 4, 1, 1] w = {1, 1, 1, 1}>

@@ -209,6 +209,36 @@ def test_ranges_that_are_short(limits: list[int]) -> None:
     assert propagates_sizes(of_range(np.array(limits)).graph)
 
 
+LONG = {
+    "RandomNormal": ([helper.make_node("RandomNormal", [], ["a"], shape=[2**40])], {}, []),
+    "RandomUniform": ([helper.make_node("RandomUniform", [], ["a"], shape=[2**63 - 1])], {}, []),
+    "ConstantOfShape": (
+        [helper.make_node("ConstantOfShape", ["s"], ["a"])],
+        {"s": np.array([2**40])},
+        [],
+    ),
+    "input": ([], {}, [helper.make_tensor_value_info("a", TensorProto.FLOAT, [2**30])]),
+}
+
+
+@pytest.mark.parametrize("source", LONG)
+def test_long_vectors_that_the_inference_would_write_out(source: str) -> None:
+    """A Cast of numbers along one axis makes it follow them one by one."""
+    nodes, constants, inputs = LONG[source]
+    cast = helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE)
+    model = of_nodes([*nodes, cast, helper.make_node("Identity", ["x"], ["y"])], **constants)
+    model.graph.input.extend(inputs)
+    assert not propagates_sizes(model.graph)
+
+
+@pytest.mark.parametrize("shape", [[2**40, 3], [7]])
+def test_vectors_that_are_short(shape: list[int]) -> None:
+    random = helper.make_node("RandomNormal", [], ["a"], shape=shape)
+    cast = helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE)
+    model = of_nodes([random, cast, helper.make_node("Identity", ["x"], ["y"])])
+    assert propagates_sizes(model.graph)
+
+
 def of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.ModelProto:
     """A model that adds the mean of a Range to what it is given."""
     names = ("start", "limit", "delta")
