@@ -77,8 +77,8 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
         return f"is {attribute.i}, expected at most {LONGEST_SKIP}"
     if attribute.name in FLAGS and not node.domain and attribute.i not in (0, 1):
         return f"is {attribute.i}, expected 0 or 1"
-    if node.op_type.startswith("RandomNormal") and attribute.name == "scale" and attribute.f < 0:
-        return f"is {attribute.f}, expected 0 or more"
+    if node.op_type.startswith("Random") and attribute.name in ("scale", "low", "high"):
+        return _problem_of_spread(node, attribute)
     if (node.op_type, attribute.name) == ("Einsum", "equation"):
         if (terms := attribute.s.split(b"->")[0].count(b",") + 1) != len(node.input):
             return f"names {terms} operands; the node has {len(node.input)}"
@@ -126,6 +126,15 @@ def _written_out(node: onnx.NodeProto) -> list[tuple[str, float | None]]:
     if node.op_type != "Constant" or node.domain:
         return []
     return [(node.output[0], _number(a.t)) for a in node.attribute if a.name == "value"]
+
+
+def _problem_of_spread(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
+    """What ONNX Runtime would end the process for, once it draws random numbers."""
+    if node.op_type.startswith("RandomNormal"):
+        return "" if attribute.f > 0 else f"is {attribute.f}, expected more than 0"
+    limits = {"low": 0.0, "high": 1.0} | {one.name: one.f for one in node.attribute}
+    low, high = limits["low"], limits["high"]
+    return "" if low <= high else f"is {attribute.f}, expected low {low} <= high {high}"
 
 
 def propagates_sizes(graph: onnx.GraphProto) -> bool:

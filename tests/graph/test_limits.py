@@ -416,11 +416,28 @@ def test_equations_of_other_operands(equation: str, count: int) -> None:
         load(of_nodes([node]))
 
 
-@pytest.mark.parametrize("scale", [-1.0, -1e-30, float("-inf")])
-def test_random_numbers_of_negative_spread(scale: float) -> None:
+@pytest.mark.parametrize("scale", [-1.0, -1e-30, float("-inf"), 0.0, float("nan")])
+def test_random_numbers_without_a_positive_spread(scale: float) -> None:
     """ONNX Runtime ends the process."""
     like = helper.make_node("RandomNormalLike", ["x"], ["y"], scale=scale)
     alone = helper.make_node("RandomNormal", [], ["y"], scale=scale, shape=[2, 3])
     for node in (like, alone):
-        with pytest.raises(ModelError, match="expected 0 or more"):
+        with pytest.raises(ModelError, match="expected more than 0"):
             load(of_nodes([node]))
+
+
+@pytest.mark.parametrize(
+    "limits", [{"high": float("nan")}, {"low": float("nan")}, {"low": 2.0}, {"low": 3, "high": 2}]
+)
+def test_random_numbers_without_a_range(limits: dict[str, float]) -> None:
+    """ONNX Runtime ends the process."""
+    floats = {name: float(limit) for name, limit in limits.items()}
+    like = helper.make_node("RandomUniformLike", ["x"], ["y"], **floats)
+    alone = helper.make_node("RandomUniform", [], ["y"], shape=[2, 3], **floats)
+    for node in (like, alone):
+        with pytest.raises(ModelError, match=r"expected low .* <= high"):
+            load(of_nodes([node]))
+
+
+def test_random_numbers_of_a_range_are_no_fault() -> None:
+    load(of_nodes([helper.make_node("RandomUniformLike", ["x"], ["y"], low=-1.0, high=-1.0)]))
