@@ -29,11 +29,8 @@ UNFOLDED = {  # random, or kept because a dequantised weight is four times its s
     *RANDOM,
     *("Dropout", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
 }
-SHRINKING = {
-    "NonZero": 8,
-    "Compress": 1,
-    "Unique": 8,
-}  # their shape is unknown; at most so many times their input
+# operators of unknown output shape -> how many times as many bytes as they read they write at most
+SHRINKING = {"NonZero": 8, "Compress": 1, "Unique": 8}
 LARGEST = 1 << 20  # bytes that folding may add to a model, per node
 IN_ALL = 1 << 26  # bytes that folding may add to a model
 COMPUTED = 1 << 29  # bytes of constants that a model may compute, besides four times those it has

@@ -28,25 +28,11 @@ NUMBERS = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.
 NUMBERS |= {TensorProto.DOUBLE, TensorProto.BOOL}
 RANDOM_VECTORS = {"RandomNormal", "RandomUniform"}
 FLAGS = {  # ONNX's own functions, ONNX Runtime and others read what is neither 0 nor 1 differently
-    *(
-        "align_corners",
-        "allowzero",
-        "antialias",
-        "ceil_mode",
-        "center_point_box",
-        "count_include_pad",
-    ),
-    *(
-        "exclude_outside",
-        "exclusive",
-        "input_forget",
-        "interleaved",
-        "is_causal",
-        "keepdims",
-        "largest",
-    ),
-    *("layout", "linear_before_reset", "noop_with_empty_axes", "periodic", "reverse", "saturate"),
-    *("select_last_index", "sorted", "storage_order", "training_mode", "transA", "transB"),
+    *("align_corners", "allowzero", "antialias", "ceil_mode", "center_point_box"),
+    *("count_include_pad", "exclude_outside", "exclusive", "input_forget", "interleaved"),
+    *("is_causal", "keepdims", "largest", "layout", "linear_before_reset", "noop_with_empty_axes"),
+    *("periodic", "reverse", "saturate", "select_last_index", "sorted", "storage_order"),
+    *("training_mode", "transA", "transB"),
 }
 EQUATION = re.compile(rb"[A-Za-z., >-]*")
 

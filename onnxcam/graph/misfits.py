@@ -83,10 +83,8 @@ def _of_normalization(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
 def _of_scales(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
     if node.attrs.get("block_size") or not all(isinstance(size, int) for size in scale):
         return
-    axis, count = (
-        node.attrs.get("axis", 1),
-        math.prod(size for size in scale if isinstance(size, int)),
-    )
+    axis = node.attrs.get("axis", 1)
+    count = math.prod(size for size in scale if isinstance(size, int))
     if count == 1:
         return
     if len(scale) != 1 or not -len(x) <= axis < len(x) or _differ(x[axis], count):
