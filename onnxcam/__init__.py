@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from onnxcam import errors
+from onnxcam._version import __version__ as __version__
 from onnxcam.errors import (
     BlockedError,
     DeviceError,
@@ -23,16 +24,15 @@ from onnxcam.errors import (
 )
 
 if TYPE_CHECKING:
-    from onnxcam.explain import Explainer
-    from onnxcam.explanation import Explanation, Picture
-    from onnxcam.graph.chosen import Layer
-    from onnxcam.graph.model import Model, load
+    from onnxcam.explain.explainer import Explainer
+    from onnxcam.explain.explanation import Explanation, Picture
     from onnxcam.image.preprocess import PRESETS, Preprocessing
     from onnxcam.methods import METHODS, Recipe
-    from onnxcam.rewrite.augment import augment, gradient
-    from onnxcam.rewrite.plan import layers
+    from onnxcam.model.model import Model, load
+    from onnxcam.rewrite.gradient import augment, gradient
+    from onnxcam.rewrite.planner import layers
+    from onnxcam.specs import Layer
 
-__version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
@@ -66,14 +66,14 @@ __all__ = [
 
 # ONNX Runtime and its kin are loaded when something of theirs is first used: `onnxcam --help` is quick
 _HOMES = {
-    "onnxcam.explain": ("Explainer",),
-    "onnxcam.explanation": ("Explanation", "Picture"),
-    "onnxcam.graph.chosen": ("Layer",),
-    "onnxcam.graph.model": ("Model", "load"),
+    "onnxcam.explain.explainer": ("Explainer",),
+    "onnxcam.explain.explanation": ("Explanation", "Picture"),
+    "onnxcam.specs": ("Layer",),
+    "onnxcam.model.model": ("Model", "load"),
     "onnxcam.image.preprocess": ("PRESETS", "Preprocessing"),
     "onnxcam.methods": ("METHODS", "Recipe"),
-    "onnxcam.rewrite.augment": ("augment", "gradient"),
-    "onnxcam.rewrite.plan": ("layers",),
+    "onnxcam.rewrite.gradient": ("augment", "gradient"),
+    "onnxcam.rewrite.planner": ("layers",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

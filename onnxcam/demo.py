@@ -10,18 +10,19 @@ import numpy as np
 from PIL import Image
 
 from onnxcam.arrays import Floats
-from onnxcam.explain import Explainer
-from onnxcam.explanation import Explanation
-from onnxcam.files import written
-from onnxcam.graph.chosen import Layer
-from onnxcam.graph.layers import candidates, spatial_layers
-from onnxcam.graph.layout import image_input
-from onnxcam.graph.model import Model, load
-from onnxcam.graph.score import find_score
-from onnxcam.image import lettering, overlay
+from onnxcam.atomic_write import written
+from onnxcam.explain.explainer import Explainer
+from onnxcam.explain.explanation import Explanation
+from onnxcam.heads.score import find_score
+from onnxcam.image import overlay
+from onnxcam.image import text as lettering
 from onnxcam.image.colormap import legend
 from onnxcam.image.read import read
 from onnxcam.methods import DEFAULT_METHOD
+from onnxcam.model.image_input import image_input
+from onnxcam.model.model import Model, load
+from onnxcam.spatial.layers import candidates, spatial_layers
+from onnxcam.specs import Layer
 
 LIKED = "05_hourglass.png"  # several instances of its class, and other things between them
 METHODS = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)

@@ -133,3 +133,8 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     )
     cure = f"; did you mean {' or '.join(close)}?" if close else f"; {hint}" if hint else ""
     return UnknownNameError(f"no {kind} {name!r}{cure}")
+
+
+def one_line(fault: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(each.strip() for each in str(fault).splitlines() if each.strip())

@@ -90,7 +90,7 @@ def ours(job: dict[str, Any]) -> Run:
 def our_gradient(job: dict[str, Any]) -> Run:
     """The gradient at the picture, of eight pictures, in chunks as they were found to be fastest."""
     import onnxcam
-    from onnxcam.runtime.batch import batches
+    from onnxcam.runtime.chunks import batches
     from onnxcam.runtime.device import device
     from onnxcam.runtime.session import Session
 

@@ -100,9 +100,9 @@ def places(model: Any, path: Path) -> list[Place]:
     equals those that a module of torch writes.
     """
     import onnxcam
-    from onnxcam.graph.layers import candidates
     from onnxcam.methods import METHODS
-    from onnxcam.rewrite.plan import plan
+    from onnxcam.rewrite.planner import plan
+    from onnxcam.spatial.layers import candidates
 
     loaded = onnxcam.load(path)
     layers = onnxcam.layers(loaded)

@@ -41,7 +41,7 @@ from bench import MANY, SAMPLES, Row, measured, prepared, shown
 from bench_contestants import BOUND
 from bench_models import NAMES, Place
 from device_fixtures import BUNDLED, LIMITS, names
-from onnxcam.files import written
+from onnxcam.atomic_write import written
 from onnxcam.runtime.device import processors
 
 MODELS = ("ResNet-18", BUNDLED, "ViT-B/16", "MobileNetV2")
@@ -169,7 +169,7 @@ def timed_model(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
 
 def _bundled(folder: Path) -> tuple[dict[str, Any], Place]:
     import onnxcam
-    from onnxcam.resources import embedded_model
+    from onnxcam.bundled import embedded_model
 
     path = folder / "bundled.onnx"  # its cache is next to it
     path.write_bytes(embedded_model().read_bytes())

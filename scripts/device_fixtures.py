@@ -67,7 +67,7 @@ def _errors(row: Mapping[str, Any]) -> list[float]:
 def _proto(name: str) -> Any:
     import onnx
 
-    from onnxcam.resources import embedded_model
+    from onnxcam.bundled import embedded_model
 
     return onnx.load(embedded_model()) if name == BUNDLED else restored(DATA / f"{name}.onnx")
 

@@ -22,8 +22,8 @@ from PIL import Image
 
 import onnxcam
 from localisation import Figures, Mask, figures, mean
-from onnxcam.graph.model import Model
 from onnxcam.image.preprocess import Preprocessing
+from onnxcam.model.model import Model
 from shapes import draw
 
 ROOT = Path(__file__).parent.parent

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from onnx import defs
 
-from onnxcam.autodiff.refused import FLAT, REFUSED
 from onnxcam.autodiff.rules import FAMILIES
-from onnxcam.graph.expand import defined
-from tests.autodiff.cases import collected  # the folder has to be on the path first
+from onnxcam.autodiff.unsupported import FLAT, REFUSED
+from onnxcam.passes.expand_functions import defined
+from tests.autodiff.support.cases import collected  # the folder has to be on the path first
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = "tests/autodiff/test_conformance.py"

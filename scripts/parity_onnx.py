@@ -12,7 +12,7 @@ import onnx
 
 import onnxcam
 from onnxcam.errors import MissingRuleError, OnnxcamError
-from onnxcam.graph.batch import free_batch
+from onnxcam.model.free_batch import free_batch
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 

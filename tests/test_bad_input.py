@@ -26,7 +26,7 @@ from onnxcam.errors import (
     TargetError,
     UnknownNameError,
 )
-from tests.nets import DEEP, POOLED, Net, pictures
+from tests.support.nets import DEEP, POOLED, Net, pictures
 
 X = pictures(1)
 few = settings(derandomize=True, deadline=None, max_examples=40)

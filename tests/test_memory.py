@@ -11,10 +11,10 @@ from onnx import numpy_helper
 
 from onnxcam import Explainer
 from onnxcam.errors import RunError
-from onnxcam.rewrite.trial import UNTRIED
+from onnxcam.explain.batch_trial import UNTRIED
 from onnxcam.runtime.session import OutOfMemoryError, Session, memory_errors
-from tests.limits import run_limited
-from tests.nets import DEEP, pictures
+from tests.support.limits import run_limited
+from tests.support.nets import DEEP, pictures
 
 X = pictures(1)
 SMOOTH: dict[str, Any] = {"samples": 6, "device": "cpu", "layer": "features"}
@@ -70,7 +70,7 @@ def test_a_session_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_that_ends_in_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
-    monkeypatch.setattr("onnxcam.explain.resized", lacking)
+    monkeypatch.setattr("onnxcam.explain.explainer.resized", lacking)
     with pytest.raises(RunError, match="out of memory while images were explained; close other"):
         made(X)
 
@@ -81,7 +81,7 @@ def test_noise_is_drawn_anew_where_it_cannot_be_kept(monkeypatch: pytest.MonkeyP
     real = np.empty
     made = Explainer(DEEP.content(), **SMOOTH, cache=False)
     monkeypatch.setattr(
-        "onnxcam.methods.samplers.np.empty",
+        "onnxcam.methods.samplers.gaussian.np.empty",
         lambda shape, *more: lacking() if shape[0] > 6 else real(shape, *more),
     )
     np.testing.assert_allclose(made(X).maps, expected, rtol=1e-5, atol=1e-7)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import onnxcam
-from tests.cli.tiny import write_model, write_picture
+from tests.cli.support.tiny import write_model, write_picture
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 VARIABLE = "ORT_DISABLE_TELEMETRY"

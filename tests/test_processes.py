@@ -13,8 +13,8 @@ from PIL import Image
 
 from onnxcam import Explainer, Explanation, load
 from onnxcam.errors import ModelError
-from tests.limits import run_limited
-from tests.nets import ANY_SIZE, DEEP, POOLED, pictures
+from tests.support.limits import run_limited
+from tests.support.nets import ANY_SIZE, DEEP, POOLED, pictures
 
 X = pictures(2)
 METHODS = ["grad-cam", "smooth-grad-cam++"]
@@ -22,7 +22,7 @@ COMMON = """
 import multiprocessing, os, sys
 import numpy as np
 from onnxcam import Explainer
-from tests.nets import pictures
+from tests.support.nets import pictures
 
 X = pictures(2)
 path, method, cached = sys.argv[1], sys.argv[2], sys.argv[3] == "cached"

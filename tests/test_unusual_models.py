@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError
-from tests.nets import MLP, Net, pictures
+from tests.support.nets import MLP, Net, pictures
 
 TWIN = Net(head=MLP, outputs="float[N, 5] logits")
 X = pictures(2)

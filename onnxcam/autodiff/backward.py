@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.blocked import factors, sum_of_pixels, with_product
-from onnxcam.autodiff.refused import because, stops
-from onnxcam.autodiff.ruletable import Form, Rules, key
-from onnxcam.autodiff.weights import REASON, readers_of_computed_weights
+from onnxcam.autodiff.lowering.nchwc import factors, sum_of_pixels, with_product
+from onnxcam.autodiff.rule_table import Form, Rules, key
+from onnxcam.autodiff.unsupported import because, stops
+from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
-from onnxcam.graph.boundary import name_of, reports_node
-from onnxcam.graph.build import Builder
-from onnxcam.graph.path import Carries, Path, between, is_float
+from onnxcam.graph.builder import Builder
+from onnxcam.graph.node_errors import name_of, reports_node
+from onnxcam.graph.reachability import Carries, Path, between, is_float
 from onnxcam.graph.slicing import PRECISE
 from onnxcam.graph.value import Value, np, with_axes
 

@@ -11,11 +11,11 @@ from onnxcam.cli.augment import augment
 from onnxcam.cli.check import check
 from onnxcam.cli.demo import demo
 from onnxcam.cli.doctor import doctor
+from onnxcam.cli.errors import PlainErrors
 from onnxcam.cli.explain import explain
 from onnxcam.cli.layers import layers
 from onnxcam.cli.methods import methods
-from onnxcam.cli.plain import PlainErrors
-from onnxcam.cli.said import say
+from onnxcam.cli.output import say
 
 EPILOG = """\b
 Begin with:
@@ -39,7 +39,7 @@ for _command in (explain, layers, methods, check, augment, demo, doctor):
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from onnxcam import __version__
+        from onnxcam._version import __version__
 
         say(f"onnxcam {__version__}")
         raise Exit

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from onnxcam.cli.options import ModelFile, ScoreTensor
-from onnxcam.cli.said import facts, say
+from onnxcam.cli.output import facts, say
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OutputError
 
 if TYPE_CHECKING:
-    from onnxcam.graph.model import Model
+    from onnxcam.model.model import Model
 
 EPILOG = """\b
 The written model runs in any ONNX runtime, without onnxcam. It returns what the original returns, and
@@ -48,12 +48,12 @@ def augment(
     """
     _refuse(model, out, force)
     from onnxcam.autodiff.rules import DEFAULT
-    from onnxcam.graph.layout import image_input
-    from onnxcam.graph.model import load
-    from onnxcam.rewrite.augment import augment as augmented
-    from onnxcam.rewrite.cures import add_cure
-    from onnxcam.rewrite.scored import scored
-    from onnxcam.runtime.blame import blames_invalid_models
+    from onnxcam.model.image_input import image_input
+    from onnxcam.model.model import load
+    from onnxcam.rewrite.gradient import augment as augmented
+    from onnxcam.rewrite.hints import add_cure
+    from onnxcam.rewrite.metadata_score import scored
+    from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
         loaded = load(model)
@@ -78,7 +78,7 @@ def _refuse(model: Path, out: Path, force: bool) -> None:
 
 def _names(model: Model, asked: list[str], output: str | None) -> list[str]:
     """The layers, with `auto` replaced by its choice."""
-    from onnxcam.rewrite.plan import layers
+    from onnxcam.rewrite.planner import layers
 
     chosen = [each.name for each in layers(model, output) if each.automatic]
     if "auto" in asked and not chosen:
@@ -89,7 +89,7 @@ def _names(model: Model, asked: list[str], output: str | None) -> list[str]:
 
 
 def _tell(model: Model, score: str) -> None:
-    from onnxcam.rewrite.augment import SEED
+    from onnxcam.rewrite.gradient import SEED
 
     graph = model.graph
     facts([(f"  in   {each.name}", _kind(each)) for each in graph.inputs])

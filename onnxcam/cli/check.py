@@ -6,9 +6,9 @@ from typing import Any
 
 from typer import Exit
 
+from onnxcam.cli.errors import WRONG
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor, Size
-from onnxcam.cli.plain import WRONG
-from onnxcam.cli.said import as_json, facts, say, table
+from onnxcam.cli.output import as_json, facts, say, table
 
 EPILOG = """\b
 Exit code 0 if the trial run succeeds, else 2. The trial is what `onnxcam explain` does by default, on a
@@ -30,9 +30,9 @@ def check(
     Checks the input and the score, the gradient rule of each operator, the layers that gradients reach, and
     the devices. A trial run on a random input must give finite gradients.
     """
-    from onnxcam.cli import settings
-    from onnxcam.cli.checkup import checkup
-    from onnxcam.runtime.blame import blames_invalid_models
+    from onnxcam.cli import parsing as settings
+    from onnxcam.diagnostics import checkup
+    from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
         found = checkup(model, output, settings.size(size))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from onnxcam.cli.said import say
+from onnxcam.cli.output import say
 
 EPILOG = """\b
 Examples:
@@ -26,8 +26,8 @@ def demo(
     The model and the pictures come along. Shown are four methods side by side, and maps of a chosen
     layer, of chosen feature maps, and of chosen neurons.
     """
+    from onnxcam.bundled import embedded_model, sample_pictures
     from onnxcam.demo import drawn
-    from onnxcam.resources import embedded_model, sample_pictures
 
     model = embedded_model()
     found = drawn(model, sample_pictures())

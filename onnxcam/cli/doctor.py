@@ -9,10 +9,10 @@ from typing import Any
 
 from typer import Exit
 
+from onnxcam.cli.errors import WRONG
 from onnxcam.cli.options import Json
-from onnxcam.cli.plain import WRONG, one_line
-from onnxcam.cli.said import as_json, facts, say
-from onnxcam.errors import DeviceError, OnnxcamError
+from onnxcam.cli.output import as_json, facts, say
+from onnxcam.errors import DeviceError, OnnxcamError, one_line
 
 EPILOG = """\b
 Exit code 0 if the self-test passes on the device that `--device auto` takes, else 2.
@@ -57,7 +57,7 @@ def doctor(json: Json = False) -> None:
 
 def examined() -> dict[str, Any]:
     """Everything that `onnxcam doctor` says."""
-    from onnxcam import cache
+    from onnxcam.explain import cache
     from onnxcam.runtime import telemetry
     from onnxcam.runtime.device import cuda_devices, device
     from onnxcam.runtime.session import opened, versions
@@ -84,7 +84,7 @@ def examined() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    from onnxcam import __version__
+    from onnxcam._version import __version__
 
     found = {"onnxcam": __version__, "python": platform.python_version()}
     for package in PACKAGES:
@@ -111,8 +111,8 @@ def _is_right(name: str) -> bool:
     """Whether the gradient of the tiny model is what it must be."""
     import numpy as np
 
-    from onnxcam.graph.model import load
-    from onnxcam.rewrite.augment import gradient
+    from onnxcam.model.model import load
+    from onnxcam.rewrite.gradient import gradient
     from onnxcam.runtime.device import device
     from onnxcam.runtime.session import Session
 

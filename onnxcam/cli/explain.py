@@ -44,12 +44,12 @@ from onnxcam.cli.options import (
     Std,
     Targets,
 )
-from onnxcam.cli.said import say
+from onnxcam.cli.output import say
 from onnxcam.errors import OutputError
 
 if TYPE_CHECKING:
-    from onnxcam.cli.job import Job
-    from onnxcam.explain import Explainer
+    from onnxcam.cli.batch_job import Job
+    from onnxcam.explain.explainer import Explainer
 
 EPILOG = """\b
 Written for each picture, whole or not at all:
@@ -117,8 +117,9 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Draw where MODEL looked, for each picture and target."""
-    from onnxcam.cli import pictures, settings
-    from onnxcam.cli.job import Job
+    from onnxcam.cli import image_files as pictures
+    from onnxcam.cli import parsing as settings
+    from onnxcam.cli.batch_job import Job
 
     found, left_out = pictures.collect_images(images, recursive=recursive, out=out)
     short = {"samples": samples, "noise": noise, "seed": seed}
@@ -149,7 +150,7 @@ def explain(
 def _explainer(
     model: Path, method: str, layers: list[str], asked: dict[str, Any], pixels: dict[str, Any]
 ) -> Explainer:
-    from onnxcam.explain import Explainer
+    from onnxcam.explain.explainer import Explainer
 
     explainer = Explainer(model, method, layers, **asked)
     explainer.change_preprocessing(**pixels)
@@ -157,7 +158,7 @@ def _explainer(
 
 
 def _run(job: Job, left_out: list[str], *, quiet: bool, json: bool) -> None:
-    from onnxcam.cli.watch import Watch
+    from onnxcam.cli.progress import Watch
     from onnxcam.image.colormap import COLORMAPS
 
     COLORMAPS[job.drawn["colormap"]]  # before an hour of work, not after

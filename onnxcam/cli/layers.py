@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor
-from onnxcam.cli.said import as_json, say, table
+from onnxcam.cli.output import as_json, say, table
 
 if TYPE_CHECKING:
-    from onnxcam.graph.chosen import Layer
+    from onnxcam.specs import Layer
 
 EPILOG = """\b
 Marks:
@@ -49,9 +49,9 @@ def layers(
     They stand in order, from the picture to the score. The last ones tell what belongs to the class, on a
     coarse grid of cells; earlier ones are finer, and tell of parts and outlines.
     """
-    from onnxcam.graph.model import load
-    from onnxcam.rewrite.plan import layers as layers_of
-    from onnxcam.runtime.blame import blames_invalid_models
+    from onnxcam.model.model import load
+    from onnxcam.rewrite.planner import layers as layers_of
+    from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
         found = layers_of(load(model), output)

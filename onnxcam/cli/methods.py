@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.options import Json
-from onnxcam.cli.said import as_json, say, table
+from onnxcam.cli.output import as_json, say, table
 
 if TYPE_CHECKING:
     from onnxcam.methods import Recipe

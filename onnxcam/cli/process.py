@@ -8,7 +8,7 @@ import warnings
 from typing import Any, cast
 
 from onnxcam.cli import interrupts
-from onnxcam.cli.said import say
+from onnxcam.cli.output import say
 from onnxcam.cli.streams import guard_streams
 
 

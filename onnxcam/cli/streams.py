@@ -8,7 +8,7 @@ import select
 import sys
 from typing import Any, TextIO
 
-from onnxcam.cli.visible import visible_lines
+from onnxcam.cli.visible_text import visible_lines
 
 LOST, BROKEN_PIPE = 2, 141  # exit codes; in a shell, 141 means that SIGPIPE ended the process
 STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))

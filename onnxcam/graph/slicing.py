@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.shapes import Shape
+from onnxcam.graph.shape_inference import Shape
 from onnxcam.graph.value import Value
 
 Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()

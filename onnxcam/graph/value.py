@@ -15,11 +15,11 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from onnxcam.graph.dequantise import weight
-from onnxcam.graph.shapes import Dtype, Shape
+from onnxcam.graph.constants import weight
+from onnxcam.graph.shape_inference import Dtype, Shape
 
 if TYPE_CHECKING:
-    from onnxcam.graph.build import Builder
+    from onnxcam.graph.builder import Builder
 
 Operand = Any  # a Value, an array or a number
 

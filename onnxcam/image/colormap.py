@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Floats
-from onnxcam.table import Table
+from onnxcam.registry import Table
 
 Colormap: TypeAlias = Callable[[Floats], NDArray[np.uint8]]  # (...) in [0, 1] -> (..., 3) RGB
 

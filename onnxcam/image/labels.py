@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from onnxcam.atomic_write import open_regular
 from onnxcam.errors import SettingError
-from onnxcam.files import open_regular
 from onnxcam.image.label_tables import names_in_csv, names_in_yaml
 
 # Keys of names in the metadata of models, in config.json of Hugging Face and timm, and in data.yaml.

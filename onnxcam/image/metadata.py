@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 
-from onnxcam.arrays import ImageInput
 from onnxcam.errors import SettingError
 from onnxcam.image.preprocess import LARGEST_SIDE, Order, Preprocessing
+from onnxcam.specs import ImageInput
 
 _ORDERS: dict[str, Order] = {
     "Gray8": "rgb",  # one channel: the order is moot

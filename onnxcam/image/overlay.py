@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
-from onnxcam.image import lettering
+from onnxcam.image import text as lettering
 from onnxcam.image.colormap import COLORMAPS, DEFAULT
 from onnxcam.image.preprocess import Box
 from onnxcam.image.read import read

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxcam.arrays import Array, Floats, ImageInput
+from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
 from onnxcam.image.read import read
-from onnxcam.table import Table
+from onnxcam.registry import Table
+from onnxcam.specs import ImageInput
 
 Order = Literal["rgb", "bgr"]
 Fit = Literal["crop", "squash"]

@@ -11,8 +11,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from onnxcam.atomic_write import open_regular
 from onnxcam.errors import ImageError
-from onnxcam.files import open_regular
 from onnxcam.image import heif
 
 # They are about tags that nobody reads, and sizes that are refused below. Filters that a program sets later

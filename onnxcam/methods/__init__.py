@@ -1,8 +1,8 @@
 """Formulas, samplers and finishing: NumPy and nothing else. `METHODS` is the table of all methods."""
 
 from onnxcam.methods import cam
-from onnxcam.methods.recipe import Recipe, Sampler, Setting
-from onnxcam.methods.recipe import methods as METHODS  # noqa: N812  a table, spoken of as one
+from onnxcam.methods.method import Recipe, Sampler, Setting
+from onnxcam.methods.method import methods as METHODS  # noqa: N812  a table, spoken of as one
 
 FAMILIES = (cam,)
 DEFAULT_METHOD = "smooth-grad-cam++"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from onnxcam.arrays import Floats, Maps, Saliency
-from onnxcam.methods.recipe import GAUSSIAN, method
+from onnxcam.methods.method import GAUSSIAN, method
 
 CELLS: Any = (2, 3)
 

@@ -22,8 +22,8 @@ import onnxruntime as ort
 
 import onnxcam
 from fuzzing.case import BeyondError, NotSmoothError, Phase, WrongError
-from onnxcam.arrays import Array, ImageInput
-from onnxcam.prepared import SEED, gradient_at
+from onnxcam.arrays import Array
+from onnxcam.specs import SEED, ImageInput, gradient_at
 
 SIZE = 8  # pixels, if the model takes any
 LARGEST = 1 << 20  # numbers that a model is fed

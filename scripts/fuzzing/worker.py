@@ -103,7 +103,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory(prefix="onnxcam-fuzz-") as root:
         os.environ["ONNXCAM_CACHE"] = str(Path(root, "cache"))
-        import onnxcam.explain  # noqa: F401  with the filters of warnings that users have, too
+        import onnxcam.explain.explainer  # noqa: F401  with the filters of warnings that users have, too
         from fuzzing.case import Phase
         from fuzzing.kinds import case_of  # these imports take seconds
 

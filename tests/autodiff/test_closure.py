@@ -2,10 +2,10 @@
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import ModelError
-from onnxcam.graph.model import Model, load
-from onnxcam.graph.path import is_float
-from onnxcam.rewrite.augment import gradient
-from tests.autodiff.cases import LeftOutError, collected, made_dynamic, prepared
+from onnxcam.graph.reachability import is_float
+from onnxcam.model.model import Model, load
+from onnxcam.rewrite.gradient import gradient
+from tests.autodiff.support.cases import LeftOutError, collected, made_dynamic, prepared
 
 
 def test_every_emitted_operator_has_a_rule() -> None:

@@ -12,9 +12,16 @@ import pytest
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError, ModelError
-from tests.autodiff.cases import Case, LeftOutError, collected, made_dynamic, prepared, reached
-from tests.autodiff.check import check_model
-from tests.autodiff.differences import KinkError
+from tests.autodiff.support.cases import (
+    Case,
+    LeftOutError,
+    collected,
+    made_dynamic,
+    prepared,
+    reached,
+)
+from tests.autodiff.support.check import check_model
+from tests.autodiff.support.differences import KinkError
 
 REFUSED = {  # operators that are refused in words: where they are not those of inference, or rare
     "BatchNormalization": "inference mode",

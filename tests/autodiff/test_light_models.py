@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Array, Floats
-from onnxcam.graph.model import Model, load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import assert_valid, run
-from tests.autodiff.light import NAMES, logits, picture, weighted
+from onnxcam.model.model import Model, load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import assert_valid, run
+from tests.autodiff.support.light import NAMES, logits, picture, weighted
 
 CLOSE = 1e-4  # of the largest gradient; or twice what torch itself loses in float32
 ALIKE = 0.9999  # the cosine, unless torch's own in float32 is lower
@@ -44,7 +44,7 @@ def test_against_torch(name: str) -> None:
     but moves the gradient of a whole network by per cents.
     """
     torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
-    from tests.autodiff import interpreter
+    from tests.autodiff.support import interpreter
 
     proto = weighted(name)
     model, feed, of = load(proto), picture(proto), logits(proto)

@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from onnxcam.arrays import Array
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import numbers, run, with_output_types
-from tests.nets import DEEP, NHWC, POOLED, Net
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import numbers, run, with_output_types
+from tests.support.nets import DEEP, NHWC, POOLED, Net
 
 onnx_ad = pytest.importorskip("onnx_ad", reason="needs the extra `oracle`")
 pytestmark = pytest.mark.oracle

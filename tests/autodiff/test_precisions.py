@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import assert_valid, numbers, run
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import assert_valid, numbers, run
 
 NET = """<ir_version: 10, opset_import: ["" : 22]> net ({type}[N, 3, 8, 8] x) => ({type}[N, 4] y) {{
     conv = Conv<pads = [1, 1, 1, 1]>(x, w, b)

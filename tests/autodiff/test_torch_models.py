@@ -10,14 +10,14 @@ import onnx
 import pytest
 
 from onnxcam.arrays import Array
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import assert_valid, run
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import assert_valid, run
 
 torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
 pytestmark = pytest.mark.oracle
 
-from tests.autodiff.torch_nets import TRUNKS, Net, net  # noqa: E402  it needs torch
+from tests.autodiff.support.torch_nets import TRUNKS, Net, net  # noqa: E402  it needs torch
 
 CLOSE = 1e-4  # of the largest gradient
 AXES: dict[str, dict[int, str]] = {

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onnxcam.cli.app import app
-from tests.cli.tiny import write_model, write_picture
+from tests.cli.support.tiny import write_model, write_picture
 
 Run: TypeAlias = Callable[..., Any]
 

@@ -15,17 +15,17 @@ from onnx import parser
 from typer.main import get_command
 
 import onnxcam
-from onnxcam import resources
+from onnxcam import bundled as resources
 from onnxcam.cli import doctor
 from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
 from tests.cli.conftest import Run
-from tests.cli.tiny import size, write_model, write_picture
+from tests.cli.support.tiny import size, write_model, write_picture
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor")
 HEAVY = ("onnxruntime", "onnx", "numpy", "PIL", "onnx_graphsurgeon")
-WRITING = ("onnx", "onnx_graphsurgeon", "google.protobuf", "onnxcam.graph.model")
+WRITING = ("onnx", "onnx_graphsurgeon", "google.protobuf", "onnxcam.model.model")
 
 
 def start(heavy: tuple[str, ...]) -> str:
@@ -102,7 +102,7 @@ def test_ctrl_c_is_told_shortly(run: Run, monkeypatch: pytest.MonkeyPatch, model
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onnxcam.graph.model.load", stop)
+    monkeypatch.setattr("onnxcam.model.model.load", stop)
     found = run("layers", model)
     assert found.exit_code == 130
     assert len(found.stderr.splitlines()) == 1
@@ -112,7 +112,7 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, mo
     def stumble(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("onnxcam.graph.model.load", stumble)
+    monkeypatch.setattr("onnxcam.model.model.load", stumble)
     with pytest.raises(ZeroDivisionError):
         run("layers", model)
 

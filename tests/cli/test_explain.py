@@ -10,7 +10,7 @@ import pytest
 
 import onnxcam
 from tests.cli.conftest import Run
-from tests.cli.tiny import LABELS, size, weight, write_picture
+from tests.cli.support.tiny import LABELS, size, weight, write_picture
 
 FAST = ("-l", "relu1", "-n", "2")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.limits import ROOT, run_limited
+from tests.support.limits import ROOT, run_limited
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 SENTENCE = "interrupted; all files written so far are complete\n"
@@ -54,11 +54,16 @@ def words(model: Path, picture: Path, out: Path) -> list[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        *("typer", "onnxcam.cli.app", "onnxcam.cli.options", "onnxcam.explain"),
+        *("typer", "onnxcam.cli.app", "onnxcam.cli.options", "onnxcam.explain.explainer"),
         *("numpy", "numpy._core.multiarray", "numpy.random", "numpy.linalg", "PIL.Image"),
         *("onnxruntime", "onnxruntime.capi._pybind_state", "onnx", "onnx.checker"),
-        *("onnx_graphsurgeon", "onnxcam.graph.model", "onnxcam.cli.job", "PIL.PngImagePlugin"),
-        *("onnxcam.autodiff.rules.conv", "onnxcam.cli.watch"),
+        *(
+            "onnx_graphsurgeon",
+            "onnxcam.model.model",
+            "onnxcam.cli.batch_job",
+            "PIL.PngImagePlugin",
+        ),
+        *("onnxcam.autodiff.rules.conv", "onnxcam.cli.progress"),
     ],
 )
 def test_while_importing(words: list[str], module: str) -> None:
@@ -86,41 +91,41 @@ def test_commands_without_a_model(command: list[str]) -> None:
 MOMENTS = {
     "a session is created": "import onnxruntime as o; o.InferenceSession = interrupt",
     "the model runs": "import onnxcam.runtime.session as s; s.Session.run = interrupt",
-    "gradients are planned": "import onnxcam.rewrite.plan as p; p.plan = interrupt",
-    "the noise is drawn": "import onnxcam.methods.samplers as s; s.Deviates.__getitem__ = interrupt",
+    "gradients are planned": "import onnxcam.rewrite.planner as p; p.plan = interrupt",
+    "the noise is drawn": "import onnxcam.methods.samplers.gaussian as s; s.Deviates.__getitem__ = interrupt",
     "the map is drawn": "import onnxcam.image.overlay as o; o.overlay = interrupt",
     "a file is renamed": "import pathlib; pathlib.Path.replace = os.replace = interrupt",
-    "a line is said": "import onnxcam.cli.watch as w; w.say = interrupt",
+    "a line is said": "import onnxcam.cli.progress as w; w.say = interrupt",
     "a library makes another error of it": """
-import onnxcam.graph.model
+import onnxcam.model.model
 def load(*_):
     try: interrupt()
     except KeyboardInterrupt: raise ImportError("import numpy failed")
-onnxcam.graph.model.load = load
+onnxcam.model.model.load = load
 """,
     "our own error comes of it": """
-import onnxcam.graph.model, onnxcam.errors
+import onnxcam.model.model, onnxcam.errors
 def load(*_):
     try: interrupt()
     except KeyboardInterrupt: raise onnxcam.errors.ModelError("damaged")
-onnxcam.graph.model.load = load
+onnxcam.model.model.load = load
 """,
     "C code prints it": """
-import onnxcam.graph.model
+import onnxcam.model.model
 def load(*_):
     try: interrupt()
     except KeyboardInterrupt: sys.excepthook(*sys.exc_info())
     raise SystemError("returned a result with an exception set")
-onnxcam.graph.model.load = load
+onnxcam.model.model.load = load
 """,
     "it is lost in a destructor": """
-import onnxcam.graph.model, time
+import onnxcam.model.model, time
 class Lost:
     def __del__(self): interrupt()
 def load(*_):
     Lost()
     time.sleep(30)
-onnxcam.graph.model.load = load
+onnxcam.model.model.load = load
 """,
 }
 
@@ -135,11 +140,11 @@ def test_at_any_moment(words: list[str], out: Path, setup: str) -> None:
 def test_twice_at_once_is_once(words: list[str]) -> None:
     """A wrapper hands on the Ctrl-C that the terminal sent already."""
     setup = """
-import onnxcam.graph.model
+import onnxcam.model.model
 def load(*_):
     try: interrupt()
     finally: interrupt(); interrupt()
-onnxcam.graph.model.load = load
+onnxcam.model.model.load = load
 """
     result = run(words, setup=setup)
     assert (result.returncode, result.stderr) == (130, SENTENCE)
@@ -147,12 +152,12 @@ onnxcam.graph.model.load = load
 
 def test_again_after_a_while_ends_what_hangs(words: list[str]) -> None:
     setup = """
-import onnxcam.graph.model, time, onnxcam.cli.interrupts
+import onnxcam.model.model, time, onnxcam.cli.interrupts
 onnxcam.cli.interrupts.GRACE = 0.1
 def load(*_):
     try: interrupt()
     finally: time.sleep(0.2); interrupt(); time.sleep(30)
-onnxcam.graph.model.load = load
+onnxcam.model.model.load = load
 """
     result = run(words, setup=setup)
     assert (result.returncode, result.stderr) == (130, "")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from onnxcam.cli.pictures import SHOWN, collect_images
+from onnxcam.cli.image_files import SHOWN, collect_images
 from onnxcam.errors import ImageError
 from tests.cli.conftest import Run
-from tests.cli.tiny import write_picture
-from tests.limits import run_limited
+from tests.cli.support.tiny import write_picture
+from tests.support.limits import run_limited
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes and devices are files of Unix")

@@ -12,10 +12,10 @@ import onnxruntime as ort
 import pytest
 
 from onnxcam.cli.check import _verdict
-from onnxcam.graph.model import Model
+from onnxcam.model.model import Model
 from tests.cli.conftest import Run
-from tests.cli.tiny import write_model
-from tests.nets import MIXING, MLP, POOL, POOLED, SOFTMAX, Net
+from tests.cli.support.tiny import write_model
+from tests.support.nets import MIXING, MLP, POOL, POOLED, SOFTMAX, Net
 
 
 def test_layers_as_a_table(run: Run, model: Path) -> None:
@@ -257,7 +257,7 @@ def test_augment_writes_nothing_that_onnxruntime_does_not_open(
     path = out / "augmented.onnx"
     if there:
         path.write_bytes(there)
-    monkeypatch.setattr("onnxcam.rewrite.augment.augment", broken)
+    monkeypatch.setattr("onnxcam.rewrite.gradient.augment", broken)
     found = run("augment", model, "-o", path, "--force")
     assert found.exit_code == 2
     assert "not written, because ONNX Runtime does not open it" in found.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.limits import ROOT
+from tests.support.limits import ROOT
 
 pytestmark = pytest.mark.skipif(
     not Path("/dev/full").exists(), reason="this system has no /dev/full"
@@ -115,10 +115,10 @@ def test_a_reader_that_is_slow_gets_everything(model: Path) -> None:
     """A pipe that does not block, as Node.js makes them, takes 64 kB and then refuses."""
     code = "\n".join(
         [
-            "import os, sys, onnxcam.cli.said",
+            "import os, sys, onnxcam.cli.output",
             "os.set_blocking(1, False)",
             "import onnxcam.cli.methods",
-            "def many(*_): onnxcam.cli.said.say(*('漢' * 100 for _ in range(5000)))",
+            "def many(*_): onnxcam.cli.output.say(*('漢' * 100 for _ in range(5000)))",
             "onnxcam.cli.methods.as_json = many",
             "sys.argv = ['onnxcam', 'methods', '--json']",
             "onnxcam.cli.main()",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Run
-from tests.limits import run_limited
+from tests.support.limits import run_limited
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's RLIMIT_NPROC")
 NOTICE = "note: runs on one thread"

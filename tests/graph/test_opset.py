@@ -5,9 +5,9 @@ import pytest
 from onnx import parser
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.model import load
 from onnxcam.graph.opset import schema_at, type_name, versions
-from tests.autodiff.check import numbers, run
+from onnxcam.model.model import load
+from tests.autodiff.support.check import numbers, run
 
 BODIES = {
     "relu": (9, "y = Relu(x)"),

@@ -8,10 +8,10 @@ import pytest
 from onnx import parser
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.build import Builder
-from onnxcam.graph.model import load
+from onnxcam.graph.builder import Builder
 from onnxcam.graph.value import FUNCTIONS, UFUNCS, Value
-from tests.autodiff.check import numbers, run
+from onnxcam.model.model import load
+from tests.autodiff.support.check import numbers, run
 
 FEED = {"a": numbers(2, 3, 4, low=0.5, high=1.5), "b": numbers(3, 1, seed=1, low=0.4, high=1.6)}
 TEXT = """<ir_version: 10, opset_import: ["" : {opset}]>

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from onnxcam.errors import SettingError
 from onnxcam.image.labels import NAME_KEYS, check_labels, fit_labels, metadata_labels, read_labels
-from tests.image.texts import ANY_TEXT
+from tests.image.support.texts import ANY_TEXT
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
-from onnxcam.arrays import ImageInput
 from onnxcam.image.metadata import from_metadata
 from onnxcam.image.preprocess import Preprocessing, prepare
-from tests.image.texts import ANY_TEXT
+from onnxcam.specs import ImageInput
+from tests.image.support.texts import ANY_TEXT
 
 FORMAT, RANGE = "Image.BitmapPixelFormat", "Image.NominalPixelRange"
 

@@ -11,7 +11,7 @@ from PIL import Image
 from onnxcam.errors import SettingError, UnknownNameError
 from onnxcam.image.colormap import COLORMAPS
 from onnxcam.image.overlay import LONGEST_SIDE, grid, overlay
-from tests.limits import run_limited
+from tests.support.limits import run_limited
 
 WHOLE = (0.0, 0.0, 60.0, 40.0)
 
@@ -158,7 +158,7 @@ def test_accents_are_dropped_rather_than_drawn_as_boxes() -> None:
 @pytest.mark.parametrize("word", ["a", "word ", "e\u0301", "\x1b[2J\u202e漢\n"])
 def test_a_caption_of_megabytes_is_drawn_at_once(word: str) -> None:
     code = f"""
-from onnxcam.image.lettering import strip
+from onnxcam.image.text import strip
 long, short = (strip({word!r} * count, 400, 10).tobytes() for count in (10**6, 10**3))
 assert long == short
 """

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from onnxcam.arrays import ImageInput
 from onnxcam.errors import SettingError, UnknownNameError
 from onnxcam.image.preprocess import (
     PRESETS,
@@ -19,6 +18,7 @@ from onnxcam.image.preprocess import (
     prepare,
     preset_for,
 )
+from onnxcam.specs import ImageInput
 
 COLOUR = (200, 100, 50)
 

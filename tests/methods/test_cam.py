@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from onnxcam.arrays import Floats, Maps, Saliency
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
-from onnxcam.methods.recipe import PROBES, method
+from onnxcam.methods.method import PROBES, method
 
 SHAPES = [(1, 1, 1, 1), (2, 3, 4, 5), (1, 7, 3, 3), (3, 2, 1, 6)]
 Paper = Callable[..., Any]

@@ -13,7 +13,7 @@ from onnxcam.runtime import device as module
 from onnxcam.runtime import session as sessions
 from onnxcam.runtime.device import CPU, CUDA, Device, cuda_devices, device
 from onnxcam.runtime.session import OutOfMemoryError, Session, opened
-from tests.nets import FIXED
+from tests.support.nets import FIXED
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, devices: int, *providers: str) -> list[bool]:

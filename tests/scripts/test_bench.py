@@ -12,7 +12,7 @@ from bench import Result as Line
 from bench_contestants import CONTESTANTS
 from bench_models import Place
 from onnxcam.methods import METHODS
-from tests.nets import CLASSES, DEEP
+from tests.support.nets import CLASSES, DEEP
 
 PLACES = [
     Place(where, "features", "NCHW", 16, "layer") for where in ("last", "dependent", "middle")

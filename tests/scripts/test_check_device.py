@@ -20,8 +20,8 @@ from bench_contestants import BOUND, CONTESTANTS
 from bench_models import Place
 from check_device import Report, fixture_line, fixture_rows
 from fixtures import DATA
-from tests.limits import run_limited
-from tests.nets import CLASSES, DEEP
+from tests.support.limits import run_limited
+from tests.support.nets import CLASSES, DEEP
 
 SCRIPTS = Path(check_device.__file__).parent
 PLACE = Place("dependent", "features", "NCHW", 16, "layer")

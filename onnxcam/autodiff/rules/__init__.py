@@ -3,8 +3,8 @@
 import importlib
 import pkgutil
 
-from onnxcam.autodiff.ruletable import Rules
-from onnxcam.table import Table
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.registry import Table
 
 FAMILIES = [
     importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.blocked import factors, inside, is_blocked, line
-from onnxcam.autodiff.ruletable import Rules
-from onnxcam.graph.steps import above, below, clipped_line, mixed
+from onnxcam.autodiff.lowering.masks import above, below, clipped_line, mixed
+from onnxcam.autodiff.lowering.nchwc import factors, inside, is_blocked, line
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.value import Value, np
 
 rules = Rules()

@@ -8,8 +8,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array, Floats
-from onnxcam.autodiff.ruletable import Rules
-from onnxcam.autodiff.strided import (
+from onnxcam.autodiff.lowering.strided_conv import (
     RESIZE_WITHOUT_REGION,
     apart,
     by_phases,
@@ -17,10 +16,11 @@ from onnxcam.autodiff.strided import (
     number,
     of_a_picture,
 )
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.attrs import Window
 from onnxcam.graph.slicing import dim_of, sliced_at
 from onnxcam.graph.value import Value, np
+from onnxcam.graph.window import Window
 
 rules = Rules()
 

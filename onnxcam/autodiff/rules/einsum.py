@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from onnxcam.autodiff.ruletable import Rules
-from onnxcam.graph.equation import Equation, broadcast, sizes_of
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.graph.einsum import Equation, broadcast, sizes_of
 from onnxcam.graph.slicing import dim_of
 from onnxcam.graph.value import Value, np
 

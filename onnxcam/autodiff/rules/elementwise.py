@@ -6,8 +6,8 @@ g is the cotangent of y; a function an input. Broadcasting is undone by the swee
 from __future__ import annotations
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.blocked import is_blocked, over_pixels
-from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.lowering.nchwc import is_blocked, over_pixels
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.value import Value, np
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import dim_of, expanded, filled, refuse_too_many
 from onnxcam.graph.value import Value, np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnxcam.autodiff.ruletable import Rules
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.value import Value, np
 
 rules = Rules()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules.conv import times_channels
 from onnxcam.autodiff.rules.reduce import count, shared, spatial
-from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import filled, refuse_too_many
 from onnxcam.graph.value import Value, np

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, enlarged
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules.conv import first_cell, spread_windows
-from onnxcam.autodiff.ruletable import Rules
-from onnxcam.autodiff.strided import RESIZE_WITHOUT_REGION, enlarged
 from onnxcam.errors import ModelError
-from onnxcam.graph.attrs import Window
-from onnxcam.graph.shapes import is_static
+from onnxcam.graph.shape_inference import is_static
 from onnxcam.graph.slicing import dim_of, expanded, filled, padded_to, refuse_too_many
 from onnxcam.graph.value import Value, np
+from onnxcam.graph.window import Window
 
 rules = Rules()
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.blocked import is_blocked, over_pixels
+from onnxcam.autodiff.lowering.nchwc import is_blocked, over_pixels
+from onnxcam.autodiff.rule_table import Rules, Vjp
 from onnxcam.autodiff.rules.conv import times_channels
-from onnxcam.autodiff.ruletable import Rules, Vjp
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import dim_of, expanded
 from onnxcam.graph.value import Value, np, with_axes

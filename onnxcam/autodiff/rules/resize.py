@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxcam.arrays import Array, Floats
+from onnxcam.autodiff.lowering.interpolation import Interpolation
+from onnxcam.autodiff.lowering.strided_conv import number
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules.shape import contracted
-from onnxcam.autodiff.ruletable import Rules
-from onnxcam.autodiff.strided import number
 from onnxcam.errors import ModelError
-from onnxcam.graph.interpolation import Interpolation
 from onnxcam.graph.slicing import dim_of, refuse_too_many
 from onnxcam.graph.value import Value, np
 

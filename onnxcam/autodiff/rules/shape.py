@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from onnxcam.arrays import Array, Floats
+from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules.linalg import turned
-from onnxcam.autodiff.ruletable import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import (
     dim_of,

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import check_model, check_vjp, numbers, one_node_model, run
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model, run
 
 DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 2)], ids=str)
 

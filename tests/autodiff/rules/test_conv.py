@@ -7,8 +7,8 @@ import pytest
 from onnx import helper, parser
 
 from onnxcam.errors import ModelError
-from tests.autodiff.check import check_model, check_vjp, numbers, one_node_model
-from tests.autodiff.linear import check_linear
+from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model
+from tests.autodiff.support.linear import check_linear
 
 WINDOWS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "plain": ((2, 3, 6, 7), (4, 3, 3, 3), {}),

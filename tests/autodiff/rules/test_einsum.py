@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.autodiff.check import check_vjp, numbers
+from tests.autodiff.support.check import check_vjp, numbers
 
 SIZES = {"b": 2, "h": 3, "i": 4, "j": 5, "k": 3, "d": 2}
 PLAIN = [

@@ -7,9 +7,9 @@ import pytest
 from onnx import helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import check_vjp, numbers, one_node_model, run
 
 RANGES = {
     **dict.fromkeys(("Neg", "Abs", "Exp", "Erf", "Sin", "Cos", "Tanh", "Sinh", "Cosh"), (-2, 2)),

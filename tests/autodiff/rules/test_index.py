@@ -8,8 +8,8 @@ from onnx import helper, parser
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from tests.autodiff.check import check_model, check_vjp, numbers, one_node_model
-from tests.autodiff.linear import check_linear
+from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model
+from tests.autodiff.support.linear import check_linear
 
 INDICES = {
     "scalar": np.array(2),

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.autodiff.check import check_vjp, numbers
+from tests.autodiff.support.check import check_vjp, numbers
 
 SHAPES = [
     ((3, 4), (4, 5)),

@@ -7,9 +7,9 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import (
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import (
     TOLERANCE,
     check_model,
     check_vjp,
@@ -18,7 +18,7 @@ from tests.autodiff.check import (
     one_node_model,
     run,
 )
-from tests.autodiff.differences import function, in_float64, slope
+from tests.autodiff.support.differences import function, in_float64, slope
 
 
 @pytest.mark.parametrize("opset", [7, 9, 14, 15, 17])

@@ -7,9 +7,9 @@ import pytest
 from onnx import helper
 
 from onnxcam.arrays import Floats
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import check_vjp, numbers, one_node_model, run
 
 WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "plain": ((2, 3, 6, 8), {"kernel_shape": [2, 2], "strides": [2, 2]}),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Array
-from tests.autodiff.check import check_vjp, numbers
+from tests.autodiff.support.check import check_vjp, numbers
 
 FIXED_AND_NOT = pytest.mark.parametrize("dynamic", [(), (0,), (0, 2, 3)], ids=str)
 

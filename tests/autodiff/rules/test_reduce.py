@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from onnxcam.graph.model import load
-from onnxcam.rewrite.augment import SEED, gradient
-from tests.autodiff.check import check_vjp, numbers, one_node_model, run
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import check_vjp, numbers, one_node_model, run
 
 OPERATORS = [
     *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"),

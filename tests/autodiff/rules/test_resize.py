@@ -13,9 +13,9 @@ from onnx import helper
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from onnxcam.graph.model import Model
-from tests.autodiff.check import check_vjp, numbers, one_node_model
-from tests.autodiff.linear import check_linear
+from onnxcam.model.model import Model
+from tests.autodiff.support.check import check_vjp, numbers, one_node_model
+from tests.autodiff.support.linear import check_linear
 
 COORDINATES = [
     "half_pixel",

@@ -8,7 +8,7 @@ from onnx import parser
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from tests.autodiff.check import check_model, check_vjp, numbers
+from tests.autodiff.support.check import check_model, check_vjp, numbers
 
 FIXED_AND_NOT = pytest.mark.parametrize("dynamic", [(), (0,), (0, 2)], ids=str)
 

@@ -1,0 +1,93 @@
+"""Operators without a gradient rule, each with the reason; what stands in the way of a derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.autodiff.rule_table import Rules, key
+from onnxcam.graph.reachability import carries_floats, is_float
+
+REFUSED: dict[str, str] = {  # floats flow through them, but nothing is written for what flows back
+    "If": "takes a branch by what is fed: fix the sizes of the input, or export one branch",
+    "Loop": "counts its rounds as it runs: export it unrolled",
+    "Scan": "walks its steps as it runs: export it unrolled",
+    "LinearAttention": "walks its steps as it runs: export it as MatMul and CumSum, or unrolled",
+    "GRU": "is a recurrent cell without a rule: unroll it, or take LSTM",
+    "RNN": "is a recurrent cell without a rule: unroll it, or take LSTM",
+    "MaxRoiPool": "takes maxima of regions: export RoiAlign in its place",
+    "CumProd": "multiplies along an axis: export it as Exp, CumSum and Log",
+    "Det": "is a determinant, which no picture model needs on its way",
+    "DFT": "is complex: export it as MatMul with cosines and sines",
+    "STFT": "is complex: export it as Conv with cosines and sines",
+    "OneHot": "places a number by an index: export it as Where and Equal",
+    "BitCast": "reads numbers as other bits: no derivative can be told",
+    "TensorScatter": "writes into a cache: export the model without one",
+    "Unique": "sorts and counts as it runs: take it out of the way of the score",
+    **dict.fromkeys(
+        ("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
+        "holds tensors in a sequence: export Concat, Split or separate tensors in its place",
+    ),
+    **dict.fromkeys(
+        ("SequenceMap", "SplitToSequence", "ConcatFromSequence"),
+        "holds tensors in a sequence: export Concat, Split or separate tensors in its place",
+    ),
+    **dict.fromkeys(
+        ("Optional", "OptionalGetElement"),
+        "holds a tensor that may be missing: export the tensor itself",
+    ),
+}
+
+FLAT: dict[str, str] = {  # no derivative flows through them in any model
+    **dict.fromkeys(
+        ("Floor", "Ceil", "Round", "Sign", "Hardmax"), "is a step function, flat between its steps"
+    ),
+    **dict.fromkeys(("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero"), "gives places"),
+    **dict.fromkeys(("Equal", "Greater", "Less", "And", "Or", "Xor", "Not"), "gives truth values"),
+    **dict.fromkeys(("GreaterOrEqual", "LessOrEqual", "IsInf", "IsNaN"), "gives truth values"),
+    **dict.fromkeys(("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr"), "takes whole numbers"),
+    **dict.fromkeys(("BitwiseXor", "ConvInteger", "MatMulInteger"), "takes whole numbers"),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), "takes whole numbers"),
+    **dict.fromkeys(("QuantizeLinear", "DynamicQuantizeLinear"), "gives whole numbers"),
+    **dict.fromkeys(("Shape", "Size", "SequenceLength", "OptionalHasElement"), "reads sizes only"),
+    **dict.fromkeys(("Constant", "ConstantOfShape", "EyeLike", "Range"), "is a constant"),
+    **dict.fromkeys(("MelWeightMatrix", "BlackmanWindow"), "is a constant"),
+    **dict.fromkeys(("HammingWindow", "HannWindow"), "is a constant"),
+    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal"), "is drawn at random"),
+    **dict.fromkeys(("RandomNormalLike", "RandomUniform"), "is drawn at random"),
+    **dict.fromkeys(("RandomUniformLike",), "is drawn at random"),
+    **dict.fromkeys(("RegexFullMatch", "StringConcat", "StringNormalizer"), "takes strings"),
+    **dict.fromkeys(("StringSplit", "TfIdfVectorizer", "ImageDecoder"), "takes strings or bytes"),
+}
+
+
+def because(operators: Collection[str]) -> dict[str, str]:
+    """The reason and the cure of each operator that one is known of."""
+    return {each: REFUSED[each] for each in operators if each in REFUSED}
+
+
+def stops(
+    graph: gs.Graph, source: str, goals: Collection[str], rules: Rules
+) -> list[tuple[gs.Node, str]]:
+    """The nodes that values pass on their way from `source` to a goal, but derivatives do not, and why."""
+    alive, needed, found = {source}, set(goals), []
+    for node in graph.nodes:
+        rule = rules.of(node)
+        if any(
+            each.name in alive
+            and carries_floats(node, slot)
+            and (rule is None or rule.function(slot) is not None)
+            for slot, each in enumerate(node.inputs)
+        ):
+            alive.update(each.name for each in node.outputs if is_float(each))
+    for node in reversed(graph.nodes):
+        written = [each for each in node.outputs if each.name in needed]
+        if written and node.op not in ("Shape", "Size"):
+            needed.update(each.name for each in node.inputs)
+            fed = any(each.name in alive for each in node.inputs)
+            if fed and not any(each.name in alive for each in written):
+                floats = any(map(is_float, written))
+                why = "has no derivative by this input" if floats else "returns no floats there"
+                found.append((node, FLAT.get(key(node.op, node.domain or ""), why)))
+    return found[::-1]

@@ -1,0 +1,57 @@
+"""Errors as one line, and their exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from typer import BadParameter, Exit
+from typer.core import TyperGroup
+
+from onnxcam.cli import interrupts
+from onnxcam.cli.output import say
+from onnxcam.cli.visible_text import visible
+from onnxcam.errors import OnnxcamError, one_line
+
+WRONG, INTERRUPTED = 2, 130
+# Typer exports only this one of the errors in a command line; its base class covers them all
+UsageError = cast(type[BadParameter], BadParameter.__bases__[0])
+
+
+class PlainErrors(TyperGroup):
+    """A group of commands whose foreseen errors are said in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command."""
+        if not args:  # the help is an error of several lines
+            return super().parse_args(ctx, args)
+        with told_plainly():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        with told_plainly():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Ours: one line and exit code 2. Ctrl-C: 130. Any other exception is a bug and keeps its traceback."""
+    try:
+        yield
+    except OnnxcamError as fault:
+        if interrupts.exit_code() is not None:  # the interrupt caused it
+            raise _interrupted() from None
+        say(f"error: {one_line(fault)}", err=True)
+        raise Exit(WRONG) from fault
+    except UsageError as fault:
+        fault.message = visible(fault.message)
+        raise
+    except KeyboardInterrupt:
+        raise _interrupted() from None
+
+
+def _interrupted() -> Exit:
+    say(interrupts.SENTENCE, err=True)
+    return Exit(interrupts.exit_code() or INTERRUPTED)

@@ -1,0 +1,118 @@
+"""What a user sees while pictures are explained: a line for each, and how far it is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from onnxcam.cli.output import json_text, say
+from onnxcam.cli.streams import Styled
+from onnxcam.cli.visible_text import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+REFRESH = 0.1  # seconds between drawings of the bar
+
+
+class Watch:
+    """Lines on standard output, a progress bar on standard error where that is a terminal."""
+
+    def __init__(self, total: int, *, quiet: bool, json: bool) -> None:
+        self.quiet, self.json, self.total = quiet, json, total
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Watch:
+        if not self.quiet and sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task("explaining", total=self.total)
+            try:
+                self._bar.start()
+            except BaseException:  # an interrupt: the cursor is hidden by now
+                self._close()
+                raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def passes(self, count: int) -> None:
+        """So many more inputs of the model were run."""
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, count)
+            self._draw()
+
+    def picture(self, name: str, passes: int) -> None:
+        """The next picture; before it there were so many passes, run or left out."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=visible(name), completed=passes)
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the bar, without a thread (Rich's default), which the system may not be able to start."""
+        now = time.monotonic()
+        if self._bar is not None and now - self._drawn >= REFRESH:
+            self._drawn = now
+            self._bar.refresh()
+
+    def record(self, record: Mapping[str, Any], line: str) -> None:
+        """What there is to say of one picture and target."""
+        if self.json:
+            self._out(json_text(record))
+        elif not self.quiet:
+            self._out(line)
+
+    def note(self, text: str) -> None:
+        """Something to know, beside the results."""
+        if self._bar is not None:
+            self._above(text)
+        elif not self.quiet:
+            say(text, err=True)
+
+    def _out(self, line: str) -> None:
+        if self._bar is not None and sys.stdout.isatty():  # above the bar, not into it
+            self._above(line)
+        else:
+            say(line)
+
+    def _above(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=cast(TextIO, Styled(sys.stderr))),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -1,0 +1,166 @@
+"""What `onnxcam check` finds out about a model."""
+
+from __future__ import annotations
+
+from pathlib import Path as File
+from typing import Any
+
+import numpy as np
+
+from onnxcam.arrays import Images
+from onnxcam.autodiff.backward import differentiable_path
+from onnxcam.autodiff.rule_table import key
+from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.autodiff.unsupported import FLAT
+from onnxcam.errors import DeviceError, ModelError, OnnxcamError, one_line
+from onnxcam.explain.explainer import Explainer
+from onnxcam.graph.reachability import Path, between, carries_floats
+from onnxcam.image.preprocess import tensor_size
+from onnxcam.image.preprocessing_choice import AUTO, change, choose, notice_of
+from onnxcam.methods import DEFAULT_METHOD
+from onnxcam.model.image_input import image_input
+from onnxcam.model.model import Model, load
+from onnxcam.rewrite.gradient import simplified
+from onnxcam.rewrite.metadata_score import scored
+from onnxcam.rewrite.planner import layers as layers_of
+from onnxcam.runtime.device import cuda_devices
+from onnxcam.runtime.device import device as find_device
+from onnxcam.spatial.layers import spatial_layers
+from onnxcam.specs import ImageInput, Layer
+
+UNKNOWN_CHANNELS = 3  # of the trial, if the model takes any
+SAMPLES = 2  # noisy copies in the trial: enough to run more than one input at once
+
+
+def checkup(
+    file: File, output: str | None = None, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """Everything that `onnxcam check` says; `size` is (height, width) of the trial's input.
+
+    ModelError if there is no model, image, or score; SettingError for a size that the model does not take.
+    """
+    model = load(file)
+    image = image_input(model)
+    prepared = change(choose(AUTO, model.metadata, image), size=size)
+    tried, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
+    with_score, score = scored(model, output)
+    layers = _layers(model, output) or spatial_layers(with_score, image.name, score.logits)
+    # A picture of integers carries no derivative, but the layers behind it do.
+    sources = {image.name, *(each.name for each in layers)}
+    plain = simplified(with_score, sources, score.logits, DEFAULT)
+    path = between(plain.graph, sources, {score.logits}, carries_floats)
+    trial = _trial(model, output, tried, [assumed] if assumed else [])
+    return {
+        "model": _model(model),
+        "input": {**vars(image), "dtype": str(image.dtype)},
+        "score": vars(score),
+        "layer": next((layer.name for layer in layers if layer.automatic), None),
+        "layer_smoothed": next((layer.name for layer in layers if layer.automatic_smooth), None),
+        "operators": _operators(path),
+        "reach": _reach(plain, layers, score.logits),
+        "devices": [_device(name) for name in _devices()],
+        "trial": trial,
+        "explainable": trial["fault"] is None,
+    }
+
+
+def _layers(model: Model, output: str | None) -> list[Layer]:
+    """The spatial layers, the automatic ones marked; empty if that fails, and the trial then says why."""
+    try:
+        return layers_of(model, output)
+    except ModelError:
+        return []
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "sha256": model.digest,
+        "opset": model.opset,
+        "ir_version": model.ir_version,
+        "nodes": len(model.graph.nodes),
+        "notices": list(model.notices),
+    }
+
+
+def _operators(path: Path) -> list[dict[str, Any]]:
+    """The operators between the image and the score, those that let no gradient through first: they have
+    no rule, or their derivative is 0 everywhere.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for node in path.nodes:
+        operator = key(node.op, node.domain or "")
+        rule, flat = operator in DEFAULT, operator in FLAT
+        unused = {"operator": operator, "count": 0, "rule": rule, "flat": flat, "without": ""}
+        row = rows.setdefault(operator, unused)
+        row["count"] += 1
+        if flat or not rule:
+            row["without"] = row["without"] or node.name or node.outputs[0].name
+    return sorted(rows.values(), key=lambda row: (row["rule"], not row["flat"], -row["count"]))
+
+
+def _reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:
+    """How many layers every operator behind which has a rule, and the earliest of them."""
+    reached = [each.name for each in layers if _has_rules(model, each.name, score)]
+    earliest = reached[0] if reached else None
+    return {"layers": len(layers), "explainable": len(reached), "earliest": earliest}
+
+
+def _has_rules(model: Model, layer: str, score: str) -> bool:
+    try:
+        return layer in differentiable_path(model.graph, {layer}, {score}, DEFAULT).tensors
+    except ModelError:  # a rule is missing, or nothing flows back
+        return False
+
+
+def _devices() -> list[str]:
+    return ["cpu", *(f"cuda:{each}" for each in range(cuda_devices() or 1))]
+
+
+def _device(name: str) -> dict[str, Any]:
+    try:
+        find_device(name)
+    except DeviceError as fault:
+        return {"name": name, "usable": False, "fault": one_line(fault)}
+    return {"name": name, "usable": True, "fault": None}
+
+
+def _trial(
+    model: Model, output: str | None, size: tuple[int, int], assumed: list[str]
+) -> dict[str, Any]:
+    """What `onnxcam explain` does by default, on a random input: what was tried, and why it failed."""
+    trial: dict[str, Any] = {
+        "method": DEFAULT_METHOD,
+        "samples": SAMPLES,
+        "size": list(size),
+        "layer": None,
+        "layers": [],
+        "batch": None,
+        "device": None,
+        "notices": [*model.notices, *assumed],
+        "fault": None,
+    }
+    try:
+        explainer = Explainer(model, output=output, samples=SAMPLES, chunk=SAMPLES)
+        trial |= {
+            "layer": explainer.plan.layers[0].name,
+            "layers": [layer.name for layer in explainer.plan.layers],
+            "batch": explainer.plan.image.batch,
+            "device": str(explainer.probe.batches.session.device),
+            "notices": [*explainer.notices, *assumed],
+        }
+        explanation = explainer(_random(explainer.plan.image, size))
+        trial["notices"] = [*explanation.notices, *assumed]
+    except OnnxcamError as error:
+        trial["fault"] = one_line(error)
+    return trial
+
+
+def _random(image: ImageInput, size: tuple[int, int]) -> Images:
+    """A picture of noise in the model's own layout and dtype."""
+    channels = image.channels or UNKNOWN_CHANNELS
+    shape = (channels, *size) if image.layout == "NCHW" else (*size, channels)
+    draw = np.random.Generator(np.random.SFC64(0))
+    if image.dtype.kind in "iu":
+        return draw.integers(0, 127, (1, *shape)).astype(image.dtype)
+    return draw.standard_normal((1, *shape)).astype(image.dtype)

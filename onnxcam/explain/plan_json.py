@@ -1,0 +1,104 @@
+"""A plan as JSON text, and back: what the cache keeps of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from onnxcam.specs import ImageInput, Layer, Plan, Score
+
+T = TypeVar("T")
+HUGE = 1 << 31  # larger than any size of a tensor
+
+
+def as_json(plan: Plan) -> str:
+    """The plan as text. TypeError or ValueError for one that JSON cannot keep."""
+    told = asdict(plan)
+    told["image"]["dtype"] = np.dtype(plan.image.dtype).name
+    text = json.dumps(told)
+    if from_json(text) != plan:
+        raise ValueError(f"{plan.name}: its plan reads back as another one")
+    return text
+
+
+def from_json(text: str | bytes) -> Plan:
+    """The plan that `as_json` wrote. Any other text raises LookupError, TypeError, ValueError, AttributeError,
+    or RecursionError.
+    """
+    fields = json.loads(text)
+    image = {**fields["image"], "dtype": _dtype(fields["image"]["dtype"])}
+    layers = fields["layers"]
+    if not isinstance(layers, list) or not layers:
+        raise TypeError("a plan without layers")
+    parts = {
+        "image": _typed(ImageInput, image),
+        "score": _typed(Score, fields["score"]),
+        "layers": tuple(_typed(Layer, layer) for layer in layers),
+    }
+    plan = _typed(Plan, {**fields, **parts})
+    classes, layout = plan.score.classes, plan.image.layout
+    if 0 in (plan.image.batch, *plan.image.shape):
+        raise ValueError("an image without pixels")
+    _dtype(plan.seed_dtype)
+    if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
+        raise ValueError(f"the layout {layout!r}, or cotangents that do not fit {classes} classes")
+    if not all(map(_is_consistent, plan.layers)):
+        raise ValueError("a layer whose channel axis or number of tokens does not fit its shape")
+    return plan
+
+
+def _is_consistent(layer: Layer) -> bool:
+    """Whether the channel axis, the cells, and the tokens of a layer fit its shape."""
+    if not 0 < layer.channel_axis < len(layer.shape):
+        return False
+    tokens = [dim for i, dim in enumerate(layer.shape) if i not in (0, layer.channel_axis)]
+    sizes = [dim for dim in (*(layer.cells or ()), *tokens) if isinstance(dim, int)]
+    if 0 in sizes or layer.cells is None or len(sizes) < 3:
+        return 0 not in sizes
+    return sizes[0] * sizes[1] + layer.tokens == sizes[2]
+
+
+def _dtype(name: object) -> np.dtype[Any]:
+    """The numeric dtype of this name; TypeError for any other."""
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.name != name or (dtype.kind not in "fiub" and name != "bfloat16"):
+        raise TypeError(f"{name!r} is not a type of numbers")
+    return dtype
+
+
+def _typed(kind: type[T], fields: Any) -> T:
+    """A dataclass from values of JSON. TypeError for a value that is not of the annotated type."""
+    values = {name: _tuple(value) for name, value in fields.items()}
+    for name, hint in get_type_hints(kind).items():
+        if name in values and not _has_type(values[name], hint):
+            raise TypeError(f"{kind.__name__}.{name} of {values[name]!r:.50}")
+    return kind(**values)
+
+
+def _tuple(value: Any) -> Any:
+    """JSON has lists only."""
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def _has_type(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type. Integers are sizes and axes: neither negative nor huge."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (UnionType, Union):
+        return any(_has_type(value, one) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(value) == len(hints) and all(map(_has_type, value, hints))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _has_type(name, inner[0]) and _has_type(one, inner[1]) for name, one in value.items()
+        )
+    if hint is int:
+        return type(value) is int and 0 <= value < HUGE
+    return isinstance(value, origin or hint)

@@ -1,0 +1,111 @@
+"""The three files of an explained image: written together, the manifest with digests of the other two."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onnxcam.atomic_write import digest_file, read_regular, write_together
+from onnxcam.errors import OutputError
+
+SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
+SEAL = "manifest_sha256"
+OPENING = b'{\n  "picture": {\n    "name": '  # every manifest begins so, also one that was cut off
+UNFINISHED = "the run that wrote this was interrupted: explain the image again"
+
+
+def result_files(folder: Path, name: str, method: str) -> dict[str, Path]:
+    """The paths of an image's overlay, map, and manifest."""
+    return {kind: folder / f"{name}.{method}{suffix}" for kind, suffix in SUFFIXES.items()}
+
+
+def require_writable(files: Mapping[str, Path], *, overwrite: bool = False) -> None:
+    """OutputError if a path is a folder or, unless `overwrite`, a file that onnxcam did not write. Files next
+    to a manifest from onnxcam are earlier results, which a new run replaces; others are the user's.
+    """
+    present = [path for path in files.values() if os.path.lexists(path)]
+    for path in present:
+        if path.is_dir():
+            raise OutputError(f"{path}: cannot be written ({os.strerror(errno.EISDIR)})")
+    if present and not overwrite and not _is_manifest(files["manifest"]):
+        raise OutputError(
+            f"{present[0]}: already exists, and no manifest next to it says that onnxcam wrote it; choose "
+            "another folder, or overwrite it with --force (in Python: overwrite=True)"
+        )
+
+
+def write_results(
+    files: Mapping[str, Path], overlay: bytes, arrays: bytes, manifest: Mapping[str, Any]
+) -> None:
+    """Write the three files, all or none, with digests in the manifest. OutputError if that fails."""
+    contents = {files["overlay"]: overlay, files["map"]: arrays}
+    digests = {path.name: _described(content) for path, content in contents.items()}
+    complete: dict[str, Any] = {**manifest, "files": digests}
+    complete[SEAL] = _seal(complete)
+    origin = {name: manifest[name] for name in ("picture", "versions")}
+    unfinished = {**origin, "unfinished": UNFINISHED}
+    write_together(contents, files["manifest"], _encoded(complete), _encoded(unfinished))
+
+
+def certified(files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """The manifest, if it and the other two files are as they were written; else None."""
+    manifest = _parsed(read_regular(files["manifest"]))
+    if manifest is None or manifest.pop(SEAL, None) != _seal(manifest):
+        return None
+    digests = manifest.get("files")
+    others = [path for kind, path in files.items() if kind != "manifest"]
+    if not isinstance(digests, dict) or not all(_matches(path, digests) for path in others):
+        return None
+    return manifest
+
+
+def _matches(path: Path, digests: Mapping[str, Any]) -> bool:
+    expected = digests.get(path.name)
+    try:
+        return (
+            isinstance(expected, dict)
+            and expected.get("bytes") == path.stat().st_size  # avoids reading a huge file
+            and expected.get("sha256") == digest_file(path)
+        )
+    except OSError:
+        return False
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether onnxcam wrote the file, as far as its content still tells: after a power failure it may be cut
+    off, empty, or zeros.
+    """
+    content = read_regular(path)
+    if content is None:
+        return False
+    if (manifest := _parsed(content)) is not None:
+        versions = manifest.get("versions")
+        return isinstance(versions, dict) and "onnxcam" in versions
+    return content.startswith((b"\0", OPENING)) or OPENING.startswith(content)
+
+
+def _parsed(content: bytes | None) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def _described(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _encoded(manifest: Mapping[str, Any]) -> bytes:
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    # a file name that is not text comes as lone surrogates, and leaves as JSON's \udcXX
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,83 @@
+"""Which preprocessing a model's images get, and which of its settings are assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnxcam.image.metadata import from_metadata, named_settings, stated_size
+from onnxcam.image.preprocess import PRESETS, Preprocessing, override, preset_for, tensor_size
+from onnxcam.specs import ImageInput
+
+AUTO = "auto"
+_GUESSED = ("scale", "mean", "std", "order", "fit")  # the settings that have an option
+_AUTHOR_KEYS = ("author", "producer", "framework", "source")
+_AUTHORS = {"ultralytics": "unit"}  # the presets that authors document for their models
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A preprocessing, and the names of its settings that neither the user nor the model named.
+
+    `origin` says where those come from.
+    """
+
+    preprocessing: Preprocessing
+    assumed: tuple[str, ...] = ()
+    origin: str = ""
+
+
+def choose(
+    preprocess: str | Preprocessing, metadata: Mapping[str, str], takes: ImageInput
+) -> Choice:
+    """The preprocessing that was requested; for "auto" what the metadata says, else an assumed preset.
+
+    UnknownNameError for an unknown preset.
+    """
+    if isinstance(preprocess, Preprocessing):
+        return Choice(preprocess)
+    choice = Choice(PRESETS[preprocess]) if preprocess != AUTO else _automatic(metadata, takes)
+    size = stated_size(metadata, takes) if None in (takes.height, takes.width) else None
+    return choice if size is None else change(choice, size=size)
+
+
+def _automatic(metadata: Mapping[str, str], takes: ImageInput) -> Choice:
+    if (stated := from_metadata(metadata)) is not None:
+        named = named_settings(metadata)
+        assumed = tuple(name for name in _GUESSED[:3] if name not in named)
+        return Choice(stated, assumed, "besides what its metadata says")
+    author = next((metadata[key] for key in _AUTHOR_KEYS if metadata.get(key)), "")
+    preset = _AUTHORS.get(author.strip().lower(), preset_for(takes))
+    by = f"; its metadata names {author[:60]!r}" if author else ""
+    return Choice(PRESETS[preset], _GUESSED, f"the preset {preset}{by}")
+
+
+def change(choice: Choice, **settings: Any) -> Choice:
+    """The choice with these settings replaced (see `override`), which are then no longer assumed."""
+    named = {name for name, value in settings.items() if value is not None}
+    assumed = tuple(name for name in choice.assumed if name not in named)
+    return Choice(override(choice.preprocessing, **settings), assumed, choice.origin)
+
+
+def notice_of(choice: Choice, takes: ImageInput) -> str | None:
+    """What is assumed about the images, and the options that change it; None if nothing is."""
+    settings = choice.preprocessing
+    options = [f"--{name} {_text(getattr(settings, name))}" for name in choice.assumed]
+    size = ""
+    if settings.size is None and None in (takes.height, takes.width):
+        size = f"--size {_text(tensor_size(settings, takes))}"
+    if not options:
+        return f"the model takes images of any size; {size} is assumed" if size else None
+    return (
+        f"the model does not say how its images are prepared; assumed: {' '.join([*options, size]).strip()} "
+        f"({choice.origin}); if it was trained differently, scores and maps are wrong: change these "
+        f"options, or choose another --preprocess ({', '.join(PRESETS)})"
+    )
+
+
+def _text(value: Any) -> str:
+    """As it is written on the command line."""
+    if isinstance(value, str):
+        return value
+    return ",".join(f"{part:.9g}" for part in (value if isinstance(value, tuple) else (value,)))

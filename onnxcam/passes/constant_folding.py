@@ -1,0 +1,201 @@
+"""Constants that a model computes, computed once.
+
+ONNX Runtime, which will run the model, computes whatever does not depend on an input. (The reference evaluator
+of onnx is wrong in places: it runs BatchNormalization below opset 14 in training mode.) Shape arithmetic with
+partly known sizes is in `sizes`. Large constants are left to the model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import numpy_helper
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from onnxcam.arrays import Array
+from onnxcam.errors import NodeError, OnnxcamError
+from onnxcam.graph.node_errors import name_of, operator_of
+from onnxcam.graph.operators import RANDOM
+from onnxcam.graph.opset import IR_VERSION
+from onnxcam.graph.shape_arithmetic import Sizes, size_arithmetic
+from onnxcam.graph.shape_inference import Dtype, Shape, infer, is_static
+
+UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
+    *RANDOM,
+    *("Dropout", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
+}
+# operators of unknown output shape -> how many times as many bytes as they read they write at most
+SHRINKING = {"NonZero": 8, "Compress": 1, "Unique": 8}
+LARGEST = 1 << 20  # bytes that folding may add to a model, per node
+IN_ALL = 1 << 26  # bytes that folding may add to a model
+COMPUTED = 1 << 29  # bytes of constants that a model may compute, besides four times those it has
+NUMBERS = 1 << 33  # that a tensor may hold: no machine has the memory for more
+
+
+Inferred = list[tuple[Dtype, Shape | None] | None]
+
+
+@dataclass
+class Folding:
+    """What is known while the nodes of a graph are visited in order: opsets, sizes by name, the tensors that
+    depend on no input but are not folded, the bytes that were folded, and those left to the model.
+    """
+
+    opsets: dict[str, int]
+    limit: int = COMPUTED
+    sizes: dict[str, Sizes] = field(default_factory=dict)
+    fixed: set[str] = field(default_factory=set)
+    folded: int = 0
+    left: int = 0
+
+    @classmethod
+    def of(cls, graph: gs.Graph, opsets: dict[str, int]) -> Folding:
+        """For a graph of which no node was visited yet."""
+        tensors = graph.tensors().values()
+        sizes = (_bytes(t.dtype, t.shape) for t in tensors if isinstance(t, gs.Constant))
+        return cls(opsets, COMPUTED + 4 * sum(sizes))
+
+    def values(self, node: gs.Node) -> list[Array] | None:
+        """The values of the node's outputs if they do not depend on any input of the graph and are not large.
+        NodeError for constants that no machine could hold, or that would crash the process.
+        """
+        refuse_division_by_zero(node)
+        if not node.domain and node.op not in UNFOLDED:
+            known = size_arithmetic(node, self.sizes, self.opsets[""])
+            if known is not None:
+                self.sizes[node.outputs[0].name] = known
+                return _as_constant(known, infer(node, self.opsets)[0])
+        if not all(self._is_fixed(tensor) for tensor in node.inputs):
+            return None
+        self.fixed |= {tensor.name for tensor in node.outputs if tensor.name}
+        if node.domain or node.op in UNFOLDED:
+            return None
+        return constant_values(node) if node.op == "Constant" else self._computed(node)
+
+    def _is_fixed(self, tensor: gs.Tensor) -> bool:
+        return isinstance(tensor, gs.Constant) or tensor.is_empty() or tensor.name in self.fixed
+
+    def _computed(self, node: gs.Node) -> list[Array] | None:
+        inferred = [
+            result
+            for result, tensor in zip(infer(node, self.opsets), node.outputs, strict=True)
+            if not tensor.is_empty()
+        ]
+        size = sum(_bytes(*result) for result in inferred if result is not None)
+        if self._fits(node, inferred) and (values := evaluate_node(node, self.opsets)) is not None:
+            self.folded += sum(array.nbytes for array in values)
+            return values
+        self.left += size
+        if self.left > self.limit:
+            raise _node_error(
+                node,
+                f"the constants that the model computes take more than {self.limit / 1e9:.1f} GB; "
+                "export it with constants folded",
+            )
+        return None
+
+    def _fits(self, node: gs.Node, inferred: Inferred) -> bool:
+        """Whether all inputs of a node are constants and its outputs are small."""
+        constants = [tensor for tensor in node.inputs if not tensor.is_empty()]
+        if not all(isinstance(tensor, gs.Constant) for tensor in constants):
+            return False
+        types = [tensor.dtype for tensor in constants] + [
+            result[0] for result in inferred if result
+        ]
+        if any(_is_text(dtype) for dtype in types):
+            return False  # text may grow while its shape stays
+        read = sum(tensor.values.nbytes for tensor in constants)
+        shapes = [result[1] if result else None for result in inferred]
+        written = sum(8 * _count(shape) for shape in shapes if is_static(shape))
+        if not all(map(is_static, shapes)):
+            written += read * SHRINKING.get(node.op, self.limit)
+        return written <= max(LARGEST, read) and self.folded + written <= IN_ALL
+
+
+def refuse_division_by_zero(node: gs.Node) -> None:
+    """NodeError for integers that are divided by a constant 0: ONNX Runtime crashes."""
+    divisor = node.inputs[1] if node.op in ("Div", "Mod") and len(node.inputs) == 2 else None
+    if node.domain or not isinstance(divisor, gs.Constant) or divisor.values.dtype.kind not in "iu":
+        return
+    dividend, lowest = node.inputs[0], np.iinfo(divisor.values.dtype).min
+    overflows = isinstance(dividend, gs.Constant) and np.any(dividend.values == lowest)
+    if np.any(divisor.values == 0) or (lowest and overflows and np.any(divisor.values == -1)):
+        raise _node_error(
+            node, "divides integers by 0, or the lowest integer by -1; correct the model"
+        )
+
+
+def refuse_impossible_size(node: gs.Node, tensor: gs.Tensor) -> None:
+    """NodeError for a tensor that no machine has the memory for: not even its gradient rules would fit."""
+    if _count(tensor.shape) > NUMBERS:
+        raise _node_error(
+            node, f"writes {_count(tensor.shape):.1e} numbers ({tensor.shape}); correct its sizes"
+        )
+
+
+def _node_error(node: gs.Node, why: str) -> NodeError:
+    operator, name = operator_of(node), name_of(node)
+    return NodeError(f"{operator} ({name}): {why}", operator, name)
+
+
+def constant_values(node: gs.Node) -> list[Array] | None:
+    """What a Constant holds; None for text and for a sparse tensor. NodeError unless it is one value."""
+    if len(node.attrs) != 1:
+        raise _node_error(node, f"holds {len(node.attrs)} values, not one; correct the model")
+    ((name, value),) = node.attrs.items()
+    if name == "value" and not _is_text(value.dtype):
+        return [np.asarray(value.values)]
+    kinds: dict[str, Any] = {"value_float": np.float32, "value_floats": np.float32}
+    kinds |= {"value_int": np.int64, "value_ints": np.int64}
+    return [np.array(value, kinds[name])] if name in kinds else None
+
+
+def evaluate_node(node: gs.Node, opsets: dict[str, int]) -> list[Array] | None:
+    """The outputs of a node with constant inputs, as ONNX Runtime computes them; None if it does not."""
+    from onnxcam.runtime.evaluate import evaluate  # not needed by a model without constants to fold
+
+    constants = {tensor.name: tensor for tensor in node.inputs if not tensor.is_empty()}
+    outputs = [tensor.name for tensor in node.outputs if not tensor.is_empty()]
+    graph = onnx.helper.make_graph(
+        [OnnxExporter.export_node(node)],
+        "constant",
+        [],
+        [onnx.helper.make_empty_tensor_value_info(name) for name in outputs],
+        [numpy_helper.from_array(tensor.values, name) for name, tensor in constants.items()],
+    )
+    imports = [onnx.helper.make_opsetid(name, version) for name, version in opsets.items()]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
+    try:
+        values = dict(zip(outputs, evaluate(model.SerializeToString()), strict=True))
+    except OnnxcamError:
+        return None  # it is left to the model, which fails with its own message
+    if not all(isinstance(array, np.ndarray) for array in values.values()):
+        return None
+    return [values.get(tensor.name, np.empty(0)) for tensor in node.outputs]
+
+
+def _as_constant(known: Sizes, inferred: tuple[Dtype, Shape | None] | None) -> list[Array] | None:
+    """The sizes as the numbers that the graph computes with: int64, floats, int32 after TensorFlow's Cast."""
+    if inferred is None or not all(isinstance(size, (int, float)) for size in known.flat):
+        return None
+    dtype: Any = inferred[0]
+    return [np.array(known, dtype).reshape(known.shape)]
+
+
+def _is_text(dtype: Dtype | None) -> bool:
+    return dtype is not None and not isinstance(dtype, int) and np.dtype(dtype).kind in "OSU"
+
+
+def _count(shape: Shape | None) -> int:
+    return math.prod(max(dim, 0) for dim in shape or () if isinstance(dim, int))
+
+
+def _bytes(dtype: Dtype | None, shape: Shape | None) -> int:
+    """Bytes of a tensor as far as its shape is known."""
+    width = 2 if dtype is None or isinstance(dtype, int) else np.dtype(dtype).itemsize
+    return width * _count(shape)

@@ -1,0 +1,134 @@
+"""Activations, alone, behind a bias, and as attributes of other operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onnxcam.graph.value import Value, np
+from onnxcam.passes.ort.registry import Outputs, fused
+
+SQRT_2 = 2**0.5
+FAST = (
+    2 / np.pi
+) ** 0.5  # of the approximation by tanh (Hendrycks and Gimpel 2016, arXiv:1606.08415)
+
+
+def gelu(x: Value) -> Value:
+    """x times the normal distribution's probability of less than x."""
+    return x * (x.build.op("Erf", x / SQRT_2) + 1) * 0.5
+
+
+def silu(x: Value, alpha: float = 1.0) -> Value:
+    """x sigmoid(alpha x)."""
+    return x * x.build.op("Sigmoid", x if alpha == 1 else x * alpha)
+
+
+def fast_gelu(x: Value) -> Value:
+    """Gelu by tanh."""
+    return x * (np.tanh((x + x * x * x * 0.044715) * FAST) + 1) * 0.5
+
+
+def _clipped(x: Value, low: float, high: float) -> Value:
+    if x.build.opset < 11:
+        return x.build.op("Clip", x, min=low, max=high)
+    return x.build.op("Clip", x, x.lift(low), x.lift(high))
+
+
+def _one(operator: str, *names: str) -> Callable[..., Value]:
+    return lambda x, *numbers: x.build.op(operator, x, **dict(zip(names, numbers, strict=False)))
+
+
+ACTIVATIONS: dict[str, Callable[..., Value]] = {  # and their parameters in order
+    "": lambda x: x,
+    "Clip": _clipped,
+    "Elu": _one("Elu", "alpha"),
+    "Gelu": gelu,
+    "HardSigmoid": _one("HardSigmoid", "alpha", "beta"),
+    "HardSwish": lambda x: x * x.build.op("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+    "LeakyRelu": _one("LeakyRelu", "alpha"),
+    "QuickGelu": silu,
+    "Relu": _one("Relu"),
+    "Sigmoid": _one("Sigmoid"),
+    "Silu": silu,
+    "Softplus": _one("Softplus"),
+    "Softsign": _one("Softsign"),
+    "Tanh": _one("Tanh"),
+    "ThresholdedRelu": _one("ThresholdedRelu", "alpha"),
+}
+
+
+def activated(x: Value, activation: str, numbers: Sequence[float] = ()) -> Value | None:
+    """The activation that an attribute names; None for one that is not known."""
+    function = ACTIVATIONS.get(activation)
+    return None if function is None else function(x, *(float(each) for each in numbers))
+
+
+@fused("Gelu")
+def _gelu(x: Value) -> Value:
+    return gelu(x)
+
+
+@fused("BiasGelu")
+def _bias_gelu(a: Value, b: Value) -> Value:
+    return gelu(a + b)
+
+
+@fused("FastGelu")
+def _fast_gelu(x: Value, bias: Value | None = None) -> Value:
+    return fast_gelu(x if bias is None else x + bias)
+
+
+@fused("GemmFastGelu")
+def _gemm_fast_gelu(x: Value, w: Value, bias: Value | None = None) -> Value:
+    y = np.matmul(x, w)
+    return fast_gelu(y if bias is None else y + bias)
+
+
+@fused("QuickGelu")
+def _quick_gelu(x: Value, *, alpha: float = 1.702) -> Value:
+    return silu(x, alpha)
+
+
+@fused("BiasSplitGelu")
+def _bias_split_gelu(x: Value, bias: Value) -> Value:
+    """Half of the channels times the Gelu of the others."""
+    left, right = x.build.ops("Split", x + bias, outputs=2, axis=x.ndim - 1, **_halves(x))
+    return left * gelu(right)
+
+
+def _halves(x: Value) -> dict[str, Any]:
+    """What a Split into equal parts is told from opset 18 on."""
+    return {"num_outputs": 2} if x.build.opset >= 18 else {}
+
+
+@fused("BiasAdd")
+def _bias_add(x: Value, bias: Value, skip: Value) -> Value:
+    return x + bias + skip
+
+
+@fused("BiasDropout")
+def _bias_dropout(
+    x: Value,
+    bias: Value,
+    residual: Value | None = None,
+    ratio: Value | None = None,
+    training: Value | None = None,
+    *,
+    seed: int = 0,
+) -> Value | None:
+    """Nothing is dropped but in training."""
+    del ratio, seed
+    if training is not None and (training.constant is None or training.constant.any()):
+        return None
+    return x + bias if residual is None else x + bias + residual
+
+
+@fused("BiasSoftmax")
+def _bias_softmax(
+    x: Value, bias: Value, *, axis: int = 1, is_inner_broadcast: int = 0
+) -> Value | Outputs | None:
+    """The bias is of a shape that broadcasts by itself. Softmax over several axes is left."""
+    del is_inner_broadcast
+    last = x.ndim - 1
+    return x.build.op("Softmax", x + bias, axis=last) if axis in (-1, last) else None

@@ -1,0 +1,48 @@
+"""Quantized operators in forms that `integer_ops` does not decompose, as the forms that it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx import TensorProto
+
+from onnxcam.graph.value import Value
+from onnxcam.passes.ort.conv import channels_last, channels_second
+from onnxcam.passes.ort.registry import fused
+
+
+@fused("QLinearConv")
+def _convolution(x: Value, *operands: Value | None, **attributes: Any) -> Value:
+    """The kernels are (M, C, kH, kW) in either layout."""
+    last = attributes.pop("channels_last", 0)
+    if not last:
+        return x.build.op("QLinearConv", x, *operands, **attributes)
+    return channels_last(x.build.op("QLinearConv", channels_second(x), *operands, **attributes))
+
+
+@fused("MatMulIntegerToFloat")
+def _product(
+    a: Value,
+    b: Value,
+    a_scale: Value,
+    b_scale: Value,
+    a_zero: Value | None = None,
+    b_zero: Value | None = None,
+    bias: Value | None = None,
+) -> Value:
+    zeros = [a_zero, b_zero] if b_zero is not None else [] if a_zero is None else [a_zero]
+    sums = a.build.op("MatMulInteger", a, b, *zeros)
+    y = a.build.op("Cast", sums, to=TensorProto.FLOAT) * (a_scale * b_scale)
+    return y if bias is None else y + bias
+
+
+@fused("DynamicQuantizeMatMul")
+def _dynamic(
+    a: Value,
+    b: Value,
+    b_scale: Value,
+    b_zero: Value | None = None,
+    bias: Value | None = None,
+) -> Value:
+    whole, scale, zero = a.build.ops("DynamicQuantizeLinear", a, outputs=3)
+    return _product(whole, b, scale, b_scale, zero, b_zero, bias)  # type: ignore[return-value]

@@ -1,0 +1,75 @@
+"""What a user can do if no gradient comes through: suggested only after it was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.autodiff.backward import differentiable_path
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError
+from onnxcam.graph.node_errors import name_of
+from onnxcam.graph.reachability import is_float
+from onnxcam.heads.score import classes_of
+from onnxcam.model.model import Model
+from onnxcam.rewrite.gradient import simplified
+from onnxcam.spatial.layers import automatic, spatial_layers
+from onnxcam.specs import Layer
+
+SMOOTH = {  # step functions, and similar ones that have a derivative
+    "Sign": "Tanh",
+    "Hardmax": "Softmax",
+    "ArgMax": "Softmax",
+    "ArgMin": "Softmax",
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), "Sigmoid"),
+    **dict.fromkeys(("Floor", "Ceil", "Round"), "Identity"),
+}
+LISTED = 3  # how many layers are named
+
+
+def add_cure(
+    error: BlockedError | MissingRuleError,
+    model: Model,
+    image: str,
+    of: str,
+    rules: Rules,
+) -> ModelError:
+    """The error with what works in this model: layers after the obstacle, a score before it, another export."""
+    nodes = [node for node in model.graph.nodes if name_of(node) == error.node]
+    layers = spatial_layers(model, image, of)
+    usable = [layer.name for layer in layers if reaches(model, layer, of, rules)]
+    if usable:
+        named = ", ".join(usable[: -LISTED - 1 : -1])
+        return error.with_cure(f"a gradient reaches the layers {named}: choose one of them")
+    if isinstance(error, MissingRuleError):
+        return error.with_cure(
+            "no layer lies after it; a rule can be added in onnxcam/autodiff/rules"
+        )
+    earlier = next(
+        (name for node in nodes for name in _scores_before(node, model, image, rules)), None
+    )
+    scored = f", or explain the tensor before it (--output {earlier})" if earlier else ""
+    form = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
+    other = f"with {form} in place of {nodes[0].op}" if form else "without it"
+    return error.with_cure(f"no layer lies after it: export the model {other}{scored}")
+
+
+def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
+    """Whether a gradient of the score reaches a layer, with rules for all operators on the way."""
+    if layer.unread:
+        return False
+    plain = simplified(model, {layer.name}, of, rules)
+    try:
+        return layer.name in differentiable_path(plain.graph, {layer.name}, {of}, rules).tensors
+    except MissingRuleError:
+        return False
+
+
+def _scores_before(node: gs.Node, model: Model, image: str, rules: Rules) -> Iterator[str]:
+    """The inputs of a node that have one score per class, and a layer that a gradient of them reaches."""
+    for tensor in node.inputs:
+        if is_float(tensor) and not isinstance(tensor, gs.Constant) and classes_of(tensor) > 1:
+            layers = automatic(model, image, tensor.name, spatial_layers(model, image, tensor.name))
+            if layers and all(reaches(model, layer, tensor.name, rules) for layer in layers):
+                yield str(tensor.name)

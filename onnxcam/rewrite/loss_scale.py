@@ -1,0 +1,78 @@
+"""Half precision: gradients that neither vanish nor overflow on the way.
+
+A float16 below 6e-8 is zero, and a gradient of one class at one of thousands of neurons often is below. As in
+mixed-precision training (Micikevicius et al. 2018, arXiv:1710.03740) the cotangent is multiplied by a power of
+two, which is exact, and the gradient divided by it in float32. bfloat16 has the range of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxcam.autodiff.backward import carries
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.graph.reachability import between
+from onnxcam.graph.shape_inference import Dtype
+from onnxcam.graph.value import Value, gs_code
+
+SCALE = 2.0**10  # seeds of up to 63 pass; sums of the weights behind them may grow them as much
+HALVES = {"float16", "bfloat16"}
+
+
+def widened(dtype: Dtype) -> Dtype:
+    """float32 for a half precision, another dtype as it is."""
+    return np.dtype(np.float32) if _name(dtype) in HALVES else dtype
+
+
+def loss_scale(graph: gs.Graph, wrt: Collection[str], of: str, rules: Rules) -> float:
+    """What cotangents are multiplied by: more than 1 if there is a float16 on the way."""
+    path, tensors = between(graph, wrt, {of}, carries(rules)), graph.tensors()
+    dtypes = (tensors[name].dtype for name in path.tensors)
+    return SCALE if any(_name(each) == "float16" for each in dtypes) else 1.0
+
+
+def scaled(value: Value, factor: float) -> Value:
+    """The value times a factor; itself where that is 1."""
+    return value if factor == 1.0 else value * factor
+
+
+def sum_in_float32(graph: gs.Graph) -> None:
+    """Let every ScatterElements that adds do so in float32, in place: the runtime's CPU provider says that
+    it takes float16, and fails when it is run.
+    """
+    nodes: list[gs.Node] = []
+    for node in graph.nodes:
+        adds = node.op == "ScatterElements" and node.attrs.get("reduction", "none") != "none"
+        if not adds or _name(node.inputs[0].dtype) != "float16":
+            nodes.append(node)
+            continue
+        for slot in (0, 2):
+            nodes.append(_cast(node.inputs[slot], np.dtype(np.float32), f"{node.name}/{slot}"))
+            node.inputs[slot] = nodes[-1].outputs[0]
+        narrow = node.outputs[0]
+        wide = gs.Variable(f"{node.name}/wide", np.dtype(np.float32), narrow.shape)
+        node.outputs.clear()
+        node.outputs.append(wide)
+        nodes.append(node)
+        nodes.append(_cast(wide, np.dtype(np.float16), f"{node.name}/narrow", narrow))
+    graph.nodes = nodes
+
+
+def _cast(
+    given: gs.Tensor, dtype: np.dtype[Any], name: str, written: gs.Variable | None = None
+) -> gs.Node:
+    made = gs.Variable(name, dtype, given.shape) if written is None else written
+    return gs.Node("Cast", name, {"to": gs_code(dtype)}, [given], [made])
+
+
+def _name(dtype: Dtype | None) -> str:
+    if dtype is None:
+        return ""
+    if isinstance(dtype, int):
+        return str(onnx.TensorProto.DataType.Name(dtype)).lower()
+    return str(np.dtype(dtype))

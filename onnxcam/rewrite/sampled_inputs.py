@@ -1,0 +1,50 @@
+"""Noise that is added where the model runs: what is drawn can stay there, for the pictures to come too."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.builder import Builder
+from onnxcam.graph.shape_inference import Dtype
+from onnxcam.graph.value import Value, np
+from onnxcam.rewrite.loss_scale import widened
+from onnxcam.specs import NOISE, SPREAD
+
+PICTURES = "onnxcam/pictures"  # how many are fed: one for all of the noise, or as many
+FLOAT = np.dtype(np.float32)
+ROUNDS = 11  # the opset that has Round, for pictures of integers
+
+
+def add_noise(graph: gs.Graph, image: str) -> None:
+    """Let everything read `image + SPREAD * NOISE` instead of the input `image`, in place.
+
+    Two new inputs, float32: NOISE, one array a sample in the picture's shape or one that is broadcast to it,
+    and SPREAD, a number. The sum is taken in float32, or float64 for such a picture; where the picture is of
+    integers it is rounded and saturated, which takes opset 11.
+    """
+    build, count = Builder(graph), len(graph.nodes)
+    x = build.value(image)
+    readers, shape = list(x.tensor.outputs), list(x.shape)
+    noise = build.input(NOISE, FLOAT, (shape[0], *[None] * len(shape[1:])))
+    spread = build.input(SPREAD, FLOAT, ())
+    x.tensor.shape = [PICTURES, *shape[1:]]
+    wide = FLOAT if is_integer(x.dtype) else widened(x.dtype)
+    noisy = _as(x.astype(wide) + (noise * spread).astype(wide), x.dtype).tensor
+    noisy.shape = shape
+    for node in readers:
+        node.inputs = [noisy if each is x.tensor else each for each in node.inputs]
+    graph.nodes[:] = [*graph.nodes[count:], *graph.nodes[:count]]
+
+
+def is_integer(dtype: Dtype) -> bool:
+    """Whether pictures of this dtype are whole numbers."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "iu"
+
+
+def _as(values: Value, dtype: Dtype) -> Value:
+    """The values in a dtype."""
+    if not is_integer(dtype):
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    rounded = values.build.op("Round", values)
+    return np.minimum(np.maximum(rounded, float(limits.min)), float(limits.max)).astype(dtype)

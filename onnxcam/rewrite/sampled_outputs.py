@@ -1,0 +1,24 @@
+"""Sums over a batch of noisy samples, taken where the gradients are: three maps a chunk leave the device,
+however many samples were run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.graph.builder import Builder
+from onnxcam.graph.value import np
+from onnxcam.specs import POWERS, gradient_at, moment
+
+
+def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
+    """Let a graph that returns `gradient/<layer>` return `moment1/<layer>` to `moment3/<layer>` too, in
+    place: (1, ...), float64, for the cube of a gradient of 1e-13 is nothing in float32.
+    """
+    build = Builder(graph)
+    for layer in layers:
+        g = build.value(gradient_at(layer)).astype(np.dtype(np.float64))
+        for power, value in zip(POWERS, (g, g * g, g * g * g), strict=True):
+            build.output(np.sum(value, axis=0, keepdims=True), moment(power, layer))

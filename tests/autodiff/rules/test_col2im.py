@@ -1,0 +1,53 @@
+"""Col2Im: blocks that overlap, leave gaps, and hang over the pads."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from onnxcam.errors import ModelError
+from onnxcam.model.model import load
+from onnxcam.rewrite.gradient import gradient
+from tests.autodiff.support.check import check_vjp, numbers
+
+
+def count(image: list[int], block: list[int], given: dict[str, Any]) -> int:
+    """How many blocks there are, as the specification counts them."""
+    rank = len(image)
+    pads = given.get("pads", [0] * 2 * rank)
+    reach = [
+        size + pads[i] + pads[i + rank] - given.get("dilations", [1] * rank)[i] * (block[i] - 1) - 1
+        for i, size in enumerate(image)
+    ]
+    steps = given.get("strides", [1] * rank)
+    return int(np.prod([each // step + 1 for each, step in zip(reach, steps, strict=True)]))
+
+
+@pytest.mark.parametrize("dynamic", [(), (0,)], ids=str)
+@pytest.mark.parametrize(
+    ("image", "block", "given"),
+    [
+        ([5, 4], [2, 3], {}),
+        ([6, 7], [3, 2], {"strides": [2, 3], "pads": [1, 0, 2, 1]}),
+        ([7, 6], [2, 2], {"dilations": [3, 2], "pads": [0, 1, 1, 1]}),
+        ([9, 9], [2, 2], {"strides": [4, 3]}),
+        ([9], [4], {"strides": [2]}),
+        ([4, 5, 3], [2, 2, 2], {"strides": [2, 1, 1]}),
+    ],
+)
+def test_blocks(
+    image: list[int], block: list[int], given: dict[str, Any], dynamic: tuple[int, ...]
+) -> None:
+    x = numbers(2, 3 * int(np.prod(block)), count(image, block, given))
+    sizes = (np.array(each, np.int64) for each in (image, block))
+    check_vjp("Col2Im", x, *sizes, opset=18, dynamic=dynamic, **given)
+
+
+def test_a_block_that_is_not_known_is_refused() -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]>
+        net (float[1, 12, 6] x, int64[2] b) => (float[1, C, 3, 4] y) <int64[2] s = {3, 4}> {
+            a = Tanh(x)
+            y = Col2Im(a, s, b) }"""
+    with pytest.raises(ModelError, match="needs a fixed block"):
+        gradient(load(parser.parse_model(text)), ["a"], "y")

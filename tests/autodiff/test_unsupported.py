@@ -1,0 +1,148 @@
+"""No operator is forgotten; what stands in the way of a gradient is named, with the reason and a cure."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import defs, parser
+
+from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.autodiff.unsupported import FLAT, REFUSED
+from onnxcam.errors import MissingRuleError, ModelError
+from onnxcam.model.model import load
+from onnxcam.passes.expand_functions import defined
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import assert_valid, run
+
+NEWEST = defs.onnx_opset_version()
+HEAD = '<ir_version: 10, opset_import: ["" : 17]> net '
+
+
+def operators() -> set[str]:
+    return {each.name for each in defs.get_all_schemas() if not each.domain}
+
+
+def test_no_operator_is_forgotten() -> None:
+    told = {op.rpartition("::")[2] for op in DEFAULT} | REFUSED.keys() | FLAT.keys()
+    assert {op for op in operators() - told if not defined(op, NEWEST)} == set()
+
+
+def test_no_operator_is_called_two_things() -> None:
+    differentiated = {op for op, rule in DEFAULT.items() if rule.functions}
+    assert differentiated.isdisjoint(REFUSED)
+    assert differentiated.isdisjoint(FLAT)
+    assert REFUSED.keys().isdisjoint(FLAT)
+    assert (REFUSED.keys() | FLAT.keys()) <= operators()
+
+
+CONTROL = {
+    "Loop": """(float[4] x) => (float[4] y) {
+        count = Constant<value_int = 3>()
+        go = Constant<value = bool {1}>()
+        y = Loop <body = once (int64 i, bool c, float[4] a) => (bool d, float[4] b) {
+            d = Identity(c)
+            b = Tanh(a)
+        }>(count, go, x)
+    }""",
+    "Scan": """(float[2, 4] x) => (float[2, 4] y) {
+        y = Scan<num_scan_inputs = 1, body = once (float[4] a) => (float[4] b) { b = Tanh(a) }>(x)
+    }""",
+    "If": """(float[4] x, bool c) => (float[4] y) {
+        y = If <
+            then_branch = yes () => (float[4] a) { a = Tanh(x) },
+            else_branch = no () => (float[4] b) { b = Neg(x) }
+        > (c)
+    }""",
+}
+
+
+@pytest.mark.parametrize("op", CONTROL)
+def test_control_flow_is_refused_with_a_cure(op: str) -> None:
+    model = load(parser.parse_model(HEAD + CONTROL[op]))
+    with pytest.raises(MissingRuleError, match=f"{op} x1 .*; {op} {REFUSED[op]}; choose") as told:
+        gradient(model, ["x"], "y")
+    assert told.value.operators.keys() == told.value.reasons.keys() == {op}
+
+
+ONE = "one = Constant<value_ints = [1]>()\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("k = ArgMax(h)  y = Cast<to = 1>(k)", "ArgMax (k) gives places"),
+        ("k = Greater(h, h)  y = Cast<to = 1>(k)", "Greater (k) gives truth values"),
+        ("k = Round(h)  y = Neg(k)", "Round (k) is a step function, flat"),
+        ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) returns no floats there"),
+        ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) returns no floats there"),
+        (
+            "k = Sign(h)  l = Sign(h)  y = Add(k, l)",
+            "Sign (k) is a step function, flat between its steps (and 1",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_is_named(text: str, where: str) -> None:
+    text = text.replace("  ", "\n    ")
+    model = load(
+        parser.parse_model(f"{HEAD}(float[2, 3] x) => (float y) {{ h = Tanh(x)\n{ONE}{text} }}")
+    )
+    with pytest.raises(ModelError, match="no gradient reaches 'x' from 'y': ") as told:
+        gradient(model, ["x"], "y")
+    assert where in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_sizes_are_not_called_an_obstacle() -> None:
+    text = "(float[N] x, float[N] z) => (float[M] y) { s = Shape(x)\n y = Expand(z, s) }"
+    with pytest.raises(ModelError, match="nothing flows from 'y' back to 'x': choose a tensor"):
+        gradient(load(parser.parse_model(HEAD + text)), ["x"], "y")
+
+
+def test_a_loop_beside_the_path_stays_as_it_is() -> None:
+    """As the ones of detectors do: what they give is passed on, and needs no derivative."""
+    text = """(float[4] x) => (float[4] y, float[4] far, int64[P, 3] kept) {
+        h = Tanh(x)
+        count = Constant<value_int = 3>()
+        go = Constant<value = bool {1}>()
+        far = Loop <body = once (int64 i, bool c, float[4] a) => (bool d, float[4] b) {
+            d = Identity(c)
+            b = Mul(a, h)
+        }>(count, go, h)
+        boxes = Constant<value = float[1, 2, 4] {0, 0, 1, 1, 0, 0, 2, 2}>()
+        shape = Constant<value_ints = [1, 1, 2]>()
+        start = Constant<value_ints = [0]>()
+        end = Constant<value_ints = [2]>()
+        two = Slice(h, start, end)
+        scores = Reshape(two, shape)
+        most = Constant<value_int = 1>()
+        kept = NonMaxSuppression(boxes, scores, most)
+        y = Mul(h, h)
+    }"""
+    proto = parser.parse_model(HEAD + text)
+    made = gradient(load(proto), ["x"], "y").proto()
+    assert_valid(made)
+    x = np.array([0.2, -0.4, 0.6, 0.1], np.float32)
+    far, kept, found = run(
+        made, {"x": x, SEED: np.ones(4, np.float32)}, ["far", "kept", "gradient/x"]
+    )
+    np.testing.assert_allclose(found, 2 * np.tanh(x) * (1 - np.tanh(x) ** 2), rtol=1e-6)
+    plain = run(proto, {"x": x}, ["far", "kept"])
+    np.testing.assert_array_equal(far, plain[0])
+    np.testing.assert_array_equal(kept, plain[1])
+
+
+def test_a_branch_beside_the_path_stays_as_it_is() -> None:
+    text = """(float[4] x, bool c) => (float[4] y, float[4] z) {
+        h = Tanh(x)
+        z = If <
+            then_branch = yes () => (float[4] a) { a = Neg(h) },
+            else_branch = no () => (float[4] b) { b = Identity(h) }
+        > (c)
+        y = Mul(h, h)
+    }"""
+    made = gradient(load(parser.parse_model(HEAD + text)), ["x"], "y").proto()
+    x = np.array([0.2, -0.4, 0.6, 0.1], np.float32)
+    feed = {"x": x, "c": np.array(True), SEED: np.ones(4, np.float32)}
+    z, found = run(made, feed, ["z", "gradient/x"])
+    np.testing.assert_allclose(z, -np.tanh(x), rtol=1e-6)
+    np.testing.assert_allclose(found, 2 * np.tanh(x) * (1 - np.tanh(x) ** 2), rtol=1e-6)
+    assert onnx.checker.check_model(made, full_check=True) is None

@@ -1,0 +1,108 @@
+"""Weights that are computed from the image: their share of the gradient is written or refused."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+import onnxcam
+from onnxcam.arrays import Floats
+from onnxcam.errors import MissingRuleError
+from onnxcam.specs import SEED, gradient_at
+
+SOURCES = {
+    "Conv": "m = GlobalAveragePool(x) k = Mul(m, w) y = Conv(x, k)",
+    "Conv's bias": "m = GlobalAveragePool(x) f = Flatten<axis = 3>(m) b = Squeeze(f) y = Conv(x, w, b)",
+    "ConvTranspose": "m = GlobalAveragePool(x) k = Mul(m, w) y = ConvTranspose(x, k)",
+    "BatchNormalization": (
+        "m = GlobalAveragePool(x) s = Squeeze(m) y = BatchNormalization(x, s, one, one, one)"
+    ),
+    "BatchNormalization's variance": (
+        "m = GlobalAveragePool(x) s = Squeeze(m) q = Mul(s, s) "
+        "y = BatchNormalization(x, one, one, one, q)"
+    ),
+    "Pad": "m = ReduceMean<keepdims = 0>(x) y = Pad(x, p, m)",
+}
+CLIP = "m = ReduceMean<keepdims = 0>(x) y = Clip(x, , m)"
+FIXED = "m = GlobalAveragePool(z) k = Mul(m, w) y = Conv(x, k)"
+
+
+def _model(body: str, more: str = "") -> onnx.ModelProto:
+    draw = np.random.default_rng(1)
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 17]> g (float[1, 2, 4, 4] x{more}) => (float t) '
+        f"{{ {body} r = Tanh(y) t = ReduceSum<keepdims = 0>(r) }}"
+    )
+    arrays = {
+        "w": draw.normal(size=(2, 2, 1, 1)).astype(np.float32),
+        "one": np.ones(2, np.float32),
+        "p": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    }
+    read = {name for node in proto.graph.node for name in node.input}
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in arrays.items() if name in read
+    )
+    return proto
+
+
+def _gradient(proto: onnx.ModelProto, wrt: str, feeds: dict[str, Floats]) -> Floats:
+    content = onnxcam.gradient(onnxcam.load(proto), [wrt], "t").bytes()
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (found,) = session.run([gradient_at(wrt)], {**feeds, SEED: np.array(1, np.float32)})
+    return np.asarray(found)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_computed_weights_are_refused_by_name(name: str) -> None:
+    with pytest.raises(MissingRuleError, match="computed from the same input") as caught:
+        onnxcam.gradient(onnxcam.load(_model(SOURCES[name])), ["x"], "t")
+    assert list(caught.value.operators) == [name.partition("'")[0]]
+
+
+def test_an_lstm_with_computed_weights_is_refused() -> None:
+    body = (
+        "s = Constant<value_ints = [4, 1, 8]>() f = Reshape(x, s) h = ReduceMean<keepdims = 1>(f) "
+        "k = Mul(h, wide) y, last, cell = LSTM<hidden_size = 1>(f, k, deep)"
+    )
+    proto = _model(body)
+    wide, deep = np.ones((1, 4, 8), np.float32), np.ones((1, 4, 1), np.float32)
+    proto.graph.initializer.extend(
+        [numpy_helper.from_array(wide, "wide"), numpy_helper.from_array(deep, "deep")]
+    )
+    with pytest.raises(MissingRuleError, match="LSTM has weights that are computed"):
+        onnxcam.gradient(onnxcam.load(proto), ["x"], "t")
+
+
+def test_clip_with_a_computed_limit_is_taken_apart() -> None:
+    proto = _model(CLIP)
+    draw = np.random.default_rng(2)
+    x = draw.normal(size=(1, 2, 4, 4)).astype(np.float32)
+    direction = draw.normal(size=x.shape).astype(np.float32)
+    gradient = _gradient(proto, "x", {"x": x})
+    plain = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    step = 1e-3
+    ahead, back = (plain.run(None, {"x": x + sign * step * direction})[0] for sign in (1, -1))
+    slope = float(ahead - back) / (2 * step)
+    np.testing.assert_allclose(float(np.sum(gradient * direction)), slope, rtol=5e-3)
+    alone = _gradient(_model("m = Constant<value_float = 0.1>() y = Clip(x, , m)"), "x", {"x": x})
+    assert not np.allclose(gradient, alone, atol=1e-2)  # the limit's share is not a small one
+
+
+def test_weights_computed_from_another_input_are_none_of_this_one() -> None:
+    proto = _model(FIXED, ", float[1, 2, 4, 4] z")
+    draw = np.random.default_rng(3)
+    x, z = (draw.normal(size=(1, 2, 4, 4)).astype(np.float32) for _ in range(2))
+    assert np.abs(_gradient(proto, "x", {"x": x, "z": z})).max() > 0
+
+
+def test_a_layer_after_computed_weights_has_a_gradient() -> None:
+    proto = _model(SOURCES["Conv"])
+    x = np.random.default_rng(4).normal(size=(1, 2, 4, 4)).astype(np.float32)
+    assert np.abs(_gradient(proto, "y", {"x": x})).max() > 0
+
+
+def test_a_layer_that_only_the_weights_are_not_computed_from_has_a_gradient() -> None:
+    body = "m = GlobalAveragePool(x) k = Mul(m, w) a = Relu(x) y = Conv(a, k)"
+    x = np.random.default_rng(5).normal(size=(1, 2, 4, 4)).astype(np.float32)
+    assert np.abs(_gradient(_model(body), "a", {"x": x})).max() > 0

@@ -1,0 +1,233 @@
+"""What is kept on disk: whole or not at all, within its bound, and never in the way of a run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import onnxcam
+from onnxcam.explain import cache
+
+ROOT = Path(onnxcam.__file__).resolve().parents[1]
+TEN = b"0123456789"
+
+
+def writing(content: bytes, name: str = "content") -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None  # type: ignore[return-value]
+
+
+def keep(name: str, size: int = 1000) -> Path | None:
+    return cache.kept(name, writing(b"x" * size))
+
+
+def names(folder: Path) -> set[str]:
+    """Entries, and whatever else lies among them."""
+    return {each.name for each in (folder / "models").iterdir()}
+
+
+def used(name: str, seconds: float) -> None:
+    os.utime(cache.folder() / "models" / name / cache.TOLD, (seconds, seconds))
+
+
+@pytest.mark.parametrize(
+    ("variables", "windows", "expected"),
+    [
+        ({"ONNXCAM_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, False, "/a"),
+        ({"XDG_CACHE_HOME": "/b"}, False, "/b/onnxcam"),
+        ({}, False, "/home/me/.cache/onnxcam"),
+        ({"LOCALAPPDATA": "/local", "XDG_CACHE_HOME": "/b"}, True, "/local/onnxcam"),
+    ],
+)
+def test_the_folder(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], windows: bool, expected: str
+) -> None:
+    for name in ("ONNXCAM_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"HOME": "/home/me", "USERPROFILE": "/home/me"} | variables).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cache, "WINDOWS", windows)
+    assert cache.folder() == Path(expected)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert keep("a") is None
+    assert cache.found("a") is None
+    assert cache.size() == 0
+
+
+def test_what_is_kept_is_found(cache_folder: Path) -> None:
+    assert cache.found("a") is None
+    entry = cache.kept("a", writing(TEN))
+    assert entry is not None
+    assert (entry / "content").read_bytes() == TEN
+    assert cache.found("a") == entry
+    assert cache.found("b") is None
+    assert names(cache_folder) == {"a"}
+    assert cache.size() == 10 + (entry / "entry.json").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda entry: (entry / "content").write_bytes(TEN[:-1]),
+        lambda entry: (entry / "content").write_bytes(b"\0" * 10),
+        lambda entry: (entry / "content").unlink(),
+        lambda entry: (entry / "other").write_bytes(TEN),
+        lambda entry: (entry / "entry.json").unlink(),
+        lambda entry: (entry / "entry.json").write_bytes(b"{"),
+        lambda entry: (entry / "entry.json").write_bytes(b"\xff[]"),
+        lambda entry: (entry / "entry.json").write_text("[1]"),
+    ],
+    ids=["shorter", "zeros", "gone", "more", "untold", "cut", "binary", "foreign"],
+)
+def test_a_broken_entry_is_none_and_is_written_again(
+    cache_folder: Path, spoil: Callable[[Path], object]
+) -> None:
+    entry = cache.kept("a", writing(TEN))
+    assert entry is not None
+    spoil(entry)
+    assert cache.found("a") is None
+    assert cache.kept("a", writing(TEN)) == entry
+    assert cache.found("a") == entry
+    assert names(cache_folder) == {"a"}
+
+
+def test_an_entry_of_another_name() -> None:
+    entry = keep("a")
+    assert entry is not None
+    entry.rename(entry.with_name("b"))
+    assert cache.found("b") is None
+
+
+def test_the_least_recently_used_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate("abc"):
+        assert keep(name)
+        used(name, 1000.0 + number)
+    assert cache.found("a")  # and so used last
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")  # three of 1000 bytes and what tells of them
+    assert keep("d")
+    assert names(cache.folder()) == {"a", "c", "d"}
+    assert cache.size() <= 3500
+
+
+@pytest.mark.parametrize("limit", ["0", "900", "-1"])
+def test_what_is_larger_than_the_limit_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", limit)
+    assert keep("a") is None
+    assert cache.size() == 0
+
+
+@pytest.mark.parametrize("limit", ["", "much", "inf", "nan"])
+def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", limit)
+    assert cache.limit() == cache.LIMIT
+
+
+def test_a_full_disk(cache_folder: Path) -> None:
+    def write(folder: Path) -> None:
+        (folder / "part").write_bytes(TEN)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert cache.kept("a", write) is None
+    assert cache.found("a") is None
+    assert names(cache_folder) == set()
+
+
+def test_a_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(TEN)
+    monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path / "file"))
+    assert keep("a") is None
+    assert cache.found("a") is None
+    cache.remember("a", "chunk", 1)
+    assert cache.remembered("a", "chunk") is None
+    assert (tmp_path / "file").read_bytes() == TEN
+
+
+def test_what_was_given_up_half_written_is_taken_away() -> None:
+    assert keep("a")
+    models = cache.folder() / "models"
+    for name, seconds in ((".old", 1000.0), (".new", None)):
+        (models / name).mkdir()
+        os.utime(models / name, None if seconds is None else (seconds, seconds))
+    assert keep("b")
+    assert names(cache.folder()) == {"a", "b", ".new"}
+
+
+BUSY = """
+import sys
+from onnxcam import cache
+own = int(sys.argv[1])
+for turn in range(150):
+    name = "abcdef"[(turn * (own + 1)) % 6]
+    if entry := cache.found(name):
+        try:
+            content = (entry / "content").read_bytes()
+        except OSError:
+            continue  # made room for another
+        assert content == name.encode() * 1000, "not whole"
+    else:
+        cache.kept(name, lambda folder: (folder / "content").write_bytes(name.encode() * 1000))
+    cache.remember(name, "turn", turn)
+    assert isinstance(cache.remembered(name, "turn"), int)
+"""
+
+
+def test_processes_that_write_and_empty_at_once(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")
+    line = [sys.executable, "-W", "error", "-c", BUSY]
+    busy = [
+        subprocess.Popen([*line, str(each)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for each in range(3)
+    ]
+    for each in busy:
+        _, said = each.communicate(timeout=60)
+        assert (each.returncode, said) == (0, "")
+    assert {name[0] for name in names(cache_folder)} <= set(
+        "abcdef"
+    )  # nothing half-written is left
+    assert names(cache_folder)
+
+
+def test_choices() -> None:
+    assert cache.remembered("model cpu 2", "chunk") is None
+    cache.remember("model cpu 2", "chunk", 16)
+    cache.remember("model cpu 2", "times", {"8": 0.5, "16": 0.25})
+    cache.remember("model cpu 4", "chunk", 1)
+    assert cache.remembered("model cpu 2", "chunk") == 16
+    assert cache.remembered("model cpu 2", "times") == {"8": 0.5, "16": 0.25}
+    assert cache.remembered("model cpu 4", "chunk") == 1
+    assert cache.remembered("model cpu 4", "times") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[16]", b"\xff"])
+def test_choices_that_are_broken(content: bytes) -> None:
+    cache.remember("a", "chunk", 16)
+    (file,) = (cache.folder() / "choices").iterdir()
+    file.write_bytes(content)
+    assert cache.remembered("a", "chunk") is None
+    cache.remember("a", "chunk", 8)
+    assert json.loads(file.read_bytes()) == {"chunk": 8}
+
+
+def test_choices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CHOICES", 3)
+    for number in range(5):
+        cache.remember(str(number), "chunk", number)
+        for file in (cache.folder() / "choices").iterdir():
+            os.utime(file, (file.stat().st_mtime - 10,) * 2)
+    assert [cache.remembered(str(each), "chunk") for each in range(5)] == [None, None, 2, 3, 4]

@@ -1,0 +1,391 @@
+"""An entry of the cache is named by everything that it depends on, and holds what fits together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import onnxcam
+from onnxcam import atomic_write as files
+from onnxcam.errors import OnnxcamError
+from onnxcam.explain import cache
+from onnxcam.explain import compile as ready
+from onnxcam.explain.compile import Asked
+from onnxcam.explain.plan_json import as_json, from_json
+from onnxcam.model.model import load
+from onnxcam.rewrite.planner import plan
+from tests.cli.conftest import run as run
+from tests.explain.test_compile import SMOOTH, X, entries, explainer, planned, written
+from tests.support.limits import run_limited
+from tests.support.nets import ANY_SIZE, DEEP, FIXED, MIXING, MLP, POOLED, TWO_OUTPUTS, Net
+
+posix = pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
+APART = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+SECONDS = 30
+FOUR = replace(
+    POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
+    shape="4, 3, 8, 8", outputs="float[4, 5] probabilities",
+)  # fmt: skip
+
+
+def maps(model: Any, **more: Any) -> Any:
+    return explainer(model, **SMOOTH, **more)(X).maps
+
+
+def change_data(path: Path, factor: float = -1.5) -> None:
+    """Other weights, in a file of the same size."""
+    changed = np.frombuffer(path.read_bytes(), np.float32) * np.float32(factor)
+    path.write_bytes(changed.tobytes())
+
+
+def as_constant(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights as Constant nodes: external data in an attribute."""
+    for tensor in list(proto.graph.initializer):
+        node = helper.make_node("Constant", [], [tensor.name], value=tensor)
+        proto.graph.node.insert(0, node)
+    del proto.graph.initializer[:]
+    return proto
+
+
+def in_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The first weight as what both branches of an If give: external data in a subgraph."""
+    tensor = proto.graph.initializer[0]
+    proto.graph.initializer.remove(tensor)
+    branches = {}
+    for branch in ("then_branch", "else_branch"):
+        inner = onnx.TensorProto()
+        inner.CopyFrom(tensor)
+        inner.name = f"{branch}_weight"
+        output = helper.make_tensor_value_info(inner.name, tensor.data_type, tensor.dims)
+        branches[branch] = helper.make_graph([], branch, [], [output], [inner])
+    flag = numpy_helper.from_array(np.array(True), "flag")
+    proto.graph.initializer.append(flag)
+    proto.graph.node.insert(0, helper.make_node("If", ["flag"], [tensor.name], **branches))
+    return proto
+
+
+def externalise(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model whose float weights, wherever they stand, lie in `w.data` beside it."""
+    data = bytearray()
+    graphs = [proto.graph]
+    tensors = [*proto.graph.initializer]
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                tensors.append(attribute.t)
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                graphs.append(attribute.g)
+                tensors += attribute.g.initializer
+    for tensor in tensors:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        content = numpy_helper.to_array(tensor).tobytes()
+        where = {"location": "w.data", "offset": len(data), "length": len(content)}
+        data += content
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=str(value))
+    path.write_bytes(proto.SerializeToString())
+    (path.parent / "w.data").write_bytes(bytes(data))
+
+
+# External data
+
+
+@pytest.mark.parametrize("place", [lambda proto: proto, as_constant, in_branches])
+def test_external_data_anywhere_is_part_of_the_name(
+    tmp_path: Path, place: Callable[[onnx.ModelProto], onnx.ModelProto]
+) -> None:
+    path = tmp_path / "net.onnx"
+    externalise(place(DEEP.proto()), path)
+    for _ in range(2):
+        try:
+            expected = maps(path, cache=False)
+        except OnnxcamError:
+            pytest.skip("this model is refused: there is no map that could be an old one")
+        np.testing.assert_array_equal(maps(path), expected)
+        np.testing.assert_array_equal(maps(path), expected)
+        change_data(tmp_path / "w.data")
+
+
+def test_bytes_with_external_data_are_never_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
+) -> None:
+    """The data lies nobody knows where: of two models of the same bytes one would get the other's map."""
+    written(tmp_path / "net.onnx", DEEP, **APART)
+    content = (tmp_path / "net.onnx").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    results = []
+    for factor in (1.0, 0.5):
+        change_data(tmp_path / "w.data", factor)
+        try:
+            results.append(maps(content))
+        except OnnxcamError:
+            results.append(None)
+    assert entries(cache_folder) == []
+    if results[0] is not None:
+        assert not np.allclose(results[0], results[1])
+
+
+@posix
+@pytest.mark.parametrize("location", ["/dev/zero", "../outside", "pipe", "link", "inner", "w\0"])
+def test_no_file_is_opened_that_a_model_must_not_name(
+    tmp_path: Path, location: str, cache_folder: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    written(folder / "net.onnx", DEEP, **APART)
+    (tmp_path / "outside").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/dev/zero")
+    (folder / "inner").mkdir()
+    proto = onnx.load(folder / "net.onnx", load_external_data=False)
+    for tensor in proto.graph.initializer:
+        tensor.external_data[0].value = location
+    (folder / "net.onnx").write_bytes(proto.SerializeToString())
+    code = "import sys; from onnxcam import ready; print(ready._contents(sys.argv[1]))"
+    done = run_limited(["-c", code, str(folder / "net.onnx")], seconds=SECONDS)
+    assert done.stdout.strip() == "None", done.stderr
+    words = ["-m", "onnxcam", "layers", str(folder / "net.onnx")]
+    assert run_limited(words, seconds=SECONDS).returncode == 2
+    assert entries(cache_folder) == []
+
+
+@posix
+def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
+    model = written(tmp_path / "net.onnx", DEEP, **APART)
+    with (tmp_path / "w.data").open("r+b") as file:
+        file.truncate(1 << 42)
+    code = "import sys; from onnxcam import ready; print(ready._contents(sys.argv[1]))"
+    assert run_limited(["-c", code, str(model)], seconds=SECONDS).stdout.strip() == "None"
+
+
+def test_a_name_across_two_blocks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = written(tmp_path / "net.onnx", DEEP, **APART)
+    expected = ready._contents(model)
+    assert expected is not None
+    assert set(expected.data) == {"w.data"}
+    for block in (1, 7, 64, 100):
+        for module in (files, ready):
+            monkeypatch.setattr(module, "BLOCK", block)
+        contents = ready._contents(model)
+        assert contents is not None
+        assert set(contents.data) == {"w.data"}
+    monkeypatch.undo()
+    assert ready._contents(model) == expected
+
+
+@posix
+def test_a_model_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    model = written(tmp_path / "real" / "net.onnx", DEEP, **APART)
+    (tmp_path / "link.onnx").symlink_to(model)
+    shutil.copy(tmp_path / "real" / "w.data", tmp_path)
+    maps(tmp_path / "link.onnx")
+    assert not planned(tmp_path / "link.onnx", monkeypatch, **SMOOTH)
+    assert planned(model, monkeypatch, **SMOOTH)  # the manifest has another name
+    change_data(tmp_path / "w.data")
+    expected = maps(tmp_path / "link.onnx", cache=False)
+    np.testing.assert_array_equal(maps(tmp_path / "link.onnx"), expected)
+
+
+def test_skip_existing_sees_other_external_data(run: Any, tmp_path: Path) -> None:
+    from tests.cli.support.tiny import write_model, write_picture
+
+    write_model(tmp_path / "plain.onnx")
+    image = write_picture(tmp_path / "cat.png")
+    onnx.save_model(onnx.load(tmp_path / "plain.onnx"), tmp_path / "net.onnx", **APART)
+    words = ("explain", tmp_path / "net.onnx", image, "-m", "grad-cam", "-o", tmp_path / "out")
+    for more in ((), ("--no-cache",)):
+        assert "1 map written" in run(*words, *more, "--force").stderr
+        assert "1 there already" in run(*words, *more, "--skip-existing").stderr
+        change_data(tmp_path / "w.data")
+        assert "1 map written" in run(*words, *more, "--skip-existing").stderr
+    manifest = json.loads((tmp_path / "out" / "cat.grad-cam.json").read_text())
+    assert manifest["model"]["external_data"]
+
+
+# The request
+
+
+def test_every_part_of_the_request_is_in_the_name() -> None:
+    contents = ready._contents(DEEP.content())
+    assert contents
+    asked = Asked("default", True, ("auto",), None, False)
+    other: dict[str, Any] = {
+        "rules": "guided", "smooths": False, "layers": ("a", "b"), "output": "x", "probability": True,
+    }  # fmt: skip
+    assert set(other) == {field.name for field in fields(Asked)}
+    names = [
+        ready._name(contents, replace(asked, **{name: value})) for name, value in other.items()
+    ]
+    others: list[dict[str, Any]] = [
+        {"name": "other"}, {"digest": "other"}, {"data": {"w": "1"}}, {"data": {"v": "1"}},
+        {"data": {"w": "2"}},
+    ]  # fmt: skip
+    names += [ready._name(contents._replace(**more), asked) for more in others]
+    names += [ready._name(contents, replace(asked, layers=("a,b",)))]
+    assert len({ready._name(contents, asked), *names}) == len(names) + 1
+
+
+@pytest.mark.parametrize("smooths", [False, True])
+def test_a_plan_needs_no_more_than_the_request(smooths: bool) -> None:
+    asked = Asked("default", smooths, ("features",), None, False)
+    method = onnxcam.METHODS["smooth-grad-cam++" if smooths else "grad-cam"]
+    content = DEEP.content()
+    bare = plan(load(content), asked, asked.layers, asked.output)
+    assert bare.plan == plan(load(content), method, ["features"]).plan
+
+
+@pytest.mark.parametrize("replace_by", ["the same bytes", "others and back"])
+def test_a_file_that_was_replaced_meanwhile_is_not_kept(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, replace_by: str
+) -> None:
+    model = written(tmp_path / "net.onnx", DEEP)
+    content = model.read_bytes()
+
+    def meanwhile(*words: Any, **more: Any) -> Any:
+        if replace_by == "others and back":
+            model.write_bytes(b"other")
+        (tmp_path / "copy").write_bytes(content)
+        (tmp_path / "copy").replace(model)
+        return plan(*words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxcam.rewrite.planner.plan", meanwhile)
+        explainer(model)
+    assert entries(cache_folder) == []
+    explainer(model)
+    assert len(entries(cache_folder)) == 1
+
+
+# Plans that were forged: their digests are right
+
+
+def forge(entry: Path, plan_text: str) -> None:
+    (entry / ready.PLAN).write_text(plan_text)
+    record = {"name": entry.name, "files": cache._digests(entry)}
+    (entry / cache.TOLD).write_text(json.dumps(record))
+    assert cache.found(entry.name)
+
+
+VALUES: list[Any] = [
+    None, True, -1, 0, 1 << 40, 10**400, 0.5, float("nan"), float("inf"), "", "x", "\0", [], {}, [[]],
+    ["x"], [1, 2, 3, 4, 5, 6], {"a": 1}, [None],
+]  # fmt: skip
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    inner = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
+    return [path, *(place for name, child in inner for place in places(child, (*path, name)))]
+
+
+def changed(root: Any, place: tuple[Any, ...], value: Any) -> str:
+    copied = json.loads(json.dumps({"": root}))
+    node, last = copied, ""
+    for name in place:
+        node, last = node[last], name
+    node[last] = value
+    return json.dumps(copied[""])
+
+
+@pytest.fixture
+def entry(tmp_path: Path, cache_folder: Path) -> Path:
+    maps(written(tmp_path / "net.onnx", DEEP))
+    (entry,) = entries(cache_folder)
+    return entry
+
+
+def test_forged_plans_are_made_again_or_harmless(entry: Path, tmp_path: Path) -> None:
+    """Each value of a plan as each of many others: refused when it is read, or without a say in the map."""
+    good = (entry / ready.PLAN).read_text()
+    root = json.loads(good)
+    expected = maps(tmp_path / "net.onnx", cache=False)
+    refused = 0
+    for place in places(root):
+        for value in VALUES:
+            text = changed(root, place, value)
+            try:
+                from_json(text)
+            except (LookupError, TypeError, ValueError, AttributeError):
+                refused += 1
+                continue
+            if json.loads(text) != root:
+                forge(entry, text)
+                found = maps(tmp_path / "net.onnx")
+                np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=f"{place} {value}")
+    assert refused > 300
+    assert from_json(good) == from_json(as_json(from_json(good)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("of",), "x"), (("of",), ""), (("layers", 0, "name"), "x"), (("image", "height"), 9),
+        (("image", "channels"), 4), (("image", "layout"), "NHWC"), (("image", "layout"), "x"),
+        (("score", "classes"), 7), (("score", "classes"), 0), (("seed_shape",), [1, 5, 1]),
+        (("seed_shape",), [5, 1 << 30]), (("layers", 0, "channel_axis"), 4), (("layers",), []),
+        (("layers", 0, "channel_axis"), 0), (("layers", 0, "cells"), [0, 4]), (("seed_dtype",), "object"),
+        (("seed_dtype",), "float999"), (("image", "dtype"), "O"), (("apart",), True), ((), []), ((), None),
+        (("image", "dtype"), "U5"), (("layers", 0), None), (("image",), [1]), (("score",), "score"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_does_not_fit_its_models_is_made_again(
+    entry: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
+) -> None:
+    good = (entry / ready.PLAN).read_text()
+    expected = maps(tmp_path / "net.onnx", cache=False)
+    forge(entry, changed(json.loads(good), place, value))
+    np.testing.assert_array_equal(maps(tmp_path / "net.onnx"), expected)
+    assert (entry / ready.PLAN).read_text() == good
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"image":' * 100_000, "", "\0", "1" * 10_000, "NaN"]
+)
+def test_plans_that_are_none_are_made_again(entry: Path, tmp_path: Path, text: str) -> None:
+    good = (entry / ready.PLAN).read_text()
+    forge(entry, text)
+    assert maps(tmp_path / "net.onnx").max() > 0
+    assert (entry / ready.PLAN).read_text() == good
+
+
+@pytest.mark.parametrize("table", [
+    None, 1, "fast", [], [[1.0]], {"1 x 4": "fast"}, {"1 x 4": [None]}, {"1 x 4": [-1.0] * 4},
+    {"1 x 4": [float("nan")] * 4}, {"1 x 4": [1e308] * 10_000}, {"0 x 0": [1.0] * 9}, {"1 x 1" * 999: [1.0]},
+])  # fmt: skip
+def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> None:
+    from onnxcam.runtime.device import processors
+
+    expected = maps(tmp_path / "net.onnx", cache=False)
+    cache.remember(entry.name, f"layouts of {processors()} processors", table)
+    np.testing.assert_allclose(maps(tmp_path / "net.onnx"), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
+@pytest.mark.parametrize("net", [POOLED, TWO_OUTPUTS, ANY_SIZE, FIXED, FOUR, MIXING])
+def test_what_was_kept_fits_and_is_used(
+    tmp_path: Path, net: Net, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = written(tmp_path / "net.onnx", net)
+    explainer(model, method)
+    assert not planned(model, monkeypatch, method)

@@ -1,0 +1,274 @@
+"""The cache is read only as far as it is the user's own, and nothing that lies in it stops a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import onnxcam
+from onnxcam import atomic_write as files
+from onnxcam.atomic_write import part_of
+from onnxcam.explain import cache
+from tests.explain.test_cache import keep, names
+from tests.support.limits import run_limited
+
+ROOT = Path(onnxcam.__file__).resolve().parents[1]
+posix = pytest.mark.skipif(os.name == "nt", reason="owners, permissions and pipes are POSIX's")
+SECONDS = 20
+
+USE = """
+import sys
+from pathlib import Path
+from onnxcam import cache
+print(cache.found("a"), cache.remembered("a", "choice"))
+if cache.kept("a", lambda folder: (folder / "content").write_bytes(b"new") and None):
+    print((cache.found("a") / "content").read_bytes())
+cache.remember("a", "choice", 2)
+print(cache.remembered("a", "choice"))
+"""
+
+
+@pytest.fixture
+def entry(cache_folder: Path) -> Path:
+    """An entry with one file, and a choice."""
+    entry = keep("a")
+    assert entry
+    cache.remember("a", "choice", 1)
+    return entry
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@posix
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o000, 0o077])
+def test_folders_are_closed_to_others(cache_folder: Path, mask: int) -> None:
+    code = f"import os; os.umask({mask})\n{USE}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    for path in (cache_folder, *cache_folder.rglob("*")):
+        assert mode(path) == (0o700 if path.is_dir() else 0o600), path
+
+
+@posix
+def test_folders_of_an_older_version_are_closed(entry: Path) -> None:
+    entry.parent.chmod(0o777)
+    assert cache.found("a") is None
+    assert keep("b")
+    assert mode(entry.parent) == 0o700
+    assert cache.found("a")
+
+
+@posix
+def test_what_another_user_owns_is_not_used(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")}
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert cache.found("a") is None
+    assert cache.remembered("a", "choice") is None
+    assert keep("b") is None
+    cache.remember("a", "choice", 2)
+    assert {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")} == before
+    assert cache.problem() == f"{entry.parent} is not a folder that only you can write to"
+
+
+@posix
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+@pytest.mark.parametrize("name", ["", "content", cache.TOLD])
+def test_what_others_can_write_is_made_again(entry: Path, name: str, bits: int) -> None:
+    path = entry / name
+    path.chmod(mode(path) | bits)
+    assert cache.found("a") is None
+    assert keep("a")
+    assert not mode(path) & 0o077
+    assert cache.found("a")
+
+
+@posix
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+def test_choices_that_others_can_write_are_forgotten(entry: Path, bits: int) -> None:
+    (path,) = (cache.folder() / "choices").iterdir()
+    path.chmod(mode(path) | bits)
+    assert cache.remembered("a", "choice") is None
+    cache.remember("a", "choice", 2)
+    assert cache.remembered("a", "choice") == 2
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def folder(path: Path) -> None:
+    (path / "inner").mkdir(parents=True)
+
+
+def plain(path: Path) -> None:
+    path.write_bytes(b"x")
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@posix
+@pytest.mark.parametrize("replace", [pipe, device, loop, folder, plain, sparse])
+@pytest.mark.parametrize("place", ["entry", "content", cache.TOLD, "choice"])
+def test_what_is_not_as_it_was_left_is_made_again(
+    entry: Path, place: str, replace: Callable[[Path], None]
+) -> None:
+    (choice,) = (cache.folder() / "choices").iterdir()
+    path = {"entry": entry, "choice": choice}.get(place, entry / place)
+    path.rename(cache.folder() / "old")
+    replace(path)
+    done = run_limited(USE, seconds=SECONDS)
+    assert done.returncode == 0, done.stderr
+    if place == "choice":  # a folder there is not replaced by a file
+        expected = [f"{entry} None", str(b"x" * 1000), "None" if replace is folder else "2"]
+    else:
+        expected = ["None 1", "b'new'", "2"]
+    assert done.stdout.splitlines() == expected
+
+
+@posix
+@pytest.mark.parametrize("name", ["models", "choices", ""])
+def test_folders_that_are_links_or_no_folders(entry: Path, tmp_path: Path, name: str) -> None:
+    place = cache.folder() / name
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    if not name:  # the user's own choice of a larger disk
+        assert cache.found("a")
+        assert cache.problem() is None
+        place.unlink()
+        place.write_bytes(b"")
+        assert cache.problem()
+    assert (cache.found("a") is None) == (name != "choices")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    keep("c")
+    cache.remember("c", "choice", 1)
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+    assert cache.problem()
+
+
+@posix
+def test_a_link_to_an_entry_is_no_entry(entry: Path, tmp_path: Path) -> None:
+    """Nor is what it leads to touched when the entry is made again."""
+    elsewhere = entry.rename(tmp_path / "elsewhere")
+    entry.symlink_to(elsewhere)
+    assert cache.found("a") is None
+    assert keep("a") == entry
+    assert not entry.is_symlink()
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["content", cache.TOLD]
+
+
+RECORDS = [
+    "", "[]", "1", "null", "NaN", '"a"', "{}", "[" * 200_000, '{"a":' * 200_000, "1" * 5000,
+    '{"name": "a"}', '{"name": "a", "files": 1}', '{"name": "a", "files": []}',
+    '{"name": "a", "files": {}}', '{"name": "a", "files": {"content": null}}',
+    '{"name": "a", "files": {"content": []}}', '{"name": "a", "files": {"content": {}}}',
+    '{"name": "a", "files": {"content": [1000, null]}}', '{"name": ["a"], "files": {"content": 1}}',
+    '{"name": "a", "files": {"content": [NaN, ""]}}', '{"name": "a", "files": {"../a": [1, ""]}}',
+    '{"name": "a", "files": {"content\\u0000": [1000, ""]}}',
+    f'{{"name": "a", "files": {{"content": [1000, "{"0" * 64}"]}}}}',
+    '{"name": "a", "files": ' + " " * 2_000_000 + "{}}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda text: text[:60])
+def test_forged_records_are_made_again(entry: Path, record: str) -> None:
+    (entry / cache.TOLD).write_text(record)
+    assert cache.found("a") is None
+    assert keep("a") == entry
+    assert cache.found("a") == entry
+
+
+@pytest.mark.parametrize("record", [text for text in RECORDS if text[:7] != '{"name"'])
+def test_forged_choices_are_forgotten(entry: Path, record: str) -> None:
+    (path,) = (cache.folder() / "choices").iterdir()
+    path.write_text(record)
+    assert cache.remembered("a", "choice") is None
+    cache.remember("a", "choice", 3)
+    assert cache.remembered("a", "choice") == 3
+
+
+# What is left of interrupted runs
+
+
+def leftover(size: int) -> Path:
+    part = part_of(cache.folder() / "models" / "x")
+    part.mkdir()
+    (part / "half").write_bytes(b"x" * size)
+    return part
+
+
+def test_what_is_being_written_counts(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "bc":
+        assert keep(name)
+    part = leftover(2000)
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "4500")
+    assert keep("d")
+    remaining = names(cache.folder()) - {part.name}
+    assert "d" in remaining
+    assert len(remaining) == 2
+    assert part.exists()
+
+
+def test_what_a_dead_process_left_is_swept(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = leftover(2000)
+    monkeypatch.setattr(files, "_is_alive", lambda process: False)
+    assert keep("b")
+    assert not part.exists()
+    assert names(cache.folder()) == {"a", "b"}
+
+
+DIE = """
+import os
+from onnxcam import cache
+def write(folder):
+    (folder / "half").write_bytes(b"x" * 5000)
+    os._exit(9)
+cache.kept("b", write)
+"""
+
+
+@posix
+def test_a_process_that_is_killed_while_it_keeps(entry: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", DIE], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == 9
+    assert cache.found("a")
+    assert len(names(cache.folder())) == 2
+    assert cache.size() > 6000
+    assert keep("b")
+    assert names(cache.folder()) == {"a", "b"}
+
+
+@posix
+def test_odd_files_among_the_entries_do_no_harm(
+    entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = cache.folder() / "models"
+    os.mkfifo(models / "pipe")
+    (models / "link").symlink_to("/")
+    (models / "file").write_bytes(b"x" * 900)
+    sizes: list[Any] = [cache.size()]
+    assert sizes[0] < 10_000
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "1300")
+    assert keep("b")
+    assert "b" in names(cache.folder())
+    assert "a" not in names(cache.folder())
+    assert json.loads((models / "b" / cache.TOLD).read_bytes())["name"] == "b"

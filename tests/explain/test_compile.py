@@ -1,0 +1,247 @@
+"""Start-up: what a second run finds on disk, when it must not, and that the map is the same either way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.explain import compile as ready
+from onnxcam.explain.plan_json import as_json, from_json
+from onnxcam.methods import METHODS
+from onnxcam.model import split_weights as apart
+from onnxcam.model.model import load
+from onnxcam.rewrite.planner import plan
+from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net, pictures
+
+ROOT = Path(onnxcam.__file__).resolve().parents[1]
+X = pictures(1)
+SMOOTH: dict[str, Any] = {"samples": 3, "noise": 0.2}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return written(tmp_path / "net.onnx", DEEP)
+
+
+def written(path: Path, net: Net, **given: Any) -> Path:
+    onnx.save_model(net.proto(), path, **given)
+    return path
+
+
+def explainer(model: Any, method: str = "smooth-grad-cam++", **given: Any) -> onnxcam.Explainer:
+    return onnxcam.Explainer(model, method, device="cpu", **given)
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted((folder / "models").glob("*")) if folder.exists() else []
+
+
+def planned(model: Any, monkeypatch: pytest.MonkeyPatch, *given: Any, **asked: Any) -> bool:
+    """Whether an explainer had to be planned."""
+    calls: list[object] = []
+
+    def counted(*given: Any, **asked: Any) -> Any:
+        calls.append(given)
+        return plan(*given, **asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxcam.rewrite.planner.plan", counted)
+        explainer(model, *given, **asked)
+    return bool(calls)
+
+
+def test_the_second_time_the_plan_and_the_map_are_the_same(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = explainer(model, cache=False, **SMOOTH)
+    first = explainer(model, **SMOOTH)
+    monkeypatch.setattr("onnxcam.model.model.load", None)
+    second = explainer(model, **SMOOTH)
+    assert plain.plan == first.plan == second.plan
+    expected = plain(X)
+    assert expected.maps.max() > 0
+    for each in (first(X), second(X)):
+        np.testing.assert_array_equal(each.maps, expected.maps)
+        assert each.provenance == expected.provenance
+        assert each.notices == expected.notices
+
+
+def test_what_has_a_plan_of_its_own(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer(model)
+    for given in (
+        {"method": "grad-cam"},
+        {"layer": "early"},
+        {"layer": ["early", "features"]},
+        {"score": "probability"},
+        {"output": "logits"},
+    ):
+        assert planned(model, monkeypatch, **given), given
+        assert not planned(model, monkeypatch, **given), given
+
+
+def test_what_has_not(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer(model)
+    for given in (
+        {"samples": 3},
+        {"numerator": "d1"},
+        {"chunk": 2},
+        {"preprocess": "unit"},
+        {"layer": ["auto"]},
+    ):
+        assert not planned(model, monkeypatch, **given), given
+    assert not planned(str(model), monkeypatch)
+    assert planned(model.read_bytes(), monkeypatch)  # which has no name
+    assert not planned(model.read_bytes(), monkeypatch)
+
+
+def test_another_model_under_the_old_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer(model)
+    written(model, POOLED)
+    assert planned(model, monkeypatch)
+
+
+def test_another_version_of_this_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer(model)
+    maker = ready._maker()
+    for place in range(len(maker)):
+        other = [*maker[:place], "other", *maker[place + 1 :]]
+        with monkeypatch.context() as patch:
+            patch.setattr(ready, "_maker", lambda other=other: other)
+            assert planned(model, patch)
+
+
+def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    model = written(tmp_path / "net.onnx", DEEP, **apart)
+    explainer(model)
+    assert not planned(model, monkeypatch)
+    weights = tmp_path / "w.data"
+    changed = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.5)
+    weights.write_bytes(changed.tobytes())
+    assert planned(model, monkeypatch)
+    expected = explainer(model, cache=False, **SMOOTH)(X).maps
+    np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected)
+
+
+@pytest.mark.parametrize("told", [b"", b"\x12", b"\x12\x80\x01", b"\x18\x01x"])
+def test_external_data_that_is_told_unusually_is_not_guessed_at(told: bytes) -> None:
+    usual = b"..\x0a\x08location\x12\x03a.b..\x0a\x08location\x12\x01c"
+    assert ready._locations(usual) == ["a.b", "c"]
+    with pytest.raises(ValueError, match="not told as it usually is"):
+        ready._locations(usual + b"\x0a\x08location" + told)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(
+    model: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*given: Any, **asked: Any) -> Any:
+        written(model, POOLED)
+        return plan(*given, **asked)
+
+    monkeypatch.setattr("onnxcam.rewrite.planner.plan", meanwhile)
+    explainer(model)
+    assert entries(cache_folder) == []
+
+
+@pytest.mark.parametrize(
+    "file", [ready.MODEL, ready.PLAN, ready.MODEL + ready.WEIGHTS, "entry.json"]
+)
+@pytest.mark.parametrize("spoil", [lambda content: content[:-3], lambda content: b"\0" * 50])
+def test_a_broken_entry_is_made_anew(
+    model: Path,
+    cache_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    spoil: Callable[[bytes], bytes],
+) -> None:
+    monkeypatch.setattr(apart, "LARGE", 200)  # bytes: weights in a file of their own
+    expected = explainer(model, **SMOOTH)(X)
+    (entry,) = entries(cache_folder)
+    whole = (entry / file).read_bytes()
+    (entry / file).write_bytes(spoil(whole))
+    np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)
+    assert (entry / file).read_bytes() == whole
+
+
+def test_an_entry_that_is_whole_but_not_ours(model: Path, cache_folder: Path) -> None:
+    from onnxcam.explain import cache
+
+    expected = explainer(model, **SMOOTH)(X)
+    (entry,) = entries(cache_folder)
+    for file, content in ((ready.PLAN, b"{}"), (ready.PLAN, b"[1]"), (ready.MODEL, b"no model")):
+        (entry / file).write_bytes(content)
+        told = {"name": entry.name, "files": cache._digests(entry)}
+        (entry / "entry.json").write_text(json.dumps(told))
+        assert cache.found(entry.name)
+        np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)
+
+
+def test_an_entry_that_makes_room_before_it_is_read(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxcam.explain.cache.found", lambda name: tmp_path / "gone")
+    assert explainer(model, **SMOOTH)(X).maps.max() > 0
+
+
+def test_nothing_is_kept_of_what_cannot_be_told_by_its_bytes(
+    model: Path, cache_folder: Path
+) -> None:
+    explainer(load(model))
+    explainer(onnx.load(model))
+    explainer(model, cache=False)
+    assert entries(cache_folder) == []
+
+
+def test_without_a_place_to_keep_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path / "file"))
+    for _ in range(2):
+        assert explainer(model, **SMOOTH)(X).maps.max() > 0
+
+
+@pytest.mark.parametrize(("net", "batch"), [(FIXED, None), (MIXING, 1)])
+def test_that_pictures_do_not_mix_is_proven_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: Net, batch: int | None
+) -> None:
+    model = written(tmp_path / "net.onnx", net)
+    first = explainer(model)
+    monkeypatch.setattr("onnxcam.explain.free_batch_proof.pictures_do_not_mix", None)
+    second = explainer(model)
+    assert first.plan.image.batch == second.plan.image.batch == batch
+    assert first.notices == second.notices
+
+
+@pytest.mark.parametrize("net", [DEEP, TWO_OUTPUTS, FIXED])
+def test_a_plan_as_text(net: Net) -> None:
+    for method in ("grad-cam", "smooth-grad-cam++"):
+        found, *_ = plan(load(net.content()), METHODS[method], ["features", "early"])
+        assert from_json(as_json(found)) == found
+
+
+BARE = """
+import sys
+from onnxcam import Explainer
+made = Explainer(sys.argv[1], device="cpu")
+print([each for each in ("onnx", "onnx_graphsurgeon", "google.protobuf") if each in sys.modules])
+"""
+
+
+def test_the_second_run_does_without_onnx(model: Path) -> None:
+    line = [sys.executable, "-W", "error", "-c", BARE, str(model)]
+    told = [
+        subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
+        for _ in range(2)
+    ]
+    assert "onnx_graphsurgeon" in told[0].stdout
+    assert told[1].stdout.strip() == "[]"

@@ -1,0 +1,341 @@
+"""What is 0 by mathematics and 1e-11 by rounding is no evidence; what is small is."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnxcam import Explainer
+from onnxcam.methods.rounding import are_alike, is_below_rounding, is_small, magnitudes
+from tests.support.nets import DEEP, POOLED, pictures
+
+METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
+FEATURES = """
+    c1 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w1)
+    layer = Relu(c1)
+    c2 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(layer, w2)
+"""
+POOL = """
+    pooled = GlobalAveragePool({0})
+    flat = Flatten(pooled)
+    y = MatMul(flat, v)
+"""
+ZERO = {  # by mathematics the gradient of the scores at `layer` is 0
+    "instance norm, mean": "n = InstanceNormalization(c2, one, none)" + POOL.format("n"),
+    "instance norm, mean, bias": "n = InstanceNormalization(c2, one, some)" + POOL.format("n"),
+    "layer norm, sum": """
+        flat = Flatten(c2)
+        n = LayerNormalization(flat, all_one)
+        s = ReduceSum<keepdims = 1>(n, last)
+        y = Mul(s, row)""",
+    "softmax, sum": """
+        flat = Flatten(c2)
+        p = Softmax(flat)
+        s = ReduceSum<keepdims = 1>(p, last)
+        y = Mul(s, row)""",
+    "standardized by hand": """
+        m = ReduceMean<keepdims = 1>(c2, cells)
+        d = Sub(c2, m)
+        q = Mul(d, d)
+        var = ReduceMean<keepdims = 1>(q, cells)
+        sd = Sqrt(var)
+        n = Div(d, sd)"""
+    + POOL.format("n"),
+    "length of a unit vector": """
+        flat = Flatten(c2)
+        n = LpNormalization<axis = 1, p = 2>(flat)
+        q = Mul(n, n)
+        s = ReduceSum<keepdims = 1>(q, last)
+        y = Mul(s, row)""",
+    "difference of equal branches": """
+        a = GlobalAveragePool(c2)
+        b = ReduceMean<keepdims = 1>(c2, cells)
+        t = Sub(a, b)
+        flat = Flatten(t)
+        y = MatMul(flat, v)""",
+    "difference of equal curved branches": """
+        a = Tanh(c2)
+        e = Exp(c2)
+        f = Neg(c2)
+        g = Exp(f)
+        top = Sub(e, g)
+        bottom = Add(e, g)
+        b = Div(top, bottom)
+        t = Sub(a, b)"""
+    + POOL.format("t"),
+    "x - x": "t = Sub(c2, c2)" + POOL.format("t"),
+}
+STD_POOL = """
+    m = ReduceMean<keepdims = 1>(c2, cells)
+    d = Sub(c2, m)
+    q = Mul(d, d)
+    var = ReduceMean<keepdims = 1>(q, cells)
+    sd = Sqrt(var)
+    flat = Flatten(sd)
+    y = MatMul(flat, v)
+"""
+DRAW = np.random.default_rng(11)
+ARRAYS = {
+    "w1": DRAW.normal(0, 0.3, (4, 3, 3, 3)),
+    "w2": DRAW.normal(0, 0.3, (6, 4, 3, 3)),
+    "v": DRAW.normal(0, 0.5, (6, 5)),
+    "row": np.arange(1.0, 6.0)[None],
+    "one": np.ones(6),
+    "none": np.zeros(6),
+    "some": np.linspace(-1, 1, 6),
+    "all_one": np.ones(384),
+}
+AXES = {"last": [1], "cells": [2, 3]}
+
+
+def model(head: str, kind: str = "float", extra: dict[str, Any] | None = None) -> bytes:
+    text = f"""<ir_version: 9, opset_import: ["": 18]>
+        net ({kind}[N, 3, 8, 8] x) => ({kind}[N, 5] y) {{ {FEATURES}{head} }}"""
+    proto = onnx.parser.parse_model(text)
+    used = {name for node in proto.graph.node for name in node.input}
+    dtype = {"float": np.float32, "float16": np.float16}[kind]
+    arrays = {name: array.astype(dtype) for name, array in ARRAYS.items()}
+    arrays |= {name: np.array(axes, np.int64) for name, axes in AXES.items()} | (extra or {})
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in arrays.items() if name in used
+    )
+    return bytes(proto.SerializeToString())
+
+
+def explainer(content: bytes, method: str = "grad-cam", **given: Any) -> Explainer:
+    settings: dict[str, Any] = {"samples": 5} if "smooth" in method else {}
+    given = {"layer": "layer", **settings, **given}
+    return Explainer(content, method, device="cpu", cache=False, **given)
+
+
+def is_taken_back(found: Any) -> None:
+    assert found.empty.all()
+    assert not found.maps.any()
+    assert not found.coarse.any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ZERO)
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_gradients_that_are_zero_by_mathematics(what: str, method: str, kind: str) -> None:
+    images = pictures(3, seed=5).astype(np.float16 if kind == "float16" else np.float32)
+    for target in (0, 3):
+        is_taken_back(explainer(model(ZERO[what], kind), method)(images, target=target))
+
+
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
+    """At c2 each cell's gradient of a standard deviation is (x - mean) / (n sd): not 0, but 0 in the mean."""
+    images = pictures(3, seed=6).astype(np.float16 if kind == "float16" else np.float32)
+    content = model(STD_POOL, kind)
+    found = explainer(content, layer="c2")(images, target=1)
+    is_taken_back(found)
+    assert "is empty, because" in found.notices[-1]
+    assert not explainer(content, "grad-cam++", layer="c2")(images, target=1).empty.any()
+    assert not explainer(content, layer="layer")(images, target=1).empty.all()
+
+
+def test_what_is_said() -> None:
+    found = explainer(model(ZERO["instance norm, mean, bias"]))(pictures(2), target=2)
+    (notice,) = [each for each in found.notices if "is empty, because" in each]
+    assert notice.startswith(
+        "class 2: the map at layer is empty, because the score depends on it by no more than rounding errors"
+    )
+    assert notice.endswith("choose another layer (`onnxcam layers`), target or method")
+
+
+def quantised(head: str) -> bytes:
+    """The same with the layer and the second weights as integers of eight bits."""
+    steps = {
+        "step": np.float32(0.02),
+        "zero": np.int8(0),
+        "q2": np.clip(np.rint(ARRAYS["w2"] / 0.02), -127, 127).astype(np.int8),
+    }
+    text = """
+    c1 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w1)
+    r1 = Relu(c1)
+    lq = QuantizeLinear(r1, step, zero)
+    layer = DequantizeLinear(lq, step, zero)
+    w2f = DequantizeLinear(q2, step, zero)
+    c2 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(layer, w2f)
+"""
+    global FEATURES
+    original, FEATURES = FEATURES, text
+    try:
+        return model(head, extra={name: np.asarray(array) for name, array in steps.items()})
+    finally:
+        FEATURES = original
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("what", ["instance norm, mean", "layer norm, sum", "softmax, sum"])
+def test_quantised_models(what: str, method: str) -> None:
+    is_taken_back(explainer(quantised(ZERO[what]), method, layer="r1")(pictures(2), target=1))
+    found = explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
+    assert not found(pictures(2), target="top1").empty.any()
+
+
+# Saturated probabilities
+
+SATURATED = """
+    big = Constant<value_float = {0}>()
+    r2 = Relu(c2)
+    pooled = GlobalAveragePool(r2)
+    flat = Flatten(pooled)
+    z = MatMul(flat, v)
+    logits = Mul(z, big)
+    y = {1}(logits)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("squashing", "factor"), [("Softmax", "60.0"), ("Softmax", "3000.0"), ("Sigmoid", "100.0")]
+)
+def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
+    content = model(SATURATED.format(factor, squashing))
+    found = explainer(content, method, score="probability")(pictures(1), target="top1")
+    assert found.scores[0] == 1
+    is_taken_back(found)
+    if factor == "60.0":  # the others are 0 without rounding
+        assert "the probability is saturated at 1: explain the logit instead" in found.notices[-1]
+    assert not explainer(content, method)(pictures(1), target="top1").empty.any()
+
+
+def test_a_probability_near_one_is_explained_and_one_near_zero_too() -> None:
+    made = explainer(model(SATURATED.format("20.0", "Softmax")), score="probability")
+    found = [made(pictures(1), target=target) for target in range(5)]
+    scores = [float(each.scores[0]) for each in found]
+    assert min(scores) < 1e-15
+    assert 0.999 < max(scores) < 0.9999
+    assert not found[int(np.argmax(scores))].empty[0]
+    assert not found[int(np.argmin(scores))].empty[0]
+    assert not any(each.notices for each in found)
+
+
+# Evidence, however small
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e-3, 1.0, 1e6])
+def test_scores_of_any_unit(scale: float, method: str) -> None:
+    """Scores a millionth of a layer's values, and a small part of a large constant."""
+    head = POOL.format("c2").replace("y =", "z =") + "y = Mul(z, unit)"
+    content = model(head, extra={"unit": np.array(scale, np.float32)})
+    found = explainer(content, method)(pictures(3), target="top1")
+    assert found.notices == explainer(content, method).notices
+    plain = explainer(model(POOL.format("c2")), method)(pictures(3), target="top1")
+    np.testing.assert_array_equal(found.empty, plain.empty)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_change_steeply(method: str) -> None:
+    """A probability of 1e-20 doubles where a logit changes by 0.7, and is no rounding."""
+    images = 60 * pictures(8) + 60  # nobody scaled them
+    made = explainer(model(SATURATED.format("1.0", "Softmax")), method, score="probability")
+    steep = 0
+    for target in range(5):
+        for image in images:
+            found = made(image, target=target)
+            if 1e-25 < found.scores[0] < 1e-6:
+                steep += 1
+                assert not found.notices, (target, found.scores)
+    assert steep > 5
+
+
+def test_a_small_part_of_a_score() -> None:
+    head = POOL.format("c2").replace("y =", "z =") + "y = Add(z, bias)"
+    for bias in (1e2, 1e4):
+        content = model(head, extra={"bias": np.array(bias, np.float32)})
+        assert not explainer(content)(pictures(3), target=1).notices
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("net", [POOLED, DEEP])
+def test_ordinary_maps_are_not_computed_again(
+    net: Any, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxcam.explain.run.Probe.gradients_near", None)
+    made = explainer(net.content(), method, layer="features")
+    assert not made(pictures(3), target="top1").empty.any()
+
+
+def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
+    """Scaled to its own maximum rounding would weigh as much as evidence."""
+    head = (
+        ZERO["instance norm, mean"].replace("y =", "z1 =")
+        + """
+        other = Relu(c1)
+        o = GlobalAveragePool(other)
+        of = Flatten(o)
+        z2 = MatMul(of, u)
+        y = Add(z1, z2)"""
+    )
+    content = model(head, extra={"u": np.ones((4, 5), np.float32)})
+    both = explainer(content, layer=["c2", "other"])(pictures(1), target=1)
+    alone = explainer(content, layer="other")(pictures(1), target=1)
+    assert "the map at c2 is empty" in both.notices[-1]
+    np.testing.assert_allclose(both.maps, alone.maps / alone.coarse.max(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a thousand feature maps changes a score of half precision by less than it is rounded to."""
+    draw = np.random.default_rng(1)
+    monkeypatch.setitem(ARRAYS, "w1", draw.normal(0, 0.3, (1024, 3, 3, 3)))
+    monkeypatch.setitem(ARRAYS, "w2", draw.normal(0, 0.05, (6, 1024, 3, 3)))
+    content = model("r2 = Relu(c2)" + POOL.format("r2"), "float16")
+    image = pictures(1, seed=5).astype(np.float16)
+    part: dict[str, Any] = {"region": "2:4,2:4"}
+    found = [explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)]
+    assert sum(each.coarse.max() > 0 for each in found) >= 3
+    assert not any("is empty, because" in notice for each in found for notice in each.notices)
+
+
+def test_a_notice_is_told_once_for_many_images() -> None:
+    found = explainer(model(ZERO["layer norm, sum"]))(pictures(3), target=1)
+    assert len([each for each in found.notices if "is empty, because" in each]) == 1
+
+
+# The bounds
+
+ONE: Any = {"activation": np.ones((1, 2, 3, 3)), "gradient": np.ones((1, 2, 3, 3))}
+
+
+def test_bounds() -> None:
+    eps, saliency = float(np.finfo(np.float32).eps), np.ones((1, 3, 3))
+    one = magnitudes(ONE, saliency)
+    assert (one.effect, one.value, one.terms) == (18, 1, 2)
+    tiny = magnitudes({**ONE, "gradient": 1e-9 * ONE["gradient"]}, 1e-9 * saliency)
+    assert not is_below_rounding(one, 1.0, eps)
+    assert is_below_rounding(tiny, 1.0, eps)
+    assert not is_below_rounding(tiny, 1e-3, eps)
+    assert not is_small(one, saliency, 1.0)
+    assert is_small(one, 1e-4 * saliency, 1.0)
+    assert is_small(tiny, 1e-9 * saliency, 1e-3)
+
+
+def test_terms_are_those_of_one_cell() -> None:
+    """Where a map is small beside the largest value times all gradients, each cell is looked at."""
+    activation = np.zeros((1, 2, 3, 3))
+    activation[0, 0, 0, 0], activation[0, 1, 2, 2] = 1.0, 1.0
+    probed = {"activation": activation, "gradient": np.ones((1, 2, 3, 3))}
+    assert magnitudes(probed, np.ones((1, 3, 3))).terms == 2
+    assert magnitudes(probed, 1e-4 * np.ones((1, 3, 3))).terms == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ([[1.0, 2.0], [1.0, 2.1]], True),
+        ([[1.0, 2.0], [2.0, 1.0]], False),
+        ([[1.0, 2.0], [-1.0, -2.0]], False),
+        ([[0.0, 0.0], [0.0, 0.0]], False),
+        ([[1e-200, 2e-200], [1e-200, 2e-200]], True),
+        ([[1.0, 2.0], [1.0, 2.0], [0.1, 0.2]], False),
+    ],
+)
+def test_alike(arrays: list[list[float]], said: bool) -> None:
+    assert are_alike([np.array(each) for each in arrays]) is said

@@ -1,0 +1,337 @@
+"""End to end, a map is what NumPy gives: twin features, twin gradients, the formula, the interpolation."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import onnxcam
+from onnxcam.arrays import Floats, Saliency
+from onnxcam.errors import ModelError, SettingError
+from onnxcam.methods.postprocess import fused, resized
+from onnxcam.runtime.session import Session
+from tests.methods.test_cam import run
+from tests.support.nets import CLASSES, DEEP, POOLED, Net, pictures
+
+X = pictures(3)
+SMOOTH: dict[str, Any] = {"samples": 7, "noise": 0.2, "seed": 3}
+
+
+def explainer(net: Net, method: str = "smooth-grad-cam++", **given: Any) -> onnxcam.Explainer:
+    given.setdefault("layer", "features")
+    return onnxcam.Explainer(net.content(), method, device="cpu", **given)
+
+
+def same(found: Floats, expected: Floats) -> None:
+    """To the rounding of float32 through the runtime."""
+    assert found.shape == expected.shape
+    assert expected.max() > 0, "a comparison of zeros says nothing"
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5 * float(expected.max()))
+
+
+def noisy(x: Floats, sigma: float, samples: int, seed: int) -> Floats:
+    """The deviates as they are documented: one SFC64 stream a sample, from the seed and its number."""
+    streams = [np.random.Generator(np.random.SFC64([seed, s])) for s in range(samples)]
+    deviates = np.stack([each.standard_normal(x.shape, dtype=np.float32) for each in streams])
+    return x + np.float32(sigma) * deviates
+
+
+def probes(
+    net: Net,
+    x: Floats,
+    weights: Floats,
+    samples: int,
+    noise: float,
+    seed: int,
+    score: str = "logit",
+) -> dict[str, Floats]:
+    """What the smoothed formula asks for, for one picture x (C, H, W)."""
+    copies = noisy(x, noise * (x.max() - x.min()), samples, seed)
+    activations = net.features(copies)
+    g = net.slope(activations, weights)
+    if score == "exp":
+        own = net.logits(activations) @ weights
+        g = g * np.exp(own - own.max())[:, None, None, None]
+    return {
+        "activation": net.features(x[None]),
+        **{f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)},
+    }
+
+
+def plain(net: Net, x: Floats, weights: Floats) -> dict[str, Floats]:
+    activation = net.features(x[None])
+    gradient = net.slope(activation, weights)
+    return {
+        "activation": activation,
+        "gradient": gradient,
+        "class_weight": gradient.sum(axis=(2, 3)),
+    }
+
+
+def top(net: Net, x: Floats) -> Floats:
+    return np.eye(CLASSES)[np.argmax(net.logits(net.features(x[None]))[0])]
+
+
+@pytest.mark.parametrize("net", [POOLED, DEEP])
+def test_the_twin_slopes_are_derivatives(net: Net) -> None:
+    draw = np.random.default_rng(0)
+    features, weights = net.features(X[:1]), draw.normal(size=CLASSES)
+    direction = draw.normal(size=features.shape)
+    ahead, behind = (net.logits(features + h * direction)[0] @ weights for h in (1e-6, -1e-6))
+    slope = np.sum(net.slope(features, weights) * direction)
+    np.testing.assert_allclose((ahead - behind) / 2e-6, slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
+@pytest.mark.parametrize("net", [POOLED, DEEP])
+def test_one_pass_methods(net: Net, method: str) -> None:
+    found = explainer(net, method)(X)
+    expected = np.concatenate([run(method, plain(net, x, top(net, x))) for x in X])
+    same(found.coarse, expected)
+    same(found.maps, resized(expected, 8, 8))
+    logits = net.logits(net.features(X))
+    np.testing.assert_allclose(found.scores, logits.max(axis=1), rtol=1e-5)
+    assert found.indices == tuple(np.argmax(logits, axis=1))
+    assert found.maps.dtype == found.coarse.dtype == np.float32
+
+
+def test_cam_takes_the_rows_of_the_linear_layer() -> None:
+    found = explainer(POOLED, "cam")(X[:1], target=2)
+    activation = POOLED.features(X[:1])
+    row = POOLED.weights["v"][2].astype(np.float64)
+    same(found.coarse, np.maximum(np.einsum("k,nkhw->nhw", row, activation), 0))
+
+
+def test_cam_is_refused_for_another_head() -> None:
+    with pytest.raises(ModelError, match=r"'features'.*depends on the picture; use grad-cam"):
+        explainer(DEEP, "cam")(X[:1])
+
+
+@pytest.mark.parametrize("numerator", ["d2", "d1"])
+@pytest.mark.parametrize("score", ["logit", "exp"])
+@pytest.mark.parametrize("net", [POOLED, DEEP])
+def test_the_smoothed_method(net: Net, score: str, numerator: str) -> None:
+    found = explainer(net, score=score, numerator=numerator, **SMOOTH)(X)
+    expected = [
+        run(
+            "smooth-grad-cam++",
+            probes(net, x, top(net, x), 7, 0.2, 3, score),
+            numerator=numerator,
+        )
+        for x in X
+    ]
+    same(found.coarse, np.concatenate(expected))
+
+
+def test_exp_differs_from_logit_and_d1_from_d2() -> None:
+    settings: tuple[dict[str, Any], ...] = ({}, {"score": "exp"}, {"numerator": "d1"})
+    maps = [explainer(DEEP, **each, **SMOOTH)(X[:1]).coarse for each in settings]
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert not np.allclose(maps[i] / maps[i].max(), maps[j] / maps[j].max(), rtol=1e-3)
+
+
+def test_sigma_says_the_noise_absolutely() -> None:
+    spread = float(X[0].max() - X[0].min())
+    given = explainer(DEEP, sigma=0.2 * spread, samples=7, seed=3)(X[:1])
+    same(given.coarse, explainer(DEEP, **SMOOTH)(X[:1]).coarse)
+
+
+def test_the_mean_activation() -> None:
+    found = explainer(DEEP, activation="mean", **SMOOTH)(X[:1]).coarse
+    given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
+    copies = noisy(X[0], 0.2 * (X[0].max() - X[0].min()), 7, 3)
+    given["activation"] = np.mean(DEEP.features(copies), axis=0, keepdims=True)
+    same(found, run("smooth-grad-cam++", given))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 6, 7, 100])
+@pytest.mark.parametrize("settings", [{}, {"score": "exp"}, {"activation": "mean"}])
+def test_the_chunk_does_not_matter(settings: dict[str, Any], chunk: int) -> None:
+    found = explainer(DEEP, chunk=chunk, **settings, **SMOOTH)(X[:2]).coarse
+    same(found, explainer(DEEP, **settings, **SMOOTH)(X[:2]).coarse)
+
+
+def test_the_same_seed_is_the_same_map() -> None:
+    maps = [explainer(DEEP, seed=seed, samples=4)(X[:1]).maps for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert not np.allclose(maps[0], maps[2], rtol=1e-3)
+
+
+def test_more_samples_are_another_mean() -> None:
+    few, many = (explainer(DEEP, samples=n)(X[:1]).maps for n in (2, 9))
+    assert not np.allclose(few, many, rtol=1e-3)
+
+
+def test_one_sample_without_noise_is_grad_cam_plus_plus() -> None:
+    found = explainer(DEEP, samples=1, noise=0)(X).maps
+    np.testing.assert_allclose(found, explainer(DEEP, "grad-cam++")(X).maps, rtol=1e-6)
+
+
+# Where the gradient does not depend on the picture
+
+
+def count(net: Net, **given: Any) -> tuple[Any, int]:
+    """The explanation, and how many inputs the session ran for it."""
+    made = explainer(net, chunk=8, cache=False, **given)  # all in one session
+    session, ran = made.probe.batches.session, [0]
+    real = session.run
+
+    def counted(outputs: Any, feeds: Any) -> Any:
+        ran[0] += max(len(each) for each in feeds.values() if np.ndim(each))
+        return real(outputs, feeds)
+
+    session.run = counted  # type: ignore[method-assign]
+    return made(X[:1]), ran[0]
+
+
+def test_a_constant_gradient_is_run_once_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short, passes = count(POOLED, **SMOOTH)
+    assert passes == 1
+    assert any("does not depend on the picture" in each for each in short.notices)
+    monkeypatch.setattr("onnxcam.rewrite.planner.depends_on", lambda *given: True)
+    whole, passes = count(POOLED, **SMOOTH)
+    assert passes == 8
+    assert not whole.notices
+    np.testing.assert_allclose(short.maps, whole.maps, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"score": "exp"}, {"activation": "mean"}])
+def test_what_differs_between_samples_is_run_for_each(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    found, passes = count(POOLED, **settings, **SMOOTH)
+    assert passes == 1 + 7
+    assert not found.notices
+    monkeypatch.setattr("onnxcam.rewrite.planner.depends_on", lambda *given: True)
+    np.testing.assert_allclose(found.maps, count(POOLED, **settings, **SMOOTH)[0].maps, rtol=1e-5)
+
+
+def test_samples_are_run_once_more_where_their_scores_weigh_their_gradients() -> None:
+    """The weights are known when all were run."""
+    assert count(DEEP, score="exp", **SMOOTH)[1] == 1 + 2 * 7
+
+
+def test_noise_is_put_where_the_model_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[int] = []
+
+    def place(session: Session, array: Any) -> Any:
+        placed.append(len(array))
+        return ort.OrtValue.ortvalue_from_numpy(array)
+
+    expected = explainer(DEEP, chunk=4, **SMOOTH)(X).maps
+    monkeypatch.setattr(Session, "placed", place)
+    found = explainer(DEEP, chunk=4, **SMOOTH)(X).maps
+    assert placed == [4, 3]  # for all of the pictures
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_other_gradients_are_run_for_each_sample() -> None:
+    assert count(DEEP, **SMOOTH)[1] == 8
+    assert count(POOLED, layer="early", **SMOOTH)[1] == 8
+
+
+def test_constant_gradients_are_kept_for_each_target() -> None:
+    made = explainer(POOLED, "grad-cam")
+    for target in (1, 4, 1):
+        expected = run("grad-cam", plain(POOLED, X[0], np.eye(CLASSES)[target]))
+        same(made(X[:1], target).coarse, expected)
+
+
+# Targets and scores
+
+
+def test_a_contrast_is_the_difference_of_its_classes() -> None:
+    found = explainer(DEEP, "grad-cam")(X[:1], target="3-0-2")
+    weights = np.array([-0.5, 0, -0.5, 1, 0])
+    same(found.coarse, run("grad-cam", plain(DEEP, X[0], weights)))
+    logits = DEEP.logits(DEEP.features(X[:1]))[0]
+    np.testing.assert_allclose(found.scores, [logits @ weights], rtol=1e-5)
+    assert (found.indices, found.specs) == ((3,), ("3-0-2",))
+    assert found.targets == ("class 3 - class 0, class 2",)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
+@pytest.mark.parametrize("net", [POOLED, DEEP])
+def test_a_probability_is_differentiated_through_the_softmax(net: Net, method: str) -> None:
+    smooth = SMOOTH if method.startswith("smooth") else {}
+    found = explainer(net, method, score="probability", **smooth)(X[:1], target=1)
+    copies = noisy(X[0], 0.2 * (X[0].max() - X[0].min()), 7, 3) if smooth else X[:1]
+    features = net.features(copies)
+    p = np.exp(net.logits(features))
+    p /= p.sum(axis=1, keepdims=True)
+    g = net.slope(features, p[:, [1]] * (np.eye(CLASSES)[1] - p))  # dp_1/dz = p_1 (e_1 - p)
+    given = {"activation": net.features(X[:1]), "gradient": g}
+    given |= {f"d{k}": np.mean(g**k, axis=0)[None] for k in (1, 2, 3)}
+    same(found.coarse, run(method, given))
+    assert 0 < found.scores[0] < 1
+
+
+def test_a_probability_needs_a_softmax() -> None:
+    bare = Net(head=POOLED.head.split("    probabilities")[0], outputs="float[N, 5] logits")
+    with pytest.raises(ModelError, match="'logits' does not end in Softmax or Sigmoid"):
+        explainer(bare, "grad-cam", score="probability")
+    assert len(explainer(bare, "grad-cam")(X[:1])) == 1
+
+
+def test_exp_is_for_methods_that_sample() -> None:
+    for method in ("cam", "grad-cam", "grad-cam++"):
+        with pytest.raises(
+            SettingError, match=r"score='exp' weighs .* do: smooth-grad-cam\+\+; for"
+        ):
+            explainer(DEEP, method, score="exp")
+
+
+def test_a_target_for_each_picture() -> None:
+    made = explainer(DEEP, **SMOOTH)
+    found = made(list(X), [0, "top2", "2-1"])
+    specs: list[int | str] = [0, "top2", "2-1"]
+    alone = [made(x, spec) for x, spec in zip(X, specs, strict=True)]
+    same(found.maps, np.concatenate([each.maps for each in alone]))
+    np.testing.assert_allclose(found.scores, [each.scores[0] for each in alone], rtol=1e-6)
+    assert found.targets == tuple(each.targets[0] for each in alone)
+
+
+def test_the_order_of_the_pictures_does_not_matter() -> None:
+    made = explainer(DEEP, **SMOOTH)
+    np.testing.assert_array_equal(made(X[::-1]).maps, made(X).maps[::-1])
+
+
+# Layers and parts of layers
+
+
+@pytest.mark.parametrize("fuse", ["max", "mean"])
+def test_several_layers_are_fused(fuse: str) -> None:
+    both: Saliency = explainer(DEEP, "grad-cam++", layer=["early", "features"], fuse=fuse)(X).coarse
+    each = [explainer(DEEP, "grad-cam++", layer=name)(X).coarse for name in ("early", "features")]
+    assert both.shape == (3, 8, 8)
+    same(both, fused(each, fuse))
+
+
+def test_the_layers_are_told() -> None:
+    found = explainer(DEEP, "grad-cam", layer=["early", "features", "early"])(X[:1])
+    assert found.layers == ("early", "features")
+    assert explainer(DEEP, "grad-cam", layer="auto")(X[:1]).layers == ("features",)
+
+
+def test_chosen_feature_maps_and_neurons() -> None:
+    found = explainer(DEEP, channels="1,4-5", region="1:3,0:2", **SMOOTH)(X[:1])
+    given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
+    zeroed = {name: np.zeros_like(each) for name, each in given.items()}
+    for name, each in given.items():
+        zeroed[name][:, [1, 4, 5], 1:3, 0:2] = each[:, [1, 4, 5], 1:3, 0:2]
+    same(found.coarse, run("smooth-grad-cam++", zeroed))
+
+
+def test_progress_adds_up_to_the_passes() -> None:
+    for net, method in (
+        (DEEP, "smooth-grad-cam++"),
+        (POOLED, "smooth-grad-cam++"),
+        (DEEP, "grad-cam"),
+    ):
+        made = explainer(net, method, chunk=3)
+        told: list[int] = []
+        made(X, progress=told.append)
+        assert sum(told) == 3 * made.passes, (net, method)

@@ -1,0 +1,276 @@
+"""Pictures and arrays in, overlays and three files out, with all that is needed to do it again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onnxcam
+from onnxcam.errors import SettingError
+from onnxcam.image.overlay import overlay
+from onnxcam.image.preprocess import Preprocessing
+from tests.explain.test_explainer import X, explainer
+from tests.support.nets import ANY_SIZE, DEEP, POOLED
+
+LABELS = ("cat", "dog", "owl", "fish", "bee")
+METHOD = "smooth-grad-cam++"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "deep.onnx"
+    path.write_bytes(DEEP.content())
+    return path
+
+
+def test_three_files_a_picture(photo: Path, tmp_path: Path) -> None:
+    found = explainer(DEEP, labels=LABELS)([photo, X[0]])
+    out = tmp_path / "new" / "folder"
+    paths = found.save(out)
+    assert paths == [out / f"{name}.{METHOD}.png" for name in ("photo", "array-1")]
+    assert len(list(out.iterdir())) == 6
+    for i, path in enumerate(paths):
+        with Image.open(path) as drawn:
+            np.testing.assert_array_equal(drawn, found.overlay(i))
+        with np.load(path.with_suffix(".npz")) as kept:
+            assert set(kept.files) == {"map", "coarse", "score"}
+            np.testing.assert_array_equal(kept["map"], found.maps[i])
+            np.testing.assert_array_equal(kept["coarse"], found.coarse[i])
+            assert kept["score"] == found.scores[i]
+        text = path.with_suffix(".json").read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        assert set(manifest.pop("files")) == {path.name, path.with_suffix(".npz").name}
+        assert manifest.pop("manifest_sha256")
+        assert manifest == json.loads(json.dumps(found.manifest(i)))
+
+
+def again(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
+    """The explanation that a manifest tells of, from the manifest and the files alone."""
+    settings = dict(manifest["method"]["settings"])
+    settings.pop("score", None)
+    listed = manifest["subset"]["region"]
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in manifest["preprocessing"].items()
+    }
+    made = onnxcam.Explainer(
+        model,
+        manifest["method"]["name"],
+        manifest["layers"],
+        device=manifest["device"],
+        preprocess=Preprocessing(**given),
+        output=manifest["score"]["tensor"],
+        score=manifest["score"]["kind"],
+        channels=manifest["subset"]["channels"],
+        region=np.array(listed) if isinstance(listed, list) else listed,
+        fuse=manifest["fuse"],
+        **settings,
+    )
+    return made(manifest["picture"]["source"], manifest["target"]["spec"])
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ({}, "top1"),
+        ({"samples": 4, "noise": 0.3, "seed": np.int64(9), "numerator": "d1"}, "dog"),
+        ({"sigma": 0.4, "samples": 3, "activation": "mean", "score": "exp"}, "dog-cat-owl"),
+        ({"score": "probability", "samples": 3}, 1),
+        ({"method": "grad-cam++", "layer": ["early", "features"], "fuse": "mean"}, "top2"),
+        ({"method": "grad-cam", "channels": (np.int64(0), 2, 5), "region": np.s_[0:3, 1:]}, "top1"),
+        ({"method": "grad-cam++", "channels": range(6), "region": "0:2,:"}, "top1"),
+        ({"method": "grad-cam++", "channels": "0-4", "region": np.eye(4) > 0}, "top1"),
+        ({"method": "grad-cam++", "preprocess": "tf"}, "top1"),
+    ],
+)
+def test_the_manifest_is_enough_to_do_it_again(
+    given: dict[str, Any], target: Any, photo: Path, model: Path, tmp_path: Path
+) -> None:
+    made = onnxcam.Explainer(model, device="cpu", labels=LABELS, **{"layer": "features", **given})
+    first = made(photo, target)
+    assert first.maps.any()
+    (path,) = first.save(tmp_path)
+    manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    second = again(manifest, model)
+    np.testing.assert_array_equal(second.maps, first.maps)
+    np.testing.assert_array_equal(second.scores, first.scores)
+
+
+def test_the_manifest_says_what_was_done(photo: Path, model: Path) -> None:
+    loaded = onnxcam.load(model)
+    made = onnxcam.Explainer(loaded, layer="early", device="cpu", labels=LABELS)
+    found = made(photo, "owl").manifest()
+    assert found["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
+    assert found["layers"] == ["early"]
+    assert found["target"] | {"score": 0} == {"name": "owl", "index": 2, "spec": "2", "score": 0}
+    assert found["method"]["name"] == METHOD
+    assert set(found["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
+    assert found["picture"]["source"] == str(photo)
+    assert found["device"] == "cpu"
+    assert found["score"] == {"kind": "logit", "tensor": "logits"}
+    assert found["versions"]["onnxcam"] == onnxcam.__version__
+    assert {"onnxruntime", "providers"} <= set(found["versions"])
+    assert found["map"]["shape"] == [8, 8]
+    assert found["empty"] is False
+
+
+def test_names_that_come_again_get_a_number(tmp_path: Path) -> None:
+    found = explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
+    paths = found.save(tmp_path, names=["cat", "Cat", "cat"])
+    assert [each.name.split(".")[0] for each in paths] == ["cat", "Cat-2", "cat-3"]
+    with np.load(paths[1].with_suffix(".npz")) as kept:
+        np.testing.assert_array_equal(kept["map"], found.maps[1])
+    with pytest.raises(SettingError, match="2 names for 3 pictures"):
+        found.save(tmp_path, names=["a", "b"])
+
+
+def test_a_name_that_is_a_number_already(tmp_path: Path) -> None:
+    found = explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
+    paths = found.save(tmp_path, names=["cat-2", "cat", "cat"])
+    assert len(set(paths)) == 3
+
+
+def test_a_file_name_that_is_not_text(photo: Path, tmp_path: Path) -> None:
+    odd = photo.with_name("caf\udce9.png")  # Latin-1 on a disk that says UTF-8
+    photo.rename(odd)
+    (path,) = explainer(DEEP, "grad-cam")(odd).save(tmp_path / "out")
+    text = path.with_suffix(".json").read_text(encoding="utf-8")
+    assert json.loads(text)["picture"]["source"] == str(odd)
+
+
+def test_labels_in_other_scripts_stay_readable(tmp_path: Path) -> None:
+    made = explainer(DEEP, "grad-cam", labels=["猫", "犬", "梟", "魚", "蜂"])
+    (path,) = made(X[:1], "犬").save(tmp_path)
+    assert '"犬"' in path.with_suffix(".json").read_text(encoding="utf-8")
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    found = explainer(DEEP, "grad-cam")(X[:1])
+    before = [each.read_bytes() for each in found.save(tmp_path)]
+    assert [each.read_bytes() for each in found.save(tmp_path)] == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+# Overlays
+
+
+def test_the_overlay_is_of_the_size_of_the_picture(photo: Path) -> None:
+    found = explainer(DEEP, "grad-cam++")([photo, X[0]])
+    assert found.overlay().size == (60, 40)
+    assert found.overlay(1).size == (8, 8)
+    assert found.overlay(0, side_by_side=True).width > 120
+    assert found.overlay(0, caption=True).height > 40
+    np.testing.assert_array_equal(found.overlay(0, opacity=0).size, (60, 40))
+
+
+def test_the_map_lies_where_the_model_looked(photo: Path) -> None:
+    """Of a wide picture the model sees the middle: the sides are no evidence."""
+    found = explainer(DEEP, "grad-cam++")(photo)
+    picture = found.pictures[0]
+    left, top, right, bottom = picture.box
+    assert right - left == pytest.approx(bottom - top, rel=0.1)  # whole pixels
+    assert left > 5
+    drawn = overlay(picture.image, found.maps[0], picture.box, opacity=0.6)
+    np.testing.assert_array_equal(found.overlay(), drawn)
+
+
+def test_drawing_settings_go_through(photo: Path, tmp_path: Path) -> None:
+    found = explainer(DEEP, "grad-cam++")(photo)
+    (path,) = found.save(tmp_path, side_by_side=True, opacity=0.3)
+    with Image.open(path) as drawn:
+        np.testing.assert_array_equal(drawn, found.overlay(side_by_side=True, opacity=0.3))
+    with pytest.raises(SettingError, match="opacity"):
+        found.save(tmp_path / "other", opacity=7)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_map_without_evidence_is_flagged(tmp_path: Path) -> None:
+    found = explainer(POOLED, "grad-cam")(X[:2], target=[3, 1])  # class 3 has no evidence there
+    assert found.empty.tolist() == [True, False]
+    assert not found.maps[0].any()
+    assert np.isfinite(found.maps).all()
+    assert found.manifest(0)["empty"] is True
+    assert np.ptp(np.asarray(found.overlay(0)).astype(int), axis=-1).max() == 0
+    assert len(found.save(tmp_path)) == 2
+
+
+# What is given
+
+
+def test_every_kind_of_picture_is_one_picture(photo: Path) -> None:
+    made = explainer(DEEP, "grad-cam++", preprocess="unit")
+    sources: list[Any] = [photo, str(photo), photo.read_bytes(), Image.open(photo)]
+    found = made(sources)
+    for i in range(1, 4):
+        np.testing.assert_array_equal(found.maps[i], found.maps[0])
+    assert [each.name for each in found.pictures] == ["photo", "photo", "picture-2", "picture-3"]
+    assert found.manifest(3)["picture"]["source"] is None
+    sources[3].close()
+
+
+def test_arrays_of_every_rank() -> None:
+    made = explainer(DEEP, "grad-cam++")
+    whole = made(X)
+    assert len(whole) == 3
+    for other in (list(X), [X[:2], X[2]], X.astype(np.float64)):
+        np.testing.assert_array_equal(made(other).maps, whole.maps)
+    assert len(made(X[0])) == 1
+
+
+def test_arrays_are_not_changed() -> None:
+    given = X.copy()
+    explainer(DEEP, samples=2)(given)
+    np.testing.assert_array_equal(given, X)
+
+
+def test_preprocessing_is_found_or_given(photo: Path) -> None:
+    proto = DEEP.proto()
+    told = proto.metadata_props.add()
+    told.key, told.value = "Image.NominalPixelRange", "Normalized_1_1"
+    made = onnxcam.Explainer(proto.SerializeToString(), "grad-cam++", device="cpu")
+    assert made.preprocessing.scale == 127.5
+    assert explainer(DEEP).preprocessing == onnxcam.PRESETS["imagenet"]
+    own = replace(onnxcam.PRESETS["unit"], size=(16, 24))
+    assert explainer(ANY_SIZE, "grad-cam", preprocess=own)(photo).maps.shape == (1, 16, 24)
+
+
+def test_assumed_preprocessing_is_told_for_images_only(photo: Path) -> None:
+    made = explainer(DEEP)
+    assert not made(X).notices
+    (notice,) = made(photo).notices
+    assert "--preprocess" in notice
+    assert made([X[0], photo]).notices == (notice,)
+    assert made(photo).manifest()["notices"] == [notice]
+    assert not explainer(DEEP, preprocess="imagenet")(photo).notices
+    made.preprocessing = Preprocessing(mean=(0.5,))
+    assert not made(photo).notices
+
+
+def test_labels_from_every_place(photo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("\n".join(LABELS), encoding="utf-8")
+    proto = DEEP.proto()
+    told = proto.metadata_props.add()
+    told.key, told.value = "names", json.dumps(LABELS)
+    models: list[tuple[Any, Any]] = [
+        (DEEP.content(), path), (DEEP.content(), str(path)), (DEEP.content(), LABELS),
+        (proto.SerializeToString(), "auto"),
+    ]  # fmt: skip
+    for content, given in models:
+        made = onnxcam.Explainer(content, "grad-cam", labels=given, device="cpu")
+        assert made(X[:1], "dog").targets == ("dog",)
+    bare = onnxcam.Explainer(models[3][0], "grad-cam", labels=None, device="cpu")
+    assert bare(X[:1], 1).targets == ("class 1",)

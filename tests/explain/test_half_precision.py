@@ -1,0 +1,149 @@
+"""float16 models: gradients in their precision, scaled so that they do not vanish, against float32 twins."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from PIL import Image
+
+import onnxcam
+from onnxcam.model.model import load
+from onnxcam.rewrite import loss_scale as precision
+from onnxcam.rewrite.gradient import augment, gradient
+from tests.autodiff.support.check import assert_valid
+from tests.passes.quantization.test_hoist_dequantize import run
+from tests.support.nets import DEEP, FIXED, NHWC, POOLED, Net, pictures
+
+X = pictures(3)
+
+
+def halved(proto: onnx.ModelProto, inputs: bool = True) -> onnx.ModelProto:
+    """The model with float16 weights and tensors; its input too, or cast behind it."""
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    if inputs:
+        for each in (*proto.graph.input, *proto.graph.output):
+            each.type.tensor_type.elem_type = TensorProto.FLOAT16
+        return proto
+    name = proto.graph.input[0].name
+    for node in proto.graph.node:
+        node.input[:] = ["narrow" if each == name else each for each in node.input]
+    last = proto.graph.node[-1]
+    written = last.output[0]
+    last.output[0] = "narrow_output"
+    first = onnx.helper.make_node("Cast", [name], ["narrow"], to=TensorProto.FLOAT16)
+    proto.graph.node.insert(0, first)
+    proto.graph.node.append(onnx.helper.make_node("Cast", ["narrow_output"], [written], to=1))
+    return proto
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+@pytest.mark.parametrize("net", [POOLED, DEEP, NHWC, FIXED])
+@pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
+def test_the_map_is_that_of_the_float32_model(net: Net, method: str, inputs: bool) -> None:
+    x = X.transpose(0, 2, 3, 1) if net is NHWC else X
+    more: dict[str, Any] = {"samples": 6} if method.startswith("smooth") else {}
+    ours, theirs = (
+        onnxcam.Explainer(content, method, layer="features", device="cpu", **more)(x)
+        for content in (
+            halved(net.proto(), inputs).SerializeToString(),
+            net.content(),
+        )
+    )
+    assert ours.targets == theirs.targets
+    assert ours.scores == pytest.approx(theirs.scores, abs=5e-3)
+    for own, other in zip(ours.maps, theirs.maps, strict=True):
+        assert other.max() > 0
+        np.testing.assert_allclose(own, other, atol=2e-2 * float(other.max()))
+
+
+def test_a_photograph_is_fed_in_half_precision() -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
+    content = halved(DEEP.proto(), True).SerializeToString()
+    for method in ("grad-cam", "smooth-grad-cam++"):
+        made = onnxcam.Explainer(content, method, layer="features", device="cpu")
+        assert np.isfinite(made(photo).maps).all()
+
+
+FADING = """<ir_version: 9, opset_import: ["": 17]> net ({0}[N, 3] x) => ({0}[N, 2] y) {{
+    early = Tanh(x)
+    more = Mul(early, up)
+    late = Mul(more, down)
+    y = MatMul(late, w) }}"""
+DOWN, UP = 2.0**-12, 2.0**12
+W = np.array([[1, -1], [2, 0.5], [0.25, 1]], np.float32) * 2.0**-14
+
+
+def fading(kind: str) -> onnx.ModelProto:
+    """At `more` the gradient of one class at a neuron is 2^-26 or so, which float16 does not hold."""
+    dtype = np.float16 if kind == "float16" else np.float32
+    proto = onnx.parser.parse_model(FADING.format(kind))
+    for name, each in (("up", UP), ("down", DOWN), ("w", W)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(each, dtype), name))
+    return proto
+
+
+def slopes(kind: str) -> Any:
+    """By onnx's evaluator, which rounds every value to float16, as a GPU does: ONNX Runtime's CPU provider
+    computes in float32 between.
+    """
+    dtype = np.float16 if kind == "float16" else np.float32
+    augmented = gradient(load(fading(kind)), ["x", "early", "more", "late"], "y").proto()
+    assert_valid(augmented)
+    x = np.array([[0.5, -0.25, 1.0], [0.0, 2.0, -1.0]], dtype)
+    evaluator = ReferenceEvaluator(augmented)
+    return evaluator.run(None, {"x": x, "seed": np.array([[1, 0], [0, 1]], np.float32)})[-4:]
+
+
+def test_gradients_that_float16_cannot_hold() -> None:
+    for ours, theirs in zip(slopes("float16"), slopes("float"), strict=True):
+        assert ours.dtype == theirs.dtype == np.float32
+        assert np.abs(theirs).min() > 0
+        np.testing.assert_allclose(ours, theirs, rtol=5e-3)
+
+
+def test_without_the_scale_they_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "SCALE", 1.0)
+    at_x, at_early, at_more, _ = slopes("float16")
+    for found in (at_x, at_early, at_more):
+        assert np.mean(found == 0) > 0.3
+
+
+def test_the_scale_is_exact_and_only_where_it_is_needed() -> None:
+    assert np.log2(precision.SCALE) % 1 == 0
+    plain = gradient(load(fading("float")), ["x"], "y")
+    assert not any(each.op == "Cast" for each in plain.graph.nodes)
+    assert not any(
+        isinstance(each, np.ndarray) and precision.SCALE in each
+        for each in (getattr(t, "values", None) for t in plain.graph.tensors().values())
+    )
+
+
+def test_mixed_precision_is_scaled_as_well() -> None:
+    """The score is float32; what lies between is not."""
+    mixed = gradient(load(halved(POOLED.proto(), inputs=False)), ["features"], "logits")
+    seed = mixed.graph.tensors()["seed"]
+    assert seed.dtype == np.float32
+    values = [getattr(each, "values", None) for each in mixed.graph.tensors().values()]
+    assert any(each is not None and np.all(each == precision.SCALE) for each in values)
+
+
+def test_the_activation_stays_in_its_precision() -> None:
+    augmented = augment(load(halved(DEEP.proto())), ["features"]).graph.tensors()
+    assert augmented["activation/features"].dtype == np.float16
+    assert augmented["gradient/features"].dtype == np.float32
+
+
+def test_sums_over_indices_run_on_the_cpu() -> None:
+    """Its ScatterElements with a sum refuses float16 when it is run."""
+    text = """<ir_version: 9, opset_import: ["": 17]> net (float16[2, 4] x) => (float16[2, 3] y) {
+        k = Constant<value = int64[3] {1, 1, 3}>()
+        y = Gather<axis = 1>(x, k) }"""
+    augmented = gradient(load(onnx.parser.parse_model(text)), ["x"], "y").proto()
+    found = run(augmented, x=np.ones((2, 4), np.float16), seed=np.ones((2, 3), np.float32))[-1]
+    assert found.tolist() == [[0, 2, 0, 1]] * 2

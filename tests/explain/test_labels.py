@@ -1,0 +1,104 @@
+"""Labels that do not fit the classes are refused, or left out with a notice; never shifted in silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+import onnxcam
+from tests.support.nets import DEEP, pictures
+
+X = pictures(1)
+NAMES = ("cat", "dog", "owl", "fish", "bee")
+TWO_NAMES = {"names": "{0: 'cat', 1: 'dog'}"}
+
+
+def explainer(
+    labels: Any = "auto", metadata: Mapping[str, str] = MappingProxyType({})
+) -> onnxcam.Explainer:
+    proto = DEEP.proto()
+    for key, value in metadata.items():
+        prop = proto.metadata_props.add()
+        prop.key, prop.value = key, value
+    return onnxcam.Explainer(proto.SerializeToString(), "grad-cam", labels=labels, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "labels", [NAMES[:4], (*NAMES, "ant"), {0: "cat", 1: "dog"}, ["background", *NAMES[:3]]]
+)
+def test_labels_that_do_not_fit_are_refused(labels: Any) -> None:
+    with pytest.raises(
+        onnxcam.SettingError, match=r"labels for 5 classes; expected one name per class"
+    ):
+        explainer(labels)
+
+
+def test_the_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("name\n" + "\n".join(NAMES))
+    with pytest.raises(
+        onnxcam.SettingError, match=r"labels\.txt: 6 labels for 5 classes.*a heading"
+    ):
+        explainer(path)
+    path.rename(tmp_path / "labels.csv")
+    assert explainer(tmp_path / "labels.csv").labels == NAMES
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        dict(enumerate(NAMES)),
+        {name: index for index, name in enumerate(NAMES)},
+        {str(index): name for index, name in enumerate(NAMES)},
+        iter(NAMES),
+    ],
+)
+def test_labels_in_every_shape_of_python(labels: Any) -> None:
+    assert explainer(labels)(X, "dog").indices == (1,)
+
+
+def test_a_background_too_many_is_left_out_with_a_notice() -> None:
+    found = explainer(("background", *NAMES))(X, "dog")
+    assert found.indices == (1,)
+    assert ["'background', is left out" in notice for notice in found.notices] == [True]
+    assert found.manifest()["notices"] == list(found.notices)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("id2label", json.dumps(dict(enumerate(NAMES)))),
+        ("class_names", json.dumps(NAMES)),
+        ("names", str(dict(enumerate(NAMES)))),
+        ("names", str(list(NAMES))),
+        ("labels", "\n".join(NAMES)),
+        ("label_names", json.dumps(NAMES)),
+        ("class_to_idx", json.dumps({name: index for index, name in enumerate(NAMES)})),
+        ("label2id", json.dumps({name: index for index, name in enumerate(NAMES)})),
+    ],
+)
+def test_labels_in_the_metadata(key: str, value: str) -> None:
+    found = explainer(metadata={key: value})(X, "owl")
+    assert found.targets == ("owl",)
+    assert not found.notices
+
+
+def test_metadata_that_does_not_fit_is_left_out_with_a_notice() -> None:
+    found = explainer(metadata=TWO_NAMES)(X, "1")
+    assert found.targets == ("class 1",)
+    (notice,) = found.notices
+    assert notice.startswith(
+        "the labels in the model's metadata are not used: 2 labels for 5 classes"
+    )
+    assert "--labels" in notice
+    assert not explainer(None, TWO_NAMES).notices
+    assert not explainer(NAMES, TWO_NAMES).notices
+
+
+def test_a_count_of_classes_in_the_metadata_is_no_list() -> None:
+    assert not explainer(metadata={"classes": "5", "labels": "imagenet"}).notices

@@ -1,0 +1,196 @@
+"""Models as exporters leave them: other layouts, fixed or free sizes, several outputs, bytes for input."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import onnxcam
+from onnxcam.errors import ImageError
+from onnxcam.methods.postprocess import resized
+from tests.explain.test_explainer import X, explainer, noisy, plain, probes, same, top
+from tests.methods.test_cam import run
+from tests.support.nets import (
+    ANY_SIZE,
+    DEEP,
+    FIXED,
+    GREY,
+    MIXING,
+    MLP,
+    NHWC,
+    POOLED,
+    TWO_OUTPUTS,
+    pictures,
+)
+
+SMOOTH: dict[str, Any] = {"samples": 7, "noise": 0.2, "seed": 3}
+RGB = Image.fromarray(np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.uint8))
+
+
+def test_channels_last() -> None:
+    """The same picture, the same map, whichever axis holds the colours."""
+    turned = X.transpose(0, 2, 3, 1)
+    for method in ("grad-cam", "grad-cam++"):
+        same(explainer(NHWC, method)(turned).maps, explainer(DEEP, method)(X).maps)
+    found = explainer(NHWC, **SMOOTH)(turned[:1])
+    assert found.maps.shape == (1, 8, 8)
+    given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
+    copies = noisy(turned[0], 0.2 * (X[0].max() - X[0].min()), 7, 3).transpose(0, 3, 1, 2)
+    g = DEEP.slope(DEEP.features(copies), top(DEEP, X[0]))
+    given |= {f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)}
+    same(found.coarse, run("smooth-grad-cam++", given))
+
+
+def test_a_layer_with_channels_last() -> None:
+    """The map of a transposed layer is the map of the layer."""
+    last = replace(
+        DEEP,
+        flatten="Flatten(upright)",
+        head="    turned = Transpose<perm = [0, 2, 3, 1]>(features)\n"
+        "    upright = Transpose<perm = [0, 3, 1, 2]>(turned)\n" + DEEP.head,
+    )
+    made = explainer(last, "grad-cam", layer="turned")
+    assert made.plan.layers[0].layout == "NHWC"
+    assert (made.plan.layers[0].grid, made.plan.layers[0].channels) == ((4, 4), 6)
+    same(made(X).coarse, explainer(DEEP, "grad-cam")(X).coarse)
+
+
+def test_a_picture_through_a_model_of_channels_last() -> None:
+    first, second = (
+        explainer(net, "grad-cam++", preprocess="unit")(RGB, target=1) for net in (DEEP, NHWC)
+    )
+    same(second.maps, first.maps)
+
+
+def test_a_baked_batch_is_freed() -> None:
+    made = explainer(FIXED, **SMOOTH)
+    assert made.plan.image.batch is None
+    assert not made.notices
+    same(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
+
+
+def test_pictures_that_mix_are_run_one_by_one_with_a_notice() -> None:
+    made = explainer(MIXING, **SMOOTH)
+    assert made.plan.image.batch == 1
+    found = made(X[:2])
+    assert [each for each in found.notices if "exactly 1 picture" in each]
+    sizes = []
+    session = made.probe.batches.session
+    real = session.run
+
+    def watched(outputs: Any, feeds: Any) -> Any:
+        sizes.append(len(feeds["x"]))
+        return real(outputs, feeds)
+
+    session.run = watched  # type: ignore[method-assign]
+    again = made(X[:2])
+    assert set(sizes) == {1}
+    np.testing.assert_array_equal(again.maps, found.maps)
+
+
+def test_pictures_that_mix_get_their_own_gradient() -> None:
+    """d(z_c / |sum z|) at batch 1: (e_c - sign(sum) s_c 1) / |sum z|."""
+    found = explainer(MIXING, "grad-cam")(X[:1], target=1)
+    features = MIXING.features(X[:1])
+    z = MIXING.logits(features)[0]
+    total = z.sum()
+    weights = (np.eye(5)[1] - np.sign(total) * z[1] / abs(total)) / abs(total)
+    same(found.coarse, run("grad-cam", plain(MIXING, X[0], weights)))
+
+
+def test_a_fixed_batch_of_several_is_filled_up() -> None:
+    four = replace(POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
+                   shape="4, 3, 8, 8", outputs="float[4, 5] probabilities")  # fmt: skip
+    made = explainer(four, **SMOOTH)
+    assert any("exactly 4 picture" in each for each in made.notices)
+    same(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
+def test_any_height_and_width(method: str) -> None:
+    """One after the other through the same explainer: nothing of one size is kept for another."""
+    made = explainer(ANY_SIZE, method)
+    for size in ((8, 8), (12, 20), (9, 7), (8, 8)):
+        x = pictures(1, (3, *size), seed=1)
+        found = made(x, target=1)
+        assert found.maps.shape == (1, *size)
+        g = ANY_SIZE.slope(ANY_SIZE.features(x), np.eye(5)[1])
+        given = {"activation": ANY_SIZE.features(x), "gradient": g}
+        given |= {f"d{p}": g**p for p in (1, 2, 3)}
+        same(found.coarse, run(method, given))
+        same(found.maps, resized(found.coarse, *size))
+
+
+def test_sizes_do_not_mix_in_one_call() -> None:
+    made = explainer(ANY_SIZE, "grad-cam")
+    with pytest.raises(ImageError, match="pictures of 2 sizes, one of them 9 x 8"):
+        made([pictures(1)[0], pictures(1, (3, 9, 8))[0]])
+
+
+def test_a_model_of_any_size_takes_pictures() -> None:
+    found = explainer(ANY_SIZE, "grad-cam")([RGB, RGB.resize((50, 90))])
+    assert found.maps.shape == (2, 224, 224)
+
+
+def test_one_channel() -> None:
+    x = pictures(1, (1, 8, 8))
+    found = explainer(GREY, "grad-cam++")(x)
+    same(found.coarse, run("grad-cam++", plain(GREY, x[0], top(GREY, x[0]))))
+    assert explainer(GREY, "grad-cam++")(RGB).maps.shape == (1, 8, 8)
+
+
+def test_the_output_with_one_number_a_class_is_found() -> None:
+    made = explainer(TWO_OUTPUTS, "grad-cam++")
+    assert (made.plan.score.output, made.plan.of) == ("probabilities", "logits")
+    same(made(X).maps, explainer(DEEP, "grad-cam++")(X).maps)
+
+
+def test_an_output_that_is_named() -> None:
+    made = explainer(DEEP, "grad-cam++", output="hidden")
+    assert made.plan.score.classes == 8
+    assert made(X[:1], target=7).scores.shape == (1,)
+    dense = explainer(TWO_OUTPUTS, "grad-cam++", output="boxes")
+    assert dense.plan.score.classes == 12  # (N, 12, 4, 4): channels, not rows
+
+
+def whole_numbers(kind: str) -> bytes:
+    """DEEP with an input of integers, scaled inside."""
+    net = replace(DEEP, lead="    cast = Cast<to = 1>(x)\n    scaled = Mul(cast, step)", x="scaled")
+    proto = net.proto()
+    number = {"uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8}[kind]
+    proto.graph.input[0].type.tensor_type.elem_type = number
+    proto.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array(1 / 64, np.float32), "step")
+    )
+    return bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_noise_on_integers_is_rounded_and_saturated(kind: str) -> None:
+    limits = np.iinfo(kind)
+    x = np.random.default_rng(3).integers(limits.min, limits.max + 1, (1, 3, 8, 8)).astype(kind)
+    x[0, 0, 0, :2] = limits.min, limits.max
+    made = onnxcam.Explainer(whole_numbers(kind), layer="features", device="cpu", **SMOOTH)
+    found = made(x, target=1)
+    copies = np.clip(np.rint(noisy(x[0], 0.2 * 255, 7, 3)), limits.min, limits.max) / 64
+    g = DEEP.slope(DEEP.features(copies), np.eye(5)[1])
+    given = {f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)}
+    same(found.coarse, run("smooth-grad-cam++", {"activation": DEEP.features(x / 64), **given}))
+
+
+def test_a_loaded_model_is_taken_as_it_is() -> None:
+    model = onnxcam.load(DEEP.content())
+    found = onnxcam.Explainer(model, "grad-cam", device="cpu")(X[:1])
+    same(found.maps, explainer(DEEP, "grad-cam")(X[:1]).maps)
+    assert found.provenance["model"]["sha256"] == model.digest
+
+
+def test_a_device_that_does_not_work_is_told_where_it_was_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = explainer(DEEP, "grad-cam")
+    made.probe.batches.session.notices = ("runs on the CPU: because",)
+    assert made(X[:1]).notices == ("runs on the CPU: because",)

@@ -1,0 +1,131 @@
+"""Quantised models end to end, against the float models that they were made of."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.arrays import Floats
+from tests.passes.quantization.test_hoist_dequantize import proto
+from tests.support.nets import DEEP, pictures
+
+METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
+FLOATS = DEEP.weights
+LAST = "features_q/float"  # what the integers that are flattened stand for
+RANGES = {"x": 8.0, "early": 4.0, "features": 3.0, "active": 4.0, "logits": 8.0}  # as calibrated
+
+
+def quantised_weights() -> dict[str, Any]:
+    """int8 weights with a scale for each output channel."""
+    found: dict[str, Any] = {}
+    for name in ("w1", "w2", "u", "v"):
+        w = FLOATS[name]
+        scale = np.abs(w).reshape(len(w), -1).max(1) / 127
+        shape = (-1, *[1] * (w.ndim - 1))
+        found[name] = np.rint(w / scale.reshape(shape)).astype(np.int8)
+        found[f"{name}_s"] = scale.astype(np.float32)
+        found[f"{name}_z"] = np.zeros(len(w), np.int8)
+    for name, width in RANGES.items():
+        signed = name in ("x", "logits")
+        found[f"{name}_s"] = np.float32(width / 255)
+        found[f"{name}_z"] = np.uint8(128 if signed else 0)
+    found |= {name: FLOATS[name] for name in ("b1", "b2", "e", "d")}
+    return found
+
+
+def pair(name: str, of: str) -> str:
+    return f"""
+    {name}_q = QuantizeLinear({of}, {name}_s, {name}_z)
+    {name} = DequantizeLinear({name}_q, {name}_s, {name}_z)"""
+
+
+def weights(*names: str) -> str:
+    return "".join(f"\n    {n}_f = DequantizeLinear<axis = 0>({n}, {n}_s, {n}_z)" for n in names)
+
+
+QDQ = f"""
+    {weights("w1", "w2", "u", "v")} {{lead}}
+    c1 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x_d, w1_f, b1)
+    r1 = Relu(c1) {pair("early", "r1")}
+    c2 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(early, w2_f, b2)
+    r2 = Relu(c2)
+    features_q = QuantizeLinear(r2, features_s, features_z)
+    flat_q = Flatten(features_q)
+    flat = DequantizeLinear(flat_q, features_s, features_z)
+    hidden = Gemm<transB = 1>(flat, u_f, e)
+    r3 = Relu(hidden) {pair("active", "r3")}
+    raw = Gemm<transB = 1>(active, v_f, d)
+    {{tail}}"""
+FLOAT_IN = "x_q = QuantizeLinear(x, x_s, x_z) x_d = DequantizeLinear(x_q, x_s, x_z)"
+WHOLE_IN = "x_d = DequantizeLinear(x, x_s, x_z)"
+FLOAT_OUT = pair("logits", "raw") + " probabilities = Softmax<axis = -1>(logits)"
+WHOLE_OUT = (
+    pair("logits", "raw")
+    + " p = Softmax<axis = -1>(logits) probabilities = QuantizeLinear(p, p_s, active_z)"
+)
+
+
+def quantised(whole: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto:
+    kinds = ("uint8", "uint8") if whole else ("float", "float")
+    lead, tail = (WHOLE_IN, WHOLE_OUT) if whole else (FLOAT_IN, FLOAT_OUT)
+    text = f"""({kinds[0]}[{batch}, 3, 8, 8] x) => ({kinds[1]}[{batch}, 5] probabilities)
+        {{ {QDQ.format(lead=lead, tail=tail)} }}"""
+    used = quantised_weights() | ({"p_s": np.float32(1 / 255)} if whole else {})
+    return proto(text, opset, **used)
+
+
+X = np.clip(pictures(3), -4, 3.9)
+WHOLE = np.clip(np.rint(X / (8 / 255)) + 128, 0, 255)
+
+
+def explained(content: Any, x: Floats, method: str, **given: Any) -> onnxcam.Explanation:
+    given |= {"samples": 8} if method.startswith("smooth") else {}
+    given.setdefault("layer", "features")
+    return onnxcam.Explainer(content, method, device="cpu", **given)(x, target="top1")
+
+
+def alike(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, least: float) -> None:
+    for own, other in zip(ours.maps, theirs.maps, strict=True):
+        assert other.max() > 0
+        assert np.corrcoef(own.ravel(), other.ravel())[0, 1] > least
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_map_is_nearly_that_of_the_float_model(method: str) -> None:
+    ours = explained(quantised(whole=False).SerializeToString(), X, method)
+    theirs = explained(DEEP.content(), X, method)
+    assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
+    alike(ours, theirs, 0.98)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch", ["N", "1"])
+def test_whole_numbers_in_and_out(method: str, batch: str) -> None:
+    """uint8 pictures and uint8 probabilities: the layers behind, and the scores before."""
+    ours = explained(quantised(whole=True, batch=batch).SerializeToString(), WHOLE, method)
+    theirs = explained(DEEP.content(), X, method)
+    assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
+    alike(ours, theirs, 0.9 if method.startswith("smooth") else 0.98)
+
+
+def test_the_layer_that_is_chosen() -> None:
+    content = quantised(whole=True).SerializeToString()
+    assert onnxcam.Explainer(content, "grad-cam", device="cpu").plan.layers[0].name == LAST
+
+
+def test_the_layers_are_those_of_the_floats() -> None:
+    found = [each.name for each in onnxcam.layers(onnxcam.load(quantised(whole=False)))]
+    assert {"early", "c1", "r1", "c2", "r2", LAST} <= set(found)
+    assert not any(name.endswith("_q") for name in found), "whole numbers"
+
+
+def test_a_score_beyond_the_range_is_explained() -> None:
+    """It is taken before it is rounded: behind, a score at the end of the range has no gradient."""
+    model = quantised(whole=False)
+    for tensor in model.graph.initializer:
+        if tensor.name == "logits_s":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e-4), "logits_s"))
+    ours = explained(model.SerializeToString(), X, "grad-cam")
+    alike(ours, explained(DEEP.content(), X, "grad-cam"), 0.98)

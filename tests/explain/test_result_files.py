@@ -1,0 +1,386 @@
+"""Results are whole wherever a run is stopped, what a manifest vouches for is right, and users' files stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import onnxcam
+from onnxcam import atomic_write as files_module
+from onnxcam.atomic_write import PART
+from onnxcam.errors import OutputError
+from onnxcam.explain.result_files import certified, require_writable, result_files, write_results
+from tests.support.interrupt import CAUSES, interrupted
+
+ROOT = Path(onnxcam.__file__).resolve().parents[1]
+KINDS = ("overlay", "map", "manifest")
+posix = pytest.mark.skipif(os.name == "nt", reason="no such files, or no such signals, on Windows")
+
+
+def manifest(number: int) -> dict[str, Any]:
+    return {
+        "picture": {"name": "cat", "source": "cat.jpg"},
+        "score": number / 3,
+        "versions": {"onnxcam": "1"},
+    }
+
+
+def write(files: dict[str, Path], number: int) -> None:
+    """Results that tell by their content which they are."""
+    content = f"{number}".encode() * 1000
+    write_results(files, b"overlay" + content, b"arrays" + content, manifest(number))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder but parts of files."""
+    paths = [path for path in folder.iterdir() if not PART.fullmatch(path.name)]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "out").mkdir()
+    return result_files(tmp_path / "out", "cat", "cam")
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[int], dict[str, bytes]]:
+    """What results look like that were written without a disturbance."""
+
+    def fresh(number: int) -> dict[str, bytes]:
+        folder = tmp_path / f"fresh{number}"
+        folder.mkdir(exist_ok=True)
+        write(result_files(folder, "cat", "cam"), number)
+        return contents(folder)
+
+    return fresh
+
+
+def prepare(files: dict[str, Path], before: str) -> None:
+    if before == "results":
+        write(files, 1)
+    if before == "files of the user":
+        for path in files.values():
+            path.write_bytes(b"precious")
+
+
+@pytest.mark.parametrize("before", ["nothing", "results", "files of the user"])
+@pytest.mark.parametrize("late", [False, True], ids=["before the step", "after or within it"])
+@pytest.mark.parametrize("cause", CAUSES)
+def test_wherever_a_run_stops_results_are_all_new_or_none_is(
+    files: dict[str, Path],
+    written: Callable[[int], dict[str, bytes]],
+    cause: str,
+    late: bool,
+    before: str,
+) -> None:
+    folder, new = files["map"].parent, written(2)
+    for stop in range(1, 100):
+        for path in folder.iterdir():
+            path.unlink()
+        prepare(files, before)
+        old = contents(folder)
+        with interrupted(stop, cause, late=late) as disk, suppress(OutputError):
+            write(files, 2)
+        if not disk.stopped:
+            assert contents(folder) == new
+            assert stop > 12  # four files are made, filled and renamed
+            break
+        now = contents(folder)
+        if cause != "killed":
+            assert now in (old, new), stop
+        if certified(files):
+            assert now in (old, new), stop
+        if now != old:  # what a killed run left is known as onnxcam's, and is made again
+            require_writable(files)
+        write(files, 2)
+        assert contents(folder) == new
+        assert certified(files)
+    else:
+        pytest.fail("it never ran to its end")
+
+
+@pytest.mark.parametrize("cause", ["Ctrl-C", "full disk"])
+def test_a_failed_run_leaves_no_parts(files: dict[str, Path], cause: str) -> None:
+    write(files, 1)
+    for stop in range(1, 16):
+        with interrupted(stop, cause, late=True), suppress(OutputError):
+            write(files, 2)
+        assert len(list(files["map"].parent.iterdir())) == 3, stop
+
+
+def test_parts_of_a_killed_run_are_swept_and_no_others(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = files["map"].parent
+    with interrupted(9, "killed", late=True):
+        write(files, 1)
+    parts = {path for path in folder.iterdir() if PART.fullmatch(path.name)}
+    assert parts
+    process = min(parts).name.split("-")[2]
+    mine = folder / ".onnxcam-notes.txt"
+    elsewhere = folder / f".onnxcam-{'0' * 8}-{process}-{'0' * 12}.png"
+    ancient = folder / f".onnxcam-{'1' * 8}-{process}-{'0' * 12}.png"
+    for path in (mine, elsewhere, ancient):
+        path.write_bytes(b"")
+    os.utime(ancient, (1000, 1000))
+    files_module.sweep(folder)  # the process lives: it is this one
+    assert parts <= set(folder.iterdir())
+    assert not ancient.exists()
+    monkeypatch.setattr(files_module, "_is_alive", lambda number: number != int(process))
+    files_module.sweep(folder)
+    assert not parts & set(folder.iterdir())
+    assert {mine, elsewhere} <= set(folder.iterdir())
+
+
+ABANDON = """
+import sys
+from pathlib import Path
+from onnxcam.atomic_write import part_of
+part_of(Path(sys.argv[1])).touch()
+"""
+
+
+def test_a_new_process_sweeps_where_it_writes(files: dict[str, Path]) -> None:
+    line = [sys.executable, "-c", ABANDON, str(files["map"])]
+    subprocess.run(line, check=True, cwd=ROOT, timeout=60)
+    assert len(list(files["map"].parent.iterdir())) == 1
+    write(files, 1)
+    assert len(list(files["map"].parent.iterdir())) == (4 if os.name == "nt" else 3)
+
+
+# What a manifest vouches for
+
+
+def flip(content: bytes) -> bytes:
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "one byte short": lambda content: content[:-3],
+    "zeros": lambda content: b"\0" * len(content),
+    "zeros at its end": lambda content: content[:40] + b"\0" * (len(content) - 40),
+    "longer": lambda content: content + b"0",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_results_are_found_and_replaced(
+    files: dict[str, Path], written: Callable[[int], dict[str, bytes]], kind: str, damage: str
+) -> None:
+    write(files, 1)
+    assert certified(files)
+    path = files[kind]
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    assert certified(files) is None
+    write_again(files)
+    assert contents(path.parent) == written(1)
+
+
+def write_again(files: dict[str, Path]) -> None:
+    require_writable(files)
+    write(files, 1)
+
+
+@pytest.mark.parametrize("kind", ["overlay", "map"])
+def test_one_changed_bit_and_files_of_other_results_are_found(
+    files: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    write(files, 1)
+    good = files[kind].read_bytes()
+    files[kind].write_bytes(flip(good))
+    assert certified(files) is None
+    other = result_files(tmp_path, "cat", "cam")
+    write(other, 2)
+    files[kind].write_bytes(other[kind].read_bytes())
+    assert certified(files) is None
+    files[kind].write_bytes(good)
+    assert certified(files)
+    files[kind].unlink()
+    assert certified(files) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "1", "null", '"text"', "{}", "{", "NaN", "\ufeff{}", "[" * 100_000,
+        '{"files": 1}', '{"files": {}}', '{"files": {"cat.cam.png": [], "cat.cam.npz": 3}}',
+        '{"files": null, "manifest_sha256": null}',
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_a_manifest_that_is_none_vouches_for_nothing(files: dict[str, Path], text: str) -> None:
+    write(files, 1)
+    files["manifest"].write_text(text, encoding="utf-8")
+    assert certified(files) is None
+
+
+@pytest.mark.parametrize("change", ["score", "versions", "files", "manifest_sha256"])
+def test_a_manifest_that_was_edited_vouches_for_nothing(
+    files: dict[str, Path], change: str
+) -> None:
+    write(files, 1)
+    edited = json.loads(files["manifest"].read_text())
+    edited[change] = {"onnxcam": "2"} if change == "versions" else 0
+    files["manifest"].write_text(json.dumps(edited, indent=2))
+    assert certified(files) is None
+    write_again(files)
+    assert certified(files)
+
+
+@posix
+@pytest.mark.parametrize("kind", KINDS)
+def test_pipes_devices_and_huge_files_are_not_read(files: dict[str, Path], kind: str) -> None:
+    write(files, 1)
+    path = files[kind]
+    path.unlink()
+    os.mkfifo(path)
+    assert certified(files) is None
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert certified(files) is None
+    path.unlink()
+    with path.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    began = time.monotonic()
+    assert certified(files) is None
+    assert time.monotonic() - began < 5
+
+
+# Files of the user
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_without_a_manifest_is_the_users(files: dict[str, Path], kind: str) -> None:
+    files[kind].write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"already exists.*--force \(in Python: overwrite=True"):
+        require_writable(files)
+    require_writable(files, overwrite=True)
+    assert files[kind].read_bytes() == b"precious"
+
+
+def test_results_without_digests_are_of_an_older_version(files: dict[str, Path]) -> None:
+    write(files, 1)
+    files["manifest"].write_text(json.dumps(manifest(1), indent=2))
+    assert certified(files) is None
+    require_writable(files)
+
+
+@pytest.mark.parametrize("kind", ["overlay", "map"])
+def test_a_file_beside_a_manifest_is_a_result(files: dict[str, Path], kind: str) -> None:
+    write(files, 1)
+    files[kind].write_bytes(b"edited")
+    require_writable(files)
+    files["manifest"].unlink()
+    with pytest.raises(OutputError, match="already exists"):
+        require_writable(files)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", '{"picture": "mine"}', '{\n  "picture": {\n    "name": "x"\n  }\n}', "mine", " "],
+)
+def test_json_of_the_user_is_no_manifest(files: dict[str, Path], text: str) -> None:
+    files["manifest"].write_text(text)
+    with pytest.raises(OutputError, match="already exists"):
+        require_writable(files)
+
+
+@posix
+def test_a_link_to_nowhere_is_the_users(files: dict[str, Path]) -> None:
+    files["overlay"].symlink_to("nowhere.png")
+    with pytest.raises(OutputError, match="already exists"):
+        require_writable(files)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_that_name_is_never_replaced(files: dict[str, Path], kind: str) -> None:
+    write(files, 1)
+    files[kind].unlink()
+    files[kind].mkdir()
+    old = {path: path.read_bytes() for path in files.values() if path.is_file()}
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="Is a directory"):
+            require_writable(files, overwrite=overwrite)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(files, 2)  # also where it came between the look and the work
+    assert files[kind].is_dir()
+    assert {path: path.read_bytes() for path in old} == old
+    assert len(list(files[kind].parent.iterdir())) == 3
+
+
+# In earnest
+
+
+LOOP = """
+import sys
+from pathlib import Path
+from tests.explain.test_result_files import result_files, write
+files = result_files(Path(sys.argv[1]), "cat", "cam")
+number = 0
+while True:
+    write(files, number % 7)
+    number += 1
+    print(number, flush=True)
+"""
+
+
+@posix
+def test_a_process_that_is_killed(
+    files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
+) -> None:
+    draw, folder = random.Random(5), files["map"].parent
+    complete = [written(number) for number in range(7)]
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOOP, str(folder)], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(draw.uniform(0.001, 0.1))
+        process.kill()
+        process.wait(30)
+        process.stdout.close()
+        if certified(files):
+            assert contents(folder) in complete
+        require_writable(files)
+    files_module.sweep(folder)
+    write(files, 3)
+    assert contents(folder) == complete[3]
+    assert len(list(folder.iterdir())) == 3
+
+
+AT_ONCE = """
+import sys
+from pathlib import Path
+from tests.explain.test_result_files import result_files, write
+for _ in range(30):
+    write(result_files(Path(sys.argv[1]), "cat", "cam"), 1)
+"""
+
+
+def test_processes_that_write_the_same_at_once(
+    files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
+) -> None:
+    folder = files["map"].parent
+    line = [sys.executable, "-c", AT_ONCE, str(folder)]
+    processes = [subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(3)]
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    assert certified(files)
+    assert contents(folder) == written(1)
+    assert len(list(folder.iterdir())) == 3

@@ -1,0 +1,237 @@
+"""Vision transformers: the cells are found among the tokens, and the map is that of a NumPy twin."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import onnxcam
+from onnxcam.arrays import Floats
+from onnxcam.errors import UnknownNameError
+from onnxcam.explain.run import grid_of
+from onnxcam.methods.subset import subset
+from onnxcam.rewrite.planner import layers
+from tests.explain.test_explainer import same
+from tests.methods.test_cam import run
+from tests.support.nets import pictures
+
+WIDTH, CLASSES, HEIGHT, COLUMNS = 6, 5, 2, 3
+X = pictures(2, (3, 4, 6))
+
+
+@dataclass(frozen=True)
+class Vit:
+    """One block of attention on a grid of 2 x 3 patches. Read is the first token, the mean of the cells, or
+    the mean of all tokens; `extra` class tokens stand before the cells, or behind them.
+    """
+
+    extra: int = 1
+    behind: bool = False
+    read: str = "token"
+    batch: str = "N"
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        draw = np.random.default_rng(3)
+        shapes = {
+            "w": (WIDTH, 3, 2, 2), "cls": (1, self.extra, WIDTH), "q": (WIDTH, WIDTH),
+            "k": (WIDTH, WIDTH), "v": (WIDTH, WIDTH), "scale": (WIDTH,), "bias": (WIDTH,),
+            "head": (CLASSES, WIDTH), "mlp": (WIDTH, WIDTH),
+        }  # fmt: skip
+        return {name: draw.normal(0, 0.7, shape) for name, shape in shapes.items()}
+
+    @property
+    def cells(self) -> slice:
+        start = 0 if self.behind else self.extra
+        return slice(start, start + HEIGHT * COLUMNS)
+
+    def content(self) -> bytes:
+        joined = "(patches, many)" if self.behind else "(many, patches)"
+        first = HEIGHT * COLUMNS if self.behind else 0
+        reading = {
+            "token": f"i = Constant<value_int = {first}>() picked = Gather<axis = 1>(normed, i)",
+            "mean": f"""a = Constant<value_ints = [{self.cells.start}]>()
+                b = Constant<value_ints = [{self.cells.stop}]>() one = Constant<value_ints = [1]>()
+                cells = Slice(normed, a, b, one)
+                picked = ReduceMean<axes = [1], keepdims = 0>(cells)""",
+            "all": "picked = ReduceMean<axes = [1], keepdims = 0>(normed)",
+        }[self.read]
+        text = f"""<ir_version: 9, opset_import: ["": 17]>
+        net (float[{self.batch}, 3, 4, 6] x) => (float[{self.batch}, {CLASSES}] logits) {{
+            conv = Conv<strides = [2, 2]>(x, w)
+            shape = Constant<value_ints = [0, {WIDTH}, -1]>()
+            flat = Reshape(conv, shape)
+            patches = Transpose<perm = [0, 2, 1]>(flat)
+            size = Shape<end = 1>(x)
+            rest = Constant<value_ints = [{self.extra}, {WIDTH}]>()
+            whole = Concat<axis = 0>(size, rest)
+            many = Expand(cls, whole)
+            tokens = Concat<axis = 1>{joined}
+            ln = LayerNormalization(tokens, scale, bias)
+            queries = MatMul(ln, q) keys = MatMul(ln, k) values = MatMul(ln, v)
+            turned = Transpose<perm = [0, 2, 1]>(keys)
+            logit = MatMul(queries, turned)
+            attention = Softmax<axis = -1>(logit)
+            mixed = MatMul(attention, values)
+            sum = Add(tokens, mixed)
+            hidden = MatMul(sum, mlp) active = Tanh(hidden) stream = Add(sum, active)
+            normed = LayerNormalization(stream, scale, bias)
+            {reading}
+            logits = Gemm<transB = 1>(picked, head) }}"""
+        proto = onnx.parser.parse_model(text)
+        for name, array in self.weights.items():
+            single = array.astype(np.float32)
+            proto.graph.initializer.append(numpy_helper.from_array(single, name))
+        return bytes(proto.SerializeToString())
+
+    # The twin
+
+    def tokens(self, x: Floats) -> Floats:
+        """(T, WIDTH) of one picture (3, 4, 6)."""
+        patches = x.astype(np.float64).reshape(3, HEIGHT, 2, COLUMNS, 2)
+        cells = np.einsum("chiwj,kcij->hwk", patches, self.weights["w"]).reshape(-1, WIDTH)
+        extra = self.weights["cls"][0]
+        return np.concatenate([cells, extra] if self.behind else [extra, cells])
+
+    def norm(self, tokens: Floats) -> Floats:
+        centred = tokens - tokens.mean(-1, keepdims=True)
+        found = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        return found * self.weights["scale"] + self.weights["bias"]
+
+    def block(self, tokens: Floats, ln: Floats) -> Floats:
+        w = self.weights
+        weights = np.exp(ln @ w["q"] @ (ln @ w["k"]).T)
+        total = tokens + weights / weights.sum(-1, keepdims=True) @ (ln @ w["v"])
+        return total + np.tanh(total @ w["mlp"])
+
+    def logits(self, normed: Floats) -> Floats:
+        first = HEIGHT * COLUMNS if self.behind else 0
+        read = {
+            "token": normed[first],
+            "mean": normed[self.cells].mean(0),
+            "all": normed.mean(0),
+        }[self.read]
+        return read @ self.weights["head"].T
+
+    def probed(self, x: Floats, layer: str, target: int) -> dict[str, Floats]:
+        """Activation and gradient (1, C, h, w) at "ln", or before the head, by central differences."""
+        tokens = self.tokens(x)
+        values = self.norm(tokens)
+        if layer != "ln":
+            values = self.norm(self.block(tokens, values))
+
+        def score(at: Floats) -> float:
+            last = self.norm(self.block(tokens, at)) if layer == "ln" else at
+            return float(self.logits(last)[target])
+
+        slope = np.zeros_like(values)
+        for i in np.ndindex(*values.shape):
+            step = np.zeros_like(values)
+            step[i] = 1e-5
+            slope[i] = (score(values + step) - score(values - step)) / 2e-5
+        return {"activation": self.grid(values), "gradient": self.grid(slope)}
+
+    def grid(self, tokens: Floats) -> Floats:
+        cells: Floats = tokens[self.cells].T.reshape(1, WIDTH, HEIGHT, COLUMNS)
+        return cells
+
+
+def explainer(net: Vit, method: str = "grad-cam", **settings: Any) -> onnxcam.Explainer:
+    return onnxcam.Explainer(net.content(), method, device="cpu", preprocess="unit", **settings)
+
+
+CLASS_TOKEN, AT_THE_END, REGISTERS = Vit(), Vit(behind=True), Vit(extra=3)
+MEAN, ALL = Vit(read="mean"), Vit(read="all")
+NETS = [
+    (CLASS_TOKEN, "ln"), (AT_THE_END, "ln"), (REGISTERS, "ln"), (Vit(batch="1"), "ln"),
+    (MEAN, "cells"), (Vit(read="mean", behind=True), "cells"), (ALL, "normed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("net", "layer"), NETS)
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
+def test_maps_of_tokens(net: Vit, layer: str, method: str) -> None:
+    made = explainer(net, method)
+    assert [each.name for each in made.plan.layers] == [layer]
+    found = made(X, target=2)
+    assert found.coarse.shape == (2, HEIGHT, COLUMNS)
+    assert found.maps.shape == (2, 4, 6)
+    for x in X:
+        maps = {each: run(method, net.probed(x, layer, each)) for each in range(CLASSES)}
+        target = max(maps, key=lambda each: maps[each].max())  # of some classes the map is empty
+        same(made(x[None], target=target).coarse, maps[target])
+
+
+@pytest.mark.parametrize("net", [CLASS_TOKEN, REGISTERS, AT_THE_END])
+def test_the_score_of_the_twin(net: Vit) -> None:
+    found = explainer(net)(X, target=1)
+    for x, score in zip(X, found.scores, strict=True):
+        tokens = net.tokens(x)
+        twin = net.logits(net.norm(net.block(tokens, net.norm(tokens))))
+        np.testing.assert_allclose(score, twin[1], rtol=1e-5)
+
+
+def test_smoothing_takes_the_last_layer_whose_gradient_depends_on_the_picture() -> None:
+    assert explainer(MEAN, "smooth-grad-cam++").plan.layers[0].name == "stream"
+    assert explainer(CLASS_TOKEN, "smooth-grad-cam++").plan.layers[0].name == "ln"
+
+
+def test_behind_the_last_attention_the_cells_are_not_read() -> None:
+    listed = {each.name: each for each in layers(onnxcam.load(CLASS_TOKEN.content()))}
+    assert [name for name, each in listed.items() if each.unread] == [
+        "mixed", "sum", "hidden", "active", "stream", "normed"
+    ]  # fmt: skip
+    assert [name for name, each in listed.items() if each.whole] == [
+        "conv", "flat", "patches", "tokens", "ln"
+    ]  # fmt: skip
+    found = explainer(CLASS_TOKEN, layer="stream")(X)
+    assert found.empty.all()
+    assert ["reads no cell of stream" in each for each in found.notices] == [True]
+    assert not explainer(CLASS_TOKEN, layer="ln").notices
+
+
+def test_everything_is_read_by_a_mean() -> None:
+    listed = layers(onnxcam.load(MEAN.content()))
+    assert not any(each.unread for each in listed)
+    assert {"stream", "normed", "cells"} <= {each.name for each in listed if each.whole}
+
+
+def test_regions_and_channels_of_tokens() -> None:
+    given = CLASS_TOKEN.probed(X[0], "ln", 2)
+    mask = np.zeros((HEIGHT, COLUMNS))
+    mask[0:2, 1:3] = 1
+    found = explainer(CLASS_TOKEN, "grad-cam++", region="0:2,1:3", channels="1,4,5")(
+        X[:1], target=2
+    )
+    same(found.coarse, run("grad-cam++", subset(given, [1, 4, 5], mask)))
+
+
+def test_several_layers_of_both_kinds() -> None:
+    found = explainer(CLASS_TOKEN, layer=["conv", "ln"])(X[:1])
+    assert found.coarse.shape == (1, HEIGHT, COLUMNS)
+
+
+def test_a_part_of_a_name_is_enough_where_one_layer_has_it() -> None:
+    assert explainer(CLASS_TOKEN, layer="patch").plan.layers[0].name == "patches"
+    with pytest.raises(UnknownNameError, match=r"'s\*m' matches 2 layers: sum, stream"):
+        explainer(CLASS_TOKEN, layer="s*m")
+
+
+@pytest.mark.parametrize(
+    ("grid", "count", "proportion", "found"),
+    [
+        ((2, 3), 6, 1.0, (2, 3)),
+        (("h", 3), 6, 1.0, (2, 3)),
+        ((2, "w"), 6, 1.0, (2, 3)),
+        (("h", "w"), 24, 1.5, (6, 4)),
+        (("h", "w"), 24, 4 / 6, (4, 6)),
+        (("h", "w"), 49, 1.0, (7, 7)),
+    ],
+)
+def test_the_grid_of_a_count_of_cells(
+    grid: Any, count: int, proportion: float, found: tuple[int, int]
+) -> None:
+    assert grid_of(grid, count, proportion) == found

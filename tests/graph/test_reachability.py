@@ -1,0 +1,81 @@
+"""What lies between tensors and a score, on graphs drawn by hand."""
+
+import onnx_graphsurgeon as gs
+import pytest
+from onnx import parser
+
+from onnxcam.graph.reachability import between, carries_floats, cuts, depends_on
+from onnxcam.model.model import load
+
+DIAMOND = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 3] x) => (float[N, 3] score, float[N, 3] aside) {
+    a = Relu(x)
+    left = Exp(a)
+    right = Tanh(a)
+    joined = Add(left, right)
+    shape = Shape(joined)
+    flat = Sigmoid(joined)
+    score = Reshape(flat, shape)
+    aside = Neg(left)
+}"""
+
+
+@pytest.fixture
+def graph() -> gs.Graph:
+    return load(parser.parse_model(DIAMOND)).graph
+
+
+def test_between(graph: gs.Graph) -> None:
+    path = between(graph, {"x"}, {"score"}, carries_floats)
+    assert [each.op for each in path.nodes] == ["Relu", "Exp", "Tanh", "Add", "Sigmoid", "Reshape"]
+    assert path.tensors == {"x", "a", "left", "right", "joined", "flat", "score"}
+
+
+def test_between_an_inner_tensor_and_the_score(graph: gs.Graph) -> None:
+    path = between(graph, {"left"}, {"score"}, carries_floats)
+    assert path.tensors == {"left", "joined", "flat", "score"}
+
+
+def test_between_unrelated_tensors(graph: gs.Graph) -> None:
+    assert between(graph, {"right"}, {"aside"}, carries_floats).nodes == []
+
+
+def test_cuts_are_what_everything_passes(graph: gs.Graph) -> None:
+    path = between(graph, {"x"}, {"score"}, carries_floats)
+    assert cuts(path) == ["x", "a", "joined", "flat", "score"]
+
+
+def test_cuts_of_a_skip_that_spans_the_graph() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[2] x) => (float[2] y) { a = Relu(x) b = Tanh(a) y = Add(b, x) }"""
+    graph = gs.import_onnx(parser.parse_model(text))
+    assert cuts(between(graph, {"x"}, {"y"}, carries_floats)) == ["x", "y"]
+
+
+def test_depends_on_values_not_on_shapes() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3] x, float[3] z) => (float[N, 3] y, float[N, 3] ones) {
+        shape = Shape(x)
+        ones = Expand(z, shape)
+        y = Add(x, ones)
+    }"""
+    tensors = load(parser.parse_model(text)).graph.tensors()
+    assert depends_on(tensors["y"], {"x"})
+    assert not depends_on(tensors["ones"], {"x"})
+    assert depends_on(tensors["ones"], {"z"})
+    assert depends_on(tensors["x"], {"x"})
+
+
+def test_branches_read_around_them() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (bool c, float[2] x) => (float[2] y) {
+        a = Relu(x)
+        y = If (c) <
+            then_branch = yes () => (float[2] p) { p = Neg(a) },
+            else_branch = no () => (float[2] q) { q = Exp(a) }
+        >
+    }"""
+    graph = gs.import_onnx(parser.parse_model(text))
+    path = between(graph, {"x"}, {"y"}, carries_floats)
+    assert [each.op for each in path.nodes] == ["Relu", "If"]
+    assert depends_on(graph.tensors()["y"], {"x"})

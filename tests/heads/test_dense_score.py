@@ -1,0 +1,122 @@
+"""Segmenters and detectors: one score a class is added, and their layers and maps follow from it."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+import onnxcam
+from onnxcam.errors import ModelError, UnknownNameError
+from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.heads import class_axis
+from onnxcam.model.model import Model, load
+from onnxcam.runtime.device import Device
+from onnxcam.runtime.session import Session
+from onnxcam.specs import POOLED
+from tests.support.nets import pictures
+
+X = pictures(2)
+HEAD = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3, 8, 8] x) => ({outputs}) <int64[3] flat = {{0, 0, -1}}> {{
+        a = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w)
+        features = Relu(a)
+        {body}
+    }}"""
+SEGMENTER = (
+    "float[N, 6, 8, 8] pixels",
+    "logits = Conv(features, v) pixels = Softmax<axis = 1>(logits)",
+)
+CHANNELS_LAST = (
+    "float[N, 8, 8, 6] pixels",
+    "logits = Conv(features, v) pixels = Transpose<perm = [0, 2, 3, 1]>(logits)",
+)
+DETECTOR = (
+    "float[N, 64, 4] boxes, float[N, 64, 6] fine, float[N, 16, 6] coarse",
+    """corners = Conv(features, u)
+       four = Reshape(corners, flat)
+       boxes = Transpose<perm = [0, 2, 1]>(four)
+       first = Conv(features, v)
+       rows = Reshape(first, flat)
+       fine = Transpose<perm = [0, 2, 1]>(rows)
+       half = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(features)
+       second = Conv(half, v)
+       others = Reshape(second, flat)
+       coarse = Transpose<perm = [0, 2, 1]>(others)""",
+)
+
+
+def net(outputs: str, body: str) -> onnx.ModelProto:
+    proto = parser.parse_model(HEAD.format(outputs=outputs, body=body))
+    draw = np.random.default_rng(3)
+    shapes = {"w": (4, 3, 3, 3), "v": (6, 4, 1, 1), "u": (4, 4, 1, 1)}
+    used = {name for node in proto.graph.node for name in node.input}
+    for name, shape in shapes.items():
+        values = draw.normal(size=shape).astype(np.float32)
+        if name in used:
+            proto.graph.initializer.append(numpy_helper.from_array(values, name))
+    return proto
+
+
+def run(model: Model, names: list[str]) -> Any:
+    return Session(model.bytes(), Device("cpu"), threads=1).run(names, {"x": X})
+
+
+def test_the_mean_over_pixels_of_logits() -> None:
+    model, score = with_score(load(net(*SEGMENTER)))
+    assert (score.logits, score.classes) == (POOLED, 6)
+    model.graph.outputs.append(model.graph.tensors()["logits"])
+    pooled, logits = run(model, [POOLED, "logits"])
+    np.testing.assert_allclose(pooled, np.mean(logits, axis=(2, 3)), rtol=1e-5, atol=1e-6)
+    assert "mean of a class over the image" in model.notices[-1]
+
+
+def test_the_maximum_over_the_boxes_of_all_heads() -> None:
+    """Not of the four numbers that say where a box is."""
+    model, score = with_score(load(net(*DETECTOR)))
+    assert score.classes == 6
+    pooled, fine, coarse = run(model, [POOLED, "fine", "coarse"])
+    expected = np.concatenate([fine, coarse], axis=1).max(axis=1)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+    assert "fine, coarse has 6 numbers per box" in model.notices[-1]
+
+
+def test_an_output_that_is_named() -> None:
+    model, score = with_score(load(net(*DETECTOR)), "boxes")
+    assert score.classes == 4
+    pooled, boxes = run(model, [POOLED, "boxes"])
+    np.testing.assert_allclose(pooled, boxes.max(axis=1), rtol=1e-6)
+    with pytest.raises(UnknownNameError, match="nothing"):
+        with_score(load(net(*DETECTOR)), "nothing")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((1, 21, 64, 64), 1), (("N", "H", "W", 6), 3), ((1, 8400, 84), 2), ((1, 84, 8400), 1)],
+)
+def test_the_axis_of_the_classes(shape: tuple[Any, ...], axis: int) -> None:
+    assert class_axis(shape, range(1, len(shape))) == axis
+
+
+def test_a_classifier_stays_as_it_is() -> None:
+    model = load(net("float[N, 4] y", "p = GlobalAveragePool(features) y = Flatten(p)"))
+    assert with_score(model)[0] is model
+
+
+def test_whole_numbers_are_still_refused() -> None:
+    body = "logits = Conv(features, v) classes = ArgMax<axis = 1, keepdims = 0>(logits)"
+    with pytest.raises(ModelError, match="no output has one number a class"):
+        with_score(load(net("int64[N, 8, 8] classes", body)))
+
+
+@pytest.mark.parametrize("kind", [SEGMENTER, CHANNELS_LAST, DETECTOR], ids=lambda each: each[0])
+@pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
+def test_maps(kind: tuple[str, str], method: str) -> None:
+    """The gradient at the features is that of the pooled score."""
+    explainer = onnxcam.Explainer(load(net(*kind)), method, "features", device="cpu")
+    found = explainer(X, target=2)
+    assert found.maps.shape == (2, 8, 8)
+    assert found.maps.max() > 0
+    assert any("is explained" in each and "over the" in each for each in found.notices)
+    assert all(each.automatic for each in onnxcam.layers(load(net(*kind))) if each.automatic_smooth)

@@ -1,0 +1,194 @@
+"""The last Softmax or Sigmoid, written out in smaller operators, and what is only told to be a probability."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnxcam
+from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.output_activation import mixed_logits
+from onnxcam.heads.score import find_score
+from onnxcam.runtime.device import Device
+from onnxcam.runtime.session import Session
+from tests.model.test_image_input import model
+from tests.support.limits import run_limited
+from tests.support.nets import Net, pictures
+
+NUMBERS = """
+    one = Constant<value_float = 1.0>() two = Constant<value_float = 2.0>()
+    half = Constant<value_float = 0.5>()
+    tiny = Constant<value_float = 1e-7>() minus = Constant<value_float = -1.0>()
+    zero = Constant<value_float = 0.0>() last = Constant<value_ints = [-1]>()"""
+TOP = "m = ReduceMax<axes = [-1]>(z) d = Sub(z, m) e = Exp(d)"
+SUM = "s = ReduceSum(e, last)"
+ENDS = {  # what is made of the logits z, and its name
+    "exp by sum": f"e = Exp(z) {SUM} y = Div(e, s)",
+    "less the maximum": f"{TOP} {SUM} y = Div(e, s)",
+    "by a reciprocal": f"{TOP} {SUM} r = Reciprocal(s) y = Mul(r, e)",
+    "with an epsilon": f"{TOP} {SUM} t = Add(s, tiny) y = Div(e, t)",
+    "bounded below": f"{TOP} {SUM} t = Max(s, tiny) y = Div(e, t)",
+    "by its length": f"{TOP} y = LpNormalization<p = 1>(e)",
+    "temperature": f"h = Mul(z, two) {TOP.replace('z', 'h')} {SUM} y = Div(e, s)",
+    "powers of two": "e = Pow(two, z) s = ReduceSum(e, last) y = Div(e, s)",
+    "less the maximum, then Softmax": "m = ReduceMax<axes = [-1]>(z) d = Sub(z, m) y = Softmax(d)",
+    "scaled": "p = Softmax(z) y = Mul(p, two)",
+    "percent": "p = Softmax(z) y = Div(p, tiny)",
+    "clipped": "p = Softmax(z) y = Clip(p, tiny, one)",
+    "shifted and scaled": "p = Softmax(z) q = Sub(p, half) y = Mul(q, two)",
+    "its logarithm": "p = Softmax(z) q = Add(p, tiny) y = Log(q)",
+    "exp of LogSoftmax": "l = LogSoftmax(z) y = Exp(l)",
+    "its root": "p = Softmax(z) y = Sqrt(p)",
+    "less log sum exp": "l = ReduceLogSumExp<axes = [-1]>(z) y = Sub(z, l)",
+    "less the maximum and log sum exp": f"{TOP} {SUM} l = Log(s) y = Sub(d, l)",
+    "the maximum added again": f"{TOP} {SUM} l = Log(s) k = Add(l, m) y = Sub(z, k)",
+    "exp of that": f"{TOP} {SUM} l = Log(s) g = Sub(d, l) y = Exp(g)",
+    "sigmoid": "n = Neg(z) e = Exp(n) t = Add(e, one) y = Div(one, t)",
+    "sigmoid, reciprocal": "n = Mul(z, minus) e = Exp(n) t = Add(one, e) y = Reciprocal(t)",
+    "sigmoid, power": "n = Sub(zero, z) e = Exp(n) t = Add(one, e) y = Pow(t, minus)",
+    "sigmoid, exp over": "e = Exp(z) t = Add(one, e) y = Div(e, t)",
+    "sigmoid, tanh": "h = Mul(z, half) g = Tanh(h) t = Add(g, one) y = Mul(t, half)",
+    "one less the other side": "n = Neg(z) p = Sigmoid(n) y = Sub(one, p)",
+    "sharpened": "p = Softmax(z) q = Pow(p, two) y = Mul(q, two)",
+    "sigmoid, scaled": "p = Sigmoid(z) q = Mul(p, two) y = Sub(q, one)",
+}
+NOT_BY_NAME = {"temperature", "sigmoid, tanh"}  # a multiple of z is as good
+
+
+def text(end: str) -> str:
+    return f"(float[N, 5] x) => (float[N, 5] y) {{ {NUMBERS} z = Selu(x) {end} }}"
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_logits_are_found(name: str) -> None:
+    """Their classes have the order of the model's scores, and their name is z."""
+    it = model(text(ENDS[name]))
+    score = find_score(it)
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    it.graph.outputs.append(it.graph.tensors()[score.logits])
+    y, logits = Session(it.bytes(), Device("cpu"), threads=1).run(["y", score.logits], {"x": x})
+    np.testing.assert_array_equal(np.argsort(logits, axis=1), np.argsort(y, axis=1))
+    assert score.squashing in ("Softmax", "LogSoftmax", "Sigmoid")
+    assert ("igmoid" in str(score.squashing)) is (
+        "igmoid" in name or name == "one less the other side"
+    )
+    assert score.logits == "z" or name in NOT_BY_NAME
+    assert not score.probability
+
+
+@pytest.mark.parametrize("name", ["scaled", "shifted and scaled", "its logarithm", "exp by sum"])
+def test_the_probability_is_that_of_the_softmax(name: str) -> None:
+    it = model(text(ENDS[name]))
+    score = find_score(it)
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    it.graph.outputs.append(it.graph.tensors()[score.output])
+    (p,) = Session(it.bytes(), Device("cpu"), threads=1).run([score.output], {"x": x})
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "g = Sigmoid(z) y = Mul(z, g)",  # a gate
+        "m = ReduceMean<axes = [-1]>(z) y = Sub(z, m)",  # centred
+        "e = Exp(z) y = Mul(e, two)",  # never normalised
+        "e = Exp(z) s = ReduceSum(e, last) y = Mul(e, s)",
+        "t = Tanh(z) y = Mul(t, two)",  # between -2 and 2
+        "n = Abs(z) y = Add(n, one)",
+        "e = Exp(z) t = Add(one, e) y = Log(t)",  # softplus
+        "c = Clip(z, zero) y = Mul(c, two)",
+    ],
+)
+def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
+    it = model(text(end))
+    assert find_score(it).logits == "y"
+    assert not find_score(it).probability
+    assert with_score(it)[0].notices == ()
+
+
+@pytest.mark.parametrize(
+    ("end", "inner"),
+    [
+        ("a = Softmax(z) n = Neg(z) b = Softmax(n) s = Add(a, b) y = Mul(s, half)", ["z", "n"]),
+        ("a = Sigmoid(z) y = Mul(a, a)", ["z"]),
+        ("p = Softmax(z) y = Sub(one, p)", ["z"]),
+        ("a = Sigmoid(z) y = Mul(a, minus)", ["z"]),
+        ("y = HardSigmoid(z)", ["z"]),
+        ("l = LogSoftmax(z) y = Pow(l, two)", ["z"]),  # the least likely class has the most
+        ("p = Sigmoid(z) c = Sub(p, half) y = Pow(c, two)", ["z"]),  # rises on both sides
+        ("y = Clip(z, zero, one)", ["z"]),
+        ("p = Softmax(z) q = Mul(p, p) s = ReduceSum(q, last) y = Div(q, s)", ["z"]),
+        (
+            """a = Softmax(z) n = Neg(z) b = Sigmoid(n) u = Unsqueeze(a, last) v = Unsqueeze(b, last)
+               c = Concat<axis = -1>(u, v) y = ReduceMean<axes = [-1], keepdims = 0>(c)""",
+            ["z", "n"],
+        ),
+    ],
+)
+def test_what_is_a_probability_is_told(end: str, inner: list[str]) -> None:
+    it = model(text(end))
+    assert mixed_logits(it.graph.tensors()["y"]) == inner
+    scored, score = with_score(it)
+    assert score.probability
+    assert "is a probability" in scored.notices[-1]
+    assert f"--output NAME chooses scores before it ({', '.join(inner)})" in scored.notices[-1]
+    for name in inner:
+        assert find_score(it, name).logits == name
+
+
+FOUR = "a0 = Sigmoid(z) b0 = Softmax(z) c0 = Sigmoid(a0) d0 = Sigmoid(b0)"
+
+
+def mixed(levels: int) -> str:
+    """Each of four numbers is the sum of four: 4 ** levels ways lead back."""
+    sums = [
+        f"{name}{i + 1} = Sum(a{i}, b{i}, c{i}, d{i})" for i in range(levels) for name in "abcd"
+    ]
+    return " ".join([FOUR, *sums, f"y = Sum(a{levels}, b{levels}, c{levels}, d{levels})"])
+
+
+def doubled(levels: int) -> str:
+    sums = [f"a{i + 1} = Add(a{i}, a{i})" for i in range(levels)]
+    return " ".join(["a0 = Tanh(z)", *sums, f"y = Sub(z, a{levels})"])
+
+
+def test_many_ways_back_are_gone_once() -> None:
+    code = (
+        "import tests.heads.test_output_activation as t\n"
+        "for end in (t.mixed(12), t.doubled(60)):\n"
+        "    score = t.find_score(t.model(t.text(end)))\n"
+        "    print(score.logits, score.probability)\n"
+    )
+    ended = run_limited(code)
+    assert (ended.stderr, ended.stdout) == ("", "y True\ny False\n")
+
+
+HEADS = {
+    "by hand": "top = ReduceMax<axes = [1]>(logits) less = Sub(logits, top) power = Exp(less)"
+    " k = Constant<value_ints = [1]>() s = ReduceSum(power, k) probabilities = Div(power, s)",
+    "scaled": "p = Softmax<axis = -1>(logits) hundred = Constant<value_float = 100.0>()"
+    " probabilities = Mul(p, hundred)",
+    "turned": "less = Neg(logits) t = Neg(less) probabilities = Softmax<axis = -1>(t)",
+}
+
+
+@pytest.mark.parametrize("end", HEADS)
+def test_the_map_is_that_of_the_logits(end: str) -> None:
+    """Where the model is sure, which makes a probability's gradient vanish."""
+    plain = Net()
+    sure = {name: array * (30 if name in "vd" else 1) for name, array in plain.weights.items()}
+    head = plain.head.split("    probabilities")[0]
+
+    def explained(body: str, output: str) -> Any:
+        proto = Net(head=f"{head} {body}", outputs=f"float[N, 5] {output}").proto()
+        for tensor in proto.graph.initializer:
+            if tensor.name in ("v", "d"):
+                tensor.raw_data = sure[tensor.name].astype(np.float32).tobytes()
+        return onnxcam.Explainer(onnxcam.load(proto), "grad-cam", "features", device="cpu")
+
+    x = pictures(2)
+    expected = explained("", "logits")(x, target=2).maps
+    assert expected.max() > 0
+    np.testing.assert_allclose(
+        explained(HEADS[end], "probabilities")(x, target=2).maps, expected, rtol=1e-4
+    )

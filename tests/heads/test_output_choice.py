@@ -1,0 +1,214 @@
+"""Which of several outputs is explained, and what is taken of one that is no tensor."""
+
+import re
+
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.heads.dense_score import with_score
+from onnxcam.model.model import load
+from onnxcam.rewrite.metadata_score import scored
+from onnxcam.specs import POOLED
+from tests.heads.test_heads import POOL, build
+from tests.support.nets import pictures
+
+LOGITS = f"{POOL} logits = MatMul(f, m)"
+SEVERAL = {
+    "boxes, then Softmax": (
+        "float[N, 4] boxes, float[N, 6] prob",
+        f"{LOGITS} boxes = MatMul(f, corners) prob = Softmax<axis = 1>(logits)",
+        "logits",
+        "boxes",
+    ),
+    "boxes between 0 and 1": (
+        "float[N, 4] x1y1x2y2, float[N, 6] logits",
+        f"{LOGITS} corner = MatMul(f, corners) x1y1x2y2 = Sigmoid(corner)",
+        "logits",
+        "x1y1x2y2",
+    ),
+    "embedding, then logits": (
+        "float[N, 4] embedding, float[N, 6] logits",
+        f"{POOL} embedding = Tanh(f) logits = MatMul(embedding, m)",
+        "logits",
+        "embedding",
+    ),
+    "an embedding of length 1": (
+        "float[N, 90] z, float[N, 6] logits",
+        f"{LOGITS} long = MatMul(f, wide) size = ReduceL2<axes = [1]>(long) z = Div(long, size)",
+        "logits",
+        "z",
+    ),
+    "features, then logits": (
+        "float[N, 4, 8, 8] features, float[N, 6] logits",
+        LOGITS,
+        "logits",
+        "features",
+    ),
+    "two of no difference": (
+        "float[N, 6] logits, float[N, 90] more",
+        f"{LOGITS} more = MatMul(f, wide)",
+        "logits",
+        "more",
+    ),
+    "the same, Softmax at the second": (
+        "float[N, 90] more, float[N, 6] prob",
+        f"{LOGITS} more = MatMul(f, wide) prob = Softmax<axis = 1>(logits)",
+        "logits",
+        "more",
+    ),
+    "by its name": (
+        "float[N, 90] loc_out, float[N, 6] y",
+        f"{LOGITS} y = Identity(logits) loc_out = MatMul(f, wide)",
+        "y",
+        "loc_out",
+    ),
+    "auxiliary first": (
+        "float[N, 6] aux, float[N, 6] main",
+        f"""{POOL} aux = MatMul(f, m) deeper = Tanh(features) g = GlobalAveragePool(deeper) h = Flatten(g)
+            i = Tanh(h) main = MatMul(i, m)""",
+        "main",
+        "aux",
+    ),
+}
+
+
+REASONS = {
+    "boxes, then Softmax": "the other one looks like boxes",
+    "boxes between 0 and 1": "the other one looks like boxes",
+    "embedding, then logits": "the other one is an intermediate result",
+    "an embedding of length 1": "the other one looks like boxes",
+    "features, then logits": "the other one is an intermediate result",
+    "two of no difference": "its name suggests scores",
+    "the same, Softmax at the second": "it ends in Softmax or Sigmoid",
+    "by its name": "the other one looks like boxes",
+    "auxiliary first": "it uses more of the model",
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_which_of_several_outputs(name: str) -> None:
+    outputs, body, logits, other = SEVERAL[name]
+    it = load(build(outputs, body))
+    model, score = with_score(it)
+    assert score.logits == logits
+    (notice,) = model.notices
+    assert notice.startswith("of 2 outputs, ")
+    assert f"is explained ({REASONS[name]}" in notice
+    assert f"--output NAME chooses another: {other} [" in notice
+    named, own = with_score(it, other)
+    assert own.output in (other, POOLED)
+    assert not any("of 2 outputs, " in text for text in named.notices)
+
+
+QUERIES = """r = Reshape(features, flat) k = MatMul(queries, r) s = Softmax<axis = -1>(k)
+    t = Transpose<perm = [0, 2, 1]>(r) o = MatMul(s, t) y = MatMul(o, m) b = MatMul(o, corners)
+    z = Sigmoid(b)"""
+
+
+@pytest.mark.parametrize("outputs", ["y", "z, y"])
+def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
+    shapes = {"y": "float[N, 10, 6] y", "z": "float[N, 10, 4] z"}
+    declared = ", ".join(shapes[name] for name in outputs.split(", "))
+    model, score = with_score(load(build(declared, QUERIES)))
+    assert (score.logits, score.classes) == (POOLED, 6)
+    assert any("y has 6 numbers per box" in notice for notice in model.notices)
+
+
+GRIDS = """grid = Reshape(features, flat) turned = Transpose<perm = [0, 2, 1]>(grid) deep = Tanh(turned)
+    p0 = MatMul(turned, m) q0 = MatMul(turned, corners) p1 = MatMul(deep, m) q1 = MatMul(deep, corners)"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "explained", "left"),
+    [
+        ("p0 q0 p1 q1", "of 4 outputs, p0 [X], p1 [X] are explained (", ": q0 [Y], q1 [Y]"),
+        ("q1 p1 q0 p0", "of 4 outputs, p1 [X], p0 [X] are explained (", ": q1 [Y], q0 [Y]"),
+        ("p0 q0 q1", "of 3 outputs, p0 [X] is explained (", ": q0 [Y], q1 [Y]"),
+        ("p0 p1 q0", "of 3 outputs, p0 [X], p1 [X] are explained (", ": q0 [Y]"),
+    ],
+)
+def test_all_heads_that_are_explained_are_named(outputs: str, explained: str, left: str) -> None:
+    sizes = {"p0": 6, "q0": 4, "p1": 6, "q1": 4}
+    declared = ", ".join(f"float[N, 64, {sizes[name]}] {name}" for name in outputs.split())
+    model, _ = with_score(load(build(declared, GRIDS)))
+    notice = re.sub(r"\[[^]]*, 6\]", "[X]", re.sub(r"\[[^]]*, 4\]", "[Y]", model.notices[0]))
+    assert notice.startswith(explained)
+    assert notice.endswith(left)
+
+
+def test_a_probability_without_an_axis() -> None:
+    """(N,) behind a Sigmoid: one logit."""
+    body = f"{POOL} g = MatMul(f, n) b = Sigmoid(g) y = Squeeze(b, axis)"
+    model, score = with_score(load(build("float[N] y", body)))
+    assert (score.output, score.logits, score.squashing) == ("y", "g", "Sigmoid")
+    explainer = onnxcam.Explainer(model, "grad-cam", "features", score="probability", device="cpu")
+    assert explainer(pictures(2), target="not 0").maps.shape == (2, 8, 8)
+
+
+def test_logits_and_probabilities_are_one() -> None:
+    body = f"{LOGITS} prob = Softmax<axis = 1>(logits)"
+    model, score = with_score(load(build("float[N, 6] logits, float[N, 6] prob", body)))
+    assert (score.output, score.logits, score.squashing) == ("prob", "logits", "Softmax")
+    assert model.notices == ()
+
+
+@pytest.mark.parametrize(("labels", "logits"), [(6, "few"), (90, "many")])
+def test_as_many_as_the_labels(labels: int, logits: str) -> None:
+    body = f"{POOL} few = MatMul(f, m) many = MatMul(f, wide)"
+    names = str([f"name {i}" for i in range(labels)])
+    proto = build("float[N, 6] few, float[N, 90] many", body, names=names)
+    model, score = scored(load(proto))
+    assert score.logits == logits
+    assert "it has one score per label" in model.notices[0]
+
+
+# What is no tensor
+
+LABEL = "best = ArgMax<axis = 1, keepdims = 0>(logits) prob = Softmax<axis = 1>(logits)"
+
+
+def with_map(batch: str) -> onnx.ModelProto:
+    """As converters of scikit-learn write it: a label, and a list of maps."""
+    proto = build(f"int64[{batch}] best", f"{LOGITS} {LABEL}", batch)
+    helper = onnx.helper
+    node = helper.make_node(
+        "ZipMap", ["prob"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=range(6)
+    )
+    value = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    kind = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(onnx.TensorProto.INT64, value)
+    )
+    proto.graph.node.append(node)
+    proto.graph.output.append(helper.make_value_info("maps", kind))
+    return proto
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+def test_a_map_of_scores(batch: str) -> None:
+    explainer = onnxcam.Explainer(load(with_map(batch)), "grad-cam", "features", device="cpu")
+    assert explainer.plan.score.logits == "logits"
+    assert any(
+        "maps is not a tensor: prob, which it is made from, is explained" in notice
+        for notice in explainer.notices
+    )
+    assert explainer(pictures(2), target=3).maps.shape == (2, 8, 8)
+
+
+def test_labels_beside_probabilities() -> None:
+    outputs = "int64[N] best, float[N, 6] prob"
+    model, score = with_score(load(build(outputs, f"{LOGITS} {LABEL}")))
+    assert (score.output, score.logits) == ("prob", "logits")
+    assert model.notices == ()
+
+
+def test_a_sequence_of_scores() -> None:
+    body = f"{LOGITS} y = SequenceConstruct(logits)"
+    proto = build("float[N, 6] dummy", f"{body} dummy = Identity(logits)")
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["N", 6])
+    proto.graph.output[0].CopyFrom(
+        onnx.helper.make_value_info("y", onnx.helper.make_sequence_type_proto(kind))
+    )
+    model, score = with_score(load(proto))
+    assert score.logits == "logits"
+    assert "y is not a tensor: logits, which it is made from, is explained" in model.notices[0]

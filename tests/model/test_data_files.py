@@ -1,0 +1,108 @@
+"""Files that a model names: those in its folder are found, others refused before anything is opened."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from onnxcam.errors import ModelError
+from onnxcam.model.data_files import locate_data
+
+posix = pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with a model, a file of weights in it and in a folder in it, and one outside."""
+    folder = tmp_path / "model"
+    (folder / "inner").mkdir(parents=True)
+    for path in ("model/net.onnx", "model/w.bin", "model/inner/w.bin", "outside.bin"):
+        (tmp_path / path).write_bytes(b"w")
+    return folder / "net.onnx"
+
+
+@pytest.mark.parametrize("location", ["w.bin", "./w.bin", "inner/w.bin", "inner/../w.bin"])
+def test_files_of_the_model_are_found(model: Path, location: str) -> None:
+    path = locate_data(model, location)
+    assert path.samefile(model.parent / location)
+    assert path == path.resolve()
+
+
+def test_a_model_in_the_current_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert locate_data(Path("net.onnx"), "w.bin").samefile("w.bin")
+
+
+@posix
+def test_links_within_the_folder_and_beside_the_real_model(model: Path, tmp_path: Path) -> None:
+    """The cache of Hugging Face holds links to blobs of other names, which lie in one folder."""
+    snapshot = tmp_path / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    (snapshot / "net.onnx").symlink_to(model)
+    (snapshot / "w.bin").symlink_to(model.parent / "w.bin")
+    assert locate_data(snapshot / "net.onnx", "w.bin").samefile(model.parent / "w.bin")
+    (model.parent / "link.bin").symlink_to("inner/w.bin")
+    assert locate_data(model, "link.bin").samefile(model.parent / "inner/w.bin")
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("../outside.bin", "outside of the model's folder"),
+        ("inner/../../outside.bin", "outside of the model's folder"),
+        ("../../../../../../etc/passwd", "outside of the model's folder"),
+        ("/etc/passwd", "an absolute path"),
+        ("/dev/zero", "an absolute path"),
+        ("C:\\weights.bin", "an absolute path"),
+        ("\\\\server\\share\\w.bin", "an absolute path"),
+        ("inner", "a folder, not a regular file"),
+        ("", "a folder, not a regular file"),
+        ("none.bin", "No such file"),
+        ("w.bin/more", "Not a directory|No such file"),
+        ("w\0.bin", "null"),
+        ("w" * 5000, "too long|No such file"),
+    ],
+    ids=lambda text: text[:20].replace("\0", "0"),
+)
+def test_other_files_are_refused(model: Path, location: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as caught:
+        locate_data(model, location, "tensor 'w'")
+    message = str(caught.value)
+    assert message.startswith(f"{model}: external data cannot be read (tensor 'w' in the file ")
+    assert message.endswith("keep the data file next to the model, under its original name")
+    assert len(message) < 500 + len(str(model))
+    assert message.isprintable()
+
+
+@posix
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("link out", "outside of the model's folder"),
+        ("folder that leads out", "outside of the model's folder"),
+        ("link to a device", "outside of the model's folder"),
+        ("pipe", "a pipe, not a regular file"),
+        ("socket", "a socket, not a regular file"),
+        ("link to itself", "symbolic links"),
+        ("link to nothing", "No such file"),
+    ],
+)
+def test_links_out_and_what_is_no_file(
+    model: Path, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    bad, location = Path("bad.bin"), "bad.bin"
+    if kind == "pipe":
+        os.mkfifo(bad)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(str(bad))
+    elif kind == "folder that leads out":
+        bad.symlink_to("..")
+        location = "bad.bin/outside.bin"
+    else:
+        targets = {"link out": "../outside.bin", "link to a device": "/dev/zero"}
+        bad.symlink_to(targets.get(kind, "bad.bin" if kind == "link to itself" else "none.bin"))
+    with pytest.raises(ModelError, match=words):
+        locate_data(model, location)

@@ -1,0 +1,309 @@
+"""Operators that ONNX Runtime fused, as standard ones: the values of its own kernels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxcam.model.model import load
+from onnxcam.passes.ort import FUSED
+from onnxcam.passes.ort.registry import NCHWC
+from tests.passes.ort.support.fused_case import (
+    Case,
+    attention,
+    convolved,
+    floats,
+    gelu,
+    group_norm,
+    skip_group,
+    softmax,
+    whole,
+)
+from tests.passes.quantization.test_hoist_dequantize import run
+
+X = floats(2, 3, 7, 5)
+W, B, Z = floats(4, 3, 3, 3), floats(4), floats(2, 4, 5, 3)
+A, M = floats(2, 3, 5, 4), floats(2, 3, 4, 6)
+ROWS, WIDTH = floats(2, 5, 12), floats(12)
+QKV, QB = floats(12, 24), floats(24)
+MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32)
+NHWC = floats(2, 5, 7, 6)
+
+
+def conv(activation: str, *numbers: float, inputs: Sequence[Any] = (X, W, B)) -> Case:
+    given = {"activation_params": list(numbers)} if numbers else {}
+    return Case("FusedConv", inputs, {"activation": activation, **given})
+
+
+def weights_of(bits: int, n: int, k: int, block: int) -> list[Any]:
+    blocks = -(-k // block)
+    return [
+        whole(n, blocks, block * bits // 8, dtype=np.uint8),
+        abs(floats(n * blocks)) / 10,
+        whole(n * -(-blocks * bits // 8), dtype=np.uint8),
+    ]
+
+
+def few(bits: int, zero: bool, bias: bool = False, k: int = 50) -> Case:
+    weights, scales, zeros = weights_of(bits, 6, k, 16)
+    inputs = [floats(2, 3, k), weights, scales, zeros if zero else None]
+    inputs += [None, floats(6)] if bias else []
+    return Case(
+        "MatMulNBits", inputs, {"K": k, "N": 6, "bits": bits, "block_size": 16}, tolerance=1e-5
+    )
+
+
+CASES = [
+    *(conv(each) for each in ("Relu", "Tanh", "Sigmoid")),
+    conv("LeakyRelu", 0.2),
+    conv("Clip", -0.5, 1.5),
+    conv("HardSigmoid", 0.3, 0.4),
+    conv("Relu", inputs=[X, W]),
+    conv("Relu", inputs=[X, W, B, Z]),
+    Case(
+        "FusedConv",
+        [X, floats(6, 1, 3, 2), None, floats(2, 6, 3, 6)],
+        {
+            "activation": "Relu",
+            "group": 3,
+            "strides": [2, 1],
+            "pads": [1, 1, 0, 1],
+            "kernel_shape": [3, 2],
+        },
+        fed=(0, 3),
+    ),
+    Case("FusedGemm", [floats(5, 4), floats(4, 3), floats(3)], {"activation": "Relu"}),
+    Case(
+        "FusedGemm",
+        [floats(4, 5), floats(3, 4)],
+        {
+            "activation": "LeakyRelu",
+            "activation_alpha": 0.3,
+            "transA": 1,
+            "transB": 1,
+            "alpha": 0.7,
+        },
+    ),
+    Case(
+        "FusedGemm",
+        [floats(5, 4), floats(4, 3), floats(5, 3)],
+        {
+            "activation": "HardSigmoid",
+            "activation_alpha": 0.3,
+            "activation_beta": 0.4,
+            "beta": 2.0,
+        },
+    ),
+    *(
+        Case("FusedMatMul", [a, b], given, fed=(0, 1))
+        for a, b, given in (
+            (A, M, {"alpha": 0.3}),
+            (A.swapaxes(2, 3).copy(), M, {"transA": 1}),
+            (A, M.swapaxes(2, 3).copy(), {"transB": 1, "alpha": -2.0}),
+            (A.transpose(2, 0, 1, 3).copy(), M, {"transBatchA": 1}),
+            (A, M.transpose(2, 0, 1, 3).copy(), {"transBatchB": 1}),
+            (A.transpose(3, 0, 1, 2).copy(), M, {"transBatchA": 1, "transA": 1}),
+            (floats(4), floats(4, 3), {"alpha": 2.0}),
+        )
+    ),
+    Case("TransposeMatMul", [floats(3, 4, 5), floats(3, 4, 2)], {"transA": 1, "alpha": 0.5}),
+    Case(
+        "FusedMatMulActivation",
+        [floats(3, 4), floats(4, 5)],
+        {"activation": "Relu", "alpha": 2.0},
+        expected=lambda a, b: np.maximum(2 * a @ b, 0),
+    ),
+    Case(
+        "FusedMatMulActivation",
+        [floats(3, 4), floats(4, 5)],
+        {"activation": "Softmax", "activation_axis": -1},
+        expected=lambda a, b: softmax(a @ b),
+    ),
+    *(few(bits, zero) for bits in (2, 4, 8) for zero in (False, True)),
+    few(4, True, bias=True, k=64),
+    Case("Gelu", [X]),
+    Case("BiasGelu", [ROWS, WIDTH]),
+    Case("FastGelu", [ROWS]),
+    Case("FastGelu", [ROWS, WIDTH]),
+    Case("QuickGelu", [X]),
+    Case("QuickGelu", [X], {"alpha": 1.0}),
+    Case(
+        "GemmFastGelu",
+        [ROWS, QKV, QB],
+        expected=lambda x, w, b: (
+            (x @ w + b)
+            * 0.5
+            * (1 + np.tanh(np.sqrt(2 / np.pi) * ((x @ w + b) + 0.044715 * (x @ w + b) ** 3)))
+        ),
+    ),
+    Case(
+        "BiasSplitGelu",
+        [ROWS, WIDTH],
+        expected=lambda x, b: (x + b)[..., :6] * gelu((x + b)[..., 6:]),
+    ),
+    Case("BiasAdd", [ROWS, WIDTH, floats(2, 5, 12)], expected=lambda x, b, s: x + b + s),
+    Case("BiasDropout", [ROWS, WIDTH], expected=lambda x, b: x + b),
+    Case(
+        "BiasDropout",
+        [ROWS, WIDTH, floats(2, 5, 12), np.float32(0.5), np.bool_(False)],
+        {"seed": 3},
+        expected=lambda x, b, r, *_: x + b + r,
+    ),
+    Case(
+        "BiasSoftmax",
+        [floats(2, 3, 5, 5), floats(2, 1, 1, 5)],
+        {"axis": 3, "is_inner_broadcast": 1},
+        expected=lambda x, b: softmax(x + b),
+    ),
+    Case("LayerNormalization", [ROWS, WIDTH, floats(12)], {"axis": -1}, (0, 1, 2), "", (13,)),
+    Case("LayerNormalization", [X, floats(7, 5)], {"axis": 2, "epsilon": 0.1}, (0,), "", (11,)),
+    Case("SimplifiedLayerNormalization", [ROWS, WIDTH], {}, (0,), ""),
+    Case("SimplifiedLayerNormalization", [X, floats(7, 5)], {"axis": 2}, (0, 1), ""),
+    Case("SkipLayerNormalization", [ROWS, floats(2, 5, 12), WIDTH], {"epsilon": 1e-3}, (0, 3)),
+    Case("SkipLayerNormalization", [ROWS, floats(5, 12), WIDTH, floats(12), floats(12)]),
+    Case("SkipLayerNormalization", [ROWS, floats(1, 5, 12), WIDTH, None, floats(12)]),
+    Case("SkipSimplifiedLayerNormalization", [ROWS, floats(2, 5, 12), WIDTH]),
+    Case(
+        "SkipSimplifiedLayerNormalization",
+        [ROWS, floats(2, 5, 12), WIDTH, floats(12)],
+        {"epsilon": 1e-3},
+        (0, 3),
+    ),
+    Case("GroupNorm", [NHWC, floats(6), floats(6)], {"groups": 2}, expected=group_norm),
+    Case(
+        "GroupNorm",
+        [NHWC, floats(6), floats(6)],
+        {"groups": 3, "activation": 1},
+        expected=lambda x, g, b: group_norm(x, g, b, 3, silu=True),
+    ),
+    Case(
+        "GroupNorm",
+        [NHWC.transpose(0, 3, 1, 2).copy(), floats(6), floats(6)],
+        {"groups": 2, "channels_last": 0},
+        expected=lambda x, g, b: np.moveaxis(group_norm(np.moveaxis(x, 1, -1), g, b), -1, 1),
+    ),
+    Case(
+        "SkipGroupNorm",
+        [NHWC, floats(6), floats(6), floats(2, 5, 7, 6), floats(6)],
+        {"groups": 2},
+        (0, 1),
+        expected=skip_group,
+    ),
+    Case(
+        "Attention", [ROWS, QKV[:, :18], QB[:18]], {"num_heads": 3, "qkv_hidden_sizes": [6, 6, 6]}
+    ),
+    Case("Attention", [ROWS, QKV, QB], {"num_heads": 2, "scale": 0.2}),
+    Case("Attention", [ROWS, QKV, QB, MASK], {"num_heads": 2}),
+    Case("Attention", [ROWS, QKV, QB], {"num_heads": 2, "unidirectional": 1}),
+    Case(
+        "Attention",
+        [ROWS, QKV[:, :20], QB[:20], None, None, floats(2, 2, 5, 5)],
+        {"num_heads": 2, "qkv_hidden_sizes": [8, 8, 4]},
+    ),
+    Case("MultiHeadAttention", [ROWS] * 3, {"num_heads": 3}),
+    Case(
+        "MultiHeadAttention",
+        [ROWS, floats(2, 4, 12), floats(2, 4, 18), floats(42)],
+        {"num_heads": 3, "scale": 0.5},
+        fed=(0, 1, 2),
+    ),
+    Case(
+        "MultiHeadAttention",
+        [ROWS, floats(2, 5, 12), floats(2, 5, 12), None, MASK],
+        {"num_heads": 3, "mask_filter_value": -50.0},
+    ),
+    Case(
+        "MultiHeadAttention",
+        [ROWS, floats(2, 5, 12), floats(2, 5, 12), None, None, floats(1, 3, 5, 5)],
+        {"num_heads": 3, "unidirectional": 1},
+    ),
+    Case(
+        "MultiHeadAttention",
+        [floats(2, 5, 3, 3, 4)],
+        {"num_heads": 3},
+        expected=lambda x: attention(*(x[:, :, :, i] for i in range(3))),
+        rank=3,
+    ),
+    Case(
+        "MultiHeadAttention",
+        [ROWS, floats(2, 4, 3, 2, 4)],
+        {"num_heads": 3},
+        expected=lambda q, x: attention(q.reshape(2, 5, 3, 4), x[:, :, :, 0], x[:, :, :, 1]),
+    ),
+    Case(
+        "MultiHeadAttention",
+        [ROWS, floats(2, 3, 4, 4), floats(2, 3, 4, 4)],
+        {"num_heads": 3},
+    ),
+    Case("NhwcMaxPool", [whole(2, 6, 7, 4)], {"kernel_shape": [3, 2], "strides": [2, 1]}),
+    Case("NhwcFusedConv", [NHWC, floats(4, 6, 3, 3), B], expected=convolved),
+    Case(
+        "NhwcFusedConv",
+        [NHWC, floats(4, 6, 3, 3), B, floats(2, 3, 5, 4)],
+        {"activation": "Relu"},
+        expected=lambda x, w, b, z: np.maximum(convolved(x, w, b) + z, 0),
+    ),
+    Case(
+        "NhwcConv",
+        [NHWC, floats(4, 3, 3, 6)],
+        expected=lambda x, w: convolved(x, np.moveaxis(w, -1, 1).copy()),
+    ),
+    Case(
+        "MatMulIntegerToFloat",
+        [
+            whole(5, 4, dtype=np.uint8),
+            whole(4, 3),
+            np.float32(0.1),
+            floats(3),
+            np.uint8(7),
+            np.int8(3),
+        ],
+    ),
+    Case(
+        "MatMulIntegerToFloat",
+        [
+            whole(5, 4, dtype=np.uint8),
+            whole(4, 3),
+            np.float32(0.1),
+            floats(1),
+            None,
+            None,
+            floats(3),
+        ],
+    ),
+    Case("DynamicQuantizeMatMul", [ROWS, whole(12, 3), floats(1), np.int8(4), floats(3)]),
+    Case("DynamicQuantizeMatMul", [ROWS, whole(12, 3), floats(3)]),
+    Case(
+        "ReorderOutput", [floats(1, 16, 2, 3)], {"channels": 16}, domain=NCHWC, expected=lambda x: x
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_it_stands_for(case: Case) -> None:
+    for opset in case.opsets:
+        original = case.model(opset)
+        feed = case.feed()
+        if case.expected is None:
+            wanted = run(original, **feed)
+        else:
+            told = case.expected(*(each for each in case.inputs if each is not None))
+            wanted = [
+                each.astype(np.float32) for each in (told if isinstance(told, list) else [told])
+            ]
+        loaded = load(original)
+        assert not any(each.domain for each in loaded.graph.nodes if each.domain != "onnxcam")
+        assert [each.name for each in loaded.graph.outputs] == [f"o{i}" for i in case.outputs]
+        found = run(loaded.proto(), **feed)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == other.dtype
+            assert one.shape == other.shape
+            scale = max(1.0, float(np.abs(other).max()))
+            assert np.abs(one.astype(np.float64) - other).max() <= case.tolerance * scale
+
+
+def test_every_operator_is_compared() -> None:
+    blocks = {each for domain, each in FUSED if domain == NCHWC}
+    quantised = {"QLinearConv"}  # in test_fused_models.py, as are convolutions and pools in blocks
+    assert {op for _, op in FUSED} - blocks - quantised <= {each.operator for each in CASES}

@@ -1,0 +1,164 @@
+"""What cleaning folds and drops, and that no output changes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from onnxcam.arrays import Array
+from onnxcam.model.model import Model, load
+from tests.autodiff.support.check import numbers, run
+
+TORCHSCRIPT = """
+    shape = Shape(x)
+    zero = Constant<value = int64 {0}>()
+    n = Gather<axis = 0>(shape, zero)
+    at = Constant<value = int64[1] {0}>()
+    first = Unsqueeze(n, at)
+    others = Constant<value = int64[1] {-1}>()
+    target = Concat<axis = 0>(first, others)
+    y = Reshape(x, target)
+"""
+COMPUTED = """
+    shape = Shape(x)
+    c = Gather<axis = 0>(shape, one)
+    h = Gather<axis = 0>(shape, two)
+    both = Mul(c, h)
+    wide = Cast<to = 7>(both)
+    half = Div(wide, two)
+    more = Sub(half, one)
+    back = Add(more, one)
+    target = Concat<axis = 0>(rest, back, two)
+    y = Reshape(x, target)
+"""
+SHARED = """
+    again = Identity(w)
+    also = Identity(again)
+    a = Mul(x, again)
+    b = Mul(x, also)
+    y = Add(a, b)
+"""
+NOTHING = """
+    a = Identity(x)
+    b, mask = Dropout(a)
+    y = Identity(b)
+"""
+BRANCH = """
+    shape = Shape(x)
+    c = Gather<axis = 0>(shape, one)
+    same = Equal(c, one)
+    a = Relu(x)
+    picked = If (same) <
+        then_branch = yes () => (float[N, 2, 2] p) { p = Neg(a) },
+        else_branch = no () => (float[N, 2, 2] p) { q = Exp(a) p = Mul(q, a) }
+    >
+    y = Tanh(picked)
+"""
+LAID_OUT_ANEW = """
+    all = Constant<value_ints = [-1]>()
+    second = Gather<axis = 0>(x, one)
+    flat = Reshape(second, all)
+    y = Gather<axis = 0>(flat, order)
+"""
+NETS = {
+    "torchscript": (TORCHSCRIPT, ["Shape", "Gather", "Unsqueeze", "Concat", "Reshape"]),
+    "computed": (COMPUTED, ["Reshape"]),
+    "shared": (SHARED, ["Mul", "Mul", "Add"]),
+    "nothing": (NOTHING, ["Identity"]),
+    "laid out anew": (LAID_OUT_ANEW, ["Gather", "Reshape", "Reshape"]),
+    "branch": (BRANCH, ["Relu", "Exp", "Mul", "Tanh"]),
+}
+
+
+def net(body: str, opset: int = 17) -> str:
+    return f"""<ir_version: 8, opset_import: ["" : {opset}]>
+    net (float[N, 2, 2] x) => (float[a, b, c] y)
+    <float[2] w = {{2.0, -3.0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] rest = {{-1}},
+    int64[1, 2, 2] order = {{0, 1, 2, 3}}> {{
+        {body}
+    }}"""
+
+
+def rank_two(body: str) -> str:
+    return net(body).replace("(float[a, b, c] y)", "(float[a, b] y)")
+
+
+def outputs(model: Model, x: Array) -> Any:
+    return run(model.proto(), {"x": x}, ["y"])[0]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_no_output_changes_and_little_is_left(name: str) -> None:
+    body, left = NETS[name]
+    text = rank_two(body) if name == "torchscript" else net(body)
+    proto = parser.parse_model(text)
+    model = load(proto)
+    assert [each.op for each in model.graph.nodes] == left
+    x = numbers(3, 2, 2)
+    np.testing.assert_array_equal(outputs(model, x), run(proto, {"x": x}, ["y"])[0])
+
+
+def test_the_shape_behind_symbolic_arithmetic_is_known() -> None:
+    model = load(parser.parse_model(rank_two(TORCHSCRIPT)))
+    assert model.graph.tensors()["y"].shape == ["N", 4]
+
+
+def test_constants_that_depend_on_nothing_are_folded() -> None:
+    body = """
+    two_w = Add(w, w)
+    shape = Shape(two_w)
+    ones = ConstantOfShape<value = float[1] {1.0}>(shape)
+    sum = Add(two_w, ones)
+    y = Mul(x, sum)
+    """
+    model = load(parser.parse_model(net(body)))
+    assert [each.op for each in model.graph.nodes] == ["Mul"]
+    x = numbers(3, 2, 2)
+    np.testing.assert_allclose(outputs(model, x), x * np.array([5, -5], np.float32), rtol=1e-6)
+
+
+def test_what_would_blow_the_model_up_is_not_folded() -> None:
+    body = """
+    shape = Constant<value = int64[2] {2000, 2000}>()
+    big = ConstantOfShape(shape)
+    s = ReduceSum<keepdims = 0>(big)
+    y = Add(x, s)
+    """
+    assert "ConstantOfShape" in [
+        each.op for each in load(parser.parse_model(net(body))).graph.nodes
+    ]
+
+
+def test_random_numbers_are_not_folded() -> None:
+    body = "r = RandomNormal<shape = [2, 2]>() y = Add(x, r)"
+    assert [e.op for e in load(parser.parse_model(net(body))).graph.nodes] == [
+        "RandomNormal",
+        "Add",
+    ]
+
+
+def test_a_constant_output_stays_an_output() -> None:
+    text = net("y = Relu(x)").replace("(float[a, b, c] y)", "(float[a, b, c] y, float[2] z)")
+    text = text.replace("y = Relu(x)", "y = Relu(x) z = Add(w, w)")
+    found = run(load(parser.parse_model(text)).proto(), {"x": numbers(1, 2, 2)}, ["z"])[0]
+    np.testing.assert_array_equal(found, [4, -6])
+
+
+def test_a_mask_that_is_read_keeps_its_dropout() -> None:
+    body = "a, mask = Dropout(x) m = Cast<to = 1>(mask) y = Mul(a, m)"
+    assert "Dropout" in [each.op for each in load(parser.parse_model(net(body))).graph.nodes]
+
+
+def test_two_branches_of_the_same_words() -> None:
+    branch = """
+    {0} = If (yes) <
+        then_branch = t () => (float[N, 2, 2] p) <float[1] k = {{{1}}}> {{ p = Mul(x, k) }},
+        else_branch = e () => (float[N, 2, 2] p) {{ p = Neg(x) }}
+    >"""
+    body = branch.format("a", "2.0") + branch.format("b", "5.0") + " y = Add(a, b)"
+    text = net(body).replace("int64[1] one", "bool yes = {1}, int64[1] one")
+    model = load(parser.parse_model(text))
+    assert [each.op for each in model.graph.nodes] == ["Mul", "Mul", "Add"]
+    x = numbers(3, 2, 2)
+    np.testing.assert_allclose(outputs(model, x), 7 * x, rtol=1e-6)

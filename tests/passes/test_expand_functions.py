@@ -1,0 +1,98 @@
+"""Operators taken apart by their own definitions: nothing that a model returns changes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.errors import MissingRuleError
+from onnxcam.model.model import load
+from onnxcam.passes.expand_functions import defined, expand
+from onnxcam.rewrite.gradient import gradient, simplified
+from tests.autodiff.support.check import assert_valid, numbers, run
+
+HEAD = '<ir_version: 11, opset_import: ["" : {opset}]> net '
+NETS = {
+    "Attention": (
+        23,
+        "(float[N, 4, S, 6] x) => (float[N, 4, S, 6] y) { a = Relu(x)  y = Attention(a, x, x) }",
+    ),
+    "Relu": (23, "(float[N, 4, S, 6] x) => (float[N, 4, S, 6] y) { y = Relu(x) }"),
+    "CenterCropPad": (
+        18,
+        """(float[N, 4, S, 6] x) => (float[A, B, C, D] y) <int64[2] size = {3, 9}>
+        { y = CenterCropPad<axes = [1, 3]>(x, size) }""",
+    ),
+    "MeanVarianceNormalization": (
+        13,
+        "(float[N, 4, S, 6] x) => (float[N, 4, S, 6] y) { y = MeanVarianceNormalization(x) }",
+    ),
+    "GroupNormalization": (
+        21,
+        """(float[N, 4, S, 6] x) => (float[N, 4, S, 6] y)
+        <float[4] s = {1, 2, 3, 4}, float[4] b = {5, 6, 7, 8}>
+        { y = GroupNormalization<num_groups = 2>(x, s, b) }""",
+    ),
+}
+
+
+def parsed(operator: str) -> Any:
+    opset, text = NETS[operator]
+    return parser.parse_model(HEAD.format(opset=opset) + text)
+
+
+@pytest.mark.parametrize("operator", NETS)
+def test_outputs_are_unchanged(operator: str) -> None:
+    proto, feed = parsed(operator), {"x": numbers(2, 4, 3, 6)}
+    model = load(proto)
+    assert expand(model.graph, list(model.graph.nodes))
+    assert operator not in {each.op for each in model.graph.nodes}
+    assert_valid(model.proto())
+    before, after = (run(each, feed, ["y"])[0] for each in (proto, model.proto()))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+
+
+def test_only_what_is_on_the_way_is_taken_apart() -> None:
+    text = HEAD.format(opset=23) + (
+        "(float[N, 2, S, 6] x) => (float[N, 2, S, 6] y, float[N, 2, S, 6] aside) {"
+        " h = Relu(x)  k = Attention(h, h, h)  y = Tanh(k)  aside = Attention(x, x, x) }"
+    )
+    model = load(parser.parse_model(text))
+    attentions = [
+        each.outputs[0].name
+        for each in simplified(model, ["h"], "y", DEFAULT).graph.nodes
+        if each.op == "Attention"
+    ]
+    assert attentions == ["aside"]
+    assert [each.op for each in model.graph.nodes].count("Attention") == 2  # a copy was changed
+    behind = simplified(model, ["k"], "y", DEFAULT)
+    assert [each.op for each in behind.graph.nodes].count("Attention") == 2
+
+
+def test_tensors_keep_their_names() -> None:
+    """Two of them, each with its own inside; what is asked for is there though it is a mere copy."""
+    text = HEAD.format(opset=23) + (
+        "(float[N, 2, S, 6] x) => (float[N, 2, S, 6] y)"
+        "{ a = Attention(x, x, x)  b = Attention(a, a, a)  y = Tanh(b) }"
+    )
+    proto = parser.parse_model(text)
+    feed = {"x": numbers(1, 2, 3, 6)}
+    made = gradient(load(proto), ["x", "a", "b"], "y").proto()
+    names = [each for node in made.graph.node for each in node.output]
+    assert len(names) == len(set(names))
+    seed = numbers(1, 2, 3, 6, seed=1)
+    y, b = run(made, {**feed, "seed": seed}, ["y", "gradient/b"])
+    np.testing.assert_allclose(b, seed * (1 - y**2), rtol=1e-5, atol=1e-6)
+
+
+def test_what_has_no_definition_is_left_and_named() -> None:
+    assert not defined("Det", 17)
+    assert not defined("DynamicQuantizeLinear", 17)
+    assert not defined("Attention", 22)
+    text = HEAD.format(opset=17) + "(float[N, 3, 3] x) => (float[N] y) { y = Det(x) }"
+    model = load(parser.parse_model(text))
+    assert not expand(model.graph, list(model.graph.nodes))
+    with pytest.raises(MissingRuleError, match="Det"):
+        gradient(model, ["x"], "y", DEFAULT | {})

@@ -1,0 +1,129 @@
+"""What an error says to do where no gradient comes through works in this version."""
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError
+from onnxcam.methods import METHODS
+from onnxcam.model.model import Model, load
+from onnxcam.rewrite.gradient import augment
+from onnxcam.rewrite.planner import layers, plan
+
+SHAPES = {"w": (4, 3, 3, 3), "k": (4, 4, 3, 3), "v": (4, 5), "t": (4, 4), "one": (1, 5)}
+GRAD_CAM, SMOOTH = METHODS["grad-cam"], METHODS["smooth-grad-cam++"]
+
+
+def net(body: str) -> onnx.ModelProto:
+    """x -> c = Conv -> r = Relu -> body -> y."""
+    text = f"""<ir_version: 9, opset_import: ["" : 17, "com.somebody": 1]>
+    net (float[N, 3, 8, 8] x) => (float[N, 5] y) {{
+        c = Conv<pads = [1, 1, 1, 1]>(x, w)
+        r = Relu(c)
+        {body}
+    }}"""
+    proto = parser.parse_model(text)
+    draw = np.random.default_rng(0)
+    read = {name for node in proto.graph.node for name in node.input}
+    for name in SHAPES.keys() & read:
+        weights = draw.standard_normal(SHAPES[name]).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(weights, name))
+    return proto
+
+
+def model(body: str) -> Model:
+    return load(net(body))
+
+
+POOLED = "p = GlobalAveragePool(r) f = Flatten(p) "
+LAST = "p = GlobalAveragePool(e) f = Flatten(p) y = MatMul(f, v)"
+WITHOUT_A_LAYER_AFTER = {
+    "sign": (f"{POOLED} s = Sign(f) y = MatMul(s, v)", "Sign (s) is a step", "Tanh in place of Sign", "f"),
+    "round": (f"{POOLED} z = MatMul(f, v) y = Round(z)", "Round (y) is a step", "Identity in place", "z"),
+    "greater": (
+        "g = Greater(r, c) q = Cast<to = 1>(g) p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)",
+        "Greater (g) gives truth values", "Sigmoid in place of Greater", None,
+    ),
+    "places": (
+        """a = ArgMax<axis = 1, keepdims = 0>(r) e = Gather(t, a)
+        m = ReduceMean<axes = [1, 2], keepdims = 0>(e) y = MatMul(m, v)""",
+        "ArgMax (a) gives places", "Softmax in place of ArgMax", None,
+    ),
+    "top": (
+        """n = Constant<value_ints = [1]>() q = Flatten(r) a, i = TopK(q, n)
+        j = Cast<to = 1>(i) y = MatMul(j, one)""",
+        "TopK (a) returns no floats there", "export the model without it", "q",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", [GRAD_CAM, SMOOTH], ids=["once", "smooth"])
+@pytest.mark.parametrize("kind", WITHOUT_A_LAYER_AFTER)
+def test_where_no_layer_lies_after_it_another_export_is_named(kind: str, recipe: object) -> None:
+    body, where, form, output = WITHOUT_A_LAYER_AFTER[kind]
+    with pytest.raises(BlockedError) as caught:
+        plan(model(body), recipe)  # type: ignore[arg-type]
+    said = str(caught.value)
+    assert where in said
+    assert "no layer lies after it" in said
+    assert form in said
+    assert "choose a layer" not in said
+    named = re.search(r"--output (\S+)\)", said)
+    assert (named and named[1]) == output
+
+
+@pytest.mark.parametrize("kind", ["sign", "round"])
+def test_named_output_can_be_explained(kind: str) -> None:
+    body, _, _, output = WITHOUT_A_LAYER_AFTER[kind]
+    planned = plan(model(body), GRAD_CAM, output=output)
+    assert [layer.name for layer in planned.plan.layers] == ["r"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"s = Sign(r) d = Conv<pads = [1, 1, 1, 1]>(s, k) e = Relu(d) {LAST}",
+        f"s = Bernoulli(r) d = Conv<pads = [1, 1, 1, 1]>(s, k) e = Relu(d) {LAST}",
+    ],
+)
+def test_layers_after_it_that_a_gradient_reaches_are_named_and_can_be_explained(body: str) -> None:
+    """A layer before it was asked for."""
+    it = model(body)
+    with pytest.raises((BlockedError, MissingRuleError)) as caught:
+        plan(it, GRAD_CAM, "r")
+    named = re.search(r"a gradient reaches the layers (.*): choose one", str(caught.value))
+    assert named
+    assert named[1].startswith("e, d")
+    for name in named[1].split(", "):
+        assert plan(it, GRAD_CAM, name).plan.layers[0].name == name
+
+
+def test_operator_without_a_rule_and_without_a_layer_after_it() -> None:
+    with pytest.raises(
+        MissingRuleError, match=r"com\.somebody::Pool x1 .*no layer lies after it; a rule"
+    ):
+        plan(model("h = com.somebody.Pool(r) y = MatMul(h, v)"), GRAD_CAM)
+
+
+@pytest.mark.parametrize("kind", WITHOUT_A_LAYER_AFTER)
+def test_layers_are_listed_where_none_can_be_explained(kind: str) -> None:
+    found = layers(model(WITHOUT_A_LAYER_AFTER[kind][0]))
+    assert not any(layer.automatic_smooth for layer in found)
+
+
+def test_model_without_any_layer_says_so() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 17]>
+    net (float[N, 3, 8, 8] x) => (float[N, 192] y) { y = Flatten(x) }"""
+    with pytest.raises(ModelError, match="no spatial layer at all"):
+        plan(load(parser.parse_model(text)), GRAD_CAM)
+
+
+def test_plain_gradient_names_a_cure_that_is_not_circular() -> None:
+    it = model(WITHOUT_A_LAYER_AFTER["sign"][0])
+    with pytest.raises(BlockedError, match="if there is one") as caught:
+        augment(it, ["r"], "y", DEFAULT)
+    assert caught.value.node == "s"
