@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from onnxcam import errors
-from onnxcam._version import __version__ as __version__
+from onnxcam import _version, errors
 from onnxcam.errors import (
     BlockedError,
     DeviceError,
@@ -25,7 +24,7 @@ from onnxcam.errors import (
 
 if TYPE_CHECKING:
     from onnxcam.explain.explainer import Explainer
-    from onnxcam.explain.explanation import Explanation, Picture
+    from onnxcam.explain.explanation import ExplainedImage, Explanation
     from onnxcam.image.preprocess import PRESETS, Preprocessing
     from onnxcam.methods import METHODS, Recipe
     from onnxcam.model.model import Model, load
@@ -33,12 +32,14 @@ if TYPE_CHECKING:
     from onnxcam.rewrite.planner import layers
     from onnxcam.specs import Layer
 
+__version__ = _version.__version__
 
 __all__ = [
     "METHODS",
     "PRESETS",
     "BlockedError",
     "DeviceError",
+    "ExplainedImage",
     "Explainer",
     "Explanation",
     "ImageError",
@@ -49,7 +50,6 @@ __all__ = [
     "NodeError",
     "OnnxcamError",
     "OutputError",
-    "Picture",
     "Preprocessing",
     "Recipe",
     "RunError",
@@ -67,7 +67,7 @@ __all__ = [
 # ONNX Runtime and its kin are loaded when something of theirs is first used: `onnxcam --help` is quick
 _HOMES = {
     "onnxcam.explain.explainer": ("Explainer",),
-    "onnxcam.explain.explanation": ("Explanation", "Picture"),
+    "onnxcam.explain.explanation": ("Explanation", "ExplainedImage"),
     "onnxcam.specs": ("Layer",),
     "onnxcam.model.model": ("Model", "load"),
     "onnxcam.image.preprocess": ("PRESETS", "Preprocessing"),

@@ -21,7 +21,7 @@ Dim: TypeAlias = int | str | None  # a size, or its name (equal names are equal 
 Shape: TypeAlias = tuple[Dim, ...]
 
 
-def typed(values: Floats, dtype: np.dtype[Any]) -> Array:
+def cast_saturating(values: Floats, dtype: np.dtype[Any]) -> Array:
     """The values in a model's dtype: rounded and saturated if it is an integer type."""
     if dtype.kind not in "iu":
         return values.astype(dtype)

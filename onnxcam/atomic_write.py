@@ -99,7 +99,7 @@ def joined_digest(digests: Iterable[bytes]) -> str:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to, renamed to `path` when all of it is there.
 
     OutputError, with nothing left behind, where the folder or the disk does not take it.
@@ -114,7 +114,7 @@ def written(path: Path) -> Iterator[Path]:
             discard(part)
 
 
-def write_together(
+def atomic_write_all(
     contents: Mapping[Path, bytes], manifest: Path, complete: bytes, unfinished: bytes
 ) -> None:
     """Write several files and their manifest, all of them or none: if that fails, the old files stay.

@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 PLACES = (_PACKAGE / "models", _PACKAGE.parent / "models")  # in the wheel, and in a checkout
 
 
-def embedded_model() -> Path:
+def bundled_model() -> Path:
     """The classifier of simple shapes. ModelError if this installation has none."""
     return _found("shapes.onnx")
 

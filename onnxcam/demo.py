@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from onnxcam.arrays import Floats
-from onnxcam.atomic_write import written
+from onnxcam.atomic_write import atomic_write
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
 from onnxcam.heads.score import find_score
@@ -61,7 +61,7 @@ class Demo:
     def save(self, path: Path) -> Path:
         """Write the picture, whole or not at all. OutputError where that fails."""
         sheet = self.sheet()
-        with written(path) as part:
+        with atomic_write(path) as part:
             sheet.save(part, format="PNG")
         return path
 
@@ -142,7 +142,7 @@ def _of_neurons(model: Model, picture: Path, layer: Layer) -> Row:
     explainer = Explainer(model, DEFAULT_METHOD, layer.name)
     whole = explainer(str(picture))
     panels = [("all neurons", _map(whole))]
-    for rows, columns in _peaks(whole.coarse[0]):
+    for rows, columns in _peaks(whole.layer_maps[0]):
         explainer.region = f"{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
         panels.append((f"--region {explainer.region}", _map(explainer(str(picture)))))
     return Row(
@@ -157,7 +157,7 @@ def _heaviest(explainer: Explainer, picture: Path, layer: Layer) -> list[int]:
     evidence = []
     for channel in range(layer.channels if isinstance(layer.channels, int) else 0):
         explainer.channels = [channel]
-        evidence.append(float(explainer(str(picture)).coarse.sum()))
+        evidence.append(float(explainer(str(picture)).layer_maps.sum()))
     return [int(each) for each in np.argsort(evidence)[::-1]]
 
 
@@ -183,7 +183,7 @@ def _enlarged(picture: Image.Image) -> Image.Image:
 
 
 def _map(found: Explanation) -> Image.Image:
-    original = found.pictures[0]
+    original = found.images[0]
     large = _enlarged(original.image)
     left, top, right, bottom = (each * large.width / original.image.width for each in original.box)
     box = (left, top, min(right, large.width), min(bottom, large.height))

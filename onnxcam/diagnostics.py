@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from onnxcam.arrays import Images
 from onnxcam.autodiff.backward import differentiable_path
 from onnxcam.autodiff.rule_table import key
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.autodiff.unsupported import FLAT
+from onnxcam.autodiff.unsupported import ZERO_GRADIENT
 from onnxcam.errors import DeviceError, ModelError, OnnxcamError, one_line
 from onnxcam.explain.explainer import Explainer
-from onnxcam.graph.reachability import Path, between, carries_floats
+from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, change, choose, notice_of
 from onnxcam.methods import DEFAULT_METHOD
@@ -33,7 +33,7 @@ SAMPLES = 2  # noisy copies in the trial: enough to run more than one input at o
 
 
 def checkup(
-    file: File, output: str | None = None, size: tuple[int, int] | None = None
+    file: Path, output: str | None = None, size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """Everything that `onnxcam check` says; `size` is (height, width) of the trial's input.
 
@@ -48,14 +48,14 @@ def checkup(
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}
     plain = simplified(with_score, sources, score.logits, DEFAULT)
-    path = between(plain.graph, sources, {score.logits}, carries_floats)
+    path = subgraph_between(plain.graph, sources, {score.logits}, carries_floats)
     trial = _trial(model, output, tried, [assumed] if assumed else [])
     return {
         "model": _model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
         "score": vars(score),
         "layer": next((layer.name for layer in layers if layer.automatic), None),
-        "layer_smoothed": next((layer.name for layer in layers if layer.automatic_smooth), None),
+        "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),
         "operators": _operators(path),
         "reach": _reach(plain, layers, score.logits),
         "devices": [_device(name) for name in _devices()],
@@ -83,14 +83,14 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _operators(path: Path) -> list[dict[str, Any]]:
+def _operators(path: Subgraph) -> list[dict[str, Any]]:
     """The operators between the image and the score, those that let no gradient through first: they have
     no rule, or their derivative is 0 everywhere.
     """
     rows: dict[str, dict[str, Any]] = {}
     for node in path.nodes:
         operator = key(node.op, node.domain or "")
-        rule, flat = operator in DEFAULT, operator in FLAT
+        rule, flat = operator in DEFAULT, operator in ZERO_GRADIENT
         unused = {"operator": operator, "count": 0, "rule": rule, "flat": flat, "without": ""}
         row = rows.setdefault(operator, unused)
         row["count"] += 1

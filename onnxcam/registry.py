@@ -10,7 +10,7 @@ from onnxcam.errors import unknown
 Entry = TypeVar("Entry")
 
 
-class Table(Mapping[str, Entry], Generic[Entry]):
+class Registry(Mapping[str, Entry], Generic[Entry]):
     """Names and what they stand for, in the order of entry; refuses duplicates and guesses misspellings."""
 
     def __init__(self, kind: str) -> None:

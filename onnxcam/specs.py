@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Dim, Floats, Images, Shape
 
-POOLED = "onnxcam/classes"  # the score that is added to a model without one score per class
+CLASS_SCORES = "onnxcam/classes"  # the score that is added to a model without one score per class
 AUTO = "auto"
 POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
 SEED = "seed"  # the input of a model with gradients that takes the cotangents
@@ -70,7 +70,7 @@ class Score:
 
     output: str
     logits: str
-    squashing: str | None
+    output_activation: str | None
     classes: int
     probability: bool = False
 
@@ -90,13 +90,13 @@ class Layer:
     op: str
     shape: Shape
     channel_axis: int
-    whole: bool
+    is_bottleneck: bool
     automatic: bool = False
-    automatic_smooth: bool = False
+    auto_for_smoothing: bool = False
     cells: tuple[Dim, Dim] | None = None
-    before: int = 0
-    after: int = 0
-    unread: bool = False
+    tokens_before: int = 0
+    tokens_after: int = 0
+    ignored_by_score: bool = False
 
     @property
     def layout(self) -> str:
@@ -115,7 +115,7 @@ class Layer:
     @property
     def tokens(self) -> int:
         """How many tokens are no cells: class tokens, registers."""
-        return self.before + self.after
+        return self.tokens_before + self.tokens_after
 
     @property
     def channels(self) -> Dim:
@@ -139,10 +139,10 @@ class Plan:
     notices: tuple[str, ...]
     image: ImageInput
     score: Score
-    of: str
+    explained_tensor: str
     layers: tuple[Layer, ...]
-    constant: bool
-    apart: bool
+    gradient_is_constant: bool
+    has_gradient_model: bool
     seed_shape: tuple[int, ...]
     seed_dtype: str
     data: str = ""

@@ -110,7 +110,7 @@ def our_gradient(job: dict[str, Any]) -> Run:
         )
         return [found for _, found in taken]
 
-    while runs.tuner and not runs.tuner.settled:
+    while runs.tuner and not runs.tuner.is_done:
         run()
     return run
 

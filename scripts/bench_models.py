@@ -113,7 +113,7 @@ def places(model: Any, path: Path) -> list[Place]:
     for where, constant in (("last", True), ("dependent", False)):
         for each in on_the_way:
             named = modules.get(each.name)
-            if named and plan(loaded, smooth, each.name)[0].constant is constant:
+            if named and plan(loaded, smooth, each.name)[0].gradient_is_constant is constant:
                 found.append(_place(where, each, modules))
                 break
     behind = _behind(loaded)

@@ -41,8 +41,8 @@ from bench import MANY, SAMPLES, Row, measured, prepared, shown
 from bench_contestants import BOUND
 from bench_models import NAMES, Place
 from device_fixtures import BUNDLED, LIMITS, names
-from onnxcam.atomic_write import written
-from onnxcam.runtime.device import processors
+from onnxcam.atomic_write import atomic_write
+from onnxcam.runtime.device import usable_cpus
 
 MODELS = ("ResNet-18", BUNDLED, "ViT-B/16", "MobileNetV2")
 PACKAGES = ("onnxcam", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "torch", "torchcam")
@@ -65,14 +65,14 @@ class Report:
         self.rows.append(row)
         print(line, flush=True)
         if self.file:
-            with written(self.file) as part:
+            with atomic_write(self.file) as part:
                 part.write_text(json.dumps(self.rows, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:
     """The machine and packages that everything was measured on."""
     row: dict[str, Any] = {"check": "machine", "date": time.strftime("%Y-%m-%d %H:%M")}
-    row |= {"system": platform.platform(), "processors": processors(), "gpu": _gpu()}
+    row |= {"system": platform.platform(), "processors": usable_cpus(), "gpu": _gpu()}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             row[package] = version(package)
@@ -164,15 +164,15 @@ def timed_model(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
     own = folder / name.replace("/", "-")
     own.mkdir()
     job, place = _bundled(own) if name == BUNDLED else _of_torch(name, own)
-    return job | {"model": NAMES.get(name, ""), "threads": processors()}, place
+    return job | {"model": NAMES.get(name, ""), "threads": usable_cpus()}, place
 
 
 def _bundled(folder: Path) -> tuple[dict[str, Any], Place]:
     import onnxcam
-    from onnxcam.bundled import embedded_model
+    from onnxcam.bundled import bundled_model
 
     path = folder / "bundled.onnx"  # its cache is next to it
-    path.write_bytes(embedded_model().read_bytes())
+    path.write_bytes(bundled_model().read_bytes())
     plan = onnxcam.Explainer(path, METHOD, device="cpu", cache=False).plan
     shape = (plan.image.channels, plan.image.height, plan.image.width)
     job = {"path": str(path), "shape": shape, "classes": plan.score.classes}

@@ -67,9 +67,9 @@ def _errors(row: Mapping[str, Any]) -> list[float]:
 def _proto(name: str) -> Any:
     import onnx
 
-    from onnxcam.bundled import embedded_model
+    from onnxcam.bundled import bundled_model
 
-    return onnx.load(embedded_model()) if name == BUNDLED else restored(DATA / f"{name}.onnx")
+    return onnx.load(bundled_model()) if name == BUNDLED else restored(DATA / f"{name}.onnx")
 
 
 def _kind(model: Any) -> str:

@@ -73,7 +73,7 @@ def explainers(model: Model, **shared: Any) -> Iterator[tuple[Row, onnxcam.Expla
     """An explainer for each row that the model takes."""
     listed = onnxcam.layers(model)
     last = next(each.name for each in listed if each.automatic)
-    dependent = next(each.name for each in listed if each.automatic_smooth)
+    dependent = next(each.name for each in listed if each.auto_for_smoothing)
     print(f"{model.name}: last layer {last}, last dependent layer {dependent}")
     for row in ROWS:
         layer = dependent if row.where == "dependent" else last
@@ -93,7 +93,7 @@ def measured(explainer: onnxcam.Explainer, cases: Iterable[Case]) -> list[Figure
     found = []
     for case in cases:
         explanation = explainer(case.image, target=case.target)
-        found.append(figures(explanation.maps[0], explanation.coarse[0], case.masks))
+        found.append(figures(explanation.maps[0], explanation.layer_maps[0], case.masks))
     return found
 
 

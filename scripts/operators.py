@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from onnx import defs
 
 from onnxcam.autodiff.rules import FAMILIES
-from onnxcam.autodiff.unsupported import FLAT, REFUSED
-from onnxcam.passes.expand_functions import defined
+from onnxcam.autodiff.unsupported import UNSUPPORTED, ZERO_GRADIENT
+from onnxcam.passes.expand_functions import has_function_body
 from tests.autodiff.support.cases import collected  # the folder has to be on the path first
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ def families() -> dict[str, str]:
 def taken_apart() -> set[str]:
     """The operators of the default domain that have a definition in simpler ones."""
     known = {each.name for each in defs.get_all_schemas() if not each.domain}
-    return {op for op in known if defined(op, defs.onnx_opset_version())}
+    return {op for op in known if has_function_body(op, defs.onnx_opset_version())}
 
 
 def table(tallies: dict[str, Tally]) -> Iterator[str]:
@@ -91,7 +91,7 @@ def table(tallies: dict[str, Tally]) -> Iterator[str]:
     yield "| operator | rule | checks passed | left out |"
     yield "|---|---|---|---|"
     for op in sorted((files.keys() | tallies.keys() | taken_apart()) - {""}):
-        if op in FLAT:
+        if op in ZERO_GRADIENT:
             continue
         tally = tallies.get(op, Tally())
         left = [f"{n} {_letter(why, letters)}" for why, n in tally.left.most_common()]
@@ -112,7 +112,7 @@ def without() -> Iterator[str]:
     """The operators without a rule, by reason."""
     yield "| operators without a gradient | because it |"
     yield "|---|---|"
-    for reasons in (FLAT, REFUSED):
+    for reasons in (ZERO_GRADIENT, UNSUPPORTED):
         for why in dict.fromkeys(reasons.values()):
             yield f"| {', '.join(op for op, each in reasons.items() if each == why)} | {why} |"
 

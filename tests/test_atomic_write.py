@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 import onnxcam
-from onnxcam.atomic_write import digest_file, read_regular, write_together, written
+from onnxcam.atomic_write import atomic_write, atomic_write_all, digest_file, read_regular
 from onnxcam.errors import OnnxcamError, OutputError
-from onnxcam.registry import Table
+from onnxcam.registry import Registry
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 
 
 def test_a_file_is_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
-    with written(path) as part:
+    with atomic_write(path) as part:
         assert part.parent == path.parent
         assert part.suffix == ".txt"
         part.write_text("whole")
@@ -33,7 +33,7 @@ def test_a_file_is_written(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
 def test_the_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    with written(tmp_path / "ours") as part:
+    with atomic_write(tmp_path / "ours") as part:
         part.write_text("")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
     assert modes[0] == modes[1]
@@ -46,7 +46,7 @@ def test_what_was_there_stays(tmp_path: Path, fault: BaseException) -> None:
     expected = OutputError if isinstance(fault, OSError) else type(fault)
 
     def interrupted() -> None:
-        with written(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise fault
 
@@ -60,24 +60,24 @@ def test_the_error_names_the_file_and_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(OutputError, match=r"file/inner.txt: cannot be written \(\w+"),
-        written(tmp_path / "file" / "inner.txt"),
+        atomic_write(tmp_path / "file" / "inner.txt"),
     ):
         pass
 
 
 def test_several_files_or_none(tmp_path: Path) -> None:
     good = {tmp_path / name: name.encode() for name in ("a", "b")}
-    write_together(good, tmp_path / "m", b"complete", b"unfinished")
+    atomic_write_all(good, tmp_path / "m", b"complete", b"unfinished")
     expected = {**good, tmp_path / "m": b"complete"}
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == expected
     bad = {tmp_path / "c": b"", tmp_path / "a" / "d": b"", tmp_path / "e": b""}
     with pytest.raises(OutputError, match="a/d: cannot be written"):
-        write_together(bad, tmp_path / "n", b"", b"")
+        atomic_write_all(bad, tmp_path / "n", b"", b"")
     assert set(tmp_path.iterdir()) == set(expected)
 
 
 def test_a_table_refuses_duplicates_and_guesses() -> None:
-    table: Table[int] = Table("colour")
+    table: Registry[int] = Registry("colour")
     assert table.add("ember", 1) == 1
     with pytest.raises(ValueError, match="colour 'ember' is entered twice"):
         table.add("ember", 2)
@@ -101,7 +101,7 @@ def test_files_of_several_threads_never_touch_the_mask(
     monkeypatch.setattr(os, "umask", change)
 
     def write(number: int) -> None:
-        with written(tmp_path / f"{number}.txt") as part:
+        with atomic_write(tmp_path / f"{number}.txt") as part:
             part.write_text("whole")
 
     with ThreadPoolExecutor(8) as threads:
@@ -114,9 +114,7 @@ def test_files_of_several_threads_never_touch_the_mask(
 def test_the_mask_of_the_process_holds(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "file.txt"
     code = "import os, sys; from pathlib import Path; from onnxcam.atomic_write import written\n"
-    code += (
-        "os.umask(int(sys.argv[1]))\nwith written(Path(sys.argv[2])) as part: part.write_text('')"
-    )
+    code += "os.umask(int(sys.argv[1]))\nwith atomic_write(Path(sys.argv[2])) as part: part.write_text('')"
     subprocess.run([sys.executable, "-c", code, str(mask), path], cwd=ROOT, check=True, timeout=60)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
 

@@ -24,6 +24,7 @@ def imported() -> dict[str, str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("onnxcam")
         for each in node.names
+        if not each.name.startswith("_")
     }
 
 

@@ -179,7 +179,7 @@ def test_one_name_for_sizes_that_differ(name: str) -> None:
     change(proto)
     x = pictures(2, (3, 7, 12))
     found = explained(proto, x)
-    assert found.coarse.shape == (2, 5, 10)
+    assert found.layer_maps.shape == (2, 5, 10)
     np.testing.assert_allclose(found.maps, explained(twin, x).maps, rtol=1e-5)
     np.testing.assert_allclose(found.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
 

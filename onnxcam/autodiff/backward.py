@@ -6,23 +6,23 @@ from collections.abc import Collection, Mapping
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.lowering.nchwc import factors, sum_of_pixels, with_product
+from onnxcam.autodiff.lowering.nchwc import factors, sum_spatial, with_product
 from onnxcam.autodiff.rule_table import Form, Rules, key
-from onnxcam.autodiff.unsupported import because, stops
+from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
 from onnxcam.graph.builder import Builder
 from onnxcam.graph.node_errors import name_of, reports_node
-from onnxcam.graph.reachability import Carries, Path, between, is_float
+from onnxcam.graph.reachability import FlowPredicate, Subgraph, is_float, subgraph_between
 from onnxcam.graph.slicing import PRECISE
 from onnxcam.graph.value import Value, np, with_axes
 
 
-def carries(rules: Rules) -> Carries:
+def propagates(rules: Rules) -> FlowPredicate:
     """Whether a derivative flows through an input of a node; taken to where there is no rule."""
 
     def through(node: gs.Node, slot: int) -> bool:
-        rule = rules.of(node)
+        rule = rules.rule_for(node)
         return is_float(node.inputs[slot]) and (rule is None or rule.function(slot) is not None)
 
     return through
@@ -31,22 +31,22 @@ def carries(rules: Rules) -> Carries:
 @reports_node
 def differentiable_path(
     graph: gs.Graph, wrt: Collection[str], of: Collection[str], rules: Rules
-) -> Path:
+) -> Subgraph:
     """The nodes that a derivative flows through. MissingRuleError that lists all without a rule."""
-    path = between(graph, wrt, of, carries(rules))
+    path = subgraph_between(graph, wrt, of, propagates(rules))
     computed = readers_of_computed_weights(graph, path.tensors.intersection(wrt), of, rules)
     missing: dict[str, list[str]] = {}
     for node in path.nodes:
-        if rules.of(node) is None:
+        if rules.rule_for(node) is None:
             missing.setdefault(key(node.op, node.domain or ""), []).append(
                 node.name or node.outputs[0].name
             )
-    reasons = because(missing)
+    explained = reasons(missing)
     for node in computed:
         missing.setdefault(node.op, []).append(node.name or node.outputs[0].name)
-        reasons[node.op] = REASON
+        explained[node.op] = REASON
     if missing:
-        raise MissingRuleError(missing, reasons)
+        raise MissingRuleError(missing, explained)
     return path
 
 
@@ -62,7 +62,7 @@ def backward(
     path = differentiable_path(build.graph, wrt, seeds, rules)
     for name in wrt:
         if name not in path.tensors:
-            refuse_stops(build.graph, name, seeds, rules)
+            raise_if_blocked(build.graph, name, seeds, rules)
     arriving: dict[str, list[Value]] = {name: [seed] for name, seed in seeds.items()}
     summed: dict[str, Value] = {}
 
@@ -74,7 +74,7 @@ def backward(
 
     for node in reversed(path.nodes):
         cotangents = [take(each) for each in node.outputs]
-        rule = rules.of(node)
+        rule = rules.rule_for(node)
         if rule is None or all(each is None for each in cotangents):
             continue
         if rule.form is not Form.OUTPUTS and any(each is not None for each in cotangents[1:]):
@@ -87,9 +87,9 @@ def backward(
     return {name: value for name in wrt if (value := take(build.tensors[name])) is not None}
 
 
-def refuse_stops(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:
+def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:
     """BlockedError if values flow from a tensor to `of` but no derivative does."""
-    if obstacles := stops(graph, name, of, rules):
+    if obstacles := blocking_nodes(graph, name, of, rules):
         more = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
         node, why = obstacles[0]
         raise BlockedError(
@@ -127,7 +127,7 @@ def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
         lead = cotangent.ndim - x.ndim
         pairs = list(zip(cotangent.shape[lead:], x.shape, strict=True))
         axes = [lead + i for i, (wide, own) in enumerate(pairs) if own == 1 != wide]
-        pooled = sum_of_pixels(cotangent) if axes == [2, 3] and not lead else None
+        pooled = sum_spatial(cotangent) if axes == [2, 3] and not lead else None
         if pooled is not None:
             cotangent = pooled
         elif axes or lead:

@@ -31,7 +31,7 @@ DERIVED = {"window", "slot"}  # keyword-only names that are worked out, not read
 class Form(Enum):
     """How a rule's functions are laid out."""
 
-    EACH = "one function an input"
+    PER_INPUT = "one function an input"
     VARIADIC = "one function for all inputs, told which by `slot`"
     OUTPUTS = "one function of all outputs: g and y are tuples, None where there is no cotangent"
 
@@ -41,7 +41,7 @@ class Rule:
     """The gradient of one operator."""
 
     functions: tuple[Vjp | None, ...]
-    form: Form = Form.EACH
+    form: Form = Form.PER_INPUT
 
     def function(self, slot: int) -> Vjp | None:
         """The function of an input, None if no derivative flows into it."""
@@ -79,7 +79,7 @@ def _named(build: Builder, node: gs.Node, slot: int, names: tuple[str, ...]) -> 
         if isinstance(each, gs.Variable):
             found[name] = Value(build, each)
     if "window" in names:
-        found["window"] = Window.of(node, build.opset)
+        found["window"] = Window.from_node(node, build.opset)
     if "slot" in names:
         found["slot"] = slot
     return found
@@ -103,7 +103,7 @@ class Rules(Mapping[str, Rule]):
     def __or__(self, other: Mapping[str, Rule]) -> Rules:
         return Rules({**self._rules, **other})
 
-    def of(self, node: gs.Node) -> Rule | None:
+    def rule_for(self, node: gs.Node) -> Rule | None:
         """The rule of a node's operator."""
         return self._rules.get(key(node.op, node.domain or ""))
 

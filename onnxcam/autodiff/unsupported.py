@@ -9,7 +9,9 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.rule_table import Rules, key
 from onnxcam.graph.reachability import carries_floats, is_float
 
-REFUSED: dict[str, str] = {  # floats flow through them, but nothing is written for what flows back
+UNSUPPORTED: dict[
+    str, str
+] = {  # floats flow through them, but nothing is written for what flows back
     "If": "takes a branch by what is fed: fix the sizes of the input, or export one branch",
     "Loop": "counts its rounds as it runs: export it unrolled",
     "Scan": "walks its steps as it runs: export it unrolled",
@@ -39,7 +41,7 @@ REFUSED: dict[str, str] = {  # floats flow through them, but nothing is written 
     ),
 }
 
-FLAT: dict[str, str] = {  # no derivative flows through them in any model
+ZERO_GRADIENT: dict[str, str] = {  # no derivative flows through them in any model
     **dict.fromkeys(
         ("Floor", "Ceil", "Round", "Sign", "Hardmax"), "is a step function, flat between its steps"
     ),
@@ -62,18 +64,18 @@ FLAT: dict[str, str] = {  # no derivative flows through them in any model
 }
 
 
-def because(operators: Collection[str]) -> dict[str, str]:
+def reasons(operators: Collection[str]) -> dict[str, str]:
     """The reason and the cure of each operator that one is known of."""
-    return {each: REFUSED[each] for each in operators if each in REFUSED}
+    return {each: UNSUPPORTED[each] for each in operators if each in UNSUPPORTED}
 
 
-def stops(
+def blocking_nodes(
     graph: gs.Graph, source: str, goals: Collection[str], rules: Rules
 ) -> list[tuple[gs.Node, str]]:
     """The nodes that values pass on their way from `source` to a goal, but derivatives do not, and why."""
     alive, needed, found = {source}, set(goals), []
     for node in graph.nodes:
-        rule = rules.of(node)
+        rule = rules.rule_for(node)
         if any(
             each.name in alive
             and carries_floats(node, slot)
@@ -89,5 +91,5 @@ def stops(
             if fed and not any(each.name in alive for each in written):
                 floats = any(map(is_float, written))
                 why = "has no derivative by this input" if floats else "returns no floats there"
-                found.append((node, FLAT.get(key(node.op, node.domain or ""), why)))
+                found.append((node, ZERO_GRADIENT.get(key(node.op, node.domain or ""), why)))
     return found[::-1]

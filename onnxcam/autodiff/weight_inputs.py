@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.graph.reachability import Carries, between, is_float
+from onnxcam.graph.reachability import FlowPredicate, is_float, subgraph_between
 
 WEIGHTS: dict[str, tuple[int, ...]] = {  # the slots of each operator
     "BatchNormalization": (1, 2, 3, 4),
@@ -33,13 +33,13 @@ def readers_of_computed_weights(
     """The nodes between `wrt` and `of` with a weight that depends on one of `wrt`, in the graph's order."""
     if not any(True for node in graph.nodes for _ in _weights(node)):
         return []
-    path = between(graph, wrt, of, _carries_into_weights(rules))
+    path = subgraph_between(graph, wrt, of, _carries_into_weights(rules))
     return [node for node in path.nodes if any(tensor in path.tensors for tensor in _weights(node))]
 
 
-def _carries_into_weights(rules: Rules) -> Carries:
+def _carries_into_weights(rules: Rules) -> FlowPredicate:
     def through(node: gs.Node, slot: int) -> bool:
-        rule = rules.of(node)
+        rule = rules.rule_for(node)
         followed = rule is None or rule.function(slot) is not None
         return is_float(node.inputs[slot]) and (followed or slot in _slots(node))
 

@@ -11,7 +11,7 @@ from onnxcam.cli.augment import augment
 from onnxcam.cli.check import check
 from onnxcam.cli.demo import demo
 from onnxcam.cli.doctor import doctor
-from onnxcam.cli.errors import PlainErrors
+from onnxcam.cli.errors import ErrorReportingGroup
 from onnxcam.cli.explain import explain
 from onnxcam.cli.layers import layers
 from onnxcam.cli.methods import methods
@@ -26,7 +26,7 @@ Begin with:
 
 app = Typer(
     name="onnxcam",
-    cls=PlainErrors,
+    cls=ErrorReportingGroup,
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,

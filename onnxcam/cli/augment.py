@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from onnxcam.cli.options import ModelFile, ScoreTensor
-from onnxcam.cli.output import facts, say
+from onnxcam.cli.output import print_facts, say
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def _tell(model: Model, score: str) -> None:
     from onnxcam.rewrite.gradient import SEED
 
     graph = model.graph
-    facts([(f"  in   {each.name}", _kind(each)) for each in graph.inputs])
-    facts([(f"  out  {each.name}", _kind(each)) for each in graph.outputs])
+    print_facts([(f"  in   {each.name}", _kind(each)) for each in graph.inputs])
+    print_facts([(f"  out  {each.name}", _kind(each)) for each in graph.outputs])
     seed = next(each for each in graph.inputs if each.name == SEED)
     say(
         f"feed {SEED!r} with the cotangent of {score!r}, {_kind(seed)}: "

@@ -13,12 +13,12 @@ from typing import Any
 from onnxcam._version import __version__
 from onnxcam.atomic_write import digest_file
 from onnxcam.cli import image_files as pictures
-from onnxcam.cli.progress import Watch
+from onnxcam.cli.progress import ProgressReporter
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.result_files import certified, require_writable, result_files
-from onnxcam.image.preprocess import describe
+from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
 
 NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -44,7 +44,7 @@ class Job:
         """How many inputs of the model are run for one picture."""
         return len(self.targets) * self.explainer.passes
 
-    def run(self, watch: Watch) -> None:
+    def run(self, watch: ProgressReporter) -> None:
         """Explain everything. A picture that fails is kept in `failures`; what concerns all is raised."""
         names = pictures.names(self.pictures)
         for number, (path, name) in enumerate(zip(self.pictures, names, strict=True)):
@@ -59,7 +59,7 @@ class Job:
                 failed = {"picture": str(path), "error": one_line(fault)}
                 watch.record(failed, f"{path}  FAILED")
 
-    def _records(self, path: Path, name: str, watch: Watch) -> Iterator[dict[str, Any]]:
+    def _records(self, path: Path, name: str, watch: ProgressReporter) -> Iterator[dict[str, Any]]:
         digest = _digest(path)
         for target, slug in zip(self.targets, pictures.slugs(self.targets), strict=True):
             stem = f"{name}{slug}"
@@ -84,10 +84,10 @@ class Job:
             "onnxcam": __version__,
             "model": [made.plan.digest, made.plan.data],
             "method": [made.recipe.name, made.settings],
-            "score": [made.score_kind, made.plan.of],
+            "score": [made.score_kind, made.plan.explained_tensor],
             "layers": [each.name for each in made.plan.layers],
             "subset": [made.channels, made.region, made.fuse],
-            "preprocessing": describe(made.preprocessing),
+            "preprocessing": to_dict(made.preprocessing),
             "labels": made.labels,
             "target": target,
             "drawn": dict(self.drawn),

@@ -8,7 +8,7 @@ from typer import Exit
 
 from onnxcam.cli.errors import WRONG
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor, Size
-from onnxcam.cli.output import as_json, facts, say, table
+from onnxcam.cli.output import print_facts, print_json, say, table
 
 EPILOG = """\b
 Exit code 0 if the trial run succeeds, else 2. The trial is what `onnxcam explain` does by default, on a
@@ -37,7 +37,7 @@ def check(
     with blames_invalid_models(model):
         found = checkup(model, output, settings.size(size))
     if json:
-        as_json(found)
+        print_json(found)
     else:
         _tell(found)
     if not found["explainable"]:
@@ -45,7 +45,7 @@ def check(
 
 
 def _tell(found: dict[str, Any]) -> None:
-    facts(
+    print_facts(
         [
             ("model", _model(found["model"])),
             ("input", _input(found["input"])),
@@ -88,7 +88,9 @@ def _input(image: dict[str, Any]) -> str:
 
 
 def _score(score: dict[str, Any]) -> str:
-    behind = f", the logits before {score['squashing']}" if score["squashing"] else ""
+    behind = (
+        f", the logits before {score['output_activation']}" if score["output_activation"] else ""
+    )
     return f"{score['logits']}: {score['classes']} classes{behind} (output {score['output']})"
 
 

@@ -26,10 +26,10 @@ def demo(
     The model and the pictures come along. Shown are four methods side by side, and maps of a chosen
     layer, of chosen feature maps, and of chosen neurons.
     """
-    from onnxcam.bundled import embedded_model, sample_pictures
+    from onnxcam.bundled import bundled_model, sample_pictures
     from onnxcam.demo import drawn
 
-    model = embedded_model()
+    model = bundled_model()
     found = drawn(model, sample_pictures())
     path = found.save(out / "onnxcam-demo.png")
     for row in found.rows:

@@ -11,7 +11,7 @@ from typer import Exit
 
 from onnxcam.cli.errors import WRONG
 from onnxcam.cli.options import Json
-from onnxcam.cli.output import as_json, facts, say
+from onnxcam.cli.output import print_facts, print_json, say
 from onnxcam.errors import DeviceError, OnnxcamError, one_line
 
 EPILOG = """\b
@@ -48,7 +48,7 @@ def doctor(json: Json = False) -> None:
     """
     found = examined()
     if json:
-        as_json(found)
+        print_json(found)
     else:
         _tell(found)
     if not found["healthy"]:
@@ -60,10 +60,10 @@ def examined() -> dict[str, Any]:
     from onnxcam.explain import cache
     from onnxcam.runtime import telemetry
     from onnxcam.runtime.device import cuda_devices, device
-    from onnxcam.runtime.session import opened, versions
+    from onnxcam.runtime.session import open_session, versions
 
     tested = {name: _tested(name) for name in ("cpu", "cuda")}
-    auto = opened(base64.b64decode(MODEL), device("auto"))
+    auto = open_session(base64.b64decode(MODEL), device("auto"))
     runtime = versions()
     return {
         "versions": {**_versions(), "onnxruntime": runtime["onnxruntime"]},
@@ -125,9 +125,9 @@ def _is_right(name: str) -> bool:
 
 
 def _tell(found: dict[str, Any]) -> None:
-    facts(list(found["versions"].items()))
+    print_facts(list(found["versions"].items()))
     say()
-    facts(
+    print_facts(
         [
             ("providers compiled in", ", ".join(found["providers"])),
             ("CUDA devices of the driver", found["cuda_devices"]),

@@ -19,24 +19,24 @@ WRONG, INTERRUPTED = 2, 130
 UsageError = cast(type[BadParameter], BadParameter.__bases__[0])
 
 
-class PlainErrors(TyperGroup):
+class ErrorReportingGroup(TyperGroup):
     """A group of commands whose foreseen errors are said in one line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command."""
         if not args:  # the help is an error of several lines
             return super().parse_args(ctx, args)
-        with told_plainly():
+        with report_errors():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
-        with told_plainly():
+        with report_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Ours: one line and exit code 2. Ctrl-C: 130. Any other exception is a bug and keeps its traceback."""
     try:
         yield

@@ -158,12 +158,12 @@ def _explainer(
 
 
 def _run(job: Job, left_out: list[str], *, quiet: bool, json: bool) -> None:
-    from onnxcam.cli.progress import Watch
+    from onnxcam.cli.progress import ProgressReporter
     from onnxcam.image.colormap import COLORMAPS
 
     COLORMAPS[job.drawn["colormap"]]  # before an hour of work, not after
     _make(job.out)
-    with Watch(len(job.pictures) * job.passes, quiet=quiet, json=json) as watch:
+    with ProgressReporter(len(job.pictures) * job.passes, quiet=quiet, json=json) as watch:
         for notice in (*left_out, *job.explainer.notices, job.explainer.preprocessing_notice):
             if notice:
                 watch.note(f"note: {notice}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor
-from onnxcam.cli.output import as_json, say, table
+from onnxcam.cli.output import print_json, say, table
 
 if TYPE_CHECKING:
     from onnxcam.specs import Layer
@@ -55,9 +55,9 @@ def layers(
 
     with blames_invalid_models(model):
         found = layers_of(load(model), output)
-    shown = [each for each in found if every or each.whole or each.automatic]
+    shown = [each for each in found if every or each.is_bottleneck or each.automatic]
     if json:
-        as_json([entry(each) for each in shown])
+        print_json([entry(each) for each in shown])
         return
     table(HEADINGS, [_row(each) for each in shown])
     if len(shown) < len(found):
@@ -72,21 +72,21 @@ def entry(layer: Layer) -> dict[str, Any]:
         "shape": list(layer.shape),
         "layout": layer.layout,
         "grid": list(layer.grid),
-        "tokens": {"before": layer.before, "after": layer.after},
+        "tokens": {"before": layer.tokens_before, "after": layer.tokens_after},
         "channels": layer.channels,
-        "whole": layer.whole,
-        "unread": layer.unread,
+        "whole": layer.is_bottleneck,
+        "unread": layer.ignored_by_score,
         "automatic": layer.automatic,
-        "automatic_smooth": layer.automatic_smooth,
+        "automatic_smooth": layer.auto_for_smoothing,
     }
 
 
 def _row(layer: Layer) -> tuple[object, ...]:
     named = {
         "auto": layer.automatic,
-        "smooth": layer.automatic_smooth,
-        "whole": layer.whole,
-        "unread": layer.unread,
+        "smooth": layer.auto_for_smoothing,
+        "whole": layer.is_bottleneck,
+        "unread": layer.ignored_by_score,
     }
     marks = [mark for mark, given in named.items() if given]
     shape, grid = (" x ".join(map(str, each)) for each in (layer.shape, layer.grid))

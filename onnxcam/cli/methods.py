@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.cli.options import Json
-from onnxcam.cli.output import as_json, say, table
+from onnxcam.cli.output import print_json, say, table
 
 if TYPE_CHECKING:
     from onnxcam.methods import Recipe
@@ -29,7 +29,7 @@ def methods(json: Json = False) -> None:
     from onnxcam.methods import METHODS
 
     if json:
-        as_json([_entry(each) for each in METHODS.values()])
+        print_json([_entry(each) for each in METHODS.values()])
         return
     for number, recipe in enumerate(METHODS.values()):
         if number:

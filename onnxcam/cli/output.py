@@ -40,7 +40,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         say("  ".join(cells).rstrip(), bold=number == 0)
 
 
-def facts(pairs: Sequence[tuple[str, object]]) -> None:
+def print_facts(pairs: Sequence[tuple[str, object]]) -> None:
     """Names and what there is to say of them."""
     names = [visible(name) for name, _ in pairs]
     columns = max(map(width, names))
@@ -52,7 +52,7 @@ def _padded(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """A value for programs; ASCII, so that any terminal and any file name will do."""
     say(*json_text(value, indent=2).splitlines())
 

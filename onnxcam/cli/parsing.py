@@ -24,7 +24,7 @@ def method_settings(method: str, given: Sequence[str], short: Mapping[str, Any])
         if name.strip() in found:
             raise SettingError(f"--set {word!r}: {name.strip()} is given twice")
         found[name.strip()] = value.strip()
-    METHODS[method].settled(found)
+    METHODS[method].resolve_settings(found)
     return found
 
 

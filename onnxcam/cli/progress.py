@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REFRESH = 0.1  # seconds between drawings of the bar
 
 
-class Watch:
+class ProgressReporter:
     """Lines on standard output, a progress bar on standard error where that is a terminal."""
 
     def __init__(self, total: int, *, quiet: bool, json: bool) -> None:
@@ -27,7 +27,7 @@ class Watch:
         self._task: TaskID | None = None
         self._drawn = 0.0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressReporter:
         if not self.quiet and sys.stderr.isatty():
             self._bar = _bar()
             self._task = self._bar.add_task("explaining", total=self.total)

@@ -100,7 +100,9 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
             raise
         except RunError:
             continue
-        if not all(np.isfinite(outputs[plan.of]).any() for outputs in (first, second)):
+        if not all(
+            np.isfinite(outputs[plan.explained_tensor]).any() for outputs in (first, second)
+        ):
             continue
         factors = (1.0, _factor(plan, first, second))
         for order in ORDERS[fixed is not None]:
@@ -152,8 +154,8 @@ def _factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
     first = runs.alone[0]
     tolerance = tolerance_of([first[name] for name in plan.activations])
-    floors = {plan.of: 0.0, **_floors(plan, first)}
-    values = [plan.of, *plan.activations]
+    floors = {plan.explained_tensor: 0.0, **_floors(plan, first)}
+    values = [plan.explained_tensor, *plan.activations]
     gradients = [name for name in plan.gradients if name in runs.together]
     return (
         all(
@@ -176,7 +178,7 @@ def _floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
     """The size below which an output is only rounding errors: for layers a part of their values, for gradients
     a part of the score per value, since layers and scores may have any unit.
     """
-    score = root_mean_square(outputs[plan.of])
+    score = root_mean_square(outputs[plan.explained_tensor])
     sizes = {name: root_mean_square(outputs[name]) for name in plan.activations}
     layers = dict.fromkeys(plan.activations, FLOOR * max(sizes.values()))
     return layers | {

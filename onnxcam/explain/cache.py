@@ -25,12 +25,12 @@ from typing import Any
 
 from onnxcam.atomic_write import (
     ABANDONED,
+    atomic_write,
     digest_blocks,
     discard,
     part_of,
     read_regular,
     sweep,
-    written,
 )
 from onnxcam.errors import OutputError
 
@@ -39,7 +39,7 @@ CHOICES = 1000  # files of choices at most
 LARGEST_TEXT = 1 << 20  # bytes of an `entry.json` or a file of choices
 LARGEST_FILE = 1 << 33  # bytes of a model, which is not kept above 2 GB
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-TOLD = "entry.json"
+ENTRY_FILE = "entry.json"
 WINDOWS = sys.platform == "win32"
 
 
@@ -68,28 +68,28 @@ def key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def found(name: str) -> Path | None:
+def lookup(name: str) -> Path | None:
     """The folder of an entry, which counts as used now; None if there is none, complete and of this user."""
     entry = _models() / name
     if not (_is_own(_models(), stat.S_IFDIR) and _is_own(entry, stat.S_IFDIR)):
         return None
-    record = _read_json(entry / TOLD)
+    record = _read_json(entry / ENTRY_FILE)
     digests = record.get("files")
     try:
         if record.get("name") != name or not isinstance(digests, dict):
             return None
-        if {path.name for path in entry.iterdir()} != {TOLD, *digests}:
+        if {path.name for path in entry.iterdir()} != {ENTRY_FILE, *digests}:
             return None
         if not all(_matches(entry / file, digest) for file, digest in digests.items()):
             return None
     except OSError:
         return None
     with suppress(OSError):  # in a folder that may only be read
-        os.utime(entry / TOLD)
+        os.utime(entry / ENTRY_FILE)
     return entry
 
 
-def kept(name: str, write: Callable[[Path], None]) -> Path | None:
+def store(name: str, write: Callable[[Path], None]) -> Path | None:
     """The folder of a new entry, whose files `write` puts into the folder that it is given; the oldest entries
     make room for it. None where it could not be kept: no place, or larger than the limit.
     """
@@ -102,7 +102,7 @@ def kept(name: str, write: Callable[[Path], None]) -> Path | None:
         part.mkdir(mode=0o700)
         write(part)
         record = json.dumps({"name": name, "files": _digests(part)})
-        (part / TOLD).write_text(record, encoding="utf-8")
+        (part / ENTRY_FILE).write_text(record, encoding="utf-8")
         for path in part.iterdir():
             path.chmod(0o600)
         if _size(part) > limit():
@@ -138,17 +138,17 @@ def size() -> int:
     return _size(Path(os.path.realpath(folder())))
 
 
-def remembered(name: str, what: str) -> Any:
+def get_choice(name: str, what: str) -> Any:
     """The JSON value that was remembered of `what` under the name; None where nothing was."""
     return _choices(name).get(what)
 
 
-def remember(name: str, what: str, value: Any) -> None:
+def set_choice(name: str, what: str, value: Any) -> None:
     """Keep a small JSON value, for `remembered`. Of two processes that write at once one may be forgotten."""
     text = json.dumps({**_choices(name), what: value})
     try:
         _make_own(_choice_file(name).parent)
-        with written(_choice_file(name)) as path:
+        with atomic_write(_choice_file(name)) as path:
             path.write_text(text, encoding="utf-8")
             path.chmod(0o600)
         old = sorted(_choice_file(name).parent.glob("*.json"), key=_used)[:-CHOICES]
@@ -208,12 +208,12 @@ def _make_own(path: Path) -> None:
 
 def _placed(part: Path, entry: Path) -> Path:
     """Rename a new entry to its name, unless another process was quicker. A broken one is taken away."""
-    if found(entry.name) is None:
+    if lookup(entry.name) is None:
         _remove(entry)
         try:
             part.rename(entry)
         except OSError:
-            if found(entry.name) is None:
+            if lookup(entry.name) is None:
                 raise
     return entry
 
@@ -250,7 +250,7 @@ def _remove(entry: Path) -> None:
 def _used(entry: Path) -> float:
     """When it was written or found last."""
     with suppress(OSError):
-        return (entry / TOLD).lstat().st_mtime
+        return (entry / ENTRY_FILE).lstat().st_mtime
     with suppress(OSError):
         return entry.lstat().st_mtime
     return 0.0
@@ -271,7 +271,7 @@ def _bytes(path: Path) -> int:
 
 def _digests(entry: Path) -> dict[str, list[Any]]:
     """Size and digest of each file of an entry: a disk that lost power keeps files of zeros."""
-    paths = sorted(path for path in entry.iterdir() if path.name != TOLD)
+    paths = sorted(path for path in entry.iterdir() if path.name != ENTRY_FILE)
     return {path.name: [path.lstat().st_size, digest_blocks(path)] for path in paths}
 
 

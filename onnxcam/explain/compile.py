@@ -33,7 +33,7 @@ from onnxcam.methods import Recipe
 from onnxcam.model.data_files import locate_data
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.model_validity import blames_invalid_models
-from onnxcam.runtime.session import OutOfMemoryError, Session, opened
+from onnxcam.runtime.session import OutOfMemoryError, Session, open_session
 from onnxcam.specs import NOISE, POWERS, SEED, SPREAD, Plan, moment
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ VALUE, LONGEST = 0x12, 127  # more bytes take a longer length than one byte
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanRequest:
     """Everything besides the model that a plan depends on. The planner gets nothing else, so that the name of
     an entry cannot miss anything.
     """
@@ -77,7 +77,7 @@ class Contents(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ready:
+class CompiledModel:
     """A plan and a session that runs it; `backward` runs the gradients that have a model of their own, and
     `again` opens the first once more on so many threads. `name` is what the cache calls it, None where it
     is not kept.
@@ -90,7 +90,7 @@ class Ready:
     name: str | None
 
 
-def ready(
+def compile_model(
     model: str | Path | bytes | Model,
     recipe: Recipe,
     layer: str | Sequence[str],
@@ -99,10 +99,10 @@ def ready(
     *,
     probability: bool,
     cached: bool,
-) -> Ready:
+) -> CompiledModel:
     """A model planned for a method (see `rewrite.plan.plan`)."""
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
-    asked = Asked(recipe.rules, recipe.smooths, layers, output, probability)
+    asked = PlanRequest(recipe.rules, recipe.smooths, layers, output, probability)
     contents = _contents(model)
     name = _name(contents, asked) if cached and contents else None
     found = _found(name, asked, device) if name else None
@@ -124,16 +124,16 @@ def portable(model: Any) -> Path | bytes:
     )
 
 
-def _found(name: str, asked: Asked, device: Device) -> Ready | None:
+def _found(name: str, asked: PlanRequest, device: Device) -> CompiledModel | None:
     """What the cache has, if it can be run; otherwise it is removed, to be made again."""
-    entry = cache.found(name)
+    entry = cache.lookup(name)
     if entry is None:
         return None
     with suppress(
         OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, ModelError
     ):
         plan = from_json(read_regular(entry / PLAN, LARGEST_PLAN) or b"")
-        gradients = entry / GRADIENTS if plan.apart else None
+        gradients = entry / GRADIENTS if plan.has_gradient_model else None
         cached = _opened(plan, entry / MODEL, {}, gradients, device, name)
         if _fits(cached, asked):
             return cached
@@ -141,19 +141,19 @@ def _found(name: str, asked: Asked, device: Device) -> Ready | None:
     return None
 
 
-def _fits(cached: Ready, asked: Asked) -> bool:
+def _fits(cached: CompiledModel, asked: PlanRequest) -> bool:
     """Whether the models have the inputs and outputs that the plan names."""
     plan, session, runs = cached.plan, cached.session, cached.backward or cached.session
     image, seed = session.shapes.get(plan.image.name), runs.shapes.get(SEED, [])
     batches = {shape[0] for shape in session.shapes.values() if shape}
     moments = {moment(power, name) for name in plan.activations for power in POWERS}
-    gradients = moments if asked.smooths and not plan.constant else {*plan.gradients}
+    gradients = moments if asked.smooths and not plan.gradient_is_constant else {*plan.gradients}
     return (
         {*session.inputs, *runs.inputs} <= {plan.image.name, SEED, NOISE, SPREAD}
         and (image is None or _agree(image, plan.image.shape))
         and plan.image.batch in {None, 1, *batches}
         and _agree(seed[1:], plan.seed_shape)
-        and {plan.of, *plan.activations} <= {*session.outputs}
+        and {plan.explained_tensor, *plan.activations} <= {*session.outputs}
         and gradients <= {*runs.outputs}
     )
 
@@ -168,17 +168,17 @@ def _agree(declared: Sequence[object], sizes: Sequence[object]) -> bool:
 
 def _planned(
     model: str | Path | bytes | Model,
-    asked: Asked,
+    asked: PlanRequest,
     device: Device,
     contents: Contents | None,
     name: str | None,
-) -> Ready:
+) -> CompiledModel:
     from onnxcam.explain.batch_trial import confirm_batch, one_at_a_time
-    from onnxcam.explain.free_batch_proof import free_of_batch
+    from onnxcam.explain.free_batch_proof import free_batch_if_proven
     from onnxcam.model.model import Model, load
     from onnxcam.rewrite.planner import plan
 
-    loaded = free_of_batch(model if isinstance(model, Model) else load(model))
+    loaded = free_batch_if_proven(model if isinstance(model, Model) else load(model))
     made, augmented, alone = plan(
         loaded, asked, asked.layers, asked.output, probability=asked.probability
     )
@@ -204,15 +204,15 @@ def _opened(
     gradients: bytes | Path | None,
     device: Device,
     name: str | None,
-) -> Ready:
-    session = opened(content, device, weights)
+) -> CompiledModel:
+    session = open_session(content, device, weights)
     backward = Session(gradients, session.device) if gradients else None
 
     def again(threads: int) -> Session:
         return Session(content, session.device, weights, threads=threads)
 
     small = not weights and _size(content) <= LARGEST_TWICE
-    return Ready(plan, session, backward, again if small else None, name)
+    return CompiledModel(plan, session, backward, again if small else None, name)
 
 
 def _size(content: bytes | Path) -> int:
@@ -237,10 +237,10 @@ def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
             if content is not None:
                 write_apart(content, folder / model, f"{model}{WEIGHTS}")
 
-    cache.kept(name, write)
+    cache.store(name, write)
 
 
-def _name(contents: Contents, asked: Asked) -> str:
+def _name(contents: Contents, asked: PlanRequest) -> str:
     """The name of the entry, a digest of everything that it depends on."""
     model = [contents.name, contents.digest, contents.data]
     return cache.key({"model": model, **asdict(asked), "made by": _maker()})

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxcam.arrays import Floats, Images, Saliency, Scores
-from onnxcam.explain.run import Probe
+from onnxcam.explain.run import Runner
 from onnxcam.methods.rounding import (
     are_alike,
     first_order,
@@ -37,7 +37,7 @@ class Method:
 
 
 def rounding_notice(
-    probe: Probe,
+    probe: Runner,
     image: Images,
     target: Target,
     scores: Scores,
@@ -81,16 +81,16 @@ def _is_confirmed(probed: Probed, gradients: Sequence[Floats], method: Method) -
     return are_alike(first_orders) and are_alike([method.formula(values) for values in repeats])
 
 
-def _notice(probe: Probe, target: Target, size: float, names: Sequence[str]) -> str:
+def _notice(probe: Runner, target: Target, size: float, names: Sequence[str]) -> str:
     return (
         f"{target.name}: the map at {', '.join(names)} is empty, because the score depends on it by no more "
         f"than rounding errors; {_cure(probe, size)}"
     )
 
 
-def _cure(probe: Probe, size: float) -> str:
+def _cure(probe: Runner, size: float) -> str:
     score = probe.plan.score
-    squashed = score.probability or probe.plan.of == score.output != score.logits
+    squashed = score.probability or probe.plan.explained_tensor == score.output != score.logits
     if squashed and size > SATURATED:
         name = (
             "name the tensor before it with --output"

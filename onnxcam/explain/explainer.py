@@ -10,25 +10,25 @@ import numpy as np
 
 from onnxcam.arrays import Floats, Maps, Scores
 from onnxcam.errors import RunError, SettingError, TargetError
-from onnxcam.explain.cache import remember, remembered
-from onnxcam.explain.compile import Ready, portable, ready
+from onnxcam.explain.cache import get_choice, set_choice
+from onnxcam.explain.compile import CompiledModel, compile_model, portable
 from onnxcam.explain.evidence import Method, rounding_notice
 from onnxcam.explain.explanation import Explanation
-from onnxcam.explain.inputs import Source, taken_in
-from onnxcam.explain.run import Probe, Progress, silent
+from onnxcam.explain.inputs import ImageSource, load_inputs
+from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
-from onnxcam.image.preprocess import Preprocessing, describe
+from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import Choice, change, choose, notice_of
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.method import methods_with
-from onnxcam.methods.postprocess import empty, fused, resized
-from onnxcam.methods.subset import Region, chosen_channels, described, region_mask, subset
-from onnxcam.runtime.chunks import Batches, batches
+from onnxcam.methods.postprocess import empty, fuse_maps, resize_bilinear
+from onnxcam.methods.subset import Region, chosen_channels, region_mask, region_to_json, subset
+from onnxcam.runtime.chunks import ChunkedRunner, batches
 from onnxcam.runtime.device import device as find_device
-from onnxcam.runtime.device import processors
+from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors, versions
 from onnxcam.specs import AUTO, SEED, Plan
-from onnxcam.targets.classes import Spec, Target, ranked, single_logit_notice, target
+from onnxcam.targets.classes import Spec, Target, parse_rank, parse_target, single_logit_notice
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
@@ -84,11 +84,11 @@ class Explainer:
         _check_choices(method, score, fuse)
         if score == "exp":
             settings["score"] = "exp"
-        self.settings = self.recipe.settled(settings)
+        self.settings = self.recipe.resolve_settings(settings)
         chunk, chosen = _checked_chunk(chunk), find_device(device)
         probable = score == "probability"
         with memory_errors("while the model was opened"):
-            found = ready(
+            found = compile_model(
                 model, self.recipe, layer, output, chosen, probability=probable, cached=cache
             )
         self.plan = found.plan
@@ -96,7 +96,7 @@ class Explainer:
         self.labels, self._label_notice = _labels(labels, self.plan)
         self._preprocessing = choose(preprocess, self.plan.metadata, self.plan.image)
         runs = _batches(found, chunk)
-        self.probe = Probe(self.plan, runs, found.backward, self.recipe, self.settings)
+        self.probe = Runner(self.plan, runs, found.backward, self.recipe, self.settings)
         self.score_kind = score
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -150,10 +150,10 @@ class Explainer:
 
     def __call__(
         self,
-        images: Source | Sequence[Source],
+        images: ImageSource | Sequence[ImageSource],
         target: Spec | Sequence[Spec] = "top1",
         *,
-        progress: Progress = silent,
+        progress: ProgressCallback = no_progress,
     ) -> Explanation:
         """Explain one or several pictures (paths, bytes, PIL images), or arrays that are preprocessed
         already: (C, H, W) or (H, W, C) as the model takes them, or (N, ...).
@@ -165,9 +165,12 @@ class Explainer:
             return self._explanation(images, target, progress)
 
     def _explanation(
-        self, images: Source | Sequence[Source], target: Spec | Sequence[Spec], progress: Progress
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        target: Spec | Sequence[Spec],
+        progress: ProgressCallback,
     ) -> Explanation:
-        pictures, tensors, prepared = taken_in(images, self.preprocessing, self.plan.image)
+        pictures, tensors, prepared = load_inputs(images, self.preprocessing, self.plan.image)
         assumed = self.preprocessing_notice if prepared else None
         specs = _one_each(target, len(tensors))
         found = [
@@ -176,39 +179,39 @@ class Explainer:
         ]
         said = [assumed, *(notice for *_, notice in found)]
         coarse = np.concatenate([each[0] for each in found])
-        maps = resized(coarse, *self.plan.image.size_of(tensors[0])).astype(np.float32)
+        maps = resize_bilinear(coarse, *self.plan.image.size_of(tensors[0])).astype(np.float32)
         return Explanation(
             maps=maps,
-            coarse=coarse.astype(np.float32),
+            layer_maps=coarse.astype(np.float32),
             scores=np.array([each[2] for each in found]),
             targets=tuple(each[1].name for each in found),
             indices=tuple(each[1].index for each in found),
-            specs=tuple(each[1].spec for each in found),
+            target_specs=tuple(each[1].spec for each in found),
             layers=tuple(each.name for each in self.plan.layers),
-            empty=empty(maps),
+            is_empty=empty(maps),
             notices=(*self.notices, *dict.fromkeys(notice for notice in said if notice)),
             method=self.recipe.name,
-            pictures=tuple(pictures),
+            images=tuple(pictures),
             provenance=self._provenance(),
         )
 
     def _explained(
-        self, image: Floats, spec: Spec, progress: Progress
+        self, image: Floats, spec: Spec, progress: ProgressCallback
     ) -> tuple[Maps, Target, float, str | None]:
         """The coarse map (1, h, w), the target, its score, and a notice if the map is only rounding errors."""
         classes = self.plan.score.classes
-        known = target(spec, classes, self.labels, None) if ranked(spec) is None else None
+        known = parse_target(spec, classes, self.labels, None) if parse_rank(spec) is None else None
         scores, activations = self._clean(image, known)
         probable = self.score_kind == "probability" or self.plan.score.probability
         middle = 0.5 if probable else 0.0  # the score that divides the two sides of a single logit
-        chosen = known or target(spec, classes, self.labels, scores[0], middle)
+        chosen = known or parse_target(spec, classes, self.labels, scores[0], middle)
         settings = self._formula()
         method = Method(lambda values: self.recipe.formula(**values, **settings), self._chosen)
         with np.errstate(all="ignore"):  # what is not finite is refused below
-            probed = self.probe.probed(image, activations, chosen, progress)
+            probed = self.probe.collect(image, activations, chosen, progress)
             maps = [method.formula(method.choose(values)) for values in probed]
             notice = rounding_notice(self.probe, image, chosen, scores, probed, maps, method)
-            whole = maps[0] if len(maps) == 1 else fused(maps, self.fuse)
+            whole = maps[0] if len(maps) == 1 else fuse_maps(maps, self.fuse)
             kept = [whole.astype(np.float32), *(each for one in probed for each in one.values())]
         if not all(np.isfinite(each).all() for each in kept):
             names = ", ".join(each.name for each in self.plan.layers)
@@ -216,12 +219,12 @@ class Explainer:
                 f"{self.plan.name}: values or gradients at {names} are not finite (NaN or infinite); "
                 "choose another layer, or check the model's weights"
             )
-        return whole, chosen, float(chosen.of(scores)[0]), notice
+        return whole, chosen, float(chosen.score(scores)[0]), notice
 
     def _clean(self, image: Floats, known: Target | None) -> tuple[Scores, list[Maps]]:
         """The clean pass. Where it fails on a model whose sizes are free, the size may be why."""
         try:
-            return self.probe.clean(image, known)
+            return self.probe.forward(image, known)
         except RunError as fault:
             if self.plan.image.height and self.plan.image.width:
                 raise
@@ -249,10 +252,10 @@ class Explainer:
         return {
             "model": {"name": self.plan.name, "sha256": self.plan.digest, **self._data()},
             "method": {"name": self.recipe.name, "settings": dict(self.settings)},
-            "score": {"kind": self.score_kind, "tensor": self.plan.of},
-            "subset": {"channels": _plain(self.channels), "region": described(self.region)},
+            "score": {"kind": self.score_kind, "tensor": self.plan.explained_tensor},
+            "subset": {"channels": _plain(self.channels), "region": region_to_json(self.region)},
             "fuse": self.fuse,
-            "preprocessing": describe(self.preprocessing),
+            "preprocessing": to_dict(self.preprocessing),
             "device": str(self.probe.batches.session.device),
             "versions": {"onnxcam": __version__, **versions()},
         }
@@ -262,17 +265,17 @@ def _rebuild(arguments: dict[str, Any]) -> Explainer:
     return Explainer(**arguments)
 
 
-def _batches(found: Ready, chunk: int | None) -> Batches:
+def _batches(found: CompiledModel, chunk: int | None) -> ChunkedRunner:
     """The runs of a model; which layout is fastest is remembered beside what the cache has of it."""
-    name, what = found.name, f"layouts of {processors()} processors"
+    name, what = found.name, f"layouts of {usable_cpus()} processors"
     return batches(
         found.session,
         found.plan.image.batch,
         chunk,
         frozenset({SEED}),
         found.again,
-        remembered(name, what) if name else None,
-        (lambda times: remember(name, what, times)) if name else None,
+        get_choice(name, what) if name else None,
+        (lambda times: set_choice(name, what, times)) if name else None,
     )
 
 

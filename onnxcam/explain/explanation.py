@@ -23,7 +23,7 @@ from onnxcam.image.preprocess import Box
 
 
 @dataclass(frozen=True)
-class Picture:
+class ExplainedImage:
     """A picture that was explained: how it is called, what makes the original, and the part of it that the
     model saw.
     """
@@ -43,8 +43,8 @@ class Picture:
         return _picture_of, (self.name, self.image, self.box, self.source)
 
 
-def _picture_of(name: str, image: Image.Image, box: Box, source: str | None) -> Picture:
-    return Picture(name, lambda: image, box, source)
+def _picture_of(name: str, image: Image.Image, box: Box, source: str | None) -> ExplainedImage:
+    return ExplainedImage(name, lambda: image, box, source)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Explanation:
             unless a probability was asked for.
         targets: N names: the label, or "class 281".
         indices: N class indices (the first class of a contrast).
-        specs: N targets as they can be asked for again: "281", "281-282", or "not 281".
+        target_specs: N targets as they can be asked for again: "281", "281-282", or "not 281".
         layers: the names of the layers.
         empty: (N,) bool: maps without evidence, no cell above 0. Maps that are only rounding errors are set
             to 0, and a notice says so.
@@ -66,16 +66,16 @@ class Explanation:
     """
 
     maps: Saliency
-    coarse: Saliency
+    layer_maps: Saliency
     scores: NDArray[np.float64]
     targets: tuple[str, ...]
     indices: tuple[int, ...]
-    specs: tuple[str, ...]
+    target_specs: tuple[str, ...]
     layers: tuple[str, ...]
-    empty: NDArray[np.bool_]
+    is_empty: NDArray[np.bool_]
     notices: tuple[str, ...]
     method: str
-    pictures: tuple[Picture, ...]
+    images: tuple[ExplainedImage, ...]
     provenance: dict[str, Any]
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class Explanation:
         caption: bool = False,
     ) -> Image.Image:
         """The map of a picture drawn over it. SettingError for a colour map or opacity that is not one."""
-        picture = self.pictures[index]
+        picture = self.images[index]
         text = (
             f"{self.targets[index]} {self.scores[index]:.3g} · {self.method}" if caption else None
         )
@@ -107,17 +107,17 @@ class Explanation:
 
     def manifest(self, index: int = 0) -> dict[str, Any]:
         """Everything that is needed to make the map again, for JSON."""
-        picture = self.pictures[index]
+        picture = self.images[index]
         return {
             "picture": {"name": picture.name, "source": picture.source, "box": list(picture.box)},
             "target": {
                 "name": self.targets[index],
                 "index": self.indices[index],
-                "spec": self.specs[index],
+                "spec": self.target_specs[index],
                 "score": float(self.scores[index]),
             },
             "layers": list(self.layers),
-            "empty": bool(self.empty[index]),
+            "empty": bool(self.is_empty[index]),
             "map": {
                 "shape": list(self.maps[index].shape),
                 "maximum": float(self.maps[index].max()),
@@ -144,12 +144,12 @@ class Explanation:
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} pictures: give one each")
-        numbered = _numbered(names or [each.name for each in self.pictures])
+        numbered = _numbered(names or [each.name for each in self.images])
         results = [result_files(Path(folder), name, self.method) for name in numbered]
         for files in results:
             require_writable(files, overwrite=overwrite)
         for i, files in enumerate(results):
-            arrays = {"map": self.maps[i], "coarse": self.coarse[i], "score": self.scores[i]}
+            arrays = {"map": self.maps[i], "coarse": self.layer_maps[i], "score": self.scores[i]}
             overlay = _png(self.overlay(i, **drawn))
             write_results(files, overlay, _npz(arrays), self.manifest(i))
         return [files["overlay"] for files in results]

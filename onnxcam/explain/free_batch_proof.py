@@ -8,13 +8,13 @@ from onnxcam.errors import ModelError
 from onnxcam.model.free_batch import free_batch
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
-from onnxcam.runtime.batch_independence import pictures_do_not_mix
+from onnxcam.runtime.batch_independence import samples_are_independent
 from onnxcam.runtime.device import device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import ImageInput
 
 
-def free_of_batch(model: Model) -> Model:
+def free_batch_if_proven(model: Model) -> Model:
     """The model with a free batch where that is proven; else as it is, with a notice."""
     image = image_input(model)
     if image.batch is None:
@@ -39,4 +39,4 @@ def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
         many = Session(content, cpu, weights)
     except ModelError:  # of the original, which may run only on another device
         return False
-    return pictures_do_not_mix(single, many, image.name, shape, image.dtype)
+    return samples_are_independent(single, many, image.name, shape, image.dtype)

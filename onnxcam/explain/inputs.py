@@ -9,25 +9,25 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from onnxcam.arrays import Floats, typed
+from onnxcam.arrays import Floats, cast_saturating
 from onnxcam.errors import ImageError
-from onnxcam.explain.explanation import Picture
-from onnxcam.image.preprocess import Prepared, Preprocessing, prepare
+from onnxcam.explain.explanation import ExplainedImage
+from onnxcam.image.preprocess import PreparedImage, Preprocessing, prepare
 from onnxcam.image.read import read
 from onnxcam.specs import ImageInput
 
-Source: TypeAlias = str | Path | bytes | Image.Image | Floats
+ImageSource: TypeAlias = str | Path | bytes | Image.Image | Floats
 
 
-def taken_in(
-    images: Source | Sequence[Source], preprocessing: Preprocessing, image: ImageInput
-) -> tuple[list[Picture], list[Floats], bool]:
+def load_inputs(
+    images: ImageSource | Sequence[ImageSource], preprocessing: Preprocessing, image: ImageInput
+) -> tuple[list[ExplainedImage], list[Floats], bool]:
     """The pictures to draw on, the tensors (1, ...) of one size that the model is fed, and whether any of
     them was prepared here (arrays come prepared).
 
     Raises ImageError for what is not a picture, an array that does not fit, and sizes that differ.
     """
-    pictures: list[Picture] = []
+    pictures: list[ExplainedImage] = []
     tensors: list[Floats] = []
     sources = _listed(images)
     for each in sources:
@@ -53,7 +53,7 @@ def _check(tensors: list[Floats], image: ImageInput) -> None:
         )
 
 
-def _listed(images: Source | Sequence[Source]) -> list[Source]:
+def _listed(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
     if isinstance(images, (str, Path, bytes, Image.Image, np.ndarray)):
         return [images]
     return list(images) if isinstance(images, Iterable) else [images]
@@ -71,7 +71,7 @@ def _as_batch(array: Floats, image: ImageInput) -> Floats:
             f"{image.name!r} takes numbers of shape (N, {wanted}), preprocessed"
         )
     with np.errstate(over="ignore"):
-        fitted: Any = typed(batch, image.dtype) if np.isfinite(batch).all() else batch
+        fitted: Any = cast_saturating(batch, image.dtype) if np.isfinite(batch).all() else batch
     if not np.isfinite(fitted).all():
         raise ImageError(
             f"the array for {image.name!r} holds NaN, infinite or far too large values"
@@ -83,11 +83,11 @@ def _agree(taken: int | None, given: int) -> bool:
     return taken is None or taken == given
 
 
-def _drawn(tensor: Floats, image: ImageInput, number: int) -> Picture:
+def _drawn(tensor: Floats, image: ImageInput, number: int) -> ExplainedImage:
     """A picture to draw on, for a tensor that came without one."""
     height, width = image.size_of(tensor[None])
     box = (0.0, 0.0, float(width), float(height))
-    return Picture(f"array-{number}", lambda: _shown(tensor, image), box)
+    return ExplainedImage(f"array-{number}", lambda: _shown(tensor, image), box)
 
 
 def _shown(tensor: Floats, image: ImageInput) -> Image.Image:
@@ -99,7 +99,7 @@ def _shown(tensor: Floats, image: ImageInput) -> Image.Image:
     return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
 
 
-def _picture(source: Any, prepared: Prepared, number: int) -> Picture:
+def _picture(source: Any, prepared: PreparedImage, number: int) -> ExplainedImage:
     path = Path(source) if isinstance(source, (str, Path)) else None
     name = path.stem if path else f"picture-{number}"
-    return Picture(name, lambda: prepared.picture, prepared.box, str(path) if path else None)
+    return ExplainedImage(name, lambda: prepared.picture, prepared.box, str(path) if path else None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnxcam.atomic_write import digest_file, read_regular, write_together
+from onnxcam.atomic_write import atomic_write_all, digest_file, read_regular
 from onnxcam.errors import OutputError
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
@@ -49,7 +49,7 @@ def write_results(
     complete[SEAL] = _seal(complete)
     origin = {name: manifest[name] for name in ("picture", "versions")}
     unfinished = {**origin, "unfinished": UNFINISHED}
-    write_together(contents, files["manifest"], _encoded(complete), _encoded(unfinished))
+    atomic_write_all(contents, files["manifest"], _encoded(complete), _encoded(unfinished))
 
 
 def certified(files: Mapping[str, Path]) -> dict[str, Any] | None:

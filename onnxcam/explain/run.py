@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats, Images, Maps, Scores, typed
+from onnxcam.arrays import Array, Floats, Images, Maps, Scores, cast_saturating
 from onnxcam.errors import ModelError, RunError
 from onnxcam.methods import Recipe
-from onnxcam.methods.samplers.gaussian import Deviates, standard_deviation
-from onnxcam.runtime.chunks import Batches, Feed
-from onnxcam.runtime.session import Fed, Session
+from onnxcam.methods.samplers.gaussian import GaussianNoise, standard_deviation
+from onnxcam.runtime.chunks import ChunkedRunner, Feed
+from onnxcam.runtime.session import FeedValue, Session
 from onnxcam.specs import POWERS, SEED, Plan, moment
 from onnxcam.targets.classes import Target
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:  # what comes from the cache is run without onnx
 STEP = float(np.finfo(np.float32).eps)
 NEAR = 2.0**-20  # part of an image's range, eight steps of float32
 FEW_LEVELS = 0.15  # of integers: one value in a thousand is rounded to the next
-Progress = Callable[[int], None]  # told how many inputs of the model were run
+ProgressCallback = Callable[[int], None]  # told how many inputs of the model were run
 
 
-def silent(count: int) -> None:
+def no_progress(count: int) -> None:
     """Progress that nobody watches."""
 
 
 @dataclass
-class Probe:
+class Runner:
     """One plan on one session; `backward` runs the gradients that have a model of their own."""
 
     plan: Plan
-    batches: Batches
+    batches: ChunkedRunner
     backward: Session | None
     recipe: Recipe
     settings: Mapping[str, Any]
     _known: dict[tuple[bytes, tuple[int, ...], bytes], list[Maps]] = field(default_factory=dict)
-    _deviates: Deviates | None = None
+    _deviates: GaussianNoise | None = None
     step: float = STEP  # the machine epsilon of the coarsest dtype of a layer
 
     @property
@@ -51,13 +51,17 @@ class Probe:
         """
         settings = self.settings
         plain = settings.get("score", "logit") == "logit"
-        return self.plan.constant and plain and settings.get("activation", "clean") == "clean"
+        return (
+            self.plan.gradient_is_constant
+            and plain
+            and settings.get("activation", "clean") == "clean"
+        )
 
-    def clean(self, images: Images, target: Target | None = None) -> tuple[Scores, list[Maps]]:
+    def forward(self, images: Images, target: Target | None = None) -> tuple[Scores, list[Maps]]:
         """The class scores (N, classes) and each layer's values (N, C, h, w), in float64. Of one picture whose
         target is known before its scores are, the gradients are taken in the same pass.
         """
-        outputs, weights = [self.plan.of, *self.plan.activations], None
+        outputs, weights = [self.plan.explained_tensor, *self.plan.activations], None
         if target is not None and self._takes(images, target):
             outputs, weights = [*outputs, *self.plan.gradients], target.weights[None]
         blank = np.zeros((len(images), self.plan.score.classes))
@@ -74,8 +78,12 @@ class Probe:
             )
         return scores, [self._channels_first(i, each, images) for i, each in enumerate(activations)]
 
-    def probed(
-        self, image: Images, activations: list[Maps], target: Target, progress: Progress = silent
+    def collect(
+        self,
+        image: Images,
+        activations: list[Maps],
+        target: Target,
+        progress: ProgressCallback = no_progress,
     ) -> list[dict[str, Floats]]:
         """For each layer what the formula asks for, by name; image (1, ...), activations (1, C, h, w)."""
         if "class_weight" in self.recipe.probes:
@@ -91,12 +99,16 @@ class Probe:
 
     def _takes(self, image: Images, target: Target) -> bool:
         """Whether the model's gradients at the picture itself are asked for, and not known yet."""
-        once = self.recipe.sampler.name == "once" or self.plan.constant
-        return once and not self.plan.apart and self._key(image, target) not in self._known
+        once = self.recipe.sampler.name == "once" or self.plan.gradient_is_constant
+        return (
+            once
+            and not self.plan.has_gradient_model
+            and self._key(image, target) not in self._known
+        )
 
     def _key(self, image: Images, target: Target) -> tuple[bytes, tuple[int, ...], bytes]:
         """What gradients depend on; constant ones on the sizes of the picture only, of models that take any."""
-        content = b"" if self.plan.constant else image.tobytes()
+        content = b"" if self.plan.gradient_is_constant else image.tobytes()
         return target.weights.tobytes(), image.shape, content
 
     def _keep(self, image: Images, target: Target, gradients: list[Array]) -> list[Maps]:
@@ -122,7 +134,7 @@ class Probe:
         if self.backward is not None:
             arrays = self.backward.run(self.plan.gradients, {SEED: self.plan.seeds(weights)})
         else:
-            summed = self.recipe.smooths and not self.plan.constant
+            summed = self.recipe.smooths and not self.plan.gradient_is_constant
             layers = self.plan.activations
             names = [moment(1, name) for name in layers] if summed else self.plan.gradients
             arrays = self._gathered(names, _close_to(image, factor), weights)
@@ -136,9 +148,11 @@ class Probe:
         gradients = self._gradients(image, target)
         for layer, g in zip(self.plan.layers, gradients, strict=True):
             same = np.allclose(g, g[:, :, :1, :1], rtol=1e-4, atol=1e-6 * float(np.abs(g).max()))
-            if not self.plan.constant or not same:
+            if not self.plan.gradient_is_constant or not same:
                 why = (
-                    "differs from cell to cell" if self.plan.constant else "depends on the picture"
+                    "differs from cell to cell"
+                    if self.plan.gradient_is_constant
+                    else "depends on the picture"
                 )
                 raise ModelError(
                     f"cam needs global average pooling and one linear layer behind {layer.name!r}, but "
@@ -147,7 +161,7 @@ class Probe:
         return [np.sum(each, axis=(2, 3)) for each in gradients]
 
     def _moments(
-        self, image: Images, activations: list[Maps], target: Target, progress: Progress
+        self, image: Images, activations: list[Maps], target: Target, progress: ProgressCallback
     ) -> tuple[list[dict[str, Floats]], list[Maps]]:
         """D_1 to D_3 of each layer over the noisy samples, and the activations: as they are, or their mean.
 
@@ -155,12 +169,12 @@ class Probe:
         """
         weights, mean = self._weights(image, target), self.settings["activation"] == "mean"
         outputs = [*self.plan.activations] if mean else []
-        if not self.plan.constant:
+        if not self.plan.gradient_is_constant:
             outputs += [moment(power, each) for power in POWERS for each in self.plan.activations]
         means, count = self._means(outputs, image, target, weights, progress), len(activations)
         if mean:
             activations, means = means[:count], means[count:]
-        if self.plan.constant:
+        if self.plan.gradient_is_constant:
             layers = [mean_powers(each, weights) for each in self._gradients(image, target)]
         else:
             layers = [means[layer::count] for layer in range(count)]
@@ -173,7 +187,7 @@ class Probe:
         image: Images,
         target: Target,
         weights: Floats,
-        progress: Progress,
+        progress: ProgressCallback,
     ) -> list[Maps]:
         """The mean of each output, which belong to the layers in turn, over the noisy samples."""
         if not outputs:
@@ -197,9 +211,9 @@ class Probe:
         if self.settings["score"] != "exp":
             return np.ones(samples)
         feed = self._noisy(image, target, np.zeros(samples))
-        runs = self.batches.run([self.plan.of], samples, feed)
+        runs = self.batches.run([self.plan.explained_tensor], samples, feed)
         scores = np.concatenate([np.asarray(each[0], np.float64) for _, each in runs])
-        own = target.of(scores.reshape(samples, -1))
+        own = target.score(scores.reshape(samples, -1))
         return np.exp(own - own.max())
 
     def _noisy(self, image: Images, target: Target, weights: Floats) -> Feed:
@@ -207,30 +221,30 @@ class Probe:
         spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
         deviates = self._deviates_of(image.shape[1:])
 
-        def feed(part: slice) -> Mapping[str, Fed]:
+        def feed(part: slice) -> Mapping[str, FeedValue]:
             seeds = target.weights * weights[part, None]
             return self._fed(image, seeds, deviates[part] if spread else None, spread)
 
         return feed
 
-    def _deviates_of(self, shape: tuple[int, ...]) -> Deviates:
+    def _deviates_of(self, shape: tuple[int, ...]) -> GaussianNoise:
         deviates = self._deviates  # threads may have images of different sizes
         if deviates is None or deviates.shape != shape:
             free = self.batches.fixed is None  # else what is short is filled up first
             place = self.batches.session.placed if free else np.asarray
-            deviates = self._deviates = Deviates(int(self.settings["seed"]), shape, place)
+            deviates = self._deviates = GaussianNoise(int(self.settings["seed"]), shape, place)
         return deviates
 
     def _fed(
-        self, images: Images, seeds: Floats, noise: Fed | None = None, spread: float = 0.0
-    ) -> Mapping[str, Fed]:
+        self, images: Images, seeds: Floats, noise: FeedValue | None = None, spread: float = 0.0
+    ) -> Mapping[str, FeedValue]:
         """What the model takes of pictures, noise, and cotangents (N, classes)."""
         feeds = self.plan.feeds(images, seeds, noise, spread)
         takes = self.batches.session.inputs
         return {name: array for name, array in feeds.items() if name in takes}
 
     def _gathered(self, outputs: Sequence[str], images: Images, seeds: Floats) -> list[Array]:
-        def feed(part: slice) -> Mapping[str, Fed]:
+        def feed(part: slice) -> Mapping[str, FeedValue]:
             return self._fed(images[part], seeds[part])
 
         parts = [found for _, found in self.batches.run(outputs, len(images), feed)]
@@ -242,9 +256,9 @@ class Probe:
         found = np.moveaxis(np.asarray(maps, np.float64), chosen.channel_axis, 1)
         if chosen.cells is None:
             return found
-        cells = found[:, :, chosen.before : found.shape[2] - chosen.after]
+        cells = found[:, :, chosen.tokens_before : found.shape[2] - chosen.tokens_after]
         height, width = self.plan.image.size_of(images)
-        shape = grid_of(chosen.cells, cells.shape[2], height / width)
+        shape = infer_grid(chosen.cells, cells.shape[2], height / width)
         return cells.reshape(*cells.shape[:2], *shape)
 
 
@@ -257,7 +271,7 @@ def _close_to(image: Images, factor: float) -> Any:
     values = image.astype(np.float64)
     span = float(values.max() - values.min()) or 1.0
     spread = span * max(NEAR, _step(image)) if image.dtype.kind == "f" else FEW_LEVELS
-    return typed(values + spread * draw.standard_normal(image.shape), image.dtype)
+    return cast_saturating(values + spread * draw.standard_normal(image.shape), image.dtype)
 
 
 def _step(array: Any) -> float:
@@ -271,7 +285,7 @@ def mean_powers(gradient: Maps, weights: Floats) -> list[Maps]:
     return [g if part == 1 else part * g for part, g in zip(shares, powers, strict=True)]
 
 
-def grid_of(grid: tuple[Dim, Dim], count: int, proportion: float) -> tuple[int, int]:
+def infer_grid(grid: tuple[Dim, Dim], count: int, proportion: float) -> tuple[int, int]:
     """Height and width of a grid of `count` cells: as the graph tells, and where its sizes are free, the
     whole numbers nearest to the picture's height / width.
     """

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, unknown
-from onnxcam.graph.opset import fitting_schema, type_name
+from onnxcam.graph.opset import schema_accepting, type_name
 from onnxcam.graph.shape_inference import Dtype, Shape, infer, is_static
 from onnxcam.graph.value import Value
 
@@ -50,7 +50,7 @@ class Builder:
         content = sha256(values.reshape(-1).view(np.uint8).data).digest()
         key = ("constant", values.dtype.str, values.shape, content)
         if key not in self._written:
-            self._written[key] = (Value(self, gs.Constant(self.fresh("constant"), values)),)
+            self._written[key] = (Value(self, gs.Constant(self.unique_name("constant"), values)),)
         return self._written[key][0]
 
     def op(
@@ -94,8 +94,8 @@ class Builder:
         attributes: dict[str, Any],
     ) -> tuple[Value, ...]:
         types = tuple(None if each is None else type_name(each.dtype) for each in operands)
-        fitting_schema(operator, self.opset, types, frozenset(attributes))
-        name = self.fresh(operator)
+        schema_accepting(operator, self.opset, types, frozenset(attributes))
+        name = self.unique_name(operator)
         node = gs.Node(
             operator,
             name,
@@ -119,7 +119,7 @@ class Builder:
         self.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
         self.graph.outputs.append(tensor)
 
-    def fresh(self, word: str) -> str:
+    def unique_name(self, word: str) -> str:
         """A name that no tensor has."""
         while (name := f"{PREFIX}/{word}_{self._count}") in self.tensors:
             self._count += 1
@@ -143,15 +143,15 @@ class Builder:
 
     def second_output(self, first: Value, dtype: Dtype) -> Value:
         """The second output of the node that writes `first`, asked for if it is not yet."""
-        return self.further_output(first, 1, dtype, first.shape)
+        return self.request_output(first, 1, dtype, first.shape)
 
-    def further_output(self, written: Value, slot: int, dtype: Dtype, shape: Shape) -> Value:
+    def request_output(self, written: Value, slot: int, dtype: Dtype, shape: Shape) -> Value:
         """An output of the node that writes `written`, asked for if it is not yet."""
         node = written.tensor.inputs[0]
         while len(node.outputs) <= slot:
             node.outputs.append(gs.Variable.empty())
         if node.outputs[slot].is_empty():
-            tensor = gs.Variable(self.fresh(f"{node.op}_{slot}"), dtype, list(shape))
+            tensor = gs.Variable(self.unique_name(f"{node.op}_{slot}"), dtype, list(shape))
             self.tensors[tensor.name] = tensor
             node.outputs[slot] = tensor
         return Value(self, node.outputs[slot])
@@ -166,7 +166,7 @@ class Builder:
             return self.op("Concat", first, self.constant(np.array(rest, np.int64)), axis=0)
         return self.op("Shape", value)
 
-    def like(self, value: Value, pattern: Value) -> Value:
+    def reshape_like(self, value: Value, pattern: Value) -> Value:
         """`value` reshaped to the shape of `pattern`, which has as many elements."""
         if value.shape == pattern.shape:
             return value

@@ -49,7 +49,7 @@ def dequantised(quantised: Quantised, axis: int) -> Array:
     return found
 
 
-def weight(tensor: gs.Tensor) -> Array | None:
+def constant_values(tensor: gs.Tensor) -> Array | None:
     """The values of a constant, also of a dequantised one; None for what is not constant."""
     if isinstance(tensor, gs.Constant):
         return tensor.values

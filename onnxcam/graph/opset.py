@@ -51,7 +51,7 @@ def schema_at(operator: str, opset: int, domain: str = "") -> defs.OpSchema | No
 
 
 @lru_cache(maxsize=4096)
-def fitting_schema(
+def schema_accepting(
     operator: str, opset: int, types: tuple[str | None, ...], attributes: frozenset[str]
 ) -> defs.OpSchema:
     """The schema at `opset`, if it takes these input types and attributes.
@@ -85,7 +85,7 @@ def _takes(
     )
 
 
-def raised(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+def upgrade_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """The same model at a newer opset of the default domain, tensor names kept.
 
     onnx's converter is right but for what is mended or refused here: it leaves Resize-10 and

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-Carries: TypeAlias = Callable[[gs.Node, int], bool]  # may something flow through this input?
+FlowPredicate: TypeAlias = Callable[[gs.Node, int], bool]  # may something flow through this input?
 FLOATS = {onnx.TensorProto.BFLOAT16}
 
 
 @dataclass(frozen=True)
-class Path:
+class Subgraph:
     """The nodes between sources and goals in the graph's order, and the tensors that link them."""
 
     nodes: list[gs.Node]
@@ -36,9 +36,9 @@ def carries_floats(node: gs.Node, slot: int) -> bool:
     return bool(is_float(node.inputs[slot]))
 
 
-def between(
-    graph: gs.Graph, sources: Collection[str], goals: Collection[str], carries: Carries
-) -> Path:
+def subgraph_between(
+    graph: gs.Graph, sources: Collection[str], goals: Collection[str], carries: FlowPredicate
+) -> Subgraph:
     """What lies on a way from a source to a goal through inputs that carry."""
     reached, ahead = set(sources), []
     for node in graph.nodes:
@@ -50,10 +50,10 @@ def between(
         if any(each.name in needed for each in node.outputs):
             needed.update(_open(node, reached, carries))
             behind.append(node)
-    return Path(behind[::-1], needed)
+    return Subgraph(behind[::-1], needed)
 
 
-def _open(node: gs.Node, reached: set[str], carries: Carries) -> Iterator[str]:
+def _open(node: gs.Node, reached: set[str], carries: FlowPredicate) -> Iterator[str]:
     for slot, tensor in enumerate(node.inputs):
         if tensor.name in reached and carries(node, slot):
             yield tensor.name
@@ -67,7 +67,7 @@ def _open(node: gs.Node, reached: set[str], carries: Carries) -> Iterator[str]:
             )
 
 
-def cuts(path: Path) -> list[str]:
+def bottlenecks(path: Subgraph) -> list[str]:
     """The tensors through which everything on the path passes, from the sources to the goal.
 
     A tensor is one if it is the only open one at the moment it is written: everything written before
@@ -106,15 +106,15 @@ def depends_on(tensor: gs.Tensor, sources: Collection[str]) -> bool:
         for node in current.inputs:
             if node.op not in ("Shape", "Size"):
                 waiting.extend(node.inputs)
-                waiting.extend(captured(node))
+                waiting.extend(captured_tensors(node))
     return False
 
 
-def captured(node: gs.Node) -> Iterator[gs.Tensor]:
+def captured_tensors(node: gs.Node) -> Iterator[gs.Tensor]:
     """What branches and loops, however deep, read of the tensors around them (and their own)."""
     for attribute in node.attrs.values():
         if isinstance(attribute, gs.Graph):
             yield from attribute.outputs
             for inner in attribute.nodes:
                 yield from inner.inputs
-                yield from captured(inner)
+                yield from captured_tensors(inner)

@@ -135,7 +135,7 @@ def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Sha
     taken = node.inputs[0].shape
     if shape is None or taken is None or is_static(shape):
         return shape
-    window = Window.of(node, opsets[""])
+    window = Window.from_node(node, opsets[""])
     if window is None:
         return shape
     left = [

@@ -26,7 +26,9 @@ def refuse_too_many(what: str, *counts: int) -> None:
         )
 
 
-def sliced(value: Value, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Value:
+def slice_axes(
+    value: Value, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]
+) -> Value:
     """value[start:end] along each of the axes; numbers known now."""
     if value.build.opset < 10:
         return value.build.op("Slice", value, starts=list(starts), ends=list(ends), axes=list(axes))
@@ -34,12 +36,12 @@ def sliced(value: Value, starts: Sequence[int], ends: Sequence[int], axes: Seque
     return value.build.op("Slice", value, *constants)
 
 
-def sliced_at(value: Value, axis: int, start: Value, end: Value) -> Value:
+def slice_dynamic(value: Value, axis: int, start: Value, end: Value) -> Value:
     """value[start:end] along one axis; int64 (1,) Values known at run time."""
     return value.build.op("Slice", value, start, end, value.build.constant(np.array([axis])))
 
 
-def padded(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
+def pad_axes(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
     """The value with zeros around it, one number an axis; negative numbers cut."""
     pads = [int(each) for each in (*begin, *end)]
     if not any(pads):
@@ -50,16 +52,16 @@ def padded(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
     return value.build.op("Pad", value, value.build.constant(np.array(pads, np.int64)), zero)
 
 
-def padded_to(value: Value, shape: Shape) -> Value:
+def pad_to(value: Value, shape: Shape) -> Value:
     """The value of that shape: zeros, or a cut, at the end of the axes of known sizes."""
     end = [
         want - have if isinstance(have, int) and isinstance(want, int) else 0
         for have, want in zip(value.shape, shape, strict=True)
     ]
-    return padded(value, [0] * len(end), end)
+    return pad_axes(value, [0] * len(end), end)
 
 
-def padded_at(value: Value, axis: int, begin: Value, end: Value) -> Value:
+def pad_dynamic(value: Value, axis: int, begin: Value, end: Value) -> Value:
     """The value with zeros along one axis; int64 (1,) Values known at run time."""
     build, rank = value.build, value.ndim
     blank = build.constant(np.zeros(1, np.int64))
@@ -68,7 +70,7 @@ def padded_at(value: Value, axis: int, begin: Value, end: Value) -> Value:
     return build.op("Pad", value, pads, build.constant(0, value.dtype))
 
 
-def dim_of(value: Value, axis: int) -> Value:
+def dim_size(value: Value, axis: int) -> Value:
     """The size of one axis as an int64 (1,) Value."""
     size = value.shape[axis]
     if isinstance(size, int):
@@ -77,7 +79,7 @@ def dim_of(value: Value, axis: int) -> Value:
     return value.build.op("Gather", value.build.op("Shape", value), picked, axis=0)
 
 
-def filled(like: Value, number: float) -> Value:
+def full_like(like: Value, number: float) -> Value:
     """A Value of the shape and dtype of another, of one number."""
     build = like.build
     if like.constant is not None:
@@ -86,7 +88,7 @@ def filled(like: Value, number: float) -> Value:
     return build.op("Expand", one, build.shape_of(like), shape=like.shape)
 
 
-def expanded(value: Value, like: Value, divisor: float = 1.0) -> Value:
+def broadcast_like(value: Value, like: Value, divisor: float = 1.0) -> Value:
     """A Value, divided, broadcast to the shape of another."""
     if (sizes := _sizes_of_factors(value, like)) is not None:
         return value * np.full(sizes, 1 / divisor)

@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from onnxcam.graph.constants import weight
+from onnxcam.graph.constants import constant_values
 from onnxcam.graph.shape_inference import Dtype, Shape
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Value(NDArrayOperatorsMixin):
     @property
     def constant(self) -> Array | None:
         """The values, where they are known now: of a dequantised weight, too."""
-        return weight(self.tensor)
+        return constant_values(self.tensor)
 
     def __array_ufunc__(
         self, ufunc: numpy.ufunc, method: str, *operands: Operand, **more: Any
@@ -85,9 +85,9 @@ class Value(NDArrayOperatorsMixin):
         return FUNCTIONS[function](self, *operands, **more)
 
     def _values(self, operands: Sequence[Operand]) -> list[Value]:
-        return [self.lift(each) for each in operands]
+        return [self.constant_like(each) for each in operands]
 
-    def lift(self, operand: Operand) -> Value:
+    def constant_like(self, operand: Operand) -> Value:
         """A number or array as a constant of this value's dtype (bool and index arrays keep theirs)."""
         if isinstance(operand, Value):
             return operand
@@ -192,7 +192,7 @@ def _reduce(operator: str) -> Callable[..., Value]:
 
 def _where(self: Value, condition: Value, x: Operand, y: Operand) -> Value:
     chosen = x if isinstance(x, Value) else y if isinstance(y, Value) else self
-    return self.build.op("Where", condition, chosen.lift(x), chosen.lift(y))
+    return self.build.op("Where", condition, chosen.constant_like(x), chosen.constant_like(y))
 
 
 def _reshape(self: Value, a: Value, shape: Sequence[int]) -> Value:
@@ -211,7 +211,9 @@ def _swapaxes(self: Value, a: Value, first: int, second: int) -> Value:
 
 
 def _broadcast_to(self: Value, a: Operand, shape: Sequence[int]) -> Value:
-    return self.build.op("Expand", self.lift(a), self.build.constant(np.array(shape, np.int64)))
+    return self.build.op(
+        "Expand", self.constant_like(a), self.build.constant(np.array(shape, np.int64))
+    )
 
 
 def _concatenate(self: Value, arrays: Sequence[Operand], axis: int = 0) -> Value:

@@ -51,7 +51,7 @@ class Window:
         return f"({dim}{slack:+d})//{stride}+1" if slack else f"{_bracketed(dim)}//{stride}+1"
 
     @classmethod
-    def of(cls, node: gs.Node, opset: int) -> Window | None:
+    def from_node(cls, node: gs.Node, opset: int) -> Window | None:
         """The window of a node; None if the shape of its kernel is not known."""
         found = arguments(
             node,

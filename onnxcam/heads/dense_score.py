@@ -11,17 +11,17 @@ from dataclasses import replace
 
 from onnxcam.graph.builder import Builder
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.slicing import sliced
+from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.value import Value, np
 from onnxcam.heads.heads import Head, unwrapped
 from onnxcam.heads.output_choice import choose
 from onnxcam.heads.score import as_score, check_detections, find_heads, refusal
 from onnxcam.model.model import Model
-from onnxcam.specs import POOLED, Score
+from onnxcam.specs import CLASS_SCORES, Score
 
 
 @reports_node
-def with_score(
+def ensure_class_scores(
     model: Model, output: str | None = None, labels: int | None = None
 ) -> tuple[Model, Score]:
     """The model and its score (see `find_score`). If the output scores pixels, boxes, or steps, or its batch is
@@ -73,11 +73,11 @@ def _pooled(model: Model, heads: list[Head]) -> tuple[Model, Score]:
     build = Builder(copied.graph)
     rows = [_row(build, head) for head in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
-    build.output(classes, POOLED)
+    build.output(classes, CLASS_SCORES)
     for node in copied.graph.nodes[own:-1]:  # the name says that they are not layers of the model
-        node.name = node.outputs[0].name = f"{POOLED}/{node.outputs[0].name}"
+        node.name = node.outputs[0].name = f"{CLASS_SCORES}/{node.outputs[0].name}"
     inner = any(head.inner for head in heads)
-    return copied, Score(POOLED, POOLED, None, heads[0].count, probability=inner)
+    return copied, Score(CLASS_SCORES, CLASS_SCORES, None, heads[0].count, probability=inner)
 
 
 def _row(build: Builder, head: Head) -> Value:
@@ -102,10 +102,10 @@ def _of_classes(build: Builder, head: Head) -> Value:
         return build.value(columns.logits)
     numbers = build.value(head.logits.name)
     axes = [head.classes or 0]
-    classes = sliced(numbers, [columns.start], [columns.stop], axes)
+    classes = slice_axes(numbers, [columns.start], [columns.stop], axes)
     if columns.objectness is None:
         return classes
-    objectness = sliced(numbers, [columns.objectness], [columns.objectness + 1], axes)
+    objectness = slice_axes(numbers, [columns.objectness], [columns.objectness + 1], axes)
     if columns.raw:
         return build.op("Sigmoid", classes) * build.op("Sigmoid", objectness)
     return classes * objectness

@@ -20,7 +20,7 @@ from onnxcam.heads.output_activation import PASSING, STEPS, maker, mixed_logits,
 from onnxcam.model.image_input import image_layout
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import BATCH, CHANNELS, Axes, Axis, Factor, holds_cells, kinds
-from onnxcam.spatial.axis_flow import Flow
+from onnxcam.spatial.axis_flow import AxisFlow
 
 WRAPPING = {"ZipMap", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional"}
 SUMMING = {"Softmax", "LogSoftmax"}
@@ -79,12 +79,12 @@ class Reader:
         self.batch: Dim = next((tensor.shape[0] for tensor in images or shaped), None)
 
     @cached_property
-    def flow(self) -> Flow | None:
+    def flow(self) -> AxisFlow | None:
         """What the axes of all tensors hold; None without an image."""
         if self.image is None:
             return None
         graph, name = self.model.graph, self.image.name
-        return Flow(graph, name, image_layout(graph, name))
+        return AxisFlow(graph, name, image_layout(graph, name))
 
     def read(self, output: gs.Tensor) -> Head | None:
         """A tensor as scores; None if it holds none."""
@@ -112,7 +112,7 @@ class Reader:
     def _head(self, output: gs.Tensor, logits: gs.Tensor) -> Head | None:
         if logits.shape is None:
             return None
-        shape, axes = tuple(logits.shape), self.flow.of(logits) if self.flow else None
+        shape, axes = tuple(logits.shape), self.flow.axes_of(logits) if self.flow else None
         batch = self._batch(shape, axes)
         if batch is None and self.batch != 1:
             return None

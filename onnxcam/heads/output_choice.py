@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.reachability import captured
+from onnxcam.graph.reachability import captured_tensors
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.heads import Head
 
@@ -130,7 +130,7 @@ def _before(tensor: gs.Tensor) -> set[str]:
     waiting = [tensor]
     while waiting:
         for node in waiting.pop().inputs:
-            for source in (*node.inputs, *captured(node)):
+            for source in (*node.inputs, *captured_tensors(node)):
                 if source.name not in names and not isinstance(source, gs.Constant):
                     names.add(source.name)
                     waiting.append(source)

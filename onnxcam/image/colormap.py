@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Floats
-from onnxcam.registry import Table
+from onnxcam.registry import Registry
 
 Colormap: TypeAlias = Callable[[Floats], NDArray[np.uint8]]  # (...) in [0, 1] -> (..., 3) RGB
 
 DEFAULT = "ember"
-COLORMAPS: Table[Colormap] = Table("colour map")
+COLORMAPS: Registry[Colormap] = Registry("colour map")
 
 # OKLab to linear sRGB: Bjorn Ottosson, "A perceptual color space for image processing" (2020).
 _LAB_TO_CONES = np.array(

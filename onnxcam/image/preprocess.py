@@ -14,7 +14,7 @@ from PIL import Image
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
 from onnxcam.image.read import read
-from onnxcam.registry import Table
+from onnxcam.registry import Registry
 from onnxcam.specs import ImageInput
 
 Order = Literal["rgb", "bgr"]
@@ -61,7 +61,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedImage:
     """A picture made ready for a model.
 
     `tensor`: (1, C, H, W) or (1, H, W, C) as the model takes it; float32, or the model's own dtype
@@ -100,7 +100,7 @@ def _is_size(size: tuple[int, ...]) -> bool:
     )
 
 
-PRESETS: Table[Preprocessing] = Table("preprocessing preset")
+PRESETS: Registry[Preprocessing] = Registry("preprocessing preset")
 PRESETS.add("imagenet", Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
 PRESETS.add("tf", Preprocessing(scale=127.5, mean=(1.0,)))
 PRESETS.add("caffe", Preprocessing(scale=1.0, mean=(104.0, 117.0, 123.0), order="bgr"))
@@ -114,7 +114,7 @@ def preset_for(takes: ImageInput) -> str:
     return "raw" if takes.dtype.kind in "iu" else "imagenet"
 
 
-def override(
+def with_overrides(
     preprocessing: Preprocessing,
     *,
     size: tuple[int, int] | None = None,
@@ -134,7 +134,7 @@ def override(
     return replace(preprocessing, **settings)
 
 
-def describe(preprocessing: Preprocessing) -> dict[str, Any]:
+def to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
     """The settings by name, with lists for tuples: what a manifest (JSON) keeps of them."""
     return {
         name: list(value) if isinstance(value, tuple) else value
@@ -142,7 +142,7 @@ def describe(preprocessing: Preprocessing) -> dict[str, Any]:
     }
 
 
-def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInput) -> Prepared:
+def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInput) -> PreparedImage:
     """`picture` as the tensor that a model with the input `takes` expects.
 
     A model of one channel gets the grey picture, with mean and std averaged over the channels. An
@@ -167,7 +167,7 @@ def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInpu
     span = (np.array([[0.0], [255.0]]) / preprocessing.scale - mean) / std
     typed = _typed(values.astype(np.float32), span, takes)
     chosen = typed.transpose(2, 0, 1) if takes.layout == "NCHW" else typed
-    return Prepared(np.ascontiguousarray(chosen[np.newaxis]), box, rgb)
+    return PreparedImage(np.ascontiguousarray(chosen[np.newaxis]), box, rgb)
 
 
 def _channels(takes: ImageInput) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxcam.image.metadata import from_metadata, named_settings, stated_size
-from onnxcam.image.preprocess import PRESETS, Preprocessing, override, preset_for, tensor_size
+from onnxcam.image.preprocess import PRESETS, Preprocessing, preset_for, tensor_size, with_overrides
 from onnxcam.specs import ImageInput
 
 AUTO = "auto"
@@ -57,7 +57,7 @@ def change(choice: Choice, **settings: Any) -> Choice:
     """The choice with these settings replaced (see `override`), which are then no longer assumed."""
     named = {name for name, value in settings.items() if value is not None}
     assumed = tuple(name for name in choice.assumed if name not in named)
-    return Choice(override(choice.preprocessing, **settings), assumed, choice.origin)
+    return Choice(with_overrides(choice.preprocessing, **settings), assumed, choice.origin)
 
 
 def notice_of(choice: Choice, takes: ImageInput) -> str | None:

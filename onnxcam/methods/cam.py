@@ -16,7 +16,7 @@ from onnxcam.methods.method import GAUSSIAN, method
 CELLS: Any = (2, 3)
 
 
-def weighted(weight: Floats, activation: Maps) -> Saliency:
+def weighted_sum(weight: Floats, activation: Maps) -> Saliency:
     """relu(sum_k w_k A_k), w (N, C, 1, 1)."""
     return np.maximum(np.einsum("nkhw,nkhw->nhw", *np.broadcast_arrays(weight, activation)), 0.0)
 
@@ -24,13 +24,13 @@ def weighted(weight: Floats, activation: Maps) -> Saliency:
 @method("cam", source="Zhou et al. 2016, eq. 2")
 def cam(activation: Maps, class_weight: Floats) -> Saliency:
     """w_k is the class's row of the linear layer behind global average pooling."""
-    return weighted(class_weight[:, :, None, None], activation)
+    return weighted_sum(class_weight[:, :, None, None], activation)
 
 
 @method("grad-cam", source="Selvaraju et al. 2017, eq. 1 and 2")
 def grad_cam(activation: Maps, gradient: Maps) -> Saliency:
     """w_k is the mean of the gradient over the cells."""
-    return weighted(np.mean(gradient, axis=CELLS, keepdims=True), activation)
+    return weighted_sum(np.mean(gradient, axis=CELLS, keepdims=True), activation)
 
 
 @method("grad-cam++", source="Chattopadhay et al. 2018, eq. 19")
@@ -66,7 +66,7 @@ def smooth_grad_cam_plus_plus(
     mass = np.maximum(np.sum(activation, axis=CELLS, keepdims=True), 0.0)
     alpha = positive_ratio(d1 if numerator == "d1" else d2, 2.0 * d2 + mass * d3)
     weight = np.sum(alpha * np.maximum(d1, 0.0), axis=CELLS, keepdims=True)
-    return weighted(weight, activation)
+    return weighted_sum(weight, activation)
 
 
 def positive_ratio(above: Floats, below: Floats) -> Floats:

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from onnxcam.errors import SettingError
-from onnxcam.registry import Table
+from onnxcam.registry import Registry
 
-PROBES = {
+QUANTITIES = {
     "activation": "A (N, C, h, w), the layer's values on the clean picture",
     "gradient": "g (N, C, h, w), the score's gradient at the layer",
     "d1": "D_1 (N, C, h, w), the mean of g over the noisy samples",
@@ -21,7 +21,7 @@ PROBES = {
 }
 
 
-LARGEST = 1e300  # of a setting: no number, and no infinity, above it
+MAX_SETTING = 1e300  # of a setting: no number, and no infinity, above it
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Recipe:
         }
         return {**self.sampler.settings, **own}
 
-    def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve_settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every setting of the method with its value. SettingError for one that it does not have, or a
         value out of range.
         """
@@ -119,7 +119,7 @@ def _setting(default: Any, hint: Any) -> Setting:
     """The setting that a keyword-only parameter declares: Annotated[Literal["a", "b"], "its meaning"]."""
     kind, *meaning = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return Setting(default, meaning[0] if meaning else "see the source", choices, -LARGEST)
+    return Setting(default, meaning[0] if meaning else "see the source", choices, -MAX_SETTING)
 
 
 def _checked(name: str, value: Any, setting: Setting) -> Any:
@@ -137,13 +137,13 @@ def _checked(name: str, value: Any, setting: Setting) -> Any:
         raise SettingError(f"{name}={value!r}: expected a number{like}") from None
     if kind is int and not isinstance(value, str) and found != value:
         raise SettingError(f"{name}={value!r}: expected a whole number")
-    if kind is not str and not setting.lowest <= found <= min(setting.highest, LARGEST):
-        highest = f" to {setting.highest}" if setting.highest < LARGEST else " or more"
+    if kind is not str and not setting.lowest <= found <= min(setting.highest, MAX_SETTING):
+        highest = f" to {setting.highest}" if setting.highest < MAX_SETTING else " or more"
         raise SettingError(f"{name}={value!r}: expected {setting.lowest}{highest}")
     return found
 
 
-methods: Table[Recipe] = Table("method")
+methods: Registry[Recipe] = Registry("method")
 
 
 def methods_with(setting: str) -> list[str]:
@@ -158,9 +158,9 @@ def method(
 
     def enter(formula: Callable[..., Any]) -> Callable[..., Any]:
         recipe = Recipe(name, formula, sampler, source, rules)
-        unknown = set(recipe.probes) - PROBES.keys()
+        unknown = set(recipe.probes) - QUANTITIES.keys()
         if unknown:
-            raise ValueError(f"{name} asks for {sorted(unknown)}; known: {', '.join(PROBES)}")
+            raise ValueError(f"{name} asks for {sorted(unknown)}; known: {', '.join(QUANTITIES)}")
         methods.add(name, recipe)
         return formula
 

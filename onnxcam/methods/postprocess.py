@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats, Saliency
 
 
-def interpolated(array: Floats, axis: int, wanted: int) -> Floats:
+def interpolate_axis(array: Floats, axis: int, wanted: int) -> Floats:
     """Linear interpolation between the centres of an array's cells along an axis, ends held. Not a product of
     matrices: a BLAS library's threads wait for more of them, and take the cores from what is run next.
     """
@@ -22,22 +22,22 @@ def interpolated(array: Floats, axis: int, wanted: int) -> Floats:
     return np.asarray(low * (1 - share) + high * share)
 
 
-def resized(maps: Saliency, height: int, width: int) -> Saliency:
+def resize_bilinear(maps: Saliency, height: int, width: int) -> Saliency:
     """(N, h, w) -> (N, height, width), bilinear."""
-    return interpolated(interpolated(maps, 1, height), 2, width)
+    return interpolate_axis(interpolate_axis(maps, 1, height), 2, width)
 
 
-def scaled(maps: Saliency) -> Saliency:
+def divide_by_max(maps: Saliency) -> Saliency:
     """Each map divided by its maximum; an empty one stays 0."""
     highest = np.max(maps, axis=(1, 2), keepdims=True)
     return np.where(highest > 0, maps / np.where(highest > 0, highest, 1.0), 0.0)
 
 
-def fused(maps: Sequence[Saliency], how: str) -> Saliency:
+def fuse_maps(maps: Sequence[Saliency], how: str) -> Saliency:
     """Several layers' maps as one: each scaled, brought to the finest grid, then their max or mean."""
     height = max(each.shape[1] for each in maps)
     width = max(each.shape[2] for each in maps)
-    stack = np.stack([resized(scaled(each), height, width) for each in maps])
+    stack = np.stack([resize_bilinear(divide_by_max(each), height, width) for each in maps])
     return np.max(stack, axis=0) if how == "max" else np.mean(stack, axis=0)
 
 

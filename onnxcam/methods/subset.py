@@ -68,12 +68,12 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
         mask[_fitting(_slices(region), grid)] = 1.0
     if not mask.any():
         raise SettingError(
-            f"region {described(region)!r}: no cell of the layer, which is {grid[0]} x {grid[1]}"
+            f"region {region_to_json(region)!r}: no cell of the layer, which is {grid[0]} x {grid[1]}"
         )
     return mask
 
 
-def described(region: Region | None) -> Any:
+def region_to_json(region: Region | None) -> Any:
     """A region as JSON can keep it: None, "y0:y1,x0:x1", or a mask as nested lists."""
     if isinstance(region, np.ndarray):
         return (region != 0).tolist()
@@ -101,7 +101,7 @@ def _fitting(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple[slice,
     for part, size in zip(region, grid, strict=True):
         if any(abs(end) > size for end in (part.start, part.stop) if end is not None):
             raise SettingError(
-                f"region {described(region)!r}: outside the layer, which is {grid[0]} x {grid[1]}"
+                f"region {region_to_json(region)!r}: outside the layer, which is {grid[0]} x {grid[1]}"
             )
     return region
 

@@ -24,7 +24,7 @@ from onnxcam.model.normalize import (
 from onnxcam.model.onnx_inference import infer_shapes
 from onnxcam.model.proto_walk import Scope, all_scopes, tensors
 from onnxcam.passes.input_rank import check_model, give_ranks
-from onnxcam.passes.ort import settled
+from onnxcam.passes.ort import normalize_ort_domains
 
 WIDTHS = {  # bytes of a number
     TensorProto.INT8: 1,
@@ -54,7 +54,7 @@ def check_proto(
         use_default_domain(proto, scopes)
         _check_opset(proto, name)
         sort_nodes(proto, name)
-        notices = (*settled(proto), *settle_defaults(proto))
+        notices = (*normalize_ort_domains(proto), *settle_defaults(proto))
         scopes = list(all_scopes(proto))  # sorting nodes made others of them
         settle_sizes(proto, scopes, name, constants)
         give_ranks(proto.graph)

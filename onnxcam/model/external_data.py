@@ -27,7 +27,7 @@ SUB_BYTE = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}  #
 PAGE = 4096  # where a weight begins in a file, so that it can be mapped
 
 
-def mapped(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
+def mmap_large_weights(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
     """Take the large external weights out of the model at the path `model` if it would not fit with them, and
     make them inputs.
 
@@ -85,7 +85,7 @@ def _embed(tensor: onnx.TensorProto, content: bytes) -> None:
     del tensor.external_data[:]
 
 
-def attach(graph: gs.Graph, weights: Mapping[str, Array]) -> None:
+def attach_weights(graph: gs.Graph, weights: Mapping[str, Array]) -> None:
     """Make constants of the inputs of these names, in place."""
     for tensor in graph.inputs:
         if tensor.name in weights:
@@ -93,7 +93,7 @@ def attach(graph: gs.Graph, weights: Mapping[str, Array]) -> None:
     graph.inputs = [each for each in graph.inputs if isinstance(each, gs.Variable)]
 
 
-def detached(graph: gs.Graph) -> tuple[gs.Graph, dict[str, Array]]:
+def detach_large_weights(graph: gs.Graph) -> tuple[gs.Graph, dict[str, Array]]:
     """A copy of a graph that would not fit, its large weights among the inputs, and those; else the graph."""
     constants = [each for each in graph.tensors().values() if isinstance(each, gs.Constant)]
     if sum(map(_bytes, constants)) <= LIMIT:
@@ -108,7 +108,9 @@ def detached(graph: gs.Graph) -> tuple[gs.Graph, dict[str, Array]]:
     return copied, weights
 
 
-def referred(proto: onnx.ModelProto, weights: Mapping[str, Array], location: str) -> None:
+def reference_external_data(
+    proto: onnx.ModelProto, weights: Mapping[str, Array], location: str
+) -> None:
     """Make external data, in the file `location`, of the inputs that stand for weights, in place."""
     kept = [each for each in proto.graph.input if each.name not in weights]
     del proto.graph.input[:]

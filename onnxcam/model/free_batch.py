@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.model.model import Model
-from onnxcam.passes.canonicalize import clean
+from onnxcam.passes.canonicalize import canonicalize
 
 BATCH = "batch"
 
@@ -36,7 +36,7 @@ def free_batch(model: Model, image: str) -> Model | None:
         if isinstance(tensor, gs.Variable) and tensor.name != image:
             tensor.shape = None
     try:
-        graph = clean(freed.graph)
+        graph = canonicalize(freed.graph)
     except (ModelError, ValueError):
         return None
     free = all(each.shape and not isinstance(each.shape[0], int) for each in graph.outputs)

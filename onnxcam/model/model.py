@@ -20,16 +20,20 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxcam.arrays import Array
-from onnxcam.atomic_write import remove, written
+from onnxcam.atomic_write import atomic_write, remove
 from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.opset import NeedsOpsetError, raised
+from onnxcam.graph.opset import NeedsOpsetError, upgrade_opset
 from onnxcam.model import external_data as external
 from onnxcam.model.check import check_proto, first_line
-from onnxcam.passes.canonicalize import clean
-from onnxcam.passes.quantization.hoist_dequantize import lifted
-from onnxcam.passes.quantization.integer_ops import opened, opset_to_open
-from onnxcam.passes.quantization.straight_through import is_quantised, linked, separated
+from onnxcam.passes.canonicalize import canonicalize
+from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
+from onnxcam.passes.quantization.integer_ops import decompose_integer_ops, opset_to_open
+from onnxcam.passes.quantization.straight_through import (
+    attach_float_sources,
+    detach_float_sources,
+    is_quantised,
+)
 
 LARGEST_FILE = (1 << 31) - 1  # bytes of a protocol buffer
 TEXT = "OSU"  # the kinds of NumPy's strings
@@ -72,7 +76,7 @@ class Model:
     @reports_node
     def _written(self) -> tuple[onnx.ModelProto, dict[str, Array]]:
         """The model, and the weights that do not fit into it: their place is among its inputs."""
-        graph, weights = external.detached(separated(self.graph))
+        graph, weights = external.detach_large_weights(detach_float_sources(self.graph))
         _pack(graph)
         proto = gs.export_onnx(graph, do_type_check=False, ir_version=self.ir_version)
         proto.ir_version = self.ir_version
@@ -90,7 +94,7 @@ class Model:
         none up to 2 GB, above it those of 64 KiB or more.
         """
         proto, weights = self._written()
-        external.referred(proto, weights, location)
+        external.reference_external_data(proto, weights, location)
         return bytes(proto.SerializeToString()), weights
 
     def save(self, path: str | Path) -> tuple[Path, ...]:
@@ -109,9 +113,9 @@ class Model:
                 f"{self.name}, please report this with the model"
             )
         with ExitStack() as stack:
-            stack.enter_context(written(path)).write_bytes(content)
+            stack.enter_context(atomic_write(path)).write_bytes(content)
             if weights:
-                external.write(stack.enter_context(written(beside)), weights)
+                external.write(stack.enter_context(atomic_write(beside)), weights)
                 # an interruption must not leave an older model next to new weights
                 remove(path)
         return (path, beside) if weights else (path,)
@@ -120,7 +124,9 @@ class Model:
     def at_opset(self, opset: int) -> Model:
         """The same model at a newer opset of the default domain."""
         proto, weights = self._written()
-        return from_proto(raised(proto, opset), self.name, self.digest, self.notices, weights)
+        return from_proto(
+            upgrade_opset(proto, opset), self.name, self.digest, self.notices, weights
+        )
 
 
 @reports_node
@@ -137,7 +143,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     path = Path(source)
     content = _content(path)
     proto = _parsed(content, str(path))
-    weights = external.mapped(proto, path)
+    weights = external.mmap_large_weights(proto, path)
     external.read(proto, path)
     return from_proto(proto, path.name, _digest(content), weights=weights)
 
@@ -159,16 +165,16 @@ def from_proto(
         graph = gs.import_onnx(proto)
     except Exception as fault:
         raise ModelError(f"{name}: its graph cannot be read ({first_line(fault)})") from fault
-    external.attach(graph, weights)
+    external.attach_weights(graph, weights)
     _forget_optional_types(graph)
     try:
-        graph = clean(graph)
+        graph = canonicalize(graph)
     except NeedsOpsetError as need:  # what a fused operator stands for
-        return from_proto(raised(proto, need.opset), name, digest, notices, weights)
+        return from_proto(upgrade_opset(proto, need.opset), name, digest, notices, weights)
     if is_quantised(graph):
         if (opset := opset_to_open(graph)) > graph.opset:
-            return from_proto(raised(proto, opset), name, digest, notices, weights)
-        graph = linked(clean(lifted(opened(graph))))
+            return from_proto(upgrade_opset(proto, opset), name, digest, notices, weights)
+        graph = attach_float_sources(canonicalize(hoist_dequantize(decompose_integer_ops(graph))))
     metadata = {_text(prop.key): _text(prop.value) for prop in proto.metadata_props}
     notices = (*notices, *_drop_unread_inputs(graph))
     return Model(graph, name, digest, proto.ir_version, metadata, notices)

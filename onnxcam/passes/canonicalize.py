@@ -19,10 +19,10 @@ from onnxcam.graph.attributes import argument
 from onnxcam.graph.shape_arithmetic import Sizes, expanded
 from onnxcam.graph.shape_inference import Dim, Shape, agree, believe_outputs, infer, named
 from onnxcam.passes.constant_folding import Folding, refuse_impossible_size
-from onnxcam.passes.ort import unfused
+from onnxcam.passes.ort import decompose
 
 
-def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
+def canonicalize(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     """Fold, drop and type `graph` in place; returns it. Tensors of the names `kept` stay."""
     opsets = {each.domain: each.version for each in graph.import_domains}
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
@@ -38,7 +38,7 @@ def clean(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
         if (branch := _taken(node)) is not None:
             waiting.extend(_unwrapped(node, branch)[::-1])
             continue
-        if (parts := unfused(node, graph, outputs)) is not None:
+        if (parts := decompose(node, graph, outputs)) is not None:
             waiting.extend(parts[::-1])
             continue
         walked.append(node)

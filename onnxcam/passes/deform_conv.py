@@ -12,7 +12,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.builder import Builder
 from onnxcam.graph.shape_inference import is_static
-from onnxcam.graph.slicing import dim_of
+from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.value import Value, np
 from onnxcam.graph.window import Window
 
@@ -28,7 +28,7 @@ def deform_conv(build: Builder, node: gs.Node, given: list[Value | None]) -> Val
         return None
     width: Any = x.shape[1]
     kernels: Any = w.shape
-    window = Window.of(node, build.opset)
+    window = Window.from_node(node, build.opset)
     if window is None or not is_static((width, *kernels)):
         raise ModelError(
             f"the DeformConv that reads {node.inputs[0].name!r} needs a fixed number of channels and weights "
@@ -36,9 +36,9 @@ def deform_conv(build: Builder, node: gs.Node, given: list[Value | None]) -> Val
         )
     groups, offsets = (argument(node, each, build.opset) for each in ("group", "offset_group"))
     cells = int(np.prod(window.kernel))
-    rows, columns = (dim_of(offset, axis) for axis in (2, 3))
+    rows, columns = (dim_size(offset, axis) for axis in (2, 3))
     channels = build.constant([width // offsets])
-    apart = _reshaped(x, [-1], channels, dim_of(x, 2), dim_of(x, 3))
+    apart = _reshaped(x, [-1], channels, dim_size(x, 2), dim_size(x, 3))
     grid = _reshaped(_grid(x, offset, window), [0, -1], columns, [2])
     seen = build.op("GridSample", apart, grid, padding_mode="zeros", align_corners=0)
     if mask is not None:
@@ -53,10 +53,11 @@ def deform_conv(build: Builder, node: gs.Node, given: list[Value | None]) -> Val
 def _grid(x: Value, offset: Value, window: Window) -> Value:
     """Where each cell of the kernel looks, from every place: (N groups, cells, rows, columns, 2), -1 to 1."""
     cells = int(np.prod(window.kernel))
-    sizes = [dim_of(offset, axis) for axis in (2, 3)]
+    sizes = [dim_size(offset, axis) for axis in (2, 3)]
     moved = _reshaped(offset, [-1, cells, 2], *sizes)
     along = [
-        (2.0 * _places(moved, window, axis, sizes[axis]) + 1.0) / _float(dim_of(x, axis + 2), moved)
+        (2.0 * _places(moved, window, axis, sizes[axis]) + 1.0)
+        / _float(dim_size(x, axis + 2), moved)
         for axis in (X, Y)
     ]
     return np.concatenate([np.expand_dims(each - 1.0, -1) for each in along], axis=-1)
@@ -72,7 +73,7 @@ def _places(moved: Value, window: Window, axis: int, size: Value) -> Value:
     )
     start = np.expand_dims(_float(number, moved), 1) if axis == Y else _float(number, moved)
     offsets = build.op("Gather", moved, build.constant(np.array(axis)), axis=2)
-    return offsets + (start + moved.lift(own.astype(np.float32)))
+    return offsets + (start + moved.constant_like(own.astype(np.float32)))
 
 
 def _float(value: Value, like: Value) -> Value:

@@ -15,7 +15,7 @@ from onnxcam.graph.builder import Builder
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.shape_inference import type_proto
 from onnxcam.graph.value import Value
-from onnxcam.passes.canonicalize import clean
+from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.deform_conv import deform_conv
 
 MASKS = {"3", "6"}  # the inputs of Attention that can mask a whole row: attn_mask, nonpad_kv_seqlen
@@ -25,12 +25,14 @@ WHOLE = {  # taken apart they are random, loop, or round where a gradient should
     *("Bernoulli", "DynamicQuantizeLinear", "Range", "SequenceMap"),
 }
 Meaning: TypeAlias = Callable[[Builder, gs.Node, list[Value | None]], Value | None]
-MEANINGS: dict[str, Meaning] = {"DeformConv": deform_conv}  # of ours, where ONNX has no definition
+CUSTOM_DEFINITIONS: dict[str, Meaning] = {
+    "DeformConv": deform_conv
+}  # of ours, where ONNX has no definition
 
 
-def defined(operator: str, opset: int) -> bool:
+def has_function_body(operator: str, opset: int) -> bool:
     """Whether there is a definition of this operator of the default domain in simpler ones."""
-    if operator in MEANINGS:
+    if operator in CUSTOM_DEFINITIONS:
         return True
     schema = schema_at(operator, opset)
     if schema is None or operator in WHOLE:
@@ -39,7 +41,9 @@ def defined(operator: str, opset: int) -> bool:
     return any(each <= opset for versions in found for each in versions)
 
 
-def expand(graph: gs.Graph, chosen: Collection[gs.Node], kept: Collection[str] = ()) -> bool:
+def expand_functions(
+    graph: gs.Graph, chosen: Collection[gs.Node], kept: Collection[str] = ()
+) -> bool:
     """Take the chosen nodes of `graph` apart in place; False if none could be.
 
     What they wrote keeps its name and its values, and the tensors `kept` are there afterwards.
@@ -51,19 +55,19 @@ def expand(graph: gs.Graph, chosen: Collection[gs.Node], kept: Collection[str] =
         changed = changed or body is not None
     if changed:
         graph.nodes = nodes
-        clean(graph, kept)
+        canonicalize(graph, kept)
     return changed
 
 
 def _body(node: gs.Node, opset: int) -> gs.Graph | None:
     """The definition of a node: its inputs called 0, 1, ... and its outputs out:0, out:1, ..."""
-    if node.domain not in (None, "", "ai.onnx") or not defined(node.op, opset):
+    if node.domain not in (None, "", "ai.onnx") or not has_function_body(node.op, opset):
         return None
     types = [onnx.TypeProto() if each.is_empty() else type_proto(each) for each in node.inputs]
     schema = schema_at(node.op, opset)
     if schema is None or any(each is None for each in types):
         return None
-    if node.op in MEANINGS:
+    if node.op in CUSTOM_DEFINITIONS:
         return _meant(node, opset)
     alone = _alone(node, schema)
     function = _function(alone, schema, opset, types)
@@ -92,7 +96,7 @@ def _meant(node: gs.Node, opset: int) -> gs.Graph | None:
         None if each.is_empty() else build.input(str(i), each.dtype, each.shape)
         for i, each in enumerate(node.inputs)
     ]
-    written = MEANINGS[node.op](build, node, given)
+    written = CUSTOM_DEFINITIONS[node.op](build, node, given)
     if written is None:
         return None
     written.tensor.name = "out:0"

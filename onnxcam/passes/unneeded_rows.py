@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.builder import Builder
-from onnxcam.graph.reachability import captured, is_float
-from onnxcam.graph.slicing import sliced
+from onnxcam.graph.reachability import captured_tensors, is_float
+from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.value import Value
 from onnxcam.graph.window import LONGEST
 from onnxcam.passes.row_dependence import row_axes, sliced_axes, target
@@ -31,29 +31,29 @@ LONG = 16  # rows that an axis of unknown size is taken to have
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowSelection:
     """Places along an axis, each once; negative ones, counted from the end, where its size is not known."""
 
     axis: int
     places: tuple[int, ...]
 
 
-Needs: TypeAlias = Sequence[Rows | None]  # per input; None: all of it
+Needs: TypeAlias = Sequence[RowSelection | None]  # per input; None: all of it
 
 
 @dataclass
-class Found:
+class RowAnalysis:
     """The nodes that are needed, in order. By name: what is left of tensors; and by that of its first output
     what a node reads that writes those, or which places one picks.
     """
 
     nodes: list[gs.Node] = field(default_factory=list)
-    left: dict[str, Rows] = field(default_factory=dict)
+    left: dict[str, RowSelection] = field(default_factory=dict)
     needs: dict[str, Needs] = field(default_factory=dict)
     picked: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def narrow(graph: gs.Graph, kept: Collection[str]) -> None:
+def drop_unneeded_rows(graph: gs.Graph, kept: Collection[str]) -> None:
     """Leave out rows that nothing reads of what the operators of a graph compute, which is in order; in place.
 
     The graph's outputs and the tensors of the names `kept` stay whole. A tensor that loses rows loses its
@@ -64,8 +64,8 @@ def narrow(graph: gs.Graph, kept: Collection[str]) -> None:
         _rewrite(graph, found)
 
 
-def _found(graph: gs.Graph, whole: Collection[str]) -> Found:
-    found, wanted = Found(), dict[str, Rows | None].fromkeys(whole)
+def _found(graph: gs.Graph, whole: Collection[str]) -> RowAnalysis:
+    found, wanted = RowAnalysis(), dict[str, RowSelection | None].fromkeys(whole)
     batch = {each.shape[0] for each in graph.inputs if each.shape}
     for node in reversed(graph.nodes):
         written = [each for each in node.outputs if each.name in wanted and not each.is_empty()]
@@ -82,39 +82,39 @@ def _found(graph: gs.Graph, whole: Collection[str]) -> Found:
         for tensor, need in zip(node.inputs, needs, strict=True):
             both = _joined(wanted.get(tensor.name, need), need)
             wanted[tensor.name] = both if both and _few(both, tensor) else None
-        wanted |= dict.fromkeys(each.name for each in captured(node))
+        wanted |= dict.fromkeys(each.name for each in captured_tensors(node))
     found.nodes.reverse()
     return found
 
 
-def _joined(first: Rows | None, second: Rows | None) -> Rows | None:
+def _joined(first: RowSelection | None, second: RowSelection | None) -> RowSelection | None:
     """The rows of both; None for all of them."""
     if first == second or first is None or second is None or first.axis != second.axis:
         return first if first == second else None
-    return Rows(first.axis, tuple(sorted({*first.places, *second.places})))
+    return RowSelection(first.axis, tuple(sorted({*first.places, *second.places})))
 
 
-def _few(rows: Rows, tensor: gs.Tensor) -> bool:
+def _few(rows: RowSelection, tensor: gs.Tensor) -> bool:
     size = tensor.shape[rows.axis]
     return 0 < FEW * len(rows.places) <= (size if isinstance(size, int) else LONG)
 
 
-def _handed_on(node: gs.Node, rows: Rows, opset: int) -> Needs | None:
+def _handed_on(node: gs.Node, rows: RowSelection, opset: int) -> Needs | None:
     axes = row_axes(node, rows.axis, opset)
     if axes is None:
         return None
-    return [None if axis is None else Rows(axis, rows.places) for axis in axes]
+    return [None if axis is None else RowSelection(axis, rows.places) for axis in axes]
 
 
-def _asked(node: gs.Node, batch: Collection[Any], found: Found, opset: int) -> Needs:
+def _asked(node: gs.Node, batch: Collection[Any], found: RowAnalysis, opset: int) -> Needs:
     """What an operator asks for by itself: everything, but for one that picks rows. Pictures are not rows."""
-    needs: list[Rows | None] = [None] * len(node.inputs)
+    needs: list[RowSelection | None] = [None] * len(node.inputs)
     picked = _picked(node, opset)
     if picked is not None and is_float(node.inputs[0]):
         axis, places = picked
         size = node.inputs[0].shape[axis]
         if size not in batch and (axis or isinstance(size, int)):
-            needs[0] = Rows(axis, tuple(dict.fromkeys(places.ravel().tolist())))
+            needs[0] = RowSelection(axis, tuple(dict.fromkeys(places.ravel().tolist())))
             found.picked[node.outputs[0].name] = places
     return needs
 
@@ -153,7 +153,7 @@ def _cut(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
 PICKING = {"Gather": _gathered, "Slice": _cut}
 
 
-def _rewrite(graph: gs.Graph, found: Found) -> None:
+def _rewrite(graph: gs.Graph, found: RowAnalysis) -> None:
     build, needed = Builder(graph), {id(each) for each in found.nodes}
     for node in graph.nodes:
         if id(node) not in needed:
@@ -169,10 +169,10 @@ def _rewrite(graph: gs.Graph, found: Found) -> None:
             _pick_of(build, node, found.picked[name], found.left[node.inputs[0].name])
         graph.nodes.append(node)
     for tensor in narrowed:
-        tensor.name = build.fresh(f"rows/{tensor.name}")
+        tensor.name = build.unique_name(f"rows/{tensor.name}")
 
 
-def _narrow(build: Builder, node: gs.Node, found: Found) -> None:
+def _narrow(build: Builder, node: gs.Node, found: RowAnalysis) -> None:
     """The node reads what it needs, and its outputs get the shape that they are left with."""
     needs, rows = found.needs[node.outputs[0].name], found.left[node.outputs[0].name]
     for slot, need in enumerate(needs):
@@ -188,11 +188,11 @@ def _narrow(build: Builder, node: gs.Node, found: Found) -> None:
             each.shape = _shape(each, rows)
 
 
-def _shape(tensor: gs.Tensor, rows: Rows) -> list[Any]:
+def _shape(tensor: gs.Tensor, rows: RowSelection) -> list[Any]:
     return [len(rows.places) if i == rows.axis else dim for i, dim in enumerate(tensor.shape)]
 
 
-def _taken(value: Value, need: Rows, left: Rows | None) -> Value:
+def _taken(value: Value, need: RowSelection, left: RowSelection | None) -> Value:
     """The rows of a tensor of which those that are `left` are there; None: all."""
     if left == need:
         return value
@@ -203,12 +203,12 @@ def _taken(value: Value, need: Rows, left: Rows | None) -> Value:
     if at[0] < 0 or at != list(range(at[0], at[-1] + 1)):
         indices = value.build.constant(np.array(at, np.int64))
         return value.build.op("Gather", value, indices, axis=need.axis, shape=shape)
-    found = sliced(value, [at[0]], [at[-1] + 1], [need.axis])
+    found = slice_axes(value, [at[0]], [at[-1] + 1], [need.axis])
     found.tensor.shape = list(shape)
     return found
 
 
-def _pick_of(build: Builder, node: gs.Node, picked: NDArray[Any], rows: Rows) -> None:
+def _pick_of(build: Builder, node: gs.Node, picked: NDArray[Any], rows: RowSelection) -> None:
     """What a Gather or Slice picks it picks of the rows that are left."""
     at = np.array([rows.places.index(each) for each in picked.ravel()], np.int64)
     node.inputs = [node.inputs[0], build.constant(at.reshape(picked.shape)).tensor]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.backward import backward, carries
+from onnxcam.autodiff.backward import backward, propagates
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
@@ -14,14 +14,19 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.builder import Builder
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import NeedsOpsetError
-from onnxcam.graph.reachability import between
+from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.shape_inference import Shape
 from onnxcam.graph.value import Value
 from onnxcam.heads.score import classes_of, find_score
 from onnxcam.model.model import Model
-from onnxcam.passes.expand_functions import expand
-from onnxcam.passes.unneeded_rows import narrow
-from onnxcam.rewrite.loss_scale import loss_scale, scaled, sum_in_float32, widened
+from onnxcam.passes.expand_functions import expand_functions
+from onnxcam.passes.unneeded_rows import drop_unneeded_rows
+from onnxcam.rewrite.loss_scale import (
+    accumulation_dtype,
+    apply_loss_scale,
+    loss_scale,
+    sum_in_float32,
+)
 from onnxcam.specs import SEED, gradient_at
 
 __all__ = ["SEED", "augment", "gradient", "simplified"]
@@ -56,22 +61,24 @@ def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Mod
     """A copy in which every operator on the way without a rule is taken apart, as far as ONNX defines it."""
     copied = model.copy()
     while True:
-        path = between(copied.graph, wrt, {of}, carries(rules))
-        missing = [each for each in path.nodes if rules.of(each) is None]
+        path = subgraph_between(copied.graph, wrt, {of}, propagates(rules))
+        missing = [each for each in path.nodes if rules.rule_for(each) is None]
         # defined by simpler operators (Clip), they need no constant weights
         missing += readers_of_computed_weights(copied.graph, wrt, {of}, rules)
-        if not missing or not expand(copied.graph, missing, {*wrt, of}):
+        if not missing or not expand_functions(copied.graph, missing, {*wrt, of}):
             return copied
 
 
 def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
-    narrow(model.graph, {*wrt, of})
+    drop_unneeded_rows(model.graph, {*wrt, of})
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
     scale = loss_scale(model.graph, wrt, of, rules)
-    seed = build.batch = build.input(SEED, widened(score.dtype), _seed_shape(model.graph, score))
-    found = backward(build, {of: scaled(seed, scale).astype(score.dtype)}, wrt, rules)
+    seed = build.batch = build.input(
+        SEED, accumulation_dtype(score.dtype), _seed_shape(model.graph, score)
+    )
+    found = backward(build, {of: apply_loss_scale(seed, scale).astype(score.dtype)}, wrt, rules)
     unreached = [name for name in wrt if name not in found]
     if unreached:
         raise ModelError(
@@ -84,8 +91,8 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
             model.graph.outputs.append(each.tensor)
             outputs.add(each.name)
     for name in dict.fromkeys(wrt):
-        whole = found[name].astype(widened(found[name].dtype))
-        build.output(scaled(whole, 1 / scale), gradient_at(name))
+        whole = found[name].astype(accumulation_dtype(found[name].dtype))
+        build.output(apply_loss_scale(whole, 1 / scale), gradient_at(name))
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model

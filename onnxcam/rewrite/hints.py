@@ -57,7 +57,7 @@ def add_cure(
 
 def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
     """Whether a gradient of the score reaches a layer, with rules for all operators on the way."""
-    if layer.unread:
+    if layer.ignored_by_score:
         return False
     plain = simplified(model, {layer.name}, of, rules)
     try:

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.backward import carries
+from onnxcam.autodiff.backward import propagates
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.graph.reachability import between
+from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.shape_inference import Dtype
 from onnxcam.graph.value import Value, gs_code
 
@@ -24,19 +24,19 @@ SCALE = 2.0**10  # seeds of up to 63 pass; sums of the weights behind them may g
 HALVES = {"float16", "bfloat16"}
 
 
-def widened(dtype: Dtype) -> Dtype:
+def accumulation_dtype(dtype: Dtype) -> Dtype:
     """float32 for a half precision, another dtype as it is."""
     return np.dtype(np.float32) if _name(dtype) in HALVES else dtype
 
 
 def loss_scale(graph: gs.Graph, wrt: Collection[str], of: str, rules: Rules) -> float:
     """What cotangents are multiplied by: more than 1 if there is a float16 on the way."""
-    path, tensors = between(graph, wrt, {of}, carries(rules)), graph.tensors()
+    path, tensors = subgraph_between(graph, wrt, {of}, propagates(rules)), graph.tensors()
     dtypes = (tensors[name].dtype for name in path.tensors)
     return SCALE if any(_name(each) == "float16" for each in dtypes) else 1.0
 
 
-def scaled(value: Value, factor: float) -> Value:
+def apply_loss_scale(value: Value, factor: float) -> Value:
     """The value times a factor; itself where that is 1."""
     return value if factor == 1.0 else value * factor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
 from onnxcam.specs import Score
@@ -11,4 +11,4 @@ from onnxcam.specs import Score
 def scored(model: Model, output: str | None = None) -> tuple[Model, Score]:
     """`with_score`, given how many classes the model's metadata names. Raises the same errors."""
     names = metadata_labels(model.metadata)
-    return with_score(model, output, len(names) if names else None)
+    return ensure_class_scores(model, output, len(names) if names else None)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from onnxcam.autodiff.backward import refuse_stops
+from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.node_errors import reports_node
@@ -17,7 +17,7 @@ from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
-from onnxcam.rewrite.constant_gradient import keep, split
+from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_gradient
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_cure
 from onnxcam.rewrite.metadata_score import scored
@@ -26,7 +26,7 @@ from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.spatial.layers import automatic, candidates, find_layer, spatial_layers
 from onnxcam.specs import (
     AUTO,
-    POOLED,
+    CLASS_SCORES,
     POWERS,
     SEED,
     ImageInput,
@@ -74,10 +74,14 @@ def plan(
     """
     image = image_input(model)
     model, score = scored(model, output)
-    if probability and not score.probability and score.squashing not in ("Softmax", "Sigmoid"):
+    if (
+        probability
+        and not score.probability
+        and score.output_activation not in ("Softmax", "Sigmoid")
+    ):
         why = (
             "its scores are the mean or maximum over pixels or boxes, which are not probabilities"
-            if score.output == POOLED
+            if score.output == CLASS_SCORES
             else f"{score.output!r} does not end in Softmax or Sigmoid, so it gives no probability"
         )
         raise ModelError(f"{model.name}: {why}; explain the logit instead (--score logit)")
@@ -114,8 +118,8 @@ def _planned(
     if recipe.smooths and not constant:
         add_moments(augmented.graph, names)
         wanted = [moment(power, each) for each in names for power in POWERS]
-    keep(augmented, [of, *names, *wanted])
-    alone = split(augmented, gradients) if constant else None
+    prune_outputs(augmented, [of, *names, *wanted])
+    alone = split_constant_gradient(augmented, gradients) if constant else None
     if recipe.smooths:
         add_noise(augmented.graph, image.name)
     made = Plan(
@@ -125,10 +129,10 @@ def _planned(
         notices=(*augmented.notices, *_notices(chosen), *training_notices(augmented.graph)),
         image=image,
         score=score,
-        of=of,
+        explained_tensor=of,
         layers=chosen,
-        constant=constant,
-        apart=alone is not None,
+        gradient_is_constant=constant,
+        has_gradient_model=alone is not None,
         seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
         seed_dtype=np.dtype(seed.dtype).name,
     )
@@ -137,7 +141,7 @@ def _planned(
 
 def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
     for each in chosen:
-        if each.unread:
+        if each.ignored_by_score:
             yield (
                 f"the score reads no cell of {each.name}, only tokens beside them: its map is empty; "
                 "choose an earlier layer (`onnxcam layers`)"
@@ -159,14 +163,14 @@ def _automatic(
     chosen = automatic(model, image.name, of, layers)
     if not chosen:
         if not layers:
-            refuse_stops(model.graph, image.name, {of}, RULE_TABLES[recipe.rules])
+            raise_if_blocked(model.graph, image.name, {of}, RULE_TABLES[recipe.rules])
         cure = "choose one (`onnxcam layers --all`)" if layers else "it has no spatial layer at all"
         raise ModelError(
             f"{model.name}: no spatial layer that everything passes through on the way from "
             f"{image.name!r} to {of!r}; {cure}"
         )
     last = _planned(model, recipe, image, score, of, _marked(chosen))
-    if len(chosen) > 1 or not (recipe.smooths and last.plan.constant):
+    if len(chosen) > 1 or not (recipe.smooths and last.plan.gradient_is_constant):
         return last
     earlier = _last_varying(model, recipe, image.name, of, candidates(model, layers)[1:])
     if earlier is None:
@@ -212,7 +216,7 @@ def layers(model: Model, output: str | None = None) -> list[Layer]:
     smooth = _smoothing_choice(model, image, score, found) if chosen else set()
     names = {each.name for each in chosen}
     return [
-        replace(each, automatic=each.name in names, automatic_smooth=each.name in smooth)
+        replace(each, automatic=each.name in names, auto_for_smoothing=each.name in smooth)
         for each in found
     ]
 

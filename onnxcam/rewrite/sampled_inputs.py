@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.graph.builder import Builder
 from onnxcam.graph.shape_inference import Dtype
 from onnxcam.graph.value import Value, np
-from onnxcam.rewrite.loss_scale import widened
+from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import NOISE, SPREAD
 
 PICTURES = "onnxcam/pictures"  # how many are fed: one for all of the noise, or as many
@@ -28,7 +28,7 @@ def add_noise(graph: gs.Graph, image: str) -> None:
     noise = build.input(NOISE, FLOAT, (shape[0], *[None] * len(shape[1:])))
     spread = build.input(SPREAD, FLOAT, ())
     x.tensor.shape = [PICTURES, *shape[1:]]
-    wide = FLOAT if is_integer(x.dtype) else widened(x.dtype)
+    wide = FLOAT if is_integer(x.dtype) else accumulation_dtype(x.dtype)
     noisy = _as(x.astype(wide) + (noise * spread).astype(wide), x.dtype).tensor
     noisy.shape = shape
     for node in readers:

@@ -57,7 +57,7 @@ def tolerance_of(arrays: Sequence[Array]) -> float:
     return min(MOST, max([TOLERANCE, *(ROUNDINGS * step for step in steps)]))
 
 
-def pictures_do_not_mix(
+def samples_are_independent(
     single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> bool:
     """Whether a model with a freed batch gives two images the results that the original gives each alone."""

@@ -13,18 +13,18 @@ import numpy as np
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, RunError
-from onnxcam.runtime.device import processors
+from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.fork import abandon, watch
-from onnxcam.runtime.schedule import MOST_LANES, Layout, Tuner, layouts
-from onnxcam.runtime.session import Fed, OutOfMemoryError, Session
+from onnxcam.runtime.schedule import MOST_LANES, Schedule, Tuner, schedules
+from onnxcam.runtime.session import FeedValue, OutOfMemoryError, Session
 
 CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
 AHEAD = 2  # chunks a lane that wait for it
-Feed = Callable[[slice], Mapping[str, Fed]]
+Feed = Callable[[slice], Mapping[str, FeedValue]]
 
 
 @dataclass
-class Batches:
+class ChunkedRunner:
     """Runs of a model in chunks of at most `chunk`, or as the `tuner` finds fastest.
 
     `fixed` is the batch that the model was exported for, if it could not be freed of it: a last chunk is then
@@ -79,32 +79,32 @@ class Batches:
         if self.keep and tuner and tuner.rounds > known:
             self.keep(tuner.times)
 
-    def _layout(self, left: int) -> Layout:
+    def _layout(self, left: int) -> Schedule:
         if self.fixed is not None:
-            return Layout(1, self.fixed)
+            return Schedule(1, self.fixed)
         tuner = self.tuner
         if tuner is None or left < 2:
-            return Layout(1, self.chunk)
+            return Schedule(1, self.chunk)
         return tuner.layout(left)
 
     def _ran(
-        self, outputs: Sequence[str], start: int, count: int, feed: Feed, layout: Layout
+        self, outputs: Sequence[str], start: int, count: int, feed: Feed, layout: Schedule
     ) -> Iterable[tuple[slice, list[Array]]]:
         """All that is left, part by part; of a layout that is still measured one round."""
         if self.fixed is not None:
             parts = [slice(i, min(i + self.fixed, count)) for i in range(start, count, self.fixed)]
             return self._in_turn(outputs, parts, feed, layout)
         tuner = self.tuner
-        if tuner is None or tuner.settled:
+        if tuner is None or tuner.is_done:
             return self._in_turn(outputs, _even(start, count, layout), feed, layout)
         stop = min(start + layout.inputs, count)
         begin = time.perf_counter()
         found = [*self._in_turn(outputs, _even(start, stop, layout), feed, layout)]
-        tuner.told(layout, stop - start, time.perf_counter() - begin)
+        tuner.record(layout, stop - start, time.perf_counter() - begin)
         return found
 
     def _in_turn(
-        self, outputs: Sequence[str], parts: list[slice], feed: Feed, layout: Layout
+        self, outputs: Sequence[str], parts: list[slice], feed: Feed, layout: Schedule
     ) -> Iterator[tuple[slice, list[Array]]]:
         """The outputs of each part: one after the other, or in lanes that each take the next."""
         if layout.lanes == 1:
@@ -145,7 +145,7 @@ class Batches:
             for each in session.run(outputs, filled)
         ]
 
-    def _halve(self, layout: Layout, fault: BaseException) -> None:
+    def _halve(self, layout: Schedule, fault: BaseException) -> None:
         if self.fixed is not None or layout.inputs <= 1:
             raise RunError(
                 f"out of memory on {self.session.device} with {self.fixed or 1} picture(s) at a time; "
@@ -154,7 +154,7 @@ class Batches:
         self.tuner, self._lane, self.chunk = None, None, max(1, layout.chunk // 2)
 
 
-def _even(start: int, stop: int, layout: Layout) -> list[slice]:
+def _even(start: int, stop: int, layout: Schedule) -> list[slice]:
     """Parts of at most a chunk, as many for each lane, that share what there is, so that none is small."""
     left = stop - start
     wanted = -(-left // layout.chunk)
@@ -177,14 +177,14 @@ def batches(
     again: Callable[[int], Session] | None = None,
     times: object = None,
     keep: Callable[[object], None] | None = None,
-) -> Batches:
+) -> ChunkedRunner:
     """Runs of at most `chunk` inputs or, on a CPU, if that is None, as is measured to be fastest: `again` opens
     the model on so many threads, `times` were measured before, and `keep` is told what is measured now.
     """
     if chunk is not None or fixed is not None or session.device.kind != "cpu":
-        return Batches(session, fixed, chunk or CHUNK, blank=blank)
-    lanes = min(processors(), MOST_LANES) if again else 1
-    tuner = Tuner.resumed(layouts(lanes), times)
-    threads = max(1, processors() // lanes)
+        return ChunkedRunner(session, fixed, chunk or CHUNK, blank=blank)
+    lanes = min(usable_cpus(), MOST_LANES) if again else 1
+    tuner = Tuner.resumed(schedules(lanes), times)
+    threads = max(1, usable_cpus() // lanes)
     lane = (lambda: again(threads)) if again else None
-    return Batches(session, tuner=tuner, lane=lane, keep=keep, blank=blank)
+    return ChunkedRunner(session, tuner=tuner, lane=lane, keep=keep, blank=blank)

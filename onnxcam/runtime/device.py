@@ -43,7 +43,7 @@ class Device:
         return [(CUDA, options), CPU]
 
 
-def processors() -> int:
+def usable_cpus() -> int:
     """How many this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))

@@ -19,7 +19,7 @@ TRIALS = 3  # rounds that do
 
 
 @dataclass(frozen=True)
-class Layout:
+class Schedule:
     """`lanes` runs at a time, each of at most `chunk` inputs."""
 
     lanes: int
@@ -34,21 +34,21 @@ class Layout:
         return self.lanes * self.chunk
 
 
-def layouts(lanes: int) -> tuple[Layout, ...]:
+def schedules(lanes: int) -> tuple[Schedule, ...]:
     """The layouts worth trying on a CPU, the likeliest first: in one lane, and in several if there are any."""
-    several = [Layout(lanes, chunk) for chunk in (2, 1) if lanes > 1 and lanes * chunk <= LARGEST]
-    return (*several[:1], Layout(1, 4), *several[1:], Layout(1, 8))
+    several = [Schedule(lanes, chunk) for chunk in (2, 1) if lanes > 1 and lanes * chunk <= LARGEST]
+    return (*several[:1], Schedule(1, 4), *several[1:], Schedule(1, 8))
 
 
 @dataclass
 class Tuner:
     """Seconds an input of each layout, as far as they were measured; `times` may come from an earlier run."""
 
-    layouts: Sequence[Layout]
+    layouts: Sequence[Schedule]
     times: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
-    def resumed(cls, layouts: Sequence[Layout], times: object) -> Tuner:
+    def resumed(cls, layouts: Sequence[Schedule], times: object) -> Tuner:
         """With what was measured before; what is not such a table is forgotten."""
         known = times if isinstance(times, Mapping) else {}
         wanted = {str(each) for each in layouts}
@@ -67,17 +67,17 @@ class Tuner:
         return sum(map(len, self.times.values()))
 
     @property
-    def settled(self) -> bool:
+    def is_done(self) -> bool:
         """Whether every layout was measured."""
         return all(self._rounds(each) >= WARM + TRIALS for each in self.layouts)
 
     @property
-    def best(self) -> Layout:
+    def best(self) -> Schedule:
         """The fastest so far; the first where nothing was measured yet."""
         measured = [each for each in self.layouts if self._rounds(each) > WARM]
         return min(measured, key=self._cost, default=self.layouts[0])
 
-    def layout(self, left: int) -> Layout:
+    def layout(self, left: int) -> Schedule:
         """For the next round: of those still to be measured that `left` inputs fill the one that was measured
         least, so that a slow moment of the machine meets them all; else the best.
         """
@@ -85,13 +85,13 @@ class Tuner:
         filled = (each for each in waiting if each.inputs <= left)
         return min(filled, key=self._rounds, default=self.best)
 
-    def told(self, layout: Layout, inputs: int, seconds: float) -> None:
+    def record(self, layout: Schedule, inputs: int, seconds: float) -> None:
         """A round took so long; only a full one of a layout that is being measured counts."""
         if inputs == layout.inputs and self._rounds(layout) < WARM + TRIALS:
             self.times.setdefault(str(layout), []).append(seconds / inputs)
 
-    def _rounds(self, layout: Layout) -> int:
+    def _rounds(self, layout: Schedule) -> int:
         return len(self.times.get(str(layout), ()))
 
-    def _cost(self, layout: Layout) -> float:
+    def _cost(self, layout: Schedule) -> float:
         return min(self.times[str(layout)][WARM:])  # what disturbs a round only adds to it

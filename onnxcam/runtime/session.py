@@ -16,7 +16,7 @@ from onnxcam.runtime.device import CUDA, Device
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.fork import abandon, watch
 
-Fed: TypeAlias = Array | ort.OrtValue
+FeedValue: TypeAlias = Array | ort.OrtValue
 # Threads that wait for work take a core from whatever runs next: runs in lanes take 15 % longer beside them.
 REST = ("session.force_spinning_stop", "1")
 KEPT = 256 << 20  # bytes of a model in memory that are kept to open it again after a fork
@@ -123,13 +123,13 @@ class Session:
         """The execution providers that were given."""
         return list(self._live.get_providers())
 
-    def placed(self, array: Array) -> Fed:
+    def placed(self, array: Array) -> FeedValue:
         """The array, to be fed many times: put where the model runs, if that has memory of its own."""
         if self.device.kind == "cpu":
             return array
         return ort.OrtValue.ortvalue_from_numpy(array, self.device.kind, self.device.index)
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Fed]) -> list[Array]:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, FeedValue]) -> list[Array]:
         """The named outputs. ONNX Runtime is asked to compute only what they need (1.31 computes everything).
 
         Raises OutOfMemoryError, and RunError for any other failure.
@@ -151,7 +151,7 @@ class Session:
 
 
 def _run_placed(
-    session: Any, outputs: Sequence[str], feeds: Mapping[str, Fed], options: ort.RunOptions
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, FeedValue], options: ort.RunOptions
 ) -> list[Array]:
     values = {
         name: each
@@ -166,13 +166,13 @@ def _run_placed(
 def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str | None:
     """Why ONNX Runtime does not take the content of an .onnx file; None if it does."""
     try:
-        opened(content, find_device("auto"), weights)
+        open_session(content, find_device("auto"), weights)
     except (ModelError, OutOfMemoryError) as error:
         return str(error.__cause__ or error).split("\n")[0]
     return None
 
 
-def opened(
+def open_session(
     content: bytes | Path, device: Device, weights: Mapping[str, Array] | None = None
 ) -> Session:
     """A session on the device; on the CPU, with a notice, where the device was chosen by itself and does

@@ -62,7 +62,7 @@ Axis: TypeAlias = tuple[Factor | Tokens, ...]
 Axes: TypeAlias = tuple[Axis, ...]
 
 
-def fresh(kind: str, size: Dim, origin: str) -> Axis:
+def new_axis(kind: str, size: Dim, origin: str) -> Axis:
     """An axis of one new factor."""
     return () if size == 1 and kind != BATCH else (Factor(kind, size, origin, 1, size),)
 
@@ -190,7 +190,7 @@ def _follows(outer: Factor, inner: Factor) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
+class GridLocation:
     """Where a tensor holds its channels and cells; see `Layer`."""
 
     channel_axis: int
@@ -199,7 +199,7 @@ class Place:
     after: int = 0
 
 
-def place(axes: Axes, shape: Shape) -> Place | None:
+def locate_grid(axes: Axes, shape: Shape) -> GridLocation | None:
     """Where a tensor of pictures holds a grid of more than one cell; None if it holds none, or one that
     is not the picture's: windows, pairs of tokens, rows that were rolled.
     """
@@ -208,7 +208,7 @@ def place(axes: Axes, shape: Shape) -> Place | None:
     return _place_of_tokens(axes) if len(axes) == 3 else _place_of_grid(axes, shape)
 
 
-def _place_of_tokens(axes: Axes) -> Place | None:
+def _place_of_tokens(axes: Axes) -> GridLocation | None:
     held = [i for i in (1, 2) if holds_cells(axes[i]) and not _inner(axes[i])]
     if len(held) != 1:
         return None
@@ -220,10 +220,10 @@ def _place_of_tokens(axes: Axes) -> Place | None:
     if [_kind(each) for each in cells] != [ROWS, COLUMNS] or size_of(cells) == 1:
         return None
     before, after = (whole.before or 0, whole.after or 0) if whole else (0, 0)
-    return Place(3 - held[0], (cells[0].size, cells[1].size), before, after)
+    return GridLocation(3 - held[0], (cells[0].size, cells[1].size), before, after)
 
 
-def _place_of_grid(axes: Axes, shape: Shape) -> Place | None:
+def _place_of_grid(axes: Axes, shape: Shape) -> GridLocation | None:
     for rows, channel in ((2, 1), (1, 3)):
         pair = axes[rows], axes[rows + 1]
         fits = all(
@@ -231,7 +231,7 @@ def _place_of_grid(axes: Axes, shape: Shape) -> Place | None:
             for i, (axis, kind) in enumerate(zip(pair, (ROWS, COLUMNS), strict=True))
         )
         if fits and any(pair) and (not holds_cells(axes[channel]) or _inner(axes[channel])):
-            return Place(channel)
+            return GridLocation(channel)
     return None
 
 

@@ -20,14 +20,14 @@ from onnxcam.spatial.axes import (
     Axis,
     Factor,
     Tokens,
-    fresh,
     holds_cells,
     kinds,
+    new_axis,
     size_of,
 )
 
 
-def worth(axis: Axis) -> int:
+def information_rank(axis: Axis) -> int:
     """Of two operands the axis that says more of the picture is believed."""
     found = kinds(axis)
     return 3 * bool(found & {ROWS, COLUMNS}) + 2 * (MOVED in found) + bool(found)
@@ -40,42 +40,42 @@ def same_size(size: Dim, dim: Dim) -> bool:
     return size == dim or not isinstance(size, int)
 
 
-def changed(axis: Axis, dim: Dim, origin: str) -> Axis:
+def resized_axis(axis: Axis, dim: Dim, origin: str) -> Axis:
     """The axis after its size was changed by an operator that keeps its meaning."""
     found = kinds(axis)
     kind = next(iter(found)) if len(found) == 1 else MOVED if holds_cells(axis) else CHANNELS
-    return fresh(kind, dim, origin)
+    return new_axis(kind, dim, origin)
 
 
-def part_of(axis: Axis, size: int, places: Sequence[int], origin: str) -> Axis:
+def slice_axis(axis: Axis, size: int, places: Sequence[int], origin: str) -> Axis:
     """Some places of an axis."""
     if places == range(size):
         return axis
     if len(places) > LONGEST:
-        return fresh(MOVED, len(places), origin)
+        return new_axis(MOVED, len(places), origin)
     if len(places) == size and list(places) == list(range(size)):
         return axis
     if len(axis) == 1 and isinstance(axis[0], Tokens):
         return _part_of_tokens(axis[0], places, origin)
     flat = len(axis) > 1 and holds_cells(axis)
-    return fresh(MOVED, len(places), origin) if flat else changed(axis, len(places), origin)
+    return new_axis(MOVED, len(places), origin) if flat else resized_axis(axis, len(places), origin)
 
 
 def _part_of_tokens(tokens: Tokens, places: Sequence[int], origin: str) -> Axis:
     cells = size_of(tokens.cells)
     if tokens.before is None or tokens.after is None or not isinstance(cells, int):
-        return fresh(MOVED, len(places), origin)
+        return new_axis(MOVED, len(places), origin)
     inside = [each - tokens.before for each in places if 0 <= each - tokens.before < cells]
     if not inside:
-        return fresh(EXTRA, len(places), origin)
+        return new_axis(EXTRA, len(places), origin)
     before = sum(each < tokens.before for each in places)
     whole = list(range(places[0], places[0] + len(places))) == list(places)
     if not whole or len(inside) < cells:
-        return fresh(MOVED, len(places), origin)
+        return new_axis(MOVED, len(places), origin)
     return with_extras(tokens.cells, before, len(places) - before - cells)
 
 
-def unfolded(axis: Axis, size: int, index: NDArray[Any], origin: str) -> list[Axis] | None:
+def unfold_axis(axis: Axis, size: int, index: NDArray[Any], origin: str) -> list[Axis] | None:
     """The two axes that a table of places makes of one where it holds windows that slide over the axis: the
     windows, and the places in a window, in the table's order. None for any other table. Neighbours in a
     window are nearer than windows are, or there are fewer of them.
@@ -86,7 +86,7 @@ def unfolded(axis: Axis, size: int, index: NDArray[Any], origin: str) -> list[Ax
     within = int((steps[1][0], index.shape[1]) < (steps[0][0], index.shape[0]))
     inner, count = index.shape[within], index.shape[1 - within]
     kind, only = next(iter(kinds(axis))), axis[0]
-    windows, places = fresh(kind, count, origin), (Factor(kind, inner, f"{origin}.within"),)
+    windows, places = new_axis(kind, count, origin), (Factor(kind, inner, f"{origin}.within"),)
     if (
         isinstance(only, Factor)
         and len(axis) == 1

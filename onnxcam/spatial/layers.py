@@ -9,13 +9,19 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.errors import UnknownNameError, unknown
 from onnxcam.graph.operators import UNARY
-from onnxcam.graph.reachability import Path, between, carries_floats, cuts, is_float
+from onnxcam.graph.reachability import (
+    Subgraph,
+    bottlenecks,
+    carries_floats,
+    is_float,
+    subgraph_between,
+)
 from onnxcam.model.image_input import channel_axes, image_layout
 from onnxcam.model.model import Model
-from onnxcam.spatial.axes import Axes, Place, place
-from onnxcam.spatial.axis_flow import Flow
-from onnxcam.spatial.token_mixing import severed, unread
-from onnxcam.specs import POOLED, Layer
+from onnxcam.spatial.axes import Axes, GridLocation, locate_grid
+from onnxcam.spatial.axis_flow import AxisFlow
+from onnxcam.spatial.token_mixing import prune_ignored, tensors_ignored_by_score
+from onnxcam.specs import CLASS_SCORES, Layer
 
 # What follows such an operator's input is the same layer still: Conv -> BatchNormalization -> Relu
 FINISHING = UNARY | {"BatchNormalization", "DequantizeLinear", "Pad", "Transpose"}
@@ -29,13 +35,13 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     graph's order: (N, C, h, w), (N, h, w, C), and tokens (N, T, C) or (N, C, T).
     """
     path, flow, dead = _ways(model, image, score)
-    whole = set(cuts(severed(path, flow, dead) if dead else path)) - dead
+    whole = set(bottlenecks(prune_ignored(path, flow, dead) if dead else path)) - dead
     axes = channel_axes(model.graph)
     found = [
-        (node.op, tensor, _placed(tensor, flow.of(tensor), axes.get(tensor.name, 0)))
+        (node.op, tensor, _placed(tensor, flow.axes_of(tensor), axes.get(tensor.name, 0)))
         for node in path.nodes
         for tensor in node.outputs
-        if tensor.name in path.tensors and not tensor.name.startswith(f"{POOLED}/")
+        if tensor.name in path.tensors and not tensor.name.startswith(f"{CLASS_SCORES}/")
     ]
     return [
         Layer(
@@ -45,33 +51,33 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
             place.channel_axis,
             tensor.name in whole,
             cells=place.cells,
-            before=place.before,
-            after=place.after,
-            unread=tensor.name in dead,
+            tokens_before=place.before,
+            tokens_after=place.after,
+            ignored_by_score=tensor.name in dead,
         )
         for op, tensor, place in found
         if place is not None
     ]
 
 
-def _ways(model: Model, image: str, score: str) -> tuple[Path, Flow, set[str]]:
+def _ways(model: Model, image: str, score: str) -> tuple[Subgraph, AxisFlow, set[str]]:
     """What lies between the picture and the score, what its axes hold, and whose cells are not read."""
     integers = _integers(model.graph, image)
 
     def carries(node: gs.Node, slot: int) -> bool:
         return carries_floats(node, slot) or node.inputs[slot].name in integers
 
-    path = between(model.graph, {image, *integers}, {score}, carries)
-    flow = Flow(model.graph, image, image_layout(model.graph, image))
-    return path, flow, unread(path, flow, score)
+    path = subgraph_between(model.graph, {image, *integers}, {score}, carries)
+    flow = AxisFlow(model.graph, image, image_layout(model.graph, image))
+    return path, flow, tensors_ignored_by_score(path, flow, score)
 
 
-def _placed(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> Place | None:
+def _placed(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> GridLocation | None:
     """Where the cells are; of four axes that nothing is known of, by the operators around them."""
     if axes is not None:
-        return place(axes, tuple(tensor.shape))
+        return locate_grid(axes, tuple(tensor.shape))
     known = _is_spatial(tensor, channel_axis)
-    return Place(channel_axis) if known else None
+    return GridLocation(channel_axis) if known else None
 
 
 def _integers(graph: gs.Graph, image: str) -> set[str]:
@@ -100,7 +106,9 @@ def candidates(model: Model, layers: list[Layer]) -> list[Layer]:
     grown along the residual connections, a few channels a thousand times as large as the rest.
     """
     tensors = model.graph.tensors()
-    found = [each for each in reversed(layers) if each.whole and not _goes_on(tensors[each.name])]
+    found = [
+        each for each in reversed(layers) if each.is_bottleneck and not _goes_on(tensors[each.name])
+    ]
     return [each for each in found if not _projects(tensors[each.name])] or found
 
 
@@ -110,9 +118,11 @@ def automatic(model: Model, image: str, score: str, layers: list[Layer]) -> list
     """
     found = candidates(model, layers)[:1]
     behind = layers[layers.index(found[0]) + 1 :] if found else []
-    if found and not any(_is_coarser(each, found[0]) for each in behind if not each.unread):
+    if found and not any(
+        _is_coarser(each, found[0]) for each in behind if not each.ignored_by_score
+    ):
         return found
-    several = frontier(model, image, score, layers)
+    several = branch_ends(model, image, score, layers)
     coarser = any(_is_coarser(each, found[0]) for each in several) if found else True
     apart = len({each.grid for each in several}) == len(
         several
@@ -128,16 +138,16 @@ def _is_coarser(layer: Layer, than: Layer) -> bool:
     return math.prod(grids[0]) < math.prod(grids[1])
 
 
-def frontier(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
+def branch_ends(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
     """The last layers on all ways from the image to the score: everything passes through one of these. Empty
     where a way has no layer, or where the branches are so many that a map of each would tell nothing.
     """
     tensors = model.graph.tensors()
-    named = {each.name: each for each in layers if not each.unread}
+    named = {each.name: each for each in layers if not each.ignored_by_score}
     last = {name for name in named if not _goes_on(tensors[name]) and not _projects(tensors[name])}
     path, flow, dead = _ways(model, image, score)
     open_now, found = {score}, set[str]()
-    for node in reversed(severed(path, flow, dead).nodes):
+    for node in reversed(prune_ignored(path, flow, dead).nodes):
         if open_now & {each.name for each in node.outputs}:
             given = {each.name for each in node.inputs} & path.tensors
             found |= given & last

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.operators import ALONG, ELEMENTWISE, FROM
-from onnxcam.graph.reachability import Path
+from onnxcam.graph.reachability import Subgraph
 from onnxcam.spatial.axes import Axes, holds_cells
-from onnxcam.spatial.axis_flow import Flow, labels
+from onnxcam.spatial.axis_flow import AxisFlow, einsum_labels
 
 # What an output of these holds at a place depends on the same place of the input alone
 IN_PLACE = ELEMENTWISE | {
@@ -23,9 +23,9 @@ IN_PLACE = ELEMENTWISE | {
 }
 
 
-def mixes(flow: Flow, node: gs.Node, slot: int) -> bool:
+def mixes_positions(flow: AxisFlow, node: gs.Node, slot: int) -> bool:
     """Whether the operator brings places of that input together."""
-    axes = flow.of(node.inputs[slot])
+    axes = flow.axes_of(node.inputs[slot])
     if axes is None or node.op in IN_PLACE:
         return False
     if node.op == "Einsum":
@@ -45,7 +45,7 @@ def mixes(flow: Flow, node: gs.Node, slot: int) -> bool:
 
 
 def _contracts(node: gs.Node, slot: int, axes: Axes) -> bool:
-    terms = labels(node)
+    terms = einsum_labels(node)
     if terms is None:
         return True
     operands, result = terms
@@ -53,7 +53,7 @@ def _contracts(node: gs.Node, slot: int, axes: Axes) -> bool:
     return any(map(holds_cells, gone))
 
 
-def unread(path: Path, flow: Flow, goal: str) -> set[str]:
+def tensors_ignored_by_score(path: Subgraph, flow: AxisFlow, goal: str) -> set[str]:
     """The tensors on the path whose cells the score does not read, but only tokens beside them."""
     readers: dict[str, bool] = {goal: True}
     for node in reversed(path.nodes):
@@ -63,14 +63,16 @@ def unread(path: Path, flow: Flow, goal: str) -> set[str]:
     return {name for name, read in readers.items() if not read}
 
 
-def _passes(path: Path, flow: Flow, read: dict[str, bool], node: gs.Node, slot: int) -> bool:
+def _passes(
+    path: Subgraph, flow: AxisFlow, read: dict[str, bool], node: gs.Node, slot: int
+) -> bool:
     """Whether what the cells of an input hold goes on towards the score through this node."""
-    axes = flow.of(node.inputs[slot])
-    if axes is None or not any(map(holds_cells, axes)) or mixes(flow, node, slot):
+    axes = flow.axes_of(node.inputs[slot])
+    if axes is None or not any(map(holds_cells, axes)) or mixes_positions(flow, node, slot):
         return True
     ahead = [each for each in node.outputs if each.name in path.tensors]
-    known = [each for each in ahead if (left := flow.of(each)) and any(map(holds_cells, left))]
-    return any(flow.of(each) is None for each in ahead) or any(read.get(e.name) for e in known)
+    known = [each for each in ahead if (left := flow.axes_of(each)) and any(map(holds_cells, left))]
+    return any(flow.axes_of(each) is None for each in ahead) or any(read.get(e.name) for e in known)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Step:
     outputs: list[gs.Tensor]
 
 
-def severed(path: Path, flow: Flow, dead: set[str]) -> Path:
+def prune_ignored(path: Subgraph, flow: AxisFlow, dead: set[str]) -> Subgraph:
     """The path without the ways on which cells only go where no one reads them."""
     read = {name: name not in dead for name in path.tensors}
 
@@ -98,4 +100,4 @@ def severed(path: Path, flow: Flow, dead: set[str]) -> Path:
         if inputs:
             reached |= {each.name for each in node.outputs} & path.tensors
             steps.append(Step(inputs, node.outputs))
-    return Path(steps, reached)
+    return Subgraph(steps, reached)

@@ -38,7 +38,7 @@ class Target:
     index: int
     spec: str
 
-    def of(self, scores: Scores) -> Floats:
+    def score(self, scores: Scores) -> Floats:
         """(N, classes) -> (N,)."""
         return np.asarray(np.sum(scores.astype(np.float64) * self.weights, axis=-1))
 
@@ -51,14 +51,14 @@ class Side:
     sign: int = 1
 
 
-def ranked(spec: Spec) -> int | None:
+def parse_rank(spec: Spec) -> int | None:
     """The K of "topK" and "not topK"; None for a target that does not need the scores."""
     text = str(spec).strip()
     rank = RANK.fullmatch(_after_not(text) or text)
     return int(rank[1]) if rank else None
 
 
-def target(
+def parse_target(
     spec: Spec, classes: int, labels: Labels, scores: Floats | None, middle: float = 0.0
 ) -> Target:
     """The target that a specification means; `scores` (classes,) are needed for topK only.
@@ -68,7 +68,7 @@ def target(
 
     Raises TargetError for a class that is not there, UnknownNameError for a label that is not.
     """
-    rank, negated = ranked(spec), _after_not(str(spec))
+    rank, negated = parse_rank(spec), _after_not(str(spec))
     if rank is not None:
         side = _by_rank(spec, rank, classes, labels, scores, middle)
         return _single(_other(side) if negated else side, classes, labels)

@@ -43,7 +43,7 @@ RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
 def check(path: Path, draw: np.random.Generator) -> None:
     """Raises WrongError, NotSmoothError, BeyondError, or an error of onnxcam; returns if all is right."""
     explainer = onnxcam.Explainer(path, samples=2, cache=False, device="cpu")
-    image, of = explainer.plan.image, explainer.plan.of
+    image, of = explainer.plan.image, explainer.plan.explained_tensor
     images = _images(image, draw)
     explanation = explainer(images, "top1")
     model = onnxcam.load(path)
@@ -67,7 +67,7 @@ def check(path: Path, draw: np.random.Generator) -> None:
     if plain.has(RANDOM):
         raise NotSmoothError("random numbers")
     _same_scores(own(_seeded(own, feeds, scores.get(of))), scores, 2e-2 if rough else 2e-4)
-    if of == explainer.plan.of:
+    if of == explainer.plan.explained_tensor:
         _same_explained(explanation, scores.get(of), 2e-2 if rough else 2e-4)
     _same_alone(path, images, explanation, 5e-2 if rough else 2e-3)
     if rough:
@@ -216,7 +216,7 @@ def _same_alone(path: Path, images: Any, explanation: Any, tolerance: float) -> 
     alone = single(images[1:], "top1")
     if alone.indices[0] != explanation.indices[1]:
         raise NotSmoothError("two classes tie")
-    if why := _differs(explanation.coarse[1:], alone.coarse, tolerance):
+    if why := _differs(explanation.layer_maps[1:], alone.layer_maps, tolerance):
         raise WrongError(f"the map of an image alone: {why}")
 
 

@@ -20,7 +20,7 @@ def test_a_map_that_nearly_cancels_in_a_quantised_model() -> None:
     layer = "/4/Relu_output_0_DequantizeLinear_Output"
     images = np.load(path.with_suffix(".npz"))["x"][:1]
     found = Explainer(path, "grad-cam", layer, device="cpu", cache=False)(images, target=2)
-    assert not found.empty.any()
+    assert not found.is_empty.any()
     assert not any("is empty" in notice for notice in found.notices)
 
 
@@ -58,6 +58,6 @@ def test_a_map_that_nearly_cancels_in_a_deep_model(
     """Nearby images have other maps, for ReLUs flip; computed in float64 by PyTorch these have this maximum."""
     content, image = deep(seed)
     found = Explainer(content, "grad-cam", layer, device="cpu", cache=False)(image, target=target)
-    assert not found.empty.any()
+    assert not found.is_empty.any()
     assert not any("is empty" in notice for notice in found.notices)
-    np.testing.assert_allclose(found.coarse.max(), largest, rtol=1e-4)
+    np.testing.assert_allclose(found.layer_maps.max(), largest, rtol=1e-4)

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from onnxcam.cli.progress import Watch
+from onnxcam.cli.progress import ProgressReporter
 
 
 def watched(*, quiet: bool = False) -> None:
-    with Watch(4, quiet=quiet, json=False) as watch:
+    with ProgressReporter(4, quiet=quiet, json=False) as watch:
         watch.note("to know")
         watch.picture("cat.png", 0)
         watch.passes(4)

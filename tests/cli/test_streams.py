@@ -119,7 +119,7 @@ def test_a_reader_that_is_slow_gets_everything(model: Path) -> None:
             "os.set_blocking(1, False)",
             "import onnxcam.cli.methods",
             "def many(*_): onnxcam.cli.output.say(*('漢' * 100 for _ in range(5000)))",
-            "onnxcam.cli.methods.as_json = many",
+            "onnxcam.cli.methods.print_json = many",
             "sys.argv = ['onnxcam', 'methods', '--json']",
             "onnxcam.cli.main()",
         ]

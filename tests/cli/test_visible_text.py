@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 import onnxcam.cli
-from onnxcam.cli.output import as_json, facts, say, table
-from onnxcam.cli.progress import Watch
+from onnxcam.cli.output import print_facts, print_json, say, table
+from onnxcam.cli.progress import ProgressReporter
 from onnxcam.cli.visible_text import visible, width
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import CLASSES, write_model, write_picture
@@ -97,7 +97,7 @@ def test_columns_of_a_text(text: str, columns: int) -> None:
 
 def test_tables_are_aligned_by_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     table(("name", "x"), [("漢字", 1), (NAME, 2), ("é\u0301", 3)])
-    facts([("漢字", "a"), ("abc\x1b", "b")])
+    print_facts([("漢字", "a"), ("abc\x1b", "b")])
     lines = capsys.readouterr().out.splitlines()
     assert {width(line) for line in lines[:4]} == {len(SHOWN) + 3}
     assert lines[4:] == ["漢字     a", "abc\\x1b  b"]
@@ -111,7 +111,7 @@ def test_one_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_is_ascii_and_exact(capsys: pytest.CaptureFixture[str]) -> None:
     value = {NAME: ["\x7f", "漢字", "caf\udce9", "👩‍🚀"]}
-    as_json(value)
+    print_json(value)
     text = capsys.readouterr().out
     assert text.replace("\n", "").isprintable()
     assert text.isascii()
@@ -119,7 +119,7 @@ def test_json_is_ascii_and_exact(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_lines_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
-    with Watch(1, quiet=False, json=True) as watch:
+    with ProgressReporter(1, quiet=False, json=True) as watch:
         watch.record({"picture": NAME + "\x7f"}, "")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable()
@@ -128,8 +128,11 @@ def test_json_lines_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", sorted(COMMANDS.glob("*.py")), ids=lambda path: path.name)
 def test_commands_have_no_other_way_to_say_something(path: Path) -> None:
-    allowed = {"said.py": {"sys.stdout", "sys.stderr"}, "streams.py": {"sys.stdout", "sys.stderr"}}
-    allowed["watch.py"] = {"sys.stderr", "sys.stdout.isatty"}
+    allowed = {
+        "output.py": {"sys.stdout", "sys.stderr"},
+        "streams.py": {"sys.stdout", "sys.stderr"},
+    }
+    allowed["progress.py"] = {"sys.stderr", "sys.stdout.isatty"}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     streams = {name for name in names if name.startswith(("sys.stdout", "sys.stderr"))}
@@ -218,7 +221,7 @@ def test_the_bar_shows_a_hostile_name(
     monkeypatch.setenv("TERM", "xterm")
     for stream in (sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True)
-    with Watch(2, quiet=False, json=False) as watch:
+    with ProgressReporter(2, quiet=False, json=False) as watch:
         watch.picture(ESCAPE, 0)
         watch.passes(1)
         watch.record({}, NAME)

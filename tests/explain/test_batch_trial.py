@@ -155,7 +155,7 @@ def test_a_free_batch_with_a_head_for_one_image(head: str) -> None:
     found = explainer(model("m = Identity(r1)", head=head))
     assert one_at_a_time(found.notices)
     expected = explainer(model("m = Identity(r1)"))
-    np.testing.assert_allclose(found(X).coarse, expected(X).coarse, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found(X).layer_maps, expected(X).layer_maps, rtol=1e-4, atol=1e-7)
     assert not one_at_a_time(expected.notices)
 
 
@@ -310,12 +310,12 @@ def test_a_model_that_runs_on_another_device_alone(
     def refused(*_: Any, **__: Any) -> None:
         raise ModelError("no kernel")
 
-    for module in ("trial", "freed"):
-        monkeypatch.setattr(f"onnxcam.rewrite.{module}.Session", refused)
+    for module in ("batch_trial", "free_batch_proof"):
+        monkeypatch.setattr(f"onnxcam.explain.{module}.Session", refused)
     made = explainer(model("m = Identity(r1)", f"{batch}, 3, 8, 8", f"{batch}, 5"))
     assert made.plan.image.batch == (4 if batch == "4" else 1)
     assert (UNTRIED in made.notices) == (batch == "N")
-    assert not made(X, target=1).empty.any()
+    assert not made(X, target=1).is_empty.any()
 
 
 # Training mode

@@ -24,7 +24,7 @@ def writing(content: bytes, name: str = "content") -> Callable[[Path], None]:
 
 
 def keep(name: str, size: int = 1000) -> Path | None:
-    return cache.kept(name, writing(b"x" * size))
+    return cache.store(name, writing(b"x" * size))
 
 
 def names(folder: Path) -> set[str]:
@@ -33,7 +33,7 @@ def names(folder: Path) -> set[str]:
 
 
 def used(name: str, seconds: float) -> None:
-    os.utime(cache.folder() / "models" / name / cache.TOLD, (seconds, seconds))
+    os.utime(cache.folder() / "models" / name / cache.ENTRY_FILE, (seconds, seconds))
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,17 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "expanduser", homeless)
     assert keep("a") is None
-    assert cache.found("a") is None
+    assert cache.lookup("a") is None
     assert cache.size() == 0
 
 
 def test_what_is_kept_is_found(cache_folder: Path) -> None:
-    assert cache.found("a") is None
-    entry = cache.kept("a", writing(TEN))
+    assert cache.lookup("a") is None
+    entry = cache.store("a", writing(TEN))
     assert entry is not None
     assert (entry / "content").read_bytes() == TEN
-    assert cache.found("a") == entry
-    assert cache.found("b") is None
+    assert cache.lookup("a") == entry
+    assert cache.lookup("b") is None
     assert names(cache_folder) == {"a"}
     assert cache.size() == 10 + (entry / "entry.json").stat().st_size
 
@@ -94,12 +94,12 @@ def test_what_is_kept_is_found(cache_folder: Path) -> None:
 def test_a_broken_entry_is_none_and_is_written_again(
     cache_folder: Path, spoil: Callable[[Path], object]
 ) -> None:
-    entry = cache.kept("a", writing(TEN))
+    entry = cache.store("a", writing(TEN))
     assert entry is not None
     spoil(entry)
-    assert cache.found("a") is None
-    assert cache.kept("a", writing(TEN)) == entry
-    assert cache.found("a") == entry
+    assert cache.lookup("a") is None
+    assert cache.store("a", writing(TEN)) == entry
+    assert cache.lookup("a") == entry
     assert names(cache_folder) == {"a"}
 
 
@@ -107,14 +107,14 @@ def test_an_entry_of_another_name() -> None:
     entry = keep("a")
     assert entry is not None
     entry.rename(entry.with_name("b"))
-    assert cache.found("b") is None
+    assert cache.lookup("b") is None
 
 
 def test_the_least_recently_used_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate("abc"):
         assert keep(name)
         used(name, 1000.0 + number)
-    assert cache.found("a")  # and so used last
+    assert cache.lookup("a")  # and so used last
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")  # three of 1000 bytes and what tells of them
     assert keep("d")
     assert names(cache.folder()) == {"a", "c", "d"}
@@ -141,8 +141,8 @@ def test_a_full_disk(cache_folder: Path) -> None:
         (folder / "part").write_bytes(TEN)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert cache.kept("a", write) is None
-    assert cache.found("a") is None
+    assert cache.store("a", write) is None
+    assert cache.lookup("a") is None
     assert names(cache_folder) == set()
 
 
@@ -150,9 +150,9 @@ def test_a_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     (tmp_path / "file").write_bytes(TEN)
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path / "file"))
     assert keep("a") is None
-    assert cache.found("a") is None
-    cache.remember("a", "chunk", 1)
-    assert cache.remembered("a", "chunk") is None
+    assert cache.lookup("a") is None
+    cache.set_choice("a", "chunk", 1)
+    assert cache.get_choice("a", "chunk") is None
     assert (tmp_path / "file").read_bytes() == TEN
 
 
@@ -168,20 +168,20 @@ def test_what_was_given_up_half_written_is_taken_away() -> None:
 
 BUSY = """
 import sys
-from onnxcam import cache
+from onnxcam.explain import cache
 own = int(sys.argv[1])
 for turn in range(150):
     name = "abcdef"[(turn * (own + 1)) % 6]
-    if entry := cache.found(name):
+    if entry := cache.lookup(name):
         try:
             content = (entry / "content").read_bytes()
         except OSError:
             continue  # made room for another
         assert content == name.encode() * 1000, "not whole"
     else:
-        cache.kept(name, lambda folder: (folder / "content").write_bytes(name.encode() * 1000))
-    cache.remember(name, "turn", turn)
-    assert isinstance(cache.remembered(name, "turn"), int)
+        cache.store(name, lambda folder: (folder / "content").write_bytes(name.encode() * 1000))
+    cache.set_choice(name, "turn", turn)
+    assert isinstance(cache.get_choice(name, "turn"), int)
 """
 
 
@@ -204,30 +204,30 @@ def test_processes_that_write_and_empty_at_once(
 
 
 def test_choices() -> None:
-    assert cache.remembered("model cpu 2", "chunk") is None
-    cache.remember("model cpu 2", "chunk", 16)
-    cache.remember("model cpu 2", "times", {"8": 0.5, "16": 0.25})
-    cache.remember("model cpu 4", "chunk", 1)
-    assert cache.remembered("model cpu 2", "chunk") == 16
-    assert cache.remembered("model cpu 2", "times") == {"8": 0.5, "16": 0.25}
-    assert cache.remembered("model cpu 4", "chunk") == 1
-    assert cache.remembered("model cpu 4", "times") is None
+    assert cache.get_choice("model cpu 2", "chunk") is None
+    cache.set_choice("model cpu 2", "chunk", 16)
+    cache.set_choice("model cpu 2", "times", {"8": 0.5, "16": 0.25})
+    cache.set_choice("model cpu 4", "chunk", 1)
+    assert cache.get_choice("model cpu 2", "chunk") == 16
+    assert cache.get_choice("model cpu 2", "times") == {"8": 0.5, "16": 0.25}
+    assert cache.get_choice("model cpu 4", "chunk") == 1
+    assert cache.get_choice("model cpu 4", "times") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[16]", b"\xff"])
 def test_choices_that_are_broken(content: bytes) -> None:
-    cache.remember("a", "chunk", 16)
+    cache.set_choice("a", "chunk", 16)
     (file,) = (cache.folder() / "choices").iterdir()
     file.write_bytes(content)
-    assert cache.remembered("a", "chunk") is None
-    cache.remember("a", "chunk", 8)
+    assert cache.get_choice("a", "chunk") is None
+    cache.set_choice("a", "chunk", 8)
     assert json.loads(file.read_bytes()) == {"chunk": 8}
 
 
 def test_choices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "CHOICES", 3)
     for number in range(5):
-        cache.remember(str(number), "chunk", number)
+        cache.set_choice(str(number), "chunk", number)
         for file in (cache.folder() / "choices").iterdir():
             os.utime(file, (file.stat().st_mtime - 10,) * 2)
-    assert [cache.remembered(str(each), "chunk") for each in range(5)] == [None, None, 2, 3, 4]
+    assert [cache.get_choice(str(each), "chunk") for each in range(5)] == [None, None, 2, 3, 4]

@@ -20,7 +20,7 @@ from onnxcam import atomic_write as files
 from onnxcam.errors import OnnxcamError
 from onnxcam.explain import cache
 from onnxcam.explain import compile as ready
-from onnxcam.explain.compile import Asked
+from onnxcam.explain.compile import PlanRequest
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.model.model import load
 from onnxcam.rewrite.planner import plan
@@ -155,7 +155,7 @@ def test_no_file_is_opened_that_a_model_must_not_name(
     for tensor in proto.graph.initializer:
         tensor.external_data[0].value = location
     (folder / "net.onnx").write_bytes(proto.SerializeToString())
-    code = "import sys; from onnxcam import ready; print(ready._contents(sys.argv[1]))"
+    code = "import sys; from onnxcam.explain import compile as c; print(c._contents(sys.argv[1]))"
     done = run_limited(["-c", code, str(folder / "net.onnx")], seconds=SECONDS)
     assert done.stdout.strip() == "None", done.stderr
     words = ["-m", "onnxcam", "layers", str(folder / "net.onnx")]
@@ -168,7 +168,7 @@ def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
     model = written(tmp_path / "net.onnx", DEEP, **APART)
     with (tmp_path / "w.data").open("r+b") as file:
         file.truncate(1 << 42)
-    code = "import sys; from onnxcam import ready; print(ready._contents(sys.argv[1]))"
+    code = "import sys; from onnxcam.explain import compile as c; print(c._contents(sys.argv[1]))"
     assert run_limited(["-c", code, str(model)], seconds=SECONDS).stdout.strip() == "None"
 
 
@@ -223,11 +223,11 @@ def test_skip_existing_sees_other_external_data(run: Any, tmp_path: Path) -> Non
 def test_every_part_of_the_request_is_in_the_name() -> None:
     contents = ready._contents(DEEP.content())
     assert contents
-    asked = Asked("default", True, ("auto",), None, False)
+    asked = PlanRequest("default", True, ("auto",), None, False)
     other: dict[str, Any] = {
         "rules": "guided", "smooths": False, "layers": ("a", "b"), "output": "x", "probability": True,
     }  # fmt: skip
-    assert set(other) == {field.name for field in fields(Asked)}
+    assert set(other) == {field.name for field in fields(PlanRequest)}
     names = [
         ready._name(contents, replace(asked, **{name: value})) for name, value in other.items()
     ]
@@ -242,7 +242,7 @@ def test_every_part_of_the_request_is_in_the_name() -> None:
 
 @pytest.mark.parametrize("smooths", [False, True])
 def test_a_plan_needs_no_more_than_the_request(smooths: bool) -> None:
-    asked = Asked("default", smooths, ("features",), None, False)
+    asked = PlanRequest("default", smooths, ("features",), None, False)
     method = onnxcam.METHODS["smooth-grad-cam++" if smooths else "grad-cam"]
     content = DEEP.content()
     bare = plan(load(content), asked, asked.layers, asked.output)
@@ -277,8 +277,8 @@ def test_a_file_that_was_replaced_meanwhile_is_not_kept(
 def forge(entry: Path, plan_text: str) -> None:
     (entry / ready.PLAN).write_text(plan_text)
     record = {"name": entry.name, "files": cache._digests(entry)}
-    (entry / cache.TOLD).write_text(json.dumps(record))
-    assert cache.found(entry.name)
+    (entry / cache.ENTRY_FILE).write_text(json.dumps(record))
+    assert cache.lookup(entry.name)
 
 
 VALUES: list[Any] = [
@@ -374,10 +374,10 @@ def test_plans_that_are_none_are_made_again(entry: Path, tmp_path: Path, text: s
     {"1 x 4": [float("nan")] * 4}, {"1 x 4": [1e308] * 10_000}, {"0 x 0": [1.0] * 9}, {"1 x 1" * 999: [1.0]},
 ])  # fmt: skip
 def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> None:
-    from onnxcam.runtime.device import processors
+    from onnxcam.runtime.device import usable_cpus
 
     expected = maps(tmp_path / "net.onnx", cache=False)
-    cache.remember(entry.name, f"layouts of {processors()} processors", table)
+    cache.set_choice(entry.name, f"layouts of {usable_cpus()} processors", table)
     np.testing.assert_allclose(maps(tmp_path / "net.onnx"), expected, rtol=1e-4, atol=1e-6)
 
 

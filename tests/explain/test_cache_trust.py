@@ -27,12 +27,12 @@ SECONDS = 20
 USE = """
 import sys
 from pathlib import Path
-from onnxcam import cache
-print(cache.found("a"), cache.remembered("a", "choice"))
-if cache.kept("a", lambda folder: (folder / "content").write_bytes(b"new") and None):
-    print((cache.found("a") / "content").read_bytes())
-cache.remember("a", "choice", 2)
-print(cache.remembered("a", "choice"))
+from onnxcam.explain import cache
+print(cache.lookup("a"), cache.get_choice("a", "choice"))
+if cache.store("a", lambda folder: (folder / "content").write_bytes(b"new") and None):
+    print((cache.lookup("a") / "content").read_bytes())
+cache.set_choice("a", "choice", 2)
+print(cache.get_choice("a", "choice"))
 """
 
 
@@ -41,7 +41,7 @@ def entry(cache_folder: Path) -> Path:
     """An entry with one file, and a choice."""
     entry = keep("a")
     assert entry
-    cache.remember("a", "choice", 1)
+    cache.set_choice("a", "choice", 1)
     return entry
 
 
@@ -61,34 +61,34 @@ def test_folders_are_closed_to_others(cache_folder: Path, mask: int) -> None:
 @posix
 def test_folders_of_an_older_version_are_closed(entry: Path) -> None:
     entry.parent.chmod(0o777)
-    assert cache.found("a") is None
+    assert cache.lookup("a") is None
     assert keep("b")
     assert mode(entry.parent) == 0o700
-    assert cache.found("a")
+    assert cache.lookup("a")
 
 
 @posix
 def test_what_another_user_owns_is_not_used(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")}
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert cache.found("a") is None
-    assert cache.remembered("a", "choice") is None
+    assert cache.lookup("a") is None
+    assert cache.get_choice("a", "choice") is None
     assert keep("b") is None
-    cache.remember("a", "choice", 2)
+    cache.set_choice("a", "choice", 2)
     assert {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")} == before
     assert cache.problem() == f"{entry.parent} is not a folder that only you can write to"
 
 
 @posix
 @pytest.mark.parametrize("bits", [0o020, 0o002])
-@pytest.mark.parametrize("name", ["", "content", cache.TOLD])
+@pytest.mark.parametrize("name", ["", "content", cache.ENTRY_FILE])
 def test_what_others_can_write_is_made_again(entry: Path, name: str, bits: int) -> None:
     path = entry / name
     path.chmod(mode(path) | bits)
-    assert cache.found("a") is None
+    assert cache.lookup("a") is None
     assert keep("a")
     assert not mode(path) & 0o077
-    assert cache.found("a")
+    assert cache.lookup("a")
 
 
 @posix
@@ -96,9 +96,9 @@ def test_what_others_can_write_is_made_again(entry: Path, name: str, bits: int) 
 def test_choices_that_others_can_write_are_forgotten(entry: Path, bits: int) -> None:
     (path,) = (cache.folder() / "choices").iterdir()
     path.chmod(mode(path) | bits)
-    assert cache.remembered("a", "choice") is None
-    cache.remember("a", "choice", 2)
-    assert cache.remembered("a", "choice") == 2
+    assert cache.get_choice("a", "choice") is None
+    cache.set_choice("a", "choice", 2)
+    assert cache.get_choice("a", "choice") == 2
 
 
 def pipe(path: Path) -> None:
@@ -128,7 +128,7 @@ def sparse(path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("replace", [pipe, device, loop, folder, plain, sparse])
-@pytest.mark.parametrize("place", ["entry", "content", cache.TOLD, "choice"])
+@pytest.mark.parametrize("place", ["entry", "content", cache.ENTRY_FILE, "choice"])
 def test_what_is_not_as_it_was_left_is_made_again(
     entry: Path, place: str, replace: Callable[[Path], None]
 ) -> None:
@@ -152,15 +152,15 @@ def test_folders_that_are_links_or_no_folders(entry: Path, tmp_path: Path, name:
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
     if not name:  # the user's own choice of a larger disk
-        assert cache.found("a")
+        assert cache.lookup("a")
         assert cache.problem() is None
         place.unlink()
         place.write_bytes(b"")
         assert cache.problem()
-    assert (cache.found("a") is None) == (name != "choices")
+    assert (cache.lookup("a") is None) == (name != "choices")
     before = sorted((tmp_path / "elsewhere").rglob("*"))
     keep("c")
-    cache.remember("c", "choice", 1)
+    cache.set_choice("c", "choice", 1)
     assert sorted((tmp_path / "elsewhere").rglob("*")) == before
     assert cache.problem()
 
@@ -170,10 +170,10 @@ def test_a_link_to_an_entry_is_no_entry(entry: Path, tmp_path: Path) -> None:
     """Nor is what it leads to touched when the entry is made again."""
     elsewhere = entry.rename(tmp_path / "elsewhere")
     entry.symlink_to(elsewhere)
-    assert cache.found("a") is None
+    assert cache.lookup("a") is None
     assert keep("a") == entry
     assert not entry.is_symlink()
-    assert sorted(path.name for path in elsewhere.iterdir()) == ["content", cache.TOLD]
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["content", cache.ENTRY_FILE]
 
 
 RECORDS = [
@@ -191,19 +191,19 @@ RECORDS = [
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda text: text[:60])
 def test_forged_records_are_made_again(entry: Path, record: str) -> None:
-    (entry / cache.TOLD).write_text(record)
-    assert cache.found("a") is None
+    (entry / cache.ENTRY_FILE).write_text(record)
+    assert cache.lookup("a") is None
     assert keep("a") == entry
-    assert cache.found("a") == entry
+    assert cache.lookup("a") == entry
 
 
 @pytest.mark.parametrize("record", [text for text in RECORDS if text[:7] != '{"name"'])
 def test_forged_choices_are_forgotten(entry: Path, record: str) -> None:
     (path,) = (cache.folder() / "choices").iterdir()
     path.write_text(record)
-    assert cache.remembered("a", "choice") is None
-    cache.remember("a", "choice", 3)
-    assert cache.remembered("a", "choice") == 3
+    assert cache.get_choice("a", "choice") is None
+    cache.set_choice("a", "choice", 3)
+    assert cache.get_choice("a", "choice") == 3
 
 
 # What is left of interrupted runs
@@ -238,11 +238,11 @@ def test_what_a_dead_process_left_is_swept(entry: Path, monkeypatch: pytest.Monk
 
 DIE = """
 import os
-from onnxcam import cache
+from onnxcam.explain import cache
 def write(folder):
     (folder / "half").write_bytes(b"x" * 5000)
     os._exit(9)
-cache.kept("b", write)
+cache.store("b", write)
 """
 
 
@@ -250,7 +250,7 @@ cache.kept("b", write)
 def test_a_process_that_is_killed_while_it_keeps(entry: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", DIE], cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == 9
-    assert cache.found("a")
+    assert cache.lookup("a")
     assert len(names(cache.folder())) == 2
     assert cache.size() > 6000
     assert keep("b")
@@ -271,4 +271,4 @@ def test_odd_files_among_the_entries_do_no_harm(
     assert keep("b")
     assert "b" in names(cache.folder())
     assert "a" not in names(cache.folder())
-    assert json.loads((models / "b" / cache.TOLD).read_bytes())["name"] == "b"
+    assert json.loads((models / "b" / cache.ENTRY_FILE).read_bytes())["name"] == "b"

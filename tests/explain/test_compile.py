@@ -181,14 +181,14 @@ def test_an_entry_that_is_whole_but_not_ours(model: Path, cache_folder: Path) ->
         (entry / file).write_bytes(content)
         told = {"name": entry.name, "files": cache._digests(entry)}
         (entry / "entry.json").write_text(json.dumps(told))
-        assert cache.found(entry.name)
+        assert cache.lookup(entry.name)
         np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)
 
 
 def test_an_entry_that_makes_room_before_it_is_read(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnxcam.explain.cache.found", lambda name: tmp_path / "gone")
+    monkeypatch.setattr("onnxcam.explain.cache.lookup", lambda name: tmp_path / "gone")
     assert explainer(model, **SMOOTH)(X).maps.max() > 0
 
 
@@ -216,7 +216,7 @@ def test_that_pictures_do_not_mix_is_proven_once(
 ) -> None:
     model = written(tmp_path / "net.onnx", net)
     first = explainer(model)
-    monkeypatch.setattr("onnxcam.explain.free_batch_proof.pictures_do_not_mix", None)
+    monkeypatch.setattr("onnxcam.explain.free_batch_proof.samples_are_independent", None)
     second = explainer(model)
     assert first.plan.image.batch == second.plan.image.batch == batch
     assert first.notices == second.notices

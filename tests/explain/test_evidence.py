@@ -111,9 +111,9 @@ def explainer(content: bytes, method: str = "grad-cam", **given: Any) -> Explain
 
 
 def is_taken_back(found: Any) -> None:
-    assert found.empty.all()
+    assert found.is_empty.all()
     assert not found.maps.any()
-    assert not found.coarse.any()
+    assert not found.layer_maps.any()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -133,8 +133,8 @@ def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
     found = explainer(content, layer="c2")(images, target=1)
     is_taken_back(found)
     assert "is empty, because" in found.notices[-1]
-    assert not explainer(content, "grad-cam++", layer="c2")(images, target=1).empty.any()
-    assert not explainer(content, layer="layer")(images, target=1).empty.all()
+    assert not explainer(content, "grad-cam++", layer="c2")(images, target=1).is_empty.any()
+    assert not explainer(content, layer="layer")(images, target=1).is_empty.all()
 
 
 def test_what_is_said() -> None:
@@ -174,7 +174,7 @@ def quantised(head: str) -> bytes:
 def test_quantised_models(what: str, method: str) -> None:
     is_taken_back(explainer(quantised(ZERO[what]), method, layer="r1")(pictures(2), target=1))
     found = explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
-    assert not found(pictures(2), target="top1").empty.any()
+    assert not found(pictures(2), target="top1").is_empty.any()
 
 
 # Saturated probabilities
@@ -201,7 +201,7 @@ def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
     is_taken_back(found)
     if factor == "60.0":  # the others are 0 without rounding
         assert "the probability is saturated at 1: explain the logit instead" in found.notices[-1]
-    assert not explainer(content, method)(pictures(1), target="top1").empty.any()
+    assert not explainer(content, method)(pictures(1), target="top1").is_empty.any()
 
 
 def test_a_probability_near_one_is_explained_and_one_near_zero_too() -> None:
@@ -210,8 +210,8 @@ def test_a_probability_near_one_is_explained_and_one_near_zero_too() -> None:
     scores = [float(each.scores[0]) for each in found]
     assert min(scores) < 1e-15
     assert 0.999 < max(scores) < 0.9999
-    assert not found[int(np.argmax(scores))].empty[0]
-    assert not found[int(np.argmin(scores))].empty[0]
+    assert not found[int(np.argmax(scores))].is_empty[0]
+    assert not found[int(np.argmin(scores))].is_empty[0]
     assert not any(each.notices for each in found)
 
 
@@ -227,7 +227,7 @@ def test_scores_of_any_unit(scale: float, method: str) -> None:
     found = explainer(content, method)(pictures(3), target="top1")
     assert found.notices == explainer(content, method).notices
     plain = explainer(model(POOL.format("c2")), method)(pictures(3), target="top1")
-    np.testing.assert_array_equal(found.empty, plain.empty)
+    np.testing.assert_array_equal(found.is_empty, plain.is_empty)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -257,9 +257,9 @@ def test_a_small_part_of_a_score() -> None:
 def test_ordinary_maps_are_not_computed_again(
     net: Any, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnxcam.explain.run.Probe.gradients_near", None)
+    monkeypatch.setattr("onnxcam.explain.run.Runner.gradients_near", None)
     made = explainer(net.content(), method, layer="features")
-    assert not made(pictures(3), target="top1").empty.any()
+    assert not made(pictures(3), target="top1").is_empty.any()
 
 
 def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
@@ -277,7 +277,7 @@ def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
     both = explainer(content, layer=["c2", "other"])(pictures(1), target=1)
     alone = explainer(content, layer="other")(pictures(1), target=1)
     assert "the map at c2 is empty" in both.notices[-1]
-    np.testing.assert_allclose(both.maps, alone.maps / alone.coarse.max(), rtol=1e-5)
+    np.testing.assert_allclose(both.maps, alone.maps / alone.layer_maps.max(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -290,7 +290,7 @@ def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -
     image = pictures(1, seed=5).astype(np.float16)
     part: dict[str, Any] = {"region": "2:4,2:4"}
     found = [explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)]
-    assert sum(each.coarse.max() > 0 for each in found) >= 3
+    assert sum(each.layer_maps.max() > 0 for each in found) >= 3
     assert not any("is empty, because" in notice for each in found for notice in each.notices)
 
 

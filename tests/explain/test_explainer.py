@@ -9,7 +9,7 @@ import pytest
 import onnxcam
 from onnxcam.arrays import Floats, Saliency
 from onnxcam.errors import ModelError, SettingError
-from onnxcam.methods.postprocess import fused, resized
+from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
 from onnxcam.runtime.session import Session
 from tests.methods.test_cam import run
 from tests.support.nets import CLASSES, DEEP, POOLED, Net, pictures
@@ -88,19 +88,19 @@ def test_the_twin_slopes_are_derivatives(net: Net) -> None:
 def test_one_pass_methods(net: Net, method: str) -> None:
     found = explainer(net, method)(X)
     expected = np.concatenate([run(method, plain(net, x, top(net, x))) for x in X])
-    same(found.coarse, expected)
-    same(found.maps, resized(expected, 8, 8))
+    same(found.layer_maps, expected)
+    same(found.maps, resize_bilinear(expected, 8, 8))
     logits = net.logits(net.features(X))
     np.testing.assert_allclose(found.scores, logits.max(axis=1), rtol=1e-5)
     assert found.indices == tuple(np.argmax(logits, axis=1))
-    assert found.maps.dtype == found.coarse.dtype == np.float32
+    assert found.maps.dtype == found.layer_maps.dtype == np.float32
 
 
 def test_cam_takes_the_rows_of_the_linear_layer() -> None:
     found = explainer(POOLED, "cam")(X[:1], target=2)
     activation = POOLED.features(X[:1])
     row = POOLED.weights["v"][2].astype(np.float64)
-    same(found.coarse, np.maximum(np.einsum("k,nkhw->nhw", row, activation), 0))
+    same(found.layer_maps, np.maximum(np.einsum("k,nkhw->nhw", row, activation), 0))
 
 
 def test_cam_is_refused_for_another_head() -> None:
@@ -121,12 +121,12 @@ def test_the_smoothed_method(net: Net, score: str, numerator: str) -> None:
         )
         for x in X
     ]
-    same(found.coarse, np.concatenate(expected))
+    same(found.layer_maps, np.concatenate(expected))
 
 
 def test_exp_differs_from_logit_and_d1_from_d2() -> None:
     settings: tuple[dict[str, Any], ...] = ({}, {"score": "exp"}, {"numerator": "d1"})
-    maps = [explainer(DEEP, **each, **SMOOTH)(X[:1]).coarse for each in settings]
+    maps = [explainer(DEEP, **each, **SMOOTH)(X[:1]).layer_maps for each in settings]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert not np.allclose(maps[i] / maps[i].max(), maps[j] / maps[j].max(), rtol=1e-3)
 
@@ -134,11 +134,11 @@ def test_exp_differs_from_logit_and_d1_from_d2() -> None:
 def test_sigma_says_the_noise_absolutely() -> None:
     spread = float(X[0].max() - X[0].min())
     given = explainer(DEEP, sigma=0.2 * spread, samples=7, seed=3)(X[:1])
-    same(given.coarse, explainer(DEEP, **SMOOTH)(X[:1]).coarse)
+    same(given.layer_maps, explainer(DEEP, **SMOOTH)(X[:1]).layer_maps)
 
 
 def test_the_mean_activation() -> None:
-    found = explainer(DEEP, activation="mean", **SMOOTH)(X[:1]).coarse
+    found = explainer(DEEP, activation="mean", **SMOOTH)(X[:1]).layer_maps
     given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
     copies = noisy(X[0], 0.2 * (X[0].max() - X[0].min()), 7, 3)
     given["activation"] = np.mean(DEEP.features(copies), axis=0, keepdims=True)
@@ -148,8 +148,8 @@ def test_the_mean_activation() -> None:
 @pytest.mark.parametrize("chunk", [1, 3, 6, 7, 100])
 @pytest.mark.parametrize("settings", [{}, {"score": "exp"}, {"activation": "mean"}])
 def test_the_chunk_does_not_matter(settings: dict[str, Any], chunk: int) -> None:
-    found = explainer(DEEP, chunk=chunk, **settings, **SMOOTH)(X[:2]).coarse
-    same(found, explainer(DEEP, **settings, **SMOOTH)(X[:2]).coarse)
+    found = explainer(DEEP, chunk=chunk, **settings, **SMOOTH)(X[:2]).layer_maps
+    same(found, explainer(DEEP, **settings, **SMOOTH)(X[:2]).layer_maps)
 
 
 def test_the_same_seed_is_the_same_map() -> None:
@@ -237,7 +237,7 @@ def test_constant_gradients_are_kept_for_each_target() -> None:
     made = explainer(POOLED, "grad-cam")
     for target in (1, 4, 1):
         expected = run("grad-cam", plain(POOLED, X[0], np.eye(CLASSES)[target]))
-        same(made(X[:1], target).coarse, expected)
+        same(made(X[:1], target).layer_maps, expected)
 
 
 # Targets and scores
@@ -246,10 +246,10 @@ def test_constant_gradients_are_kept_for_each_target() -> None:
 def test_a_contrast_is_the_difference_of_its_classes() -> None:
     found = explainer(DEEP, "grad-cam")(X[:1], target="3-0-2")
     weights = np.array([-0.5, 0, -0.5, 1, 0])
-    same(found.coarse, run("grad-cam", plain(DEEP, X[0], weights)))
+    same(found.layer_maps, run("grad-cam", plain(DEEP, X[0], weights)))
     logits = DEEP.logits(DEEP.features(X[:1]))[0]
     np.testing.assert_allclose(found.scores, [logits @ weights], rtol=1e-5)
-    assert (found.indices, found.specs) == ((3,), ("3-0-2",))
+    assert (found.indices, found.target_specs) == ((3,), ("3-0-2",))
     assert found.targets == ("class 3 - class 0, class 2",)
 
 
@@ -265,7 +265,7 @@ def test_a_probability_is_differentiated_through_the_softmax(net: Net, method: s
     g = net.slope(features, p[:, [1]] * (np.eye(CLASSES)[1] - p))  # dp_1/dz = p_1 (e_1 - p)
     given = {"activation": net.features(X[:1]), "gradient": g}
     given |= {f"d{k}": np.mean(g**k, axis=0)[None] for k in (1, 2, 3)}
-    same(found.coarse, run(method, given))
+    same(found.layer_maps, run(method, given))
     assert 0 < found.scores[0] < 1
 
 
@@ -304,10 +304,14 @@ def test_the_order_of_the_pictures_does_not_matter() -> None:
 
 @pytest.mark.parametrize("fuse", ["max", "mean"])
 def test_several_layers_are_fused(fuse: str) -> None:
-    both: Saliency = explainer(DEEP, "grad-cam++", layer=["early", "features"], fuse=fuse)(X).coarse
-    each = [explainer(DEEP, "grad-cam++", layer=name)(X).coarse for name in ("early", "features")]
+    both: Saliency = explainer(DEEP, "grad-cam++", layer=["early", "features"], fuse=fuse)(
+        X
+    ).layer_maps
+    each = [
+        explainer(DEEP, "grad-cam++", layer=name)(X).layer_maps for name in ("early", "features")
+    ]
     assert both.shape == (3, 8, 8)
-    same(both, fused(each, fuse))
+    same(both, fuse_maps(each, fuse))
 
 
 def test_the_layers_are_told() -> None:
@@ -322,7 +326,7 @@ def test_chosen_feature_maps_and_neurons() -> None:
     zeroed = {name: np.zeros_like(each) for name, each in given.items()}
     for name, each in given.items():
         zeroed[name][:, [1, 4, 5], 1:3, 0:2] = each[:, [1, 4, 5], 1:3, 0:2]
-    same(found.coarse, run("smooth-grad-cam++", zeroed))
+    same(found.layer_maps, run("smooth-grad-cam++", zeroed))
 
 
 def test_progress_adds_up_to_the_passes() -> None:

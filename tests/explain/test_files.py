@@ -48,7 +48,7 @@ def test_three_files_a_picture(photo: Path, tmp_path: Path) -> None:
         with np.load(path.with_suffix(".npz")) as kept:
             assert set(kept.files) == {"map", "coarse", "score"}
             np.testing.assert_array_equal(kept["map"], found.maps[i])
-            np.testing.assert_array_equal(kept["coarse"], found.coarse[i])
+            np.testing.assert_array_equal(kept["coarse"], found.layer_maps[i])
             assert kept["score"] == found.scores[i]
         text = path.with_suffix(".json").read_text(encoding="utf-8")
         manifest = json.loads(text)
@@ -179,7 +179,7 @@ def test_the_overlay_is_of_the_size_of_the_picture(photo: Path) -> None:
 def test_the_map_lies_where_the_model_looked(photo: Path) -> None:
     """Of a wide picture the model sees the middle: the sides are no evidence."""
     found = explainer(DEEP, "grad-cam++")(photo)
-    picture = found.pictures[0]
+    picture = found.images[0]
     left, top, right, bottom = picture.box
     assert right - left == pytest.approx(bottom - top, rel=0.1)  # whole pixels
     assert left > 5
@@ -199,7 +199,7 @@ def test_drawing_settings_go_through(photo: Path, tmp_path: Path) -> None:
 
 def test_a_map_without_evidence_is_flagged(tmp_path: Path) -> None:
     found = explainer(POOLED, "grad-cam")(X[:2], target=[3, 1])  # class 3 has no evidence there
-    assert found.empty.tolist() == [True, False]
+    assert found.is_empty.tolist() == [True, False]
     assert not found.maps[0].any()
     assert np.isfinite(found.maps).all()
     assert found.manifest(0)["empty"] is True
@@ -216,7 +216,7 @@ def test_every_kind_of_picture_is_one_picture(photo: Path) -> None:
     found = made(sources)
     for i in range(1, 4):
         np.testing.assert_array_equal(found.maps[i], found.maps[0])
-    assert [each.name for each in found.pictures] == ["photo", "photo", "picture-2", "picture-3"]
+    assert [each.name for each in found.images] == ["photo", "photo", "picture-2", "picture-3"]
     assert found.manifest(3)["picture"]["source"] is None
     sources[3].close()
 

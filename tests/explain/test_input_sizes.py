@@ -61,7 +61,7 @@ def test_the_map_does_not_depend_on_what_is_free(known: Any, dims: Dims, outputs
     proto, which, expected = known
     found = explained(shaped(proto, dims, outputs), *which)
     assert expected.maps.max() > 0
-    np.testing.assert_allclose(found.coarse, expected.coarse, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.layer_maps, expected.layer_maps, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_the_map_does_not_depend_on_what_is_free(known: Any, dims: Dims, outputs
 def test_the_automatic_layer_has_cells(known: Any, dims: Dims) -> None:
     """A pooled tensor (N, C, 1, 1) is no layer, whatever is known of the sizes before it."""
     found = explained(shaped(known[0], dims))
-    assert found.coarse.size > 1
+    assert found.layer_maps.size > 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 
 import onnxcam
 from onnxcam.errors import ImageError
-from onnxcam.methods.postprocess import resized
+from onnxcam.methods.postprocess import resize_bilinear
 from tests.explain.test_explainer import X, explainer, noisy, plain, probes, same, top
 from tests.methods.test_cam import run
 from tests.support.nets import (
@@ -41,7 +41,7 @@ def test_channels_last() -> None:
     copies = noisy(turned[0], 0.2 * (X[0].max() - X[0].min()), 7, 3).transpose(0, 3, 1, 2)
     g = DEEP.slope(DEEP.features(copies), top(DEEP, X[0]))
     given |= {f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)}
-    same(found.coarse, run("smooth-grad-cam++", given))
+    same(found.layer_maps, run("smooth-grad-cam++", given))
 
 
 def test_a_layer_with_channels_last() -> None:
@@ -55,7 +55,7 @@ def test_a_layer_with_channels_last() -> None:
     made = explainer(last, "grad-cam", layer="turned")
     assert made.plan.layers[0].layout == "NHWC"
     assert (made.plan.layers[0].grid, made.plan.layers[0].channels) == ((4, 4), 6)
-    same(made(X).coarse, explainer(DEEP, "grad-cam")(X).coarse)
+    same(made(X).layer_maps, explainer(DEEP, "grad-cam")(X).layer_maps)
 
 
 def test_a_picture_through_a_model_of_channels_last() -> None:
@@ -98,7 +98,7 @@ def test_pictures_that_mix_get_their_own_gradient() -> None:
     z = MIXING.logits(features)[0]
     total = z.sum()
     weights = (np.eye(5)[1] - np.sign(total) * z[1] / abs(total)) / abs(total)
-    same(found.coarse, run("grad-cam", plain(MIXING, X[0], weights)))
+    same(found.layer_maps, run("grad-cam", plain(MIXING, X[0], weights)))
 
 
 def test_a_fixed_batch_of_several_is_filled_up() -> None:
@@ -120,8 +120,8 @@ def test_any_height_and_width(method: str) -> None:
         g = ANY_SIZE.slope(ANY_SIZE.features(x), np.eye(5)[1])
         given = {"activation": ANY_SIZE.features(x), "gradient": g}
         given |= {f"d{p}": g**p for p in (1, 2, 3)}
-        same(found.coarse, run(method, given))
-        same(found.maps, resized(found.coarse, *size))
+        same(found.layer_maps, run(method, given))
+        same(found.maps, resize_bilinear(found.layer_maps, *size))
 
 
 def test_sizes_do_not_mix_in_one_call() -> None:
@@ -138,13 +138,13 @@ def test_a_model_of_any_size_takes_pictures() -> None:
 def test_one_channel() -> None:
     x = pictures(1, (1, 8, 8))
     found = explainer(GREY, "grad-cam++")(x)
-    same(found.coarse, run("grad-cam++", plain(GREY, x[0], top(GREY, x[0]))))
+    same(found.layer_maps, run("grad-cam++", plain(GREY, x[0], top(GREY, x[0]))))
     assert explainer(GREY, "grad-cam++")(RGB).maps.shape == (1, 8, 8)
 
 
 def test_the_output_with_one_number_a_class_is_found() -> None:
     made = explainer(TWO_OUTPUTS, "grad-cam++")
-    assert (made.plan.score.output, made.plan.of) == ("probabilities", "logits")
+    assert (made.plan.score.output, made.plan.explained_tensor) == ("probabilities", "logits")
     same(made(X).maps, explainer(DEEP, "grad-cam++")(X).maps)
 
 
@@ -178,7 +178,7 @@ def test_noise_on_integers_is_rounded_and_saturated(kind: str) -> None:
     copies = np.clip(np.rint(noisy(x[0], 0.2 * 255, 7, 3)), limits.min, limits.max) / 64
     g = DEEP.slope(DEEP.features(copies), np.eye(5)[1])
     given = {f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)}
-    same(found.coarse, run("smooth-grad-cam++", {"activation": DEEP.features(x / 64), **given}))
+    same(found.layer_maps, run("smooth-grad-cam++", {"activation": DEEP.features(x / 64), **given}))
 
 
 def test_a_loaded_model_is_taken_as_it_is() -> None:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import UnknownNameError
-from onnxcam.explain.run import grid_of
+from onnxcam.explain.run import infer_grid
 from onnxcam.methods.subset import subset
 from onnxcam.rewrite.planner import layers
 from tests.explain.test_explainer import same
@@ -157,12 +157,12 @@ def test_maps_of_tokens(net: Vit, layer: str, method: str) -> None:
     made = explainer(net, method)
     assert [each.name for each in made.plan.layers] == [layer]
     found = made(X, target=2)
-    assert found.coarse.shape == (2, HEIGHT, COLUMNS)
+    assert found.layer_maps.shape == (2, HEIGHT, COLUMNS)
     assert found.maps.shape == (2, 4, 6)
     for x in X:
         maps = {each: run(method, net.probed(x, layer, each)) for each in range(CLASSES)}
         target = max(maps, key=lambda each: maps[each].max())  # of some classes the map is empty
-        same(made(x[None], target=target).coarse, maps[target])
+        same(made(x[None], target=target).layer_maps, maps[target])
 
 
 @pytest.mark.parametrize("net", [CLASS_TOKEN, REGISTERS, AT_THE_END])
@@ -181,22 +181,22 @@ def test_smoothing_takes_the_last_layer_whose_gradient_depends_on_the_picture() 
 
 def test_behind_the_last_attention_the_cells_are_not_read() -> None:
     listed = {each.name: each for each in layers(onnxcam.load(CLASS_TOKEN.content()))}
-    assert [name for name, each in listed.items() if each.unread] == [
+    assert [name for name, each in listed.items() if each.ignored_by_score] == [
         "mixed", "sum", "hidden", "active", "stream", "normed"
     ]  # fmt: skip
-    assert [name for name, each in listed.items() if each.whole] == [
+    assert [name for name, each in listed.items() if each.is_bottleneck] == [
         "conv", "flat", "patches", "tokens", "ln"
     ]  # fmt: skip
     found = explainer(CLASS_TOKEN, layer="stream")(X)
-    assert found.empty.all()
+    assert found.is_empty.all()
     assert ["reads no cell of stream" in each for each in found.notices] == [True]
     assert not explainer(CLASS_TOKEN, layer="ln").notices
 
 
 def test_everything_is_read_by_a_mean() -> None:
     listed = layers(onnxcam.load(MEAN.content()))
-    assert not any(each.unread for each in listed)
-    assert {"stream", "normed", "cells"} <= {each.name for each in listed if each.whole}
+    assert not any(each.ignored_by_score for each in listed)
+    assert {"stream", "normed", "cells"} <= {each.name for each in listed if each.is_bottleneck}
 
 
 def test_regions_and_channels_of_tokens() -> None:
@@ -206,12 +206,12 @@ def test_regions_and_channels_of_tokens() -> None:
     found = explainer(CLASS_TOKEN, "grad-cam++", region="0:2,1:3", channels="1,4,5")(
         X[:1], target=2
     )
-    same(found.coarse, run("grad-cam++", subset(given, [1, 4, 5], mask)))
+    same(found.layer_maps, run("grad-cam++", subset(given, [1, 4, 5], mask)))
 
 
 def test_several_layers_of_both_kinds() -> None:
     found = explainer(CLASS_TOKEN, layer=["conv", "ln"])(X[:1])
-    assert found.coarse.shape == (1, HEIGHT, COLUMNS)
+    assert found.layer_maps.shape == (1, HEIGHT, COLUMNS)
 
 
 def test_a_part_of_a_name_is_enough_where_one_layer_has_it() -> None:
@@ -234,4 +234,4 @@ def test_a_part_of_a_name_is_enough_where_one_layer_has_it() -> None:
 def test_the_grid_of_a_count_of_cells(
     grid: Any, count: int, proportion: float, found: tuple[int, int]
 ) -> None:
-    assert grid_of(grid, count, proportion) == found
+    assert infer_grid(grid, count, proportion) == found

@@ -87,7 +87,9 @@ BODIES = {
 def test_another_activation_changes_no_choice_among_convolutions(operator: str, body: str) -> None:
     first, second = (classifier(BODIES[body].format(op=op), OPSET) for op in ("Relu", operator))
     assert automatic(first) == automatic(second)
-    names = [[(each.name, each.whole) for each in layers(built)] for built in (first, second)]
+    names = [
+        [(each.name, each.is_bottleneck) for each in layers(built)] for built in (first, second)
+    ]
     assert names[0] == names[1]
 
 
@@ -123,6 +125,6 @@ def test_another_activation_changes_no_choice_among_tokens(operator: str) -> Non
     """Whatever it is, the MLP behind the last attention does not mix tokens: none but the first is read."""
     first, second = transformer("Relu"), transformer(operator)
     assert automatic(second)[0] == automatic(first)[0] == "ln"
-    assert {each.name for each in layers(first) if each.unread} == {
-        each.name for each in layers(second) if each.unread
+    assert {each.name for each in layers(first) if each.ignored_by_score} == {
+        each.name for each in layers(second) if each.ignored_by_score
     }

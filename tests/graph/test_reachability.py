@@ -4,7 +4,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import parser
 
-from onnxcam.graph.reachability import between, carries_floats, cuts, depends_on
+from onnxcam.graph.reachability import bottlenecks, carries_floats, depends_on, subgraph_between
 from onnxcam.model.model import load
 
 DIAMOND = """<ir_version: 8, opset_import: ["" : 17]>
@@ -26,30 +26,30 @@ def graph() -> gs.Graph:
 
 
 def test_between(graph: gs.Graph) -> None:
-    path = between(graph, {"x"}, {"score"}, carries_floats)
+    path = subgraph_between(graph, {"x"}, {"score"}, carries_floats)
     assert [each.op for each in path.nodes] == ["Relu", "Exp", "Tanh", "Add", "Sigmoid", "Reshape"]
     assert path.tensors == {"x", "a", "left", "right", "joined", "flat", "score"}
 
 
 def test_between_an_inner_tensor_and_the_score(graph: gs.Graph) -> None:
-    path = between(graph, {"left"}, {"score"}, carries_floats)
+    path = subgraph_between(graph, {"left"}, {"score"}, carries_floats)
     assert path.tensors == {"left", "joined", "flat", "score"}
 
 
 def test_between_unrelated_tensors(graph: gs.Graph) -> None:
-    assert between(graph, {"right"}, {"aside"}, carries_floats).nodes == []
+    assert subgraph_between(graph, {"right"}, {"aside"}, carries_floats).nodes == []
 
 
 def test_cuts_are_what_everything_passes(graph: gs.Graph) -> None:
-    path = between(graph, {"x"}, {"score"}, carries_floats)
-    assert cuts(path) == ["x", "a", "joined", "flat", "score"]
+    path = subgraph_between(graph, {"x"}, {"score"}, carries_floats)
+    assert bottlenecks(path) == ["x", "a", "joined", "flat", "score"]
 
 
 def test_cuts_of_a_skip_that_spans_the_graph() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[2] x) => (float[2] y) { a = Relu(x) b = Tanh(a) y = Add(b, x) }"""
     graph = gs.import_onnx(parser.parse_model(text))
-    assert cuts(between(graph, {"x"}, {"y"}, carries_floats)) == ["x", "y"]
+    assert bottlenecks(subgraph_between(graph, {"x"}, {"y"}, carries_floats)) == ["x", "y"]
 
 
 def test_depends_on_values_not_on_shapes() -> None:
@@ -76,6 +76,6 @@ def test_branches_read_around_them() -> None:
         >
     }"""
     graph = gs.import_onnx(parser.parse_model(text))
-    path = between(graph, {"x"}, {"y"}, carries_floats)
+    path = subgraph_between(graph, {"x"}, {"y"}, carries_floats)
     assert [each.op for each in path.nodes] == ["Relu", "If"]
     assert depends_on(graph.tensors()["y"], {"x"})

@@ -9,12 +9,12 @@ from onnx import numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError, UnknownNameError
-from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.heads import class_axis
 from onnxcam.model.model import Model, load
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import POOLED
+from onnxcam.specs import CLASS_SCORES
 from tests.support.nets import pictures
 
 X = pictures(2)
@@ -64,31 +64,31 @@ def run(model: Model, names: list[str]) -> Any:
 
 
 def test_the_mean_over_pixels_of_logits() -> None:
-    model, score = with_score(load(net(*SEGMENTER)))
-    assert (score.logits, score.classes) == (POOLED, 6)
+    model, score = ensure_class_scores(load(net(*SEGMENTER)))
+    assert (score.logits, score.classes) == (CLASS_SCORES, 6)
     model.graph.outputs.append(model.graph.tensors()["logits"])
-    pooled, logits = run(model, [POOLED, "logits"])
+    pooled, logits = run(model, [CLASS_SCORES, "logits"])
     np.testing.assert_allclose(pooled, np.mean(logits, axis=(2, 3)), rtol=1e-5, atol=1e-6)
     assert "mean of a class over the image" in model.notices[-1]
 
 
 def test_the_maximum_over_the_boxes_of_all_heads() -> None:
     """Not of the four numbers that say where a box is."""
-    model, score = with_score(load(net(*DETECTOR)))
+    model, score = ensure_class_scores(load(net(*DETECTOR)))
     assert score.classes == 6
-    pooled, fine, coarse = run(model, [POOLED, "fine", "coarse"])
+    pooled, fine, coarse = run(model, [CLASS_SCORES, "fine", "coarse"])
     expected = np.concatenate([fine, coarse], axis=1).max(axis=1)
     np.testing.assert_allclose(pooled, expected, rtol=1e-6)
     assert "fine, coarse has 6 numbers per box" in model.notices[-1]
 
 
 def test_an_output_that_is_named() -> None:
-    model, score = with_score(load(net(*DETECTOR)), "boxes")
+    model, score = ensure_class_scores(load(net(*DETECTOR)), "boxes")
     assert score.classes == 4
-    pooled, boxes = run(model, [POOLED, "boxes"])
+    pooled, boxes = run(model, [CLASS_SCORES, "boxes"])
     np.testing.assert_allclose(pooled, boxes.max(axis=1), rtol=1e-6)
     with pytest.raises(UnknownNameError, match="nothing"):
-        with_score(load(net(*DETECTOR)), "nothing")
+        ensure_class_scores(load(net(*DETECTOR)), "nothing")
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_the_axis_of_the_classes(shape: tuple[Any, ...], axis: int) -> None:
 
 def test_a_classifier_stays_as_it_is() -> None:
     model = load(net("float[N, 4] y", "p = GlobalAveragePool(features) y = Flatten(p)"))
-    assert with_score(model)[0] is model
+    assert ensure_class_scores(model)[0] is model
 
 
 def test_whole_numbers_are_still_refused() -> None:
     body = "logits = Conv(features, v) classes = ArgMax<axis = 1, keepdims = 0>(logits)"
     with pytest.raises(ModelError, match="no output has one number a class"):
-        with_score(load(net("int64[N, 8, 8] classes", body)))
+        ensure_class_scores(load(net("int64[N, 8, 8] classes", body)))
 
 
 @pytest.mark.parametrize("kind", [SEGMENTER, CHANNELS_LAST, DETECTOR], ids=lambda each: each[0])
@@ -119,4 +119,6 @@ def test_maps(kind: tuple[str, str], method: str) -> None:
     assert found.maps.shape == (2, 8, 8)
     assert found.maps.max() > 0
     assert any("is explained" in each and "over the" in each for each in found.notices)
-    assert all(each.automatic for each in onnxcam.layers(load(net(*kind))) if each.automatic_smooth)
+    assert all(
+        each.automatic for each in onnxcam.layers(load(net(*kind))) if each.auto_for_smoothing
+    )

@@ -14,7 +14,7 @@ from onnxcam.model.model import Model, load
 from onnxcam.rewrite.metadata_score import scored
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import POOLED
+from onnxcam.specs import CLASS_SCORES
 from tests.support.nets import pictures
 
 NET = """<ir_version: 8, opset_import: ["": 17]>
@@ -85,7 +85,7 @@ def test_a_label_means_its_class(turned: bool) -> None:
     proto = net(shape, body, names=LABELS["two"], task="detect")
     model, score = scored(load(proto))
     assert score.classes == 2
-    pooled, p, z = run(model, POOLED, "p", "z")
+    pooled, p, z = run(model, CLASS_SCORES, "p", "z")
     expected = p.max(axis=2) if turned else z.max(axis=2)  # the logits, where they are at hand
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
     explainer = onnxcam.Explainer(load(proto), "grad-cam", "features", device="cpu")
@@ -100,7 +100,7 @@ def test_objectness_is_multiplied() -> None:
     body = "c7 = Conv(features, v7) r = Reshape(c7, flat) p = Sigmoid(r) y = Transpose<perm = [0, 2, 1]>(p)"
     model, score = scored(load(net("N, 64, 7", body, names=LABELS["two"])))
     assert score.classes == 2
-    pooled, y = run(model, POOLED, "y")
+    pooled, y = run(model, CLASS_SCORES, "y")
     np.testing.assert_allclose(pooled, (y[:, :, 5:] * y[:, :, 4:5]).max(axis=1), rtol=1e-5)
     assert "times number 4" in model.notices[-1]
 
@@ -109,7 +109,7 @@ def test_raw_objectness_is_made_a_probability() -> None:
     """The product of two negative logits would count for a box."""
     body = "c7 = Conv(features, v7) r = Reshape(c7, flat) y = Transpose<perm = [0, 2, 1]>(r)"
     model, score = scored(load(net("N, 64, 7", body, names=LABELS["two"])))
-    pooled, y = run(model, POOLED, "y")
+    pooled, y = run(model, CLASS_SCORES, "y")
     p = 1 / (1 + np.exp(-y))
     np.testing.assert_allclose(pooled, (p[:, :, 5:] * p[:, :, 4:5]).max(axis=1), rtol=1e-5)
     assert score.classes == 2
@@ -121,7 +121,7 @@ def test_masks_are_no_classes() -> None:
     body = f"c32 = Conv(features, v32) masks = Reshape(c32, flat) {body}"
     model, score = scored(load(net("N, 38, 64", body, names=LABELS["two"], task="segment")))
     assert score.classes == 2
-    pooled, z = run(model, POOLED, "z")
+    pooled, z = run(model, CLASS_SCORES, "z")
     np.testing.assert_allclose(pooled, z.max(axis=2), rtol=1e-5)
 
 
@@ -129,7 +129,7 @@ def test_one_class() -> None:
     body = f"{BOX} c1 = Conv(features, v1) z = Reshape(c1, flat) p = Sigmoid(z) y = Concat<axis = 1>(box, p)"
     model, score = scored(load(net("N, 5, 64", body, names=LABELS["one"], task="detect")))
     assert score.classes == 1
-    pooled, z = run(model, POOLED, "z")
+    pooled, z = run(model, CLASS_SCORES, "z")
     np.testing.assert_allclose(pooled, z.max(axis=2), rtol=1e-5)
 
 
@@ -142,7 +142,7 @@ def test_more_classes_than_boxes() -> None:
     names = str([f"name {i}" for i in range(62)])
     model, score = scored(load(net("N, 66, 4", body, names=names)))
     assert score.classes == 62
-    pooled, y = run(model, POOLED, "y")
+    pooled, y = run(model, CLASS_SCORES, "y")
     np.testing.assert_allclose(pooled, y[:, 4:].max(axis=2), rtol=1e-5)
 
 
@@ -168,7 +168,7 @@ def test_without_labels_by_the_operators(name: str, several: bool) -> None:
         body, shape = body.replace("q = Concat", "y = Concat"), f"N, {width}, 64"
     model, score = scored(load(net(shape, body)))
     assert score.classes == 2
-    pooled, p, o, z = run(model, POOLED, "p", "o" if objectness is not None else "p", "z")
+    pooled, p, o, z = run(model, CLASS_SCORES, "p", "o" if objectness is not None else "p", "z")
     best = (p if several else z) if objectness is None else p * o
     np.testing.assert_allclose(pooled, best.max(axis=2), rtol=1e-5)
 

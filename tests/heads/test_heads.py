@@ -9,11 +9,11 @@ from onnx import numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError
-from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.model.model import Model, load
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import POOLED
+from onnxcam.specs import CLASS_SCORES
 from tests.support.nets import pictures
 
 NET = """<ir_version: 8, opset_import: ["": 17, "ai.onnx.ml": 3]>
@@ -129,9 +129,9 @@ MAPS = {  # outputs, body, the axis of classes, how many, and how they are poole
 @pytest.mark.parametrize("name", MAPS)
 def test_the_axis_of_the_classes(name: str) -> None:
     outputs, body, axis, count, how = MAPS[name]
-    model, score = with_score(load(build(outputs, body)))
-    assert (score.logits, score.classes) == (POOLED, count)
-    pooled, y = run(model, POOLED, "y")
+    model, score = ensure_class_scores(load(build(outputs, body)))
+    assert (score.logits, score.classes) == (CLASS_SCORES, count)
+    pooled, y = run(model, CLASS_SCORES, "y")
     others = tuple(i for i in range(1, y.ndim) if i != axis)
     pool = np.mean if how == "mean" else np.max
     np.testing.assert_allclose(pooled, pool(y, axis=others).reshape(2, count), rtol=1e-4, atol=1e-6)
@@ -144,9 +144,9 @@ def test_two_heads_of_one_number_a_box() -> None:
         e = Transpose<perm = [0, 2, 3, 1]>(d) g = Reshape(e, columns) coarse = Sigmoid(g)
         q = Sigmoid(fine) """
     it = build("float[N, 64, 1] q, float[N, 16, 1] coarse", body)
-    model, score = with_score(load(it))
+    model, score = ensure_class_scores(load(it))
     assert score.classes == 1
-    pooled, fine, coarse = run(model, POOLED, "fine", "g")
+    pooled, fine, coarse = run(model, CLASS_SCORES, "fine", "g")
     expected = np.concatenate([fine, coarse], axis=1).max(axis=1)
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
     assert "q, coarse has one number per box" in model.notices[-1]
@@ -156,7 +156,7 @@ def test_where_nothing_tells_it_is_said() -> None:
     """A step that is not followed: the shortest axis is taken, and the notice says so."""
     body = "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) y = Sigmoid(t)"
     it = load(build("float[N, 4, 2] y", body))
-    model, score = with_score(it)
+    model, score = ensure_class_scores(it)
     assert score.classes == 2
     assert any("the class axis of y ['N', 4, 2] is unknown" in notice for notice in model.notices)
     assert any("--output NAME" in notice for notice in model.notices)
@@ -169,9 +169,9 @@ def test_scores_that_were_stacked(axis: int, shape: str) -> None:
     """Of the members of an ensemble, or of two crops: no classes lie along the new axis, as far as is known."""
     body = f"""{POOL} g = MatMul(f, m) h = Neg(g) place = Constant<value_ints = [{axis}]>()
         k = Unsqueeze(g, place) l = Unsqueeze(h, place) y = Concat<axis = {axis}>(k, l)"""
-    model, score = with_score(load(build(f"float[{shape}] y", body)))
+    model, score = ensure_class_scores(load(build(f"float[{shape}] y", body)))
     assert score.classes == 6
-    pooled, y = run(model, POOLED, "y")
+    pooled, y = run(model, CLASS_SCORES, "y")
     np.testing.assert_allclose(pooled, y.max(axis=axis), rtol=1e-5)
     assert any("the class axis of y" in notice for notice in model.notices)
 
@@ -185,10 +185,10 @@ STEPS_FIRST = (
 
 @pytest.mark.parametrize("batch", ["N", "1", "2"])
 def test_a_batch_that_is_the_second_axis(batch: str) -> None:
-    model, score = with_score(load(build(f"float[8, {batch}, 90] y", STEPS_FIRST, batch)))
+    model, score = ensure_class_scores(load(build(f"float[8, {batch}, 90] y", STEPS_FIRST, batch)))
     assert score.classes == 90
     count = 1 if batch == "1" else 2
-    pooled, y = run(model, POOLED, "y", count=count)
+    pooled, y = run(model, CLASS_SCORES, "y", count=count)
     np.testing.assert_allclose(pooled, y.max(axis=0), rtol=1e-5)
     assert pooled.shape == (count, 90)
 
@@ -208,8 +208,8 @@ def test_maps_of_a_batch_that_is_the_second_axis(chunk: int) -> None:
 
 
 def test_a_batch_that_has_another_name() -> None:
-    model, score = with_score(load(build("float[steps, unk__7, 90] y", STEPS_FIRST)))
-    pooled, y = run(model, POOLED, "y")
+    model, score = ensure_class_scores(load(build("float[steps, unk__7, 90] y", STEPS_FIRST)))
+    pooled, y = run(model, CLASS_SCORES, "y")
     assert score.classes == 90
     np.testing.assert_allclose(pooled, y.max(axis=0), rtol=1e-5)
 
@@ -234,9 +234,9 @@ SQUEEZED = {
 def test_a_batch_of_one_that_was_squeezed_away(name: str) -> None:
     outputs, body, count = SQUEEZED[name]
     it = load(build(outputs, f"c = Conv(features, v) {body}", "1"))
-    model, score = with_score(it)
-    assert (score.logits, score.classes) == (POOLED, count)
-    pooled, y = run(model, POOLED, "y", count=1)
+    model, score = ensure_class_scores(it)
+    assert (score.logits, score.classes) == (CLASS_SCORES, count)
+    pooled, y = run(model, CLASS_SCORES, "y", count=1)
     if name == "pixels":
         expected = y.mean(axis=(1, 2))
     elif name == "classes by boxes":
@@ -249,9 +249,9 @@ def test_a_batch_of_one_that_was_squeezed_away(name: str) -> None:
 def test_one_number_an_image() -> None:
     """(N,): a batch, and not as many classes."""
     body = f"{POOL} g = MatMul(f, n) second_axis = Constant<value_ints = [1]>() y = Squeeze(g, second_axis)"
-    model, score = with_score(load(build("float[N] y", body)))
+    model, score = ensure_class_scores(load(build("float[N] y", body)))
     assert score.classes == 1
-    pooled, y = run(model, POOLED, "y", count=3)
+    pooled, y = run(model, CLASS_SCORES, "y", count=3)
     np.testing.assert_array_equal(pooled[:, 0], y)
 
 
@@ -275,4 +275,4 @@ def test_a_free_batch_that_is_nowhere(outputs: str) -> None:
         body = "c = Conv(features, v) t = Transpose<perm = [0, 2, 3, 1]>(c) y = Reshape(t, row)"
         outputs = "float[K, 6] y"
     with pytest.raises(ModelError, match="no output has one number a class"):
-        with_score(load(build(outputs, body)))
+        ensure_class_scores(load(build(outputs, body)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import onnxcam
-from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.output_activation import mixed_logits
 from onnxcam.heads.score import find_score
 from onnxcam.runtime.device import Device
@@ -68,8 +68,8 @@ def test_the_logits_are_found(name: str) -> None:
     it.graph.outputs.append(it.graph.tensors()[score.logits])
     y, logits = Session(it.bytes(), Device("cpu"), threads=1).run(["y", score.logits], {"x": x})
     np.testing.assert_array_equal(np.argsort(logits, axis=1), np.argsort(y, axis=1))
-    assert score.squashing in ("Softmax", "LogSoftmax", "Sigmoid")
-    assert ("igmoid" in str(score.squashing)) is (
+    assert score.output_activation in ("Softmax", "LogSoftmax", "Sigmoid")
+    assert ("igmoid" in str(score.output_activation)) is (
         "igmoid" in name or name == "one less the other side"
     )
     assert score.logits == "z" or name in NOT_BY_NAME
@@ -103,7 +103,7 @@ def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
     it = model(text(end))
     assert find_score(it).logits == "y"
     assert not find_score(it).probability
-    assert with_score(it)[0].notices == ()
+    assert ensure_class_scores(it)[0].notices == ()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
 def test_what_is_a_probability_is_told(end: str, inner: list[str]) -> None:
     it = model(text(end))
     assert mixed_logits(it.graph.tensors()["y"]) == inner
-    scored, score = with_score(it)
+    scored, score = ensure_class_scores(it)
     assert score.probability
     assert "is a probability" in scored.notices[-1]
     assert f"--output NAME chooses scores before it ({', '.join(inner)})" in scored.notices[-1]

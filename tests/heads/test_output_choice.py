@@ -6,10 +6,10 @@ import onnx
 import pytest
 
 import onnxcam
-from onnxcam.heads.dense_score import with_score
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.model.model import load
 from onnxcam.rewrite.metadata_score import scored
-from onnxcam.specs import POOLED
+from onnxcam.specs import CLASS_SCORES
 from tests.heads.test_heads import POOL, build
 from tests.support.nets import pictures
 
@@ -90,14 +90,14 @@ REASONS = {
 def test_which_of_several_outputs(name: str) -> None:
     outputs, body, logits, other = SEVERAL[name]
     it = load(build(outputs, body))
-    model, score = with_score(it)
+    model, score = ensure_class_scores(it)
     assert score.logits == logits
     (notice,) = model.notices
     assert notice.startswith("of 2 outputs, ")
     assert f"is explained ({REASONS[name]}" in notice
     assert f"--output NAME chooses another: {other} [" in notice
-    named, own = with_score(it, other)
-    assert own.output in (other, POOLED)
+    named, own = ensure_class_scores(it, other)
+    assert own.output in (other, CLASS_SCORES)
     assert not any("of 2 outputs, " in text for text in named.notices)
 
 
@@ -110,8 +110,8 @@ QUERIES = """r = Reshape(features, flat) k = MatMul(queries, r) s = Softmax<axis
 def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
     shapes = {"y": "float[N, 10, 6] y", "z": "float[N, 10, 4] z"}
     declared = ", ".join(shapes[name] for name in outputs.split(", "))
-    model, score = with_score(load(build(declared, QUERIES)))
-    assert (score.logits, score.classes) == (POOLED, 6)
+    model, score = ensure_class_scores(load(build(declared, QUERIES)))
+    assert (score.logits, score.classes) == (CLASS_SCORES, 6)
     assert any("y has 6 numbers per box" in notice for notice in model.notices)
 
 
@@ -131,7 +131,7 @@ GRIDS = """grid = Reshape(features, flat) turned = Transpose<perm = [0, 2, 1]>(g
 def test_all_heads_that_are_explained_are_named(outputs: str, explained: str, left: str) -> None:
     sizes = {"p0": 6, "q0": 4, "p1": 6, "q1": 4}
     declared = ", ".join(f"float[N, 64, {sizes[name]}] {name}" for name in outputs.split())
-    model, _ = with_score(load(build(declared, GRIDS)))
+    model, _ = ensure_class_scores(load(build(declared, GRIDS)))
     notice = re.sub(r"\[[^]]*, 6\]", "[X]", re.sub(r"\[[^]]*, 4\]", "[Y]", model.notices[0]))
     assert notice.startswith(explained)
     assert notice.endswith(left)
@@ -140,16 +140,16 @@ def test_all_heads_that_are_explained_are_named(outputs: str, explained: str, le
 def test_a_probability_without_an_axis() -> None:
     """(N,) behind a Sigmoid: one logit."""
     body = f"{POOL} g = MatMul(f, n) b = Sigmoid(g) y = Squeeze(b, axis)"
-    model, score = with_score(load(build("float[N] y", body)))
-    assert (score.output, score.logits, score.squashing) == ("y", "g", "Sigmoid")
+    model, score = ensure_class_scores(load(build("float[N] y", body)))
+    assert (score.output, score.logits, score.output_activation) == ("y", "g", "Sigmoid")
     explainer = onnxcam.Explainer(model, "grad-cam", "features", score="probability", device="cpu")
     assert explainer(pictures(2), target="not 0").maps.shape == (2, 8, 8)
 
 
 def test_logits_and_probabilities_are_one() -> None:
     body = f"{LOGITS} prob = Softmax<axis = 1>(logits)"
-    model, score = with_score(load(build("float[N, 6] logits, float[N, 6] prob", body)))
-    assert (score.output, score.logits, score.squashing) == ("prob", "logits", "Softmax")
+    model, score = ensure_class_scores(load(build("float[N, 6] logits, float[N, 6] prob", body)))
+    assert (score.output, score.logits, score.output_activation) == ("prob", "logits", "Softmax")
     assert model.notices == ()
 
 
@@ -197,7 +197,7 @@ def test_a_map_of_scores(batch: str) -> None:
 
 def test_labels_beside_probabilities() -> None:
     outputs = "int64[N] best, float[N, 6] prob"
-    model, score = with_score(load(build(outputs, f"{LOGITS} {LABEL}")))
+    model, score = ensure_class_scores(load(build(outputs, f"{LOGITS} {LABEL}")))
     assert (score.output, score.logits) == ("prob", "logits")
     assert model.notices == ()
 
@@ -209,6 +209,6 @@ def test_a_sequence_of_scores() -> None:
     proto.graph.output[0].CopyFrom(
         onnx.helper.make_value_info("y", onnx.helper.make_sequence_type_proto(kind))
     )
-    model, score = with_score(load(proto))
+    model, score = ensure_class_scores(load(proto))
     assert score.logits == "logits"
     assert "y is not a tensor: logits, which it is made from, is explained" in model.notices[0]

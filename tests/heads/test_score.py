@@ -136,10 +136,10 @@ def test_quantised_scores_are_read_before_they_are_rounded(
 ) -> None:
     text = ROUNDED.format(kind=kind, steps=STEPS, body=body)
     found = find_score(model(text))
-    assert (found.output, found.logits, found.squashing) == (
+    assert (found.output, found.logits, found.output_activation) == (
         expected.output,
         expected.logits,
-        expected.squashing,
+        expected.output_activation,
     )
 
 

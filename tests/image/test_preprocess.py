@@ -13,10 +13,10 @@ from onnxcam.errors import SettingError, UnknownNameError
 from onnxcam.image.preprocess import (
     PRESETS,
     Preprocessing,
-    describe,
-    override,
     prepare,
     preset_for,
+    to_dict,
+    with_overrides,
 )
 from onnxcam.specs import ImageInput
 
@@ -100,7 +100,7 @@ def test_crop_is_resize_then_centre_crop(size: tuple[int, int], side: int) -> No
     resized = picture.resize((across, down), Image.Resampling.BILINEAR)
     left, top = round((across - side) / 2), round((down - side) / 2)
     expected = np.asarray(resized.crop((left, top, left + side, top + side)), float)
-    found = prepare(picture, override(PRESETS["raw"], fit="crop"), takes(3, side, side))
+    found = prepare(picture, with_overrides(PRESETS["raw"], fit="crop"), takes(3, side, side))
     assert np.abs(found.tensor[0].astype(float) - expected.transpose(2, 0, 1)).max() <= 1
     across_scale, down_scale = size[0] / across, size[1] / down
     assert found.box == pytest.approx(
@@ -261,8 +261,8 @@ def test_all_faults_are_named_at_once() -> None:
 
 
 def test_override_changes_only_what_is_given() -> None:
-    assert override(PRESETS["imagenet"]) == PRESETS["imagenet"]
-    changed = override(
+    assert with_overrides(PRESETS["imagenet"]) == PRESETS["imagenet"]
+    changed = with_overrides(
         PRESETS["imagenet"],
         size=(8, 9),
         mean=(0.0,),
@@ -273,13 +273,13 @@ def test_override_changes_only_what_is_given() -> None:
     )
     assert changed == Preprocessing(1.0, (0.0,), (2.0,), "bgr", "squash", (8, 9))
     with pytest.raises(SettingError, match="scale"):
-        override(PRESETS["raw"], scale=0.0)
+        with_overrides(PRESETS["raw"], scale=0.0)
 
 
 def test_describe_survives_json() -> None:
     for preset in PRESETS.values():
-        told = describe(override(preset, size=(8, 9)))
+        told = to_dict(with_overrides(preset, size=(8, 9)))
         assert json.loads(json.dumps(told)) == told
         assert told["size"] == [8, 9]
         again: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-        assert Preprocessing(**again) == override(preset, size=(8, 9))
+        assert Preprocessing(**again) == with_overrides(preset, size=(8, 9))

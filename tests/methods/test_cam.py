@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from onnxcam.arrays import Floats, Maps, Saliency
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
-from onnxcam.methods.method import PROBES, method
+from onnxcam.methods.method import QUANTITIES, method
 
 SHAPES = [(1, 1, 1, 1), (2, 3, 4, 5), (1, 7, 3, 3), (3, 2, 1, 6)]
 Paper = Callable[..., Any]
@@ -180,7 +180,7 @@ def feeds(draw: st.DrawFn) -> dict[str, Floats]:
 
 
 def test_every_probe_is_fed() -> None:
-    assert feed((1, 1, 1, 1)).keys() == PROBES.keys()
+    assert feed((1, 1, 1, 1)).keys() == QUANTITIES.keys()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -225,7 +225,7 @@ def test_the_order_of_the_channels_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_setting_that_it_does_not_have_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match="no setting 'nonsense'"):
-        METHODS[name].settled({"nonsense": 1})
+        METHODS[name].resolve_settings({"nonsense": 1})
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -233,7 +233,9 @@ def test_every_method_says_what_it_is(name: str) -> None:
     recipe = METHODS[name]
     assert recipe.summary.endswith((".", ";"))
     assert any(each.isdigit() for each in recipe.source)
-    assert recipe.settled({}) == {key: each.default for key, each in recipe.settings.items()}
+    assert recipe.resolve_settings({}) == {
+        key: each.default for key, each in recipe.settings.items()
+    }
     assert all(each.meaning for each in recipe.settings.values())
 
 

@@ -13,7 +13,7 @@ SMOOTH = METHODS["smooth-grad-cam++"]
 
 
 def test_the_defaults() -> None:
-    assert SMOOTH.settled({}) == {
+    assert SMOOTH.resolve_settings({}) == {
         "samples": 25,
         "noise": 0.15,
         "sigma": None,
@@ -42,7 +42,7 @@ def test_the_defaults() -> None:
     ],
 )
 def test_values_take_the_type_of_the_default(name: str, given: Any, found: Any) -> None:
-    settled = SMOOTH.settled({name: given})[name]
+    settled = SMOOTH.resolve_settings({name: given})[name]
     assert settled == found
     assert type(settled) is type(found)
 
@@ -60,15 +60,15 @@ def test_values_take_the_type_of_the_default(name: str, given: Any, found: Any) 
 )
 def test_values_out_of_range_are_named(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"{name}=.*: expected ") as caught:
-        SMOOTH.settled({name: value})
+        SMOOTH.resolve_settings({name: value})
     assert repr(value) in str(caught.value)
 
 
 def test_the_settings_are_listed_with_the_refusal() -> None:
     with pytest.raises(SettingError, match=r"'smaples'; its settings: samples, noise, sigma"):
-        SMOOTH.settled({"smaples": 3})
+        SMOOTH.resolve_settings({"smaples": 3})
     with pytest.raises(SettingError, match="grad-cam has no setting 'samples'; its settings: none"):
-        METHODS["grad-cam"].settled({"samples": 3})
+        METHODS["grad-cam"].resolve_settings({"samples": 3})
 
 
 @pytest.mark.parametrize("name", sorted(SMOOTH.settings))
@@ -77,10 +77,10 @@ def test_a_setting_of_another_method_names_that_method(method: str, name: str) -
     with pytest.raises(
         SettingError, match=rf"{re.escape(method)} has no setting '{name}'"
     ) as caught:
-        METHODS[method].settled({name: 1})
+        METHODS[method].resolve_settings({name: 1})
     assert str(caught.value).endswith("; methods that have it: smooth-grad-cam++")
 
 
 def test_a_setting_of_no_method_names_none() -> None:
     with pytest.raises(SettingError, match=r"no setting 'smaples'; its settings: none$"):
-        METHODS["cam"].settled({"smaples": 1})
+        METHODS["cam"].resolve_settings({"smaples": 1})

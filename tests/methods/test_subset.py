@@ -8,7 +8,7 @@ import pytest
 from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
-from onnxcam.methods.subset import chosen_channels, described, region_mask, subset
+from onnxcam.methods.subset import chosen_channels, region_mask, region_to_json, subset
 from tests.methods.test_cam import feed, run
 
 GRID = (4, 5)
@@ -72,7 +72,7 @@ def test_regions(spec: Any, where: Any) -> None:
     expected[where] = 1
     mask = region_mask(spec, 3, GRID)
     np.testing.assert_array_equal(mask, expected)
-    np.testing.assert_array_equal(region_mask(described(spec), 3, GRID), expected)
+    np.testing.assert_array_equal(region_mask(region_to_json(spec), 3, GRID), expected)
 
 
 @pytest.mark.parametrize("shape", [GRID, (3, *GRID)])
@@ -83,12 +83,12 @@ def test_masks(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(found, mask.astype(float))
     numbers: Any = 7 * mask
     np.testing.assert_array_equal(region_mask(numbers, 3, GRID), found)
-    np.testing.assert_array_equal(region_mask(np.array(described(mask)), 3, GRID), found)
+    np.testing.assert_array_equal(region_mask(np.array(region_to_json(mask)), 3, GRID), found)
 
 
 def test_no_region_is_none() -> None:
     assert region_mask(None, 3, GRID) is None
-    assert described(None) is None
+    assert region_to_json(None) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from onnx import parser
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError
 from onnxcam.model.model import load
-from onnxcam.passes.expand_functions import defined, expand
+from onnxcam.passes.expand_functions import expand_functions, has_function_body
 from onnxcam.rewrite.gradient import gradient, simplified
 from tests.autodiff.support.check import assert_valid, numbers, run
 
@@ -47,7 +47,7 @@ def parsed(operator: str) -> Any:
 def test_outputs_are_unchanged(operator: str) -> None:
     proto, feed = parsed(operator), {"x": numbers(2, 4, 3, 6)}
     model = load(proto)
-    assert expand(model.graph, list(model.graph.nodes))
+    assert expand_functions(model.graph, list(model.graph.nodes))
     assert operator not in {each.op for each in model.graph.nodes}
     assert_valid(model.proto())
     before, after = (run(each, feed, ["y"])[0] for each in (proto, model.proto()))
@@ -88,11 +88,11 @@ def test_tensors_keep_their_names() -> None:
 
 
 def test_what_has_no_definition_is_left_and_named() -> None:
-    assert not defined("Det", 17)
-    assert not defined("DynamicQuantizeLinear", 17)
-    assert not defined("Attention", 22)
+    assert not has_function_body("Det", 17)
+    assert not has_function_body("DynamicQuantizeLinear", 17)
+    assert not has_function_body("Attention", 22)
     text = HEAD.format(opset=17) + "(float[N, 3, 3] x) => (float[N] y) { y = Det(x) }"
     model = load(parser.parse_model(text))
-    assert not expand(model.graph, list(model.graph.nodes))
+    assert not expand_functions(model.graph, list(model.graph.nodes))
     with pytest.raises(MissingRuleError, match="Det"):
         gradient(model, ["x"], "y", DEFAULT | {})

@@ -13,7 +13,7 @@ from onnx import numpy_helper, parser
 import onnxcam
 from onnxcam.arrays import Array
 from onnxcam.model.model import Model, load
-from onnxcam.passes.unneeded_rows import narrow
+from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.specs import SEED
 from tests.autodiff.support.check import numbers, run
@@ -133,7 +133,7 @@ def test_sizes_are_not_rows() -> None:
         "s = Shape(x) c = Concat<axis = 0>(s, s) d = Mul(c, c) y = Gather(d, first)",
         outputs="int64 y",
     ).copy()
-    narrow(it.graph, set())
+    drop_unneeded_rows(it.graph, set())
     assert narrowed(it) == []
 
 
@@ -155,7 +155,7 @@ def test_an_old_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_worth_it_or_not_rows(pick: str) -> None:
     it = model(f"z = Tanh(x) {pick}", "N, 9, m").copy()
     before = [each.op for each in it.graph.nodes]
-    narrow(it.graph, set())
+    drop_unneeded_rows(it.graph, set())
     assert [each.op for each in it.graph.nodes] == before
 
 
@@ -253,7 +253,7 @@ def test_a_branch_reads_all_of_what_is_around_it() -> None:
         q = If(k) <then_branch = t () => (float[N, 9, 8] r) {{ r = Neg(a) }},
                    else_branch = e () => (float[N, 9, 8] v) {{ v = Abs(a) }}>
         o = ReduceSum(q) {PICK}""", outputs="float[N, k] y, float[1, 1, 1] o").copy()  # fmt: skip
-    narrow(it.graph, set())
+    drop_unneeded_rows(it.graph, set())
     assert narrowed(it) == ["Exp"]
 
 
@@ -266,6 +266,6 @@ def test_vision_transformers(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     """The others pool over all tokens."""
     path = DATA / name
     it = onnxcam.load(restored(path) if name.startswith("timm_") else path)
-    wrt = [each.name for each in onnxcam.layers(it) if each.automatic_smooth]
+    wrt = [each.name for each in onnxcam.layers(it) if each.auto_for_smoothing]
     found = checked(it, wrt, monkeypatch, of=it.graph.outputs[0].name)
     assert len(narrowed(found)) == NARROWED.get(name, 0)

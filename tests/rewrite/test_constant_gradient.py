@@ -22,7 +22,7 @@ SEEDS = np.random.default_rng(0).standard_normal((2, CLASSES), dtype=np.float32)
 
 def test_the_gradient_without_a_picture() -> None:
     found, model, alone = plan(load(POOLED.content()), GRAD_CAM, "features")
-    assert found.apart
+    assert found.has_gradient_model
     assert alone is not None
     onnx.checker.check_model(alone.proto(), full_check=True)
     forward, backward = (Session(each.bytes(), Device("cpu")) for each in (model, alone))
@@ -35,8 +35,8 @@ def test_the_gradient_without_a_picture() -> None:
 
 def test_what_takes_the_sizes_of_the_picture_stays_where_they_are_known() -> None:
     found, model, alone = plan(load(ANY_SIZE.content()), GRAD_CAM, "features")
-    assert found.constant
-    assert not found.apart
+    assert found.gradient_is_constant
+    assert not found.has_gradient_model
     assert alone is None
     assert "gradient/features" in [each.name for each in model.graph.outputs]
 
@@ -49,7 +49,7 @@ def test_what_is_too_large_for_a_file_stays(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_takes_several_pictures_at_a_time_stays() -> None:
     pair = load(replace(POOLED, shape="2, 3, 8, 8", outputs="float[2, 5] probabilities").content())
     for found, _, alone in (plan(pair, METHODS[each], "features") for each in METHODS):
-        assert found.constant
+        assert found.gradient_is_constant
         assert alone is None
     made = onnxcam.Explainer(pair, "smooth-grad-cam++", "features", samples=3)
     expected = onnxcam.Explainer(POOLED.content(), "smooth-grad-cam++", "features", samples=3)
@@ -58,5 +58,5 @@ def test_what_takes_several_pictures_at_a_time_stays() -> None:
 
 def test_what_depends_on_the_picture_stays() -> None:
     found, _, alone = plan(load(DEEP.content()), GRAD_CAM, "features")
-    assert not found.apart
+    assert not found.has_gradient_model
     assert alone is None

@@ -112,7 +112,7 @@ def test_operator_without_a_rule_and_without_a_layer_after_it() -> None:
 @pytest.mark.parametrize("kind", WITHOUT_A_LAYER_AFTER)
 def test_layers_are_listed_where_none_can_be_explained(kind: str) -> None:
     found = layers(model(WITHOUT_A_LAYER_AFTER[kind][0]))
-    assert not any(layer.automatic_smooth for layer in found)
+    assert not any(layer.auto_for_smoothing for layer in found)
 
 
 def test_model_without_any_layer_says_so() -> None:

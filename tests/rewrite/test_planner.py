@@ -39,24 +39,28 @@ def loaded(net: Net) -> onnxcam.Model:
     ],
 )
 def test_constant_gradients_are_proven_from_the_graph(net: Net, layer: str, constant: bool) -> None:
-    assert planned(loaded(net), GRAD_CAM, layer).constant is constant
+    assert planned(loaded(net), GRAD_CAM, layer).gradient_is_constant is constant
 
 
 def test_the_softmax_makes_the_gradient_depend_on_the_picture() -> None:
     found = planned(loaded(POOLED), GRAD_CAM, "features", probability=True)
-    assert not found.constant
-    assert found.of == "probabilities"
+    assert not found.gradient_is_constant
+    assert found.explained_tensor == "probabilities"
 
 
 def test_what_is_exposed() -> None:
     found, model, alone = plan(loaded(TWO_OUTPUTS), GRAD_CAM, ["features", "early"])
-    assert not found.apart
+    assert not found.has_gradient_model
     assert alone is None
     assert found.gradients == ["gradient/features", "gradient/early"]
     assert found.activations == ["features", "early"]
-    assert (found.of, found.score.output, found.image.name) == ("logits", "probabilities", "x")
+    assert (found.explained_tensor, found.score.output, found.image.name) == (
+        "logits",
+        "probabilities",
+        "x",
+    )
     session = Session(model.bytes(), Device("cpu"))
-    assert session.outputs == [found.of, *found.activations, *found.gradients]
+    assert session.outputs == [found.explained_tensor, *found.activations, *found.gradients]
     assert session.inputs == {"x", "seed"}
 
 
@@ -73,13 +77,13 @@ def test_smoothing_takes_the_last_layer_whose_gradient_depends_on_the_picture() 
     assert planned(loaded(DEEP), SMOOTH).layers[0].name == "features"
     assert planned(loaded(POOLED), GRAD_CAM).layers[0].name == "features"
     found = planned(loaded(POOLED), SMOOTH)
-    assert (found.layers[0].name, found.layers[0].automatic, found.constant) == (
+    assert (found.layers[0].name, found.layers[0].automatic, found.gradient_is_constant) == (
         "early",
         True,
         False,
     )
     listed = layers(loaded(POOLED))
-    assert [each.name for each in listed if each.automatic_smooth] == ["early"]
+    assert [each.name for each in listed if each.auto_for_smoothing] == ["early"]
     assert [each.name for each in listed if each.automatic] == ["features"]
 
 
@@ -95,7 +99,7 @@ def linear() -> onnxcam.Model:
 
 def test_smoothing_a_linear_model_takes_the_last_layer() -> None:
     found = planned(linear(), SMOOTH)
-    assert (found.layers[0].name, found.constant) == (
+    assert (found.layers[0].name, found.gradient_is_constant) == (
         planned(linear(), GRAD_CAM).layers[0].name,
         True,
     )
@@ -125,7 +129,7 @@ def test_whole_numbers_under_noise_need_an_opset_that_rounds() -> None:
     lead = "    floats = Cast<to = 1>(x)\n"
     proto = replace(POOLED, lead=lead, x="floats").proto(opset=10)
     proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    assert [each.name for each in layers(load(proto)) if each.automatic_smooth] == ["early"]
+    assert [each.name for each in layers(load(proto)) if each.auto_for_smoothing] == ["early"]
     assert planned(load(proto), SMOOTH).layers[0].name == "early"
 
 
@@ -164,7 +168,7 @@ def test_without_a_layer_that_everything_passes_through_one_of_each_branch_is_ta
     assert planned(loaded(BRANCHES), GRAD_CAM, "features").notices == ()
     listed = layers(loaded(BRANCHES))
     assert [each.name for each in listed if each.automatic] == ["features", "side"]
-    assert [each.name for each in listed if each.automatic_smooth] == ["features", "side"]
+    assert [each.name for each in listed if each.auto_for_smoothing] == ["features", "side"]
 
 
 def test_a_branch_without_a_layer() -> None:
@@ -198,7 +202,7 @@ def test_operators_without_a_rule_are_listed() -> None:
 
 def test_a_probability_of_what_ends_in_logsoftmax() -> None:
     net = Net(head=POOLED.head.replace("Softmax", "LogSoftmax"))
-    assert planned(loaded(net), GRAD_CAM).of == "logits"
+    assert planned(loaded(net), GRAD_CAM).explained_tensor == "logits"
     with pytest.raises(ModelError, match="does not end in Softmax or Sigmoid"):
         planned(loaded(net), GRAD_CAM, probability=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam.arrays import typed
+from onnxcam.arrays import cast_saturating
 from onnxcam.model.model import load
 from onnxcam.rewrite.sampled_inputs import add_noise
 from onnxcam.runtime.device import Device
@@ -74,7 +74,7 @@ def test_in_the_type_of_the_picture(kind: type[np.generic]) -> None:
     add_noise(model.graph, "x")
     made = Session(model.bytes(), Device("cpu"), threads=1)
     given = np.random.default_rng(1).integers(0, 128, (1, 3, 8, 8)).astype(kind)
-    expected: Any = typed(given + np.float32(90) * DRAWN, np.dtype(kind))
+    expected: Any = cast_saturating(given + np.float32(90) * DRAWN, np.dtype(kind))
     if np.dtype(kind).kind in "iu":
         limits: Any = np.iinfo(np.dtype(kind))
         assert {expected.min(), expected.max()} == {limits.min, limits.max}

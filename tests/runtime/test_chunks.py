@@ -9,8 +9,8 @@ import pytest
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, RunError
-from onnxcam.runtime.batch_independence import pictures_do_not_mix
-from onnxcam.runtime.chunks import Batches
+from onnxcam.runtime.batch_independence import samples_are_independent
+from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import OutOfMemoryError, Session
 from tests.support.nets import FIXED, MIXING, POOLED
@@ -35,7 +35,7 @@ class Doubling:
 
 def gathered(session: Doubling, count: int, **given: Any) -> Array:
     inputs = np.arange(count * 2.0).reshape(count, 2)
-    batches = Batches(cast(Session, session), **given)
+    batches = ChunkedRunner(cast(Session, session), **given)
     parts = list(batches.run(["y"], count, lambda part: {"x": inputs[part]}))
     assert [each for part, _ in parts for each in range(part.start, part.stop)] == [*range(count)]
     found: Array = np.concatenate([outputs[0] for _, outputs in parts])
@@ -180,10 +180,10 @@ FLOAT = np.dtype(np.float32)
 
 def test_pictures_that_do_not_mix() -> None:
     single, free = on_cpu(FIXED.content()), on_cpu(POOLED.content())
-    assert pictures_do_not_mix(on_cpu(POOLED.content()), free, "x", ONE, FLOAT)
-    assert not pictures_do_not_mix(free, single, "x", ONE, FLOAT)  # does not take two
+    assert samples_are_independent(on_cpu(POOLED.content()), free, "x", ONE, FLOAT)
+    assert not samples_are_independent(free, single, "x", ONE, FLOAT)  # does not take two
 
 
 def test_pictures_that_mix() -> None:
     free = on_cpu(MIXING.with_batch("N").content())
-    assert not pictures_do_not_mix(on_cpu(MIXING.content()), free, "x", ONE, FLOAT)
+    assert not samples_are_independent(on_cpu(MIXING.content()), free, "x", ONE, FLOAT)

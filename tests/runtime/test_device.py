@@ -12,7 +12,7 @@ from onnxcam.errors import DeviceError, ModelError
 from onnxcam.runtime import device as module
 from onnxcam.runtime import session as sessions
 from onnxcam.runtime.device import CPU, CUDA, Device, cuda_devices, device
-from onnxcam.runtime.session import OutOfMemoryError, Session, opened
+from onnxcam.runtime.session import OutOfMemoryError, Session, open_session
 from tests.support.nets import FIXED
 
 
@@ -169,12 +169,12 @@ class FallenBack:
 def test_a_device_that_was_asked_for_and_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", FallenBack)
     with pytest.raises(DeviceError, match=r"device cuda:1: .*fell back to CPU.*onnxcam\[cuda\]"):
-        opened(b"", Device("cuda", 1))
+        open_session(b"", Device("cuda", 1))
 
 
 def test_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", FallenBack)
-    session = opened(b"", Device("cuda", 0, required=False))
+    session = open_session(b"", Device("cuda", 0, required=False))
     assert session.device == Device("cpu")
     assert len(session.notices) == 1
     assert "fell back to CPUExecutionProvider" in session.notices[0]

@@ -11,12 +11,12 @@ import pytest
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.runtime import chunks as batch
-from onnxcam.runtime.chunks import Batches
+from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.device import Device
-from onnxcam.runtime.schedule import TRIALS, WARM, Layout, Tuner, layouts
+from onnxcam.runtime.schedule import TRIALS, WARM, Schedule, Tuner, schedules
 from onnxcam.runtime.session import OutOfMemoryError, Session
 
-ONE, TWO = Layout(1, 8), Layout(2, 2)
+ONE, TWO = Schedule(1, 8), Schedule(2, 2)
 
 
 class Clock:
@@ -58,25 +58,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def run(batches: Batches, count: int) -> None:
+def run(batches: ChunkedRunner, count: int) -> None:
     inputs = np.arange(count * 2.0).reshape(count, 2)
     parts = list(batches.run(["y"], count, lambda part: {"x": inputs[part]}))
     assert [i for part, _ in parts for i in range(part.start, part.stop)] == [*range(count)]
     np.testing.assert_array_equal(np.concatenate([found[0] for _, found in parts]), inputs * 2)
 
 
-def tuned(whole: Costly, lane: Costly, tuner: Tuner) -> Batches:
+def tuned(whole: Costly, lane: Costly, tuner: Tuner) -> ChunkedRunner:
     session, other = cast(Session, whole), cast(Session, lane)
-    return Batches(session, tuner=tuner, lane=lambda: other)
+    return ChunkedRunner(session, tuner=tuner, lane=lambda: other)
 
 
 @pytest.mark.parametrize(("costs", "best"), [((1.0, 2.0), ONE), ((2.0, 1.0), TWO)])
-def test_the_faster_way_is_found(clock: Clock, costs: tuple[float, float], best: Layout) -> None:
+def test_the_faster_way_is_found(clock: Clock, costs: tuple[float, float], best: Schedule) -> None:
     tuner = Tuner([TWO, ONE])
     batches = tuned(Costly(clock, costs[0]), Costly(clock, costs[1]), tuner)
     for _ in range(4):
         run(batches, 25)
-    assert tuner.settled
+    assert tuner.is_done
     assert tuner.best == best
 
 
@@ -91,7 +91,7 @@ def test_a_settled_choice_is_all_that_runs(clock: Clock) -> None:
 
 def test_only_what_is_new_is_kept(clock: Clock) -> None:
     kept: list[object] = []
-    batches = Batches(cast(Session, Costly(clock, 1.0)), tuner=Tuner([ONE]), keep=kept.append)
+    batches = ChunkedRunner(cast(Session, Costly(clock, 1.0)), tuner=Tuner([ONE]), keep=kept.append)
     run(batches, 1)
     assert not kept
     run(batches, 40)
@@ -104,18 +104,18 @@ def test_a_model_that_cannot_be_opened_again_runs_in_one_lane(clock: Clock) -> N
         raise ModelError("the file is not there any more")
 
     whole = Costly(clock, 1.0)
-    run(Batches(cast(Session, whole), tuner=Tuner([TWO, ONE]), lane=gone), 9)
+    run(ChunkedRunner(cast(Session, whole), tuner=Tuner([TWO, ONE]), lane=gone), 9)
     assert whole.sizes == [5, 4]
 
 
 def test_rounds_that_warm_up_and_small_ones_do_not_count() -> None:
     tuner = Tuner([ONE])
-    tuner.told(ONE, 8, 800.0)
-    tuner.told(ONE, 3, 1e-9)
-    assert not tuner.settled
+    tuner.record(ONE, 8, 800.0)
+    tuner.record(ONE, 3, 1e-9)
+    assert not tuner.is_done
     for _ in range(TRIALS + 2):
-        tuner.told(ONE, 8, 8.0)
-    assert tuner.settled
+        tuner.record(ONE, 8, 8.0)
+    assert tuner.is_done
     assert tuner.times == {"1 x 8": [100.0] * WARM + [1.0] * TRIALS}
 
 
@@ -146,14 +146,14 @@ def test_no_room_in_lanes_ends_the_tuning(clock: Clock) -> None:
 
 
 def test_the_layouts_of_machines() -> None:
-    assert layouts(1) == (Layout(1, 4), ONE)
-    assert layouts(2) == (TWO, Layout(1, 4), Layout(2, 1), ONE)
-    assert all(each.inputs <= 16 for each in layouts(8))
+    assert schedules(1) == (Schedule(1, 4), ONE)
+    assert schedules(2) == (TWO, Schedule(1, 4), Schedule(2, 1), ONE)
+    assert all(each.inputs <= 16 for each in schedules(8))
 
 
 def test_no_room_in_lanes_of_one_input_is_no_end(clock: Clock) -> None:
     whole, lane = Costly(clock, 1.0), Costly(clock, 1.0, room=0)
-    batches = tuned(whole, lane, Tuner([Layout(2, 1), ONE]))
+    batches = tuned(whole, lane, Tuner([Schedule(2, 1), ONE]))
     run(batches, 10)
     assert batches.tuner is None
     assert whole.sizes == [1] * 10

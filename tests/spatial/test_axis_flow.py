@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from onnxcam.model.model import Model
-from onnxcam.spatial.axes import Axes, Place, Tokens, fresh, place, regrouped
-from onnxcam.spatial.axis_flow import Flow
+from onnxcam.spatial.axes import Axes, GridLocation, Tokens, locate_grid, new_axis, regrouped
+from onnxcam.spatial.axis_flow import AxisFlow
 from tests.model.test_image_input import model
 
 WIDE = {"w": (8, 3, 2, 2), "v": (8, 8), "cls": (1, 1, 8), "two": (1, 2, 8), "pos": (1, 7, 8)}
@@ -27,10 +27,10 @@ def _used(body: str) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in WIDE.items() if re.search(rf"\b{name}\b", body)}
 
 
-def placed(it: Model, name: str, layout: str = "NCHW") -> Place | None:
+def placed(it: Model, name: str, layout: str = "NCHW") -> GridLocation | None:
     tensor = it.graph.tensors()[name]
-    axes = Flow(it.graph, "x", layout).of(tensor)
-    return None if axes is None else place(axes, tuple(tensor.shape))
+    axes = AxisFlow(it.graph, "x", layout).axes_of(tensor)
+    return None if axes is None else locate_grid(axes, tuple(tensor.shape))
 
 
 def show(axes: Axes | None) -> str:
@@ -47,7 +47,7 @@ def _one(factor: Any) -> str:
 
 
 def picture(*sizes: int) -> Axes:
-    return tuple(fresh(kind, size, kind) for kind, size in zip("ncyx", sizes, strict=True))
+    return tuple(new_axis(kind, size, kind) for kind, size in zip("ncyx", sizes, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_what_is_transposed_between_is_no_longer_one_axis() -> None:
 
 def test_patches_of_a_convolution_keep_their_grid() -> None:
     it = net(PATCHES + " last = MatMul(t, v)")
-    assert placed(it, "flat") == Place(1, (2, 3))
-    assert placed(it, "t") == placed(it, "last") == Place(2, (2, 3))
+    assert placed(it, "flat") == GridLocation(1, (2, 3))
+    assert placed(it, "t") == placed(it, "last") == GridLocation(2, (2, 3))
 
 
 def test_patches_cut_by_reshapes() -> None:
@@ -95,7 +95,7 @@ def test_patches_cut_by_reshapes() -> None:
         cut = Reshape(x, k) turned = Transpose<perm = [0, 2, 4, 3, 5, 1]>(cut)
         last = Reshape(turned, m)"""
     )
-    assert placed(it, "last") == Place(2, (2, 3))
+    assert placed(it, "last") == GridLocation(2, (2, 3))
 
 
 def test_the_order_of_rows_and_columns_matters() -> None:
@@ -122,7 +122,7 @@ def test_the_order_of_rows_and_columns_matters() -> None:
 def test_extra_tokens(tokens: str, before: int, after: int, batch: str) -> None:
     size = "unit = Constant<value_ints = [1]>() sh = Shape<end = 1>(x) s = Concat<axis = 0>(sh, unit, unit) "
     it = net(f"{PATCHES} {size} {tokens} last = Relu(all)", f"{batch}, 3, 4, 6")
-    assert placed(it, "last") == Place(2, (2, 3), before, after)
+    assert placed(it, "last") == GridLocation(2, (2, 3), before, after)
 
 
 def test_tokens_whose_number_is_told_by_the_positions_added() -> None:
@@ -134,7 +134,7 @@ def test_tokens_whose_number_is_told_by_the_positions_added() -> None:
         many = Expand(cls, s) all = Concat<axis = 1>(many, t) last = Add(all, pos)"""
     )
     assert placed(it, "all") is None
-    assert placed(it, "last") == Place(2, (2, 3), 1, 0)
+    assert placed(it, "last") == GridLocation(2, (2, 3), 1, 0)
 
 
 def test_the_cells_are_cut_out_again() -> None:
@@ -146,7 +146,7 @@ def test_the_cells_are_cut_out_again() -> None:
         last = Concat<axis = 1>(cells, first, part)""",
         "1, 3, 4, 6",
     )
-    assert placed(it, "cells") == Place(2, (2, 3))
+    assert placed(it, "cells") == GridLocation(2, (2, 3))
     assert placed(it, "first") is None
     assert placed(it, "part") is None
 
@@ -160,8 +160,8 @@ def test_attention_gives_the_queries_places_to_the_values() -> None:
     it = net(PATCHES + ATTENTION + " last = Add(t, o)")
     assert placed(it, "s") is None
     assert placed(it, "p") is None
-    assert placed(it, "o") == placed(it, "last") == Place(2, (2, 3))
-    assert placed(it, "tt") == Place(1, (2, 3))
+    assert placed(it, "o") == placed(it, "last") == GridLocation(2, (2, 3))
+    assert placed(it, "tt") == GridLocation(1, (2, 3))
 
 
 def test_attention_as_einsum() -> None:
@@ -171,7 +171,7 @@ def test_attention_as_einsum() -> None:
         last = Einsum<equation = "bij, bjd -> bid">(s, t)"""
     )
     assert placed(it, "s") is None
-    assert placed(it, "last") == Place(2, (2, 3))
+    assert placed(it, "last") == GridLocation(2, (2, 3))
 
 
 WINDOWS = """
@@ -187,9 +187,9 @@ WINDOWS = """
 @pytest.mark.parametrize("batch", ["N", "1", "2"])
 def test_windows_are_no_layer_and_are_joined_again(batch: str) -> None:
     it = net(WINDOWS + " last = Relu(joined)", f"{batch}, 3, 4, 6")
-    assert placed(it, "h") == Place(3)
+    assert placed(it, "h") == GridLocation(3)
     assert placed(it, "windows") is None
-    assert placed(it, "joined") == Place(3)
+    assert placed(it, "joined") == GridLocation(3)
 
 
 def test_rolled_rows_are_not_where_they_were() -> None:
@@ -199,7 +199,7 @@ def test_rolled_rows_are_not_where_they_were() -> None:
         rolled = Concat<axis = 2>(rest, top) r = Relu(rolled) sum = Add(x, r) last = Relu(sum)"""
     )
     assert placed(it, "r") is None
-    assert placed(it, "sum") == Place(1)
+    assert placed(it, "sum") == GridLocation(1)
 
 
 def test_channels_of_a_shuffle_do_not_hide_the_grid() -> None:
@@ -208,12 +208,12 @@ def test_channels_of_a_shuffle_do_not_hide_the_grid() -> None:
         cut = Reshape(x, k) turned = Transpose<perm = [0, 2, 1, 3, 4]>(cut) c = Reshape(turned, m)
         last = Relu(c)"""
     )
-    assert placed(it, "c") == Place(1)
+    assert placed(it, "c") == GridLocation(1)
 
 
 def test_one_row() -> None:
     it = net(" r = Relu(x) last = Relu(r)", "N, 3, 1, 6")
-    assert placed(it, "r") == Place(1)
+    assert placed(it, "r") == GridLocation(1)
 
 
 def test_the_sizes_may_be_free() -> None:
@@ -222,12 +222,12 @@ def test_the_sizes_may_be_free() -> None:
         last = Transpose<perm = [0, 2, 1]>(flat)""",
         "N, 3, H, W",
     )
-    assert placed(it, "last") == Place(2, ("H", "W"))
+    assert placed(it, "last") == GridLocation(2, ("H", "W"))
 
 
 def test_a_window_leaves_another_grid_also_of_free_sizes() -> None:
     it = net(PATCHES + " last = Relu(flat)", "N, 3, H, W")
-    assert placed(it, "last") == Place(1, ("(H-2)//2+1", "(W-2)//2+1"))
+    assert placed(it, "last") == GridLocation(1, ("(H-2)//2+1", "(W-2)//2+1"))
 
 
 def test_bytes_and_channels_last() -> None:
@@ -235,7 +235,7 @@ def test_bytes_and_channels_last() -> None:
         """(uint8[N, 4, 6, 3] x) => (float[N, 4, 6, 3] last) {
             f = Cast<to = 1>(x) last = Relu(f) }"""
     )
-    assert placed(it, "last", "NHWC") == Place(3)
+    assert placed(it, "last", "NHWC") == GridLocation(3)
 
 
 def test_operators_that_are_not_known_say_nothing_of_another_shape() -> None:
@@ -263,7 +263,7 @@ def unfolded(rows: str, columns: str, batch: str = "N") -> Model:
     ],  # side by side, over each other
 )
 def test_patches_cut_out_by_a_table(rows: str, columns: str, batch: str) -> None:
-    assert placed(unfolded(rows, columns, batch), "last") == Place(2, (2, 3))
+    assert placed(unfolded(rows, columns, batch), "last") == GridLocation(2, (2, 3))
 
 
 def test_a_table_of_places_in_no_order() -> None:
@@ -276,9 +276,9 @@ def test_patches_put_together_again() -> None:
         """i = Constant<value = int64[2, 2] {0, 1, 2, 3}>() k = Constant<value_ints = [0, 3, 4, 6]>()
         cut = Gather<axis = 2>(x, i) joined = Reshape(cut, k) last = Relu(joined)"""
     )
-    axes = Flow(it.graph, "x", "NCHW").of(it.graph.tensors()["cut"])
+    axes = AxisFlow(it.graph, "x", "NCHW").axes_of(it.graph.tensors()["cut"])
     assert show(axes) == "nN c3 y2/2 y2 x6"
-    assert placed(it, "joined") == Place(1)
+    assert placed(it, "joined") == GridLocation(1)
 
 
 def test_patches_in_the_batch() -> None:
@@ -292,7 +292,7 @@ def test_patches_in_the_batch() -> None:
     )
     assert tuple(it.graph.tensors()["r"].shape) == ("6x[N]", 2, 4)
     assert placed(it, "r") is None
-    assert placed(it, "last") == Place(2, (2, 3))
+    assert placed(it, "last") == GridLocation(2, (2, 3))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 24), (2, 0, 5), (0,), (6, "n")])

@@ -39,7 +39,7 @@ def test_layers_lie_between_the_picture_and_the_score() -> None:
         )
     )
     assert [each.name for each in found] == ["c", "r", "last"]
-    assert found[0] == Layer("c", "Conv", ("N", 3, 8, 8), 1, whole=True)
+    assert found[0] == Layer("c", "Conv", ("N", 3, 8, 8), 1, is_bottleneck=True)
     assert (found[0].layout, found[0].grid, found[0].channels) == ("NCHW", (8, 8), 3)
 
 
@@ -55,7 +55,7 @@ def test_channels_last() -> None:
 
 def test_a_branch_is_not_whole() -> None:
     found = layers(classifier("c = Conv(x, w) a = Conv(c, w) b = Sigmoid(c) last = Add(a, b)"))
-    assert {each.name: each.whole for each in found} == {
+    assert {each.name: each.is_bottleneck for each in found} == {
         "c": True, "a": False, "b": False, "last": True,
     }  # fmt: skip
 
@@ -120,7 +120,10 @@ def test_integers_come_before_the_layers() -> None:
             p = GlobalAveragePool(c) scores = Flatten(p) }""",
         **KERNEL,
     )
-    assert [(each.name, each.whole) for each in layers(it)][-2:] == [("f", True), ("c", True)]
+    assert [(each.name, each.is_bottleneck) for each in layers(it)][-2:] == [
+        ("f", True),
+        ("c", True),
+    ]
 
 
 def test_the_size_of_the_picture_is_no_way_to_the_score() -> None:
@@ -131,7 +134,7 @@ def test_the_size_of_the_picture_is_no_way_to_the_score() -> None:
             p = GlobalAveragePool(last) scores = Flatten(p) }""",
         **KERNEL,
     )
-    assert all(each.whole for each in layers(it))
+    assert all(each.is_bottleneck for each in layers(it))
 
 
 def test_a_layer_is_found_by_name() -> None:
@@ -257,7 +260,7 @@ def test_a_query_of_the_class_token_alone() -> None:
         one=(1, 1, 4),
     )
     assert automatic(it)[:2] == ["ln", "both"]
-    assert [each.name for each in layers(it) if each.unread] == ["last"]
+    assert [each.name for each in layers(it) if each.ignored_by_score] == ["last"]
 
 
 # Several branches

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError, UnknownNameError
-from onnxcam.targets.classes import Target, single_logit_notice, target
+from onnxcam.targets.classes import Target, parse_target, single_logit_notice
 
 LABELS = ("tabby cat", "tiger cat", "T-shirt", "Bus", "bus")
 SCORES = np.array([0.5, 3.0, -1.0, 3.0, 2.0])
 
 
 def found(spec: Any, labels: Any = LABELS) -> Target:
-    return target(spec, 5, labels, SCORES)
+    return parse_target(spec, 5, labels, SCORES)
 
 
 def one_hot(index: int) -> Any:
@@ -69,12 +69,12 @@ def test_a_contrast_is_a_class_less_the_mean_of_others(
     np.testing.assert_allclose(it.weights, expected)
     assert it.index == first
     assert it.name == f"{LABELS[first]} - {', '.join(LABELS[each] for each in others)}"
-    np.testing.assert_allclose(it.of(SCORES[None]), [SCORES @ expected])
+    np.testing.assert_allclose(it.score(SCORES[None]), [SCORES @ expected])
     np.testing.assert_array_equal(found(it.spec).weights, it.weights)
 
 
 def test_scores_are_summed_in_float64() -> None:
-    assert found(1).of(np.ones((3, 5), np.float16)).dtype == np.float64
+    assert found(1).score(np.ones((3, 5), np.float16)).dtype == np.float64
 
 
 @pytest.mark.parametrize("spec", ["top0", "top6", -1, 5, "5", "-5", "0-5", "1-1", np.int64(7)])
@@ -190,11 +190,11 @@ def test_two_classes_of_one_label(spec: str) -> None:
 @pytest.mark.parametrize("labels", [None, ("cat",), ("a", "b", "c")])
 def test_one_logit_has_two_sides(labels: Any) -> None:
     for spec, sign in (("top1", 1), (0, 1), ("not 0", -1), ("not top1", -1)):
-        it = target(spec, 1, labels, np.array([-3.0]))
+        it = parse_target(spec, 1, labels, np.array([-3.0]))
         assert it.weights.tolist() == [sign]
-        assert target(it.spec, 1, labels, None).weights.tolist() == [sign]
+        assert parse_target(it.spec, 1, labels, None).weights.tolist() == [sign]
     with pytest.raises(TargetError, match="expected 0 or 'not 0'"):
-        target(1, 1, labels, None)
+        parse_target(1, 1, labels, None)
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), ("0", "1"), ("1", "0"), ("not yes", "yes")])
@@ -213,12 +213,12 @@ def test_one_logit_with_two_labels(labels: Any, logit: float, middle: float, sig
         (f"not {labels[1]}", labels[0], -1),
         ("class:0", labels[1], 1),
     ):
-        it = target(spec, 1, labels, scores, middle)
+        it = parse_target(spec, 1, labels, scores, middle)
         assert (it.name, it.weights.tolist(), it.index) == (name, [weight], 0)
-        again = target(it.spec, 1, labels, None)
+        again = parse_target(it.spec, 1, labels, None)
         assert (again.name, again.weights.tolist()) == (name, [weight])
     with pytest.raises(TargetError, match="2 classes, top1 to top2"):
-        target("top3", 1, labels, scores)
+        parse_target("top3", 1, labels, scores)
 
 
 def test_a_class_without_a_name_is_called_by_its_number() -> None:

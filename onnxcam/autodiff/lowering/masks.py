@@ -13,27 +13,27 @@ FLOAT = np.dtype(np.float32)
 STEEP = 2.0**100  # float16, whose numbers end at 65504, gets a comparison
 
 
-def above(x: Value, bound: Value | float = 0.0) -> Value:
+def mask_above(x: Value, bound: Value | float = 0.0) -> Value:
     """1 where x > bound and 0 elsewhere, in the dtype of x."""
     if isinstance(bound, Value) or x.dtype != FLOAT:
         return (x > bound).astype(x.dtype)
-    return clipped_line(x, STEEP, -STEEP * bound)
+    return hard_sigmoid(x, STEEP, -STEEP * bound)
 
 
-def below(x: Value, bound: Value | float) -> Value:
+def mask_below(x: Value, bound: Value | float) -> Value:
     """1 where x < bound and 0 elsewhere, in the dtype of x."""
     if isinstance(bound, Value) or x.dtype != FLOAT:
         return (x < bound).astype(x.dtype)
-    return clipped_line(x, -STEEP, STEEP * bound)
+    return hard_sigmoid(x, -STEEP, STEEP * bound)
 
 
-def mixed(share: Value, none: float, whole: float) -> Value:
+def lerp(share: Value, none: float, whole: float) -> Value:
     """From `none` where the share is 0 to `whole` where it is 1, both of them 0 to 1."""
     if share.dtype != FLOAT:
         return share * (whole - none) + none
-    return clipped_line(share, whole - none, none)
+    return hard_sigmoid(share, whole - none, none)
 
 
-def clipped_line(x: Value, slope: float, offset: float) -> Value:
+def hard_sigmoid(x: Value, slope: float, offset: float) -> Value:
     """slope x + offset, cut to 0 and 1."""
     return x.build.op("HardSigmoid", x, alpha=slope, beta=offset)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, clipped_line
-from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, enlarged, number
+from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
+from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest, static_dim
 from onnxcam.graph.builder import PREFIX
 from onnxcam.graph.shape_inference import Shape, is_static
 from onnxcam.graph.value import Value, np
@@ -44,9 +44,9 @@ def _of_convolution(tensor: gs.Tensor, shape: Shape, depth: int) -> bool:
     )
 
 
-def line(x: Value, slope: float, offset: float = 0.0) -> Value:
+def affine_1x1(x: Value, slope: float, offset: float = 0.0) -> Value:
     """slope x + offset; the sum or the activation behind it is done in the same pass over memory."""
-    channels = number(x.shape[1])
+    channels = static_dim(x.shape[1])
     kernel = x.build.constant(np.full((channels, 1, 1, 1), slope), x.dtype)
     bias = x.build.constant(np.full(channels, offset), x.dtype)
     return x.build.op("Conv", x, kernel, bias, group=channels, kernel_shape=[1, 1])
@@ -82,7 +82,7 @@ def with_product(a: Value, b: Value) -> Value | None:
     return a * (a.build.op("Conv", read, kernel, more, **written.attrs) + x)
 
 
-def inside(x: Value, low: Value | float, high: Value | float) -> Value | None:
+def mask_between(x: Value, low: Value | float, high: Value | float) -> Value | None:
     """1 where low < x < high and 0 elsewhere, exactly; None where two steps are faster, or all there is.
 
     V is a V over x that comes to `high` at both bounds. Where they are 0 and `high` it turns at 2**-100, which
@@ -94,11 +94,11 @@ def inside(x: Value, low: Value | float, high: Value | float) -> Value | None:
     if not 0 < high <= LARGEST_HALF or high != float(np.float16(high)) or low not in (0.0, -high):
         return None
     turn, slope = (0.0, -1.0) if low else (1 / STEEP, -high * STEEP)
-    v = x.build.op("LeakyRelu", line(x, 1.0, -turn), alpha=slope)
-    return clipped_line(v, -STEEP, STEEP * high)
+    v = x.build.op("LeakyRelu", affine_1x1(x, 1.0, -turn), alpha=slope)
+    return hard_sigmoid(v, -STEEP, STEEP * high)
 
 
-def over_pixels(value: Value, like: Value) -> Value | None:
+def broadcast_spatial(value: Value, like: Value) -> Value | None:
     """A number a channel (N, C, 1, 1) in every pixel of a picture; None where that leaves the layout."""
     known = value.build.opset >= RESIZE_WITHOUT_REGION and is_static(like.shape[1:])
     if (
@@ -108,11 +108,11 @@ def over_pixels(value: Value, like: Value) -> Value | None:
         or not is_blocked(value)
     ):
         return None
-    return enlarged(value, [number(each) for each in like.shape[2:]])
+    return repeat_nearest(value, [static_dim(each) for each in like.shape[2:]])
 
 
-def sum_of_pixels(x: Value) -> Value | None:
+def sum_spatial(x: Value) -> Value | None:
     """The sum (N, C, 1, 1) over the pixels; None where that leaves the layout."""
     if not is_blocked(x) or not is_static(x.shape[1:]):
         return None
-    return line(x.build.op("GlobalAveragePool", x), float(np.prod(x.shape[2:])))
+    return affine_1x1(x.build.op("GlobalAveragePool", x), float(np.prod(x.shape[2:])))

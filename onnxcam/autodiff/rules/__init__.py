@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.registry import Table
+from onnxcam.registry import Registry
 
 FAMILIES = [
     importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)
@@ -21,5 +21,5 @@ def _joined() -> Rules:
 
 
 DEFAULT = _joined()
-RULE_TABLES: Table[Rules] = Table("rule table")
+RULE_TABLES: Registry[Rules] = Registry("rule table")
 RULE_TABLES.add("default", DEFAULT)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.lowering.masks import above, below, clipped_line, mixed
-from onnxcam.autodiff.lowering.nchwc import factors, inside, is_blocked, line
+from onnxcam.autodiff.lowering.masks import hard_sigmoid, lerp, mask_above, mask_below
+from onnxcam.autodiff.lowering.nchwc import affine_1x1, factors, is_blocked, mask_between
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.value import Value, np
 
@@ -23,18 +23,18 @@ def logistic(x: Value) -> Value:
 def leaky(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     """1 above 0 and alpha below, which y decides unless it is turned round there."""
     if 0 <= alpha <= 1:
-        return g * mixed(above(y), alpha, 1.0)
+        return g * lerp(mask_above(y), alpha, 1.0)
     return np.where(x > 0, g, g * alpha)
 
 
-vjp("Relu", lambda g, y, x: g * above(y))
+vjp("Relu", lambda g, y, x: g * mask_above(y))
 vjp("LeakyRelu", leaky)
 vjp(
     "PRelu",
     lambda g, y, x, slope: np.where(x > 0, g, g * slope),
     lambda g, y, x, slope: np.where(x > 0, 0.0, g * x),
 )
-vjp("ThresholdedRelu", lambda g, y, x, *, alpha: g * above(x, alpha))
+vjp("ThresholdedRelu", lambda g, y, x, *, alpha: g * mask_above(x, alpha))
 vjp("Elu", lambda g, y, x, *, alpha: np.where(x > 0, g, g * (y + alpha)))
 vjp("Selu", lambda g, y, x, *, alpha, gamma: g * np.where(x > 0, gamma, y + gamma * alpha))
 vjp("Celu", lambda g, y, x, *, alpha: g * np.where(x > 0, 1.0, y / alpha + 1.0))
@@ -46,13 +46,13 @@ LOWEST = -3.4e38  # at or below it a bound is none: Clip-6's default is the lowe
 def clip(g: Value, y: Value, x: Value, *, min: Value | None, max: Value | None) -> Value:  # noqa: A002
     """Open strictly between the bounds, as torch's relu6 and hardtanh (torch.clamp is open at them)."""
     lows, highs = _bounds(min, LOWEST), _bounds(max, -LOWEST)
-    mask = inside(y, lows[0], highs[0]) if lows and highs else None
+    mask = mask_between(y, lows[0], highs[0]) if lows and highs else None
     if mask is not None:
         return g * mask
     for low in lows:
-        g = g * above(y, low)
+        g = g * mask_above(y, low)
     for high in highs:
-        g = g * below(y, high)
+        g = g * mask_below(y, high)
     return g
 
 
@@ -66,25 +66,25 @@ def _bounds(bound: Value | Array | float | None, none: float) -> list[Value | fl
 vjp("Clip", clip)
 
 
-def hard_sigmoid(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
+def hard_sigmoid_vjp(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     """alpha strictly between 0 and 1."""
-    open_there = above(y) * below(y, 1.0)
-    return g * (mixed(open_there, 0.0, alpha) if 0 <= alpha <= 1 else open_there * alpha)
+    open_there = mask_above(y) * mask_below(y, 1.0)
+    return g * (lerp(open_there, 0.0, alpha) if 0 <= alpha <= 1 else open_there * alpha)
 
 
-vjp("HardSigmoid", hard_sigmoid)
+vjp("HardSigmoid", hard_sigmoid_vjp)
 
 
 def hard_swish(g: Value, y: Value, x: Value) -> Value:
     """x h with h = x / 6 + 1/2 cut to 0 and 1: h + x / 6 where it is not cut."""
-    cut, between = clipped_line(x, 1 / 6, 0.5), inside(x, -3.0, 3.0)
+    cut, between = hard_sigmoid(x, 1 / 6, 0.5), mask_between(x, -3.0, 3.0)
     if between is not None:
-        return g * (line(x * between, 1 / 6) + cut)
-    return g * (cut + x * mixed(above(x, -3.0) * below(x, 3.0), 0.0, 1 / 6))
+        return g * (affine_1x1(x * between, 1 / 6) + cut)
+    return g * (cut + x * lerp(mask_above(x, -3.0) * mask_below(x, 3.0), 0.0, 1 / 6))
 
 
 vjp("HardSwish", hard_swish)
-vjp("Shrink", lambda g, y, x, *, lambd: g * above(np.abs(x), lambd))
+vjp("Shrink", lambda g, y, x, *, lambd: g * mask_above(np.abs(x), lambd))
 
 # Smooth ones
 
@@ -93,11 +93,11 @@ def sigmoid(g: Value, y: Value, x: Value) -> Value:
     """y (1 - y). Where y gates x itself, as in SiLU, g is h x, and h gets the product x y (1 - y), whose
     first part the model has: less to do, and most of it before h, in the layout of the model.
     """
-    slope, h, product = mixed(y, 1.0, 0.0), other_factor(g, x), product_of(x, y)
+    slope, h, product = lerp(y, 1.0, 0.0), other_factor(g, x), product_of(x, y)
     if h is None or product is None:
         return g * (y * slope)
     if is_blocked(x):  # the sum with h y will be h y (1 + x - x y)
-        return h * (y * (line(product, -1.0) + x))
+        return h * (y * (affine_1x1(product, -1.0) + x))
     return h * (product * slope)
 
 
@@ -129,7 +129,7 @@ def mish(g: Value, y: Value, x: Value) -> Value:
 def swish(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     """x s with s = sigmoid(alpha x): s + alpha y (1 - s)."""
     s = logistic(x * alpha)
-    return g * (s + y * mixed(s, 1.0, 0.0) * alpha)
+    return g * (s + y * lerp(s, 1.0, 0.0) * alpha)
 
 
 def gelu(g: Value, y: Value, x: Value, *, approximate: str) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import expanded
+from onnxcam.graph.slicing import broadcast_like
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -18,7 +18,7 @@ def affine_grid(g: Value, y: Value, theta: Value, size: Value, *, align_corners:
     sizes = zip(theta.shape[1:], (rank, rank + 1), strict=True)
     if any(isinstance(dim, int) and dim != size for dim, size in sizes):
         raise ModelError(f"AffineGrid of {theta.name!r}: its matrices must be {rank} x {rank + 1}")
-    identity = expanded(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
+    identity = broadcast_like(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
     positions = g.build.op("AffineGrid", identity, size, align_corners=align_corners, shape=y.shape)
     rows, points = (np.reshape(value, [0, -1, rank]) for value in (g, positions))
     turned = np.swapaxes(rows, 1, 2)

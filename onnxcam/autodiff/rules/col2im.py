@@ -11,7 +11,7 @@ from onnxcam.graph.value import Value, np
 rules = Rules()
 
 
-def columns(
+def col2im_vjp(
     g: Value,
     y: Value,
     x: Value,
@@ -51,4 +51,4 @@ def _cells(block: Array) -> Array:
     return np.eye(count).reshape(count, 1, *block.tolist())
 
 
-rules.vjp("Col2Im", columns)
+rules.vjp("Col2Im", col2im_vjp)

@@ -10,22 +10,22 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.lowering.strided_conv import (
     RESIZE_WITHOUT_REGION,
-    apart,
-    by_phases,
-    cut,
-    number,
-    of_a_picture,
+    crop_or_pad,
+    insert_zeros,
+    is_stem_conv,
+    static_dim,
+    subpixel_conv,
 )
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of, sliced_at
+from onnxcam.graph.slicing import dim_size, slice_dynamic
 from onnxcam.graph.value import Value, np
 from onnxcam.graph.window import Window
 
 rules = Rules()
 
 
-def spread_windows(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
+def conv_vjp_input(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
     """The cotangent (N, C, *spatial) of x, given that of its convolution with the kernel.
 
     `kernel` is (M, C / group, *k) as Conv has it. Stride 1: a Conv with the kernel flipped, which
@@ -39,9 +39,9 @@ def spread_windows(g: Value, kernel: Value, x: Value, window: Window, group: int
     if all(isinstance(each, int) for each in (*sizes, *g.shape[2:])):
         alone = kernel.shape[:2] == (group, 1) and g.build.opset >= RESIZE_WITHOUT_REGION
         if kernel.constant is not None and alone:
-            return _flipped_convolution(*apart(g, x, window), kernel.constant, group)
-        if kernel.constant is not None and of_a_picture(g, x, window, group):
-            return by_phases(g, x, kernel.constant, window)
+            return _flipped_convolution(*insert_zeros(g, x, window), kernel.constant, group)
+        if kernel.constant is not None and is_stem_conv(g, x, window, group):
+            return subpixel_conv(g, x, kernel.constant, window)
         return _transposed(g, kernel, x, window, group)
     return _transposed_to_size(g, kernel, x, window, group)
 
@@ -64,7 +64,7 @@ def _flipped_convolution(g: Value, window: Window, kernel: Array, group: int) ->
         [extent - 1 - (pad or 0) for extent, pad in zip(window.extents, side, strict=True)]
         for side in (window.begin, window.end)
     ]
-    g = cut(g, *([max(-each, 0) for each in side] for side in pads))
+    g = crop_or_pad(g, *([max(-each, 0) for each in side] for side in pads))
     turned = g.build.constant(flipped(kernel, group))
     return g.build.op(
         "Conv",
@@ -101,11 +101,11 @@ def _transposed(g: Value, kernel: Value, x: Value, window: Window, group: int) -
     begin, end = ([int(each or 0) for each in side] for side in (window.begin, window.end))
     even = [min(pair) for pair in zip(begin, end, strict=True)]
     reached = [
-        (number(out) - 1) * stride + extent
+        (static_dim(out) - 1) * stride + extent
         for out, stride, extent in zip(g.shape[2:], window.strides, window.extents, strict=True)
     ]
     wanted = [
-        number(size) + p0 - p for size, p0, p in zip(x.shape[2:], begin, even, strict=True)
+        static_dim(size) + p0 - p for size, p0, p in zip(x.shape[2:], begin, even, strict=True)
     ]  # cells from the first that is kept to the last of x
     slack = [need - (have - 2 * p) for need, have, p in zip(wanted, reached, even, strict=True)]
     tail = [
@@ -115,7 +115,7 @@ def _transposed(g: Value, kernel: Value, x: Value, window: Window, group: int) -
     found = _conv_transpose(g, kernel, window, group, even, tail)
     left = [p0 - p for p0, p in zip(begin, even, strict=True)]
     over = [more - each for each, more in zip(slack, tail, strict=True)]
-    return cut(found, left, over)
+    return crop_or_pad(found, left, over)
 
 
 def _transposed_to_size(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
@@ -124,8 +124,8 @@ def _transposed_to_size(g: Value, kernel: Value, x: Value, window: Window, group
     tail = [stride - 1 for stride in window.strides]
     found = _conv_transpose(g, kernel, window, group, [0] * rank, tail)
     for axis in range(rank):
-        start, size = first_cell(x, window, axis), dim_of(x, axis + 2)
-        found = sliced_at(found, axis + 2, start, start + size)
+        start, size = first_cell(x, window, axis), dim_size(x, axis + 2)
+        found = slice_dynamic(found, axis + 2, start, start + size)
     return found
 
 
@@ -137,7 +137,7 @@ def first_cell(x: Value, window: Window, axis: int) -> Value:
     one, two = (build.constant(np.array([each], np.int64)) for each in (1, 2))
     stride = build.constant(np.array([window.strides[axis]], np.int64))
     extent = build.constant(np.array([window.extents[axis]], np.int64))
-    size = dim_of(x, axis + 2)
+    size = dim_size(x, axis + 2)
     steps = (size + stride - one) / stride - one
     total = np.maximum(steps * stride + extent - size, build.constant(np.zeros(1, np.int64)))
     return total / two if window.upper else total - total / two
@@ -149,13 +149,13 @@ def conv_input(
     """The transposed convolution of g with the same kernel."""
     if window is None:
         raise ModelError(f"the size of the kernel {w.name!r} cannot be worked out")
-    return spread_windows(g, w, x, window, group)
+    return conv_vjp_input(g, w, x, window, group)
 
 
 rules.vjp("Conv", conv_input)  # no function for w and b: explanations never ask for them
 
 
-def times_channels(g: Value, factors: Floats) -> Value:
+def scale_channels(g: Value, factors: Floats) -> Value:
     """g times a number a channel: at no cost in the kernel of the Conv that wrote g, behind a mask or not."""
     written = writer(g)
     if written is not None and written.op == "Mul":
@@ -221,8 +221,10 @@ def conv_transpose_input(
     windows, sizes = found.shape[2:], x.shape[2:]
     if all(isinstance(each, int) for each in (*windows, *sizes)):
         # an output_shape beyond what windows reach has room for more of them
-        over = [number(have) - number(size) for have, size in zip(windows, sizes, strict=True)]
-        found = cut(found, [0] * len(over), over)
+        over = [
+            static_dim(have) - static_dim(size) for have, size in zip(windows, sizes, strict=True)
+        ]
+        found = crop_or_pad(found, [0] * len(over), over)
     return found
 
 

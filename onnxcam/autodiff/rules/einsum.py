@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.einsum import Equation, broadcast, sizes_of
-from onnxcam.graph.slicing import dim_of
+from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -71,7 +71,7 @@ def along(x: Value, axis: int) -> Value:
         return build.constant(np.arange(size).reshape(shape))
     ends = (build.constant(np.array(each, np.int64)) for each in (0, 1))
     start, step = ends
-    stop = np.squeeze(dim_of(x, axis), axis=0)
+    stop = np.squeeze(dim_size(x, axis), axis=0)
     return np.reshape(build.op("Range", start, stop, step), shape)
 
 

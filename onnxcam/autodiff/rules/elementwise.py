@@ -6,7 +6,7 @@ g is the cotangent of y; a function an input. Broadcasting is undone by the swee
 from __future__ import annotations
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.lowering.nchwc import is_blocked, over_pixels
+from onnxcam.autodiff.lowering.nchwc import broadcast_spatial, is_blocked
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.value import Value, np
@@ -17,7 +17,7 @@ vjp = rules.vjp
 
 def times(g: Value, factor: Value) -> Value:
     """g factor; a number a channel, as a gate has it, is spread first where the layout is kept by that."""
-    spread = over_pixels(factor, g) if is_blocked(g) else None
+    spread = broadcast_spatial(factor, g) if is_blocked(g) else None
     return g * (factor if spread is None else spread)
 
 

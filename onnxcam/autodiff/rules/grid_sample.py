@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.graph.slicing import dim_of, filled
+from onnxcam.graph.slicing import dim_size, full_like
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -47,7 +47,7 @@ class Sampling:
 
     def size(self, axis: int) -> Value:
         """The size of a spatial axis as a float (1,)."""
-        return dim_of(self.x, axis + 2).astype(self.grid.dtype)
+        return dim_size(self.x, axis + 2).astype(self.grid.dtype)
 
     def stretch(self, axis: int) -> Value:
         """Cells per unit of the grid, which goes from -1 to 1 over the axis."""
@@ -67,7 +67,7 @@ class Sampling:
         places = self.places(axis)
         if self.mode == "nearest":
             cell = places.build.op("Round", places)  # halves to even, as torch has it
-            return [self._tap(axis, cell, filled(cell, 1.0), filled(cell, 0.0))]
+            return [self._tap(axis, cell, full_like(cell, 1.0), full_like(cell, 0.0))]
         base = np.floor(places)
         beyond = places - base
         return [
@@ -80,7 +80,7 @@ class Sampling:
         sign = 1.0 if offset < 1 else -1.0  # of the slope of the distance
         d = beyond - float(offset) if offset < 1 else float(offset) - beyond
         if self.mode == "linear":
-            return 1.0 - d, filled(d, -sign)
+            return 1.0 - d, full_like(d, -sign)
         a = CUBIC
         if offset in (0, 1):
             slope = (3 * (a + 2) * d - 2 * (a + 3)) * d
@@ -90,7 +90,7 @@ class Sampling:
 
     def _tap(self, axis: int, cell: Value, weight: Value, slope: Value) -> Tap:
         last = self.size(axis) - 1.0
-        kept = np.minimum(np.maximum(self._mirrored(axis, cell), filled(last, 0.0)), last)
+        kept = np.minimum(np.maximum(self._mirrored(axis, cell), full_like(last, 0.0)), last)
         if self.padding == "zeros":
             inside = np.equal(kept, cell).astype(weight.dtype)
             weight, slope = weight * inside, slope * inside
@@ -101,7 +101,7 @@ class Sampling:
         if self.padding != "reflection":
             return cell
         size = self.size(axis)
-        period = np.maximum(2.0 * (size - 1.0 if self.align else size), filled(size, 1.0))
+        period = np.maximum(2.0 * (size - 1.0 if self.align else size), full_like(size, 1.0))
         once = cell - period * np.floor(cell / period)
         return np.minimum(once, period - once - (0.0 if self.align else 1.0))
 
@@ -111,7 +111,7 @@ class Sampling:
         for taps in itertools.product(*axes):
             index = taps[0].index
             for axis, tap in enumerate(taps[1:], start=3):
-                index = index * dim_of(self.x, axis) + tap.index
+                index = index * dim_size(self.x, axis) + tap.index
             yield index, taps
 
 
@@ -123,10 +123,10 @@ def product(factors: list[Value]) -> Value:
     return found
 
 
-def spread_samples(g: Value, sampling: Sampling) -> Value:
+def grid_sample_vjp_input(g: Value, sampling: Sampling) -> Value:
     """The cotangent of x: each corner in turn takes its share."""
     x, flat = sampling.x, np.reshape(g, [0, 0, -1])
-    total = np.reshape(filled(x, 0.0), [0, 0, -1])
+    total = np.reshape(full_like(x, 0.0), [0, 0, -1])
     for index, taps in sampling.corners():
         share = flat * product([tap.weight.astype(g.dtype) for tap in taps])
         where = g.build.op("Expand", index, g.build.op("Shape", share))
@@ -134,7 +134,7 @@ def spread_samples(g: Value, sampling: Sampling) -> Value:
     return g.build.op("Reshape", total, g.build.shape_of(x), shape=x.shape)
 
 
-def moved_places(g: Value, sampling: Sampling) -> Value:
+def grid_sample_vjp_grid(g: Value, sampling: Sampling) -> Value:
     """The cotangent of the grid: sum over channels and corners of g x cell x slope."""
     x, flat = np.reshape(sampling.x, [0, 0, -1]), np.reshape(g, [0, 0, -1])
     along: list[list[Value]] = [[] for _ in range(sampling.rank)]
@@ -158,10 +158,10 @@ def _sampling(x: Value, grid: Value, mode: str, padding_mode: str, align_corners
 
 rules.vjp(
     "GridSample",
-    lambda g, y, x, grid, *, mode, padding_mode, align_corners: spread_samples(
+    lambda g, y, x, grid, *, mode, padding_mode, align_corners: grid_sample_vjp_input(
         g, _sampling(x, grid, mode, padding_mode, align_corners)
     ),
-    lambda g, y, x, grid, *, mode, padding_mode, align_corners: moved_places(
+    lambda g, y, x, grid, *, mode, padding_mode, align_corners: grid_sample_vjp_grid(
         g, _sampling(x, grid, mode, padding_mode, align_corners)
     ),
 )

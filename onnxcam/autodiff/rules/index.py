@@ -11,7 +11,7 @@ from typing import Any
 from onnxcam.arrays import Array
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of, expanded, filled, refuse_too_many
+from onnxcam.graph.slicing import broadcast_like, dim_size, full_like, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -35,7 +35,7 @@ def _flat_index_axis(g: Value, x: Value, indices: Value, axis: int) -> Value:
         return g
     if indices.ndim == 0:
         return np.expand_dims(g, axis)
-    dims = [dim_of(x, i) for i in range(x.ndim)]
+    dims = [dim_size(x, i) for i in range(x.ndim)]
     dims[axis] = g.build.constant(np.array([-1], np.int64))
     count = indices.constant.size if indices.constant is not None else None
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
@@ -49,16 +49,16 @@ def _by_inverse(g: Value, picked: Array, size: int, axis: int) -> Value:
     inverse[picked] = np.arange(len(picked))
     if len(picked) < size:
         row = g.build.op("Gather", g, g.build.constant(np.zeros(1, np.int64)), axis=axis)
-        g = np.concatenate([g, filled(row, 0.0)], axis=axis)
+        g = np.concatenate([g, full_like(row, 0.0)], axis=axis)
     return g.build.op("Gather", g, g.build.constant(inverse.astype(np.int64)), axis=axis)
 
 
 def _scattered(g: Value, x: Value, indices: Value, axis: int) -> Value:
     column = [1] * x.ndim
     column[axis] = -1
-    spread = expanded(np.reshape(indices, column), g)
+    spread = broadcast_like(np.reshape(indices, column), g)
     return g.build.op(
-        "ScatterElements", filled(x, 0.0), spread, g, axis=axis, reduction="add", shape=x.shape
+        "ScatterElements", full_like(x, 0.0), spread, g, axis=axis, reduction="add", shape=x.shape
     )
 
 
@@ -68,7 +68,7 @@ rules.vjp("Gather", gather)
 def gather_elements(g: Value, y: Value, x: Value, indices: Value, *, axis: int) -> Value:
     """Each element of g goes back to where it was taken from."""
     return g.build.op(
-        "ScatterElements", filled(x, 0.0), indices, g, axis=axis, reduction="add", shape=x.shape
+        "ScatterElements", full_like(x, 0.0), indices, g, axis=axis, reduction="add", shape=x.shape
     )
 
 
@@ -83,7 +83,7 @@ def gather_nd(g: Value, y: Value, x: Value, indices: Value, *, batch_dims: int |
     minus = build.constant(np.array([-1], np.int64))
     inner = _product(x, range(first + count, x.ndim))
     rows = _row_numbers(x, indices, first, count)
-    table = build.op("Reshape", filled(x, 0.0), np.concatenate([minus, inner], axis=0))
+    table = build.op("Reshape", full_like(x, 0.0), np.concatenate([minus, inner], axis=0))
     what = build.op("Reshape", g, np.concatenate([minus, inner], axis=0))
     where = build.op("Expand", rows, build.op("Shape", what))
     summed = build.op("ScatterElements", table, where, what, axis=0, reduction="add")
@@ -100,7 +100,7 @@ def _row_numbers(x: Value, indices: Value, first: int, count: int) -> Value:
     zero, one = (build.constant(np.int64(each)) for each in (0, 1))
     row = np.expand_dims(build.op("Range", zero, scalar, one), (1, 2))
     for place in range(count):
-        size = dim_of(x, first + place)
+        size = dim_size(x, first + place)
         index = build.op("Gather", tuples, build.constant(np.array([place])), axis=2)
         negative = index < build.constant(np.zeros(1, np.int64))
         row = row * size + np.where(negative, index + size, index)
@@ -111,7 +111,7 @@ def _product(x: Value, axes: range) -> Value:
     """The number of cells of some axes, int64 (1,)."""
     total = x.build.constant(np.ones(1, np.int64))
     for axis in axes:
-        total = total * dim_of(x, axis)
+        total = total * dim_size(x, axis)
     return total
 
 
@@ -123,7 +123,7 @@ def scatter_data(g: Value, y: Value, x: Value, indices: Value, updates: Value, *
     if _reduction(x, how.pop("reduction")) == "add":
         return g
     operator = "ScatterElements" if "axis" in how else "ScatterND"
-    return g.build.op(operator, g, indices, filled(updates, 0.0), **how)
+    return g.build.op(operator, g, indices, full_like(updates, 0.0), **how)
 
 
 def scatter_updates(
@@ -169,7 +169,7 @@ rules.vjp(  # what ScatterElements was called at opsets 9 and 10
 def top_k(g: Value, y: Value, x: Value, *, axis: int) -> Value:
     """Each value goes back to where it was found, which the operator says."""
     indices = y.build.second_output(y, np.dtype(np.int64))
-    return g.build.op("ScatterElements", filled(x, 0.0), indices, g, axis=axis, shape=x.shape)
+    return g.build.op("ScatterElements", full_like(x, 0.0), indices, g, axis=axis, shape=x.shape)
 
 
 rules.vjp("TopK", top_k)
@@ -177,12 +177,12 @@ rules.vjp("TopK", top_k)
 
 def compress(g: Value, y: Value, x: Value, condition: Value, *, axis: int | None) -> Value:
     """The slices that were kept go back to where they were; of the flattened x if there is no axis."""
-    build, blank = g.build, filled(x, 0.0)
+    build, blank = g.build, full_like(x, 0.0)
     if axis is None:
         blank = np.reshape(blank, [-1])
     column = [1] * blank.ndim
     column[axis or 0] = -1
-    kept = expanded(np.reshape(build.op("NonZero", condition), column), g)
+    kept = broadcast_like(np.reshape(build.op("NonZero", condition), column), g)
     found = build.op("ScatterElements", blank, kept, g, axis=axis or 0)
     return build.op("Reshape", found, build.shape_of(x), shape=x.shape) if axis is None else found
 

@@ -11,7 +11,7 @@ rules = Rules()
 HUGE = 1 << 27  # bytes of a matrix that is not stored a second time
 
 
-def turned(matrix: Value) -> Value:
+def transpose_last_two(matrix: Value) -> Value:
     """The last two axes exchanged; done now for a constant that is not huge."""
     if matrix.constant is not None and matrix.constant.nbytes <= HUGE:
         return matrix.build.constant(np.swapaxes(matrix.constant, -1, -2))
@@ -21,13 +21,13 @@ def turned(matrix: Value) -> Value:
 def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
     """g b^T; vectors are matrices of one row or column."""
     rows, columns = _as_matrices(g, a, b)
-    return _as_operand(np.matmul(rows, turned(columns[1])), a, axis=-2)
+    return _as_operand(np.matmul(rows, transpose_last_two(columns[1])), a, axis=-2)
 
 
 def matmul_right(g: Value, y: Value, a: Value, b: Value) -> Value:
     """a^T g."""
     rows, columns = _as_matrices(g, a, b)
-    return _as_operand(np.matmul(turned(columns[0]), rows), b, axis=-1)
+    return _as_operand(np.matmul(transpose_last_two(columns[0]), rows), b, axis=-1)
 
 
 def _as_matrices(g: Value, a: Value, b: Value) -> tuple[Value, tuple[Value, Value]]:

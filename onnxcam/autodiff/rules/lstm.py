@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import filled, sliced
+from onnxcam.graph.slicing import full_like, slice_axes
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -43,10 +43,10 @@ class Cotangents:
 
 def part(value: Value, index: int, axis: int, count: int = 1) -> Value:
     """The index-th of equal parts along an axis, each `count` long."""
-    return sliced(value, [index * count], [(index + 1) * count], [axis])
+    return slice_axes(value, [index * count], [(index + 1) * count], [axis])
 
 
-def walked(value: Value, direction: str) -> Value:
+def in_time_order(value: Value, direction: str) -> Value:
     """(steps, directions, ...) between the order of time and that of each direction."""
     if direction == "forward":
         return value
@@ -62,11 +62,13 @@ def gates(x: Value, w: Value, r: Value, b: Maybe, states: Value, first: Value, w
     steps: Any
     hidden: Any
     steps, hidden = x.shape[0], r.shape[2]
-    before = np.concatenate([first, sliced(states, [0], [steps - 1], [0])], axis=0)
-    sums = walked(np.expand_dims(x, 1) @ np.swapaxes(w, 1, 2), way) + before @ np.swapaxes(r, 1, 2)
+    before = np.concatenate([first, slice_axes(states, [0], [steps - 1], [0])], axis=0)
+    sums = in_time_order(np.expand_dims(x, 1) @ np.swapaxes(w, 1, 2), way) + before @ np.swapaxes(
+        r, 1, 2
+    )
     if b is not None:
         sums = sums + np.expand_dims(part(b, 0, 1, 4 * hidden) + part(b, 1, 1, 4 * hidden), 1)
-    open_, new = sliced(sums, [0], [3 * hidden], [3]), part(sums, 3, 3, hidden)
+    open_, new = slice_axes(sums, [0], [3 * hidden], [3]), part(sums, 3, 3, hidden)
     shares = x.build.op("Sigmoid", open_)
     i, o, f = (part(shares, k, 3, hidden) for k in range(3))
     return Cell(i, o, f, np.tanh(new))
@@ -117,16 +119,16 @@ def lstm(
     """The cotangent of x, or of the first h (slot 5) or c (slot 6)."""
     _usual(x, activations, lengths is not None, peepholes is not None, clip, input_forget, layout)
     states = _states(ys, x, r)
-    blank = filled(part(states, 0, 0), 0.0)  # (1, directions, batch, features)
+    blank = full_like(part(states, 0, 0), 0.0)  # (1, directions, batch, features)
     begin_h, begin_c, end_h, end_c = (
         blank if each is None else np.expand_dims(each, 0)
         for each in (first_h, first_c, *(*gs, None, None)[1:3])
     )
-    cell = gates(x, w, r, b, walked(states, direction), begin_h, direction)
-    shown = filled(states, 0.0) if gs[0] is None else walked(gs[0], direction)
+    cell = gates(x, w, r, b, in_time_order(states, direction), begin_h, direction)
+    shown = full_like(states, 0.0) if gs[0] is None else in_time_order(gs[0], direction)
     found = through_time(cell, r, begin_c, shown, (end_h, end_c))
     if slot == 0:
-        return np.sum(walked(found.sums, direction) @ w, axis=1)
+        return np.sum(in_time_order(found.sums, direction) @ w, axis=1)
     return np.squeeze(found.h if slot == 5 else found.c, axis=0)
 
 
@@ -154,7 +156,7 @@ def _states(ys: Sequence[Maybe], x: Value, r: Value) -> Value:
     """h of every step, in the order of time; asked for where only the last was."""
     known = next(each for each in ys if each is not None)
     shape = (x.shape[0], r.shape[0], x.shape[1], r.shape[2])
-    return ys[0] or x.build.further_output(known, 0, known.dtype, shape)
+    return ys[0] or x.build.request_output(known, 0, known.dtype, shape)
 
 
 rules.outputs("LSTM", lstm, None, None, None, None, lstm, lstm)

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from onnxcam.arrays import Floats
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.conv import times_channels
-from onnxcam.autodiff.rules.reduce import count, shared, spatial
+from onnxcam.autodiff.rules.conv import scale_channels
+from onnxcam.autodiff.rules.reduce import count, divide_evenly, spatial
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import filled, refuse_too_many
+from onnxcam.graph.slicing import full_like, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 FLOAT = np.dtype(np.float32)
@@ -44,7 +44,7 @@ def batch_normalization(
     of_scale, of_var = scale.constant, var.constant
     if of_scale is not None and of_var is not None and not isinstance(x.dtype, int):
         spread = np.sqrt(of_var.astype(np.float64) + epsilon)
-        return times_channels(g, of_scale.astype(np.float64) / spread)
+        return scale_channels(g, of_scale.astype(np.float64) / spread)
     factor = scale.astype(x.dtype) / np.sqrt(var.astype(x.dtype) + epsilon)
     return g * np.reshape(factor, [-1, *([1] * (x.ndim - 2))])
 
@@ -82,7 +82,7 @@ def _over_channels(value: Value, band: Floats) -> Value:
 rules.vjp("LRN", lrn)
 
 
-def wide(value: Value) -> Value:
+def to_float32(value: Value) -> Value:
     """Narrow floats as float32: the operators, too, take their statistics in it."""
     narrow = isinstance(value.dtype, int) or value.dtype.itemsize < FLOAT.itemsize
     return value.astype(FLOAT) if narrow else value
@@ -94,7 +94,7 @@ def mean(value: Value, axes: Sequence[int]) -> Value:
 
 
 @dataclass(frozen=True)
-class Standard:
+class Standardization:
     """s = f (x - m): values of mean square 1 over `axes`, and the factor f that made them so."""
 
     s: Value
@@ -103,14 +103,16 @@ class Standard:
     centred: bool = True  # whether m is the mean; else it is 0
 
     @classmethod
-    def of(cls, x: Value, axes: Sequence[int], epsilon: float, *, centred: bool = True) -> Standard:
+    def compute(
+        cls, x: Value, axes: Sequence[int], epsilon: float, *, centred: bool = True
+    ) -> Standardization:
         """f = 1 / sqrt(mean (x - m)^2 + epsilon), in two passes, which lose no digits."""
-        x = wide(x)
+        x = to_float32(x)
         apart = x - mean(x, axes) if centred else x
         factor = 1.0 / np.sqrt(mean(apart * apart, axes) + epsilon)
         return cls(apart * factor, factor, axes, centred)
 
-    def back(self, h: Value) -> Value:
+    def vjp(self, h: Value) -> Value:
         """The cotangent of x, given that of s: f (h - mean h - s mean(h s))."""
         straight = h - mean(h, self.axes) if self.centred else h
         return self.factor * (straight - self.s * mean(h * self.s, self.axes))
@@ -121,15 +123,17 @@ def from_axis(x: Value, axis: int) -> tuple[int, ...]:
     return tuple(range(axis % x.ndim, x.ndim))
 
 
-def layer_standard(ys: Outputs, x: Value, axis: int, epsilon: float, stash_type: int) -> Standard:
+def layer_standard(
+    ys: Outputs, x: Value, axis: int, epsilon: float, stash_type: int
+) -> Standardization:
     """By the statistics of the node itself, where they are in float32 and x is no wider."""
     axes = from_axis(x, axis)
     if x.dtype == np.float64 or stash_type != FLOAT_IN_ONNX:
-        return Standard.of(x, axes, epsilon)
+        return Standardization.compute(x, axes, epsilon)
     y = next(each for each in ys if each is not None)
     shape = tuple(1 if i in axes else dim for i, dim in enumerate(x.shape))
-    middle, factor = (y.build.further_output(y, slot, FLOAT, shape) for slot in (1, 2))
-    return Standard((wide(x) - middle) * factor, factor, axes)
+    middle, factor = (y.build.request_output(y, slot, FLOAT, shape) for slot in (1, 2))
+    return Standardization((to_float32(x) - middle) * factor, factor, axes)
 
 
 def layer_normalization(
@@ -147,9 +151,9 @@ def layer_normalization(
     of_y, of_mean, of_factor = (*gs, None, None)[:3]
     found = []
     if of_y is not None:
-        found.append(standard.back(wide(of_y) * wide(scale)))
+        found.append(standard.vjp(to_float32(of_y) * to_float32(scale)))
     if of_mean is not None:
-        found.append(shared(of_mean, x, standard.axes))
+        found.append(divide_evenly(of_mean, x, standard.axes))
     if of_factor is not None:
         slope = -of_factor * standard.factor * standard.factor
         found.append(slope / count(x, standard.axes) * standard.s)
@@ -168,12 +172,12 @@ def layer_scale(
 ) -> Value:
     """g s."""
     standard = layer_standard(ys, x, axis, epsilon, stash_type)
-    return filled(scale, 0.0) if gs[0] is None else wide(gs[0]) * standard.s
+    return full_like(scale, 0.0) if gs[0] is None else to_float32(gs[0]) * standard.s
 
 
 def layer_bias(gs: Outputs, ys: Outputs, x: Value, scale: Value, bias: Value) -> Value:
     """g."""
-    return filled(bias, 0.0) if gs[0] is None else gs[0]
+    return full_like(bias, 0.0) if gs[0] is None else gs[0]
 
 
 rules.outputs("LayerNormalization", layer_normalization, layer_scale, layer_bias)
@@ -183,13 +187,13 @@ def rms_normalization(
     g: Value, y: Value, x: Value, scale: Value, *, axis: int, epsilon: float
 ) -> Value:
     """As LayerNormalization, about 0 instead of the mean."""
-    standard = Standard.of(x, from_axis(x, axis), epsilon, centred=False)
-    return standard.back(wide(g) * wide(scale))
+    standard = Standardization.compute(x, from_axis(x, axis), epsilon, centred=False)
+    return standard.vjp(to_float32(g) * to_float32(scale))
 
 
 def rms_scale(g: Value, y: Value, x: Value, scale: Value, *, axis: int, epsilon: float) -> Value:
     """g s."""
-    return wide(g) * Standard.of(x, from_axis(x, axis), epsilon, centred=False).s
+    return to_float32(g) * Standardization.compute(x, from_axis(x, axis), epsilon, centred=False).s
 
 
 rules.vjp("RMSNormalization", rms_normalization, rms_scale)
@@ -197,7 +201,7 @@ rules.vjp("RMSNormalization", rms_normalization, rms_scale)
 
 def per_channel(parameter: Value, x: Value) -> Value:
     """One number a channel, in a shape that goes with x."""
-    return np.reshape(wide(parameter), [-1, *([1] * (x.ndim - 2))])
+    return np.reshape(to_float32(parameter), [-1, *([1] * (x.ndim - 2))])
 
 
 def over_channel(value: Value) -> Value:
@@ -207,25 +211,27 @@ def over_channel(value: Value) -> Value:
 
 def instance_normalization(g: Value, y: Value, x: Value, scale: Value, *, epsilon: float) -> Value:
     """Every channel of every picture by itself."""
-    return Standard.of(x, spatial(x), epsilon).back(wide(g) * per_channel(scale, x))
+    return Standardization.compute(x, spatial(x), epsilon).vjp(
+        to_float32(g) * per_channel(scale, x)
+    )
 
 
 def instance_scale(g: Value, y: Value, x: Value, scale: Value, *, epsilon: float) -> Value:
     """The sum of g s over a channel."""
-    return over_channel(wide(g) * Standard.of(x, spatial(x), epsilon).s)
+    return over_channel(to_float32(g) * Standardization.compute(x, spatial(x), epsilon).s)
 
 
 rules.vjp(
     "InstanceNormalization",
     instance_normalization,
     instance_scale,
-    lambda g, y, x, scale, b: over_channel(wide(g)),
+    lambda g, y, x, scale, b: over_channel(to_float32(g)),
 )
 
 
 def grouped(value: Value, num_groups: int) -> Value:
     """(N, C, ...) as (N, groups, the rest)."""
-    return np.reshape(wide(value), [0, num_groups, -1])
+    return np.reshape(to_float32(value), [0, num_groups, -1])
 
 
 def group_normalization(
@@ -234,34 +240,34 @@ def group_normalization(
     """Every group of channels of every picture by itself. (Opset 18 had a number of the scale a group;
     ONNX has taken that version back, and its checker refuses models that use it.)
     """
-    standard = Standard.of(grouped(x, num_groups), (2,), epsilon)
-    h = grouped(wide(g) * per_channel(scale, x), num_groups)
-    return x.build.like(standard.back(h), x)
+    standard = Standardization.compute(grouped(x, num_groups), (2,), epsilon)
+    h = grouped(to_float32(g) * per_channel(scale, x), num_groups)
+    return x.build.reshape_like(standard.vjp(h), x)
 
 
 def group_scale(
     g: Value, y: Value, x: Value, scale: Value, *, epsilon: float, num_groups: int
 ) -> Value:
     """The sum of g s over a channel."""
-    standard = Standard.of(grouped(x, num_groups), (2,), epsilon)
-    return over_channel(wide(g) * x.build.like(standard.s, x))
+    standard = Standardization.compute(grouped(x, num_groups), (2,), epsilon)
+    return over_channel(to_float32(g) * x.build.reshape_like(standard.s, x))
 
 
 rules.vjp(
     "GroupNormalization",
     group_normalization,
     group_scale,
-    lambda g, y, x, scale, b: over_channel(wide(g)),
+    lambda g, y, x, scale, b: over_channel(to_float32(g)),
 )
 
 
 def mean_variance_normalization(g: Value, y: Value, x: Value, *, axes: Sequence[int]) -> Value:
     """ONNX adds its 1e-9 to the deviation; where that is 0 nothing is known, and 0 is given."""
-    x = wide(x)
+    x = to_float32(x)
     apart = x - mean(x, axes)
     deviation = np.sqrt(mean(apart * apart, axes))
     factor = np.where(deviation > 0, 1.0 / (deviation + 1e-9), 0.0)
-    return Standard(wide(y), factor, axes).back(wide(g))
+    return Standardization(to_float32(y), factor, axes).vjp(to_float32(g))
 
 
 rules.vjp("MeanVarianceNormalization", mean_variance_normalization)
@@ -269,7 +275,7 @@ rules.vjp("MeanVarianceNormalization", mean_variance_normalization)
 
 def lp_normalization(g: Value, y: Value, x: Value, *, axis: int, p: int) -> Value:
     """(g - d sum(g y)) / |x|_p, where d is the slope of the norm: sign x, or y; 0 where x is all 0."""
-    x, y, g = wide(x), wide(y), wide(g)
+    x, y, g = to_float32(x), to_float32(y), to_float32(g)
     size = np.abs(x) if p == 1 else x * x
     norm = np.sum(size, axis=axis, keepdims=True)
     norm = norm if p == 1 else np.sqrt(norm)

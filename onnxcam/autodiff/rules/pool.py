@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.arrays import Floats
-from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, enlarged
+from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.conv import first_cell, spread_windows
+from onnxcam.autodiff.rules.conv import conv_vjp_input, first_cell
 from onnxcam.errors import ModelError
 from onnxcam.graph.shape_inference import is_static
-from onnxcam.graph.slicing import dim_of, expanded, filled, padded_to, refuse_too_many
+from onnxcam.graph.slicing import broadcast_like, dim_size, full_like, pad_to, refuse_too_many
 from onnxcam.graph.value import Value, np
 from onnxcam.graph.window import Window
 
@@ -27,7 +27,7 @@ def max_pool(g: Value, y: Value, x: Value, *, storage_order: int | None) -> Valu
         given = {n: each for n, each in y.tensor.inputs[0].attrs.items() if n != "storage_order"}
         y = y.build.ops("MaxPool", x, outputs=2, **given)[0]
     indices = y.build.second_output(y, np.dtype(np.int64))
-    blank, where, what = (np.reshape(each, [-1]) for each in (filled(x, 0.0), indices, g))
+    blank, where, what = (np.reshape(each, [-1]) for each in (full_like(x, 0.0), indices, g))
     summed = g.build.op("ScatterElements", blank, where, what, axis=0, reduction="add")
     return g.build.op("Reshape", summed, g.build.shape_of(x), shape=x.shape)
 
@@ -43,9 +43,9 @@ def average_pool(g: Value, y: Value, x: Value, *, window: Window, count_include_
     refuse_too_many(f"AveragePool of {x.name!r}", channels, *window.kernel)
     shared = g / counts(x, y, window, bool(count_include_pad))
     if _side_by_side(g, x, window):
-        return padded_to(enlarged(shared, window.strides), x.shape)
+        return pad_to(repeat_nearest(shared, window.strides), x.shape)
     ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
-    return spread_windows(shared, ones, x, window, channels)
+    return conv_vjp_input(shared, ones, x, window, channels)
 
 
 def _side_by_side(g: Value, x: Value, window: Window) -> bool:
@@ -85,7 +85,7 @@ def _counted(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -
     rows = out if isinstance(out, int) else 1
     refuse_too_many(f"AveragePool of {x.name!r}", rows, window.kernel[axis])
     position: Any = np.arange(out)[:, None] if known else _positions(y, axis)
-    length: Any = size if known else dim_of(x, axis + 2)
+    length: Any = size if known else dim_size(x, axis + 2)
     before: Any = begin if begin is not None else first_cell(x, window, axis)
     cells = position * window.strides[axis] - before
     cells = cells + np.arange(window.kernel[axis]) * window.dilations[axis]
@@ -97,7 +97,7 @@ def _counted(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -
 def _positions(y: Value, axis: int) -> Value:
     """0, 1, … as int64 (O, 1)."""
     build = y.build
-    scalar = np.reshape(dim_of(y, axis + 2), [])
+    scalar = np.reshape(dim_size(y, axis + 2), [])
     zero, one = (build.constant(np.int64(each)) for each in (0, 1))
     return np.expand_dims(build.op("Range", zero, scalar, one), 1)
 
@@ -125,11 +125,13 @@ def lp_pool(g: Value, y: Value, x: Value, *, window: Window, p: int) -> Value:
         raise ModelError(f"LpPool of {x.name!r}: its number of channels must be fixed")
     refuse_too_many(f"LpPool of {x.name!r}", channels, *window.kernel)
     ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
-    return spread_windows(root_share(g, y, p), ones, x, window, channels) * power(x, p)
+    return conv_vjp_input(root_share(g, y, p), ones, x, window, channels) * power(x, p)
 
 
 rules.vjp("LpPool", lp_pool)
-rules.vjp("GlobalLpPool", lambda g, y, x, *, p: expanded(root_share(g, y, p), x) * power(x, p))
+rules.vjp(
+    "GlobalLpPool", lambda g, y, x, *, p: broadcast_like(root_share(g, y, p), x) * power(x, p)
+)
 
 
 def max_unpool(g: Value, y: Value, x: Value, indices: Value, size: Value | None) -> Value:

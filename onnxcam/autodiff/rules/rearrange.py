@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxcam.arrays import Array
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of
+from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -37,12 +37,12 @@ def tile(g: Value, y: Value, x: Value, *, repeats: Array | Value) -> Value:
     summed: list[int] = []
     for axis in range(x.ndim):
         if not isinstance(repeats, Value) and int(np.asarray(repeats)[axis]) == 1:
-            dims.append(dim_of(x, axis))
+            dims.append(dim_size(x, axis))
             continue
         place = build.constant(np.array([axis]))
         given = repeats if isinstance(repeats, Value) else build.constant(np.asarray(repeats))
         summed.append(len(dims))
-        dims += [build.op("Gather", given, place, axis=0), dim_of(x, axis)]
+        dims += [build.op("Gather", given, place, axis=0), dim_size(x, axis)]
     if not summed:
         return g
     apart = build.op("Reshape", g, np.concatenate(dims, axis=0), shape=_apart(x, summed))

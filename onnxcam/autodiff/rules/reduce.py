@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.lowering.nchwc import is_blocked, over_pixels
+from onnxcam.autodiff.lowering.nchwc import broadcast_spatial, is_blocked
 from onnxcam.autodiff.rule_table import Rules, Vjp
-from onnxcam.autodiff.rules.conv import times_channels
+from onnxcam.autodiff.rules.conv import scale_channels
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of, expanded
+from onnxcam.graph.slicing import broadcast_like, dim_size
 from onnxcam.graph.value import Value, np, with_axes
 
 Axes: TypeAlias = Sequence[int] | Array | None
@@ -54,13 +54,13 @@ def count(x: Value, axes: Sequence[int]) -> Value | float:
     sizes = [x.shape[axis] for axis in axes]
     if all(isinstance(each, int) for each in sizes):
         return float(np.prod([float(each) for each in sizes if isinstance(each, int)]))
-    total = dim_of(x, axes[0])
+    total = dim_size(x, axes[0])
     for axis in axes[1:]:
-        total = total * dim_of(x, axis)
+        total = total * dim_size(x, axis)
     return total.astype(x.dtype)
 
 
-def tied(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
+def split_ties(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """A tie is shared evenly, as in torch.amax."""
     chosen = np.logical_not(np.logical_or(x < y, x > y)).astype(x.dtype)
     return g * chosen / np.sum(chosen, axis=axes, keepdims=True)
@@ -76,26 +76,26 @@ def product(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     return g * np.where(zero, at_zero, elsewhere)
 
 
-def shared(g: Value, x: Value, axes: Sequence[int]) -> Value:
+def divide_evenly(g: Value, x: Value, axes: Sequence[int]) -> Value:
     """g / n in each of the n elements; of a convolution's g its kernel has the division."""
     total, channels = count(x, axes), x.shape[1] if x.ndim > 1 else None
     if isinstance(total, float) and total > 0 and isinstance(channels, int) and is_blocked(g):
-        part = times_channels(g, np.full(channels, 1 / total))
-        spread = over_pixels(part, x)
-        return expanded(part, x) if spread is None else spread
-    return expanded(g, x, total) if isinstance(total, float) else expanded(g / total, x)
+        part = scale_channels(g, np.full(channels, 1 / total))
+        spread = broadcast_spatial(part, x)
+        return broadcast_like(part, x) if spread is None else spread
+    return broadcast_like(g, x, total) if isinstance(total, float) else broadcast_like(g / total, x)
 
 
 SPREADS: dict[str, Spread] = {
-    "ReduceSum": lambda g, y, x, axes: expanded(g, x),
-    "ReduceMean": lambda g, y, x, axes: shared(g, x, axes),
+    "ReduceSum": lambda g, y, x, axes: broadcast_like(g, x),
+    "ReduceMean": lambda g, y, x, axes: divide_evenly(g, x, axes),
     "ReduceSumSquare": lambda g, y, x, axes: g * (x + x),
     "ReduceL1": lambda g, y, x, axes: g * np.sign(x),
     "ReduceL2": lambda g, y, x, axes: np.where(y > 0, g / np.where(y > 0, y, 1.0), 0.0) * x,
-    "ReduceLogSum": lambda g, y, x, axes: expanded(g / np.exp(y), x),
+    "ReduceLogSum": lambda g, y, x, axes: broadcast_like(g / np.exp(y), x),
     "ReduceLogSumExp": lambda g, y, x, axes: g * np.exp(x - y),
-    "ReduceMax": tied,
-    "ReduceMin": tied,
+    "ReduceMax": split_ties,
+    "ReduceMin": split_ties,
     "ReduceProd": product,
 }
 for operator, each in SPREADS.items():
@@ -107,5 +107,5 @@ def spatial(x: Value) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 
-rules.vjp("GlobalAveragePool", lambda g, y, x: shared(g, x, spatial(x)))
-rules.vjp("GlobalMaxPool", lambda g, y, x: tied(g, y, x, spatial(x)))
+rules.vjp("GlobalAveragePool", lambda g, y, x: divide_evenly(g, x, spatial(x)))
+rules.vjp("GlobalMaxPool", lambda g, y, x: split_ties(g, y, x, spatial(x)))

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.lowering.interpolation import Interpolation
-from onnxcam.autodiff.lowering.strided_conv import number
+from onnxcam.autodiff.lowering.strided_conv import static_dim
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.shape import contracted
+from onnxcam.autodiff.rules.shape import matmul_along
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_of, refuse_too_many
+from onnxcam.graph.slicing import dim_size, refuse_too_many
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -82,7 +82,7 @@ def resized_back(g: Value, y: Value, x: Value, amounts: Amounts, how: Interpolat
     if factors:
         return _block_sums(g, x, factors)
     for axis in axes:
-        g = contracted(g, _matrix(x, y, axis, amounts, how), axis)
+        g = matmul_along(g, _matrix(x, y, axis, amounts, how), axis)
     if axes:
         g.tensor.shape = list(x.shape)
     return g
@@ -112,7 +112,7 @@ def _block_sums(g: Value, x: Value, factors: dict[int, int]) -> Value:
     """A depthwise convolution with ones: four times faster than a sum over reshaped blocks."""
     channels = x.shape[1]
     block = [factors.get(axis, 1) for axis in range(2, x.ndim)]
-    refuse_too_many(f"Resize of {x.name!r}", number(channels), *block)
+    refuse_too_many(f"Resize of {x.name!r}", static_dim(channels), *block)
     ones = g.build.constant(np.ones((channels, 1, *block)), g.dtype)
     found = g.build.op("Conv", g, ones, group=channels, kernel_shape=block, strides=block)
     found.tensor.shape = list(x.shape)
@@ -133,7 +133,7 @@ def _matrix(x: Value, y: Value, axis: int, amounts: Amounts, how: Interpolation)
 
 def _probed(x: Value, y: Value, axis: int, amounts: Amounts) -> Value:
     """M as the operator itself gives it: an identity matrix resized along its columns."""
-    build, node, size = x.build, y.tensor.inputs[0], dim_of(x, axis)
+    build, node, size = x.build, y.tensor.inputs[0], dim_size(x, axis)
     place, zero = amounts.axes.index(axis), build.constant(0, x.dtype)
     blank = build.op("Expand", zero, np.concatenate([size, size], axis=0))
     eye = np.expand_dims(build.op("EyeLike", blank), (0, 1))
@@ -144,7 +144,7 @@ def _probed(x: Value, y: Value, axis: int, amounts: Amounts) -> Value:
     else:
         whole = build.constant(np.ones(2, np.int64))
         none = build.constant(np.zeros(0, np.float32)) if build.opset < 13 else None
-        more = [none, np.concatenate([whole, size, dim_of(y, axis)], axis=0)]
+        more = [none, np.concatenate([whole, size, dim_size(y, axis)], axis=0)]
     if node.op == "Resize" and build.opset >= 11:
         more = [_crop(x, amounts, place), *more]
     attributes = {n: each for n, each in node.attrs.items() if n not in ABOUT_AXES}

@@ -12,7 +12,7 @@ from typing import Any
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.builder import Builder
-from onnxcam.graph.slicing import dim_of
+from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
@@ -43,7 +43,7 @@ class Bins:
     def counts(self) -> Value:
         """The samples of a bin: (R, 1, 1), or (1,) where every region has as many."""
         if self.samples:
-            return self.first.lift([float(self.samples)])
+            return self.first.constant_like([float(self.samples)])
         return self.first.build.op("Ceil", self.step)
 
     @property
@@ -51,9 +51,9 @@ class Bins:
         """0, 1, ... for the samples of the region that has most."""
         build, counts = self.first.build, self.counts
         if self.samples:
-            return counts.lift(np.arange(float(self.samples)))
+            return counts.constant_like(np.arange(float(self.samples)))
         some = np.concatenate(
-            [np.reshape(counts, [-1]), counts.lift([1.0])]
+            [np.reshape(counts, [-1]), counts.constant_like([1.0])]
         )  # there may be no region
         most = np.max(some).astype(np.dtype(np.int64))
         return _counted(build, most).astype(counts.dtype)
@@ -63,9 +63,9 @@ class Bins:
 
         A sample beyond the outermost centres has the value there; more than a cell beyond, none.
         """
-        zero, end = self.first.lift(0.0), size.astype(self.first.dtype) - 1.0
-        counts = np.maximum(self.counts, self.first.lift(1.0))
-        bins = self.first.lift(np.arange(float(self.bins))[:, None])
+        zero, end = self.first.constant_like(0.0), size.astype(self.first.dtype) - 1.0
+        counts = np.maximum(self.counts, self.first.constant_like(1.0))
+        bins = self.first.constant_like(np.arange(float(self.bins))[:, None])
         places = self.first + bins * self.step + (self.numbers + 0.5) * self.step / counts
         seen = np.logical_and(places >= -1.0, places <= end + 1.0)
         seen = np.logical_and(seen, np.less(self.numbers, self.counts))
@@ -83,7 +83,7 @@ def _counted(build: Builder, size: Value) -> Value:
     return build.op("Range", zero, np.reshape(size, []), one)
 
 
-def spread_regions(
+def roi_align_vjp(
     g: Value, x: Value, sides: Value, pictures: Value, bins: tuple[int, int], **given: Any
 ) -> Value:
     """The cotangent of x (N, C, H, W) from that of y (R, C, *bins). `sides` are in cells (R, 4): left, top,
@@ -91,13 +91,13 @@ def spread_regions(
     """
     build = g.build
     height, width = (_bins(sides, axis, bins[axis], **given) for axis in (0, 1))
-    number = _counted(build, dim_of(x, 0))
+    number = _counted(build, dim_size(x, 0))
     own = np.equal(np.reshape(pictures, [-1, 1]), number).astype(g.dtype)  # (R, N)
-    rows = np.expand_dims(height.weights(dim_of(x, 2)), 2) * np.expand_dims(own, (1, 3))
-    along = g @ np.expand_dims(width.weights(dim_of(x, 3)), 1)  # (R, C, bins, W)
+    rows = np.expand_dims(height.weights(dim_size(x, 2)), 2) * np.expand_dims(own, (1, 3))
+    along = g @ np.expand_dims(width.weights(dim_size(x, 3)), 1)  # (R, C, bins, W)
     tables = [build.op("Flatten", each, axis=2) for each in (rows, np.swapaxes(along, 1, 2))]
     summed = np.transpose(tables[0]) @ tables[1]  # (N H, C W)
-    apart = np.concatenate([dim_of(x, axis) for axis in (0, 2, 1, 3)])
+    apart = np.concatenate([dim_size(x, axis) for axis in (0, 2, 1, 3)])
     shape = tuple(x.shape[axis] for axis in (0, 2, 1, 3))
     return np.swapaxes(build.op("Reshape", summed, apart, shape=shape), 1, 2)
 
@@ -108,7 +108,9 @@ def _bins(sides: Value, axis: int, bins: int, samples: int, half: bool) -> Bins:
         for at in (1 - axis, 3 - axis)
     )
     extent = last - first
-    return Bins(first, extent if half else np.maximum(extent, first.lift(1.0)), bins, samples)
+    return Bins(
+        first, extent if half else np.maximum(extent, first.constant_like(1.0)), bins, samples
+    )
 
 
 def roi_align(
@@ -136,7 +138,7 @@ def roi_align(
     sides = rois.astype(dtype) * spatial_scale - (0.5 if half else 0.0)
     bins = output_height, output_width
     wide = g.astype(dtype)
-    return spread_regions(wide, x, sides, batch_indices, bins, samples=sampling_ratio, half=half)
+    return roi_align_vjp(wide, x, sides, batch_indices, bins, samples=sampling_ratio, half=half)
 
 
 rules.vjp("RoiAlign", roi_align)

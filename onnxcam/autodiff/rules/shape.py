@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.linalg import turned
+from onnxcam.autodiff.rules.linalg import transpose_last_two
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import (
-    dim_of,
-    filled,
-    padded,
-    padded_at,
+    dim_size,
+    full_like,
+    pad_axes,
+    pad_dynamic,
     refuse_too_many,
-    sliced,
-    sliced_at,
+    slice_axes,
+    slice_dynamic,
 )
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
 vjp = rules.vjp
 
-vjp("Reshape", lambda g, y, x, shape: g.build.like(g, x))
-vjp("Flatten", lambda g, y, x: g.build.like(g, x))
-vjp("Squeeze", lambda g, y, x: g.build.like(g, x))
-vjp("Unsqueeze", lambda g, y, x: g.build.like(g, x))
+vjp("Reshape", lambda g, y, x, shape: g.build.reshape_like(g, x))
+vjp("Flatten", lambda g, y, x: g.build.reshape_like(g, x))
+vjp("Squeeze", lambda g, y, x: g.build.reshape_like(g, x))
+vjp("Unsqueeze", lambda g, y, x: g.build.reshape_like(g, x))
 vjp("Expand", lambda g, y, x, shape: g)
 
 
@@ -42,10 +42,10 @@ def concat(g: Value, y: Value, *xs: Value, axis: int, slot: int) -> Value:
     before = [each.shape[axis] for each in xs[: slot + 1]]
     if all(isinstance(each, int) for each in before):
         sizes = [int(each) for each in before if isinstance(each, int)]
-        return sliced(g, [sum(sizes[:-1])], [sum(sizes)], [axis])
-    ends = [dim_of(each, axis) for each in xs[: slot + 1]]
+        return slice_axes(g, [sum(sizes[:-1])], [sum(sizes)], [axis])
+    ends = [dim_size(each, axis) for each in xs[: slot + 1]]
     start = sum(ends[:-1], start=g.build.constant(np.zeros(1, np.int64)))
-    return sliced_at(g, axis, start, start + ends[-1])
+    return slice_dynamic(g, axis, start, start + ends[-1])
 
 
 rules.variadic("Concat", concat)
@@ -53,14 +53,14 @@ rules.variadic("Concat", concat)
 
 def split(gs: tuple[Value | None, ...], ys: tuple[Value, ...], x: Value, *, axis: int) -> Value:
     """The pieces side by side; zeros for those that nothing comes back to."""
-    pieces = [filled(y, 0.0) if g is None else g for g, y in zip(gs, ys, strict=True)]
+    pieces = [full_like(y, 0.0) if g is None else g for g, y in zip(gs, ys, strict=True)]
     return np.concatenate(pieces, axis=axis)
 
 
 rules.outputs("Split", split)
 
 
-def pad(
+def pad_vjp(
     g: Value, y: Value, x: Value, *, mode: str, pads: Array | Value, axes: Array | None
 ) -> Value:
     """Constant: what was added is cut away. Other modes: what was copied is added back, by a matrix
@@ -72,7 +72,7 @@ def pad(
     chosen = list(range(x.ndim)) if axes is None else [int(each) for each in axes]
     begin[chosen], end[chosen] = np.reshape(np.asarray(pads), (2, -1))
     if mode == "constant":
-        return padded(g, -begin, -end)
+        return pad_axes(g, -begin, -end)
     for axis in np.flatnonzero(begin | end):
         g = _added_back(g, x, int(axis), (int(begin[axis]), int(end[axis])), mode)
     return g
@@ -97,19 +97,19 @@ def _added_back(g: Value, x: Value, axis: int, amount: tuple[int, int], mode: st
     refuse_too_many(f"Pad in mode {mode} of {x.name!r}", size, size + sum(map(abs, amount)))
     kept = np.arange(size)[cut[0] : size - cut[1]]
     source = np.pad(kept, [max(each, 0) for each in amount], mode=mode)
-    return contracted(g, np.eye(size)[source].T, axis)
+    return matmul_along(g, np.eye(size)[source].T, axis)
 
 
-def contracted(g: Value, matrix: Floats | Value, axis: int) -> Value:
+def matmul_along(g: Value, matrix: Floats | Value, axis: int) -> Value:
     """g M^T along one axis: the cotangent of x, given that of y = x M."""
     m = matrix if isinstance(matrix, Value) else g.build.constant(matrix, g.dtype)
     if axis == g.ndim - 2:
         return np.matmul(m, g)
     moved = np.swapaxes(g, axis, g.ndim - 1)
-    return np.swapaxes(np.matmul(moved, turned(m)), axis, g.ndim - 1)
+    return np.swapaxes(np.matmul(moved, transpose_last_two(m)), axis, g.ndim - 1)
 
 
-vjp("Pad", pad)
+vjp("Pad", pad_vjp)
 
 
 def slice_(
@@ -143,17 +143,17 @@ def _put_back(g: Value, x: Value, axis: int, start: int, end: int, step: int) ->
     refuse_too_many(f"Slice of {x.name!r}", size)
     source = np.arange(size)[slice(start, None if step < 0 and end < -size else end, step)]
     if not len(source):
-        return filled(x, 0.0)
+        return full_like(x, 0.0)
     if step < 0:
         g = _flipped(g, axis)
     g = _spaced(g, axis, abs(step))
     first, last = sorted((int(source[0]), int(source[-1])))
-    return padded(g, *_one_axis(x.ndim, axis, first, size - 1 - last))
+    return pad_axes(g, *_one_axis(x.ndim, axis, first, size - 1 - last))
 
 
 def _put_back_at_run_time(g: Value, x: Value, axis: int, start: Value, step: int) -> Value:
     g = _spaced(g, axis, step)
-    return padded_at(g, axis, start, dim_of(x, axis) - dim_of(g, axis) - start)
+    return pad_dynamic(g, axis, start, dim_size(x, axis) - dim_size(g, axis) - start)
 
 
 def _slice_at_run_time(
@@ -177,7 +177,7 @@ def _slice_at_run_time(
 
 def _first(g: Value, x: Value, axis: int, starts: Array | Value, i: int) -> Value:
     """Where a slice starts, int64 (1,), counted from the front."""
-    build, size = g.build, dim_of(x, axis)
+    build, size = g.build, dim_size(x, axis)
     if not isinstance(starts, Value):
         start = build.constant(np.array([starts[i]], np.int64))
     else:
@@ -197,11 +197,11 @@ def _spaced(g: Value, axis: int, step: int) -> Value:
     if step == 1:
         return g
     apart = np.expand_dims(g, axis + 1)
-    spread = padded(apart, *_one_axis(g.ndim + 1, axis + 1, 0, step - 1))
+    spread = pad_axes(apart, *_one_axis(g.ndim + 1, axis + 1, 0, step - 1))
     merged = g.build.op(
         "Reshape", spread, _merged_shape(spread, axis), shape=_merged_dims(g, axis, step)
     )
-    return padded(merged, *_one_axis(g.ndim, axis, 0, 1 - step))
+    return pad_axes(merged, *_one_axis(g.ndim, axis, 0, 1 - step))
 
 
 def _merged_dims(g: Value, axis: int, step: int) -> tuple[int | str | None, ...]:
@@ -211,7 +211,7 @@ def _merged_dims(g: Value, axis: int, step: int) -> tuple[int | str | None, ...]
 
 
 def _merged_shape(spread: Value, axis: int) -> Value:
-    dims = [dim_of(spread, i) for i in range(spread.ndim)]
+    dims = [dim_size(spread, i) for i in range(spread.ndim)]
     dims[axis : axis + 2] = [dims[axis] * dims[axis + 1]]
     return np.concatenate(dims, axis=0)
 

@@ -12,11 +12,13 @@ import numpy as np
 
 from onnxcam.arrays import Floats, Images
 
-KEPT = 16 << 20  # bytes of deviates kept for the pictures to come; beyond it they are drawn anew
+CACHE_BYTES = (
+    16 << 20
+)  # bytes of deviates kept for the pictures to come; beyond it they are drawn anew
 
 
 @dataclass
-class Deviates:
+class GaussianNoise:
     """Standard normal deviates, one array of `shape` a sample, the same for every picture, device and
     chunk size: each sample has a stream of its own, made from the seed and its number. Parts that are kept
     are handed out as `place` makes them of the array, once.
@@ -32,7 +34,7 @@ class Deviates:
     def __post_init__(self) -> None:
         size = 4 * math.prod(self.shape)
         try:
-            self._kept = np.empty((KEPT // size, *self.shape), np.float32)
+            self._kept = np.empty((CACHE_BYTES // size, *self.shape), np.float32)
         except MemoryError:  # then none are kept
             self._kept = np.empty((0, *self.shape), np.float32)
 

@@ -13,10 +13,10 @@ gradient should flow through it.
 import importlib
 import pkgutil
 
-from onnxcam.passes.ort.domains import settled
-from onnxcam.passes.ort.registry import FUSED, unfused
+from onnxcam.passes.ort.domains import normalize_ort_domains
+from onnxcam.passes.ort.registry import FUSED, decompose
 
 for _each in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_each.name}")
 
-__all__ = ["FUSED", "settled", "unfused"]
+__all__ = ["FUSED", "decompose", "normalize_ort_domains"]

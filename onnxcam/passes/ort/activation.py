@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnxcam.graph.value import Value, np
-from onnxcam.passes.ort.registry import Outputs, fused
+from onnxcam.passes.ort.registry import Outputs, decomposes
 
 SQRT_2 = 2**0.5
 FAST = (
@@ -32,7 +32,7 @@ def fast_gelu(x: Value) -> Value:
 def _clipped(x: Value, low: float, high: float) -> Value:
     if x.build.opset < 11:
         return x.build.op("Clip", x, min=low, max=high)
-    return x.build.op("Clip", x, x.lift(low), x.lift(high))
+    return x.build.op("Clip", x, x.constant_like(low), x.constant_like(high))
 
 
 def _one(operator: str, *names: str) -> Callable[..., Value]:
@@ -64,33 +64,33 @@ def activated(x: Value, activation: str, numbers: Sequence[float] = ()) -> Value
     return None if function is None else function(x, *(float(each) for each in numbers))
 
 
-@fused("Gelu")
+@decomposes("Gelu")
 def _gelu(x: Value) -> Value:
     return gelu(x)
 
 
-@fused("BiasGelu")
+@decomposes("BiasGelu")
 def _bias_gelu(a: Value, b: Value) -> Value:
     return gelu(a + b)
 
 
-@fused("FastGelu")
+@decomposes("FastGelu")
 def _fast_gelu(x: Value, bias: Value | None = None) -> Value:
     return fast_gelu(x if bias is None else x + bias)
 
 
-@fused("GemmFastGelu")
+@decomposes("GemmFastGelu")
 def _gemm_fast_gelu(x: Value, w: Value, bias: Value | None = None) -> Value:
     y = np.matmul(x, w)
     return fast_gelu(y if bias is None else y + bias)
 
 
-@fused("QuickGelu")
+@decomposes("QuickGelu")
 def _quick_gelu(x: Value, *, alpha: float = 1.702) -> Value:
     return silu(x, alpha)
 
 
-@fused("BiasSplitGelu")
+@decomposes("BiasSplitGelu")
 def _bias_split_gelu(x: Value, bias: Value) -> Value:
     """Half of the channels times the Gelu of the others."""
     left, right = x.build.ops("Split", x + bias, outputs=2, axis=x.ndim - 1, **_halves(x))
@@ -102,12 +102,12 @@ def _halves(x: Value) -> dict[str, Any]:
     return {"num_outputs": 2} if x.build.opset >= 18 else {}
 
 
-@fused("BiasAdd")
+@decomposes("BiasAdd")
 def _bias_add(x: Value, bias: Value, skip: Value) -> Value:
     return x + bias + skip
 
 
-@fused("BiasDropout")
+@decomposes("BiasDropout")
 def _bias_dropout(
     x: Value,
     bias: Value,
@@ -124,7 +124,7 @@ def _bias_dropout(
     return x + bias if residual is None else x + bias + residual
 
 
-@fused("BiasSoftmax")
+@decomposes("BiasSoftmax")
 def _bias_softmax(
     x: Value, bias: Value, *, axis: int = 1, is_inner_broadcast: int = 0
 ) -> Value | Outputs | None:

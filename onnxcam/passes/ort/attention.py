@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 import numpy  # noqa: ICN001  np is what formulas of Values call it
 
-from onnxcam.graph.slicing import sliced
+from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.value import Value, np
-from onnxcam.passes.ort.registry import Outputs, fused
+from onnxcam.passes.ort.registry import Outputs, decomposes
 
 Three: TypeAlias = tuple[Value, Value, Value]
 
@@ -52,7 +52,7 @@ def _hidden(mask: Value, number: float, like: Value) -> Value | None:
 
 
 def _two(like: Value, first: float, second: float) -> list[Value]:
-    return [like.lift(each) for each in (first, second)]
+    return [like.constant_like(each) for each in (first, second)]
 
 
 def _later(tokens: int | str | None, like: Value) -> Value | None:
@@ -68,7 +68,7 @@ def _parted(x: Value, sizes: Sequence[int]) -> list[Value]:
     ends = np.cumsum(sizes).tolist()
     starts = [0, *ends[:-1]]
     last = x.ndim - 1
-    return [sliced(x, [a], [b], [last]) for a, b in zip(starts, ends, strict=True)]
+    return [slice_axes(x, [a], [b], [last]) for a, b in zip(starts, ends, strict=True)]
 
 
 def _masked(
@@ -89,7 +89,7 @@ def _masked(
     return _joined(_attended(three, scale, known)) if len(known) == len(added) else None
 
 
-@fused("Attention")
+@decomposes("Attention")
 def _attention(
     x: Value,
     weights: Value,
@@ -119,7 +119,7 @@ def _attention(
     return _masked((q, k, v), scale, mask, attention_bias, mask_filter_value, unidirectional)
 
 
-@fused("MultiHeadAttention")
+@decomposes("MultiHeadAttention")
 def _attention_of_heads(
     query: Value,
     key: Value | None = None,
@@ -145,11 +145,11 @@ def _unpacked(
 ) -> Three | None:
     if query.ndim == 5:
         packed = np.transpose(query, [3, 0, 2, 1, 4])
-        q, k, v = (np.squeeze(sliced(packed, [i], [i + 1], [0]), 0) for i in range(3))
+        q, k, v = (np.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(3))
         return None if bias is not None else (q, k, v)
     if key is not None and value is None and key.ndim == 5 and bias is None:
         packed = np.transpose(key, [3, 0, 2, 1, 4])
-        k, v = (np.squeeze(sliced(packed, [i], [i + 1], [0]), 0) for i in range(2))
+        k, v = (np.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(2))
         return _heads(query, heads), k, v
     if key is None or value is None:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxcam.graph.value import Value, np
 from onnxcam.passes.ort.activation import activated
-from onnxcam.passes.ort.registry import fused
+from onnxcam.passes.ort.registry import decomposes
 
 
 def channels_second(x: Value) -> Value:
@@ -25,7 +25,7 @@ def channels_last(x: Value) -> Value:
     return np.transpose(x, [0, *range(2, x.ndim), 1])
 
 
-@fused("FusedConv")
+@decomposes("FusedConv")
 def convolution(
     x: Value,
     w: Value,
@@ -41,7 +41,7 @@ def convolution(
     return activated(y if z is None else y + z, activation, activation_params)
 
 
-@fused("NhwcFusedConv")
+@decomposes("NhwcFusedConv")
 def _convolution_of_last(
     x: Value, w: Value, b: Value | None = None, z: Value | None = None, **attributes: Any
 ) -> Value | None:
@@ -51,7 +51,7 @@ def _convolution_of_last(
     return None if y is None else channels_last(y)
 
 
-@fused("NhwcConv")
+@decomposes("NhwcConv")
 def _plain_convolution_of_last(
     x: Value, w: Value, b: Value | None = None, **attributes: Any
 ) -> Value:
@@ -60,6 +60,6 @@ def _plain_convolution_of_last(
     return channels_last(y)
 
 
-@fused("NhwcMaxPool")
+@decomposes("NhwcMaxPool")
 def _maximum_of_last(x: Value, **attributes: Any) -> Value:
     return channels_last(x.build.op("MaxPool", channels_second(x), **attributes))

@@ -6,11 +6,11 @@ import onnx
 
 from onnxcam.graph.constants import CONTRIB
 from onnxcam.graph.opset import schema_at
-from onnxcam.passes.ort.nchwc_block_size import marked
+from onnxcam.passes.ort.nchwc_block_size import set_nchwc_block_size
 from onnxcam.passes.ort.registry import FUSED
 
 
-def settled(proto: onnx.ModelProto) -> tuple[str, ...]:
+def normalize_ort_domains(proto: onnx.ModelProto) -> tuple[str, ...]:
     """Say the domain and the length of blocks where they are not said, in place; returns notices for the user.
 
     ONNX Runtime counts to the default domain its own LayerNormalization of before opset 17, and
@@ -30,5 +30,5 @@ def settled(proto: onnx.ModelProto) -> tuple[str, ...]:
         node.domain = CONTRIB
     if moved and all(each.domain != CONTRIB for each in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
-    notice = marked(proto.graph)
+    notice = set_nchwc_block_size(proto.graph)
     return () if notice is None else (notice,)

@@ -9,7 +9,7 @@ import numpy  # noqa: ICN001  np is what formulas of Values call it
 from onnxcam.arrays import Array
 from onnxcam.graph.value import Value, np
 from onnxcam.passes.ort.activation import activated
-from onnxcam.passes.ort.registry import fused
+from onnxcam.passes.ort.registry import decomposes
 
 
 def _turned(x: Value, matrix: int, batch: int) -> Value:
@@ -22,7 +22,7 @@ def _turned(x: Value, matrix: int, batch: int) -> Value:
     return np.transpose(x, order)
 
 
-@fused("FusedMatMul", "TransposeMatMul")
+@decomposes("FusedMatMul", "TransposeMatMul")
 def _product(
     a: Value,
     b: Value,
@@ -37,7 +37,7 @@ def _product(
     return y if alpha == 1 else y * alpha
 
 
-@fused("FusedMatMulActivation")
+@decomposes("FusedMatMulActivation")
 def _product_activated(
     a: Value,
     b: Value,
@@ -59,7 +59,7 @@ def _numbers(*given: float | None) -> list[float]:
     return [each for each in given if each is not None]
 
 
-@fused("FusedGemm")
+@decomposes("FusedGemm")
 def _gemm(
     a: Value,
     b: Value,
@@ -76,7 +76,7 @@ def _gemm(
     return activated(y, activation, _numbers(activation_alpha, activation_beta, activation_gamma))
 
 
-@fused("MatMulNBits")
+@decomposes("MatMulNBits")
 def _product_of_few_bits(
     a: Value,
     b: Value,

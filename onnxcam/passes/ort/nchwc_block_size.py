@@ -16,7 +16,7 @@ INTO = [0, -1, 0, 0]  # the target of a Reshape of blocks, in front of their len
 LARGE_ON = {"X86_V4", "AVX512F", "AVX512_SKX"}  # NumPy's names of what a processor has
 
 
-def marked(graph: onnx.GraphProto) -> str | None:
+def set_nchwc_block_size(graph: onnx.GraphProto) -> str | None:
     """Tell every operator of the domain how long a block is, in place. A sentence for the user where the file
     does not say, so that it is taken to be made for processors like this one.
     """

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Array
-from onnxcam.graph.slicing import padded, sliced
+from onnxcam.graph.slicing import pad_axes, slice_axes
 from onnxcam.graph.value import Value
 from onnxcam.graph.value import np as values
 from onnxcam.passes.ort.conv import channels_last as turned_last
 from onnxcam.passes.ort.conv import channels_second, convolution
-from onnxcam.passes.ort.registry import NCHWC, fused
+from onnxcam.passes.ort.registry import NCHWC, decomposes
 
 
 def in_order(kernels: Array, block: int) -> Array:
@@ -34,7 +34,7 @@ def in_order(kernels: Array, block: int) -> Array:
     return parts.transpose(0, 5, 1, 4, 2, 3).reshape(kernels.shape)
 
 
-@fused("Conv", domain=NCHWC)
+@decomposes("Conv", domain=NCHWC)
 def _convolution(
     x: Value,
     w: Value,
@@ -50,24 +50,24 @@ def _convolution(
     return convolution(x, kernels, b, z, **attributes)
 
 
-@fused("ReorderInput", domain=NCHWC)
+@decomposes("ReorderInput", domain=NCHWC)
 def _into_blocks(x: Value, *, block: int, channels_last: int = 0) -> Value | None:
     y = channels_second(x) if channels_last else x
     channels = y.shape[1]
     if not isinstance(channels, int):
         return None
-    return padded(y, [0] * 4, [0, -channels % block, 0, 0])
+    return pad_axes(y, [0] * 4, [0, -channels % block, 0, 0])
 
 
-@fused("ReorderOutput", domain=NCHWC)
+@decomposes("ReorderOutput", domain=NCHWC)
 def _out_of_blocks(x: Value, *, block: int, channels: int, channels_last: int = 0) -> Value:
     del block
-    y = x if x.shape[1] == channels else sliced(x, [0], [channels], [1])
+    y = x if x.shape[1] == channels else slice_axes(x, [0], [channels], [1])
     return turned_last(y) if channels_last else y
 
 
 def _pool(operator: str) -> None:
-    @fused(operator, domain=NCHWC)
+    @decomposes(operator, domain=NCHWC)
     def pool(x: Value, *, block: int, **attributes: Any) -> Value:
         del block
         return x.build.op(operator, x, **attributes)
@@ -77,7 +77,7 @@ for _each in ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"):
     _pool(_each)
 
 
-@fused("Upsample", domain=NCHWC)
+@decomposes("Upsample", domain=NCHWC)
 def _enlarged(
     x: Value,
     *,
@@ -99,14 +99,14 @@ def _enlarged(
 # Where the runtime broadcasts it shows the cells as an axis: (N, C, H, W) as (N, C / block, H, W, block)
 
 
-@fused("IntoCells", domain=NCHWC)
+@decomposes("IntoCells", domain=NCHWC)
 def _into_cells(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
     del shape, allowzero
     last = values.reshape(turned_last(x), [0, 0, 0, -1, block])
     return values.transpose(last, [0, 3, 1, 2, 4])
 
 
-@fused("OutOfCells", domain=NCHWC)
+@decomposes("OutOfCells", domain=NCHWC)
 def _out_of_cells(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
     del shape, allowzero
     blocks = x.shape[1]

@@ -6,7 +6,7 @@ import numpy  # noqa: ICN001  np is what formulas of Values call it
 
 from onnxcam.graph.value import Value, np
 from onnxcam.passes.ort.activation import silu
-from onnxcam.passes.ort.registry import Outputs, fused
+from onnxcam.passes.ort.registry import Outputs, decomposes
 
 OWN = 17  # the opset from which ONNX has LayerNormalization
 
@@ -25,7 +25,7 @@ def _scaled(y: Value, like: Value, scale: Value, shift: Value | None = None) -> 
     return y if shift is None else y + shift.astype(like.dtype)
 
 
-@fused("LayerNormalization")
+@decomposes("LayerNormalization")
 def _layer(
     x: Value,
     scale: Value,
@@ -47,7 +47,7 @@ def _layer(
     return _scaled(centred / deviation, x, scale, shift), mean, np.reciprocal(deviation)
 
 
-@fused("SimplifiedLayerNormalization")
+@decomposes("SimplifiedLayerNormalization")
 def _root_mean_square(
     x: Value, scale: Value, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Outputs:
@@ -58,7 +58,7 @@ def _root_mean_square(
     return _scaled(wide / root, x, scale), np.reciprocal(root)
 
 
-@fused("SkipLayerNormalization")
+@decomposes("SkipLayerNormalization")
 def _skip_layer(
     x: Value,
     skip: Value,
@@ -74,7 +74,7 @@ def _skip_layer(
     return y, mean, inverse, total
 
 
-@fused("SkipSimplifiedLayerNormalization")
+@decomposes("SkipSimplifiedLayerNormalization")
 def _skip_root_mean_square(
     x: Value, skip: Value, gamma: Value, bias: Value | None = None, *, epsilon: float = 1e-12
 ) -> Outputs:
@@ -83,7 +83,7 @@ def _skip_root_mean_square(
     return y, None, inverse, total
 
 
-@fused("GroupNorm")
+@decomposes("GroupNorm")
 def _group(
     x: Value,
     gamma: Value,
@@ -101,14 +101,14 @@ def _group(
     ones = x.build.constant(numpy.ones(groups), x.dtype)
     rows = np.reshape(whole, [0, groups, -1])
     y = x.build.op("InstanceNormalization", rows, ones, ones * 0, epsilon=epsilon)
-    y = x.build.like(y, whole) if None not in shape else y
+    y = x.build.reshape_like(y, whole) if None not in shape else y
     per_channel = [-1] + [1] * (x.ndim - 2)
     y = _scaled(y, x, np.reshape(gamma, per_channel), np.reshape(beta, per_channel))
     y = silu(y) if activation else y
     return np.transpose(y, [0, *range(2, x.ndim), 1]) if channels_last else y
 
 
-@fused("SkipGroupNorm")
+@decomposes("SkipGroupNorm")
 def _skip_group(
     x: Value,
     gamma: Value,

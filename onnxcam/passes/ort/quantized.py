@@ -8,10 +8,10 @@ from onnx import TensorProto
 
 from onnxcam.graph.value import Value
 from onnxcam.passes.ort.conv import channels_last, channels_second
-from onnxcam.passes.ort.registry import fused
+from onnxcam.passes.ort.registry import decomposes
 
 
-@fused("QLinearConv")
+@decomposes("QLinearConv")
 def _convolution(x: Value, *operands: Value | None, **attributes: Any) -> Value:
     """The kernels are (M, C, kH, kW) in either layout."""
     last = attributes.pop("channels_last", 0)
@@ -20,7 +20,7 @@ def _convolution(x: Value, *operands: Value | None, **attributes: Any) -> Value:
     return channels_last(x.build.op("QLinearConv", channels_second(x), *operands, **attributes))
 
 
-@fused("MatMulIntegerToFloat")
+@decomposes("MatMulIntegerToFloat")
 def _product(
     a: Value,
     b: Value,
@@ -36,7 +36,7 @@ def _product(
     return y if bias is None else y + bias
 
 
-@fused("DynamicQuantizeMatMul")
+@decomposes("DynamicQuantizeMatMul")
 def _dynamic(
     a: Value,
     b: Value,

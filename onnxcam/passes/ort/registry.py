@@ -25,7 +25,7 @@ Meaning: TypeAlias = Callable[..., Value | Outputs | None]
 FUSED: dict[tuple[str, str], Meaning] = {}
 
 
-def fused(*operators: str, domain: str = CONTRIB) -> Callable[[Meaning], Meaning]:
+def decomposes(*operators: str, domain: str = CONTRIB) -> Callable[[Meaning], Meaning]:
     """Enter what operators of one form stand for."""
 
     def enter(function: Meaning) -> Meaning:
@@ -38,7 +38,7 @@ def fused(*operators: str, domain: str = CONTRIB) -> Callable[[Meaning], Meaning
     return enter
 
 
-def unfused(node: gs.Node, graph: gs.Graph, kept: Collection[str]) -> list[gs.Node] | None:
+def decompose(node: gs.Node, graph: gs.Graph, kept: Collection[str]) -> list[gs.Node] | None:
     """The nodes that stand for a fused one of `graph`, and write what it wrote under the same names. None for
     one that is not in the table or of a form that is not known; ModelError where nothing else could be done
     with it either.

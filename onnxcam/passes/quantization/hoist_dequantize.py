@@ -16,7 +16,7 @@ MOVING = {  # what they do to numbers they do to what the numbers stand for, if 
 
 
 @dataclass
-class Floats:
+class DequantizedTensors:
     """Quantised tensors as floats, each written once, where it is first asked for."""
 
     known: dict[tuple[str, str, str], gs.Tensor] = field(default_factory=dict)
@@ -83,11 +83,11 @@ def _mover(quantised: gs.Tensor) -> gs.Node | None:
     return node if all(quantizer_of(each) or _mover(each) for each in sources) else None
 
 
-def lifted(graph: gs.Graph) -> gs.Graph:
+def hoist_dequantize(graph: gs.Graph) -> gs.Graph:
     """Move every DequantizeLinear before the operators that only move its integers, and leave one of those
     that do the same, in place.
     """
-    floats, nodes = Floats(), []
+    floats, nodes = DequantizedTensors(), []
     taken: set[str] = set()
     for node in graph.nodes:
         alike = is_operator(node, "DequantizeLinear") and _of_one_scale(node)

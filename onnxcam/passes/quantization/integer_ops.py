@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array
 from onnxcam.graph.constants import CONTRIB, Quantised
-from onnxcam.passes.canonicalize import clean
+from onnxcam.passes.canonicalize import canonicalize
 
 
 @dataclass
@@ -77,14 +77,14 @@ class Writer:
 
 
 Opening: TypeAlias = Callable[[Writer], None]
-OPENINGS: dict[tuple[str, str], Opening] = {}
+DECOMPOSITIONS: dict[tuple[str, str], Opening] = {}
 
 
-def opening(operator: str, domain: str = "") -> Callable[[Opening], Opening]:
+def decomposes(operator: str, domain: str = "") -> Callable[[Opening], Opening]:
     """Enter what an operator is replaced by."""
 
     def enter(function: Opening) -> Opening:
-        OPENINGS[domain, operator] = function
+        DECOMPOSITIONS[domain, operator] = function
         return function
 
     return enter
@@ -105,7 +105,7 @@ def opset_to_open(graph: gs.Graph) -> int:
     return max(int(graph.opset), PER_SLICE) if sliced else int(graph.opset)
 
 
-def opened(graph: gs.Graph) -> gs.Graph:
+def decompose_integer_ops(graph: gs.Graph) -> gs.Graph:
     """Replace operators that compute with quantised numbers, in place; returns the graph, cleaned. With the
     shapes that are known then, more of them may be of a form that is replaced.
     """
@@ -119,12 +119,12 @@ def opened(graph: gs.Graph) -> gs.Graph:
             function(writer)
             nodes.extend(writer.nodes)
         graph.nodes = nodes
-        graph = clean(graph)
+        graph = canonicalize(graph)
     return graph
 
 
 def _opening_of(node: gs.Node) -> Opening | None:
-    return OPENINGS.get((node.domain or "", node.op)) if _is_known(node) else None
+    return DECOMPOSITIONS.get((node.domain or "", node.op)) if _is_known(node) else None
 
 
 def _is_known(node: gs.Node) -> bool:
@@ -152,7 +152,7 @@ CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
 
 
-@opening("QLinearConv")
+@decomposes("QLinearConv")
 def _convolution(write: Writer) -> None:
     x, w = write.floats(write.inputs(0, 3)), write.floats(write.inputs(3, 6))
     scale, zero, bias = write.inputs(6, 9)
@@ -170,14 +170,14 @@ def _bias(
     return bias, steps, gs.Variable.empty()
 
 
-@opening("QLinearMatMul")
-@opening("QLinearMatMul", CONTRIB)
+@decomposes("QLinearMatMul")
+@decomposes("QLinearMatMul", CONTRIB)
 def _product(write: Writer) -> None:
     a, b = write.floats(write.inputs(0, 3)), write.floats(write.inputs(3, 6), axis=-1)
     write.quantise(write.op("MatMul", a, b), *write.inputs(6, 8))
 
 
-@opening("QGemm", CONTRIB)
+@decomposes("QGemm", CONTRIB)
 def _gemm(write: Writer) -> None:
     attributes = write.attributes("alpha", "transA", "transB")
     rows = 0 if attributes.get("transB") else 1
@@ -200,8 +200,8 @@ def _of_two(operator: str) -> Opening:
     return function
 
 
-opening("QLinearAdd", CONTRIB)(_of_two("Add"))
-opening("QLinearMul", CONTRIB)(_of_two("Mul"))
+decomposes("QLinearAdd", CONTRIB)(_of_two("Add"))
+decomposes("QLinearMul", CONTRIB)(_of_two("Mul"))
 
 
 def _of_one(operator: str, *names: str) -> Opening:
@@ -219,19 +219,19 @@ def _of_one(operator: str, *names: str) -> Opening:
     return function
 
 
-opening("QLinearSigmoid", CONTRIB)(_of_one("Sigmoid"))
-opening("QLinearLeakyRelu", CONTRIB)(_of_one("LeakyRelu", "alpha"))
-opening("QLinearAveragePool", CONTRIB)(_of_one("AveragePool", *POOL))
-opening("QLinearGlobalAveragePool", CONTRIB)(_of_one("GlobalAveragePool"))
+decomposes("QLinearSigmoid", CONTRIB)(_of_one("Sigmoid"))
+decomposes("QLinearLeakyRelu", CONTRIB)(_of_one("LeakyRelu", "alpha"))
+decomposes("QLinearAveragePool", CONTRIB)(_of_one("AveragePool", *POOL))
+decomposes("QLinearGlobalAveragePool", CONTRIB)(_of_one("GlobalAveragePool"))
 
 
-@opening("QLinearWhere", CONTRIB)
+@decomposes("QLinearWhere", CONTRIB)
 def _choice(write: Writer) -> None:
     x, y = write.floats(write.inputs(1, 4)), write.floats(write.inputs(4, 7))
     write.quantise(write.op("Where", write.node.inputs[0], x, y), *write.inputs(7, 9))
 
 
-@opening("QLinearSoftmax", CONTRIB)
+@decomposes("QLinearSoftmax", CONTRIB)
 def _softmax(write: Writer) -> None:
     """Its attribute `opset` says whether it means the Softmax of before 13, which flattens what follows
     the axis: the same where that is the last.
@@ -241,7 +241,7 @@ def _softmax(write: Writer) -> None:
     write.quantise(write.op("Softmax", x, axis=axis), *write.inputs(3, 5))
 
 
-@opening("QLinearConcat", CONTRIB)
+@decomposes("QLinearConcat", CONTRIB)
 def _concatenation(write: Writer) -> None:
     count = (len(write.node.inputs) - 2) // 3
     parts = [write.floats(write.inputs(2 + 3 * i, 5 + 3 * i)) for i in range(count)]
@@ -262,14 +262,14 @@ def _counted(write: Writer, whole: gs.Tensor, zero: gs.Tensor, axis: int) -> gs.
     return write.floats((whole, one, zero), axis)
 
 
-@opening("ConvInteger")
+@decomposes("ConvInteger")
 def _convolution_of_integers(write: Writer) -> None:
     x, w, x_zero, w_zero = write.inputs(0, 4)
     x, w = _counted(write, x, x_zero, 1), _counted(write, w, w_zero, 0)
     _whole(write, write.op("Conv", x, w, **write.attributes(*CONV)))
 
 
-@opening("MatMulInteger")
+@decomposes("MatMulInteger")
 def _product_of_integers(write: Writer) -> None:
     a, b, a_zero, b_zero = write.inputs(0, 4)
     _whole(

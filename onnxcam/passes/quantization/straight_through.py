@@ -39,7 +39,7 @@ def is_quantised(graph: gs.Graph) -> bool:
     )
 
 
-def linked(graph: gs.Graph) -> gs.Graph:
+def attach_float_sources(graph: gs.Graph) -> gs.Graph:
     """Tell every DequantizeLinear which floats its integers came from, in place; returns the graph."""
     for node in graph.nodes:
         if not is_operator(node, "DequantizeLinear") or not (maker := quantizer_of(node.inputs[0])):
@@ -54,7 +54,7 @@ def linked(graph: gs.Graph) -> gs.Graph:
     return graph
 
 
-def separated(graph: gs.Graph) -> gs.Graph:
+def detach_float_sources(graph: gs.Graph) -> gs.Graph:
     """The graph with every such operator as the DequantizeLinear that it is: a copy if there is any."""
     if not any(each.domain == DOMAIN for each in graph.nodes):
         return graph

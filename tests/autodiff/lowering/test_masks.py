@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from onnxcam.autodiff.lowering.masks import above, below, mixed
+from onnxcam.autodiff.lowering.masks import lerp, mask_above, mask_below
 from onnxcam.graph.builder import Builder
 from onnxcam.graph.value import Value
 from onnxcam.model.model import load
@@ -45,13 +45,13 @@ def around(bound: float, dtype: Any) -> Any:
 def test_a_step_is_a_comparison(bound: float, kind: str) -> None:
     x = around(bound, TYPES[kind])
     there = TYPES[kind](bound)
-    np.testing.assert_array_equal(applied(lambda v: above(v, bound), x, kind), x > there)
-    np.testing.assert_array_equal(applied(lambda v: below(v, bound), x, kind), x < there)
+    np.testing.assert_array_equal(applied(lambda v: mask_above(v, bound), x, kind), x > there)
+    np.testing.assert_array_equal(applied(lambda v: mask_below(v, bound), x, kind), x < there)
 
 
 def test_a_bound_that_is_a_tensor() -> None:
     x = np.array([-1, 0, 1, 2], np.float32)
-    found = applied(lambda v: above(v, v * v) + below(v, v * v), x)
+    found = applied(lambda v: mask_above(v, v * v) + mask_below(v, v * v), x)
     np.testing.assert_array_equal(found, [1, 0, 0, 1])
 
 
@@ -59,7 +59,7 @@ def test_a_bound_that_is_a_tensor() -> None:
 @pytest.mark.parametrize("kind", ["float", "double"])
 def test_mixed(ends: tuple[float, float], kind: str) -> None:
     share = np.array([0, 0.25, 0.5, 1], TYPES[kind])
-    found = applied(lambda v: mixed(v, *ends), share, kind)
+    found = applied(lambda v: lerp(v, *ends), share, kind)
     np.testing.assert_allclose(found, ends[0] + (ends[1] - ends[0]) * share, rtol=3e-7)
 
 
@@ -67,5 +67,5 @@ def test_no_where_is_written() -> None:
     """On CPUs it takes 20 times as long."""
     text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N] x) => (float[N] y) { y = Identity(x) }"""
     build = Builder(load(parser.parse_model(text)).graph)
-    assert above(build.value("x")).tensor.inputs[0].op == "HardSigmoid"
-    assert below(build.value("x"), 6.0).tensor.inputs[0].op == "HardSigmoid"
+    assert mask_above(build.value("x")).tensor.inputs[0].op == "HardSigmoid"
+    assert mask_below(build.value("x"), 6.0).tensor.inputs[0].op == "HardSigmoid"

@@ -14,7 +14,7 @@ from onnxcam.arrays import Array
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.graph.opset import NEWEST
 from onnxcam.model.model import load
-from onnxcam.passes.expand_functions import defined, expand
+from onnxcam.passes.expand_functions import expand_functions, has_function_body
 from tests.autodiff.support.check import of_graph, run, with_output_types
 from tests.autodiff.support.differences import in_float64, recast, widened
 
@@ -101,7 +101,7 @@ def collected() -> dict[str, Any]:
 
 def differentiable(operator: str) -> bool:
     """Whether there is a rule, or a definition by operators that may have one."""
-    return operator in DEFAULT or defined(operator, NEWEST)
+    return operator in DEFAULT or has_function_body(operator, NEWEST)
 
 
 def prepared(name: str) -> Case:
@@ -179,7 +179,7 @@ def reached(proto: onnx.ModelProto, source: str) -> set[str]:
     """The tensors that a derivative by `source` flows to: through floats, and not into weights."""
     if any(each.op_type not in DEFAULT for each in proto.graph.node):
         model = load(proto)
-        if expand(model.graph, [n for n in model.graph.nodes if n.op not in DEFAULT]):
+        if expand_functions(model.graph, [n for n in model.graph.nodes if n.op not in DEFAULT]):
             proto = model.proto()
     inferred = onnx.shape_inference.infer_shapes(proto)
     others = {

@@ -5,13 +5,13 @@ import pytest
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.methods.samplers import gaussian as samplers
-from onnxcam.methods.samplers.gaussian import Deviates, standard_deviation
+from onnxcam.methods.samplers.gaussian import GaussianNoise, standard_deviation
 
 SHAPE = (3, 4, 5)
 
 
 def drawn(seed: int, count: int, chunk: int, shape: tuple[int, ...] = SHAPE) -> Array:
-    deviates = Deviates(seed, shape)
+    deviates = GaussianNoise(seed, shape)
     parts = [slice(i, min(i + chunk, count)) for i in range(0, count, chunk)]
     return np.concatenate([deviates[part] for part in parts])
 
@@ -26,7 +26,7 @@ def test_deviates_do_not_depend_on_the_chunks() -> None:
 
 
 def test_deviates_are_the_same_for_every_picture() -> None:
-    deviates = Deviates(5, SHAPE)
+    deviates = GaussianNoise(5, SHAPE)
     np.testing.assert_array_equal(deviates[0:4], deviates[0:4])
 
 
@@ -45,9 +45,9 @@ def test_deviates_are_standard_normal() -> None:
 
 def test_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samplers, "KEPT", 3 * 60 * 4)  # three arrays of SHAPE
-    deviates = Deviates(0, SHAPE)
+    deviates = GaussianNoise(0, SHAPE)
     first = deviates[0:8]
-    assert deviates._kept.nbytes <= samplers.KEPT
+    assert deviates._kept.nbytes <= samplers.CACHE_BYTES
     assert len(deviates._kept) == 3
     np.testing.assert_array_equal(deviates[0:8], first)
 

@@ -58,17 +58,17 @@ def test_length_of_blocks_is_told_by_channels(
     outputs: int, inputs: int, channels: int, expected: int
 ) -> None:
     graph = in_blocks(outputs, inputs, channels)
-    assert blocks.marked(graph) is None
+    assert blocks.set_nchwc_block_size(graph) is None
     marks = [a.i for n in graph.node for a in n.attribute if a.name == "block"]
     assert marks == [expected] * 3
 
 
 def test_length_of_blocks_that_is_not_told_is_said() -> None:
     graph = in_blocks(32, 16, 32)
-    notice = blocks.marked(graph)
+    notice = blocks.set_nchwc_block_size(graph)
     assert notice is not None
     assert "ORT_ENABLE_EXTENDED" in notice
-    assert blocks.marked(graph) is None, "it is said once"
+    assert blocks.set_nchwc_block_size(graph) is None, "it is said once"
 
 
 @pytest.mark.parametrize("block", [8, 16])

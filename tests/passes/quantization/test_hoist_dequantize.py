@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.arrays import Array
-from onnxcam.graph.constants import DOMAIN, dequantised, weight
+from onnxcam.graph.constants import DOMAIN, constant_values, dequantised
 from onnxcam.model.model import Model, load
 
 CONTRIB = "com.microsoft"
@@ -152,12 +152,12 @@ def test_a_dequantised_weight_is_known() -> None:
     whole = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
     scales, zeros = np.array([0.1, 0.2, 0.3, 0.4], np.float32), np.array([0, 1, 2, 3], np.int8)
     model = load(proto(text, whole=whole, s=scales, z=zeros))
-    found = weight(model.graph.tensors()["w"])
+    found = constant_values(model.graph.tensors()["w"])
     assert found is not None
     np.testing.assert_array_equal(
         run(model.proto(), x=np.eye(2, 3, dtype=np.float32))[0], found[:2]
     )
-    assert weight(model.graph.tensors()["y"]) is None
+    assert constant_values(model.graph.tensors()["y"]) is None
     assert model.graph.tensors()["whole"].values.nbytes == 12, "it stays as small as it was"
 
 
