@@ -92,7 +92,8 @@ MOMENTS = {
     "a session is created": "import onnxruntime as o; o.InferenceSession = interrupt",
     "the model runs": "import onnxcam.runtime.session as s; s.Session.run = interrupt",
     "gradients are planned": "import onnxcam.rewrite.planner as p; p.plan = interrupt",
-    "the noise is drawn": "import onnxcam.methods.samplers.gaussian as s; s.GaussianNoise.__getitem__ = interrupt",
+    "the noise is drawn": "import onnxcam.methods.samplers.gaussian as s; "
+    "s.GaussianNoise.__getitem__ = interrupt",
     "the map is drawn": "import onnxcam.image.overlay as o; o.overlay = interrupt",
     "a file is renamed": "import pathlib; pathlib.Path.replace = os.replace = interrupt",
     "a line is said": "import onnxcam.cli.progress as w; w.say = interrupt",
