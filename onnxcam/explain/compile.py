@@ -310,11 +310,15 @@ def _locations(content: bytes, stop: int | None = None) -> list[str]:
 @lru_cache(maxsize=1)
 def _maker() -> list[str]:
     """What a plan is made by: the sources of this package, and the versions of others."""
-    root = Path(__file__).parent
-    sources = hashlib.sha256()
-    for each in sorted(root.rglob("*.py")):
-        sources.update(each.read_bytes())
-    return [sources.hexdigest(), *map(_version, PACKAGES)]
+    digest = hashlib.sha256()
+    for path in sources():
+        digest.update(path.read_bytes())
+    return [digest.hexdigest(), *map(_version, PACKAGES)]
+
+
+def sources() -> list[Path]:
+    """All source files of the package."""
+    return sorted(Path(__file__).parents[1].rglob("*.py"))
 
 
 def _version(package: str) -> str:

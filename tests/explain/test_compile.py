@@ -119,6 +119,12 @@ def test_another_version_of_this_package(model: Path, monkeypatch: pytest.Monkey
             assert planned(model, patch)
 
 
+def test_cache_key_covers_sources_of_all_packages() -> None:
+    folder = Path(onnxcam.__file__).parent
+    assert ready.sources() == sorted(folder.rglob("*.py"))
+    assert {folder / "specs.py", folder / "autodiff" / "rules" / "conv.py"} <= {*ready.sources()}
+
+
 def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apart = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
     model = written(tmp_path / "net.onnx", DEEP, **apart)
