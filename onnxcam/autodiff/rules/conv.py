@@ -1,146 +1,18 @@
-"""Convolutions. With e = d (k - 1) + 1 the extent of a kernel, an input of H cells and pads p0, p1 leaves
-O = floor((H + p0 + p1 - e) / s) + 1; the (O - 1) s + e - p0 - p1 cells that windows reach may be fewer than
-H, and the gradient of that tail is zero.
-"""
+"""Convolutions: the gradient of one is the other with the same kernel."""
 
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Array, Floats
-from onnxcam.autodiff.lowering.strided_conv import (
-    RESIZE_WITHOUT_REGION,
-    crop_or_pad,
-    insert_zeros,
-    is_stem_conv,
-    static_dim,
-    subpixel_conv,
-)
+from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.conv_vjp import conv_vjp_input
+from onnxcam.autodiff.lowering.strided_conv import crop_or_pad, static_dim
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import dim_size, slice_dynamic
 from onnxcam.graph.value import Value, np
 from onnxcam.graph.window import Window
 
 rules = Rules()
-
-
-def conv_vjp_input(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
-    """The cotangent (N, C, *spatial) of x, given that of its convolution with the kernel.
-
-    `kernel` is (M, C / group, *k) as Conv has it. Stride 1: a Conv with the kernel flipped, which
-    ONNX Runtime runs 1.5 to 40 times faster on CPUs than ConvTranspose; else ConvTranspose, unless every
-    channel is by itself: then the same Conv of g with zeros between its cells takes half as long. The first
-    layer's large kernel has a form of its own, too.
-    """
-    if kernel.constant is not None and _is_convolution(window):
-        return _flipped_convolution(g, window, kernel.constant, group)
-    sizes = x.shape[2:]
-    if all(isinstance(each, int) for each in (*sizes, *g.shape[2:])):
-        alone = kernel.shape[:2] == (group, 1) and g.build.opset >= RESIZE_WITHOUT_REGION
-        if kernel.constant is not None and alone:
-            return _flipped_convolution(*insert_zeros(g, x, window), kernel.constant, group)
-        if kernel.constant is not None and is_stem_conv(g, x, window, group):
-            return subpixel_conv(g, x, kernel.constant, window)
-        return _transposed(g, kernel, x, window, group)
-    return _transposed_to_size(g, kernel, x, window, group)
-
-
-def _is_convolution(window: Window) -> bool:
-    return set(window.strides) == {1} and None not in (*window.begin, *window.end)
-
-
-def flipped(kernel: Array, group: int) -> Array:
-    """(M, C / G, *k) -> (C, M / G, *k), every spatial axis reversed."""
-    out, inner, *sizes = kernel.shape
-    grouped = kernel.reshape(group, out // group, inner, *sizes).swapaxes(1, 2)
-    spatial = tuple(range(2, 2 + len(sizes)))
-    return np.flip(grouped.reshape(group * inner, out // group, *sizes), spatial)
-
-
-def _flipped_convolution(g: Value, window: Window, kernel: Array, group: int) -> Value:
-    """Pads beyond the kernel's reach, e - 1, make windows that see nothing: their cotangents are cut off."""
-    pads = [
-        [extent - 1 - (pad or 0) for extent, pad in zip(window.extents, side, strict=True)]
-        for side in (window.begin, window.end)
-    ]
-    g = crop_or_pad(g, *([max(-each, 0) for each in side] for side in pads))
-    turned = g.build.constant(flipped(kernel, group))
-    return g.build.op(
-        "Conv",
-        g,
-        turned,
-        dilations=list(window.dilations),
-        group=group,
-        kernel_shape=list(window.kernel),
-        pads=[max(each, 0) for side in pads for each in side],
-        strides=[1] * len(window.kernel),
-    )
-
-
-def _conv_transpose(
-    g: Value, kernel: Value, window: Window, group: int, pads: list[int], tail: list[int]
-) -> Value:
-    return g.build.op(
-        "ConvTranspose",
-        g,
-        kernel,
-        dilations=list(window.dilations),
-        group=group,
-        kernel_shape=list(window.kernel),
-        output_padding=tail,
-        pads=pads * 2,
-        strides=list(window.strides),
-    )
-
-
-def _transposed(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
-    """Sizes are known: the tail is output_padding. Pads must be even on both sides, or the CUDA provider
-    leaves the node to the CPU: what is uneven, or more than one step of tail, is cut or padded.
-    """
-    begin, end = ([int(each or 0) for each in side] for side in (window.begin, window.end))
-    even = [min(pair) for pair in zip(begin, end, strict=True)]
-    reached = [
-        (static_dim(out) - 1) * stride + extent
-        for out, stride, extent in zip(g.shape[2:], window.strides, window.extents, strict=True)
-    ]
-    wanted = [
-        static_dim(size) + p0 - p for size, p0, p in zip(x.shape[2:], begin, even, strict=True)
-    ]  # cells from the first that is kept to the last of x
-    slack = [need - (have - 2 * p) for need, have, p in zip(wanted, reached, even, strict=True)]
-    tail = [
-        min(max(each, 0), max(s, d) - 1)
-        for each, s, d in zip(slack, window.strides, window.dilations, strict=True)
-    ]
-    found = _conv_transpose(g, kernel, window, group, even, tail)
-    left = [p0 - p for p0, p in zip(begin, even, strict=True)]
-    over = [more - each for each, more in zip(slack, tail, strict=True)]
-    return crop_or_pad(found, left, over)
-
-
-def _transposed_to_size(g: Value, kernel: Value, x: Value, window: Window, group: int) -> Value:
-    """Sizes are known at run time only: more tail than is needed, then the piece that x covers."""
-    rank = len(window.kernel)
-    tail = [stride - 1 for stride in window.strides]
-    found = _conv_transpose(g, kernel, window, group, [0] * rank, tail)
-    for axis in range(rank):
-        start, size = first_cell(x, window, axis), dim_size(x, axis + 2)
-        found = slice_dynamic(found, axis + 2, start, start + size)
-    return found
-
-
-def first_cell(x: Value, window: Window, axis: int) -> Value:
-    """The pad before the first cell of an axis, int64 (1,); worked out at run time for SAME."""
-    known, build = window.begin[axis], x.build
-    if known is not None:
-        return build.constant(np.array([known], np.int64))
-    one, two = (build.constant(np.array([each], np.int64)) for each in (1, 2))
-    stride = build.constant(np.array([window.strides[axis]], np.int64))
-    extent = build.constant(np.array([window.extents[axis]], np.int64))
-    size = dim_size(x, axis + 2)
-    steps = (size + stride - one) / stride - one
-    total = np.maximum(steps * stride + extent - size, build.constant(np.zeros(1, np.int64)))
-    return total / two if window.upper else total - total / two
 
 
 def conv_input(

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from onnxcam.autodiff.lowering.matmul import transpose_last_two
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.value import Value, np
 
 rules = Rules()
-HUGE = 1 << 27  # bytes of a matrix that is not stored a second time
-
-
-def transpose_last_two(matrix: Value) -> Value:
-    """The last two axes exchanged; done now for a constant that is not huge."""
-    if matrix.constant is not None and matrix.constant.nbytes <= HUGE:
-        return matrix.build.constant(np.swapaxes(matrix.constant, -1, -2))
-    return np.swapaxes(matrix, matrix.ndim - 2, matrix.ndim - 1)
 
 
 def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:

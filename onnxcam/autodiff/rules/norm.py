@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.axes import element_count, spatial_axes
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules.conv import scale_channels
-from onnxcam.autodiff.rules.reduce import count, divide_evenly, spatial
+from onnxcam.autodiff.rules.reduce import divide_evenly
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import full_like, refuse_too_many
 from onnxcam.graph.value import Value, np
@@ -156,7 +157,7 @@ def layer_normalization(
         found.append(divide_evenly(of_mean, x, standard.axes))
     if of_factor is not None:
         slope = -of_factor * standard.factor * standard.factor
-        found.append(slope / count(x, standard.axes) * standard.s)
+        found.append(slope / element_count(x, standard.axes) * standard.s)
     return sum(found[1:], start=found[0])
 
 
@@ -206,19 +207,19 @@ def per_channel(parameter: Value, x: Value) -> Value:
 
 def over_channel(value: Value) -> Value:
     """The sum for every channel."""
-    return np.sum(value, axis=(0, *spatial(value)))
+    return np.sum(value, axis=(0, *spatial_axes(value)))
 
 
 def instance_normalization(g: Value, y: Value, x: Value, scale: Value, *, epsilon: float) -> Value:
     """Every channel of every picture by itself."""
-    return Standardization.compute(x, spatial(x), epsilon).vjp(
+    return Standardization.compute(x, spatial_axes(x), epsilon).vjp(
         to_float32(g) * per_channel(scale, x)
     )
 
 
 def instance_scale(g: Value, y: Value, x: Value, scale: Value, *, epsilon: float) -> Value:
     """The sum of g s over a channel."""
-    return over_channel(to_float32(g) * Standardization.compute(x, spatial(x), epsilon).s)
+    return over_channel(to_float32(g) * Standardization.compute(x, spatial_axes(x), epsilon).s)
 
 
 rules.vjp(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.conv_vjp import conv_vjp_input, pad_before
 from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.conv import conv_vjp_input, first_cell
 from onnxcam.errors import ModelError
 from onnxcam.graph.shape_inference import is_static
 from onnxcam.graph.slicing import broadcast_like, dim_size, full_like, pad_to, refuse_too_many
@@ -86,7 +86,7 @@ def _counted(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -
     refuse_too_many(f"AveragePool of {x.name!r}", rows, window.kernel[axis])
     position: Any = np.arange(out)[:, None] if known else _positions(y, axis)
     length: Any = size if known else dim_size(x, axis + 2)
-    before: Any = begin if begin is not None else first_cell(x, window, axis)
+    before: Any = begin if begin is not None else pad_before(x, window, axis)
     cells = position * window.strides[axis] - before
     cells = cells + np.arange(window.kernel[axis]) * window.dilations[axis]
     low, high = (-before, length + (end or 0)) if include_pad else (0, length)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from onnxcam.arrays import Array
+from onnxcam.autodiff.lowering.axes import element_count, spatial_axes
 from onnxcam.autodiff.lowering.nchwc import broadcast_spatial, is_blocked
 from onnxcam.autodiff.rule_table import Rules, Vjp
 from onnxcam.autodiff.rules.conv import scale_channels
 from onnxcam.errors import ModelError
-from onnxcam.graph.slicing import broadcast_like, dim_size
+from onnxcam.graph.slicing import broadcast_like
 from onnxcam.graph.value import Value, np, with_axes
 
 Axes: TypeAlias = Sequence[int] | Array | None
@@ -49,17 +50,6 @@ def reduction(spread: Spread) -> Vjp:
     return function
 
 
-def count(x: Value, axes: Sequence[int]) -> Value | float:
-    """How many elements are reduced to one; a Value where that is known at run time only."""
-    sizes = [x.shape[axis] for axis in axes]
-    if all(isinstance(each, int) for each in sizes):
-        return float(np.prod([float(each) for each in sizes if isinstance(each, int)]))
-    total = dim_size(x, axes[0])
-    for axis in axes[1:]:
-        total = total * dim_size(x, axis)
-    return total.astype(x.dtype)
-
-
 def split_ties(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """A tie is shared evenly, as in torch.amax."""
     chosen = np.logical_not(np.logical_or(x < y, x > y)).astype(x.dtype)
@@ -78,7 +68,7 @@ def product(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
 
 def divide_evenly(g: Value, x: Value, axes: Sequence[int]) -> Value:
     """g / n in each of the n elements; of a convolution's g its kernel has the division."""
-    total, channels = count(x, axes), x.shape[1] if x.ndim > 1 else None
+    total, channels = element_count(x, axes), x.shape[1] if x.ndim > 1 else None
     if isinstance(total, float) and total > 0 and isinstance(channels, int) and is_blocked(g):
         part = scale_channels(g, np.full(channels, 1 / total))
         spread = broadcast_spatial(part, x)
@@ -102,10 +92,5 @@ for operator, each in SPREADS.items():
     rules.vjp(operator, reduction(each))
 
 
-def spatial(x: Value) -> tuple[int, ...]:
-    """The axes behind batch and channel."""
-    return tuple(range(2, x.ndim))
-
-
-rules.vjp("GlobalAveragePool", lambda g, y, x: divide_evenly(g, x, spatial(x)))
-rules.vjp("GlobalMaxPool", lambda g, y, x: split_ties(g, y, x, spatial(x)))
+rules.vjp("GlobalAveragePool", lambda g, y, x: divide_evenly(g, x, spatial_axes(x)))
+rules.vjp("GlobalMaxPool", lambda g, y, x: split_ties(g, y, x, spatial_axes(x)))

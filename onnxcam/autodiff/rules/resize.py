@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.lowering.interpolation import Interpolation
+from onnxcam.autodiff.lowering.matmul import matmul_along
 from onnxcam.autodiff.lowering.strided_conv import static_dim
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.shape import matmul_along
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import dim_size, refuse_too_many
 from onnxcam.graph.value import Value, np

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from onnxcam.arrays import Array, Floats
+from onnxcam.arrays import Array
+from onnxcam.autodiff.lowering.matmul import matmul_along
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.linalg import transpose_last_two
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import (
     dim_size,
@@ -98,15 +98,6 @@ def _added_back(g: Value, x: Value, axis: int, amount: tuple[int, int], mode: st
     kept = np.arange(size)[cut[0] : size - cut[1]]
     source = np.pad(kept, [max(each, 0) for each in amount], mode=mode)
     return matmul_along(g, np.eye(size)[source].T, axis)
-
-
-def matmul_along(g: Value, matrix: Floats | Value, axis: int) -> Value:
-    """g M^T along one axis: the cotangent of x, given that of y = x M."""
-    m = matrix if isinstance(matrix, Value) else g.build.constant(matrix, g.dtype)
-    if axis == g.ndim - 2:
-        return np.matmul(m, g)
-    moved = np.swapaxes(g, axis, g.ndim - 1)
-    return np.swapaxes(np.matmul(moved, transpose_last_two(m)), axis, g.ndim - 1)
 
 
 vjp("Pad", pad_vjp)
