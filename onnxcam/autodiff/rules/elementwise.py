@@ -26,6 +26,15 @@ vjp("Add", lambda g, y, a, b: g, lambda g, y, a, b: g)
 vjp("Sub", lambda g, y, a, b: g, lambda g, y, a, b: -g)
 vjp("Mul", lambda g, y, a, b: times(g, b), lambda g, y, a, b: times(g, a))
 vjp("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
+
+
+def mod_divisor(g: Value, y: Value, a: Value, b: Value) -> Value:
+    """y = a - b trunc(a / b) for floats (fmod = 1), so dy/db = -trunc(a / b)."""
+    quotient = a / b
+    return -g * np.sign(quotient) * np.floor(np.abs(quotient))
+
+
+vjp("Mod", lambda g, y, a, b: g, mod_divisor)
 vjp("Neg", lambda g, y, x: -g)
 vjp("Reciprocal", lambda g, y, x: -g * y * y)
 vjp("Abs", lambda g, y, x: g * np.sign(x))

@@ -1,4 +1,4 @@
-"""Operators that lay the cells of a tensor out anew, or add along an axis: each is undone by its like."""
+"""Operators that rearrange cells, or add along an axis: the gradient is an operator of the same kind."""
 
 from __future__ import annotations
 
@@ -87,12 +87,3 @@ def reverse_sequence(
 
 
 vjp("ReverseSequence", reverse_sequence)
-
-
-def modulus(g: Value, y: Value, a: Value, b: Value) -> Value:
-    """a - b trunc(a / b): the derivative by b is -trunc(a / b)."""
-    quotient = a / b
-    return -g * np.sign(quotient) * np.floor(np.abs(quotient))
-
-
-vjp("Mod", lambda g, y, a, b: g, modulus)

@@ -125,3 +125,10 @@ def test_dropout_of_training_is_refused() -> None:
 
 def test_like() -> None:
     check_vjp("CastLike", numbers(3, 4), numbers(1))
+
+
+@pytest.mark.parametrize("dynamic", [(), (0, 1)], ids=str)
+def test_modulus(dynamic: tuple[int, ...]) -> None:
+    a, b = numbers(3, 4, low=-5, high=5), numbers(3, 4, seed=1, low=0.6, high=1.9)
+    check_vjp("Mod", a, b, wrt=(0, 1), fmod=1, dynamic=dynamic)
+    check_vjp("Mod", a, -b[0], wrt=(0, 1), fmod=1)

@@ -64,10 +64,3 @@ def test_triangle(k: int | None, upper: int, dynamic: tuple[int, ...]) -> None:
 def test_reverse_sequence(batch: int) -> None:
     x = numbers(3, 3, 4)
     check_vjp("ReverseSequence", x, ints(2, 1, 3), batch_axis=batch, time_axis=1 - batch)
-
-
-@pytest.mark.parametrize("dynamic", [(), (0, 1)], ids=str)
-def test_modulus(dynamic: tuple[int, ...]) -> None:
-    a, b = numbers(3, 4, low=-5, high=5), numbers(3, 4, seed=1, low=0.6, high=1.9)
-    check_vjp("Mod", a, b, wrt=(0, 1), fmod=1, dynamic=dynamic)
-    check_vjp("Mod", a, -b[0], wrt=(0, 1), fmod=1)
