@@ -135,7 +135,7 @@ def main() -> None:
             command = [sys.executable, "-m", "pytest", "-q", SUITE, *told]
             subprocess.run(command, cwd=ROOT, check=True)
         lines = [*table(tallied(report)), "", *without()]
-    readme = ROOT / "README.md"
+    readme = ROOT / "onnxcam" / "autodiff" / "README.md"
     readme.write_text(written(readme.read_text(encoding="utf-8"), lines), encoding="utf-8")
 
 
