@@ -1,8 +1,9 @@
 """Imports of the package point down only, and every other package has one home."""
 
 import ast
+import graphlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,49 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_drawing_is_complete() -> None:
     assert {part_of(each) for each in FILES} == LEVEL.keys()
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def dependencies(source: str, modules: Collection[str]) -> set[str]:
+    """The modules of the package that a file imports, also those for a type checker only."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= submodules & set(modules) or {str(node.module)}
+    return names & set(modules)
+
+
+def check_no_circle(sources: dict[str, str]) -> None:
+    """CycleError with the modules of a circle."""
+    imports = {name: dependencies(source, sources) - {name} for name, source in sources.items()}
+    graphlib.TopologicalSorter(imports).prepare()
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    check_no_circle({module_name(path): path.read_text(encoding="utf-8") for path in FILES})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from onnxcam.graph.value import Value",
+        "from onnxcam.graph import value",
+        "import onnxcam.graph.value",
+        "if TYPE_CHECKING:\n    from onnxcam.graph.value import Value",
+        "def f():\n    from onnxcam.graph.value import Value",
+    ],
+)
+def test_circle_of_files_is_reported(source: str) -> None:
+    value = "from onnxcam.graph.builder import Builder"
+    with pytest.raises(graphlib.CycleError):
+        check_no_circle({"onnxcam.graph.builder": source, "onnxcam.graph.value": value})
 
 
 @pytest.mark.parametrize(

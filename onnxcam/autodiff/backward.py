@@ -11,10 +11,10 @@ from onnxcam.autodiff.rule_table import Form, Rules, key
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.node_errors import name_of, reports_node
 from onnxcam.graph.reachability import FlowPredicate, Subgraph, is_float, subgraph_between
 from onnxcam.graph.slicing import PRECISE
+from onnxcam.graph.tracing import Builder
 from onnxcam.graph.value import Value, np, with_axes
 
 

@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attributes import arguments, known_names
-from onnxcam.graph.builder import Builder
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
 
 Vjp: TypeAlias = Callable[..., Value]

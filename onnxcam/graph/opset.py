@@ -27,8 +27,12 @@ class NeedsOpsetError(ModelError):
 
 def type_name(dtype: np.dtype[Any] | int) -> str:
     """The schema's word for a dtype: float32 -> 'tensor(float)'."""
-    code = dtype if isinstance(dtype, int) else onnx.helper.np_dtype_to_tensor_dtype(dtype)
-    return f"tensor({onnx.TensorProto.DataType.Name(code).lower()})"
+    return f"tensor({onnx.TensorProto.DataType.Name(type_code(dtype)).lower()})"
+
+
+def type_code(dtype: np.dtype[Any] | int) -> int:
+    """The number of an ONNX type: float32 -> 1."""
+    return dtype if isinstance(dtype, int) else int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
 
 
 def versions(operator: str, domain: str = "") -> list[defs.OpSchema]:

@@ -1,15 +1,16 @@
-"""Cutting, padding and filling Values, as each opset writes it."""
+"""Slicing, padding and filling Values, as each opset writes it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.shape_inference import Shape
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Value
 
 Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()
 PRECISE = (np.dtype(np.float32), np.dtype(np.float64))
@@ -24,6 +25,17 @@ def refuse_too_many(what: str, *counts: int) -> None:
             f"{what}: its gradient needs a table of {' x '.join(map(str, counts))} numbers, more than the "
             f"{MOST_NUMBERS} that can be written; choose a layer after it (`onnxcam layers`)"
         )
+
+
+AXES_ARE_AN_INPUT_FROM = {"ReduceSum": 13, "Squeeze": 13, "Unsqueeze": 13}  # the others: 18
+
+
+def with_axes(operator: str, value: Value, axes: Sequence[int], **attributes: Any) -> Value:
+    """An operator whose axes are an attribute or an input, depending on the opset."""
+    build = value.build
+    if build.opset < AXES_ARE_AN_INPUT_FROM.get(operator, 18):
+        return build.op(operator, value, axes=list(axes), **attributes)
+    return build.op(operator, value, build.constant(np.array(axes, np.int64)), **attributes)
 
 
 def slice_axes(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from onnxcam.graph.builder import Builder
+import numpy as np
+
+from onnxcam.graph import anp
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.slicing import slice_axes
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.heads import Head, unwrapped
 from onnxcam.heads.output_choice import choose
 from onnxcam.heads.score import as_score, check_detections, find_heads, refusal
@@ -83,12 +85,12 @@ def _pooled(model: Model, heads: list[Head]) -> tuple[Model, Score]:
 def _row(build: Builder, head: Head) -> Value:
     """(N, classes) of one head."""
     scores = _of_classes(build, head)
-    pool = np.mean if head.is_map else np.max
+    pool = anp.mean if head.is_map else anp.max
     pooled: Value = pool(scores, axis=head.others, keepdims=True) if head.others else scores
     front = [axis for axis in (head.batch, head.classes) if axis is not None]
     order = [*front, *(axis for axis in range(pooled.ndim) if axis not in front)]
     batch = 1 if head.batch is None else scores.shape[head.batch]
-    turned = np.transpose(pooled, order) if order != sorted(order) else pooled
+    turned = anp.transpose(pooled, order) if order != sorted(order) else pooled
     target = build.constant(np.array([-1, head.count], np.int64))
     return build.op("Reshape", turned, target, shape=(batch, head.count))
 

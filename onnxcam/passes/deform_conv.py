@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
+from onnxcam.graph import anp
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.shape_inference import is_static
 from onnxcam.graph.slicing import dim_size
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
 
 Y, X = 0, 1  # the order of offsets
@@ -45,9 +46,9 @@ def deform_conv(build: Builder, node: gs.Node, given: list[Value | None]) -> Val
         seen = seen * _reshaped(mask, [-1, 1], rows * build.constant([cells]), columns)
     inner = kernels[1] * cells
     table = _reshaped(seen, [-1, groups, inner], rows * columns)
-    found = np.reshape(w, [groups, -1, inner]) @ table
+    found = anp.reshape(w, [groups, -1, inner]) @ table
     y = _reshaped(found, [0, kernels[0]], rows, columns)
-    return y if bias is None else y + np.reshape(bias, [-1, 1, 1])
+    return y if bias is None else y + anp.reshape(bias, [-1, 1, 1])
 
 
 def _grid(x: Value, offset: Value, window: Window) -> Value:
@@ -60,7 +61,7 @@ def _grid(x: Value, offset: Value, window: Window) -> Value:
         / _float(dim_size(x, axis + 2), moved)
         for axis in (X, Y)
     ]
-    return np.concatenate([np.expand_dims(each - 1.0, -1) for each in along], axis=-1)
+    return anp.concatenate([anp.expand_dims(each - 1.0, -1) for each in along], axis=-1)
 
 
 def _places(moved: Value, window: Window, axis: int, size: Value) -> Value:
@@ -68,10 +69,10 @@ def _places(moved: Value, window: Window, axis: int, size: Value) -> Value:
     build, begin = moved.build, window.begin[axis]
     own = np.indices(window.kernel)[axis].reshape(-1, 1, 1) * window.dilations[axis] - begin
     zero, one = build.constant(np.array(0)), build.constant(np.array(1))
-    number = build.op("Range", zero, np.reshape(size, []), one) * build.constant(
+    number = build.op("Range", zero, anp.reshape(size, []), one) * build.constant(
         [window.strides[axis]]
     )
-    start = np.expand_dims(_float(number, moved), 1) if axis == Y else _float(number, moved)
+    start = anp.expand_dims(_float(number, moved), 1) if axis == Y else _float(number, moved)
     offsets = build.op("Gather", moved, build.constant(np.array(axis)), axis=2)
     return offsets + (start + moved.constant_like(own.astype(np.float32)))
 
@@ -84,6 +85,6 @@ def _reshaped(value: Value, *sizes: object) -> Value:
     """The value in a shape of numbers, and of sizes that may be known at run time only."""
     build = value.build
     parts = [each if isinstance(each, Value) else build.constant(each) for each in sizes]
-    target = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    target = anp.concatenate(parts) if len(parts) > 1 else parts[0]
     rank = sum(int(part.shape[0] or 0) for part in parts)
     return build.op("Reshape", value, target, shape=(None,) * rank)

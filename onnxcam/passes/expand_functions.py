@@ -11,10 +11,9 @@ import onnx_graphsurgeon as gs
 from onnx import defs, inliner
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.shape_inference import type_proto
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.deform_conv import deform_conv
 

@@ -19,10 +19,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.reachability import captured_tensors, is_float
 from onnxcam.graph.slicing import slice_axes
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import LONGEST
 from onnxcam.passes.row_dependence import row_axes, sliced_axes, target
 

@@ -11,12 +11,11 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
 from onnxcam.errors import ModelError
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import NeedsOpsetError
 from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.shape_inference import Shape
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.score import classes_of, find_score
 from onnxcam.model.model import Model
 from onnxcam.passes.expand_functions import expand_functions

@@ -16,9 +16,10 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.backward import propagates
 from onnxcam.autodiff.rule_table import Rules
+from onnxcam.graph.opset import type_code
 from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.shape_inference import Dtype
-from onnxcam.graph.value import Value, gs_code
+from onnxcam.graph.tracing import Value
 
 SCALE = 2.0**10  # seeds of up to 63 pass; sums of the weights behind them may grow them as much
 HALVES = {"float16", "bfloat16"}
@@ -67,7 +68,7 @@ def _cast(
     given: gs.Tensor, dtype: np.dtype[Any], name: str, written: gs.Variable | None = None
 ) -> gs.Node:
     made = gs.Variable(name, dtype, given.shape) if written is None else written
-    return gs.Node("Cast", name, {"to": gs_code(dtype)}, [given], [made])
+    return gs.Node("Cast", name, {"to": type_code(dtype)}, [given], [made])
 
 
 def _name(dtype: Dtype | None) -> str:

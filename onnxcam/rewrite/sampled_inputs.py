@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.builder import Builder
+from onnxcam.graph import anp
 from onnxcam.graph.shape_inference import Dtype
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import NOISE, SPREAD
 
@@ -47,4 +48,4 @@ def _as(values: Value, dtype: Dtype) -> Value:
         return values.astype(dtype)
     limits = np.iinfo(dtype)
     rounded = values.build.op("Round", values)
-    return np.minimum(np.maximum(rounded, float(limits.min)), float(limits.max)).astype(dtype)
+    return anp.minimum(anp.maximum(rounded, float(limits.min)), float(limits.max)).astype(dtype)

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.builder import Builder
-from onnxcam.graph.value import np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Builder
 from onnxcam.specs import POWERS, gradient_at, moment
 
 
@@ -21,4 +22,4 @@ def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
     for layer in layers:
         g = build.value(gradient_at(layer)).astype(np.dtype(np.float64))
         for power, value in zip(POWERS, (g, g * g, g * g * g), strict=True):
-            build.output(np.sum(value, axis=0, keepdims=True), moment(power, layer))
+            build.output(anp.sum(value, axis=0, keepdims=True), moment(power, layer))

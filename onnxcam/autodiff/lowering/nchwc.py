@@ -9,8 +9,8 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
 from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest, static_dim
-from onnxcam.graph.builder import PREFIX
 from onnxcam.graph.shape_inference import Shape, is_static
+from onnxcam.graph.tracing import PREFIX
 from onnxcam.graph.value import Value, np
 
 BLOCK = 16  # channels, at most: of whole blocks every channel by itself is convolved in the layout

@@ -11,8 +11,8 @@ from typing import Any
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.slicing import dim_size
+from onnxcam.graph.tracing import Builder
 from onnxcam.graph.value import Value, np
 
 rules = Rules()

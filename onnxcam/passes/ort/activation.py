@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onnxcam.graph.value import Value, np
+import numpy as np
+
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.registry import Outputs, decomposes
 
 SQRT_2 = 2**0.5
@@ -26,7 +29,7 @@ def silu(x: Value, alpha: float = 1.0) -> Value:
 
 def fast_gelu(x: Value) -> Value:
     """Gelu by tanh."""
-    return x * (np.tanh((x + x * x * x * 0.044715) * FAST) + 1) * 0.5
+    return x * (anp.tanh((x + x * x * x * 0.044715) * FAST) + 1) * 0.5
 
 
 def _clipped(x: Value, low: float, high: float) -> Value:
@@ -81,7 +84,7 @@ def _fast_gelu(x: Value, bias: Value | None = None) -> Value:
 
 @decomposes("GemmFastGelu")
 def _gemm_fast_gelu(x: Value, w: Value, bias: Value | None = None) -> Value:
-    y = np.matmul(x, w)
+    y = anp.matmul(x, w)
     return fast_gelu(y if bias is None else y + bias)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy  # noqa: ICN001  np is what formulas of Values call it
+import numpy as np
 
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import slice_axes
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.registry import Outputs, decomposes
 
 Three: TypeAlias = tuple[Value, Value, Value]
@@ -19,36 +20,38 @@ Three: TypeAlias = tuple[Value, Value, Value]
 
 def _heads(x: Value, heads: int) -> Value:
     """(N, tokens, heads * d) as (N, heads, tokens, d)."""
-    return np.transpose(np.reshape(x, [0, 0, heads, -1]), [0, 2, 1, 3])
+    return anp.transpose(anp.reshape(x, [0, 0, heads, -1]), [0, 2, 1, 3])
 
 
 def _joined(x: Value) -> Value:
     """(N, heads, tokens, d) as (N, tokens, heads * d)."""
     size, heads = x.shape[3], x.shape[1]
     width = heads * size if isinstance(size, int) and isinstance(heads, int) else -1
-    return np.reshape(np.transpose(x, [0, 2, 1, 3]), [0, 0, width])
+    return anp.reshape(anp.transpose(x, [0, 2, 1, 3]), [0, 0, width])
 
 
 def _attended(three: Three, scale: float | None, biases: Sequence[Value]) -> Value:
     """softmax(q k scale + biases) v; every operand is (N, heads, tokens, d)."""
     q, k, v = three
     factor = scale or float(_number(q.shape[3])) ** -0.5
-    scores = np.matmul(q, np.transpose(k, [0, 1, 3, 2])) * factor
+    scores = anp.matmul(q, anp.transpose(k, [0, 1, 3, 2])) * factor
     for each in biases:
         scores = scores + each
-    return np.matmul(q.build.op("Softmax", scores, axis=3), v)
+    return anp.matmul(q.build.op("Softmax", scores, axis=3), v)
 
 
 def _number(dim: int | str | None) -> int:
-    return dim if isinstance(dim, int) else int(numpy.nan)
+    return dim if isinstance(dim, int) else int(np.nan)
 
 
 def _hidden(mask: Value, number: float, like: Value) -> Value | None:
     """What is added for a mask, which is 0 where a key is not seen: (N, keys), or (N, queries, keys)."""
     if mask.ndim not in (2, 3):
         return None
-    seen = np.expand_dims(mask, [1, 2] if mask.ndim == 2 else [1])
-    return np.where(np.greater(seen, mask.build.constant(0, mask.dtype)), *_two(like, 0.0, number))
+    seen = anp.expand_dims(mask, [1, 2] if mask.ndim == 2 else [1])
+    return anp.where(
+        anp.greater(seen, mask.build.constant(0, mask.dtype)), *_two(like, 0.0, number)
+    )
 
 
 def _two(like: Value, first: float, second: float) -> list[Value]:
@@ -59,7 +62,7 @@ def _later(tokens: int | str | None, like: Value) -> Value | None:
     """What is added where every token sees only itself and those before it."""
     if not isinstance(tokens, int):
         return None
-    lowest = numpy.finfo(like.dtype).min
+    lowest = np.finfo(like.dtype).min
     return like.build.constant(np.triu(np.full((tokens, tokens), lowest), 1), like.dtype)
 
 
@@ -111,7 +114,7 @@ def _attention(
     del past_present_share_buffer, rotary_embedding_dim
     if past is not None or do_rotary:
         return None
-    y = np.matmul(x, weights)
+    y = anp.matmul(x, weights)
     y = y if bias is None else y + bias
     third = _number(weights.shape[1]) // 3
     parts = _parted(y, list(qkv_hidden_sizes) or [third] * 3)
@@ -144,12 +147,12 @@ def _unpacked(
     query: Value, key: Value | None, value: Value | None, bias: Value | None, heads: int
 ) -> Three | None:
     if query.ndim == 5:
-        packed = np.transpose(query, [3, 0, 2, 1, 4])
-        q, k, v = (np.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(3))
+        packed = anp.transpose(query, [3, 0, 2, 1, 4])
+        q, k, v = (anp.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(3))
         return None if bias is not None else (q, k, v)
     if key is not None and value is None and key.ndim == 5 and bias is None:
-        packed = np.transpose(key, [3, 0, 2, 1, 4])
-        k, v = (np.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(2))
+        packed = anp.transpose(key, [3, 0, 2, 1, 4])
+        k, v = (anp.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(2))
         return _heads(query, heads), k, v
     if key is None or value is None:
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onnxcam.graph.value import Value, np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.activation import activated
 from onnxcam.passes.ort.registry import decomposes
 
@@ -17,12 +18,12 @@ def channels_second(x: Value) -> Value:
     turned = maker is not None and maker.op == "Transpose" and not maker.domain
     if turned and list(maker.attrs.get("perm", [])) == [0, *range(2, x.ndim), 1]:
         return Value(x.build, maker.inputs[0])
-    return np.transpose(x, order)
+    return anp.transpose(x, order)
 
 
 def channels_last(x: Value) -> Value:
     """(N, C, H, W) as (N, H, W, C)."""
-    return np.transpose(x, [0, *range(2, x.ndim), 1])
+    return anp.transpose(x, [0, *range(2, x.ndim), 1])
 
 
 @decomposes("FusedConv")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy  # noqa: ICN001  np is what formulas of Values call it
+import numpy as np
 
 from onnxcam.arrays import Array
-from onnxcam.graph.value import Value, np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.activation import activated
 from onnxcam.passes.ort.registry import decomposes
 
@@ -19,7 +20,7 @@ def _turned(x: Value, matrix: int, batch: int) -> Value:
         order = [*order[1:-1], order[0], order[-1]]
     if matrix:
         order[-2:] = order[:-3:-1]
-    return np.transpose(x, order)
+    return anp.transpose(x, order)
 
 
 @decomposes("FusedMatMul", "TransposeMatMul")
@@ -33,7 +34,7 @@ def _product(
     transBatchA: int = 0,  # noqa: N803
     transBatchB: int = 0,  # noqa: N803
 ) -> Value:
-    y = np.matmul(_turned(a, transA, transBatchA), _turned(b, transB, transBatchB))
+    y = anp.matmul(_turned(a, transA, transBatchA), _turned(b, transB, transBatchB))
     return y if alpha == 1 else y * alpha
 
 
@@ -105,16 +106,16 @@ def _product_of_few_bits(
         zero = _zero_points(zeros.constant, N, blocks, bits)
     steps = scales.constant.reshape(N, blocks, 1)
     weight = ((whole - zero) * steps).astype(steps.dtype).reshape(N, -1)[:, :K]
-    y = np.matmul(a, a.build.constant(weight.T))
+    y = anp.matmul(a, a.build.constant(weight.T))
     return y if bias is None else y + bias
 
 
 def _unpacked(packed: Array, bits: int) -> Array:
     """The numbers in each byte, the lowest bits first, one behind the other along the last axis."""
-    shifts = numpy.arange(0, 8, bits, dtype=numpy.uint8)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
     column: Any = packed[..., None]
     parts: Array = (column >> shifts) & (2**bits - 1)
-    return parts.reshape(*packed.shape[:-1], -1).astype(numpy.float32)
+    return parts.reshape(*packed.shape[:-1], -1).astype(np.float32)
 
 
 def _zero_points(given: Array, rows: int, blocks: int, bits: int) -> Array:

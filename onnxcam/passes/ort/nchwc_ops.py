@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Array
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import pad_axes, slice_axes
-from onnxcam.graph.value import Value
-from onnxcam.graph.value import np as values
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.conv import channels_last as turned_last
 from onnxcam.passes.ort.conv import channels_second, convolution
 from onnxcam.passes.ort.registry import NCHWC, decomposes
@@ -102,8 +102,8 @@ def _enlarged(
 @decomposes("IntoCells", domain=NCHWC)
 def _into_cells(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
     del shape, allowzero
-    last = values.reshape(turned_last(x), [0, 0, 0, -1, block])
-    return values.transpose(last, [0, 3, 1, 2, 4])
+    last = anp.reshape(turned_last(x), [0, 0, 0, -1, block])
+    return anp.transpose(last, [0, 3, 1, 2, 4])
 
 
 @decomposes("OutOfCells", domain=NCHWC)
@@ -111,6 +111,4 @@ def _out_of_cells(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> 
     del shape, allowzero
     blocks = x.shape[1]
     channels = blocks * block if isinstance(blocks, int) else -1
-    return channels_second(
-        values.reshape(values.transpose(x, [0, 2, 3, 1, 4]), [0, 0, 0, channels])
-    )
+    return channels_second(anp.reshape(anp.transpose(x, [0, 2, 3, 1, 4]), [0, 0, 0, channels]))

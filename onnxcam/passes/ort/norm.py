@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numpy  # noqa: ICN001  np is what formulas of Values call it
+import numpy as np
 
-from onnxcam.graph.value import Value, np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.activation import silu
 from onnxcam.passes.ort.registry import Outputs, decomposes
 
@@ -13,7 +14,7 @@ OWN = 17  # the opset from which ONNX has LayerNormalization
 
 def _wide(x: Value) -> Value:
     """Statistics are of float32 where the values are of a half precision."""
-    return x if x.dtype == np.float64 else x.astype(numpy.dtype(numpy.float32))
+    return x if x.dtype == np.float64 else x.astype(np.dtype(np.float32))
 
 
 def _over(x: Value, axis: int) -> list[int]:
@@ -41,10 +42,10 @@ def _layer(
         given = [scale.astype(x.dtype), *([] if shift is None else [shift.astype(x.dtype)])]
         return x.build.ops("LayerNormalization", x, *given, outputs=3, axis=axis, epsilon=epsilon)
     wide, axes = _wide(x), _over(x, axis)
-    mean = np.mean(wide, axis=axes, keepdims=True)
+    mean = anp.mean(wide, axis=axes, keepdims=True)
     centred = wide - mean
-    deviation = np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
-    return _scaled(centred / deviation, x, scale, shift), mean, np.reciprocal(deviation)
+    deviation = anp.sqrt(anp.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
+    return _scaled(centred / deviation, x, scale, shift), mean, anp.reciprocal(deviation)
 
 
 @decomposes("SimplifiedLayerNormalization")
@@ -54,8 +55,8 @@ def _root_mean_square(
     """y and one over the root of the mean square (Zhang and Sennrich 2019, arXiv:1910.07467)."""
     del stash_type
     wide, axes = _wide(x), _over(x, axis)
-    root = np.sqrt(np.mean(wide * wide, axis=axes, keepdims=True) + epsilon)
-    return _scaled(wide / root, x, scale), np.reciprocal(root)
+    root = anp.sqrt(anp.mean(wide * wide, axis=axes, keepdims=True) + epsilon)
+    return _scaled(wide / root, x, scale), anp.reciprocal(root)
 
 
 @decomposes("SkipLayerNormalization")
@@ -96,16 +97,16 @@ def _group(
 ) -> Value:
     """Wu and He 2018 (arXiv:1803.08494), with an activation behind it: 1 is SiLU."""
     first = [0, x.ndim - 1, *range(1, x.ndim - 1)]
-    whole = np.transpose(x, first) if channels_last else x
+    whole = anp.transpose(x, first) if channels_last else x
     shape = whole.shape
-    ones = x.build.constant(numpy.ones(groups), x.dtype)
-    rows = np.reshape(whole, [0, groups, -1])
+    ones = x.build.constant(np.ones(groups), x.dtype)
+    rows = anp.reshape(whole, [0, groups, -1])
     y = x.build.op("InstanceNormalization", rows, ones, ones * 0, epsilon=epsilon)
     y = x.build.reshape_like(y, whole) if None not in shape else y
     per_channel = [-1] + [1] * (x.ndim - 2)
-    y = _scaled(y, x, np.reshape(gamma, per_channel), np.reshape(beta, per_channel))
+    y = _scaled(y, x, anp.reshape(gamma, per_channel), anp.reshape(beta, per_channel))
     y = silu(y) if activation else y
-    return np.transpose(y, [0, *range(2, x.ndim), 1]) if channels_last else y
+    return anp.transpose(y, [0, *range(2, x.ndim), 1]) if channels_last else y
 
 
 @decomposes("SkipGroupNorm")

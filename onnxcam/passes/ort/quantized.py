@@ -6,7 +6,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.conv import channels_last, channels_second
 from onnxcam.passes.ort.registry import decomposes
 

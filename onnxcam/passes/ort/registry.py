@@ -14,10 +14,9 @@ from typing import TypeAlias
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.constants import CONTRIB
 from onnxcam.graph.opset import NeedsOpsetError
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 
 NCHWC = "com.microsoft.nchwc"  # what is stored in blocks of channels (see `blocked`)
 Outputs: TypeAlias = tuple[Value | None, ...]

@@ -8,8 +8,7 @@ import pytest
 from onnx import parser
 
 from onnxcam.autodiff.lowering.masks import lerp, mask_above, mask_below
-from onnxcam.graph.builder import Builder
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.model.model import load
 from tests.autodiff.support.check import run
 

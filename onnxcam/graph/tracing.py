@@ -1,21 +1,130 @@
-"""Writing new operators into a graph, in linear time."""
+"""Values, which write what NumPy computes of them into a graph, and the Builder that writes it.
+
+`anp.where(y > 0, g, 0.0)` on Values writes Greater and Where into the graph. It is NumPy's own
+dispatch (NEP 13 and NEP 18): a formula written once runs on arrays and writes itself into graphs.
+`anp` has the table of the functions that Values support.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import NDArray
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, unknown
-from onnxcam.graph.opset import schema_accepting, type_name
+from onnxcam.graph.constants import constant_values
+from onnxcam.graph.opset import schema_accepting, type_code, type_name
 from onnxcam.graph.shape_inference import Dtype, Shape, infer, is_static
-from onnxcam.graph.value import Value
 
 PREFIX = "onnxcam"
+
+WRITERS: dict[Callable[..., Any], Callable[..., Value]] = {}
+"""How each function of NumPy is written into a graph: `anp` fills it, one row per function."""
+
+
+class Value(NDArrayOperatorsMixin):
+    """A tensor and the builder that writes what is computed from it."""
+
+    def __init__(self, build: Builder, tensor: gs.Tensor) -> None:
+        self.build, self.tensor = build, tensor
+
+    def __repr__(self) -> str:
+        return f"Value({self.name}: {self.tensor.dtype} {self.tensor.shape})"
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+        return str(self.tensor.name)
+
+    @property
+    def shape(self) -> Shape:
+        """The size of each axis: a number, a name, or None. ModelError if not even the rank is known."""
+        if self.tensor.shape is None:
+            raise ModelError(
+                f"the shape of tensor {self.name!r} cannot be inferred; "
+                "export the model with shapes (or run its own shape inference) first"
+            )
+        return tuple(self.tensor.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Dtype:
+        """NumPy's dtype, or the number of the ONNX type where NumPy has none."""
+        if self.tensor.dtype is None:
+            raise ModelError(f"the type of tensor {self.name!r} cannot be inferred")
+        dtype = self.tensor.dtype
+        return dtype if isinstance(dtype, int) else np.dtype(dtype)
+
+    @property
+    def constant(self) -> Array | None:
+        """The values if they are constant (also those of a dequantized weight), else None."""
+        return constant_values(self.tensor)
+
+    def astype(self, dtype: Dtype) -> Value:
+        """This value in a dtype; the Cast is written only if it has another."""
+        return self if self.dtype == dtype else self.build.op("Cast", self, to=type_code(dtype))
+
+    def constant_like(self, operand: Operand | Sequence[float]) -> Value:
+        """A number or an array as a constant: floats in this value's dtype, the others in their own."""
+        if isinstance(operand, Value):
+            return operand
+        array = np.asarray(operand)
+        is_float = np.issubdtype(np.result_type(array.dtype, np.float32), np.floating)
+        takes_ours = is_float and array.dtype != np.bool_ and self._has_numbers()
+        return self.build.constant(array, self.dtype if takes_ours else array.dtype)
+
+    def _has_numbers(self) -> bool:
+        return not isinstance(self.dtype, int) and self.dtype != np.bool_
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *operands: Operand, **options: Any
+    ) -> Any:
+        if method != "__call__" or options or ufunc not in WRITERS:
+            return NotImplemented
+        return WRITERS[ufunc](*(self.constant_like(operand) for operand in operands))
+
+    def __array_function__(
+        self, function: Any, types: Any, operands: Sequence[Any], options: dict[str, Any]
+    ) -> Any:
+        del types
+        return WRITERS[function](*operands, **options) if function in WRITERS else NotImplemented
+
+    if TYPE_CHECKING:  # what the mixin does with Values; its own annotations say Any
+
+        def __lt__(self, other: Operand) -> Value: ...
+        def __le__(self, other: Operand) -> Value: ...
+        def __gt__(self, other: Operand) -> Value: ...
+        def __ge__(self, other: Operand) -> Value: ...
+        def __eq__(self, other: Operand) -> Value: ...  # type: ignore[override]
+        def __ne__(self, other: Operand) -> Value: ...  # type: ignore[override]
+        def __add__(self, other: Operand) -> Value: ...
+        def __radd__(self, other: Operand) -> Value: ...
+        def __sub__(self, other: Operand) -> Value: ...
+        def __rsub__(self, other: Operand) -> Value: ...
+        def __mul__(self, other: Operand) -> Value: ...
+        def __rmul__(self, other: Operand) -> Value: ...
+        def __truediv__(self, other: Operand) -> Value: ...
+        def __rtruediv__(self, other: Operand) -> Value: ...
+        def __matmul__(self, other: Operand) -> Value: ...
+        def __rmatmul__(self, other: Operand) -> Value: ...
+        def __pow__(self, other: Operand) -> Value: ...
+        def __rpow__(self, other: Operand) -> Value: ...
+        def __neg__(self) -> Value: ...
+        def __abs__(self) -> Value: ...
+
+
+Operand: TypeAlias = Value | NDArray[Any] | np.generic | float
+"""What is computed with: a Value, an array or a number."""
 
 
 class Builder:
@@ -32,9 +141,7 @@ class Builder:
         self.tensors: dict[str, gs.Tensor] = graph.tensors()
         self._written: dict[object, tuple[Value, ...]] = {}
         self._count = 0
-        self.batch: Value | None = (
-            None  # an input of the same batch: its size needs no forward pass
-        )
+        self.batch: Value | None = None  # an input of the same batch: its size is read for free
 
     def value(self, name: str) -> Value:
         """The tensor of that name; UnknownNameError with the close ones if there is none."""

@@ -6,9 +6,8 @@ from onnx import parser
 
 from onnxcam.errors import UnknownNameError
 from onnxcam.graph import shape_inference as shapes
-from onnxcam.graph.builder import Builder
 from onnxcam.graph.opset import NeedsOpsetError
-from onnxcam.graph.value import Value
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.model.model import load
 
 TEXT = """<ir_version: 8, opset_import: ["" : {opset}]>
@@ -79,7 +78,7 @@ def test_work_grows_with_the_graph_not_with_its_square(monkeypatch: pytest.Monke
         calls["infer"] += 1
         return infer(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("onnxcam.graph.builder.infer", counted)
+    monkeypatch.setattr("onnxcam.graph.tracing.infer", counted)
 
     def work(count: int) -> int:
         build = builder()

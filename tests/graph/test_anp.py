@@ -8,8 +8,8 @@ import pytest
 from onnx import parser
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.builder import Builder
-from onnxcam.graph.value import FUNCTIONS, UFUNCS, Value
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import WRITERS, Builder, Value
 from onnxcam.model.model import load
 from tests.autodiff.support.check import numbers, run
 
@@ -90,7 +90,13 @@ def test_every_function_is_in_a_formula() -> None:
 
     for formula in FORMULAS.values():
         formula(Operand(), Operand())
-    assert (UFUNCS.keys() | FUNCTIONS.keys()) - asked == set()
+    assert (WRITERS.keys()) - asked == set()
+
+
+def test_anp_has_every_function_under_numpys_name() -> None:
+    rows = {name: value for name, value in vars(anp).items() if value in [*WRITERS]}
+    assert {np.absolute if name == "abs" else getattr(np, name) for name in rows} == WRITERS.keys()
+    assert all(getattr(np, name) is function for name, function in rows.items())
 
 
 def test_what_a_graph_cannot_say_is_refused() -> None:
