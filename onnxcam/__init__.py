@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from onnxcam.explain.explanation import ExplainedImage, Explanation
     from onnxcam.image.preprocess import PRESETS, Preprocessing
     from onnxcam.methods import METHODS, Recipe
-    from onnxcam.model.model import Model, load
+    from onnxcam.model.load import load
+    from onnxcam.model.model import Model
     from onnxcam.rewrite.gradient import augment, gradient
     from onnxcam.rewrite.planner import layers
     from onnxcam.specs import Layer
@@ -69,7 +70,8 @@ _HOMES = {
     "onnxcam.explain.explainer": ("Explainer",),
     "onnxcam.explain.explanation": ("Explanation", "ExplainedImage"),
     "onnxcam.specs": ("Layer",),
-    "onnxcam.model.model": ("Model", "load"),
+    "onnxcam.model.load": ("load",),
+    "onnxcam.model.model": ("Model",),
     "onnxcam.image.preprocess": ("PRESETS", "Preprocessing"),
     "onnxcam.methods": ("METHODS", "Recipe"),
     "onnxcam.rewrite.gradient": ("augment", "gradient"),

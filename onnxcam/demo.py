@@ -20,7 +20,8 @@ from onnxcam.image.colormap import legend
 from onnxcam.image.read import read
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model.image_input import image_input
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import Layer
 

@@ -19,7 +19,8 @@ from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, change, choose, notice_of
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model.image_input import image_input
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import simplified
 from onnxcam.rewrite.metadata_score import scored
 from onnxcam.rewrite.planner import layers as layers_of

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
 from onnxcam.errors import ModelError
-from onnxcam.model.normalize import LARGEST_DENSE
+from onnxcam.model.proto.normalize import LARGEST_DENSE
 from tests.test_unusual_models import (
     TWIN,
     Change,

@@ -49,7 +49,7 @@ def augment(
     _refuse(model, out, force)
     from onnxcam.autodiff.rules import DEFAULT
     from onnxcam.model.image_input import image_input
-    from onnxcam.model.model import load
+    from onnxcam.model.load import load
     from onnxcam.rewrite.gradient import augment as augmented
     from onnxcam.rewrite.hints import add_cure
     from onnxcam.rewrite.metadata_score import scored

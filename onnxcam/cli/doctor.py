@@ -111,7 +111,7 @@ def _is_right(name: str) -> bool:
     """Whether the gradient of the tiny model is what it must be."""
     import numpy as np
 
-    from onnxcam.model.model import load
+    from onnxcam.model.load import load
     from onnxcam.rewrite.gradient import gradient
     from onnxcam.runtime.device import device
     from onnxcam.runtime.session import Session

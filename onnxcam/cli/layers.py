@@ -49,7 +49,7 @@ def layers(
     They stand in order, from the picture to the score. The last ones tell what belongs to the class, on a
     coarse grid of cells; earlier ones are finer, and tell of parts and outlines.
     """
-    from onnxcam.model.model import load
+    from onnxcam.model.load import load
     from onnxcam.rewrite.planner import layers as layers_of
     from onnxcam.runtime.model_validity import blames_invalid_models
 

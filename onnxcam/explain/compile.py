@@ -175,14 +175,15 @@ def _planned(
 ) -> CompiledModel:
     from onnxcam.explain.batch_trial import confirm_batch, one_at_a_time
     from onnxcam.explain.free_batch_proof import free_batch_if_proven
-    from onnxcam.model.model import Model, load
+    from onnxcam.model.load import load
+    from onnxcam.model.model import Model
     from onnxcam.rewrite.planner import plan
 
     loaded = free_batch_if_proven(model if isinstance(model, Model) else load(model))
     made, augmented, alone = plan(
         loaded, asked, asked.layers, asked.output, probability=asked.probability
     )
-    content, weights = augmented.parts()
+    content, weights = augmented.content_and_weights()
     try:
         made = confirm_batch(made, content, weights, smooths=asked.smooths)
     except OutOfMemoryError:
@@ -224,7 +225,7 @@ def _size(content: bytes | Path) -> int:
 
 def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
     """Write a plan and its models into the cache."""
-    from onnxcam.model.split_weights import write_apart
+    from onnxcam.model.external_data import write_with_external_data
 
     try:
         told = as_json(plan)
@@ -235,7 +236,7 @@ def _keep(name: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
         (folder / PLAN).write_text(told, encoding="utf-8")
         for model, content in models.items():
             if content is not None:
-                write_apart(content, folder / model, f"{model}{WEIGHTS}")
+                write_with_external_data(content, folder / model, f"{model}{WEIGHTS}")
 
     cache.store(name, write)
 

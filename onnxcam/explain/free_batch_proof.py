@@ -32,10 +32,10 @@ def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
     if not all(isinstance(dim, int) for dim in shape):
         return False
     cpu = device("cpu")
-    content, weights = model.parts()
+    content, weights = model.content_and_weights()
     try:
         single = Session(content, cpu, weights)
-        content, weights = free.parts()
+        content, weights = free.content_and_weights()
         many = Session(content, cpu, weights)
     except ModelError:  # of the original, which may run only on another device
         return False

@@ -17,6 +17,7 @@ from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.shape_inference import Shape
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.score import classes_of, find_score
+from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.passes.expand_functions import expand_functions
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
@@ -52,7 +53,7 @@ def gradient(
         try:
             return _written(simplified(model, wrt, score, table), wrt, score, table)
         except NeedsOpsetError as need:
-            model = model.at_opset(need.opset)
+            model = upgrade_model(model, need.opset)
 
 
 @reports_node

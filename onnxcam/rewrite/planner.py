@@ -15,6 +15,7 @@ from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import depends_on
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.model.image_input import image_input
+from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_gradient
@@ -108,7 +109,7 @@ def _planned(
     chosen: tuple[Layer, ...],
 ) -> Planned:
     if recipe.smooths and is_integer(image.dtype) and model.graph.opset < ROUNDS:
-        model = model.at_opset(ROUNDS)
+        model = upgrade_model(model, ROUNDS)
     names = [each.name for each in chosen]
     augmented = gradient(model, names, of, recipe.rules)
     tensors = augmented.graph.tensors()

@@ -3,7 +3,8 @@
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import ModelError
 from onnxcam.graph.reachability import is_float
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import gradient
 from tests.autodiff.support.cases import LeftOutError, collected, made_dynamic, prepared
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Array, Floats
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid, run
 from tests.autodiff.support.light import NAMES, logits, picture, weighted

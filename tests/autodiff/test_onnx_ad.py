@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from onnxcam.arrays import Array
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import numbers, run, with_output_types
 from tests.support.nets import DEEP, NHWC, POOLED, Net

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid, numbers, run
 

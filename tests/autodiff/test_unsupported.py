@@ -8,7 +8,7 @@ from onnx import defs, parser
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import UNSUPPORTED, ZERO_GRADIENT
 from onnxcam.errors import MissingRuleError, ModelError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.expand_functions import has_function_body
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid, run

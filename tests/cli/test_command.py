@@ -102,7 +102,7 @@ def test_ctrl_c_is_told_shortly(run: Run, monkeypatch: pytest.MonkeyPatch, model
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onnxcam.model.model.load", stop)
+    monkeypatch.setattr("onnxcam.model.load.load", stop)
     found = run("layers", model)
     assert found.exit_code == 130
     assert len(found.stderr.splitlines()) == 1
@@ -112,7 +112,7 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, mo
     def stumble(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("onnxcam.model.model.load", stumble)
+    monkeypatch.setattr("onnxcam.model.load.load", stumble)
     with pytest.raises(ZeroDivisionError):
         run("layers", model)
 

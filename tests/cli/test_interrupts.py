@@ -98,35 +98,35 @@ MOMENTS = {
     "a file is renamed": "import pathlib; pathlib.Path.replace = os.replace = interrupt",
     "a line is said": "import onnxcam.cli.progress as w; w.say = interrupt",
     "a library makes another error of it": """
-import onnxcam.model.model
+import onnxcam.model.load
 def load(*_):
     try: interrupt()
     except KeyboardInterrupt: raise ImportError("import numpy failed")
-onnxcam.model.model.load = load
+onnxcam.model.load.load = load
 """,
     "our own error comes of it": """
-import onnxcam.model.model, onnxcam.errors
+import onnxcam.model.load, onnxcam.errors
 def load(*_):
     try: interrupt()
     except KeyboardInterrupt: raise onnxcam.errors.ModelError("damaged")
-onnxcam.model.model.load = load
+onnxcam.model.load.load = load
 """,
     "C code prints it": """
-import onnxcam.model.model
+import onnxcam.model.load
 def load(*_):
     try: interrupt()
     except KeyboardInterrupt: sys.excepthook(*sys.exc_info())
     raise SystemError("returned a result with an exception set")
-onnxcam.model.model.load = load
+onnxcam.model.load.load = load
 """,
     "it is lost in a destructor": """
-import onnxcam.model.model, time
+import onnxcam.model.load, time
 class Lost:
     def __del__(self): interrupt()
 def load(*_):
     Lost()
     time.sleep(30)
-onnxcam.model.model.load = load
+onnxcam.model.load.load = load
 """,
 }
 
@@ -141,11 +141,11 @@ def test_at_any_moment(words: list[str], out: Path, setup: str) -> None:
 def test_twice_at_once_is_once(words: list[str]) -> None:
     """A wrapper hands on the Ctrl-C that the terminal sent already."""
     setup = """
-import onnxcam.model.model
+import onnxcam.model.load
 def load(*_):
     try: interrupt()
     finally: interrupt(); interrupt()
-onnxcam.model.model.load = load
+onnxcam.model.load.load = load
 """
     result = run(words, setup=setup)
     assert (result.returncode, result.stderr) == (130, SENTENCE)
@@ -153,12 +153,12 @@ onnxcam.model.model.load = load
 
 def test_again_after_a_while_ends_what_hangs(words: list[str]) -> None:
     setup = """
-import onnxcam.model.model, time, onnxcam.cli.interrupts
+import onnxcam.model.load, time, onnxcam.cli.interrupts
 onnxcam.cli.interrupts.GRACE = 0.1
 def load(*_):
     try: interrupt()
     finally: time.sleep(0.2); interrupt(); time.sleep(30)
-onnxcam.model.model.load = load
+onnxcam.model.load.load = load
 """
     result = run(words, setup=setup)
     assert (result.returncode, result.stderr) == (130, "")

@@ -242,8 +242,8 @@ def stumble(*_):
     warnings.warn({NAME!r})
     logging.getLogger().warning({NAME!r})
     raise ZeroDivisionError({NAME!r})
-import onnxcam.model.model
-onnxcam.model.model.load = stumble
+import onnxcam.model.load
+onnxcam.model.load.load = stumble
 sys.argv = ["onnxcam", "layers", "m.onnx"]
 onnxcam.cli.main()
 """

@@ -22,7 +22,7 @@ from onnxcam.explain import cache
 from onnxcam.explain import compile as ready
 from onnxcam.explain.compile import PlanRequest
 from onnxcam.explain.plan_json import as_json, from_json
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
 from tests.cli.conftest import run as run
 from tests.explain.test_compile import SMOOTH, X, entries, explainer, planned, written

@@ -17,8 +17,8 @@ import onnxcam
 from onnxcam.explain import compile as ready
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.methods import METHODS
-from onnxcam.model import split_weights as apart
-from onnxcam.model.model import load
+from onnxcam.model import external_data
+from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
 from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net, pictures
 
@@ -64,7 +64,7 @@ def test_the_second_time_the_plan_and_the_map_are_the_same(
 ) -> None:
     plain = explainer(model, cache=False, **SMOOTH)
     first = explainer(model, **SMOOTH)
-    monkeypatch.setattr("onnxcam.model.model.load", None)
+    monkeypatch.setattr("onnxcam.model.load.load", None)
     second = explainer(model, **SMOOTH)
     assert plain.plan == first.plan == second.plan
     expected = plain(X)
@@ -169,7 +169,9 @@ def test_a_broken_entry_is_made_anew(
     file: str,
     spoil: Callable[[bytes], bytes],
 ) -> None:
-    monkeypatch.setattr(apart, "LARGE", 200)  # bytes: weights in a file of their own
+    monkeypatch.setattr(
+        external_data, "CACHED_LARGE_BYTES", 200
+    )  # bytes: weights in a file of their own
     expected = explainer(model, **SMOOTH)(X)
     (entry,) = entries(cache_folder)
     whole = (entry / file).read_bytes()

@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 import onnxcam
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite import loss_scale as precision
 from onnxcam.rewrite.gradient import augment, gradient
 from tests.autodiff.support.check import assert_valid

@@ -10,7 +10,7 @@ from onnx import parser
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import WRITERS, Builder, Value
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from tests.autodiff.support.check import numbers, run
 
 FEED = {"a": numbers(2, 3, 4, low=0.5, high=1.5), "b": numbers(3, 1, seed=1, low=0.4, high=1.6)}

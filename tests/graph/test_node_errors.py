@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError
 from onnxcam.graph.node_errors import explain_failure, reports_node
 from onnxcam.graph.node_flaws import describe_flaw
-from onnxcam.model import check
-from onnxcam.model.model import load
+from onnxcam.model.load import load
+from onnxcam.model.proto import check
 from onnxcam.rewrite.gradient import gradient
 
 SHAPES = {

@@ -6,7 +6,7 @@ from onnx import parser
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.opset import schema_at, type_name, versions
-from onnxcam.model.model import load
+from onnxcam.model.load import load, upgrade_model
 from tests.autodiff.support.check import numbers, run
 
 BODIES = {
@@ -36,7 +36,7 @@ def test_a_raised_model_computes_the_same(name: str, scale: str) -> None:
     net (float[2, 3, 4, 5] x) => (float[a, b, c, d] y)
     <float[4] s = {{1.0, 1.0, {scale}}}> {{{body}}}"""
     model, x = load(parser.parse_model(text)), {"x": numbers(2, 3, 4, 5)}
-    raised = model.at_opset(18)
+    raised = upgrade_model(model, 18)
     assert (model.opset, raised.opset) == (old, 18)
     np.testing.assert_allclose(
         run(raised.proto(), x, ["y"])[0], run(model.proto(), x, ["y"])[0], rtol=1e-5, atol=1e-6
@@ -47,7 +47,7 @@ def test_hardmax_that_flattens_is_refused() -> None:
     text = """<ir_version: 5, opset_import: ["" : 11]>
     net (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Hardmax(x) }"""
     with pytest.raises(ModelError, match="Hardmax of opset 11"):
-        load(parser.parse_model(text)).at_opset(16)
+        upgrade_model(load(parser.parse_model(text)), 16)
 
 
 def test_schemas_by_opset() -> None:

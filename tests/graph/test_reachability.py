@@ -5,7 +5,7 @@ import pytest
 from onnx import parser
 
 from onnxcam.graph.reachability import bottlenecks, carries_floats, depends_on, subgraph_between
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 
 DIAMOND = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N, 3] x) => (float[N, 3] score, float[N, 3] aside) {

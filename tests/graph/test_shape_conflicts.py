@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, NodeError
 from onnxcam.graph.node_flaws import describe_flaw
 from onnxcam.graph.shape_conflicts import misfits
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 
 FLOAT = np.dtype(np.float32)

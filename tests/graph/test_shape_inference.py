@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnxcam.graph.shape_inference import agree, is_static
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from tests.autodiff.support.check import numbers
 
 

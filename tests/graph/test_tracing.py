@@ -8,7 +8,7 @@ from onnxcam.errors import UnknownNameError
 from onnxcam.graph import shape_inference as shapes
 from onnxcam.graph.opset import NeedsOpsetError
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 
 TEXT = """<ir_version: 8, opset_import: ["" : {opset}]>
 net (float[N, 3] x) => (float[N, 3] y) {{ y = Relu(x) }}"""

@@ -10,7 +10,8 @@ from onnx import numpy_helper, parser
 import onnxcam
 from onnxcam.errors import ModelError
 from onnxcam.heads.detection_columns import Columns, by_labels
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.metadata_score import scored
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session

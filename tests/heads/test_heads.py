@@ -10,7 +10,8 @@ from onnx import numpy_helper, parser
 import onnxcam
 from onnxcam.errors import ModelError
 from onnxcam.heads.dense_score import ensure_class_scores
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import CLASS_SCORES

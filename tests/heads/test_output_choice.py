@@ -7,7 +7,7 @@ import pytest
 
 import onnxcam
 from onnxcam.heads.dense_score import ensure_class_scores
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.metadata_score import scored
 from onnxcam.specs import CLASS_SCORES
 from tests.heads.test_heads import POOL, build

@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from onnxcam.errors import ModelError
-from onnxcam.model import external_data as external
-from onnxcam.model.model import Model, load
+from onnxcam.model import external_data
+from onnxcam.model.load import load, upgrade_model
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
 from onnxcam.rewrite.planner import layers
 from onnxcam.runtime.device import Device
@@ -24,6 +26,7 @@ from onnxcam.runtime.session import Session
 from tests.autodiff.support.check import numbers, run
 from tests.support.interrupt import interrupted
 from tests.support.limits import run_limited
+from tests.support.nets import DEEP, pictures
 
 SMALL, LARGE = 200, 23_500  # a hidden layer of so many neurons: 160 kB and 2.2 GB of weights
 CPU = Device("cpu")
@@ -64,12 +67,12 @@ def net(folder: Path, width: int, opset: int = 17) -> Path:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is larger than 100 kB does not fit, and weights of 10 kB go elsewhere."""
-    monkeypatch.setattr(external, "LIMIT", 100_000)
-    monkeypatch.setattr(external, "LARGE", 10_000)
+    monkeypatch.setattr(external_data, "MAX_EMBEDDED_BYTES", 100_000)
+    monkeypatch.setattr(external_data, "LARGE_BYTES", 10_000)
 
 
 def gradients(model: Model, x: Any, seed: Any) -> list[Any]:
-    content, weights = gradient(model, ["features", "x"]).parts()
+    content, weights = gradient(model, ["features", "x"]).content_and_weights()
     names = ["gradient/features", "gradient/x"]
     return Session(content, CPU, weights).run(names, {"x": x, SEED: seed})
 
@@ -82,9 +85,9 @@ def test_nothing_changes_but_where_the_weights_are(
 ) -> None:
     path = net(tmp_path, SMALL)
     expected = gradients(load(path), X, COTANGENT)
-    monkeypatch.setattr(external, "LIMIT", 100_000)
+    monkeypatch.setattr(external_data, "MAX_EMBEDDED_BYTES", 100_000)
     model = load(path)
-    (content, weights), fits = model.parts(), load(path).graph.tensors()["w"]
+    (content, weights), fits = model.content_and_weights(), load(path).graph.tensors()["w"]
     assert list(weights) == ["m1"]
     assert isinstance(weights["m1"], np.memmap)
     assert len(content) < 100_000
@@ -102,7 +105,7 @@ def test_it_is_saved_with_its_weights_beside_it(tmp_path: Path) -> None:
     assert {each.name for each in path.parent.iterdir()} == {"net.onnx", "net.onnx.data"}
     onnx.checker.check_model(str(path), full_check=True)
     feeds = {"x": X, SEED: COTANGENT}
-    content, weights = augmented.parts()
+    content, weights = augmented.content_and_weights()
     (ours,) = Session(content, CPU, weights).run(["gradient/features"], feeds)
     whole = onnx.load(path)  # with its weights
     np.testing.assert_array_equal(ours, run(whole, feeds, ["gradient/features"])[0])
@@ -134,12 +137,14 @@ def test_wherever_saving_stops_no_model_stands_beside_weights_of_another(
 @pytest.mark.usefixtures("large")
 def test_it_can_be_raised_to_a_newer_opset(tmp_path: Path) -> None:
     model = load(net(tmp_path, SMALL, opset=11))
-    for each in (model, model.at_opset(18)):
-        content, weights = each.parts()
+    for each in (model, upgrade_model(model, 18)):
+        content, weights = each.content_and_weights()
         assert list(weights) == ["m0", "m1"]
         (found,) = Session(content, CPU, weights).run(["t2"], {"x": X})
         assert found.std() > 0.01
-    assert [each.name for each in layers(model.at_opset(18)) if each.automatic] == ["features"]
+    assert [each.name for each in layers(upgrade_model(model, 18)) if each.automatic] == [
+        "features"
+    ]
 
 
 @pytest.mark.usefixtures("large")
@@ -178,7 +183,9 @@ def point(path: Path, tensor: int = 0, **told: str) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-@pytest.mark.parametrize("limit", [100_000, external.LIMIT], ids=["mapped", "read"])
+@pytest.mark.parametrize(
+    "limit", [100_000, external_data.MAX_EMBEDDED_BYTES], ids=["mapped", "read"]
+)
 @pytest.mark.parametrize(
     ("told", "words"),
     [
@@ -210,8 +217,8 @@ def test_places_that_cannot_be_right(
     limit: int,
 ) -> None:
     """A line each, before a file is opened or memory taken for it: a pipe would be waited for."""
-    monkeypatch.setattr(external, "LIMIT", limit)
-    monkeypatch.setattr(external, "LARGE", 10_000)
+    monkeypatch.setattr(external_data, "MAX_EMBEDDED_BYTES", limit)
+    monkeypatch.setattr(external_data, "LARGE_BYTES", 10_000)
     path = net(tmp_path, SMALL)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
@@ -342,13 +349,30 @@ def test_a_model_behind_a_link(tmp_path: Path) -> None:
     assert np.isfinite(gradients(load(path), X, COTANGENT)[0]).all()
 
 
+def test_model_written_with_external_data_computes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(external_data, "CACHED_LARGE_BYTES", 64)
+    content, path = DEEP.content(), tmp_path / "net.onnx"
+    external_data.write_with_external_data(content, path, "weights")
+    assert {file.name for file in tmp_path.iterdir()} == {"net.onnx", "weights"}
+    without_weights = onnx.load(path, load_external_data=False)
+    assert any(map(uses_external_data, without_weights.graph.initializer))
+    assert onnx.load(path).graph.node == onnx.load_from_string(content).graph.node
+    feeds = {"x": pictures(2)}
+    (ours,), (expected,) = (
+        Session(source, CPU).run(["probabilities"], feeds) for source in (path, content)
+    )
+    np.testing.assert_array_equal(ours, expected)
+
+
 @pytest.mark.skipif("ONNXCAM_LARGE" not in os.environ, reason="wants 5 GB; set ONNXCAM_LARGE=1")
 def test_more_than_two_gigabytes(tmp_path: Path) -> None:
     model: Any = load(net(tmp_path, LARGE))
     found = gradients(model, X, COTANGENT)
     assert all(np.isfinite(each).all() and np.abs(each).max() > 0 for each in found)
     model.save(tmp_path / "saved.onnx")
-    content, weights = load(tmp_path / "saved.onnx").parts()
+    content, weights = load(tmp_path / "saved.onnx").content_and_weights()
     (again,) = Session(content, CPU, weights).run(["t2"], {"x": X})
-    content, weights = model.parts()
+    content, weights = model.content_and_weights()
     np.testing.assert_array_equal(again, Session(content, CPU, weights).run(["t2"], {"x": X})[0])

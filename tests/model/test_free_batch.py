@@ -7,7 +7,8 @@ import numpy as np
 from onnx import parser
 
 from onnxcam.model.free_batch import free_batch
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from tests.support.nets import DEEP, FIXED, MIXING, POOLED, pictures

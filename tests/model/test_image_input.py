@@ -7,7 +7,8 @@ from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.model.image_input import channel_axes, image_input
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.specs import ImageInput
 
 

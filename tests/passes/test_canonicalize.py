@@ -7,7 +7,8 @@ import pytest
 from onnx import parser
 
 from onnxcam.arrays import Array
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from tests.autodiff.support.check import numbers, run
 
 TORCHSCRIPT = """

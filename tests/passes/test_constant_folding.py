@@ -14,7 +14,7 @@ from onnx.backend.test.case.node import collect_testcases
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, NodeError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.constant_folding import constant_values
 from tests.passes.support import bombs
 from tests.support.limits import run_limited

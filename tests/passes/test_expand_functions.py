@@ -8,7 +8,7 @@ from onnx import parser
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.expand_functions import expand_functions, has_function_body
 from onnxcam.rewrite.gradient import gradient, simplified
 from tests.autodiff.support.check import assert_valid, numbers, run

@@ -12,7 +12,8 @@ from onnx import numpy_helper, parser
 
 import onnxcam
 from onnxcam.arrays import Array
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.specs import SEED

@@ -8,7 +8,7 @@ import pytest
 
 import onnxcam
 from onnxcam.methods import METHODS
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import Device

@@ -7,7 +7,8 @@ from onnx import parser
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, augment, gradient
 from onnxcam.rewrite.sampled_outputs import add_moments
 from tests.autodiff.support.check import assert_valid, numbers, run

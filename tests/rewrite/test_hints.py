@@ -10,7 +10,8 @@ from onnx import numpy_helper, parser
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError
 from onnxcam.methods import METHODS
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import augment
 from onnxcam.rewrite.planner import layers, plan
 

@@ -9,7 +9,7 @@ import pytest
 import onnxcam
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.methods import METHODS
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.planner import layers, plan
 from onnxcam.runtime.device import Device

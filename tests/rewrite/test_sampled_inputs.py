@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from onnxcam.arrays import cast_saturating
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.sampled_inputs import add_noise
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.runtime.device import Device

@@ -9,7 +9,7 @@ from onnx import parser
 
 from onnxcam.autodiff.lowering.masks import lerp, mask_above, mask_below
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from tests.autodiff.support.check import run
 
 BOUNDS = (0.0, 6.0, -3.0, 0.1, 1e-3, 1000.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import check_model, numbers, of_graph, run, with_output_types
 

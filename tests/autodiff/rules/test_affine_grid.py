@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 from onnxcam.arrays import Array
 from onnxcam.errors import MissingRuleError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import augment
 from tests.autodiff.support.check import check_vjp, numbers
 

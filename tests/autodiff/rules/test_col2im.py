@@ -7,7 +7,7 @@ import pytest
 from onnx import parser
 
 from onnxcam.errors import ModelError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from tests.autodiff.support.check import check_vjp, numbers
 

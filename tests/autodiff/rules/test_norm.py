@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from onnxcam.errors import ModelError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import (
     TOLERANCE,

@@ -9,7 +9,7 @@ from onnxcam.arrays import Array
 from onnxcam.autodiff.rule_table import key
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.graph.constants import DOMAIN
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid
 from tests.autodiff.support.check import run as run_fused

@@ -13,7 +13,7 @@ from onnx import TensorProto, checker, numpy_helper
 from onnxcam.arrays import Array
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.graph.opset import NEWEST
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.expand_functions import expand_functions, has_function_body
 from tests.autodiff.support.check import of_graph, run, with_output_types
 from tests.autodiff.support.differences import in_float64, recast, widened

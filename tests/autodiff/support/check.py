@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnxcam.arrays import Array
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.differences import Doubles, KinkError, function, in_float64, slope
 

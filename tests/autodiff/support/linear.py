@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 
 from onnxcam.arrays import Array
-from onnxcam.model.model import Model, load
+from onnxcam.model.load import load
+from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import TOLERANCE, assert_valid, numbers, run
 

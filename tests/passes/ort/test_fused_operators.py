@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.ort import FUSED
 from onnxcam.passes.ort.registry import NCHWC
 from tests.passes.ort.support.fused_case import (

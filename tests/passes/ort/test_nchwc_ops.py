@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.ort import nchwc_block_size as blocks
 from onnxcam.passes.ort import nchwc_ops as blocked
 from onnxcam.passes.ort.registry import NCHWC

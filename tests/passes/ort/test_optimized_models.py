@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.errors import MissingRuleError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.passes.ort.registry import NCHWC
 from onnxcam.rewrite.gradient import gradient
 from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run

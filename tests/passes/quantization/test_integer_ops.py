@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run
 

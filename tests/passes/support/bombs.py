@@ -199,7 +199,7 @@ BOMBS = {"constants": CONSTANTS, "images": IMAGES}
 
 def outcome(proto: onnx.ModelProto) -> str:
     """What becomes of a model on its way to gradients of its input and to a layer."""
-    from onnxcam.model.model import load
+    from onnxcam.model.load import load
     from onnxcam.rewrite.gradient import gradient
     from onnxcam.rewrite.planner import layers
 

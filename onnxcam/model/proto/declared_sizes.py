@@ -15,7 +15,7 @@ from itertools import count
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto_walk import Scope
+from onnxcam.model.proto.walk import Scope
 
 LARGEST_INPUT = 1 << 30  # numbers: 18,000 x 18,000 pixels in color
 LARGEST_SIZE = 1 << 31  # no tensor can have a size beyond this

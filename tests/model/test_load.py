@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from onnxcam.errors import ModelError, OutputError
-from onnxcam.model.model import load
+from onnxcam.model.load import load
 from tests.autodiff.support.check import numbers, run
 from tests.support.limits import run_limited
 from tests.support.nets import POOLED

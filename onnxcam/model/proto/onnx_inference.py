@@ -7,7 +7,7 @@ import math
 import onnx
 from onnx import TensorProto, shape_inference
 
-from onnxcam.model.inference_limits import propagates_sizes
+from onnxcam.model.proto.inference_limits import propagates_sizes
 
 LARGE = 1 << 14  # numbers: shapes, axes, and scales, which the inference reads, have fewer
 WEIGHTS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}

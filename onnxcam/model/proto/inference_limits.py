@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, defs, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto_walk import Scope, title_of
+from onnxcam.model.proto.walk import Scope, title_of
 
 LARGEST_RANK = 64  # NumPy's arrays have no more axes
 MOST_OUTPUTS = 1 << 16

@@ -12,17 +12,17 @@ from onnx import AttributeProto, TensorProto, checker, numpy_helper, shape_infer
 from onnx.external_data_helper import uses_external_data
 
 from onnxcam.errors import ModelError
-from onnxcam.model.declared_sizes import declared_shapes, settle_sizes
-from onnxcam.model.inference_limits import check_attributes, check_loops
-from onnxcam.model.inline_functions import check_calls, inline_functions
-from onnxcam.model.normalize import (
+from onnxcam.model.proto.declared_sizes import declared_shapes, settle_sizes
+from onnxcam.model.proto.inference_limits import check_attributes, check_loops
+from onnxcam.model.proto.inline_functions import check_calls, inline_functions
+from onnxcam.model.proto.normalize import (
     make_dense,
     settle_defaults,
     sort_nodes,
     use_default_domain,
 )
-from onnxcam.model.onnx_inference import infer_shapes
-from onnxcam.model.proto_walk import Scope, all_scopes, tensors
+from onnxcam.model.proto.onnx_inference import infer_shapes
+from onnxcam.model.proto.walk import Scope, all_scopes, tensors
 from onnxcam.passes.input_rank import check_model, give_ranks
 from onnxcam.passes.ort import normalize_ort_domains
 

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.model.inline_functions import MOST_NODES, check_calls
-from onnxcam.model.model import load
+from onnxcam.model.load import load
+from onnxcam.model.proto.inline_functions import MOST_NODES, check_calls
 from tests.autodiff.support.check import numbers, run
 from tests.support.limits import run_limited
 
@@ -68,7 +68,7 @@ def test_functions_in_any_order() -> None:
 @pytest.mark.parametrize("times", [12, 13, 15, 20, 100])
 def test_a_bomb_of_nodes(times: int) -> None:
     code = (
-        f"import onnxcam, tests.model.test_inline_functions as t\n"
+        f"import onnxcam, tests.model.proto.test_inline_functions as t\n"
         f"try:\n    onnxcam.load(t.doubling({times}))\n"
         f"except onnxcam.OnnxcamError as error:\n    print(error)\n"
     )

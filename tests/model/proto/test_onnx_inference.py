@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
-from onnxcam.model.check import check_proto
-from onnxcam.model.onnx_inference import LARGE, infer_shapes
+from onnxcam.model.proto.check import check_proto
+from onnxcam.model.proto.onnx_inference import LARGE, infer_shapes
 
 
 def dense(weight: np.ndarray, sizes: np.ndarray) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto_walk import (
+from onnxcam.model.proto.walk import (
     CycleError,
     Scope,
     inner_graphs,

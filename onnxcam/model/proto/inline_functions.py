@@ -10,7 +10,7 @@ import onnx
 from onnx import inliner
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto_walk import CycleError, Scope, order_by_need, scopes
+from onnxcam.model.proto.walk import CycleError, Scope, order_by_need, scopes
 
 MOST_NODES = 1 << 14  # ONNX Runtime may take minutes to open the gradient of so many
 SHALLOW = 8  # levels of functions, as exporters write the modules of a network

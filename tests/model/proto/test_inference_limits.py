@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
 from onnxcam.errors import ModelError
-from onnxcam.model.inference_limits import check_loops, propagates_sizes
-from onnxcam.model.model import load
-from onnxcam.model.proto_walk import all_scopes
+from onnxcam.model.load import load
+from onnxcam.model.proto.inference_limits import check_loops, propagates_sizes
+from onnxcam.model.proto.walk import all_scopes
 from tests.support.limits import run_limited
 
 
@@ -154,7 +154,7 @@ def test_shapes_that_double() -> None:
     assert not propagates_sizes(long.graph)
     assert propagates_sizes(short.graph)
     code = (
-        "import onnxcam, tests.model.test_inference_limits as t\n"
+        "import onnxcam, tests.model.proto.test_inference_limits as t\n"
         "model = onnxcam.load(t.of_nodes(t.chain_of('Concat', 16, axis=0)))\n"
         "try:\n"
         "    onnxcam.load(t.of_nodes(t.chain_of('Concat', 28, axis=0)))\n"
@@ -191,7 +191,7 @@ def test_ranges_that_fill_the_memory(limits: np.ndarray[Any, Any], written: str)
     model = of_range(limits, as_nodes=written == "nodes")
     assert not propagates_sizes(model.graph)
     code = (
-        "import numpy as np, onnxcam, tests.model.test_inference_limits as t\n"
+        "import numpy as np, onnxcam, tests.model.proto.test_inference_limits as t\n"
         f"limits = np.array({limits.tolist()}, np.{limits.dtype})\n"
         "try:\n"
         f"    onnxcam.load(t.of_range(limits, as_nodes={written == 'nodes'}))\n"

@@ -1,0 +1,174 @@
+"""Reading models: from a path, bytes or a protocol buffer to a checked and canonical `Model`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError, EncodeError, Message
+
+from onnxcam.arrays import Array
+from onnxcam.errors import ModelError
+from onnxcam.graph.node_errors import reports_node
+from onnxcam.graph.opset import NeedsOpsetError, upgrade_opset
+from onnxcam.model.external_data import (
+    attach_weights,
+    mmap_large_weights,
+    read_external_data,
+    use_embedded_data,
+)
+from onnxcam.model.model import Model
+from onnxcam.model.proto.check import check_proto, first_line
+from onnxcam.passes.canonicalize import canonicalize
+from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
+from onnxcam.passes.quantization.integer_ops import decompose_integer_ops, opset_to_open
+from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantised
+
+MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
+
+
+@reports_node
+def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
+    """Read, check and clean a model from a path (external data included), bytes, or a ModelProto.
+
+    ModelError, which says what is wrong and what to do, for anything that is not a valid model.
+    """
+    if isinstance(source, (bytes, onnx.ModelProto)):
+        content = source if isinstance(source, bytes) else _serialize(source)
+        proto, name = _parse(content, "the given bytes"), "model"
+        use_embedded_data(proto, name)
+        return model_from_proto(proto, name, _sha256(content))
+    path = Path(source)
+    content = _read(path)
+    proto = _parse(content, str(path))
+    weights = mmap_large_weights(proto, path)
+    read_external_data(proto, path)
+    return model_from_proto(proto, path.name, _sha256(content), weights=weights)
+
+
+@reports_node
+def upgrade_model(model: Model, opset: int) -> Model:
+    """The same model at a newer opset of the default domain."""
+    proto, weights = model.proto_and_weights()
+    upgraded = upgrade_opset(proto, opset)
+    return model_from_proto(upgraded, model.name, model.digest, model.notices, weights)
+
+
+@reports_node
+def model_from_proto(
+    proto: onnx.ModelProto,
+    name: str,
+    digest: str,
+    notices: tuple[str, ...] = (),
+    weights: Mapping[str, Array] = MappingProxyType({}),
+) -> Model:
+    """Check and clean a protocol buffer, which is changed. `weights` are the values of those inputs that are
+    constants (see `external_data`). ModelError if it is not a valid model.
+    """
+    proto, check_notices = check_proto(proto, name, weights.keys())
+    notices = (*notices, *check_notices)
+    try:
+        graph = gs.import_onnx(proto)
+    except Exception as error:
+        raise ModelError(f"{name}: its graph cannot be read ({first_line(error)})") from error
+    attach_weights(graph, weights)
+    _clear_optional_types(graph)
+    try:
+        graph = canonicalize(graph)
+    except NeedsOpsetError as need:  # some operators are decomposed into newer ones
+        upgraded = upgrade_opset(proto, need.opset)
+        return model_from_proto(upgraded, name, digest, notices, weights)
+    if is_quantised(graph):
+        if (opset := opset_to_open(graph)) > graph.opset:
+            upgraded = upgrade_opset(proto, opset)
+            return model_from_proto(upgraded, name, digest, notices, weights)
+        graph = attach_float_sources(canonicalize(hoist_dequantize(decompose_integer_ops(graph))))
+    metadata = {_to_text(prop.key): _to_text(prop.value) for prop in proto.metadata_props}
+    notices = (*notices, *_drop_unread_inputs(graph))
+    return Model(graph, name, digest, proto.ir_version, metadata, notices)
+
+
+def _clear_optional_types(graph: gs.Graph) -> None:
+    """Drop the types of optional tensors, in place: graphsurgeon cannot write them."""
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        for tensor in scope.tensors().values():
+            if isinstance(tensor.dtype, Message) or getattr(tensor, "type", "") == "optional_type":
+                tensor.dtype = None
+
+
+def _drop_unread_inputs(graph: gs.Graph) -> tuple[str, ...]:
+    """Remove inputs that nothing reads, in place, unless that are all; returns notices."""
+    outputs = {id(tensor) for tensor in graph.outputs}
+    read = [tensor for tensor in graph.inputs if tensor.outputs or id(tensor) in outputs]
+    unread = [tensor.name for tensor in graph.inputs if tensor not in read]
+    if not read or not unread:
+        return ()
+    graph.inputs = read
+    return (f"the input {', '.join(map(repr, unread))} is left out, as nothing reads it",)
+
+
+def _serialize(proto: onnx.ModelProto) -> bytes:
+    try:
+        return bytes(proto.SerializeToString())
+    except (EncodeError, ValueError) as error:
+        raise ModelError(
+            f"the given model cannot be serialized ({first_line(error)}); give the path of its file"
+        ) from error
+
+
+def _to_text(value: str | bytes) -> str:
+    """Metadata as text. Protobuf returns bytes for what is not UTF-8: such characters are replaced."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file or a pipe, but not of a device, which may have no end."""
+    try:
+        _check_file(path, path.stat())
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: cannot be read ({reason}); check the path") from error
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    """ModelError for a folder, a device, or a file that is too large."""
+    if stat.S_ISDIR(status.st_mode):
+        raise ModelError(f"{path}: a folder; give the .onnx file in it")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        raise ModelError(f"{path}: a device or a socket; give an .onnx file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ModelError(
+            f"{path}: {status.st_size} bytes, more than the {MAX_FILE_BYTES} that an .onnx file can have; "
+            "export it with its weights as external data"
+        )
+
+
+def _parse(content: bytes, name: str) -> onnx.ModelProto:
+    """The protocol buffer in the content of a file. ModelError if there is none, or no graph in it."""
+    try:
+        proto = onnx.load_from_string(content)
+    except (DecodeError, ValueError) as error:
+        if "alloc failed" in str(error):
+            raise ModelError(
+                f"{name}: out of memory while its {len(content)} bytes were parsed; close other programs"
+            ) from error
+        raise ModelError(
+            f"{name}: not an ONNX model, or cut off ({len(content)} bytes read: {first_line(error)}); "
+            "copy or export the file again"
+        ) from error
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise ModelError(
+            f"{name}: an ONNX file without a graph ({len(content)} bytes); export it again"
+        )
+    return proto
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
