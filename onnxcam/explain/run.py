@@ -19,7 +19,7 @@ from onnxcam.specs import POWERS, SEED, Plan, moment
 from onnxcam.targets.classes import Target
 
 if TYPE_CHECKING:  # what comes from the cache is run without onnx
-    from onnxcam.graph.shape_inference import Dim
+    from onnxcam.arrays import Dim
 
 STEP = float(np.finfo(np.float32).eps)
 NEAR = 2.0**-20  # part of an image's range, eight steps of float32

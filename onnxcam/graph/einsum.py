@@ -5,9 +5,9 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-Dim: TypeAlias = int | str | None
+from onnxcam.arrays import Dim
+from onnxcam.graph.dims import broadcast_named_dim
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,5 @@ def sizes_of(terms: Sequence[str], shapes: Sequence[Sequence[Dim]]) -> dict[str,
     sizes: dict[str, Dim] = {}
     for term, shape in zip(terms, shapes, strict=True):
         for letter, dim in zip(term, shape, strict=True):
-            sizes[letter] = broadcast(sizes.get(letter, 1), dim)
+            sizes[letter] = broadcast_named_dim(sizes.get(letter, 1), dim)
     return sizes
-
-
-def broadcast(first: Dim, second: Dim) -> Dim:
-    """The size that two sizes go together as: a number where one is known, else a name of both."""
-    if second in (1, first) or (isinstance(first, int) and first != 1):
-        return first
-    if first == 1 or isinstance(second, int):
-        return second
-    return None if first is None or second is None else f"max({first},{second})"

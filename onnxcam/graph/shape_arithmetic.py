@@ -17,7 +17,6 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.shape_inference import Dim, Shape
 
 # Entries are numbers, names of dimensions (which stand for integers), bools, or None if unknown.
 Sizes: TypeAlias = NDArray[np.object_]
@@ -247,23 +246,3 @@ RULES: dict[str, Callable[[gs.Node, list[Any], int], Sizes]] = {
     "Round": _rounded(round),  # halves to even numbers, as ONNX has it
     "ReduceProd": _reduce_product,
 }
-
-
-def expanded(given: Shape, wanted: Sizes) -> Shape:
-    """The shape that an Expand leaves of `given`: both broadcast to each other, aligned at the right. A size
-    that cannot be told of two names is None.
-    """
-    rank = max(len(given), len(wanted))
-    pairs = zip(
-        (1,) * (rank - len(given)) + tuple(given),
-        (1,) * (rank - len(wanted)) + tuple(wanted.tolist()),
-        strict=True,
-    )
-    return tuple(_broadcast(first, second) for first, second in pairs)
-
-
-def _broadcast(first: Dim, second: Dim) -> Dim:
-    if first == 1 or second == 1:
-        return second if first == 1 else first
-    known = [each for each in (first, second) if isinstance(each, int)]  # more than 1
-    return first if first == second else known[0] if known else None

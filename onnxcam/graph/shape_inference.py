@@ -20,8 +20,8 @@ import onnx_graphsurgeon as gs
 from onnx import numpy_helper, shape_inference
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxcam.arrays import Dim as Dim
-from onnxcam.arrays import Shape as Shape
+from onnxcam.arrays import Dim, Shape
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.einsum import Equation, sizes_of
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.window import Window
@@ -38,11 +38,6 @@ UNINFERRED = (
     UnboundLocalError,  # graphsurgeon cannot write branches with sequences
 )
 SMALL = 1024  # constants up to this many elements are shown to the inference: shapes, axes, scales
-
-
-def is_static(shape: Shape | None) -> bool:
-    """Whether every dimension is a number."""
-    return shape is not None and all(isinstance(dim, int) for dim in shape)
 
 
 def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
@@ -143,21 +138,6 @@ def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Sha
         for axis, (known, dim) in enumerate(zip(shape[2:], taken[2:], strict=True))
     ]
     return (*shape[:2], *left)
-
-
-def named(tensor: gs.Tensor, shape: Sequence[Dim]) -> list[Dim]:
-    """The shape with a fresh name for every dimension that nothing is known of."""
-    return [f"{tensor.name}.{i}" if dim is None else dim for i, dim in enumerate(shape)]
-
-
-def agree(first: Sequence[Dim] | None, second: Sequence[Dim] | None) -> Shape | None:
-    """One shape from two sources, the first being believed where it says anything."""
-    if first is None or second is None:
-        found = first if first is not None else second
-        return None if found is None else tuple(found)
-    if len(first) != len(second):
-        return tuple(first)
-    return tuple(b if a is None else a for a, b in zip(first, second, strict=True))
 
 
 def believe_outputs(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None]) -> None:

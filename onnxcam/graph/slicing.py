@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxcam.arrays import Shape
 from onnxcam.errors import ModelError
-from onnxcam.graph.shape_inference import Shape
 from onnxcam.graph.tracing import Value
 
 Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()

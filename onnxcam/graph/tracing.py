@@ -16,11 +16,12 @@ import onnx_graphsurgeon as gs
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-from onnxcam.arrays import Array
+from onnxcam.arrays import Array, Shape
 from onnxcam.errors import ModelError, unknown
 from onnxcam.graph.constants import constant_values
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.opset import schema_accepting, type_code, type_name
-from onnxcam.graph.shape_inference import Dtype, Shape, infer, is_static
+from onnxcam.graph.shape_inference import Dtype, infer
 
 PREFIX = "onnxcam"
 

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Dim, Shape
 from onnxcam.graph.reachability import is_float
-from onnxcam.graph.shape_inference import Dim, Shape
 from onnxcam.heads.detection_columns import BOX, Columns, by_labels, columns
 from onnxcam.heads.output_activation import PASSING, STEPS, maker, mixed_logits, unsquashed
 from onnxcam.model.image_input import image_layout

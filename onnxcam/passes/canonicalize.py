@@ -14,10 +14,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from onnxcam.arrays import Array
+from onnxcam.arrays import Array, Dim, Shape
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.shape_arithmetic import Sizes, expanded
-from onnxcam.graph.shape_inference import Dim, Shape, agree, believe_outputs, infer, named
+from onnxcam.graph.dims import broadcast_shapes, merge_shapes, name_unknown_dims
+from onnxcam.graph.shape_arithmetic import Sizes
+from onnxcam.graph.shape_inference import believe_outputs, infer
 from onnxcam.passes.constant_folding import Folding, refuse_impossible_size
 from onnxcam.passes.ort import decompose
 
@@ -30,7 +31,9 @@ def canonicalize(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
     folding = Folding.of(graph, opsets)
     declared = {output.name: output.shape for output in graph.outputs}
     for tensor in graph.inputs:
-        tensor.shape = None if tensor.shape is None else named(tensor, tensor.shape)
+        tensor.shape = (
+            None if tensor.shape is None else name_unknown_dims(tensor.name, tensor.shape)
+        )
     waiting, walked = list(graph.nodes)[::-1], []
     while waiting:
         node = waiting.pop()
@@ -141,10 +144,10 @@ def _type(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> Non
         if isinstance(tensor, gs.Constant) or tensor.is_empty():
             continue
         dtype, shape = found or (None, None)
-        shape = agree(shape, _shape_by_sizes(node, sizes))
+        shape = merge_shapes(shape, _shape_by_sizes(node, sizes))
         tensor.dtype = tensor.dtype if dtype is None else dtype
-        shape = agree(shape, tensor.shape)
-        tensor.shape = None if shape is None else named(tensor, shape)
+        shape = merge_shapes(shape, tensor.shape)
+        tensor.shape = None if shape is None else name_unknown_dims(tensor.name, shape)
         refuse_impossible_size(node, tensor)
 
 
@@ -157,7 +160,7 @@ def _shape_by_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
     if wanted is None or (node.op == "Expand" and given is None):
         return None
     if node.op == "Expand":
-        return expanded(tuple(given), wanted)
+        return broadcast_shapes(given, wanted.tolist())
     return _filled_in(wanted.tolist(), given if node.op == "Reshape" else None)
 
 

@@ -17,13 +17,14 @@ import onnx_graphsurgeon as gs
 from onnx import numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxcam.arrays import Array
+from onnxcam.arrays import Array, Shape
 from onnxcam.errors import NodeError, OnnxcamError
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.node_errors import name_of, operator_of
 from onnxcam.graph.operators import RANDOM
 from onnxcam.graph.opset import IR_VERSION
 from onnxcam.graph.shape_arithmetic import Sizes, size_arithmetic
-from onnxcam.graph.shape_inference import Dtype, Shape, infer, is_static
+from onnxcam.graph.shape_inference import Dtype, infer
 
 UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
     *RANDOM,

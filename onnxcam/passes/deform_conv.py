@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.shape_inference import is_static
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window

@@ -13,10 +13,10 @@ from typing import TypeAlias
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Dim
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.constants import CONTRIB, DOMAIN
 from onnxcam.graph.operators import ALONG, ELEMENTWISE, FROM
-from onnxcam.graph.shape_inference import Dim
 
 Axes: TypeAlias = Sequence[int | None]  # per input the axis of the row; None: it is read whole
 Rowwise: TypeAlias = Callable[[gs.Node, int, int], Axes | None]  # None: no row is computed alone

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Shape
 from onnxcam.autodiff.backward import backward, propagates
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import RULE_TABLES
@@ -14,7 +15,6 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import NeedsOpsetError
 from onnxcam.graph.reachability import subgraph_between
-from onnxcam.graph.shape_inference import Shape
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.score import classes_of, find_score
 from onnxcam.model.load import upgrade_model

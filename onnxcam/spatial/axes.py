@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from onnxcam.graph.shape_inference import Dim, Shape
+from onnxcam.arrays import Dim, Shape
 
 BATCH, CHANNELS, ROWS, COLUMNS, MOVED, EXTRA = "n", "c", "y", "x", "moved", "extra"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.graph.shape_inference import Dim
+from onnxcam.arrays import Dim
 from onnxcam.graph.window import LONGEST
 from onnxcam.spatial.axes import (
     CHANNELS,

@@ -8,7 +8,8 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import numpy_helper
 
-from onnxcam.graph.shape_arithmetic import Sizes, expanded, size_arithmetic
+from onnxcam.graph.dims import broadcast_shapes
+from onnxcam.graph.shape_arithmetic import Sizes, size_arithmetic
 from tests.autodiff.support.check import run
 
 OPSET = 17
@@ -87,7 +88,7 @@ def test_a_name_may_be_any_number_that_a_size_can_be() -> None:
     ],
 )
 def test_the_shape_of_an_expand(given: Any, wanted: list[Any], shape: Any) -> None:
-    assert expanded(given, np.array(wanted, dtype=object)) == shape
+    assert broadcast_shapes(given, wanted) == shape
 
 
 BATCH = 6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxcam.graph.shape_inference import agree, is_static
+from onnxcam.graph.dims import is_static, merge_shapes
 from onnxcam.model.load import load
 from tests.autodiff.support.check import numbers
 
@@ -63,7 +63,7 @@ def test_other_windows_are_other_words() -> None:
     ],
 )
 def test_agree(first: Any, second: Any, both: Any) -> None:
-    assert agree(first, second) == both
+    assert merge_shapes(first, second) == both
 
 
 def test_static() -> None:

@@ -16,7 +16,7 @@ from onnxcam.autodiff.lowering.strided_conv import (
     static_dim,
     subpixel_conv,
 )
-from onnxcam.graph.shape_inference import is_static
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.slicing import dim_size, slice_dynamic
 from onnxcam.graph.value import Value, np
 from onnxcam.graph.window import Window

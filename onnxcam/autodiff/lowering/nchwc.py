@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Shape
 from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
 from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest, static_dim
-from onnxcam.graph.shape_inference import Shape, is_static
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.tracing import PREFIX
 from onnxcam.graph.value import Value, np
 

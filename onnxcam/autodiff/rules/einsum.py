@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.graph.einsum import Equation, broadcast, sizes_of
+from onnxcam.graph.dims import broadcast_named_dim
+from onnxcam.graph.einsum import Equation, sizes_of
 from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.value import Value, np
 
@@ -49,7 +50,7 @@ def spread(found: Value, x: Value) -> Value:
     pairs = list(zip(x.shape, found.shape, strict=True))
     if all(own in (wide, 1) or (isinstance(wide, int) and wide != 1) for own, wide in pairs):
         return found
-    shape = tuple(broadcast(wide, own) for own, wide in pairs)
+    shape = tuple(broadcast_named_dim(wide, own) for own, wide in pairs)
     return x.build.op("Expand", found, x.build.shape_of(x), shape=shape)
 
 

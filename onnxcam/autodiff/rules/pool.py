@@ -9,7 +9,7 @@ from onnxcam.autodiff.lowering.conv_vjp import conv_vjp_input, pad_before
 from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.shape_inference import is_static
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.slicing import broadcast_like, dim_size, full_like, pad_to, refuse_too_many
 from onnxcam.graph.value import Value, np
 from onnxcam.graph.window import Window
