@@ -1,0 +1,45 @@
+"""LRN: normalization over neighboring channels."""
+
+from __future__ import annotations
+
+from onnxcam.arrays import Floats
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.errors import ModelError
+from onnxcam.graph.slicing import refuse_too_many
+from onnxcam.graph.value import Value, np
+
+rules = Rules()
+
+
+def lrn_vjp(
+    g: Value, y: Value, x: Value, *, size: int, alpha: float, beta: float, bias: float
+) -> Value:
+    """LRN-13, y = x D^-beta with D = bias + alpha/n W(x^2): g D^-beta - 2 alpha beta/n x W'(g x D^(-beta - 1)).
+
+    W is the sum over a window of n channels, W' the sum over the mirrored window. Since opset 1.
+    """
+    channels = x.shape[1]
+    if not isinstance(channels, int):
+        raise ModelError(f"LRN of {x.name!r}: its number of channels must be fixed")
+    refuse_too_many(f"LRN of {x.name!r}", channels, channels)
+    window = _window_matrix(channels, size)
+    divisor = bias + (alpha / size) * _mix_channels(x * x, window)
+    inner = g * x * divisor ** (-beta - 1.0)
+    return g * divisor**-beta - (2 * alpha * beta / size) * x * _mix_channels(inner, window.T)
+
+
+def _window_matrix(channels: int, size: int) -> Floats:
+    """1 where channel j is in the window of channel i: from floor((n-1)/2) before it to ceil((n-1)/2) after."""
+    offset = np.arange(channels)[None] - np.arange(channels)[:, None]
+    return ((offset >= -((size - 1) // 2)) & (offset <= size // 2)).astype(np.float64)
+
+
+def _mix_channels(value: Value, matrix: Floats) -> Value:
+    """The matrix applied to the channels of every pixel."""
+    kernel = value.build.constant(
+        matrix.reshape(*matrix.shape, *([1] * (value.ndim - 2))), value.dtype
+    )
+    return value.build.op("Conv", value, kernel)
+
+
+rules.vjp("LRN", lrn_vjp)
