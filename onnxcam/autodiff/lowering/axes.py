@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from onnxcam.graph.slicing import dim_size
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 
 def spatial_axes(x: Value) -> tuple[int, ...]:
@@ -15,9 +16,9 @@ def spatial_axes(x: Value) -> tuple[int, ...]:
 
 def element_count(x: Value, axes: Sequence[int]) -> Value | float:
     """The product of the sizes of some axes; a Value in the dtype of x where it is known at run time only."""
-    sizes = [x.shape[axis] for axis in axes]
-    if all(isinstance(size, int) for size in sizes):
-        return float(np.prod([float(size) for size in sizes if isinstance(size, int)]))
+    sizes = [size for axis in axes if isinstance(size := x.shape[axis], int)]
+    if len(sizes) == len(axes):
+        return float(math.prod(sizes))
     total = dim_size(x, axes[0])
     for axis in axes[1:]:
         total = total * dim_size(x, axis)

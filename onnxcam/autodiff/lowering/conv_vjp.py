@@ -7,6 +7,8 @@ than H, the gradient of the remaining tail is zero.
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxcam.arrays import Array
 from onnxcam.autodiff.lowering.strided_conv import (
     RESIZE_WITHOUT_REGION,
@@ -16,9 +18,10 @@ from onnxcam.autodiff.lowering.strided_conv import (
     static_dim,
     subpixel_conv,
 )
+from onnxcam.graph import anp
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.slicing import dim_size, slice_dynamic
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 from onnxcam.graph.window import Window
 
 
@@ -136,5 +139,5 @@ def pad_before(x: Value, window: Window, axis: int) -> Value:
     extent = build.constant(np.array([window.extents[axis]], np.int64))
     size = dim_size(x, axis + 2)
     steps = (size + stride - one) / stride - one
-    total = np.maximum(steps * stride + extent - size, build.constant(np.zeros(1, np.int64)))
+    total = anp.maximum(steps * stride + extent - size, build.constant(np.zeros(1, np.int64)))
     return total / two if window.upper else total - total / two

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnxcam.graph.value import Value, np
+import numpy as np
+
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 
 FLOAT = np.dtype(np.float32)
 
@@ -21,7 +24,7 @@ def to_float32(value: Value) -> Value:
 
 def mean_over(value: Value, axes: Sequence[int]) -> Value:
     """The mean over some axes, which stay with size 1."""
-    return np.mean(value, axis=axes, keepdims=True)
+    return anp.mean(value, axis=axes, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Standardization:
         """f = 1 / sqrt(mean (x - m)^2 + epsilon), with m computed first, so that no digits are lost."""
         x = to_float32(x)
         centered_x = x - mean_over(x, axes) if centered else x
-        factor = 1.0 / np.sqrt(mean_over(centered_x * centered_x, axes) + epsilon)
+        factor = 1.0 / anp.sqrt(mean_over(centered_x * centered_x, axes) + epsilon)
         return cls(centered_x * factor, factor, axes, centered)
 
     def vjp(self, h: Value) -> Value:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules.conv import scale_channels
 from onnxcam.errors import ModelError
-from onnxcam.graph.value import Value, np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 
@@ -36,8 +39,8 @@ def batch_norm_vjp(
     if scale.constant is not None and var.constant is not None and not isinstance(x.dtype, int):
         deviation = np.sqrt(var.constant.astype(np.float64) + epsilon)
         return scale_channels(g, scale.constant.astype(np.float64) / deviation)
-    factor = scale.astype(x.dtype) / np.sqrt(var.astype(x.dtype) + epsilon)
-    return g * np.reshape(factor, [-1, *([1] * (x.ndim - 2))])
+    factor = scale.astype(x.dtype) / anp.sqrt(var.astype(x.dtype) + epsilon)
+    return g * anp.reshape(factor, [-1, *([1] * (x.ndim - 2))])
 
 
 rules.vjp("BatchNormalization", batch_norm_vjp)

@@ -1,12 +1,17 @@
-"""Col2Im, which puts blocks back where they were taken and adds what overlaps."""
+"""Col2Im: blocks are added into an image where they were taken from."""
 
 from __future__ import annotations
+
+import math
+
+import numpy as np
 
 from onnxcam.arrays import Array
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import refuse_too_many
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 
@@ -22,29 +27,30 @@ def col2im_vjp(
     pads: list[int] | None,
     strides: list[int] | None,
 ) -> Value:
-    """Each cell of a block takes back what lies where it was put: a Conv with one kernel for each cell of a
-    block, which is 1 there. x is (N, C cells, blocks), y (N, C, *image).
+    """Col2Im-18, from x (N, C cells, blocks) to y (N, C, *image): im2col of g.
+
+    im2col is a Conv with one kernel for each cell of a block, which is 1 at that cell and 0 elsewhere.
     """
     block, channels = block_shape.constant, y.shape[1]
     if block is None or not isinstance(channels, int):
         raise ModelError(f"Col2Im of {x.name!r} needs a fixed block and a fixed number of channels")
     rank = len(block)
-    taken = g.build.op(
+    columns = g.build.op(
         "Conv",
         g,
-        g.build.constant(np.tile(_cells(block), (channels, *[1] * (rank + 1))), g.dtype),
+        g.build.constant(np.tile(_one_hot_kernels(block), (channels, *[1] * (rank + 1))), g.dtype),
         dilations=list(dilations or [1] * rank),
         group=channels,
         kernel_shape=block.tolist(),
         pads=list(pads or [0] * 2 * rank),
         strides=list(strides or [1] * rank),
     )
-    return np.reshape(taken, [0, 0, -1])
+    return anp.reshape(columns, [0, 0, -1])
 
 
-def _cells(block: Array) -> Array:
-    """(cells, 1, *block): the kernel of each cell."""
-    count = int(np.prod(block))
+def _one_hot_kernels(block: Array) -> Array:
+    """(cells, 1, *block): one kernel for each cell."""
+    count = math.prod(block.tolist())
     if min(block.tolist()) < 1:
         raise ModelError(f"Col2Im of blocks {block.tolist()}: their sizes must be 1 or more")
     refuse_too_many("Col2Im", count, count)

@@ -1,79 +1,83 @@
-"""Sums of products over named axes: the gradient of one is another, with g in the operand's place."""
+"""Einsum: the gradient is another Einsum, with g in place of the operand."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxcam.autodiff.rule_table import Rules
+from onnxcam.graph import anp
 from onnxcam.graph.dims import broadcast_named_dim
 from onnxcam.graph.einsum import Equation, sizes_of
 from onnxcam.graph.slicing import dim_size
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 
 
-def einsum(g: Value, y: Value, *xs: Value, equation: str, slot: int) -> Value:
-    """sum g (product of the others) over what the operand does not have.
+def einsum_vjp(g: Value, y: Value, *xs: Value, equation: str, slot: int) -> Value:
+    """Einsum-12, y = sum of the product of the xs: the sum of g times the other xs, over axes that x lacks.
 
-    An axis that was summed all by itself comes back evenly; of an axis that is there twice, only
-    the diagonal was read.
+    Along an axis that only x has, the result is repeated. Along two axes with the same letter, only the
+    diagonal gets a cotangent.
     """
-    written = Equation.read(equation, [each.ndim for each in xs])
-    x, own = xs[slot], written.operands[slot]
-    terms = [(written.result, g)] + [
-        (term, each)
-        for i, (term, each) in enumerate(zip(written.operands, xs, strict=True))
+    parsed = Equation.read(equation, [operand.ndim for operand in xs])
+    x, letters = xs[slot], parsed.operands[slot]
+    terms = [(parsed.result, g)] + [
+        (term, operand)
+        for i, (term, operand) in enumerate(zip(parsed.operands, xs, strict=True))
         if i != slot
     ]
-    present = {letter for term, _ in terms for letter in term}
-    kept = "".join(letter for letter in dict.fromkeys(own) if letter in present)
-    found = summed(terms, kept)
-    absent = [i for i, letter in enumerate(own) if letter not in kept or letter in own[:i]]
-    if absent:
-        found = np.expand_dims(found, absent)
-    return on_diagonals(spread(found, x), x, own)
+    shared = {letter for term, _ in terms for letter in term}
+    result = "".join(letter for letter in dict.fromkeys(letters) if letter in shared)
+    cotangent = sum_products(terms, result)
+    missing = [
+        i for i, letter in enumerate(letters) if letter not in result or letter in letters[:i]
+    ]
+    if missing:
+        cotangent = anp.expand_dims(cotangent, missing)
+    return keep_diagonals(expand_to(cotangent, x), x, letters)
 
 
-def summed(terms: list[tuple[str, Value]], kept: str) -> Value:
-    """The product of the terms summed over every letter but those kept."""
-    if len(terms) == 1 and terms[0][0] == kept:
+def sum_products(terms: list[tuple[str, Value]], result: str) -> Value:
+    """The product of the terms, summed over every letter that is not in the result."""
+    if len(terms) == 1 and terms[0][0] == result:
         return terms[0][1]
-    letters = [term for term, _ in terms]
-    sizes = sizes_of(letters, [each.shape for _, each in terms])
-    equation = ",".join(letters) + "->" + kept
-    shape = tuple(sizes[letter] for letter in kept)
-    operands = [each for _, each in terms]
-    return terms[0][1].build.op("Einsum", *operands, shape=shape, equation=equation)
+    letters, operands = zip(*terms, strict=True)
+    sizes = sizes_of(letters, [operand.shape for operand in operands])
+    equation = ",".join(letters) + "->" + result
+    shape = tuple(sizes[letter] for letter in result)
+    return operands[0].build.op("Einsum", *operands, shape=shape, equation=equation)
 
 
-def spread(found: Value, x: Value) -> Value:
-    """Repeated along the axes where it is one and x is more, or where that is not known."""
-    pairs = list(zip(x.shape, found.shape, strict=True))
-    if all(own in (wide, 1) or (isinstance(wide, int) and wide != 1) for own, wide in pairs):
-        return found
-    shape = tuple(broadcast_named_dim(wide, own) for own, wide in pairs)
-    return x.build.op("Expand", found, x.build.shape_of(x), shape=shape)
+def expand_to(cotangent: Value, x: Value) -> Value:
+    """The cotangent expanded along axes where its size is 1, or unknown, and that of x is not."""
+    pairs = list(zip(x.shape, cotangent.shape, strict=True))
+    if all(wanted in (size, 1) or (isinstance(size, int) and size != 1) for wanted, size in pairs):
+        return cotangent
+    shape = tuple(broadcast_named_dim(size, wanted) for wanted, size in pairs)
+    return x.build.op("Expand", cotangent, x.build.shape_of(x), shape=shape)
 
 
-def on_diagonals(value: Value, x: Value, own: str) -> Value:
-    """Zero wherever two axes of one letter are at different places."""
-    for axis, letter in enumerate(own):
-        first = own.index(letter)
+def keep_diagonals(value: Value, x: Value, letters: str) -> Value:
+    """The value, set to 0 where two axes with the same letter have different positions."""
+    for axis, letter in enumerate(letters):
+        first = letters.index(letter)
         if first != axis:
-            places = [along(x, each) for each in (first, axis)]
-            value = np.where(np.equal(*places), value, 0.0)
+            on_diagonal = anp.equal(positions_along(x, first), positions_along(x, axis))
+            value = anp.where(on_diagonal, value, 0.0)
     return value
 
 
-def along(x: Value, axis: int) -> Value:
-    """0, 1, 2, ... along one axis of x, in a shape that goes with x."""
+def positions_along(x: Value, axis: int) -> Value:
+    """0, 1, 2, … along one axis of x, in a shape that broadcasts over x."""
     build, size = x.build, x.shape[axis]
-    shape = [-1 if each == axis else 1 for each in range(x.ndim)]
+    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
     if isinstance(size, int):
         return build.constant(np.arange(size).reshape(shape))
     ends = (build.constant(np.array(each, np.int64)) for each in (0, 1))
     start, step = ends
-    stop = np.squeeze(dim_size(x, axis), axis=0)
-    return np.reshape(build.op("Range", start, stop, step), shape)
+    stop = anp.squeeze(dim_size(x, axis), axis=0)
+    return anp.reshape(build.op("Range", start, stop, step), shape)
 
 
-rules.variadic("Einsum", einsum)
+rules.variadic("Einsum", einsum_vjp)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from onnxcam.autodiff.lowering.axes import spatial_axes
 from onnxcam.autodiff.lowering.standardization import Standardization, to_float32
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.graph.value import Value, np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 
 
 def per_channel(parameter: Value, x: Value) -> Value:
     """A parameter (C,) in a shape that broadcasts over x."""
-    return np.reshape(to_float32(parameter), [-1, *([1] * (x.ndim - 2))])
+    return anp.reshape(to_float32(parameter), [-1, *([1] * (x.ndim - 2))])
 
 
 def sum_per_channel(value: Value) -> Value:
     """The sum (C,) over all axes but the channels."""
-    return np.sum(value, axis=(0, *spatial_axes(value)))
+    return anp.sum(value, axis=(0, *spatial_axes(value)))
 
 
 def bias_vjp(g: Value, y: Value, x: Value, scale: Value, b: Value) -> Value:
@@ -41,7 +42,7 @@ rules.vjp("InstanceNormalization", instance_norm_vjp_input, instance_norm_vjp_sc
 
 def split_groups(value: Value, num_groups: int) -> Value:
     """(N, C, *spatial) as (N, groups, elements of a group)."""
-    return np.reshape(to_float32(value), [0, num_groups, -1])
+    return anp.reshape(to_float32(value), [0, num_groups, -1])
 
 
 def group_norm_vjp_input(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxcam.arrays import Floats
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph.slicing import refuse_too_many
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 

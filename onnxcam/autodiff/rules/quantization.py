@@ -1,29 +1,32 @@
-"""Quantised tensors: the straight-through estimator (see `passes/quantization/hoist_dequantize.py`)."""
+"""DequantizeLinear in the domain of this package: the straight-through estimator.
+
+`passes/quantization/hoist_dequantize.py` writes the node and connects it to the floats it was quantized from.
+"""
 
 from __future__ import annotations
 
 from onnxcam.autodiff.rule_table import Rules
+from onnxcam.graph import anp
 from onnxcam.graph.constants import DOMAIN
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 
 
-def straight_through(
+def straight_through_vjp(
     g: Value,
     y: Value,
-    whole: Value,
+    quantized: Value,
     scale: Value,
-    zero: Value | None,
+    zero_point: Value | None,
     x: Value,
-    least: Value | None,
-    largest: Value | None,
+    low: Value | None,
+    high: Value | None,
 ) -> Value:
-    """g where x is within the range that is represented; everywhere where the range is made to fit x."""
-    if least is None or largest is None:
+    """g where x is in the range that can be represented; without bounds the range is fitted to x, so all is."""
+    if low is None or high is None:
         return g
-    return np.where(np.logical_and(x >= least, x <= largest), g, 0.0)
+    return anp.where(anp.logical_and(x >= low, x <= high), g, 0.0)
 
 
-rules.vjp("DequantizeLinear", None, None, None, straight_through, domain=DOMAIN)
-rules.vjp("DynamicQuantizeLinear")  # the scale that it makes is taken as it is
+rules.vjp("DequantizeLinear", None, None, None, straight_through_vjp, domain=DOMAIN)

@@ -2,88 +2,88 @@
 
 from __future__ import annotations
 
-from onnxcam.arrays import Array
+import numpy as np
+
+from onnxcam.arrays import Array, Shape
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import dim_size
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
-vjp = rules.vjp
 
 
-def depth_to_space(g: Value, y: Value, x: Value, *, blocksize: int, mode: str | None) -> Value:
-    """SpaceToDepth, which counts the cells of a block first (DCR); for CRD its channels are reordered."""
-    found = g.build.op("SpaceToDepth", g, blocksize=blocksize)
+def depth_to_space_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: str | None) -> Value:
+    """DepthToSpace-13: SpaceToDepth, its channels reordered for mode CRD. Since opset 1."""
+    blocks = g.build.op("SpaceToDepth", g, blocksize=blocksize)
     if mode != "CRD":
-        return found
+        return blocks
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise ModelError(f"DepthToSpace of {x.name!r}: its number of channels must be fixed")
     order = np.arange(channels).reshape(blocksize * blocksize, -1).T.ravel()
-    return g.build.op("Gather", found, g.build.constant(order.astype(np.int64)), axis=1)
+    return g.build.op("Gather", blocks, g.build.constant(order.astype(np.int64)), axis=1)
 
 
-vjp("DepthToSpace", depth_to_space)
-vjp(
-    "SpaceToDepth", lambda g, y, x, *, blocksize: g.build.op("DepthToSpace", g, blocksize=blocksize)
-)
+def space_to_depth_vjp(g: Value, y: Value, x: Value, *, blocksize: int) -> Value:
+    """SpaceToDepth-13: DepthToSpace. Since opset 1."""
+    return g.build.op("DepthToSpace", g, blocksize=blocksize)
 
 
-def tile(g: Value, y: Value, x: Value, *, repeats: Array | Value) -> Value:
-    """The sum over the repetitions: each tiled axis is split in two, repetitions and cells."""
+def tile_vjp(g: Value, y: Value, x: Value, *, repeats: Array | Value) -> Value:
+    """Tile-13: the sum over the repetitions. Since opset 6.
+
+    Each tiled axis of g is reshaped to two axes, repetitions and cells.
+    """
     build = g.build
     dims: list[Value] = []
-    summed: list[int] = []
+    axes: list[int] = []
     for axis in range(x.ndim):
         if not isinstance(repeats, Value) and int(np.asarray(repeats)[axis]) == 1:
             dims.append(dim_size(x, axis))
             continue
-        place = build.constant(np.array([axis]))
-        given = repeats if isinstance(repeats, Value) else build.constant(np.asarray(repeats))
-        summed.append(len(dims))
-        dims += [build.op("Gather", given, place, axis=0), dim_size(x, axis)]
-    if not summed:
+        index = build.constant(np.array([axis]))
+        counts = repeats if isinstance(repeats, Value) else build.constant(np.asarray(repeats))
+        axes.append(len(dims))
+        dims += [build.op("Gather", counts, index, axis=0), dim_size(x, axis)]
+    if not axes:
         return g
-    apart = build.op("Reshape", g, np.concatenate(dims, axis=0), shape=_apart(x, summed))
-    found = np.sum(apart, axis=summed)
-    found.tensor.shape = list(x.shape)
-    return found
+    shape = _insert_axes(x.shape, axes)
+    repetitions = build.op("Reshape", g, anp.concatenate(dims, axis=0), shape=shape)
+    cotangent = anp.sum(repetitions, axis=axes)
+    cotangent.tensor.shape = list(x.shape)
+    return cotangent
 
 
-def _apart(x: Value, summed: list[int]) -> tuple[int | str | None, ...]:
-    shape = list(x.shape)
-    for axis in summed:
-        shape.insert(axis, None)
-    return tuple(shape)
+def _insert_axes(shape: Shape, axes: list[int]) -> Shape:
+    """The shape with axes of unknown size."""
+    dims = list(shape)
+    for axis in axes:
+        dims.insert(axis, None)
+    return tuple(dims)
 
 
-vjp("Tile", tile)
-
-
-def cumulative_sum(
-    g: Value, y: Value, x: Value, axis: Value, *, exclusive: int, reverse: int
-) -> Value:
-    """The sum from the other end."""
+def cumsum_vjp(g: Value, y: Value, x: Value, axis: Value, *, exclusive: int, reverse: int) -> Value:
+    """CumSum-14: the cumulative sum from the other end. Since opset 11."""
     return g.build.op("CumSum", g, axis, exclusive=exclusive, reverse=int(not reverse))
 
 
-vjp("CumSum", cumulative_sum)
-
-
-def triangle(g: Value, y: Value, x: Value, k: Value | None, *, upper: int) -> Value:
-    """The same triangle of g."""
+def trilu_vjp(g: Value, y: Value, x: Value, k: Value | None, *, upper: int) -> Value:
+    """Trilu-14: the same triangle of g."""
     return g.build.op("Trilu", g, *([] if k is None else [k]), upper=upper)
 
 
-vjp("Trilu", triangle)
-
-
-def reverse_sequence(
+def reverse_sequence_vjp(
     g: Value, y: Value, x: Value, lengths: Value, *, batch_axis: int, time_axis: int
 ) -> Value:
-    """The same reversal."""
+    """ReverseSequence-10: the same reversal of g."""
     return g.build.op("ReverseSequence", g, lengths, batch_axis=batch_axis, time_axis=time_axis)
 
 
-vjp("ReverseSequence", reverse_sequence)
+rules.vjp("DepthToSpace", depth_to_space_vjp)
+rules.vjp("SpaceToDepth", space_to_depth_vjp)
+rules.vjp("Tile", tile_vjp)
+rules.vjp("CumSum", cumsum_vjp)
+rules.vjp("Trilu", trilu_vjp)
+rules.vjp("ReverseSequence", reverse_sequence_vjp)

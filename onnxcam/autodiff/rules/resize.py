@@ -226,4 +226,3 @@ def upsample(g: Value, y: Value, x: Value, *, scales: Numbers, mode: str) -> Val
 
 
 rules.vjp("Upsample", upsample)
-rules.vjp("EyeLike")  # the same values whatever it is given

@@ -1,0 +1,95 @@
+"""AveragePool: each cotangent is shared by the cells that its window counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.conv_vjp import conv_vjp_input, pad_before
+from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.errors import ModelError
+from onnxcam.graph import anp
+from onnxcam.graph.dims import is_static
+from onnxcam.graph.slicing import dim_size, pad_to, refuse_too_many
+from onnxcam.graph.tracing import Value
+from onnxcam.graph.window import Window
+
+rules = Rules()
+
+
+def average_pool_vjp(
+    g: Value, y: Value, x: Value, *, window: Window, count_include_pad: int
+) -> Value:
+    """AveragePool-22, y = sum x / n over each window: the sum of g / n over the windows of x. Since opset 1."""
+    channels = x.shape[1]
+    if not isinstance(channels, int):
+        raise ModelError(f"AveragePool of {x.name!r}: its number of channels must be fixed")
+    refuse_too_many(f"AveragePool of {x.name!r}", channels, *window.kernel)
+    share = g / count_cells(x, y, window, bool(count_include_pad))
+    if _is_tiling(g, x, window):
+        return pad_to(repeat_nearest(share, window.strides), x.shape)
+    ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
+    return conv_vjp_input(share, ones, x, window, channels)
+
+
+def _is_tiling(g: Value, x: Value, window: Window) -> bool:
+    """Whether windows start at the first cell and neither overlap nor leave gaps: then shares are repeated."""
+    return (
+        g.build.opset >= RESIZE_WITHOUT_REGION
+        and is_static((*g.shape[2:], *x.shape[2:]))
+        and window.kernel == window.strides
+        and not any((*window.begin, *(dilation - 1 for dilation in window.dilations)))
+    )
+
+
+def count_cells(x: Value, y: Value, window: Window, include_pad: bool) -> Floats | Value | float:
+    """The number n of cells that each window counts: over the spatial axes of y, or one number for all windows.
+
+    Where ceil_mode lets a window extend beyond the pads, it counts no cells there.
+    """
+    rank = len(window.kernel)
+    if include_pad and not window.ceil:
+        return float(np.prod(window.kernel))
+    total: Any = 1.0
+    for axis in range(rank):
+        counts = _count_along(x, y, axis, window, include_pad)
+        total = total * anp.reshape(counts, [-1 if i == axis else 1 for i in range(rank)])
+    if isinstance(total, Value):
+        return total
+    if not np.size(total):
+        raise ModelError(f"AveragePool of {x.name!r}: its windows leave an empty output")
+    return float(total.flat[0]) if np.all(total == total.flat[0]) else total
+
+
+def _count_along(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -> Any:
+    """The number (O,) of cells that windows count along one axis: an array, or a Value if a size is unknown."""
+    size, out = x.shape[axis + 2], y.shape[axis + 2]
+    rows = out if isinstance(out, int) else 1
+    refuse_too_many(f"AveragePool of {x.name!r}", rows, window.kernel[axis])
+    positions: Any
+    length: Any
+    if isinstance(size, int) and isinstance(out, int):
+        positions, length = np.arange(out)[:, None], size
+    else:
+        positions, length = _positions(y, axis), dim_size(x, axis + 2)
+    begin, end = window.begin[axis], window.end[axis]
+    before: Any = begin if begin is not None else pad_before(x, window, axis)
+    cells = positions * window.strides[axis] - before
+    cells = cells + np.arange(window.kernel[axis]) * window.dilations[axis]
+    low, high = (-before, length + (end or 0)) if include_pad else (0, length)
+    inside = anp.logical_and(cells >= low, cells < high)
+    return anp.sum(inside.astype(x.dtype), axis=1)
+
+
+def _positions(y: Value, axis: int) -> Value:
+    """0, 1, … as int64 (O, 1)."""
+    build = y.build
+    scalar = anp.reshape(dim_size(y, axis + 2), [])
+    zero, one = (build.constant(np.int64(number)) for number in (0, 1))
+    return anp.expand_dims(build.op("Range", zero, scalar, one), 1)
+
+
+rules.vjp("AveragePool", average_pool_vjp)
