@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.operators import RANDOM
+from onnxcam.graph.operators import traits_of
 
 
 def training_notices(graph: gs.Graph) -> Iterator[str]:
@@ -42,7 +42,8 @@ def _uses_batch_statistics(node: gs.Node, opset: int) -> bool:
 def _is_random(node: gs.Node, opset: int) -> bool:
     if node.domain:
         return False
-    if node.op != "Dropout":
-        return node.op in RANDOM
+    random = traits_of(node).random
+    if random != "training":
+        return random == "always"
     training = argument(node, "training_mode", opset)
     return training is not None and not (isinstance(training, np.ndarray) and not training.any())

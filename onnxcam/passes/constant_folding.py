@@ -21,15 +21,11 @@ from onnxcam.arrays import Array, Shape
 from onnxcam.errors import NodeError, OnnxcamError
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.node_errors import name_of, operator_of
-from onnxcam.graph.operators import RANDOM
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.opset import IR_VERSION
 from onnxcam.graph.shape_arithmetic import Sizes, size_arithmetic
 from onnxcam.graph.shape_inference import Dtype, infer
 
-UNFOLDED = {  # random, or kept because a dequantised weight is four times its size
-    *RANDOM,
-    *("Dropout", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan"),
-}
 # operators of unknown output shape -> how many times as many bytes as they read they write at most
 SHRINKING = {"NonZero": 8, "Compress": 1, "Unique": 8}
 LARGEST = 1 << 20  # bytes that folding may add to a model, per node
@@ -66,7 +62,8 @@ class Folding:
         NodeError for constants that no machine could hold, or that would crash the process.
         """
         refuse_division_by_zero(node)
-        if not node.domain and node.op not in UNFOLDED:
+        foldable = not node.domain and _is_foldable(node)
+        if foldable:
             known = size_arithmetic(node, self.sizes, self.opsets[""])
             if known is not None:
                 self.sizes[node.outputs[0].name] = known
@@ -74,7 +71,7 @@ class Folding:
         if not all(self._is_fixed(tensor) for tensor in node.inputs):
             return None
         self.fixed |= {tensor.name for tensor in node.outputs if tensor.name}
-        if node.domain or node.op in UNFOLDED:
+        if not foldable:
             return None
         return constant_values(node) if node.op == "Constant" else self._computed(node)
 
@@ -116,6 +113,12 @@ class Folding:
         if not all(map(is_static, shapes)):
             written += read * SHRINKING.get(node.op, self.limit)
         return written <= max(LARGEST, read) and self.folded + written <= IN_ALL
+
+
+def _is_foldable(node: gs.Node) -> bool:
+    """Neither random, nor a branch or loop, nor a weight, which would take four times its size dequantized."""
+    traits = traits_of(node)
+    return not (traits.random or traits.quantizes or traits.control_flow)
 
 
 def refuse_division_by_zero(node: gs.Node) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import checker
 
-from onnxcam.graph.operators import ELEMENTWISE
-
-# operators that keep the rank: those between the image and the first operator that requires a rank
-KEEPING = ELEMENTWISE | {"Pad", "QuantizeLinear", "DequantizeLinear"}
+from onnxcam.graph.operators import traits_named
 
 
 def give_ranks(graph: onnx.GraphProto) -> None:
@@ -46,9 +43,14 @@ def _rank(graph: onnx.GraphProto, name: str) -> int:
             continue
         if rank := _taken(node, weights):
             return rank
-        if node.op_type in KEEPING:
+        if _keeps_rank(node):
             alike.update(node.output)
     return 0
+
+
+def _keeps_rank(node: onnx.NodeProto) -> bool:
+    traits = traits_named(node.op_type, node.domain)
+    return traits.elementwise is not None or traits.moves == "pad"
 
 
 def _taken(node: onnx.NodeProto, weights: dict[str, int]) -> int:

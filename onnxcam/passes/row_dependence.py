@@ -16,18 +16,17 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import Dim
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.constants import CONTRIB, DOMAIN
-from onnxcam.graph.operators import ALONG, ELEMENTWISE, FROM
+from onnxcam.graph.operators import is_elementwise, traits_of
 
 Axes: TypeAlias = Sequence[int | None]  # per input the axis of the row; None: it is read whole
 Rowwise: TypeAlias = Callable[[gs.Node, int, int], Axes | None]  # None: no row is computed alone
-NOT_BY_ROW = {"CastLike", "Dropout"}  # their second input or output is of another shape
 
 
 def row_axes(node: gs.Node, axis: int, opset: int) -> Axes | None:
     """Along which axis of each input lie the rows that those along `axis` of the outputs are computed from,
     one from each, as many as they are. None where that is not so, or not known.
     """
-    rule, given = ROWWISE.get(node.op), [each for each in node.inputs if not each.is_empty()]
+    rule, given = _rule_for(node), [each for each in node.inputs if not each.is_empty()]
     if rule is None or node.domain not in (None, "", CONTRIB, DOMAIN):
         return None
     if any(each.shape is None for each in (*given, node.outputs[0])):
@@ -149,12 +148,18 @@ def sliced_axes(node: gs.Node, opset: int) -> list[int] | None:
     return [int(each) % len(node.inputs[0].shape) for each in given]
 
 
-REDUCING = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
-ROWWISE: dict[str, Rowwise] = {
-    **dict.fromkeys(ELEMENTWISE - NOT_BY_ROW, aligned),
-    **dict.fromkeys((*ALONG, *FROM), _normalised),
-    **{f"Reduce{each}": _reduced for each in REDUCING},
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _stepped),
+def _rule_for(node: gs.Node) -> Rowwise | None:
+    traits = traits_of(node)
+    if is_elementwise(traits) and not traits.unaligned:
+        return aligned
+    if traits.normalizes:
+        return _normalised
+    if traits.reduces:
+        return _reduced
+    return _stepped if traits.quantizes else ROWWISE.get(node.op)
+
+
+ROWWISE: dict[str, Rowwise] = {  # operators with a rule of their own
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshaped),
     **dict.fromkeys(("Concat", "Split"), _apart),
     "Gemm": _gemm,

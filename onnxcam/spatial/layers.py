@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import UnknownNameError, unknown
-from onnxcam.graph.operators import UNARY
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import (
     Subgraph,
     bottlenecks,
@@ -23,9 +23,6 @@ from onnxcam.spatial.axis_flow import AxisFlow
 from onnxcam.spatial.token_mixing import prune_ignored, tensors_ignored_by_score
 from onnxcam.specs import CLASS_SCORES, Layer
 
-# What follows such an operator's input is the same layer still: Conv -> BatchNormalization -> Relu
-FINISHING = UNARY | {"BatchNormalization", "DequantizeLinear", "Pad", "Transpose"}
-REARRANGED = {"Transpose", "Reshape", "Split", "Slice", "Squeeze", "Unsqueeze"}
 LISTED = 12  # so many of the layers that fit a pattern are told
 BRANCHES = 8  # so many layers are taken together at most
 
@@ -163,7 +160,7 @@ def _projects(tensor: gs.Tensor) -> bool:
     node = tensor.inputs[0] if tensor.inputs else None
     if node is None:
         return False
-    if node.op in REARRANGED:
+    if traits_of(node).moves in ("view", "transpose", "slice"):
         return _projects(node.inputs[0])
     varying = [each for each in node.inputs if not isinstance(each, gs.Constant)]
     if node.op in ("MatMul", "Gemm"):
@@ -178,7 +175,13 @@ def _goes_on(tensor: gs.Tensor) -> bool:
     ]  # its pair reads it too
     if {each.op for each in readers} in ({"Sigmoid", "Mul"}, {"HardSigmoid", "Mul"}):
         return True  # SiLU and HardSwish, as exporters write them
-    return len(readers) == 1 and readers[0].op in FINISHING
+    return len(readers) == 1 and _finishes(readers[0])
+
+
+def _finishes(node: gs.Node) -> bool:
+    """Whether the output is the same layer still as the input: Conv -> BatchNormalization -> Relu."""
+    traits = traits_of(node)
+    return traits.elementwise in ("unary", "channelwise") or traits.moves in ("pad", "transpose")
 
 
 def find_layer(layers: list[Layer], name: str) -> Layer:

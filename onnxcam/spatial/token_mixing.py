@@ -11,36 +11,33 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.operators import ALONG, ELEMENTWISE, FROM
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import Subgraph
 from onnxcam.spatial.axes import Axes, holds_cells
 from onnxcam.spatial.axis_flow import AxisFlow, einsum_labels
 
-# What an output of these holds at a place depends on the same place of the input alone
-IN_PLACE = ELEMENTWISE | {
-    *("BatchNormalization", "Concat", "DequantizeLinear", "Expand", "Flatten", "Gather"),
-    *("QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
-}
+IN_ORDER = {"view", "transpose", "repeat", "slice", "gather", "join"}  # moves that AxisFlow follows
 
 
 def mixes_positions(flow: AxisFlow, node: gs.Node, slot: int) -> bool:
     """Whether the operator brings places of that input together."""
-    axes = flow.axes_of(node.inputs[slot])
-    if axes is None or node.op in IN_PLACE:
+    axes, traits = flow.axes_of(node.inputs[slot]), traits_of(node)
+    if axes is None or traits.elementwise or traits.moves in IN_ORDER:
         return False
     if node.op == "Einsum":
         return _contracts(node, slot, axes)
-    if node.op.startswith("Reduce"):
+    if traits.reduces:
         reduced = flow.reduced_axes(node)
         return reduced is None or any(holds_cells(axes[i]) for i in reduced)
     if node.op in ("MatMul", "FusedMatMul"):
         return holds_cells(axes[-1 if slot == 0 else max(-2, -len(axes))])
     if node.op == "Gemm":
         return any(holds_cells(axis) for axis in axes[1:])
-    if node.op in ALONG:
-        return holds_cells(axes[int(node.attrs.get("axis", ALONG[node.op]))])
-    if node.op in FROM:
-        return slot == 0 and any(map(holds_cells, axes[int(node.attrs.get("axis", -1)) :]))
+    first = int(node.attrs.get("axis", -1))
+    if traits.normalizes == "axis":
+        return holds_cells(axes[first])
+    if traits.normalizes == "trailing":
+        return slot == 0 and any(map(holds_cells, axes[first:]))
     return True
 
 

@@ -1,35 +1,266 @@
-"""An operator is in the table where, and only where, ONNX Runtime computes every number of its own place; and
-which one of them stands in a model changes nothing of how layers are chosen.
+"""The table of traits is complete and agrees with ONNX and with what ONNX Runtime computes. Which elementwise
+operator a model uses does not change the choice of layers.
 """
 
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import defs, helper
+from numpy.typing import NDArray
+from onnx import defs, helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.graph.operators import BROADCASTING, ELEMENTWISE, UNARY
+from onnxcam.autodiff.unsupported import ZERO_GRADIENT
+from onnxcam.graph.constants import DOMAIN
+from onnxcam.graph.operators import (
+    TRAITS,
+    is_elementwise,
+    operator_key,
+    operators_with,
+    traits_named,
+    traits_of,
+)
+from onnxcam.graph.traits import UNKNOWN, Traits
 from onnxcam.model.model import Model
-from onnxcam.passes.row_dependence import ROWWISE
-from onnxcam.spatial.layers import FINISHING
-from onnxcam.spatial.token_mixing import IN_PLACE
 from tests.model.test_image_input import model
 from tests.spatial.test_layers import automatic, classifier, layers
 
 OPSET = 24
-FLOATING = sorted(UNARY & DEFAULT.keys())  # what a derivative is known of
-OTHERS = sorted(set(FLOATING) - {"Relu", "PRelu", "CastLike", "Cast", "Dropout", "Identity"})
-PASSING = {"Squeeze", "Optional", "OptionalGetElement"}  # which compute nothing
+ELEMENTWISE = operators_with(is_elementwise)
+UNARY = operators_with(lambda traits: traits.elementwise == "unary")
+DIFFERENTIABLE = sorted(UNARY & DEFAULT.keys())
+ACTIVATIONS = sorted(
+    set(DIFFERENTIABLE) - {"Relu", "PRelu", "CastLike", "Cast", "Dropout", "Identity"}
+)
+COMPUTES_NOTHING = {"Squeeze", "Optional", "OptionalGetElement"}
 
 
-def keeps_places(operator: str) -> bool:
-    """Whether an operator writes, of numbers in another order, the same numbers in that order."""
+# Rows
+
+
+@cache
+def schemas() -> dict[str, Any]:
+    """The newest schema of every operator of ONNX and of ONNX Runtime, by its name in the table."""
+    known: dict[str, Any] = {}
+    for schema in (*get_all_operator_schema(), *defs.get_all_schemas()):
+        known[operator_key(schema.name, schema.domain)] = schema
+    return known
+
+
+@pytest.mark.parametrize("operator", sorted({*DEFAULT, *ZERO_GRADIENT}))
+def test_operator_with_a_rule_has_a_row(operator: str) -> None:
+    assert operator in TRAITS
+
+
+def test_rows_are_operators_of_onnx_or_onnx_runtime() -> None:
+    unknown = TRAITS.keys() - schemas().keys()
+    assert {name for name in unknown if not name.startswith(f"{DOMAIN}::")} == set()
+
+
+def test_operator_without_a_row_is_unknown() -> None:
+    assert traits_named("Relu", "example.org") == traits_named("NoSuchOperator") == UNKNOWN
+    assert traits_named("Relu", "example.org").elementwise is None
+
+
+@pytest.mark.parametrize("domain", ["com.microsoft", DOMAIN])
+def test_variant_of_an_operator_of_onnx_has_its_traits(domain: str) -> None:
+    assert traits_named("Gelu", domain) == traits_named("Gelu")
+
+
+@pytest.mark.parametrize("domain", [None, "", "ai.onnx"])
+def test_default_domain_has_three_spellings(domain: str | None) -> None:
+    assert operator_key("Relu", domain) == "Relu"
+    assert traits_named("Relu", domain) == TRAITS["Relu"]
+
+
+CONTRADICTIONS: dict[str, Callable[[Traits], object]] = {
+    "elementwise, but mixes positions": lambda row: (
+        row.elementwise
+        and (row.window or row.normalizes or row.reduces or row.contracts or row.loses_positions)
+    ),
+    "elementwise, but changes the order": lambda row: (
+        row.elementwise and row.moves not in (None, "identity", "cast")
+    ),
+    "keeps every number in place, but is not elementwise": lambda row: (
+        row.moves in ("identity", "cast") and row.elementwise != "unary"
+    ),
+    "unaligned, but not elementwise": lambda row: row.unaligned and not row.elementwise,
+    "quantizes, but not channelwise": lambda row: (
+        row.quantizes and row.elementwise != "channelwise"
+    ),
+    "normalizes and reduces": lambda row: row.normalizes and row.reduces,
+    "states its channels twice": lambda row: row.window and row.channels_second,
+    "reads only a shape, but has a gradient": lambda row: (
+        row.reads_shape and row.zero_gradient != "sizes"
+    ),
+    "always random, but has a gradient": lambda row: (
+        (row.random == "always") != (row.zero_gradient == "random")
+    ),
+    "increasing, but without a gradient": lambda row: row.increasing and row.zero_gradient,
+    "empty range": lambda row: row.output_range and row.output_range[0] >= row.output_range[1],
+}
+
+
+@pytest.mark.parametrize("contradiction", CONTRADICTIONS)
+def test_no_row_contradicts_itself(contradiction: str) -> None:
+    wrong = {name for name, row in TRAITS.items() if CONTRADICTIONS[contradiction](row)}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("operator", sorted(ZERO_GRADIENT))
+def test_rule_of_an_operator_without_gradient_is_empty(operator: str) -> None:
+    straight_through = {"DynamicQuantizeLinear"}
+    if operator in DEFAULT and operator not in straight_through:
+        assert not any(DEFAULT[operator].functions)
+
+
+# Schemas
+
+
+def arguments(operator: str) -> set[str]:
+    """The names of attributes and inputs, of any version."""
+    name, domain = operator.rpartition("::")[2], operator.rpartition("::")[0]
+    versions = [
+        schema
+        for schema in (*defs.get_all_schemas_with_history(), *get_all_operator_schema())
+        if (schema.name, schema.domain) == (name, domain)
+    ]
+    return {
+        argument
+        for schema in versions
+        for argument in (*schema.attributes, *(tensor.name for tensor in schema.inputs))
+    }
+
+
+ARGUMENTS: dict[str, tuple[Callable[[Traits], object], set[str]]] = {
+    "slides a window": (
+        lambda row: row.window in ("conv", "integer conv", "transposed conv", "pool"),
+        {"kernel_shape", "pads", "strides", "auto_pad"},
+    ),
+    "normalizes": (lambda row: row.normalizes is not None, {"axis"}),
+    "reduces": (lambda row: row.reduces, {"axes", "keepdims"}),
+    "joins": (lambda row: row.moves == "join", {"axis"}),
+    "gathers": (lambda row: row.moves == "gather", {"axis", "indices"}),
+    "transposes": (lambda row: row.moves == "transpose", {"perm"}),
+    "blocks": (lambda row: row.moves == "blocks", {"blocksize"}),
+    "is random": (lambda row: row.random is not None, {"seed"}),
+}
+
+
+@pytest.mark.parametrize("trait", ARGUMENTS)
+def test_trait_has_its_arguments_in_the_schema(trait: str) -> None:
+    test, names = ARGUMENTS[trait]
+    operators = operators_with(lambda row: bool(test(row)))
+    assert operators
+    lacking = {name: names - arguments(name) for name in operators}
+    assert {name: absent for name, absent in lacking.items() if absent} == {}
+
+
+def test_global_pools_have_no_window_of_their_own() -> None:
+    for operator in operators_with(lambda row: row.window == "global pool"):
+        assert not arguments(operator) & {"kernel_shape", "strides"}
+
+
+def test_control_flow_is_every_operator_with_branches_but_sequence_map() -> None:
+    graphs = {
+        name
+        for name, schema in schemas().items()
+        if "::" not in name
+        and any(each.type == defs.OpSchema.AttrType.GRAPH for each in schema.attributes.values())
+    }
+    assert graphs == operators_with(lambda row: row.control_flow) | {"SequenceMap"}
+
+
+# Numbers
+
+
+Example = tuple[str, list[NDArray[Any]], list[NDArray[Any]]]
+
+
+@cache
+def examples() -> list[Example]:
+    """Operators of the table with inputs and outputs: ONNX's own conformance cases of one node."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():  # the generators compute with infinities and NaNs on purpose
+        warnings.simplefilter("ignore")
+        cases = collect_testcases(None)
+    return [
+        (case.model.graph.node[0].op_type, inputs, outputs)
+        for case in cases
+        if len(case.model.graph.node) == 1 and not case.model.graph.node[0].domain
+        for arrays in case.data_sets
+        if (inputs := numeric(arrays[0])) and (outputs := numeric(arrays[1]))
+    ]
+
+
+def numeric(tensors: list[Any]) -> list[NDArray[Any]]:
+    """Arrays of numbers in float64; empty if one of them is anything else."""
+    arrays = [
+        numpy_helper.to_array(tensor) if isinstance(tensor, onnx.TensorProto) else tensor
+        for tensor in tensors
+    ]
+    plain = all(isinstance(array, np.ndarray) and array.dtype.kind in "fiub" for array in arrays)
+    return [np.asarray(array, np.float64) for array in arrays] if plain else []
+
+
+def examples_with(test: Callable[[Traits], bool], least: int) -> list[Example]:
+    """The examples of operators whose traits pass a test: `least` operators, or more."""
+    chosen = [example for example in examples() if test(TRAITS.get(example[0], UNKNOWN))]
+    assert len({operator for operator, *_ in chosen}) >= least
+    return chosen
+
+
+def test_moved_numbers_are_numbers_of_the_inputs() -> None:
+    for operator, inputs, outputs in examples_with(
+        lambda row: row.moves not in (None, "cast", "pad"), 15
+    ):
+        read = np.concatenate([np.ravel(array) for array in inputs])
+        assert np.isin(outputs[0], read).all(), operator
+
+
+def test_view_keeps_the_order_of_numbers() -> None:
+    for operator, inputs, outputs in examples_with(lambda row: row.moves == "view", 4):
+        assert np.array_equal(np.ravel(inputs[0]), np.ravel(outputs[0])), operator
+
+
+def test_output_range_holds() -> None:
+    for operator, _, outputs in examples_with(lambda row: row.output_range is not None, 5):
+        low, high = TRAITS[operator].output_range or (np.nan, np.nan)
+        assert (outputs[0] >= low).all() and (outputs[0] <= high).all(), operator  # noqa: PT018
+
+
+def test_kept_range_holds() -> None:
+    for operator, inputs, outputs in examples_with(lambda row: row.keeps_range, 7):
+        if inputs[0].size:
+            bounds = min(inputs[0].min(), 0) - 1e-6, max(inputs[0].max(), 0) + 1e-6
+            written = outputs[0].min(), outputs[0].max()
+            assert bounds[0] <= written[0] <= written[1] <= bounds[1], operator
+
+
+def test_increasing_operators_keep_the_order_of_two_numbers() -> None:
+    names = operators_with(lambda row: row.increasing and row.elementwise == "unary")
+    assert names
+    for name in names:
+        low, high = (run(name, np.array([number], np.float32)) for number in (0.25, 0.75))
+        assert low is not None
+        assert high is not None
+        assert low[0] <= high[0], name
+
+
+def run(operator: str, x: NDArray[np.float32]) -> NDArray[Any] | None:
+    """What ONNX Runtime computes of one tensor; None for an operator that takes more, or attributes."""
     node = helper.make_node(operator, ["x"], ["y"])
-    shape = (3, 4, 5, 2)
     graph = helper.make_graph(
         [node],
         "one",
-        [helper.make_tensor_value_info("x", 1, shape)],
+        [helper.make_tensor_value_info("x", 1, x.shape)],
         [helper.make_empty_tensor_value_info("y")],
     )
     content = helper.make_model(
@@ -40,37 +271,38 @@ def keeps_places(operator: str) -> bool:
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except Exception:  # noqa: BLE001  not of one float tensor and no attributes
-        return False
+        return None
+    y = session.run(None, {"x": x})[0]
+    return y if isinstance(y, np.ndarray) else None
+
+
+def keeps_positions(operator: str) -> bool:
+    """Whether an operator writes, of numbers in another order, the same numbers in that order."""
     draw = np.random.default_rng(1)
+    shape = (3, 4, 5, 2)
     x, order = draw.uniform(0.1, 0.9, shape).astype(np.float32), draw.permutation(120)
-    there = np.ravel(x)[order].reshape(shape)
-    first, second = (session.run(None, {"x": image})[0] for image in (x, there))
-    if not isinstance(first, np.ndarray) or first.shape != shape:
+    first, second = run(operator, x), run(operator, np.ravel(x)[order].reshape(shape))
+    if first is None or second is None or first.shape != shape:
         return False
     return bool(np.allclose(np.ravel(first)[order], np.ravel(second), equal_nan=True))
 
 
-def test_every_operator_that_keeps_places_is_in_the_table() -> None:
-    """Of all operators of ONNX that take one tensor."""
+def test_every_operator_that_keeps_positions_is_elementwise() -> None:
     names = sorted({schema.name for schema in defs.get_all_schemas() if not schema.domain})
-    keeping = {name for name in names if keeps_places(name)}
+    keeping = {name for name in names if keeps_positions(name)}
     assert len(keeping) > 40
-    assert keeping - ELEMENTWISE - PASSING == set()
+    assert keeping - ELEMENTWISE - COMPUTES_NOTHING == set()
 
 
 @pytest.mark.parametrize(
     "operator", sorted(UNARY - {"Cast", "CastLike", "PRelu", "BitwiseNot", "Not"})
 )
-def test_operator_of_the_table_keeps_places(operator: str) -> None:
+def test_unary_operator_keeps_positions(operator: str) -> None:
     if defs.has(operator):
-        assert keeps_places(operator)
+        assert keeps_positions(operator)
 
 
-def test_sets_that_choose_layers_hold_every_elementwise_operator() -> None:
-    assert FINISHING >= UNARY
-    assert IN_PLACE >= ELEMENTWISE
-    assert ROWWISE.keys() >= ELEMENTWISE - {"CastLike", "Dropout"}
-    assert not UNARY & BROADCASTING
+# Layers
 
 
 BODIES = {
@@ -83,18 +315,16 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("operator", OTHERS)
-def test_another_activation_changes_no_choice_among_convolutions(operator: str, body: str) -> None:
-    first, second = (classifier(BODIES[body].format(op=op), OPSET) for op in ("Relu", operator))
-    assert automatic(first) == automatic(second)
-    names = [
-        [(each.name, each.is_bottleneck) for each in layers(built)] for built in (first, second)
-    ]
+@pytest.mark.parametrize("operator", ACTIVATIONS)
+def test_activation_changes_no_choice_among_convolutions(operator: str, body: str) -> None:
+    relu, built = (classifier(BODIES[body].format(op=op), OPSET) for op in ("Relu", operator))
+    assert automatic(relu) == automatic(built)
+    names = [[(layer.name, layer.is_bottleneck) for layer in layers(net)] for net in (relu, built)]
     assert names[0] == names[1]
 
 
 def transformer(operator: str) -> Model:
-    """The class token's row is read alone behind an attention and an MLP."""
+    """A classifier that reads the class token alone, after an attention and an MLP."""
     return model(
         f"""(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{
             c = Conv<strides = [2, 2]>(x, p)
@@ -120,11 +350,16 @@ def transformer(operator: str) -> Model:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("operator", OTHERS)
-def test_another_activation_changes_no_choice_among_tokens(operator: str) -> None:
-    """Whatever it is, the MLP behind the last attention does not mix tokens: none but the first is read."""
-    first, second = transformer("Relu"), transformer(operator)
-    assert automatic(second)[0] == automatic(first)[0] == "ln"
-    assert {each.name for each in layers(first) if each.ignored_by_score} == {
-        each.name for each in layers(second) if each.ignored_by_score
+@pytest.mark.parametrize("operator", ACTIVATIONS)
+def test_activation_changes_no_choice_among_tokens(operator: str) -> None:
+    """Whatever it is, the MLP after the last attention does not mix tokens: only the first is read."""
+    relu, built = transformer("Relu"), transformer(operator)
+    assert automatic(built)[0] == automatic(relu)[0] == "ln"
+    assert {layer.name for layer in layers(relu) if layer.ignored_by_score} == {
+        layer.name for layer in layers(built) if layer.ignored_by_score
     }
+
+
+def test_traits_of_a_node_are_those_of_its_operator() -> None:
+    graph = classifier("last = Conv(x, w)", OPSET).graph
+    assert [traits_of(node) for node in graph.nodes if node.op == "Conv"] == [Traits(window="conv")]

@@ -8,8 +8,9 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from onnxcam.graph.operators import is_elementwise, operators_with
 from onnxcam.graph.opset import schema_at
-from onnxcam.passes.row_dependence import ROWWISE, aligned, target
+from onnxcam.passes.row_dependence import target
 from tests.autodiff.support.check import numbers
 from tests.passes.test_unneeded_rows import PICK, checked, model, narrowed
 
@@ -22,7 +23,10 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 }
 TRUTHS = {"And", "Not", "Or", "Xor"}
 WHOLE = {"BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"}
-ELEMENTWISE = sorted(name for name, rule in ROWWISE.items() if rule is aligned)
+ELEMENTWISE = sorted(
+    name.rpartition("::")[2]
+    for name in operators_with(lambda row: is_elementwise(row) and not row.unaligned)
+)
 VARIADIC = {"Max", "Mean", "Min", "Sum"}
 
 
