@@ -138,3 +138,9 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
 def one_line(fault: BaseException) -> str:
     """What an error says, on one line."""
     return " ".join(each.strip() for each in str(fault).splitlines() if each.strip())
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not blank; the name of its class if there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -138,10 +138,10 @@ def test_gradients_that_are_not_finite() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", "no input takes pictures"),
+        ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", "no input takes images"),
         (
             "(float[N, 3, 4, 4] x, float[1] z) => (float[N, 3, 4, 4] y) { y = Add(x, z) }",
-            "takes z beside the picture 'x'",
+            "has the inputs z in addition to the image 'x'",
         ),
         (
             "(float[N, 3, 4, 4] x) => (int64[N, 1, 4, 4] y) { y = ArgMax<axis = 1>(x) }",

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
 from onnxcam.errors import ModelError
-from onnxcam.model.proto.normalize import LARGEST_DENSE
+from onnxcam.model.proto.normalize import MAX_DENSE_BYTES
 from tests.test_unusual_models import (
     TWIN,
     Change,
@@ -55,7 +55,7 @@ def test_an_input_that_is_read_is_still_refused() -> None:
         proto.graph.node[0].input[0] = "scaled"
         proto.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["scaled"]))
 
-    with pytest.raises(ModelError, match="takes scale beside the picture 'x'"):
+    with pytest.raises(ModelError, match="has the inputs scale in addition to the image 'x'"):
         explained(changed(change))
 
 
@@ -159,7 +159,7 @@ def test_a_sparse_constant_node() -> None:
 
 
 @pytest.mark.parametrize(
-    "dims", [[2**20, 2**20], [2**40], [LARGEST_DENSE // 4 + 1], [2**62, 2**62]]
+    "dims", [[2**20, 2**20], [2**40], [MAX_DENSE_BYTES // 4 + 1], [2**62, 2**62]]
 )
 def test_sparse_constants_that_are_too_large_written_out(dims: list[int]) -> None:
     def change(proto: onnx.ModelProto) -> None:
@@ -167,7 +167,9 @@ def test_sparse_constants_that_are_too_large_written_out(dims: list[int]) -> Non
         indices = numpy_helper.from_array(np.zeros(1, np.int64), "i")
         proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, dims))
 
-    with pytest.raises(ModelError, match=f"more than {LARGEST_DENSE} bytes|not a valid ONNX model"):
+    with pytest.raises(
+        ModelError, match=f"more than {MAX_DENSE_BYTES} bytes|not a valid ONNX model"
+    ):
         onnxcam.load(changed(change))
 
 

@@ -17,7 +17,7 @@ from onnxcam.arrays import Dim, Shape
 from onnxcam.graph.reachability import is_float
 from onnxcam.heads.detection_columns import BOX, Columns, by_labels, columns
 from onnxcam.heads.output_activation import PASSING, STEPS, maker, mixed_logits, unsquashed
-from onnxcam.model.image_input import image_layout
+from onnxcam.model.channel_axis import image_layout
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import BATCH, CHANNELS, Axes, Axis, Factor, holds_cells, kinds
 from onnxcam.spatial.axis_flow import AxisFlow

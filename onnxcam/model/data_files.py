@@ -1,4 +1,4 @@
-"""The external data files that a model names: where they lie is checked before anything is opened."""
+"""Find the external data files that a model names, and check where they are before anything is opened."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from onnxcam.atomic_write import kind_of
 from onnxcam.errors import ModelError
 
-LONGEST_SHOWN = 100  # characters of a name in a message
+MAX_SHOWN = 100  # characters of a name in a message
 
 
 def locate_data(model: Path, location: str, owner: str = "") -> Path:
-    """The external data file that the model at the path `model` calls `location`, links resolved.
+    """The external data file `location` of the model at the path `model`, links resolved.
 
     ModelError unless it is a regular file in the model's folder or, if `model` is a link (as in Hugging Face's
     cache), in the folder of the linked file. Nothing is opened: a device or a pipe may have no end. `owner`
-    says in the message what needs the file: "tensor 'w'".
+    is for the message: what needs the file, for example "tensor 'w'".
     """
-    problem = _problem(model, location)
-    if isinstance(problem, Path):
-        return problem
-    shown = repr(location if len(location) <= LONGEST_SHOWN else f"{location[:LONGEST_SHOWN]}...")
+    path = _resolve(model, location)
+    if isinstance(path, Path):
+        return path
+    shown = repr(location if len(location) <= MAX_SHOWN else f"{location[:MAX_SHOWN]}...")
+    prefix = f"{owner} in " if owner else ""
     raise ModelError(
-        f"{model}: external data cannot be read ({f'{owner} in ' * bool(owner)}the file {shown}: "
-        f"{problem}); keep the data file next to the model, under its original name"
+        f"{model}: external data cannot be read ({prefix}the file {shown}: {path}); "
+        "keep the data file next to the model, under its original name"
     )
 
 
-def _problem(model: Path, location: str) -> Path | str:
-    """The file, or what is wrong with it."""
+def _resolve(model: Path, location: str) -> Path | str:
+    """The path of the file, or what is wrong with it."""
     if PurePosixPath(location).anchor or PureWindowsPath(location).anchor:
         return "an absolute path; only files in the model's folder are read"
     folders = [Path(os.path.realpath(model.parent)), Path(os.path.realpath(model)).parent]

@@ -1,4 +1,4 @@
-"""Models that were exported for a fixed number of pictures, freed of it."""
+"""Give models that were exported for a fixed number of images a free batch."""
 
 from __future__ import annotations
 
@@ -12,69 +12,75 @@ from onnxcam.graph.node_errors import reports_node
 from onnxcam.model.model import Model
 from onnxcam.passes.canonicalize import canonicalize
 
-BATCH = "batch"
+BATCH = "batch"  # the name of the free size
 
 
 @reports_node
 def free_batch(model: Model, image: str) -> Model | None:
-    """The model with a batch that is free, None where that cannot be.
+    """The model with a free batch at its input `image`; None if that is impossible.
 
-    The target of a Reshape that keeps the batch gets 0 in front, another one -1: right wherever the batch
-    stays the outermost axis. A constant that is set beside the pictures (a class token) is repeated as often
-    as there are pictures. Whether all this is so is for the caller to test, by running.
+    The target shape of a Reshape that keeps the batch gets a 0 in front, other targets a -1: right wherever
+    the batch stays the outermost axis. A constant that is concatenated to the images (a class token) is
+    repeated for each image. The caller has to verify these assumptions by running the model.
     """
-    freed = model.copy()
-    batch = freed.graph.tensors()[image].shape[0]
-    for node in list(freed.graph.nodes):
+    free = model.copy()
+    batch = free.graph.tensors()[image].shape[0]
+    for node in list(free.graph.nodes):
         if node.op == "Reshape":
             _free_target(node, batch)
         elif node.op == "Concat" and node.attrs["axis"] % len(node.outputs[0].shape or "N"):
-            _repeat_constants(freed.graph, node, batch)
-    tensors = freed.graph.tensors()
+            _repeat_constants(free.graph, node, batch)
+    tensors = free.graph.tensors()
     tensors[image].shape = [BATCH, *tensors[image].shape[1:]]
     for tensor in tensors.values():
         if isinstance(tensor, gs.Variable) and tensor.name != image:
             tensor.shape = None
     try:
-        graph = canonicalize(freed.graph)
+        graph = canonicalize(free.graph)
     except (ModelError, ValueError):
         return None
-    free = all(each.shape and not isinstance(each.shape[0], int) for each in graph.outputs)
-    return replace(freed, graph=graph) if free else None
+    is_free = all(output.shape and not isinstance(output.shape[0], int) for output in graph.outputs)
+    return replace(free, graph=graph) if is_free else None
 
 
 def _free_target(node: gs.Node, batch: int) -> None:
-    target, given, shape = node.inputs[1], node.inputs[0].shape, node.outputs[0].shape
-    known = shape is not None and all(isinstance(dim, int) for dim in shape)
-    if isinstance(target, gs.Constant) and known and shape:
-        kept = given and given[0] == shape[0] == batch and not node.attrs.get("allowzero")
-        name = f"{node.outputs[0].name}/free_shape"
-        node.inputs[1] = gs.Constant(name, np.array([0 if kept else -1, *shape[1:]], np.int64))
+    """Free the batch in the target shape of a Reshape, in place."""
+    target, shape, new_shape = node.inputs[1], node.inputs[0].shape, node.outputs[0].shape
+    is_static = new_shape is not None and all(isinstance(dim, int) for dim in new_shape)
+    if isinstance(target, gs.Constant) and is_static and new_shape:
+        keeps_batch = (
+            shape and shape[0] == new_shape[0] == batch and not node.attrs.get("allowzero")
+        )
+        sizes = np.array([0 if keeps_batch else -1, *new_shape[1:]], np.int64)
+        node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/free_shape", sizes)
 
 
 def _repeat_constants(graph: gs.Graph, node: gs.Node, batch: int) -> None:
-    """Constants with one entry for each picture, all alike, are made as many as the other operands are."""
-    beside = next((each for each in node.inputs if isinstance(each, gs.Variable)), None)
-    for slot, each in enumerate(node.inputs):
-        if beside is None or not isinstance(each, gs.Constant) or each.shape[0] != batch:
+    """Repeat the constant operands of a Concat for each image, in place, if all their rows are equal."""
+    variable = next((tensor for tensor in node.inputs if isinstance(tensor, gs.Variable)), None)
+    for slot, tensor in enumerate(node.inputs):
+        if variable is None or not isinstance(tensor, gs.Constant) or tensor.shape[0] != batch:
             continue
-        if (each.values == each.values[:1]).all():
-            node.inputs[slot] = _repeated(graph, node, slot, beside)
+        if (tensor.values == tensor.values[:1]).all():
+            node.inputs[slot] = _insert_repeated(graph, node, slot, variable)
 
 
-def _repeated(graph: gs.Graph, node: gs.Node, slot: int, beside: gs.Variable) -> gs.Variable:
-    one, name = node.inputs[slot].values[:1], f"{node.outputs[0].name}/{slot}"
-    shape, size, target, found = (
-        gs.Variable(f"{name}/{each}") for each in ("shape", "batch", "target", "repeated")
+def _insert_repeated(
+    graph: gs.Graph, node: gs.Node, slot: int, variable: gs.Variable
+) -> gs.Variable:
+    """Insert nodes before `node` that repeat its constant in `slot` as often as `variable` has rows."""
+    row, name = node.inputs[slot].values[:1], f"{node.outputs[0].name}/{slot}"
+    shape, size, target, repeated = (
+        gs.Variable(f"{name}/{suffix}") for suffix in ("shape", "batch", "target", "repeated")
     )
     first = gs.Constant(f"{name}/first", np.zeros(1, np.int64))
-    rest = gs.Constant(f"{name}/rest", np.ones(one.ndim - 1, np.int64))
-    before = [
-        gs.Node("Shape", shape.name, {}, [beside], [shape]),
+    rest = gs.Constant(f"{name}/rest", np.ones(row.ndim - 1, np.int64))
+    nodes = [
+        gs.Node("Shape", shape.name, {}, [variable], [shape]),
         gs.Node("Gather", size.name, {"axis": 0}, [shape, first], [size]),
         gs.Node("Concat", target.name, {"axis": 0}, [size, rest], [target]),
-        gs.Node("Expand", found.name, {}, [gs.Constant(f"{name}/one", one), target], [found]),
+        gs.Node("Expand", repeated.name, {}, [gs.Constant(f"{name}/one", row), target], [repeated]),
     ]
-    place = next(i for i, each in enumerate(graph.nodes) if each is node)
-    graph.nodes[place:place] = before
-    return found
+    index = next(i for i, candidate in enumerate(graph.nodes) if candidate is node)
+    graph.nodes[index:index] = nodes
+    return repeated

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import NeedsOpsetError, upgrade_opset
 from onnxcam.model.external_data import (
@@ -24,7 +24,7 @@ from onnxcam.model.external_data import (
     use_embedded_data,
 )
 from onnxcam.model.model import Model
-from onnxcam.model.proto.check import check_proto, first_line
+from onnxcam.model.proto.prepare import prepare_proto
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
 from onnxcam.passes.quantization.integer_ops import decompose_integer_ops, opset_to_open
@@ -71,8 +71,8 @@ def model_from_proto(
     """Check and clean a protocol buffer, which is changed. `weights` are the values of those inputs that are
     constants (see `external_data`). ModelError if it is not a valid model.
     """
-    proto, check_notices = check_proto(proto, name, weights.keys())
-    notices = (*notices, *check_notices)
+    proto, proto_notices = prepare_proto(proto, name, weights.keys())
+    notices = (*notices, *proto_notices)
     try:
         graph = gs.import_onnx(proto)
     except Exception as error:
@@ -110,7 +110,9 @@ def _drop_unread_inputs(graph: gs.Graph) -> tuple[str, ...]:
     if not read or not unread:
         return ()
     graph.inputs = read
-    return (f"the input {', '.join(map(repr, unread))} is left out, as nothing reads it",)
+    listed = ", ".join(map(repr, unread))
+    subject = f"the input {listed} is" if len(unread) == 1 else f"the inputs {listed} are"
+    return (f"{subject} ignored, because nothing reads {'it' if len(unread) == 1 else 'them'}",)
 
 
 def _serialize(proto: onnx.ModelProto) -> bytes:

@@ -1,4 +1,4 @@
-"""Operators exported in training mode, which depend on the other images of a batch, or on chance."""
+"""Find operators exported in training mode: they depend on the other images of a batch, or on chance."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from onnxcam.graph.operators import traits_of
 
 def training_notices(graph: gs.Graph) -> Iterator[str]:
     """Notices about a graph that is not in evaluation mode, with the first such node."""
-    of_batch = [node for node in graph.nodes if _uses_batch_statistics(node, graph.opset)]
-    if of_batch:
+    normalizing = [node for node in graph.nodes if _uses_batch_statistics(node, graph.opset)]
+    if normalizing:
         yield (
-            f"{_named(of_batch)} in training mode: each image is normalized by its own statistics instead "
-            "of the learned ones; export the model in evaluation mode"
+            f"{_describe(normalizing)} in training mode: each image is normalized by its own statistics "
+            "instead of the learned ones; export the model in evaluation mode"
         )
-    drawn = [node for node in graph.nodes if _is_random(node, graph.opset)]
-    if drawn:
+    random = [node for node in graph.nodes if _is_random(node, graph.opset)]
+    if random:
         yield (
-            f"random numbers from {_named(drawn)}: scores and maps differ from run to run; export the model "
-            "in evaluation mode"
+            f"random numbers from {_describe(random)}: scores and maps differ from run to run; export the "
+            "model in evaluation mode"
         )
 
 
-def _named(nodes: list[gs.Node]) -> str:
+def _describe(nodes: list[gs.Node]) -> str:
+    """The operator and name of the first node, and how many others there are."""
     first = nodes[0]
-    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-    return f"{first.op} ({first.name or first.outputs[0].name}){more}"
+    rest = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return f"{first.op} ({first.name or first.outputs[0].name}){rest}"
 
 
 def _uses_batch_statistics(node: gs.Node, opset: int) -> bool:

@@ -16,7 +16,7 @@ from onnxcam.graph.reachability import (
     is_float,
     subgraph_between,
 )
-from onnxcam.model.image_input import channel_axes, image_layout
+from onnxcam.model.channel_axis import channel_axes, image_layout
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import Axes, GridLocation, locate_grid
 from onnxcam.spatial.axis_flow import AxisFlow

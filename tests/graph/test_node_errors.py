@@ -13,7 +13,7 @@ from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError
 from onnxcam.graph.node_errors import explain_failure, reports_node
 from onnxcam.graph.node_flaws import describe_flaw
 from onnxcam.model.load import load
-from onnxcam.model.proto import check
+from onnxcam.model.proto import prepare
 from onnxcam.rewrite.gradient import gradient
 
 SHAPES = {
@@ -242,14 +242,14 @@ def test_exception_without_a_node_is_unforeseen() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("not enough values"), RuntimeError("no such key")])
-@pytest.mark.parametrize("step", ["settle_sizes", "check_attributes", "make_dense"])
+@pytest.mark.parametrize("step", ["normalize_sizes", "check_attributes", "make_dense"])
 def test_exception_of_ours_while_a_model_is_checked_is_not_laid_to_it(
     step: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(check, step, fail)
+    monkeypatch.setattr(prepare, step, fail)
     with pytest.raises(UnforeseenError, match="please report") as caught:
         load(model_of("Relu", "x", {}))
     assert caught.value.__cause__ is error

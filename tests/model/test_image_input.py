@@ -6,7 +6,8 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.model.image_input import channel_axes, image_input
+from onnxcam.model.channel_axis import channel_axes
+from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.specs import ImageInput
@@ -106,14 +107,14 @@ def test_image_input(text: str, found: ImageInput) -> None:
 def test_models_without_a_picture() -> None:
     text = """(float[N, 3] a, int64[2] b) => (float[N, 3] y, int64[2] z)
         { y = Relu(a) z = Neg(b) }"""
-    with pytest.raises(ModelError, match=r"no input takes pictures .*a \['N', 3\], b \[2\]"):
+    with pytest.raises(ModelError, match=r"no input takes images .*a \['N', 3\], b \[2\]"):
         image_input(model(text))
 
 
 def test_models_that_take_more_than_a_picture() -> None:
     text = """(float[N, 3, 4, 4] x, float[N, 3, 4, 4] m, float[1] s) => (float[N, 3, 4, 4] y)
         { p = Mul(x, m) y = Mul(p, s) }"""
-    with pytest.raises(ModelError, match="takes m, s beside the picture 'x'"):
+    with pytest.raises(ModelError, match="has the inputs m, s in addition to the image 'x'"):
         image_input(model(text))
 
 

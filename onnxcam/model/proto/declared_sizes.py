@@ -1,7 +1,7 @@
-"""The sizes that a model declares, checked and normalized once, before anything computes with them.
+"""Check and normalize the sizes that a model declares, before anything computes with them.
 
-A size below 1 is free, as for ONNX Runtime. Equal names mean equal sizes. Names that say nothing ("?") are
-removed, and those that look like arithmetic, or are very long, are replaced.
+A size below 1 is free, as for ONNX Runtime. Equal names mean equal sizes. Meaningless names ("?") are removed,
+and those that look like arithmetic, or are very long, are replaced.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import onnx
 from onnxcam.errors import ModelError
 from onnxcam.model.proto.walk import Scope
 
-LARGEST_INPUT = 1 << 30  # numbers: 18,000 x 18,000 pixels in color
-LARGEST_SIZE = 1 << 31  # no tensor can have a size beyond this
+MAX_INPUT_SIZE = 1 << 30  # numbers: 18,000 x 18,000 pixels in color
+SIZE_LIMIT = 1 << 31  # no tensor can have a size beyond this
 PLAIN = re.compile(r"[^\W\d]\w{0,63}")  # a name that cannot be mistaken for an expression of sizes
 
 
-def settle_sizes(
+def normalize_sizes(
     proto: onnx.ModelProto, scopes: Iterable[Scope], name: str, constants: Collection[str] = ()
 ) -> None:
     """Check the declared sizes of the inputs, and normalize those of all tensors, in place.
@@ -34,14 +34,14 @@ def settle_sizes(
     for tensor in inputs:
         _check_input(tensor, name)
     shapes = list(declared_shapes(scopes))
-    settled = _settled_names(shapes, inputs)
+    new_names = _new_names(shapes, inputs)
     for shape in shapes:
         for dim in shape.dim:
             if dim.HasField("dim_value"):
-                if not 0 < dim.dim_value < LARGEST_SIZE:
+                if not 0 < dim.dim_value < SIZE_LIMIT:
                     dim.ClearField("dim_value")
-            elif settled[dim.dim_param]:
-                dim.dim_param = settled[dim.dim_param]
+            elif new_names[dim.dim_param]:
+                dim.dim_param = new_names[dim.dim_param]
             else:
                 dim.ClearField("dim_param")
 
@@ -50,39 +50,39 @@ def _check_input(tensor: onnx.ValueInfoProto, name: str) -> None:
     sizes = [
         dim.dim_value for dim in tensor.type.tensor_type.shape.dim if dim.HasField("dim_value")
     ]
-    known = [size for size in sizes if size >= 0]  # below 0: free
-    said = f"{name}: the input {tensor.name!r} is declared with "
-    if 0 in known:
+    static = [size for size in sizes if size >= 0]  # below 0: free
+    prefix = f"{name}: the input {tensor.name!r} is declared with"
+    if 0 in static:
         raise ModelError(
-            f"{said}a size of 0, so nothing can be fed to it; export it with a free size or 1"
+            f"{prefix} a size of 0, so nothing can be fed to it; export it with a free size or 1"
         )
-    if math.prod(known) > LARGEST_INPUT:
-        shown = " x ".join(map(str, known[:8]))
+    if math.prod(static) > MAX_INPUT_SIZE:
+        shown = " x ".join(map(str, static[:8]))
         raise ModelError(
-            f"{said}{shown} numbers, more than the {LARGEST_INPUT} that an input may have; "
+            f"{prefix} {shown} numbers, more than the {MAX_INPUT_SIZE} that an input may have; "
             "export it with the sizes of real images, or free ones"
         )
 
 
-def _settled_names(
+def _new_names(
     shapes: Iterable[onnx.TensorShapeProto], inputs: list[onnx.ValueInfoProto]
 ) -> dict[str, str]:
-    """The new name for each name of a size; "" if it says nothing.
+    """The new name for each name of a size; "" for a meaningless one.
 
-    A name that one input has twice is only a placeholder: ONNX Runtime takes different sizes for it.
+    A name that one input has twice is only a placeholder: ONNX Runtime accepts different sizes for it.
     """
     names = dict.fromkeys(dim.dim_param for shape in shapes for dim in shape.dim)
     placeholders = set()
     for tensor in inputs:
         counts = Counter(dim.dim_param for dim in tensor.type.tensor_type.shape.dim)
         placeholders |= {name for name, times in counts.items() if times > 1}
-    fresh = (new for i in count() if (new := f"size_{i}") not in names)
+    unused = (new for i in count() if (new := f"size_{i}") not in names)
     return {
         name: ""
         if name in placeholders or not re.search(r"[^\W_]", name)
         else name
         if PLAIN.fullmatch(name)
-        else next(fresh)
+        else next(unused)
         for name in names
     }
 

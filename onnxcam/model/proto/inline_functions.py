@@ -1,4 +1,4 @@
-"""A model's own functions, inlined where they are called, within a budget."""
+"""Inline a model's own functions where they are called, within a budget."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import onnx
 from onnx import inliner
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto.walk import CycleError, Scope, order_by_need, scopes
+from onnxcam.model.proto.walk import CycleError, Scope, dependency_order, scopes
 
-MOST_NODES = 1 << 14  # ONNX Runtime may take minutes to open the gradient of so many
-SHALLOW = 8  # levels of functions, as exporters write the modules of a network
-DOUBLED = 1 << 11  # nodes of functions that are nested deeper, each calling the next repeatedly
-MOST_BYTES = 1 << 31  # of a protocol buffer
-DEEPEST = 100  # functions that call each other
+MAX_NODES = 1 << 14  # ONNX Runtime may take minutes to open the gradient of so many
+SHALLOW_DEPTH = 8  # levels of functions, as exporters write the modules of a network
+MAX_DEEP_NODES = 1 << 11  # with functions nested deeper, each calling the next repeatedly
+MAX_BYTES = 1 << 31  # of a protocol buffer
+MAX_DEPTH = 100  # of functions that call each other
 
 Key: TypeAlias = tuple[str, str, str]
 
@@ -40,33 +40,34 @@ def check_calls(proto: onnx.ModelProto, name: str) -> None:
     if not proto.functions:
         return
     cost = _cost(proto.graph, _costs(proto, name))
-    most = MOST_NODES if cost.depth <= SHALLOW else DOUBLED
+    max_nodes = MAX_NODES if cost.depth <= SHALLOW_DEPTH else MAX_DEEP_NODES
     budgets = {
-        f"{cost.nodes} nodes, {most} at most": cost.nodes > most,
-        f"{cost.size} bytes, {MOST_BYTES} at most": cost.size > MOST_BYTES,
-        f"functions nested {cost.depth} deep, {DEEPEST} at most": cost.depth > DEEPEST,
+        f"{cost.nodes} nodes, {max_nodes} at most": cost.nodes > max_nodes,
+        f"{cost.size} bytes, {MAX_BYTES} at most": cost.size > MAX_BYTES,
+        f"functions nested {cost.depth} deep, {MAX_DEPTH} at most": cost.depth > MAX_DEPTH,
     }
-    if over := [said for said, is_over in budgets.items() if is_over]:
+    if exceeded := [budget for budget, is_exceeded in budgets.items() if is_exceeded]:
         raise ModelError(
-            f"{name}: with its functions inlined, the model is too large ({'; '.join(over)}); "
+            f"{name}: with its functions inlined, the model is too large ({'; '.join(exceeded)}); "
             "export the model without functions"
         )
 
 
 def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
+    """The cost of each function. ModelError if one calls itself."""
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
     calls = [set(_calls(function)) for function in functions.values()]
     try:
-        order = order_by_need(calls, [[key] for key in functions])
+        order = dependency_order(calls, [[key] for key in functions])
     except CycleError as error:
-        key = list(functions)[error.place]
+        key = list(functions)[error.index]
         raise ModelError(
             f"{name}: the function {key[1]!r} calls itself, directly or through others; "
             "export the model without functions"
         ) from error
     costs: dict[Key, Cost] = {}
-    for place in order:
-        key = list(functions)[place]
+    for index in order:
+        key = list(functions)[index]
         costs[key] = _cost(functions[key], costs)
     return costs
 

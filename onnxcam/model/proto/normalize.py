@@ -1,7 +1,7 @@
 """Normalize what ONNX Runtime runs but ONNX's own tools reject or misread.
 
-That is the default domain spelled "ai.onnx", graphs without a name, nodes in any order, sparse constants, and
-an image input with a default value.
+This includes the default domain spelled "ai.onnx", graphs without a name, nodes in any order, sparse constants,
+and an image input with a default value.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ from onnxcam.errors import ModelError
 from onnxcam.model.proto.walk import (
     CycleError,
     Scope,
+    dependency_order,
     inner_graphs,
-    order_by_need,
     title_of,
 )
 
-ALIAS = "ai.onnx"  # of the default domain
-LARGEST_DENSE = 1 << 30  # bytes of all sparse constants of a model, once they are dense
-COLORS = {1, 3, 4}
+DEFAULT_DOMAIN = "ai.onnx"  # another spelling of ""
+MAX_DENSE_BYTES = 1 << 30  # of all sparse constants of a model, once they are dense
+COLORS = {1, 3, 4}  # channels of an image: gray, RGB, RGBA
 
 
 def use_default_domain(proto: onnx.ModelProto, scopes: Iterable[Scope]) -> None:
-    """Spell the default domain "", import each domain once, and name every graph, in place. Of two versions of
-    a domain the last one counts, as for ONNX Runtime.
+    """Spell the default domain "", import each domain once, and name every graph, in place. If a domain is
+    imported twice, the last version counts, as for ONNX Runtime.
     """
     for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
         versions = {
-            "" if opset.domain == ALIAS else opset.domain: opset.version for opset in imports
+            "" if opset.domain == DEFAULT_DOMAIN else opset.domain: opset.version
+            for opset in imports
         }
         del imports[:]
         imports.extend(onnx.helper.make_opsetid(*pair) for pair in versions.items())
     for scope in scopes:
         scope.name = scope.name or "graph"
         for node in scope.node:
-            if node.domain == ALIAS:
+            if node.domain == DEFAULT_DOMAIN:
                 node.domain = ""
 
 
 def sort_nodes(proto: onnx.ModelProto, name: str) -> None:
-    """Put nodes after those whose outputs they read, in every graph and in place; sorted nodes stay.
+    """Put nodes after those whose outputs they read, in every graph, in place. Sorted graphs do not change.
 
     ModelError if nodes read each other's outputs.
     """
@@ -54,22 +55,22 @@ def sort_nodes(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _sort(scope: Scope, name: str) -> set[str]:
-    """Sort the nodes of a graph and of its inner graphs; returns what it reads of outer ones."""
+    """Sort the nodes of a graph and of its inner graphs in place; returns the outer tensors that it reads."""
     nodes = list(scope.node)
-    needs = [set(node.input).union(*(_sort(g, name) for g in inner_graphs(node))) for node in nodes]
-    gives = [set(node.output) - {""} for node in nodes]
+    reads = [set(node.input).union(*(_sort(g, name) for g in inner_graphs(node))) for node in nodes]
+    writes = [set(node.output) - {""} for node in nodes]
     try:
-        order = order_by_need(needs, gives)
+        order = dependency_order(reads, writes)
     except CycleError as error:
-        node = nodes[error.place]
+        node = nodes[error.index]
         raise ModelError(
             f"{name}: {title_of(node)} depends on its own output, through other nodes, so the graph cannot "
             "run; export the model again"
         ) from error
     if order != sorted(order):
         del scope.node[:]
-        scope.node.extend(nodes[place] for place in order)
-    return set().union(*needs, _outputs(scope)) - set().union(*gives, _own(scope))
+        scope.node.extend(nodes[index] for index in order)
+    return set().union(*reads, _outputs(scope)) - set().union(*writes, _inputs(scope))
 
 
 def _outputs(scope: Scope) -> set[str]:
@@ -78,8 +79,8 @@ def _outputs(scope: Scope) -> set[str]:
     return {tensor.name for tensor in scope.output}
 
 
-def _own(scope: Scope) -> set[str]:
-    """The tensors of a graph that no node writes."""
+def _inputs(scope: Scope) -> set[str]:
+    """The inputs and constants of a graph."""
     if isinstance(scope, onnx.FunctionProto):
         return set(scope.input)
     sparse = {tensor.values.name for tensor in scope.sparse_initializer}
@@ -87,8 +88,8 @@ def _own(scope: Scope) -> set[str]:
 
 
 def make_dense(scopes: Iterable[Scope], name: str) -> None:
-    """Make sparse constants dense, in place. ModelError if that takes more than LARGEST_DENSE bytes."""
-    budget = LARGEST_DENSE
+    """Make sparse constants dense, in place. ModelError if that takes more than MAX_DENSE_BYTES bytes."""
+    budget = MAX_DENSE_BYTES
     for scope in scopes:
         if isinstance(scope, onnx.GraphProto):
             for sparse in scope.sparse_initializer:
@@ -105,12 +106,12 @@ def make_dense(scopes: Iterable[Scope], name: str) -> None:
 
 
 def _check_size(sparse: onnx.SparseTensorProto, budget: int, name: str) -> int:
-    """Bytes of the dense tensor."""
+    """Bytes of the dense tensor. ModelError if they exceed the budget."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(sparse.values.data_type)
     size = math.prod(sparse.dims) * np.dtype(dtype).itemsize
     if size > budget or min(sparse.dims, default=0) < 0:
         raise ModelError(
-            f"{name}: the sparse constants take more than {LARGEST_DENSE} bytes once they are dense "
+            f"{name}: the sparse constants take more than {MAX_DENSE_BYTES} bytes once they are dense "
             f"({sparse.values.name!r}: {list(sparse.dims)[:8]}); export them dense"
         )
     return size
@@ -127,32 +128,32 @@ def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(dense, sparse.values.name)
 
 
-def settle_defaults(proto: onnx.ModelProto) -> tuple[str, ...]:
+def remove_defaults(proto: onnx.ModelProto) -> tuple[str, ...]:
     """Turn inputs that have a default value into constants, in place; returns notices.
 
-    IR version 3 required all weights among the inputs. Only one that takes the image stays an input, if no
-    other input can take it.
+    IR version 3 required all weights to be inputs. Only the image stays an input, without its default, if no
+    input without a default can take it.
     """
     graph = proto.graph
     defaults = {tensor.name: tensor for tensor in graph.initializer}
-    free = [tensor for tensor in graph.input if tensor.name not in defaults]
-    images = [] if any(_rank(tensor) == 4 for tensor in free) else _image_defaults(graph)
+    required = [tensor for tensor in graph.input if tensor.name not in defaults]
+    images = [] if any(_rank(tensor) == 4 for tensor in required) else _image_defaults(graph)
     proto.ir_version = max(proto.ir_version, 4)
-    chosen = images[0] if len(images) == 1 else None
+    image = images[0] if len(images) == 1 else None
     inputs = [
-        tensor for tensor in graph.input if tensor.name not in defaults or tensor.name == chosen
+        tensor for tensor in graph.input if tensor.name not in defaults or tensor.name == image
     ]
     del graph.input[:]
     graph.input.extend(inputs)
-    if chosen is None:
+    if image is None:
         return ()
-    graph.initializer.remove(defaults[chosen])
-    return (f"the image is fed to the input {chosen!r} instead of its default value",)
+    graph.initializer.remove(defaults[image])
+    return (f"the image is fed to the input {image!r} instead of its default value",)
 
 
 def _image_defaults(graph: onnx.GraphProto) -> list[str]:
-    """Inputs with a default that could take an image: with four axes, colors on one of them, and read only as
-    the first input of operators, like data and unlike weights.
+    """Inputs with a default that could take an image: they have four axes, colors along one of them, and are
+    read only as the first input of operators, like data and unlike weights.
     """
     read_first = {name for node in graph.node for name in node.input[:1]}
     read_later = {name for node in graph.node for name in node.input[1:]}

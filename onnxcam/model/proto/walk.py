@@ -1,4 +1,4 @@
-"""All graphs and constants of a protocol buffer, and an order by dependencies."""
+"""Walk over all graphs and constants of a protocol buffer, and order nodes by their dependencies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import AttributeProto
 
 Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
-# Types of attributes without graphs and tensors; ONNX's checker refuses those that hold what they do not say.
+# Types of attributes without graphs and tensors; ONNX's checker rejects attributes with other content.
 PLAIN = {
     *(AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING),
     *(AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS),
@@ -18,15 +18,15 @@ PLAIN = {
 
 
 class CycleError(ValueError):
-    """Something depends on itself, perhaps through others; `place` is its index."""
+    """Something depends on itself, perhaps through others; `index` says which."""
 
-    def __init__(self, place: int) -> None:
-        self.place = place
-        super().__init__(f"a cycle at {place}")
+    def __init__(self, index: int) -> None:
+        self.index = index
+        super().__init__(f"a cycle at {index}")
 
 
 def title_of(node: onnx.NodeProto) -> str:
-    """The operator of a node and its name, or that of its first output."""
+    """The operator of a node, and its name or that of its first output."""
     return f"{node.op_type} {node.name or ', '.join(node.output[:1])!r}"
 
 
@@ -77,31 +77,33 @@ def tensors(scopes: Iterable[Scope]) -> Iterator[onnx.TensorProto]:
             yield tensor.indices
 
 
-def order_by_need(
-    needs: Sequence[Collection[object]], gives: Sequence[Collection[object]]
+def dependency_order(
+    reads: Sequence[Collection[object]], writes: Sequence[Collection[object]]
 ) -> list[int]:
-    """Indices sorted so that what gives a name comes before what needs it, otherwise unchanged. Names that
-    nothing gives are taken as available. CycleError if there is no such order.
+    """Indices sorted so that a name is written before it is read, otherwise in the present order. Names that
+    nothing writes are taken as available. CycleError if there is no such order.
     """
-    givers = {name: i for i, names in enumerate(gives) for name in names}
+    writers = {name: index for index, names in enumerate(writes) for name in names}
     order: list[int] = []
-    state = [""] * len(needs)  # "", "waiting" or "done"
-    for start in range(len(needs)):
+    state = [""] * len(reads)  # "", "waiting" or "done"
+    for start in range(len(reads)):
         stack = [start]
         while stack:
-            place = stack[-1]
-            before = (
-                [] if state[place] == "done" else [givers[n] for n in needs[place] if n in givers]
+            index = stack[-1]
+            sources = (
+                []
+                if state[index] == "done"
+                else [writers[name] for name in reads[index] if name in writers]
             )
-            missing = [giver for giver in before if state[giver] != "done"]
-            if missing and (state[place] or place in missing):
-                raise CycleError(place)
+            missing = [source for source in sources if state[source] != "done"]
+            if missing and (state[index] or index in missing):
+                raise CycleError(index)
             if missing:
-                state[place] = "waiting"
+                state[index] = "waiting"
                 stack.extend(missing)
                 continue
-            if state[place] != "done":
-                state[place] = "done"
-                order.append(place)
+            if state[index] != "done":
+                state[index] = "done"
+                order.append(index)
             stack.pop()
     return order

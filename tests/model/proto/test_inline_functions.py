@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.model.load import load
-from onnxcam.model.proto.inline_functions import MOST_NODES, check_calls
+from onnxcam.model.proto.inline_functions import MAX_NODES, check_calls
 from tests.autodiff.support.check import numbers, run
 from tests.support.limits import run_limited
 
@@ -137,5 +137,5 @@ def test_layers_that_share_a_function(layers: int, nodes: int) -> None:
 
 
 def test_more_layers_than_the_whole_budget() -> None:
-    with pytest.raises(ModelError, match=f"nodes, {MOST_NODES} at most"):
+    with pytest.raises(ModelError, match=f"nodes, {MAX_NODES} at most"):
         check_calls(layered(410, 410), "net")

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
-from onnxcam.model.proto.check import check_proto
-from onnxcam.model.proto.onnx_inference import LARGE, infer_shapes
+from onnxcam.model.proto.onnx_inference import LARGE_SIZE, infer_shapes
+from onnxcam.model.proto.prepare import prepare_proto
 
 
 def dense(weight: np.ndarray, sizes: np.ndarray) -> onnx.ModelProto:
@@ -27,7 +27,7 @@ def dense(weight: np.ndarray, sizes: np.ndarray) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32])
-@pytest.mark.parametrize("width", [LARGE // 64, LARGE // 64 + 1, LARGE])
+@pytest.mark.parametrize("width", [LARGE_SIZE // 64, LARGE_SIZE // 64 + 1, LARGE_SIZE])
 def test_weights_survive_the_inference(dtype: type, width: int) -> None:
     weight: np.ndarray = (np.arange(64 * width) % 100).reshape(64, width).astype(dtype)
     inferred = infer_shapes(dense(weight, np.array([-1, width], np.int64)))
@@ -54,7 +54,7 @@ def test_content_of_another_length_is_refused(
     size = math.prod(shape) * np.dtype(dtype).itemsize
     tensor.raw_data = bytes(max(0, size + missing) if size else 1)
     with pytest.raises(onnxcam.ModelError, match="the constant 'broken'"):
-        check_proto(model, "model")
+        prepare_proto(model, "model")
 
 
 @pytest.mark.parametrize("dims", [(-1, 4), (-2, -8), (16, -1)])
@@ -64,7 +64,7 @@ def test_lengths_below_zero_are_no_content(dims: tuple[int, ...]) -> None:
     del weight.dims[:]
     weight.dims.extend(dims)
     with pytest.raises(onnxcam.ModelError):
-        check_proto(model, "model")
+        prepare_proto(model, "model")
 
 
 @pytest.mark.parametrize("kind", ["INT", "FLOAT", "STRING", "INTS", "FLOATS", "STRINGS"])
@@ -85,4 +85,4 @@ def test_attributes_that_hold_other_than_they_say_are_refused(kind: str, content
     with pytest.raises(
         onnxcam.ModelError, match="type field and data field mismatch in attribute other"
     ):
-        check_proto(model, "model")
+        prepare_proto(model, "model")
