@@ -27,7 +27,7 @@ from onnxcam.model.model import Model
 from onnxcam.model.proto.prepare import prepare_proto
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
-from onnxcam.passes.quantization.integer_ops import decompose_integer_ops, opset_to_open
+from onnxcam.passes.quantization.integer_ops import decompose_integer_ops
 from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantised
 
 MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
@@ -81,14 +81,12 @@ def model_from_proto(
     _clear_optional_types(graph)
     try:
         graph = canonicalize(graph)
+        if is_quantised(graph):
+            graph = hoist_dequantize(decompose_integer_ops(graph))
+            graph = attach_float_sources(canonicalize(graph))
     except NeedsOpsetError as need:  # some operators are decomposed into newer ones
         upgraded = upgrade_opset(proto, need.opset)
         return model_from_proto(upgraded, name, digest, notices, weights)
-    if is_quantised(graph):
-        if (opset := opset_to_open(graph)) > graph.opset:
-            upgraded = upgrade_opset(proto, opset)
-            return model_from_proto(upgraded, name, digest, notices, weights)
-        graph = attach_float_sources(canonicalize(hoist_dequantize(decompose_integer_ops(graph))))
     metadata = {_to_text(prop.key): _to_text(prop.value) for prop in proto.metadata_props}
     notices = (*notices, *_drop_unread_inputs(graph))
     return Model(graph, name, digest, proto.ir_version, metadata, notices)

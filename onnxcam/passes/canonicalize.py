@@ -1,8 +1,13 @@
-"""Rewrites before differentiating that leave every output as it is.
+"""Bring a graph into the form that the rest of onnxcam reads, without changing any output.
 
-One walk over the graph, in its order, folds what is constant (exporters leave shape arithmetic,
-Constant nodes, and initializers shared through Identity), drops what does nothing, takes apart what
-ONNX Runtime fused (`graph/fused`), and works out the dtype and shape of every tensor on the way.
+Assumes nodes in topological order. Changes the graph in place, in one walk over its nodes:
+
+- folds constants (exporters leave shape arithmetic, Constant nodes, and initializers shared through Identity),
+- drops operators that do nothing, and branches that are never taken,
+- decomposes the operators of ONNX Runtime's optimizer (`passes/ort`),
+- infers the dtype and shape of every tensor.
+
+Guarantees the same outputs under the same names.
 """
 
 from __future__ import annotations
@@ -20,45 +25,56 @@ from onnxcam.graph.dims import broadcast_shapes, merge_shapes, name_unknown_dims
 from onnxcam.graph.shape_arithmetic import Sizes
 from onnxcam.graph.shape_inference import believe_outputs, infer
 from onnxcam.passes.constant_folding import Folding, refuse_impossible_size
-from onnxcam.passes.ort import decompose
+from onnxcam.passes.decomposition import Stage, decompose
+from onnxcam.passes.ort import refuse_nchwc
 
 
-def canonicalize(graph: gs.Graph, kept: Collection[str] = ()) -> gs.Graph:
-    """Fold, drop and type `graph` in place; returns it. Tensors of the names `kept` stay."""
-    opsets = {each.domain: each.version for each in graph.import_domains}
+def canonicalize(
+    graph: gs.Graph,
+    kept: Collection[str] = (),
+    stages: Collection[Stage] = frozenset({Stage.LOADING}),
+) -> gs.Graph:
+    """Canonicalize `graph` in place; returns it. Tensors whose names are in `kept` stay. `stages`: which
+    decompositions are applied. NeedsOpsetError if one of them needs a newer opset.
+    """
+    opsets = {imported.domain: imported.version for imported in graph.import_domains}
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
-    outputs = {each.name for each in graph.outputs} | set(kept)
+    outputs = {output.name for output in graph.outputs} | set(kept)
     folding = Folding.of(graph, opsets)
     declared = {output.name: output.shape for output in graph.outputs}
     for tensor in graph.inputs:
-        tensor.shape = (
-            None if tensor.shape is None else name_unknown_dims(tensor.name, tensor.shape)
-        )
+        _set_shape(tensor, tensor.shape)
     waiting, walked = list(graph.nodes)[::-1], []
     while waiting:
         node = waiting.pop()
         _drop_empty_lists(node)
-        if (branch := _taken(node)) is not None:
-            waiting.extend(_unwrapped(node, branch)[::-1])
+        if (branch := _constant_branch(node)) is not None:
+            waiting.extend(_inline_branch(node, branch)[::-1])
             continue
-        if (parts := decompose(node, graph, outputs)) is not None:
-            waiting.extend(parts[::-1])
+        if (replacement := decompose(node, graph, outputs, stages)) is not None:
+            waiting.extend(replacement[::-1])
             continue
+        refuse_nchwc(node)
         walked.append(node)
-        if _takes_all(node):
-            _reshape_instead(node)
-        if _does_nothing(node, opsets[""]) and node.outputs[0].name not in outputs:
-            _bypass(node)
-        elif (values := folding.values(node)) and not outputs & {
-            each.name for each in node.outputs
-        }:
-            _replace(node, values)
-        else:
-            _type(node, opsets, folding.sizes)
+        _simplify(node, outputs, folding)
     # the others were replaced; graphsurgeon would format all their numbers for a log before it drops them
     graph.nodes = [node for node in walked if node.outputs]
     believe_outputs(graph, declared)
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
+
+
+def _simplify(node: gs.Node, outputs: set[str], folding: Folding) -> None:
+    """Drop or fold a node in place, which leaves it without outputs, or else infer its outputs."""
+    if _gathers_in_order(node):
+        _turn_into_reshape(node)
+    if _does_nothing(node, folding.opsets[""]) and node.outputs[0].name not in outputs:
+        _bypass(node)
+        return
+    values = folding.values(node)
+    if values and outputs.isdisjoint(tensor.name for tensor in node.outputs):
+        _replace_by_constants(node, values)
+    else:
+        _infer_outputs(node, folding.opsets, folding.sizes)
 
 
 def _drop_empty_lists(node: gs.Node) -> None:
@@ -69,30 +85,33 @@ def _drop_empty_lists(node: gs.Node) -> None:
                 del node.attrs[name]
 
 
-def _taken(node: gs.Node) -> gs.Graph | None:
-    """The branch of an If whose condition is known: exporters write one for a squeeze."""
+def _constant_branch(node: gs.Node) -> gs.Graph | None:
+    """The branch that an If with a constant condition takes: exporters write one for a squeeze."""
     if node.op != "If" or node.domain or not isinstance(node.inputs[0], gs.Constant):
         return None
     return node.attrs["then_branch" if np.all(node.inputs[0].values) else "else_branch"]
 
 
-def _unwrapped(node: gs.Node, branch: gs.Graph) -> list[gs.Node]:
-    """The nodes of a branch, which write what its If wrote; their names may be those of another branch."""
+def _inline_branch(node: gs.Node, branch: gs.Graph) -> list[gs.Node]:
+    """The nodes of a branch, which write what its If wrote. Their tensors are renamed, as two branches may use
+    the same names.
+    """
     prefix, outputs = node.outputs[0].name, list(node.outputs)
-    inside = {id(each) for each in branch.nodes}
-    own = {id(tensor): tensor for inner in branch.nodes for tensor in inner.outputs}
+    inside = {id(inner) for inner in branch.nodes}
+    local = {id(tensor): tensor for inner in branch.nodes for tensor in inner.outputs}
     for inner in branch.nodes:
         for tensor in inner.inputs:
-            if isinstance(tensor, gs.Constant) and {id(each) for each in tensor.outputs} <= inside:
-                own[id(tensor)] = tensor
-    for tensor in own.values():
+            readers = {id(reader) for reader in tensor.outputs}
+            if isinstance(tensor, gs.Constant) and readers <= inside:
+                local[id(tensor)] = tensor
+    for tensor in local.values():
         if not tensor.is_empty():
             tensor.name = f"{prefix}/{tensor.name}"
     node.inputs.clear()
     node.outputs.clear()
     ends = [
-        gs.Node("Identity", f"{written.name}/taken", {}, [given], [written])
-        for given, written in zip(branch.outputs, outputs, strict=True)
+        gs.Node("Identity", f"{output.name}/taken", {}, [result], [output])
+        for result, output in zip(branch.outputs, outputs, strict=True)
     ]
     return [*branch.nodes, *ends]
 
@@ -105,71 +124,85 @@ def _does_nothing(node: gs.Node, opset: int) -> bool:
     return not mask and (training is None or (isinstance(training, np.ndarray) and not training))
 
 
-def _takes_all(node: gs.Node) -> bool:
-    """A Gather of every element of a row in turn: torch writes one to lay a mean out anew, batch and all."""
+def _gathers_in_order(node: gs.Node) -> bool:
+    """Whether a Gather takes every element of a vector in order: torch writes one to reshape a mean."""
     if node.op != "Gather" or node.domain or not isinstance(node.inputs[1], gs.Constant):
         return False
-    given, indices = node.inputs[0].shape, node.inputs[1]
-    whole = given is not None and list(given) == [math.prod(indices.shape)]
-    return whole and bool(np.array_equal(indices.values.ravel(), np.arange(given[0])))
+    shape, indices = node.inputs[0].shape, node.inputs[1]
+    is_vector = shape is not None and list(shape) == [math.prod(indices.shape)]
+    return is_vector and bool(np.array_equal(indices.values.ravel(), np.arange(shape[0])))
 
 
-def _reshape_instead(node: gs.Node) -> None:
-    target = np.array(node.inputs[1].shape, np.int64)
+def _turn_into_reshape(node: gs.Node) -> None:
+    """Turn a Gather whose indices have the shape of its output into a Reshape, in place."""
+    shape = np.array(node.inputs[1].shape, np.int64)
     node.op, node.attrs = "Reshape", {}
-    node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/shape", target)
+    node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/shape", shape)
 
 
 def _bypass(node: gs.Node) -> None:
-    given, gone = node.inputs[0], node.outputs[0]
-    for consumer in list(gone.outputs):
-        for slot, each in enumerate(consumer.inputs):
-            if each is gone:
-                consumer.inputs[slot] = given
+    """Let the readers of a node's output read its input, in place."""
+    source, output = node.inputs[0], node.outputs[0]
+    for reader in list(output.outputs):
+        for slot, tensor in enumerate(reader.inputs):
+            if tensor is output:
+                reader.inputs[slot] = source
     node.outputs.clear()
     node.inputs.clear()
 
 
-def _replace(node: gs.Node, values: list[Array]) -> None:
-    for tensor, each in zip(list(node.outputs), values, strict=False):
+def _replace_by_constants(node: gs.Node, values: list[Array]) -> None:
+    for tensor, array in zip(list(node.outputs), values, strict=False):
         if not tensor.is_empty():
-            tensor.to_constant(np.ascontiguousarray(each).reshape(each.shape))
+            tensor.to_constant(np.ascontiguousarray(array).reshape(array.shape))
     node.outputs.clear()
     node.inputs.clear()
 
 
-def _type(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> None:
-    """Give the node's outputs their dtype and shape, keeping what the model itself said of them."""
-    for tensor, found in zip(node.outputs, infer(node, opsets), strict=True):
+def _infer_outputs(node: gs.Node, opsets: dict[str, int], sizes: dict[str, Sizes]) -> None:
+    """Set the dtype and shape of the node's outputs, in place; what the model itself declares is kept."""
+    for tensor, inferred in zip(node.outputs, infer(node, opsets), strict=True):
         if isinstance(tensor, gs.Constant) or tensor.is_empty():
             continue
-        dtype, shape = found or (None, None)
-        shape = merge_shapes(shape, _shape_by_sizes(node, sizes))
+        dtype, shape = inferred or (None, None)
+        shape = merge_shapes(shape, _shape_from_sizes(node, sizes))
         tensor.dtype = tensor.dtype if dtype is None else dtype
         shape = merge_shapes(shape, tensor.shape)
-        tensor.shape = None if shape is None else name_unknown_dims(tensor.name, shape)
+        _set_shape(tensor, shape)
         refuse_impossible_size(node, tensor)
 
 
-def _shape_by_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
-    """The shape that Reshape and its like leave, where the sizes asked for are known by name."""
+def _set_shape(tensor: gs.Tensor, shape: Shape | None) -> None:
+    """Set a tensor's shape, with a name for every dimension that is not known."""
+    tensor.shape = None if shape is None else name_unknown_dims(tensor.name, shape)
+
+
+def _shape_from_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
+    """The output shape of Reshape, Expand and ConstantOfShape, if the requested sizes are known as numbers or
+    names.
+    """
     if node.op not in ("Reshape", "Expand", "ConstantOfShape") or node.domain:
         return None
-    wanted: NDArray[np.object_] | None = sizes.get(node.inputs[-1].name)
-    given = node.inputs[0].shape
-    if wanted is None or (node.op == "Expand" and given is None):
+    requested: NDArray[np.object_] | None = sizes.get(node.inputs[-1].name)
+    shape = node.inputs[0].shape
+    if requested is None or (node.op == "Expand" and shape is None):
         return None
     if node.op == "Expand":
-        return broadcast_shapes(given, wanted.tolist())
-    return _filled_in(wanted.tolist(), given if node.op == "Reshape" else None)
+        return broadcast_shapes(shape, requested.tolist())
+    return _resolve_target(requested.tolist(), shape if node.op == "Reshape" else None)
 
 
-def _filled_in(wanted: list[Dim], given: Sequence[Dim] | None) -> Shape:
-    """The target of a Reshape without its 0 and -1, as far as that follows from the shape it is given."""
-    if given is None:
-        return tuple(None if each in (0, -1) else each for each in wanted)
-    kept = [given[i] if each == 0 and i < len(given) else each for i, each in enumerate(wanted)]
-    names, had = ([str(d) for d in dims if not isinstance(d, int)] for dims in (kept, given))
-    size, whole = (math.prod(d for d in dims if isinstance(d, int)) for dims in (kept, given))
-    rest = whole // -size if size and None not in given and sorted(names) == sorted(had) else None
-    return tuple(rest if each == -1 else each for each in kept)
+def _resolve_target(target: list[Dim], shape: Sequence[Dim] | None) -> Shape:
+    """The target of a Reshape with its 0 and -1 replaced by sizes, as far as the input's shape tells them."""
+    if shape is None:
+        return tuple(None if dim in (0, -1) else dim for dim in target)
+    dims = [shape[i] if dim == 0 and i < len(shape) else dim for i, dim in enumerate(target)]
+    names, old_names = (
+        [str(d) for d in sizes if not isinstance(d, int)] for sizes in (dims, shape)
+    )
+    count, old_count = (
+        math.prod(d for d in sizes if isinstance(d, int)) for sizes in (dims, shape)
+    )
+    same_names = None not in shape and sorted(names) == sorted(old_names)
+    rest = old_count // -count if count and same_names else None  # count has the factor -1
+    return tuple(rest if dim == -1 else dim for dim in dims)

@@ -9,7 +9,8 @@ import numpy as np
 
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
-from onnxcam.passes.ort.registry import Outputs, decomposes
+from onnxcam.passes.decomposition import Outputs
+from onnxcam.passes.ort.registry import decomposes
 
 SQRT_2 = 2**0.5
 FAST = (

@@ -13,7 +13,8 @@ import numpy as np
 from onnxcam.graph import anp
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Value
-from onnxcam.passes.ort.registry import Outputs, decomposes
+from onnxcam.passes.decomposition import Outputs
+from onnxcam.passes.ort.registry import decomposes
 
 Three: TypeAlias = tuple[Value, Value, Value]
 

@@ -1,4 +1,4 @@
-"""What a file leaves unsaid about ONNX Runtime's own operators, said before it is checked."""
+"""Files written by ONNX Runtime that the ONNX checker would refuse."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ import onnx
 
 from onnxcam.graph.constants import CONTRIB
 from onnxcam.graph.opset import schema_at
+from onnxcam.passes.decomposition import Stage, decomposed_operators
 from onnxcam.passes.ort.nchwc_block_size import set_nchwc_block_size
-from onnxcam.passes.ort.registry import FUSED
 
 
 def normalize_ort_domains(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Say the domain and the length of blocks where they are not said, in place; returns notices for the user.
+    """Write down the domain and the block size of ONNX Runtime's operators, in place, before the model is
+    checked; returns notices for the user. The model computes the same.
 
-    ONNX Runtime counts to the default domain its own LayerNormalization of before opset 17, and
-    SimplifiedLayerNormalization, which no version of ONNX has. A file of IR version 3 it writes with
-    initializers that are not among the inputs, as version 4 allows.
+    ONNX Runtime writes two operators of its own into the default domain: LayerNormalization below opset 17, and
+    SimplifiedLayerNormalization, which no version of ONNX has. It also writes files of IR version 3 whose
+    initializers are not among the inputs, which version 4 was the first to allow.
     """
     proto.ir_version = max(proto.ir_version, 4)
-    opset = next(each.version for each in proto.opset_import if each.domain in ("", "ai.onnx"))
-    moved = [
+    imports = proto.opset_import
+    opset = next(imported.version for imported in imports if imported.domain in ("", "ai.onnx"))
+    of_ort = decomposed_operators(Stage.LOADING)
+    misplaced = [
         node
         for node in proto.graph.node
         if node.domain in ("", "ai.onnx")
-        and (CONTRIB, node.op_type) in FUSED
+        and (CONTRIB, node.op_type) in of_ort
         and schema_at(node.op_type, opset) is None
     ]
-    for node in moved:
+    for node in misplaced:
         node.domain = CONTRIB
-    if moved and all(each.domain != CONTRIB for each in proto.opset_import):
-        proto.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
+    if misplaced and all(imported.domain != CONTRIB for imported in imports):
+        imports.append(onnx.helper.make_opsetid(CONTRIB, 1))
     notice = set_nchwc_block_size(proto.graph)
     return () if notice is None else (notice,)

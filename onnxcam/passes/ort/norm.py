@@ -6,8 +6,9 @@ import numpy as np
 
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
+from onnxcam.passes.decomposition import Outputs
 from onnxcam.passes.ort.activation import silu
-from onnxcam.passes.ort.registry import Outputs, decomposes
+from onnxcam.passes.ort.registry import decomposes
 
 OWN = 17  # the opset from which ONNX has LayerNormalization
 

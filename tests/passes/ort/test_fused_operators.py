@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onnxcam.model.load import load
-from onnxcam.passes.ort import FUSED
+from onnxcam.passes.decomposition import Stage, decomposed_operators
 from onnxcam.passes.ort.registry import NCHWC
 from tests.passes.ort.support.fused_case import (
     Case,
@@ -20,7 +20,7 @@ from tests.passes.ort.support.fused_case import (
     softmax,
     whole,
 )
-from tests.passes.quantization.test_hoist_dequantize import run
+from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run
 
 X = floats(2, 3, 7, 5)
 W, B, Z = floats(4, 3, 3, 3), floats(4), floats(2, 4, 5, 3)
@@ -303,7 +303,7 @@ def test_what_it_stands_for(case: Case) -> None:
             assert np.abs(one.astype(np.float64) - other).max() <= case.tolerance * scale
 
 
-def test_every_operator_is_compared() -> None:
-    blocks = {each for domain, each in FUSED if domain == NCHWC}
-    quantised = {"QLinearConv"}  # in test_fused_models.py, as are convolutions and pools in blocks
-    assert {op for _, op in FUSED} - blocks - quantised <= {each.operator for each in CASES}
+def test_cases_cover_every_operator() -> None:
+    """But for convolutions of blocks of channels and of integers, which are in test_optimized_models.py."""
+    operators = {name for domain, name in decomposed_operators(Stage.LOADING) if domain == CONTRIB}
+    assert operators - {"QLinearConv"} <= {case.operator for case in CASES}
