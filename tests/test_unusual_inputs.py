@@ -37,7 +37,7 @@ def test_an_input_that_nothing_reads(sizes: tuple[int | str, ...]) -> None:
     proto = changed(add_input("unread", *sizes))
     feed = {"x": X, "unread": np.zeros([2 if n == "N" else int(n) for n in sizes], np.float32)}
     found = assert_like_the_twin(proto, feed)
-    assert any("the input 'unread' is left out" in notice for notice in found.notices)
+    assert any("the input 'unread' is ignored" in notice for notice in found.notices)
 
 
 def test_an_input_that_only_dead_nodes_read() -> None:

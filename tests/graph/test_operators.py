@@ -28,7 +28,7 @@ from onnxcam.graph.operators import (
 )
 from onnxcam.graph.traits import UNKNOWN, Traits
 from onnxcam.model.model import Model
-from tests.model.test_image_input import model
+from tests.model.support.texts import load_text as model
 from tests.spatial.test_layers import automatic, classifier, layers
 
 OPSET = 24

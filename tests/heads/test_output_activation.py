@@ -11,7 +11,7 @@ from onnxcam.heads.output_activation import mixed_logits
 from onnxcam.heads.score import find_score
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from tests.model.test_image_input import model
+from tests.model.support.texts import load_text as model
 from tests.support.limits import run_limited
 from tests.support.nets import Net, pictures
 

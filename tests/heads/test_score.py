@@ -5,7 +5,7 @@ import pytest
 from onnxcam.errors import ModelError, UnknownNameError
 from onnxcam.heads.score import find_score
 from onnxcam.specs import Score
-from tests.model.test_image_input import model
+from tests.model.support.texts import load_text as model
 
 HEAD = "(float[N, 5, 1, 1] x) => (float[N, 5] y)"
 

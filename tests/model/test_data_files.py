@@ -1,4 +1,4 @@
-"""Files that a model names: those in its folder are found, others refused before anything is opened."""
+"""Data files in the model's folder are found; others are refused before anything is opened."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder with a model, a file of weights in it and in a folder in it, and one outside."""
+    """A model in a folder, with a file of weights next to it, one in a subfolder, and one outside."""
     folder = tmp_path / "model"
     (folder / "inner").mkdir(parents=True)
     for path in ("model/net.onnx", "model/w.bin", "model/inner/w.bin", "outside.bin"):
@@ -23,20 +23,24 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("location", ["w.bin", "./w.bin", "inner/w.bin", "inner/../w.bin"])
-def test_files_of_the_model_are_found(model: Path, location: str) -> None:
+def test_data_file_in_model_folder_is_found(model: Path, location: str) -> None:
     path = locate_data(model, location)
     assert path.samefile(model.parent / location)
     assert path == path.resolve()
 
 
-def test_a_model_in_the_current_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_file_of_model_in_current_folder_is_found(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(model.parent)
     assert locate_data(Path("net.onnx"), "w.bin").samefile("w.bin")
 
 
 @posix
-def test_links_within_the_folder_and_beside_the_real_model(model: Path, tmp_path: Path) -> None:
-    """The cache of Hugging Face holds links to blobs of other names, which lie in one folder."""
+def test_links_inside_folder_and_next_to_linked_model_are_followed(
+    model: Path, tmp_path: Path
+) -> None:
+    """Hugging Face's cache holds links to blobs with other names, all in one folder."""
     snapshot = tmp_path / "snapshots" / "main"
     snapshot.mkdir(parents=True)
     (snapshot / "net.onnx").symlink_to(model)
@@ -65,7 +69,7 @@ def test_links_within_the_folder_and_beside_the_real_model(model: Path, tmp_path
     ],
     ids=lambda text: text[:20].replace("\0", "0"),
 )
-def test_other_files_are_refused(model: Path, location: str, words: str) -> None:
+def test_data_file_elsewhere_is_refused(model: Path, location: str, words: str) -> None:
     with pytest.raises(ModelError, match=words) as caught:
         locate_data(model, location, "tensor 'w'")
     message = str(caught.value)
@@ -88,21 +92,21 @@ def test_other_files_are_refused(model: Path, location: str, words: str) -> None
         ("link to nothing", "No such file"),
     ],
 )
-def test_links_out_and_what_is_no_file(
+def test_link_out_of_folder_or_special_file_is_refused(
     model: Path, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(model.parent)
-    bad, location = Path("bad.bin"), "bad.bin"
+    link, location = Path("bad.bin"), "bad.bin"
     if kind == "pipe":
-        os.mkfifo(bad)
+        os.mkfifo(link)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as opened:
-            opened.bind(str(bad))
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(link))
     elif kind == "folder that leads out":
-        bad.symlink_to("..")
+        link.symlink_to("..")
         location = "bad.bin/outside.bin"
     else:
         targets = {"link out": "../outside.bin", "link to a device": "/dev/zero"}
-        bad.symlink_to(targets.get(kind, "bad.bin" if kind == "link to itself" else "none.bin"))
+        link.symlink_to(targets.get(kind, "bad.bin" if kind == "link to itself" else "none.bin"))
     with pytest.raises(ModelError, match=words):
         locate_data(model, location)

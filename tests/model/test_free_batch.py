@@ -1,4 +1,4 @@
-"""Models exported for one picture, freed of it where that can be."""
+"""Models exported for a batch of one get a free batch where that is possible."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,16 +21,16 @@ def run(model: Model, x: Any) -> Any:
     return session.run(session.outputs, {"x": x})[0]
 
 
-def test_a_baked_reshape_takes_any_number() -> None:
+def test_fixed_reshape_accepts_any_batch() -> None:
     fixed = load(FIXED.content())
-    freed = free_batch(fixed, "x")
-    assert freed is not None
-    assert not isinstance(freed.graph.inputs[0].shape[0], int)
-    np.testing.assert_allclose(run(freed, X), run(load(DEEP.content()), X), rtol=1e-5)
-    np.testing.assert_allclose(run(freed, X[:1]), run(fixed, X[:1]), rtol=1e-6)
+    free = free_batch(fixed, "x")
+    assert free is not None
+    assert not isinstance(free.graph.inputs[0].shape[0], int)
+    np.testing.assert_allclose(run(free, X), run(load(DEEP.content()), X), rtol=1e-5)
+    np.testing.assert_allclose(run(free, X[:1]), run(fixed, X[:1]), rtol=1e-6)
 
 
-def test_the_model_itself_does_not_change() -> None:
+def test_free_batch_does_not_change_model() -> None:
     fixed = load(FIXED.content())
     before = fixed.bytes()
     free_batch(fixed, "x")
@@ -38,15 +38,15 @@ def test_the_model_itself_does_not_change() -> None:
     assert fixed.graph.inputs[0].shape[0] == 1
 
 
-def test_a_model_without_a_reshape() -> None:
+def test_model_without_reshape_accepts_any_batch() -> None:
     fixed = replace(POOLED, shape="1, 3, 8, 8", outputs="float[1, 5] probabilities")
-    freed = free_batch(load(fixed.content()), "x")
-    assert freed is not None
-    np.testing.assert_allclose(run(freed, X), run(load(POOLED.content()), X), rtol=1e-5)
+    free = free_batch(load(fixed.content()), "x")
+    assert free is not None
+    np.testing.assert_allclose(run(free, X), run(load(POOLED.content()), X), rtol=1e-5)
 
 
-def test_a_batch_that_is_baked_into_the_output_stays() -> None:
-    """The pictures are summed before the head: one row whatever goes in."""
+def test_batch_fixed_in_output_returns_none() -> None:
+    """The images are summed before the head: one output row for any input."""
     head = """
     summed = ReduceSum<keepdims = 1>(features, zero)
     pooled = GlobalAveragePool(summed)
@@ -59,25 +59,25 @@ def test_a_batch_that_is_baked_into_the_output_stays() -> None:
     assert free_batch(load(fixed.content()), "x") is None
 
 
-def test_whether_pictures_mix_is_not_told_here() -> None:
+def test_mixing_of_images_is_not_checked() -> None:
     assert free_batch(load(MIXING.content()), "x") is not None
 
 
-def test_a_class_token_is_repeated() -> None:
-    """Exported for one picture, its Expand is a constant that is set before the cells."""
+def test_class_token_is_repeated() -> None:
+    """Exported for one image, its class token is a constant in front of the other tokens."""
     text = """<ir_version: 8, opset_import: ["": 17]>
     net (float[1, 3, 4] x) => (float[1, 2] y)
     <float[1, 1, 4] token = {1.0, -2.0, 0.5, 3.0}, float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8},
-     int64[3] target = {1, 2, 8}, int64[3] whole = {1, 4, 4}> {
+     int64[3] target = {1, 2, 8}, int64[3] shape = {1, 4, 4}> {
         tokens = Concat<axis = 1>(token, x)
         pairs = Reshape(tokens, target)
-        back = Reshape(pairs, whole)
+        back = Reshape(pairs, shape)
         mixed = MatMul(back, w)
         y = ReduceMax<axes = [1], keepdims = 0>(mixed)
     }"""
     fixed = load(parser.parse_model(text))
-    freed = free_batch(fixed, "x")
-    assert freed is not None
+    free = free_batch(fixed, "x")
+    assert free is not None
     x = np.random.default_rng(0).standard_normal((3, 3, 4), dtype=np.float32)
-    alone = np.concatenate([run(fixed, each[None]) for each in x])
-    np.testing.assert_array_equal(run(freed, x), alone)
+    one_by_one = np.concatenate([run(fixed, row[None]) for row in x])
+    np.testing.assert_array_equal(run(free, x), one_by_one)

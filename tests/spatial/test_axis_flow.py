@@ -8,7 +8,7 @@ import pytest
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import Axes, GridLocation, Tokens, locate_grid, new_axis, regrouped
 from onnxcam.spatial.axis_flow import AxisFlow
-from tests.model.test_image_input import model
+from tests.model.support.texts import load_text as model
 
 WIDE = {"w": (8, 3, 2, 2), "v": (8, 8), "cls": (1, 1, 8), "two": (1, 2, 8), "pos": (1, 7, 8)}
 PATCHES = """

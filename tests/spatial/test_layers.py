@@ -7,7 +7,7 @@ from onnxcam.model.model import Model
 from onnxcam.spatial.layers import automatic as chosen_of
 from onnxcam.spatial.layers import candidates, find_layer, spatial_layers
 from onnxcam.specs import Layer
-from tests.model.test_image_input import model
+from tests.model.support.texts import load_text as model
 
 KERNEL = {"w": (3, 3, 1, 1)}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.cubic import KEYS_A, cubic_far, cubic_near
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Interpolation:
     mode: str
     coordinates: str
     rounding: str | None
-    cubic: float = -0.75
+    cubic: float = KEYS_A
     exclude: bool = False
     antialias: bool = False
 
@@ -118,7 +119,5 @@ class Interpolation:
         """A hat, or the cubic convolution of Keys 1981 with parameter a."""
         if self.mode == "linear":
             return np.maximum(1 - distance, 0)
-        a, d = self.cubic, distance
-        near = ((a + 2) * d - (a + 3)) * d * d + 1
-        far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+        near, far = (kernel(distance, self.cubic) for kernel in (cubic_near, cubic_far))
+        return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

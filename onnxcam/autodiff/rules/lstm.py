@@ -1,30 +1,32 @@
 """LSTM over a fixed number of steps: backpropagation through time, written out.
 
-The outputs hold the state h of every step, so that all gates are computed at once. What is left step by step
-is c, forwards, and the cotangents of h and c, backwards; Hochreiter & Schmidhuber 1997, gates of ONNX.
-Tensors are (steps, directions, batch, features), in the order that each direction walks the steps.
+The outputs hold the state h of every step, so all gates are computed at once. Only c (forward in time) and the
+cotangents of h and c (backward) are computed step by step. Tensors are (steps, directions, batch, features),
+the steps in the order of each direction. Hochreiter and Schmidhuber 1997, with the gates of ONNX.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+
+import numpy as np
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import full_like, slice_axes
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
-Maybe: TypeAlias = Value | None
-MOST_STEPS = 4096  # each of them gets nodes of its own
-PLAIN = ["Sigmoid", "Tanh", "Tanh"]
+MAX_STEPS = 4096  # each step gets nodes of its own
+ACTIVATIONS = ["Sigmoid", "Tanh", "Tanh"]
+INITIAL_H = 5  # the slot
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The values of the gates of all steps: of input, output and forgetting, and what is new."""
+class Gates:
+    """The gates of all steps: input, output, forget, and the candidate g for the cell."""
 
     i: Value
     o: Value
@@ -34,80 +36,90 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cotangents:
-    """Of the sums that go into the gates i, o, f, g at every step, and of the first h and c."""
+    """Of the preactivations of the gates i, o, f, g at every step, and of the initial h and c."""
 
-    sums: Value
+    preactivations: Value
     h: Value
     c: Value
 
 
-def part(value: Value, index: int, axis: int, count: int = 1) -> Value:
-    """The index-th of equal parts along an axis, each `count` long."""
-    return slice_axes(value, [index * count], [(index + 1) * count], [axis])
+def slice_equal(value: Value, index: int, axis: int, size: int = 1) -> Value:
+    """The index-th of equal slices along an axis, each of this size."""
+    return slice_axes(value, [index * size], [(index + 1) * size], [axis])
 
 
 def in_time_order(value: Value, direction: str) -> Value:
-    """(steps, directions, ...) between the order of time and that of each direction."""
+    """(steps, directions, ...) from the order of each direction to the order of time, and vice versa."""
     if direction == "forward":
         return value
-    steps = value.build.constant(np.arange(value.shape[0])[::-1])
+    steps = value.build.constant(np.arange(_steps(value))[::-1])
     if direction == "reverse":
         return value.build.op("Gather", value, steps, axis=0)
-    ahead, back = part(value, 0, 1), part(value, 1, 1)
-    return np.concatenate([ahead, value.build.op("Gather", back, steps, axis=0)], axis=1)
+    forward, backward = slice_equal(value, 0, 1), slice_equal(value, 1, 1)
+    return anp.concatenate([forward, value.build.op("Gather", backward, steps, axis=0)], axis=1)
 
 
-def gates(x: Value, w: Value, r: Value, b: Maybe, states: Value, first: Value, way: str) -> Cell:
-    """All gates of all steps: sigmoid and tanh of w x + r h + b, in the order i, o, f, g."""
-    steps: Any
-    hidden: Any
-    steps, hidden = x.shape[0], r.shape[2]
-    before = np.concatenate([first, slice_axes(states, [0], [steps - 1], [0])], axis=0)
-    sums = in_time_order(np.expand_dims(x, 1) @ np.swapaxes(w, 1, 2), way) + before @ np.swapaxes(
-        r, 1, 2
-    )
+def _steps(value: Value) -> int:
+    steps = value.shape[0]
+    assert isinstance(steps, int)  # noqa: S101  _check_form refuses all else
+    return steps
+
+
+def compute_gates(
+    x: Value, w: Value, r: Value, b: Value | None, states: Value, initial_h: Value, direction: str
+) -> Gates:
+    """Sigmoid (for g: tanh) of w x + r h + b, with h of the step before, for all steps."""
+    before = anp.concatenate([initial_h, slice_axes(states, [0], [_steps(x) - 1], [0])], axis=0)
+    products = in_time_order(anp.expand_dims(x, 1) @ anp.swapaxes(w, 1, 2), direction)
+    preactivations = products + before @ anp.swapaxes(r, 1, 2)
+    if not isinstance(hidden := r.shape[2], int):
+        raise ModelError(f"the LSTM that reads {x.name!r} needs weights of fixed sizes")
     if b is not None:
-        sums = sums + np.expand_dims(part(b, 0, 1, 4 * hidden) + part(b, 1, 1, 4 * hidden), 1)
-    open_, new = slice_axes(sums, [0], [3 * hidden], [3]), part(sums, 3, 3, hidden)
-    shares = x.build.op("Sigmoid", open_)
-    i, o, f = (part(shares, k, 3, hidden) for k in range(3))
-    return Cell(i, o, f, np.tanh(new))
+        biases = slice_equal(b, 0, 1, 4 * hidden) + slice_equal(b, 1, 1, 4 * hidden)
+        preactivations = preactivations + anp.expand_dims(biases, 1)
+    first_three = slice_axes(preactivations, [0], [3 * hidden], [3])
+    sigmoids = x.build.op("Sigmoid", first_three)
+    i, o, f = (slice_equal(sigmoids, gate, 3, hidden) for gate in range(3))
+    return Gates(i, o, f, anp.tanh(slice_equal(preactivations, 3, 3, hidden)))
 
 
-def through_time(
-    cell: Cell, r: Value, first: Value, gh: Value, last: tuple[Value, Value]
+def backpropagate(
+    gates: Gates, r: Value, initial_c: Value, g_h: Value, g_last: tuple[Value, Value]
 ) -> Cotangents:
-    """From the cotangents of every h, and of the last h and c, to those of the sums."""
-    steps: Any = cell.g.shape[0]
-    i, o, f, g = cell.i, cell.o, cell.f, cell.g
-    fresh, contents = i * g, [first]
+    """From the cotangents of h at every step, and of the last h and c, to those of the preactivations.
+
+    Forward in time, c = f c + i g and h = o tanh c.
+    """
+    i, o, f, g = gates.i, gates.o, gates.f, gates.g
+    steps, added, cells = _steps(g), i * g, [initial_c]
     for t in range(steps):
-        contents.append(part(f, t, 0) * contents[-1] + part(fresh, t, 0))
-    old, squashed = np.concatenate(contents[:-1]), np.tanh(np.concatenate(contents[1:]))
-    slopes = np.concatenate(
-        [g * i * (1 - i), squashed * o * (1 - o), old * f * (1 - f), i * (1 - g * g)], axis=3
+        cells.append(slice_equal(f, t, 0) * cells[-1] + slice_equal(added, t, 0))
+    c_before, tanh_c = anp.concatenate(cells[:-1]), anp.tanh(anp.concatenate(cells[1:]))
+    slopes = anp.concatenate(
+        [g * i * (1 - i), tanh_c * o * (1 - o), c_before * f * (1 - f), i * (1 - g * g)], axis=3
     )
-    shown, sums = o * (1 - squashed * squashed), []
-    dh, dc = last
+    dh_dc, preactivations = o * (1 - tanh_c * tanh_c), []
+    g_h_step, g_c_step = g_last
     for t in reversed(range(steps)):
-        dh = part(gh, t, 0) + dh
-        dc = dh * part(shown, t, 0) + dc
-        sums.append(np.concatenate([dc, dh, dc, dc], axis=3) * part(slopes, t, 0))
-        dh, dc = sums[-1] @ r, dc * part(f, t, 0)
-    return Cotangents(np.concatenate(sums[::-1]), dh, dc)
+        g_h_step = slice_equal(g_h, t, 0) + g_h_step
+        g_c_step = g_h_step * slice_equal(dh_dc, t, 0) + g_c_step
+        factors = anp.concatenate([g_c_step, g_h_step, g_c_step, g_c_step], axis=3)
+        preactivations.append(factors * slice_equal(slopes, t, 0))
+        g_h_step, g_c_step = preactivations[-1] @ r, g_c_step * slice_equal(f, t, 0)
+    return Cotangents(anp.concatenate(preactivations[::-1]), g_h_step, g_c_step)
 
 
-def lstm(
-    gs: Sequence[Maybe],
-    ys: Sequence[Maybe],
+def lstm_vjp(
+    gs: Sequence[Value | None],
+    ys: Sequence[Value | None],
     x: Value,
     w: Value,
     r: Value,
-    b: Maybe,
-    lengths: Maybe,
-    first_h: Maybe,
-    first_c: Maybe,
-    peepholes: Maybe,
+    b: Value | None,
+    sequence_lens: Value | None,
+    initial_h: Value | None,
+    initial_c: Value | None,
+    peepholes: Value | None,
     *,
     slot: int,
     direction: str,
@@ -116,47 +128,49 @@ def lstm(
     input_forget: int,
     layout: int | None,
 ) -> Value:
-    """The cotangent of x, or of the first h (slot 5) or c (slot 6)."""
-    _usual(x, activations, lengths is not None, peepholes is not None, clip, input_forget, layout)
-    states = _states(ys, x, r)
-    blank = full_like(part(states, 0, 0), 0.0)  # (1, directions, batch, features)
-    begin_h, begin_c, end_h, end_c = (
-        blank if each is None else np.expand_dims(each, 0)
-        for each in (first_h, first_c, *(*gs, None, None)[1:3])
+    """LSTM-22: the cotangent of x, of the initial h (slot 5) or of the initial c (slot 6). Since opset 7."""
+    _check_form(
+        x, activations, sequence_lens is not None, peepholes is not None, clip, input_forget, layout
     )
-    cell = gates(x, w, r, b, in_time_order(states, direction), begin_h, direction)
-    shown = full_like(states, 0.0) if gs[0] is None else in_time_order(gs[0], direction)
-    found = through_time(cell, r, begin_c, shown, (end_h, end_c))
+    states = _states(ys, x, r)
+    zeros = full_like(slice_equal(states, 0, 0), 0.0)  # (1, directions, batch, features)
+    first_h, first_c, g_last_h, g_last_c = (
+        zeros if state is None else anp.expand_dims(state, 0)
+        for state in (initial_h, initial_c, *(*gs, None, None)[1:3])
+    )
+    gates = compute_gates(x, w, r, b, in_time_order(states, direction), first_h, direction)
+    g_h = full_like(states, 0.0) if gs[0] is None else in_time_order(gs[0], direction)
+    cotangents = backpropagate(gates, r, first_c, g_h, (g_last_h, g_last_c))
     if slot == 0:
-        return np.sum(in_time_order(found.sums, direction) @ w, axis=1)
-    return np.squeeze(found.h if slot == 5 else found.c, axis=0)
+        return anp.sum(in_time_order(cotangents.preactivations, direction) @ w, axis=1)
+    return anp.squeeze(cotangents.h if slot == INITIAL_H else cotangents.c, axis=0)
 
 
-def _usual(x: Value, activations: Sequence[str] | None, *unusual: object) -> None:
-    """ModelError for a form that no exporter of vision models writes."""
-    plain = PLAIN * (len(activations or PLAIN) // len(PLAIN))
-    if any(unusual) or list(activations or plain) != plain:
+def _check_form(x: Value, activations: Sequence[str] | None, *unsupported: object) -> None:
+    """ModelError for forms that exporters of vision models do not write, or an unknown number of steps."""
+    expected = ACTIVATIONS * (len(activations or ACTIVATIONS) // len(ACTIVATIONS))
+    if any(unsupported) or list(activations or expected) != expected:
         raise ModelError(
             f"the LSTM that reads {x.name!r} has peepholes, lengths, clip, coupled gates, the batch first or "
             "activations of its own, which have no gradient rule: export it as torch's LSTM"
         )
-    if isinstance(x.shape[0], int) and x.shape[0] > MOST_STEPS:
+    if isinstance(x.shape[0], int) and x.shape[0] > MAX_STEPS:
         raise ModelError(
             f"the LSTM that reads {x.name!r} runs {x.shape[0]} steps, but gradients are written for at most "
-            f"{MOST_STEPS}: choose a layer after it (`onnxcam layers`)"
+            f"{MAX_STEPS}: choose a layer after it (`onnxcam layers`)"
         )
     if not isinstance(x.shape[0], int):
         raise ModelError(
-            f"the LSTM that reads {x.name!r} has no fixed number of steps: export the model for pictures of "
+            f"the LSTM that reads {x.name!r} has no fixed number of steps: export the model for images of "
             "one size"
         )
 
 
-def _states(ys: Sequence[Maybe], x: Value, r: Value) -> Value:
-    """h of every step, in the order of time; asked for where only the last was."""
-    known = next(each for each in ys if each is not None)
+def _states(ys: Sequence[Value | None], x: Value, r: Value) -> Value:
+    """h of every step in the order of time, requested from the node if it returned only the last."""
+    output = next(y for y in ys if y is not None)
     shape = (x.shape[0], r.shape[0], x.shape[1], r.shape[2])
-    return ys[0] or x.build.request_output(known, 0, known.dtype, shape)
+    return ys[0] or x.build.request_output(output, 0, output.dtype, shape)
 
 
-rules.outputs("LSTM", lstm, None, None, None, None, lstm, lstm)
+rules.outputs("LSTM", lstm_vjp, None, None, None, None, lstm_vjp, lstm_vjp)

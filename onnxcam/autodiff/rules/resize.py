@@ -1,178 +1,130 @@
-"""Resizing is linear, one axis after the other: y = x M along each, and the cotangent is g M^T.
+"""Resize and Upsample: linear along each axis, y = x M, so the cotangent is g M^T.
 
-M is worked out now where the sizes are known; else the graph resizes an identity matrix, which is M.
+M is computed when the graph is written if the sizes are known. Otherwise the graph resizes an identity matrix,
+which gives M.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+import numpy as np
 
 from onnxcam.arrays import Array, Floats
+from onnxcam.autodiff.lowering.cubic import KEYS_A
 from onnxcam.autodiff.lowering.interpolation import Interpolation
 from onnxcam.autodiff.lowering.matmul import matmul_along
+from onnxcam.autodiff.lowering.resize_scales import Numbers, ResizeScales
 from onnxcam.autodiff.lowering.strided_conv import static_dim
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.errors import ModelError
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import dim_size, refuse_too_many
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
-Numbers: TypeAlias = Array | Value | None
-UNIFORM = {"asymmetric", "half_pixel", "half_pixel_symmetric"}  # alike wherever a cell lies
+UNIFORM = {"asymmetric", "half_pixel", "half_pixel_symmetric"}  # the same weights at every cell
+ABOUT_AXES = {"axes", "extrapolation_value", "keep_aspect_ratio_policy", "scales"}
 
 
-@dataclass(frozen=True)
-class Amounts:
-    """How much is resized: `scales` or `sizes`, and the piece that is cropped to, along some axes."""
-
-    axes: tuple[int, ...]
-    scales: Numbers
-    sizes: Numbers
-    roi: Numbers
-    policy: str = "stretch"
-
-    def scale(self, axis: int, x: Value, y: Value) -> float | None:
-        """The scale of an axis, None if only the run knows it."""
-        if self.scales is not None:
-            given = self.scales
-            return None if isinstance(given, Value) else float(given[self.axes.index(axis)])
-        if self.policy != "stretch":
-            return self._common_scale(x)
-        size, out = x.shape[axis], y.shape[axis]
-        return out / size if isinstance(size, int) and isinstance(out, int) else None
-
-    def _common_scale(self, x: Value) -> float:
-        known = [size for axis in self.axes if isinstance(size := x.shape[axis], int)]
-        if isinstance(self.sizes, Value) or self.sizes is None or len(known) < len(self.axes):
-            raise ModelError(f"Resize of {x.name!r} that keeps the aspect ratio needs fixed sizes")
-        scales = np.asarray(self.sizes, np.float64) / known
-        return float(min(scales) if self.policy == "not_larger" else max(scales))
-
-    def crop(self, axis: int) -> tuple[float, float] | None:
-        """The start and end of the crop along an axis, None if only the run knows them."""
-        if isinstance(self.roi, Value):
-            return None
-        if self.roi is None or not len(self.roi):
-            return (0.0, 1.0)
-        place = self.axes.index(axis)
-        return float(self.roi[place]), float(self.roi[place + len(self.axes)])
-
-    def resized(self, x: Value, y: Value) -> list[int]:
-        """The axes that change, those first that leave the least to do for the rest."""
-        found = [axis for axis in self.axes if self._changes(axis, x, y)]
-        return sorted(found, key=lambda axis: -(self.scale(axis, x, y) or 1.0))
-
-    def _changes(self, axis: int, x: Value, y: Value) -> bool:
-        scale = self.scale(axis, x, y)
-        if self.roi is not None and self.crop(axis) != (0.0, 1.0):
-            return True
-        if scale is not None:
-            return scale != 1
-        if x.shape[axis] == y.shape[axis]:
-            return self.scales is not None and axis > 1
-        # at run time nobody resizes batch and channels: only the resized axes are worked out then
-        return axis > (1 if isinstance(x.shape[1 % x.ndim], int) else 0) or x.ndim < 3
-
-
-def resized_back(g: Value, y: Value, x: Value, amounts: Amounts, how: Interpolation) -> Value:
-    """g M^T along every resized axis; sums of blocks where cells were only repeated."""
-    axes = amounts.resized(x, y)
-    factors = _repeats(x, y, amounts, how, axes)
-    if factors:
-        return _block_sums(g, x, factors)
+def linear_vjp(g: Value, y: Value, x: Value, scales: ResizeScales, how: Interpolation) -> Value:
+    """g M^T along every resized axis; where cells are only repeated, the sums of their repetitions."""
+    axes = scales.resized_axes(x, y)
+    repeats = _repeats(x, y, scales, how, axes)
+    if repeats:
+        return _sum_blocks(g, x, repeats)
     for axis in axes:
-        g = matmul_along(g, _matrix(x, y, axis, amounts, how), axis)
+        g = matmul_along(g, _matrix(x, y, axis, scales, how), axis)
     if axes:
         g.tensor.shape = list(x.shape)
     return g
 
 
 def _repeats(
-    x: Value, y: Value, amounts: Amounts, how: Interpolation, axes: list[int]
+    x: Value, y: Value, scales: ResizeScales, how: Interpolation, axes: list[int]
 ) -> dict[int, int]:
-    """How often each cell is repeated along each axis; nothing if that is not all that is done."""
+    """How often each cell is repeated along each axis; empty if cells are not only repeated."""
     if how.mode != "nearest" or not isinstance(x.shape[1 % x.ndim], int):
         return {}
     if how.coordinates not in UNIFORM or any(axis < 2 for axis in axes):
         return {}
-    scales = {axis: amounts.scale(axis, x, y) for axis in axes}
-    if any(each is None or each < 1 or each % 1 for each in scales.values()):
+    by_axis = {axis: scales.scale(axis, x, y) for axis in axes}
+    repeats = {
+        axis: int(s) for axis, s in by_axis.items() if s is not None and s >= 1 and s % 1 == 0
+    }
+    if len(repeats) < len(axes):
         return {}
-    factors = {axis: int(each) for axis, each in scales.items() if each is not None}
-    for each in factors.values():
-        refuse_too_many(f"Resize of {x.name!r}", 3 * each)
-        matrix = how.matrix(3, 3 * each, each)
-        if matrix is None or not np.array_equal(matrix, np.repeat(np.eye(3), each, axis=1)):
+    for count in repeats.values():
+        refuse_too_many(f"Resize of {x.name!r}", 3 * count)
+        matrix = how.matrix(3, 3 * count, count)
+        if matrix is None or not np.array_equal(matrix, np.repeat(np.eye(3), count, axis=1)):
             return {}
-    return factors
+    return repeats
 
 
-def _block_sums(g: Value, x: Value, factors: dict[int, int]) -> Value:
+def _sum_blocks(g: Value, x: Value, repeats: dict[int, int]) -> Value:
     """A depthwise convolution with ones: four times faster than a sum over reshaped blocks."""
-    channels = x.shape[1]
-    block = [factors.get(axis, 1) for axis in range(2, x.ndim)]
-    refuse_too_many(f"Resize of {x.name!r}", static_dim(channels), *block)
+    channels = static_dim(x.shape[1])
+    block = [repeats.get(axis, 1) for axis in range(2, x.ndim)]
+    refuse_too_many(f"Resize of {x.name!r}", channels, *block)
     ones = g.build.constant(np.ones((channels, 1, *block)), g.dtype)
-    found = g.build.op("Conv", g, ones, group=channels, kernel_shape=block, strides=block)
-    found.tensor.shape = list(x.shape)
-    return found
+    total = g.build.op("Conv", g, ones, group=channels, kernel_shape=block, strides=block)
+    total.tensor.shape = list(x.shape)
+    return total
 
 
-def _matrix(x: Value, y: Value, axis: int, amounts: Amounts, how: Interpolation) -> Floats | Value:
+def _matrix(
+    x: Value, y: Value, axis: int, scales: ResizeScales, how: Interpolation
+) -> Floats | Value:
     """M (size, out) of one axis."""
     size, out = x.shape[axis], y.shape[axis]
-    scale, crop = amounts.scale(axis, x, y), amounts.crop(axis)
+    scale, crop = scales.scale(axis, x, y), scales.crop(axis)
     if isinstance(size, int) and isinstance(out, int) and scale is not None and crop is not None:
         refuse_too_many(f"Resize of {x.name!r}", size, max(size, out))
-        found = how.matrix(size, out, scale, crop)
-        if found is not None:
-            return found
-    return _probed(x, y, axis, amounts)
+        matrix = how.matrix(size, out, scale, crop)
+        if matrix is not None:
+            return matrix
+    return _resized_identity(x, y, axis, scales)
 
 
-def _probed(x: Value, y: Value, axis: int, amounts: Amounts) -> Value:
-    """M as the operator itself gives it: an identity matrix resized along its columns."""
+def _resized_identity(x: Value, y: Value, axis: int, scales: ResizeScales) -> Value:
+    """M as the operator itself computes it: an identity matrix, its columns resized."""
     build, node, size = x.build, y.tensor.inputs[0], dim_size(x, axis)
-    place, zero = amounts.axes.index(axis), build.constant(0, x.dtype)
-    blank = build.op("Expand", zero, np.concatenate([size, size], axis=0))
-    eye = np.expand_dims(build.op("EyeLike", blank), (0, 1))
+    index, zero = scales.axes.index(axis), build.constant(0, x.dtype)
+    zeros = build.op("Expand", zero, anp.concatenate([size, size], axis=0))
+    identity = anp.expand_dims(build.op("EyeLike", zeros), (0, 1))
     ones = build.constant(np.ones(3, np.float32))
-    more: list[Value | None]
-    if amounts.scales is not None:
-        more = [np.concatenate([ones, _entry(x, amounts.scales, place)], axis=0)]
+    operands: list[Value | None]
+    if scales.scales is not None:
+        operands = [anp.concatenate([ones, _number(x, scales.scales, index)], axis=0)]
     else:
-        whole = build.constant(np.ones(2, np.int64))
-        none = build.constant(np.zeros(0, np.float32)) if build.opset < 13 else None
-        more = [none, np.concatenate([whole, size, dim_size(y, axis)], axis=0)]
+        fixed = build.constant(np.ones(2, np.int64))
+        no_scales = build.constant(np.zeros(0, np.float32)) if build.opset < 13 else None
+        operands = [no_scales, anp.concatenate([fixed, size, dim_size(y, axis)], axis=0)]
     if node.op == "Resize" and build.opset >= 11:
-        more = [_crop(x, amounts, place), *more]
-    attributes = {n: each for n, each in node.attrs.items() if n not in ABOUT_AXES}
+        operands = [_roi(x, scales, index), *operands]
+    attributes = {name: value for name, value in node.attrs.items() if name not in ABOUT_AXES}
     shape = (1, 1, x.shape[axis], y.shape[axis])
-    found = build.op(node.op, eye, *more, shape=shape, **attributes)
-    return np.squeeze(found, (0, 1))
+    matrix = build.op(node.op, identity, *operands, shape=shape, **attributes)
+    return anp.squeeze(matrix, (0, 1))
 
 
-ABOUT_AXES = {"axes", "extrapolation_value", "keep_aspect_ratio_policy", "scales"}
-
-
-def _entry(x: Value, numbers: Array | Value, place: int) -> Value:
+def _number(x: Value, numbers: Array | Value, index: int) -> Value:
+    """One of the numbers, as (1,)."""
     if not isinstance(numbers, Value):
-        return x.build.constant(np.array([numbers[place]], np.float32))
-    return x.build.op("Gather", numbers, x.build.constant(np.array([place])), axis=0)
+        return x.build.constant(np.array([numbers[index]], np.float32))
+    return x.build.op("Gather", numbers, x.build.constant(np.array([index])), axis=0)
 
 
-def _crop(x: Value, amounts: Amounts, place: int) -> Value:
-    build, roi = x.build, amounts.roi
+def _roi(x: Value, scales: ResizeScales, index: int) -> Value:
+    """The roi for the identity matrix: only its columns are cropped."""
+    build, roi = x.build, scales.roi
     if roi is None or (not isinstance(roi, Value) and not len(roi)):
         return build.constant(np.zeros(0, np.float32))
     sides = []
-    for blank, at in ((0, place), (1, place + len(amounts.axes))):
-        sides += [build.constant(np.full(3, blank, np.float32)), _entry(x, roi, at)]
-    return np.concatenate(sides, axis=0)
+    for full, position in ((0, index), (1, index + len(scales.axes))):
+        sides += [build.constant(np.full(3, full, np.float32)), _number(x, roi, position)]
+    return anp.concatenate(sides, axis=0)
 
 
-def resize(
+def resize_vjp(
     g: Value,
     y: Value,
     x: Value,
@@ -189,25 +141,24 @@ def resize(
     antialias: int | None,
     keep_aspect_ratio_policy: str | None,
 ) -> Value:
-    """See `resized_back`. Opset 10 had asymmetric coordinates only."""
+    """Resize-19: see `linear_vjp`. Since opset 10, which has asymmetric coordinates only."""
     coordinates = coordinate_transformation_mode or "asymmetric"
-    cropped = coordinates == "tf_crop_and_resize"
-    amounts = Amounts(
+    resized = ResizeScales(
         axes=tuple(int(axis) % x.ndim for axis in (range(x.ndim) if axes is None else axes)),
         scales=None if _is_empty(scales) else scales,
         sizes=None if _is_empty(sizes) else sizes,
-        roi=roi if cropped else None,
+        roi=roi if coordinates == "tf_crop_and_resize" else None,
         policy=keep_aspect_ratio_policy or "stretch",
     )
     how = Interpolation(
         mode=mode,
         coordinates=coordinates,
         rounding=nearest_mode,
-        cubic=-0.75 if cubic_coeff_a is None else cubic_coeff_a,
+        cubic=KEYS_A if cubic_coeff_a is None else cubic_coeff_a,
         exclude=bool(exclude_outside),
         antialias=bool(antialias),
     )
-    return resized_back(g, y, x, amounts, how)
+    return linear_vjp(g, y, x, resized, how)
 
 
 def _is_empty(numbers: Numbers) -> bool:
@@ -216,13 +167,11 @@ def _is_empty(numbers: Numbers) -> bool:
     return numbers is None or not len(numbers)
 
 
-rules.vjp("Resize", resize)
+def upsample_vjp(g: Value, y: Value, x: Value, *, scales: Numbers, mode: str) -> Value:
+    """Upsample-9, the former name of Resize: see `linear_vjp`. Since opset 7."""
+    resized = ResizeScales(tuple(range(x.ndim)), scales, None, None)
+    return linear_vjp(g, y, x, resized, Interpolation(mode, "asymmetric", None))
 
 
-def upsample(g: Value, y: Value, x: Value, *, scales: Numbers, mode: str) -> Value:
-    """See `resized_back`; what Resize was called before opset 10."""
-    amounts = Amounts(tuple(range(x.ndim)), scales, None, None)
-    return resized_back(g, y, x, amounts, Interpolation(mode, "asymmetric", None))
-
-
-rules.vjp("Upsample", upsample)
+rules.vjp("Resize", resize_vjp)
+rules.vjp("Upsample", upsample_vjp)

@@ -1,35 +1,33 @@
 """RoiAlign: means over samples between the cells of regions.
 
-Along one axis a bin's mean is a row of weights over all cells, so that y = rows x columns', and the cotangent
-of x is rows' g columns, summed over the regions of each picture. None for the regions, as in torch.
+Along one axis the mean of a bin is a row of weights over all cells, so y = rows x columns^T. The cotangent of x
+is rows^T g columns, summed over the regions of each image. The regions get no cotangent, as in torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
+from onnxcam.graph import anp
 from onnxcam.graph.slicing import dim_size
-from onnxcam.graph.tracing import Builder
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Builder, Value
 
 rules = Rules()
-WIDE = {
-    np.dtype(np.float32),
-    np.dtype(np.float64),
-}  # what places are computed in; halves are coarse
+PRECISE = {np.dtype(np.float32), np.dtype(np.float64)}  # positions are computed in no other dtypes
 
 
 @dataclass(frozen=True)
 class Bins:
-    """One axis of the regions: two sides in cells (R, 1, 1), and how many bins lie between them.
+    """One axis of the regions: start and extent in cells (R, 1, 1), and the number of bins.
 
-    `samples` is how many a bin has, 0 for one a cell, rounded up.
+    `samples` is the number of samples of a bin; 0 for one per cell, rounded up.
     """
 
-    first: Value
+    start: Value
     extent: Value
     bins: int
     samples: int
@@ -41,79 +39,76 @@ class Bins:
 
     @property
     def counts(self) -> Value:
-        """The samples of a bin: (R, 1, 1), or (1,) where every region has as many."""
+        """The samples of a bin: (R, 1, 1), or (1,) where all regions have the same number."""
         if self.samples:
-            return self.first.constant_like([float(self.samples)])
-        return self.first.build.op("Ceil", self.step)
+            return self.start.constant_like([float(self.samples)])
+        return self.start.build.op("Ceil", self.step)
 
     @property
     def numbers(self) -> Value:
-        """0, 1, ... for the samples of the region that has most."""
-        build, counts = self.first.build, self.counts
+        """0, 1, 2, … for the samples of the region with the most samples."""
+        build, counts = self.start.build, self.counts
         if self.samples:
             return counts.constant_like(np.arange(float(self.samples)))
-        some = np.concatenate(
-            [np.reshape(counts, [-1]), counts.constant_like([1.0])]
-        )  # there may be no region
-        most = np.max(some).astype(np.dtype(np.int64))
-        return _counted(build, most).astype(counts.dtype)
+        or_one = anp.concatenate([anp.reshape(counts, [-1]), counts.constant_like([1.0])])
+        largest = anp.max(or_one).astype(np.dtype(np.int64))  # also where there is no region
+        return _arange(build, largest).astype(counts.dtype)
 
     def weights(self, size: Value) -> Value:
-        """The part of each cell of the axis, `size` of them, in each bin: (R, bins, size).
+        """The weight of each of the `size` cells of the axis in the mean of each bin: (R, bins, size).
 
-        A sample beyond the outermost centres has the value there; more than a cell beyond, none.
+        A sample outside the centers of the outermost cells has the value there; more than one cell outside, 0.
         """
-        zero, end = self.first.constant_like(0.0), size.astype(self.first.dtype) - 1.0
-        counts = np.maximum(self.counts, self.first.constant_like(1.0))
-        bins = self.first.constant_like(np.arange(float(self.bins))[:, None])
-        places = self.first + bins * self.step + (self.numbers + 0.5) * self.step / counts
-        seen = np.logical_and(places >= -1.0, places <= end + 1.0)
-        seen = np.logical_and(seen, np.less(self.numbers, self.counts))
-        near = np.expand_dims(np.minimum(np.maximum(places, zero), end), -1)
-        cells = _counted(self.first.build, size).astype(self.first.dtype)
-        hat = np.maximum(1.0 - np.absolute(near - cells), zero)
-        return np.sum(hat * np.expand_dims(seen.astype(hat.dtype) / counts, -1), axis=2)
+        zero, last = self.start.constant_like(0.0), size.astype(self.start.dtype) - 1.0
+        counts = anp.maximum(self.counts, self.start.constant_like(1.0))
+        bins = self.start.constant_like(np.arange(float(self.bins))[:, None])
+        positions = self.start + bins * self.step + (self.numbers + 0.5) * self.step / counts
+        valid = anp.logical_and(positions >= -1.0, positions <= last + 1.0)
+        valid = anp.logical_and(valid, anp.less(self.numbers, self.counts))
+        clamped = anp.expand_dims(anp.minimum(anp.maximum(positions, zero), last), -1)
+        cells = _arange(self.start.build, size).astype(self.start.dtype)
+        hat = anp.maximum(1.0 - anp.abs(clamped - cells), zero)
+        return anp.sum(hat * anp.expand_dims(valid.astype(hat.dtype) / counts, -1), axis=2)
 
 
-def _counted(build: Builder, size: Value) -> Value:
-    """0, 1, ... size - 1 as int64."""
+def _arange(build: Builder, size: Value) -> Value:
+    """0, 1, 2, … size - 1 as int64."""
     if size.constant is not None:
         return build.constant(np.arange(int(size.constant.item())))
     zero, one = build.constant(np.array(0)), build.constant(np.array(1))
-    return build.op("Range", zero, np.reshape(size, []), one)
+    return build.op("Range", zero, anp.reshape(size, []), one)
+
+
+def _sum_regions(g: Value, x: Value, batch_indices: Value, height: Bins, width: Bins) -> Value:
+    """The cotangent of x (N, C, H, W), given that of y (R, C, *bins): rows^T g columns, summed by image."""
+    build = g.build
+    images = _arange(build, dim_size(x, 0))
+    in_image = anp.equal(anp.reshape(batch_indices, [-1, 1]), images).astype(g.dtype)  # (R, N)
+    rows = anp.expand_dims(height.weights(dim_size(x, 2)), 2) * anp.expand_dims(in_image, (1, 3))
+    columns = g @ anp.expand_dims(width.weights(dim_size(x, 3)), 1)  # (R, C, bins, W)
+    factors = [
+        build.op("Flatten", factor, axis=2) for factor in (rows, anp.swapaxes(columns, 1, 2))
+    ]
+    total = anp.transpose(factors[0]) @ factors[1]  # (N H, C W)
+    dims = anp.concatenate([dim_size(x, axis) for axis in (0, 2, 1, 3)])
+    shape = tuple(x.shape[axis] for axis in (0, 2, 1, 3))
+    return anp.swapaxes(build.op("Reshape", total, dims, shape=shape), 1, 2)
+
+
+def _bins(sides: Value, axis: int, bins: int, samples: int, half_pixel: bool) -> Bins:
+    """The bins along height (axis 0) or width (axis 1), of regions (R, 4): left, top, right, bottom."""
+    start, stop = (
+        anp.reshape(
+            sides.build.op("Gather", sides, sides.build.constant([column]), axis=1), [-1, 1, 1]
+        )
+        for column in (1 - axis, 3 - axis)
+    )
+    extent = stop - start
+    extent = extent if half_pixel else anp.maximum(extent, start.constant_like(1.0))
+    return Bins(start, extent, bins, samples)
 
 
 def roi_align_vjp(
-    g: Value, x: Value, sides: Value, pictures: Value, bins: tuple[int, int], **given: Any
-) -> Value:
-    """The cotangent of x (N, C, H, W) from that of y (R, C, *bins). `sides` are in cells (R, 4): left, top,
-    right, bottom.
-    """
-    build = g.build
-    height, width = (_bins(sides, axis, bins[axis], **given) for axis in (0, 1))
-    number = _counted(build, dim_size(x, 0))
-    own = np.equal(np.reshape(pictures, [-1, 1]), number).astype(g.dtype)  # (R, N)
-    rows = np.expand_dims(height.weights(dim_size(x, 2)), 2) * np.expand_dims(own, (1, 3))
-    along = g @ np.expand_dims(width.weights(dim_size(x, 3)), 1)  # (R, C, bins, W)
-    tables = [build.op("Flatten", each, axis=2) for each in (rows, np.swapaxes(along, 1, 2))]
-    summed = np.transpose(tables[0]) @ tables[1]  # (N H, C W)
-    apart = np.concatenate([dim_size(x, axis) for axis in (0, 2, 1, 3)])
-    shape = tuple(x.shape[axis] for axis in (0, 2, 1, 3))
-    return np.swapaxes(build.op("Reshape", summed, apart, shape=shape), 1, 2)
-
-
-def _bins(sides: Value, axis: int, bins: int, samples: int, half: bool) -> Bins:
-    first, last = (
-        np.reshape(sides.build.op("Gather", sides, sides.build.constant([at]), axis=1), [-1, 1, 1])
-        for at in (1 - axis, 3 - axis)
-    )
-    extent = last - first
-    return Bins(
-        first, extent if half else np.maximum(extent, first.constant_like(1.0)), bins, samples
-    )
-
-
-def roi_align(
     g: Value,
     y: Value,
     x: Value,
@@ -127,18 +122,24 @@ def roi_align(
     spatial_scale: float,
     coordinate_transformation_mode: str | None,
 ) -> Value:
-    """Regions lie half a cell off, or, as before opset 16, do not and are a cell wide at least."""
+    """RoiAlign-22, mode avg, y = rows x columns^T: rows^T g columns. Since opset 10.
+
+    With half_pixel, regions are shifted by half a cell. Otherwise, as before opset 16, they are not, and are
+    at least one cell wide and high.
+    """
     if mode != "avg":
         raise ModelError(
             f"the RoiAlign that writes {y.name!r} takes maxima of weighted corners, which has no gradient "
             "rule: export it with mode avg"
         )
-    half = coordinate_transformation_mode == "half_pixel"
-    dtype = g.dtype if g.dtype in WIDE else np.dtype(np.float32)
-    sides = rois.astype(dtype) * spatial_scale - (0.5 if half else 0.0)
-    bins = output_height, output_width
-    wide = g.astype(dtype)
-    return roi_align_vjp(wide, x, sides, batch_indices, bins, samples=sampling_ratio, half=half)
+    half_pixel = coordinate_transformation_mode == "half_pixel"
+    dtype = g.dtype if g.dtype in PRECISE else np.dtype(np.float32)
+    sides = rois.astype(dtype) * spatial_scale - (0.5 if half_pixel else 0.0)
+    height, width = (
+        _bins(sides, axis, bins, sampling_ratio, half_pixel)
+        for axis, bins in enumerate((output_height, output_width))
+    )
+    return _sum_regions(g.astype(dtype), x, batch_indices, height, width)
 
 
-rules.vjp("RoiAlign", roi_align)
+rules.vjp("RoiAlign", roi_align_vjp)

@@ -57,7 +57,7 @@ def test_refused_in_words(form: dict[str, Any]) -> None:
 
 
 def test_no_fixed_number_of_steps() -> None:
-    with pytest.raises(ModelError, match="no fixed number of steps: export the model for pictures"):
+    with pytest.raises(ModelError, match="no fixed number of steps: export the model for images"):
         check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, dynamic=(0,), alike=False)
 
 

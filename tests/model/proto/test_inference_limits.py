@@ -1,5 +1,5 @@
-"""What kills ONNX's shape inference, never ends in it, or fills the memory, is refused before: in processes of
-their own, with limits of memory and time.
+"""What would crash ONNX's shape inference, keep it busy forever, or fill the memory is refused. Such models are
+loaded in separate processes with limits of memory and time.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from onnxcam.model.proto.walk import all_scopes
 from tests.support.limits import run_limited
 
 
-def of_nodes(nodes: list[onnx.NodeProto], **constants: Any) -> onnx.ModelProto:
+def model_of_nodes(nodes: list[onnx.NodeProto], **constants: Any) -> onnx.ModelProto:
     """A model of these nodes, from x to y."""
     graph = helper.make_graph(
         nodes,
@@ -29,7 +29,7 @@ def of_nodes(nodes: list[onnx.NodeProto], **constants: Any) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def in_branch(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def if_branches(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The node in both branches of an If."""
     out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     branches = {
@@ -37,16 +37,16 @@ def in_branch(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     }
     return [
         helper.make_node("Size", ["x"], ["size"]),
-        helper.make_node("Greater", ["size", "none"], ["more"]),
-        helper.make_node("If", ["more"], ["y"], **branches),
+        helper.make_node("Greater", ["size", "none"], ["is_not_empty"]),
+        helper.make_node("If", ["is_not_empty"], ["y"], **branches),
     ]
 
 
-def in_function(node: onnx.NodeProto) -> onnx.ModelProto:
-    """A model that calls the node in a function."""
+def model_of_function(node: onnx.NodeProto) -> onnx.ModelProto:
+    """A model that calls a function with this node."""
     imports = [helper.make_opsetid("", 18)]
     function = helper.make_function("own", "f", list(node.input), ["y"], [node], imports)
-    proto = of_nodes([helper.make_node("f", list(node.input), ["y"], domain="own")])
+    proto = model_of_nodes([helper.make_node("f", list(node.input), ["y"], domain="own")])
     proto.functions.append(function)
     proto.opset_import.append(helper.make_opsetid("own", 1))
     return proto
@@ -71,13 +71,13 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
 
 
 def node_of(operator: str, attributes: dict[str, Any]) -> onnx.NodeProto:
-    more = {"GatherND": ["indices"], "LayerNormalization": ["scale"]}.get(operator, [])
-    return helper.make_node(operator, ["x", *more], ["y"], **attributes)
+    extra = {"GatherND": ["indices"], "LayerNormalization": ["scale"]}.get(operator, [])
+    return helper.make_node(operator, ["x", *extra], ["y"], **attributes)
 
 
 @pytest.mark.parametrize("where", ["alone", "branch", "function"])
-def test_attributes_that_inference_does_not_survive(where: str, tmp_path: Any) -> None:
-    """One process for all of them: it ends by itself, and says of each model that it was refused."""
+def test_attribute_that_crashes_inference_is_refused(where: str, tmp_path: Any) -> None:
+    """One process for all models: it ends by itself, and reports an error for each."""
     for i, (operator, attributes) in enumerate(HOSTILE):
         node = node_of(operator, attributes)
         constants: dict[str, Any] = {
@@ -85,13 +85,13 @@ def test_attributes_that_inference_does_not_survive(where: str, tmp_path: Any) -
             "scale": np.ones(4, np.float32),
         }
         if where == "function":
-            proto = in_function(node)
+            proto = model_of_function(node)
             proto.graph.initializer.extend(
                 numpy_helper.from_array(v, n) for n, v in constants.items()
             )
         else:
-            nodes = [node] if where == "alone" else in_branch(node)
-            proto = of_nodes(nodes, **constants, none=np.int64(0))
+            nodes = [node] if where == "alone" else if_branches(node)
+            proto = model_of_nodes(nodes, **constants, none=np.int64(0))
         (tmp_path / f"{i:03}.onnx").write_bytes(proto.SerializeToString())
     ended = run_limited(
         "import sys, pathlib, onnxcam\n"
@@ -127,17 +127,17 @@ def test_attributes_that_inference_does_not_survive(where: str, tmp_path: Any) -
         ("Split", {"axis": 1, "num_outputs": 1}),
     ],
 )
-def test_attributes_that_are_right(operator: str, attributes: dict[str, Any]) -> None:
+def test_valid_attribute_is_accepted(operator: str, attributes: dict[str, Any]) -> None:
     constants: dict[str, Any] = {
         "indices": np.zeros((2, 1), np.int64),
         "scale": np.ones((4, 4), np.float32),
     }
-    model = load(of_nodes([node_of(operator, attributes)], **constants))
+    model = load(model_of_nodes([node_of(operator, attributes)], **constants))
     assert model.graph.outputs[0].shape is not None
 
 
-def chain_of(operator: str, length: int, **attributes: Any) -> list[onnx.NodeProto]:
-    """A shape, doubled again and again, and used."""
+def chain(operator: str, length: int, **attributes: Any) -> list[onnx.NodeProto]:
+    """A shape that is doubled repeatedly, and used."""
     nodes = [helper.make_node("Shape", ["x"], ["s0"])]
     nodes += [
         helper.make_node(operator, [f"s{i}", f"s{i}"], [f"s{i + 1}"], **attributes)
@@ -148,16 +148,16 @@ def chain_of(operator: str, length: int, **attributes: Any) -> list[onnx.NodePro
     return [*nodes, total, cast, helper.make_node("Mul", ["x", "c"], ["y"])]
 
 
-def test_shapes_that_double() -> None:
-    """The inference would write out 4 * 2 ** 24 sizes, of about 60 bytes each."""
-    long, short = (of_nodes(chain_of("Concat", n, axis=0)) for n in (24, 8))
+def test_shapes_that_double_are_not_propagated() -> None:
+    """The inference would store 4 * 2 ** 24 sizes of about 60 bytes each."""
+    long, short = (model_of_nodes(chain("Concat", n, axis=0)) for n in (24, 8))
     assert not propagates_sizes(long.graph)
     assert propagates_sizes(short.graph)
     code = (
         "import onnxcam, tests.model.proto.test_inference_limits as t\n"
-        "model = onnxcam.load(t.of_nodes(t.chain_of('Concat', 16, axis=0)))\n"
+        "model = onnxcam.load(t.model_of_nodes(t.chain('Concat', 16, axis=0)))\n"
         "try:\n"
-        "    onnxcam.load(t.of_nodes(t.chain_of('Concat', 28, axis=0)))\n"
+        "    onnxcam.load(t.model_of_nodes(t.chain('Concat', 28, axis=0)))\n"
         "except onnxcam.OnnxcamError as error:\n"
         "    print(error)\n"
         "print('ended', len(model.graph.nodes))\n"
@@ -168,11 +168,11 @@ def test_shapes_that_double() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[], [2**40], [1] * 70])
-def test_sizes_that_no_tensor_has(sizes: list[int]) -> None:
-    """Targets of a Reshape: whatever is wrong with them, the model is refused or left to ONNX Runtime."""
+def test_impossible_sizes_are_refused_or_loaded(sizes: list[int]) -> None:
+    """Targets of a Reshape: the model is refused, or loaded for ONNX Runtime to judge."""
     node = helper.make_node("Reshape", ["x", "t"], ["y"])
     try:
-        onnxcam.load(of_nodes([node], t=np.array(sizes, np.int64)))
+        onnxcam.load(model_of_nodes([node], t=np.array(sizes, np.int64)))
     except ModelError as error:
         assert len(str(error)) > 10  # noqa: PT017
 
@@ -186,15 +186,15 @@ def test_sizes_that_no_tensor_has(sizes: list[int]) -> None:
     ],
 )
 @pytest.mark.parametrize("written", ["initializers", "nodes"])
-def test_ranges_that_fill_the_memory(limits: np.ndarray[Any, Any], written: str) -> None:
-    """The inference would write out every number."""
-    model = of_range(limits, as_nodes=written == "nodes")
+def test_huge_range_is_not_propagated(limits: np.ndarray[Any, Any], written: str) -> None:
+    """The inference would store every number."""
+    model = model_of_range(limits, as_nodes=written == "nodes")
     assert not propagates_sizes(model.graph)
     code = (
         "import numpy as np, onnxcam, tests.model.proto.test_inference_limits as t\n"
         f"limits = np.array({limits.tolist()}, np.{limits.dtype})\n"
         "try:\n"
-        f"    onnxcam.load(t.of_range(limits, as_nodes={written == 'nodes'}))\n"
+        f"    onnxcam.load(t.model_of_range(limits, as_nodes={written == 'nodes'}))\n"
         "except onnxcam.OnnxcamError as error:\n"
         "    print(error)\n"
         "print('ended')\n"
@@ -205,8 +205,8 @@ def test_ranges_that_fill_the_memory(limits: np.ndarray[Any, Any], written: str)
 
 
 @pytest.mark.parametrize("limits", [[0, 14, 1], [3, 0, -1], [5, 0, 1], [0, 5, 0]])
-def test_ranges_that_are_short(limits: list[int]) -> None:
-    assert propagates_sizes(of_range(np.array(limits)).graph)
+def test_short_range_is_propagated(limits: list[int]) -> None:
+    assert propagates_sizes(model_of_range(np.array(limits)).graph)
 
 
 LONG = {
@@ -222,25 +222,25 @@ LONG = {
 
 
 @pytest.mark.parametrize("source", LONG)
-def test_long_vectors_that_the_inference_would_write_out(source: str) -> None:
-    """A Cast of numbers along one axis makes it follow them one by one."""
+def test_long_vector_is_not_propagated(source: str) -> None:
+    """A Cast of a vector makes the inference store every number."""
     nodes, constants, inputs = LONG[source]
     cast = helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE)
-    model = of_nodes([*nodes, cast, helper.make_node("Identity", ["x"], ["y"])], **constants)
+    model = model_of_nodes([*nodes, cast, helper.make_node("Identity", ["x"], ["y"])], **constants)
     model.graph.input.extend(inputs)
     assert not propagates_sizes(model.graph)
 
 
 @pytest.mark.parametrize("shape", [[2**40, 3], [7]])
-def test_vectors_that_are_short(shape: list[int]) -> None:
+def test_short_vector_is_propagated(shape: list[int]) -> None:
     random = helper.make_node("RandomNormal", [], ["a"], shape=shape)
     cast = helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE)
-    model = of_nodes([random, cast, helper.make_node("Identity", ["x"], ["y"])])
+    model = model_of_nodes([random, cast, helper.make_node("Identity", ["x"], ["y"])])
     assert propagates_sizes(model.graph)
 
 
-def of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.ModelProto:
-    """A model that adds the mean of a Range to what it is given."""
+def model_of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.ModelProto:
+    """A model that adds the maximum of a Range to its input."""
     names = ("start", "limit", "delta")
     nodes = [
         helper.make_node("Range", names, ["r"]),
@@ -249,17 +249,17 @@ def of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.Mo
         helper.make_node("Add", ["x", "top"], ["y"]),
     ]
     if not as_nodes:
-        return of_nodes(nodes, **dict(zip(names, limits, strict=True)))
+        return model_of_nodes(nodes, **dict(zip(names, limits, strict=True)))
     constants = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(number))
         for name, number in zip(names, limits.reshape(3, 1)[:, 0], strict=True)
     ]
-    return of_nodes([*constants, *nodes])
+    return model_of_nodes([*constants, *nodes])
 
 
 @pytest.mark.parametrize("value", [2, -1, 64, 2**63 - 1, -(2**63)])
 @pytest.mark.parametrize(
-    ("operator", "inputs", "flag", "more"),
+    ("operator", "inputs", "flag", "extra"),
     [
         ("ReduceMean", ["x"], "keepdims", {}),
         ("AveragePool", ["x"], "count_include_pad", {"kernel_shape": [2, 2]}),
@@ -269,25 +269,25 @@ def of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.Mo
         ("Reshape", ["x", "sizes"], "allowzero", {}),
     ],
 )
-def test_flags_that_are_neither_0_nor_1(
-    operator: str, inputs: list[str], flag: str, more: dict[str, Any], value: int
+def test_flag_other_than_0_or_1_is_refused(
+    operator: str, inputs: list[str], flag: str, extra: dict[str, Any], value: int
 ) -> None:
     constants = {
         "none": np.array(1),
         "grid": np.zeros((2, 2, 2, 2), np.float32),
         "sizes": np.array([2, 3, 16]),
     }
-    node = helper.make_node(operator, inputs, ["y"], **more, **{flag: value})
+    node = helper.make_node(operator, inputs, ["y"], **extra, **{flag: value})
     with pytest.raises(ModelError, match=f"{flag} is {value}, expected 0 or 1"):
-        load(of_nodes([node], **constants))
-    for right in (0, 1):
-        node = helper.make_node(operator, inputs, ["y"], **more, **{flag: right})
-        load(of_nodes([node], **constants))
+        load(model_of_nodes([node], **constants))
+    for valid in (0, 1):
+        node = helper.make_node(operator, inputs, ["y"], **extra, **{flag: valid})
+        load(model_of_nodes([node], **constants))
 
 
 @pytest.mark.parametrize("value", [2, 64, 2**63 - 1])
-def test_flags_of_rotary_embeddings_and_windows(value: int) -> None:
-    """What ONNX Runtime computes of them is not what their definition says."""
+def test_flag_of_rotary_embedding_or_window_is_checked(value: int) -> None:
+    """ONNX Runtime interprets other values differently from ONNX's definition."""
     cache = np.ones((2, 4, 2), np.float32)
     rotary = helper.make_node("RotaryEmbedding", ["x", "c", "c"], ["y"], interleaved=value)
     windows = [
@@ -298,24 +298,24 @@ def test_flags_of_rotary_embeddings_and_windows(value: int) -> None:
         for window in ("HannWindow", "HammingWindow", "BlackmanWindow")
     ]
     for nodes in ([rotary], *windows):
-        proto = of_nodes(nodes, c=cache, n=np.array(4))
+        proto = model_of_nodes(nodes, c=cache, n=np.array(4))
         proto.opset_import[0].version = 23
         with pytest.raises(ModelError, match=f"is {value}, expected 0 or 1"):
             load(proto)
 
 
-def test_flags_of_other_domains_are_theirs() -> None:
+def test_flag_of_other_domain_is_not_checked() -> None:
     node = helper.make_node("Own", ["x"], ["y"], domain="own", keepdims=7)
-    proto = of_nodes([node])
+    proto = model_of_nodes([node])
     proto.opset_import.append(helper.make_opsetid("own", 1))
     load(proto)
 
 
-def of_loop(
-    count: Any, start: bool | None, goes_on: str, *, as_nodes: bool = False
+def model_of_loop(
+    count: Any, start: bool | None, condition: str, *, as_nodes: bool = False
 ) -> onnx.ModelProto:
-    """A model with a Loop: of so many turns (None: no count), with such a condition at the start, whose body
-    hands the condition on (`same`), through Identity (`copied`), as a constant, or computes one from x.
+    """A model with a Loop that has this count and first condition (None: none). Its body returns the condition
+    (`same`), also through Identity (`copied`), returns a constant, or computes a condition from x.
     """
     ends = {"same": "c", "copied": "copy", "always": "true", "never": "false", "computed": "less"}
     inner = {
@@ -330,14 +330,14 @@ def of_loop(
         for value, name in ((True, "true"), (False, "false"))
     )
     body = helper.make_graph(
-        [*inner.get(goes_on, []), helper.make_node("Relu", ["x"], ["inner"])],
+        [*inner.get(condition, []), helper.make_node("Relu", ["x"], ["inner"])],
         "body",
         [
             helper.make_tensor_value_info("i", TensorProto.INT64, []),
             helper.make_tensor_value_info("c", TensorProto.BOOL, []),
         ],
         [
-            helper.make_tensor_value_info(ends[goes_on], TensorProto.BOOL, []),
+            helper.make_tensor_value_info(ends[condition], TensorProto.BOOL, []),
             helper.make_tensor_value_info("inner", TensorProto.FLOAT, None),
         ],
         [true, false],
@@ -356,24 +356,24 @@ def of_loop(
             for name, value in constants.items()
         ] + nodes
         constants = {}
-    return of_nodes(nodes, first=np.array([0]), **constants)
+    return model_of_nodes(nodes, first=np.array([0]), **constants)
 
 
 @pytest.mark.parametrize("as_nodes", [False, True])
-@pytest.mark.parametrize("goes_on", ["same", "copied", "always"])
+@pytest.mark.parametrize("condition", ["same", "copied", "always"])
 @pytest.mark.parametrize(
     ("count", "start"), [(None, None), (None, True), (2**40, None), (2**63 - 1, True)]
 )
-def test_loops_that_nothing_ends(
-    count: int | None, start: bool | None, goes_on: str, as_nodes: bool
+def test_endless_loop_is_refused(
+    count: int | None, start: bool | None, condition: str, as_nodes: bool
 ) -> None:
     """ONNX Runtime runs them until the memory is full."""
     with pytest.raises(ModelError, match="its loop does not end within"):
-        load(of_loop(count, start, goes_on, as_nodes=as_nodes))
+        load(model_of_loop(count, start, condition, as_nodes=as_nodes))
 
 
 @pytest.mark.parametrize(
-    ("count", "start", "goes_on"),
+    ("count", "start", "condition"),
     [
         (3, None, "same"),
         (3, True, "always"),
@@ -384,13 +384,13 @@ def test_loops_that_nothing_ends(
         (None, None, "computed"),
     ],
 )
-def test_loops_that_end(count: int | None, start: bool | None, goes_on: str) -> None:
-    """torch writes the largest count of all for `while`."""
-    check_loops(all_scopes(of_loop(count, start, goes_on)), "net")
+def test_loop_that_ends_is_accepted(count: int | None, start: bool | None, condition: str) -> None:
+    """For `while`, torch writes the largest possible count."""
+    check_loops(all_scopes(model_of_loop(count, start, condition)), "net")
 
 
 @pytest.mark.parametrize("count", [2**17, 2**48, 2**63 - 1])
-def test_phrases_that_skip_too_far(count: int) -> None:
+def test_huge_skip_count_is_refused(count: int) -> None:
     node = helper.make_node(
         "TfIdfVectorizer",
         ["words"],
@@ -404,40 +404,40 @@ def test_phrases_that_skip_too_far(count: int) -> None:
         pool_int64s=[1, 2],
     )
     with pytest.raises(ModelError, match=f"max_skip_count is {count}, expected at most"):
-        load(of_nodes([node], words=np.array([[1, 2, 3]])))
+        load(model_of_nodes([node], words=np.array([[1, 2, 3]])))
 
 
 @pytest.mark.parametrize(
     ("equation", "count"), [("", 2), ("ij", 2), ("ij->ij", 2), ("bcij,bcij->b", 1), ("a,b,c", 2)]
 )
-def test_equations_of_other_operands(equation: str, count: int) -> None:
+def test_equation_with_wrong_operand_count_is_refused(equation: str, count: int) -> None:
     node = helper.make_node("Einsum", ["x"] * count, ["y"], equation=equation)
     with pytest.raises(ModelError, match=f"operands; the node has {count}"):
-        load(of_nodes([node]))
+        load(model_of_nodes([node]))
 
 
 @pytest.mark.parametrize("scale", [-1.0, -1e-30, float("-inf"), 0.0, float("nan")])
-def test_random_numbers_without_a_positive_spread(scale: float) -> None:
-    """ONNX Runtime ends the process."""
+def test_random_normal_without_positive_scale_is_refused(scale: float) -> None:
+    """ONNX Runtime would end the process."""
     like = helper.make_node("RandomNormalLike", ["x"], ["y"], scale=scale)
-    alone = helper.make_node("RandomNormal", [], ["y"], scale=scale, shape=[2, 3])
-    for node in (like, alone):
+    without_input = helper.make_node("RandomNormal", [], ["y"], scale=scale, shape=[2, 3])
+    for node in (like, without_input):
         with pytest.raises(ModelError, match="expected more than 0"):
-            load(of_nodes([node]))
+            load(model_of_nodes([node]))
 
 
 @pytest.mark.parametrize(
     "limits", [{"high": float("nan")}, {"low": float("nan")}, {"low": 2.0}, {"low": 3, "high": 2}]
 )
-def test_random_numbers_without_a_range(limits: dict[str, float]) -> None:
-    """ONNX Runtime ends the process."""
+def test_random_uniform_with_invalid_limits_is_refused(limits: dict[str, float]) -> None:
+    """ONNX Runtime would end the process."""
     floats = {name: float(limit) for name, limit in limits.items()}
     like = helper.make_node("RandomUniformLike", ["x"], ["y"], **floats)
-    alone = helper.make_node("RandomUniform", [], ["y"], shape=[2, 3], **floats)
-    for node in (like, alone):
+    without_input = helper.make_node("RandomUniform", [], ["y"], shape=[2, 3], **floats)
+    for node in (like, without_input):
         with pytest.raises(ModelError, match=r"expected low .* <= high"):
-            load(of_nodes([node]))
+            load(model_of_nodes([node]))
 
 
-def test_random_numbers_of_a_range_are_no_fault() -> None:
-    load(of_nodes([helper.make_node("RandomUniformLike", ["x"], ["y"], low=-1.0, high=-1.0)]))
+def test_random_uniform_with_equal_limits_is_accepted() -> None:
+    load(model_of_nodes([helper.make_node("RandomUniformLike", ["x"], ["y"], low=-1.0, high=-1.0)]))

@@ -1,4 +1,4 @@
-"""Functions are written out within budgets that are counted before."""
+"""Functions are inlined within budgets that are counted beforehand."""
 
 import re
 from itertools import pairwise
@@ -18,12 +18,12 @@ from tests.support.limits import run_limited
 IMPORTS = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
 
 
-def call(name: str, given: str, written: str) -> onnx.NodeProto:
-    return helper.make_node(name, [given], [written], domain="own")
+def call(name: str, source: str, output: str) -> onnx.NodeProto:
+    return helper.make_node(name, [source], [output], domain="own")
 
 
-def of_functions(bodies: dict[str, list[onnx.NodeProto]], called: str) -> onnx.ModelProto:
-    """A model that calls one of the functions, all of which read a and write b."""
+def model_of_functions(bodies: dict[str, list[onnx.NodeProto]], called: str) -> onnx.ModelProto:
+    """A model that calls one of the functions; all of them read a and write b."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in "xy"]
     graph = helper.make_graph([call(called, "x", "y")], "net", ends[:1], ends[1:])
     proto = helper.make_model(graph, opset_imports=IMPORTS, ir_version=9)
@@ -33,20 +33,20 @@ def of_functions(bodies: dict[str, list[onnx.NodeProto]], called: str) -> onnx.M
 
 
 def doubling(times: int) -> onnx.ModelProto:
-    """Functions that call the one before twice: 2 ** times nodes."""
+    """Functions that call the previous one twice: 2 ** times nodes."""
     bodies = {"f0": [helper.make_node("Tanh", ["a"], ["b"])]}
     for i in range(times):
         bodies[f"f{i + 1}"] = [call(f"f{i}", "a", "t"), call(f"f{i}", "t", "b")]
-    return of_functions(bodies, f"f{times}")
+    return model_of_functions(bodies, f"f{times}")
 
 
 def chained(depth: int) -> onnx.ModelProto:
     bodies = {"f0": [helper.make_node("Tanh", ["a"], ["b"])]}
     bodies |= {f"f{i + 1}": [call(f"f{i}", "a", "b")] for i in range(depth)}
-    return of_functions(bodies, f"f{depth}")
+    return model_of_functions(bodies, f"f{depth}")
 
 
-def test_within_the_budget() -> None:
+def test_functions_within_budget_are_inlined() -> None:
     model = load(doubling(5))
     assert [node.op for node in model.graph.nodes] == ["Tanh"] * 32
     x = numbers(2, 3)
@@ -57,7 +57,7 @@ def test_within_the_budget() -> None:
     assert abs(y - expected).max() < 1e-5
 
 
-def test_functions_in_any_order() -> None:
+def test_functions_in_any_order_are_inlined() -> None:
     proto = doubling(4)
     functions = list(proto.functions)[::-1]
     del proto.functions[:]
@@ -66,7 +66,7 @@ def test_functions_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("times", [12, 13, 15, 20, 100])
-def test_a_bomb_of_nodes(times: int) -> None:
+def test_functions_with_too_many_nodes_are_refused(times: int) -> None:
     code = (
         f"import onnxcam, tests.model.proto.test_inline_functions as t\n"
         f"try:\n    onnxcam.load(t.doubling({times}))\n"
@@ -77,7 +77,7 @@ def test_a_bomb_of_nodes(times: int) -> None:
     assert "export the model without functions" in ended.stdout
 
 
-def test_a_bomb_of_bytes() -> None:
+def test_functions_with_too_many_bytes_are_refused() -> None:
     """A constant of 8 MB in a function that is called 2 ** 10 times."""
     proto = doubling(10)
     (inner,) = [function for function in proto.functions if function.name == "f0"]
@@ -90,40 +90,40 @@ def test_a_bomb_of_bytes() -> None:
 
 
 @pytest.mark.parametrize("calls", [["f"], ["g", "f"], ["g", "h", "f"]])
-def test_functions_that_call_themselves(calls: list[str]) -> None:
+def test_recursive_functions_are_refused(calls: list[str]) -> None:
     bodies = {}
     for name, called in zip(["f", *calls[:-1]], calls, strict=True):
         bodies[name] = [call(called, "a", "b")]
     with pytest.raises(ModelError, match="calls itself"):
-        load(of_functions(bodies, "f"))
+        load(model_of_functions(bodies, "f"))
 
 
 @pytest.mark.parametrize("depth", [120, 5000])
-def test_functions_in_functions_in_functions(depth: int) -> None:
+def test_deeply_nested_functions_are_refused(depth: int) -> None:
     with pytest.raises(ModelError, match="100 at most"):
         load(chained(depth))
 
 
 def test_calls_in_inner_graphs_are_counted() -> None:
-    """Functions whose branches call the one before, twice."""
+    """Functions whose two branches call the previous one."""
     out = [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)]
     bodies: dict[str, Any] = {"f0": [helper.make_node("Tanh", ["a"], ["b"])]}
     for i in range(20):
         branch = helper.make_graph([call(f"f{i}", "a", "b")], "branch", [], out)
         bodies[f"f{i + 1}"] = [
             helper.make_node("Size", ["a"], ["size"]),
-            helper.make_node("Cast", ["size"], ["more"], to=TensorProto.BOOL),
-            helper.make_node("If", ["more"], ["b"], then_branch=branch, else_branch=branch),
+            helper.make_node("Cast", ["size"], ["is_not_empty"], to=TensorProto.BOOL),
+            helper.make_node("If", ["is_not_empty"], ["b"], then_branch=branch, else_branch=branch),
         ]
     with pytest.raises(ModelError, match=r"nodes, \d+ at most"):
-        load(of_functions(bodies, "f20"))
+        load(model_of_functions(bodies, "f20"))
 
 
 def layered(layers: int, nodes: int) -> onnx.ModelProto:
-    """A function of so many nodes for a layer, called once for each layer of the network."""
+    """A function with this many nodes, called once for each layer of the network."""
     names = ["a", *(f"t{i}" for i in range(nodes - 1)), "b"]
     body = [helper.make_node("Tanh", [a], [b]) for a, b in pairwise(names)]
-    proto = of_functions({"layer": body}, "layer")
+    proto = model_of_functions({"layer": body}, "layer")
     names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
     del proto.graph.node[:]
     proto.graph.node.extend(call("layer", a, b) for a, b in pairwise(names))
@@ -131,11 +131,11 @@ def layered(layers: int, nodes: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(("layers", "nodes"), [(12, 80), (64, 40), (150, 100), (40, 409)])
-def test_layers_that_share_a_function(layers: int, nodes: int) -> None:
-    """What exporters write is nested a few functions deep, and is taken up to the whole budget."""
+def test_layers_sharing_a_function_are_accepted(layers: int, nodes: int) -> None:
+    """Exporters nest only a few functions; the full budget applies to their models."""
     check_calls(layered(layers, nodes), "net")
 
 
-def test_more_layers_than_the_whole_budget() -> None:
+def test_layers_beyond_full_budget_are_refused() -> None:
     with pytest.raises(ModelError, match=f"nodes, {MAX_NODES} at most"):
         check_calls(layered(410, 410), "net")

@@ -1,4 +1,4 @@
-"""Inference without the content of weights: nothing of it is lost, and what decides a shape is read."""
+"""Shape inference without the weights: they are restored, and constants that decide a shape are read."""
 
 import math
 
@@ -13,7 +13,7 @@ from onnxcam.model.proto.prepare import prepare_proto
 
 
 def dense(weight: np.ndarray, sizes: np.ndarray) -> onnx.ModelProto:
-    """A weight that is multiplied with, and a reshape to sizes."""
+    """A model that multiplies by the weight and reshapes to the sizes."""
     nodes = [
         helper.make_node("Cast", ["weight"], ["cast"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["x", "cast"], ["product"]),
@@ -28,7 +28,7 @@ def dense(weight: np.ndarray, sizes: np.ndarray) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32])
 @pytest.mark.parametrize("width", [LARGE_SIZE // 64, LARGE_SIZE // 64 + 1, LARGE_SIZE])
-def test_weights_survive_the_inference(dtype: type, width: int) -> None:
+def test_inference_preserves_weights(dtype: type, width: int) -> None:
     weight: np.ndarray = (np.arange(64 * width) % 100).reshape(64, width).astype(dtype)
     inferred = infer_shapes(dense(weight, np.array([-1, width], np.int64)))
     constants = {t.name: numpy_helper.to_array(t) for t in inferred.graph.initializer}
@@ -45,7 +45,7 @@ def test_weights_survive_the_inference(dtype: type, width: int) -> None:
         *[(np.uint8, (5,)), (np.float64, (0, 3)), (np.bool_, (9,))],
     ],
 )
-def test_content_of_another_length_is_refused(
+def test_content_of_wrong_length_is_refused(
     dtype: type, shape: tuple[int, ...], missing: int
 ) -> None:
     model = dense(np.ones((4, 4), np.float32), np.array([-1], np.int64))
@@ -58,7 +58,7 @@ def test_content_of_another_length_is_refused(
 
 
 @pytest.mark.parametrize("dims", [(-1, 4), (-2, -8), (16, -1)])
-def test_lengths_below_zero_are_no_content(dims: tuple[int, ...]) -> None:
+def test_negative_dimensions_are_refused(dims: tuple[int, ...]) -> None:
     model = dense(np.ones((4, 4), np.float32), np.array([-1], np.int64))
     weight = model.graph.initializer[0]
     del weight.dims[:]
@@ -69,7 +69,7 @@ def test_lengths_below_zero_are_no_content(dims: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("kind", ["INT", "FLOAT", "STRING", "INTS", "FLOATS", "STRINGS"])
 @pytest.mark.parametrize("content", ["graph", "graphs", "tensor", "tensors", "sparse"])
-def test_attributes_that_hold_other_than_they_say_are_refused(kind: str, content: str) -> None:
+def test_attribute_with_content_of_other_type_is_refused(kind: str, content: str) -> None:
     model = dense(np.ones((4, 4), np.float32), np.array([-1], np.int64))
     attribute = model.graph.node[1].attribute.add(name="other")
     attribute.type = onnx.AttributeProto.AttributeType.Value(kind)
