@@ -1,4 +1,4 @@
-"""Whatever comes in that is not what was asked for, one of our errors goes out, and it names the thing."""
+"""Any invalid input raises one of our errors, and the message names what is wrong."""
 
 # mypy: disallow-untyped-decorators=False
 
@@ -37,33 +37,33 @@ def model() -> onnxcam.Model:
     return onnxcam.load(DEEP.content())
 
 
-def explained(content: Any, source: Any = X, **given: Any) -> None:
-    """The whole way, up to the files if a folder is given."""
-    folder = given.pop("folder", None)
-    target = given.pop("target", "top1")
-    made = onnxcam.Explainer(content, device=given.pop("device", "cpu"), **given)
-    found = made(source, target)
+def explain(content: Any, source: Any = X, **settings: Any) -> None:
+    """Explain an image, and save the results if there is a `folder`."""
+    folder = settings.pop("folder", None)
+    target = settings.pop("target", "top1")
+    explainer = onnxcam.Explainer(content, device=settings.pop("device", "cpu"), **settings)
+    explanation = explainer(source, target)
     if folder is not None:
-        found.save(folder)
+        explanation.save(folder)
 
 
-def refused(*given: Any, **named: Any) -> str:
-    """The message of the error; no file is left where the results go."""
+def error_message(*args: Any, **settings: Any) -> str:
+    """The message of the error; no file remains in the folder of the results."""
     with tempfile.TemporaryDirectory() as folder:
         with pytest.raises(OnnxcamError) as caught:
-            explained(*given, **named, folder=Path(folder))
+            explain(*args, **settings, folder=Path(folder))
         assert not list(Path(folder).iterdir())
     message = str(caught.value)
     assert len(message) > 10
     return message
 
 
-def works_or_is_refused(content: bytes) -> None:
-    """A changed byte may still be a model; anything but our error is a bug."""
+def explain_or_refuse(content: bytes) -> None:
+    """With a changed byte, it may still be a model; any error other than ours is a bug."""
     try:
-        explained(content, method="grad-cam")
-    except OnnxcamError as fault:
-        assert len(str(fault)) > 10  # noqa: PT017
+        explain(content, method="grad-cam")
+    except OnnxcamError as error:
+        assert len(str(error)) > 10  # noqa: PT017
 
 
 # Models
@@ -71,55 +71,55 @@ def works_or_is_refused(content: bytes) -> None:
 
 @few
 @given(st.integers(0, len(DEEP.content()) - 1))
-def test_a_model_that_is_cut_off(length: int) -> None:
-    refused(DEEP.content()[:length])
+def test_truncated_model_is_refused(length: int) -> None:
+    error_message(DEEP.content()[:length])
 
 
-def test_a_model_that_is_cut_off_between_its_parts() -> None:
-    """Every length up to the weights, where the fields are short."""
+def test_model_truncated_between_fields_is_refused() -> None:
+    """Lengths up to the weights, where the fields are short."""
     content = DEEP.content()
     for length in (*range(0, 900, 31), len(content) - 1):
-        message = refused(content[:length])
+        message = error_message(content[:length])
         assert "given bytes" in message or "the model" in message
 
 
 @few
 @given(st.binary(max_size=300))
-def test_random_bytes(content: bytes) -> None:
-    assert "the given bytes" in refused(content)
+def test_random_bytes_as_model_are_refused(content: bytes) -> None:
+    assert "the given bytes" in error_message(content)
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 1499), st.integers(0, 255)), min_size=1, max_size=3))
-@example([(137, 12)])  # windows that leave no cell
+@example([(137, 12)])  # pooling windows that leave no cell
 @example([(137, 14)])  # or fewer than none
-def test_changed_bytes(changes: list[tuple[int, int]]) -> None:
+def test_changed_bytes_are_refused_or_explained(changes: list[tuple[int, int]]) -> None:
     content = bytearray(POOLED.content())
-    for place, value in changes:
-        content[place % len(content)] = value
-    works_or_is_refused(bytes(content))
+    for index, value in changes:
+        content[index % len(content)] = value
+    explain_or_refuse(bytes(content))
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["w1", "b1", "w2", "v", "d"])
-def test_weights_that_are_not_finite(name: str, number: float) -> None:
+def test_weights_that_are_not_finite_raise_run_error(name: str, number: float) -> None:
     proto = POOLED.proto()
-    for each in proto.graph.initializer:
-        if each.name == name:
-            values = numpy_helper.to_array(each).copy()
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            values = numpy_helper.to_array(tensor).copy()
             values.flat[0] = number
-            each.CopyFrom(numpy_helper.from_array(values, name))
+            tensor.CopyFrom(numpy_helper.from_array(values, name))
     for method in ("grad-cam", "smooth-grad-cam++"):
         try:
-            found = onnxcam.Explainer(proto.SerializeToString(), method, device="cpu")(X, 1)
-        except RunError as fault:
-            assert "not finite" in str(fault)  # noqa: PT017  minus infinity may die in a Relu
+            maps = onnxcam.Explainer(proto.SerializeToString(), method, device="cpu")(X, 1).maps
+        except RunError as error:
+            assert "not finite" in str(error)  # noqa: PT017  minus infinity may die in a Relu
         else:
             assert number == -np.inf
-            assert np.isfinite(found.maps).all()
+            assert np.isfinite(maps).all()
 
 
-def test_gradients_that_are_not_finite() -> None:
+def test_gradients_that_are_not_finite_raise_run_error() -> None:
     """sqrt at 0: the scores are finite, the gradient is 0 times infinity."""
     net = Net(
         head="""
@@ -131,12 +131,12 @@ def test_gradients_that_are_not_finite() -> None:
     )
     assert (net.features(X) == 0).any()
     for method in ("grad-cam", "grad-cam++", "smooth-grad-cam++"):
-        message = refused(net.content(), method=method, layer="features")
+        message = error_message(net.content(), method=method, layer="features")
         assert "features are not finite" in message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "words"),
     [
         ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", "no input takes images"),
         (
@@ -157,20 +157,20 @@ def test_gradients_that_are_not_finite() -> None:
         ),
     ],
 )
-def test_models_that_cannot_be_explained(text: str, said: str) -> None:
+def test_unexplainable_model_raises_model_error(text: str, words: str) -> None:
     proto = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> net {text}')
-    with pytest.raises(ModelError, match=said):
-        explained(proto.SerializeToString(), np.zeros((1, 3, 4, 4), np.float32))
+    with pytest.raises(ModelError, match=words):
+        explain(proto.SerializeToString(), np.zeros((1, 3, 4, 4), np.float32))
 
 
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_model_is_named_in_error(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("hello")
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name in ("missing.onnx", "text.onnx", "empty.onnx", "."):
-        assert str(tmp_path / name) in refused(tmp_path / name)
+        assert str(tmp_path / name) in error_message(tmp_path / name)
 
 
-# Pictures
+# Images
 
 
 def png(width: int = 40, height: int = 30) -> bytes:
@@ -182,29 +182,29 @@ def png(width: int = 40, height: int = 30) -> bytes:
 
 @few
 @given(st.floats(0, 0.99))
-def test_a_picture_that_is_cut_off(part: float) -> None:
+def test_truncated_image_is_refused(fraction: float) -> None:
     content = png()
-    assert "the given bytes" in refused(model(), content[: int(part * len(content))])
+    assert "the given bytes" in error_message(model(), content[: int(fraction * len(content))])
 
 
 @few
 @given(st.binary(max_size=100))
-def test_random_bytes_for_a_picture(content: bytes) -> None:
-    assert "the given bytes" in refused(model(), content)
+def test_random_bytes_as_image_are_refused(content: bytes) -> None:
+    assert "the given bytes" in error_message(model(), content)
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
-def test_pictures_without_pixels(size: tuple[int, int]) -> None:
-    assert "no pixels" in refused(model(), Image.new("RGB", size))
+def test_image_without_pixels_is_refused(size: tuple[int, int]) -> None:
+    assert "no pixels" in error_message(model(), Image.new("RGB", size))
 
 
 @pytest.mark.parametrize(
     "source", [[], None, 5, 1.5, [None], {}, object(), "missing.png", "", Path("missing.png"), "\0"]
 )
-def test_what_is_no_picture(source: Any) -> None:
+def test_other_object_as_image_raises_image_error(source: Any) -> None:
     with pytest.raises(ImageError):
-        explained(model(), source)
-    refused(model(), source)
+        explain(model(), source)
+    error_message(model(), source)
 
 
 @pytest.mark.parametrize(
@@ -226,28 +226,28 @@ def test_what_is_no_picture(source: Any) -> None:
     ],
     ids=lambda array: f"{array.shape}-{array.dtype}",
 )
-def test_arrays_that_do_not_fit(array: Any) -> None:
+def test_array_of_wrong_shape_or_dtype_raises_image_error(array: Any) -> None:
     with pytest.raises(ImageError, match=r"'x' takes numbers of shape \(N, 3, 8, 8\)") as caught:
-        explained(model(), array)
+        explain(model(), array)
     assert str(array.shape) in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e300])
-def test_arrays_that_are_not_finite(number: float) -> None:
+def test_array_that_is_not_finite_raises_image_error(number: float) -> None:
     array = np.zeros((3, 8, 8))
     array[1, 2, 3] = number
     with pytest.raises(ImageError, match="'x' holds NaN, infinite or far too large"):
-        explained(model(), array)
+        explain(model(), array)
 
 
-def test_the_largest_finite_numbers_end_in_an_error_or_a_finite_map() -> None:
+def test_largest_finite_numbers_give_error_or_finite_map() -> None:
     checkered = np.where(np.indices((3, 8, 8)).sum(axis=0) % 2, 3e38, -3e38).astype(np.float32)
     for method in ("grad-cam", "smooth-grad-cam++"):
         for array in (checkered, abs(checkered)):
             try:
                 maps = onnxcam.Explainer(model(), method, device="cpu")(array).maps
-            except RunError as fault:
-                assert "not finite" in str(fault)  # noqa: PT017  either is right
+            except RunError as error:
+                assert "not finite" in str(error)  # noqa: PT017  either is right
             else:
                 assert np.isfinite(maps).all()
 
@@ -256,7 +256,7 @@ def test_the_largest_finite_numbers_end_in_an_error_or_a_finite_map() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kind", "named"),
+    ("arguments", "kind", "words"),
     [
         ({"method": "grad-cma"}, UnknownNameError, "did you mean grad-cam"),
         ({"method": ""}, UnknownNameError, "no method ''"),
@@ -295,17 +295,19 @@ def test_the_largest_finite_numbers_end_in_an_error_or_a_finite_map() -> None:
     ],
     ids=str,
 )
-def test_names_and_numbers(given: dict[str, Any], kind: type[Exception], named: str) -> None:
-    with pytest.raises(kind, match=named.replace("(", r"\(")):
-        explained(model(), **given)
-    refused(model(), **given)
+def test_invalid_name_or_number_is_refused(
+    arguments: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words.replace("(", r"\(")):
+        explain(model(), **arguments)
+    error_message(model(), **arguments)
 
 
 @few
 @given(st.text(max_size=12), st.sampled_from(["target", "layer", "method", "channels", "region"]))
-def test_any_text(text: str, where: str) -> None:
+def test_any_text_is_accepted_or_refused(text: str, setting: str) -> None:
     try:
-        given: dict[str, Any] = {"layer": "features", "samples": 1, where: text}
-        explained(model(), **given)
-    except OnnxcamError as fault:
-        assert len(str(fault)) > 10  # noqa: PT017  some texts are names
+        arguments: dict[str, Any] = {"layer": "features", "samples": 1, setting: text}
+        explain(model(), **arguments)
+    except OnnxcamError as error:
+        assert len(str(error)) > 10  # noqa: PT017  some texts are names

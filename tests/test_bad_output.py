@@ -1,4 +1,4 @@
-"""Where the results cannot go: one of our errors names the file, and none is left half written."""
+"""Results that cannot be written: one of our errors names the file, and no half-written file remains."""
 
 import errno
 import os
@@ -13,42 +13,48 @@ from tests.test_bad_input import X, model
 
 
 @pytest.fixture
-def found() -> onnxcam.Explanation:
+def explanation() -> onnxcam.Explanation:
     return onnxcam.Explainer(model(), "grad-cam", device="cpu")(X)
 
 
 @pytest.mark.skipif(
     os.name == "nt" or os.geteuid() == 0, reason="root and Windows write where chmod forbids it"
 )
-def test_a_folder_that_may_not_be_written(found: onnxcam.Explanation, tmp_path: Path) -> None:
+def test_save_to_read_only_folder_raises_output_error(
+    explanation: onnxcam.Explanation, tmp_path: Path
+) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
-        found.save(tmp_path / "out")
+        explanation.save(tmp_path / "out")
 
 
-def test_a_folder_that_is_a_file(found: onnxcam.Explanation, tmp_path: Path) -> None:
+def test_save_to_file_instead_of_folder_raises_output_error(
+    explanation: onnxcam.Explanation, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(OutputError, match=r"file.*cannot be written"):
-        found.save(path)
+        explanation.save(path)
     assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npz", ".json"])
-def test_a_name_that_a_folder_has(found: onnxcam.Explanation, tmp_path: Path, suffix: str) -> None:
-    taken = tmp_path / f"array-0.grad-cam{suffix}"
-    taken.mkdir()
+def test_save_over_folder_raises_output_error(
+    explanation: onnxcam.Explanation, tmp_path: Path, suffix: str
+) -> None:
+    folder = tmp_path / f"array-0.grad-cam{suffix}"
+    folder.mkdir()
     with pytest.raises(OutputError, match=f"array-0.grad-cam{suffix}: cannot be written"):
-        found.save(tmp_path)
-    assert taken.is_dir()
-    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
+        explanation.save(tmp_path)
+    assert folder.is_dir()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npz", ".json"])
-def test_a_disk_that_is_full(
-    found: onnxcam.Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+def test_full_disk_leaves_no_results(
+    explanation: onnxcam.Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    """Half of one of the files is written when the disk is full: none of the three is left."""
+    """The disk is full when one of the files is half written: none of the three remains."""
     real = Path.write_bytes
 
     def full(path: Path, content: Any) -> int:
@@ -59,11 +65,11 @@ def test_a_disk_that_is_full(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError, match=f"{suffix}: cannot be written .No space left"):
-        found.save(tmp_path)
+        explanation.save(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,6 +1,6 @@
-"""Models as exporters write them, against gradients by the framework that they come from.
+"""Models as exporters write them: gradients equal those of the framework that exported them.
 
-`scripts/export_*.py` made the fixtures in tests/data; nothing of the frameworks is needed here.
+`scripts/export_*.py` made the fixtures in tests/data; the frameworks themselves are not needed here.
 """
 
 import sys
@@ -21,20 +21,20 @@ from onnxcam.runtime.session import Session
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from fixtures import COTANGENT, PICTURE, restored  # the folder has to be on the path first
+from fixtures import COTANGENT, PICTURE, restored  # needs the path above
 
 DATA = Path(__file__).parent / "data"
 TIMM = sorted(path.stem for path in DATA.glob("timm_*.npz"))
 NAMES = sorted({path.stem for path in DATA.glob("*.npz")} - {*TIMM})
 Run = Callable[[onnxcam.Model, list[str], dict[str, Array]], list[Any]]
 TOLERANCE = 1e-4  # of the largest gradient: float32 in both
-ROUNDED = {"float16": 5 * 2.0**-11, "bfloat16": 5 * 2.0**-8}  # five roundings on the way back
-UNRUN = {"bfloat16"}  # ONNX Runtime has no convolutions in bfloat16 for CPUs
+ROUNDED = {"float16": 5 * 2.0**-11, "bfloat16": 5 * 2.0**-8}  # five roundings in the backward pass
+WITHOUT_KERNEL = {"bfloat16"}  # ONNX Runtime has no convolutions in bfloat16 for CPUs
 
 
-def assert_close(found: Array, expected: Array, what: str, tolerance: float = TOLERANCE) -> None:
-    error = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
-    assert error <= tolerance * np.abs(expected).max(), what
+def assert_close(actual: Array, expected: Array, name: str, tolerance: float = TOLERANCE) -> None:
+    error = np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64)).max()
+    assert error <= tolerance * np.abs(expected).max(), name
 
 
 def by_runtime(model: onnxcam.Model, names: list[str], feeds: dict[str, Array]) -> list[Any]:
@@ -52,60 +52,60 @@ def gradients(
     scores = model.graph.outputs[0].name
     augmented = onnxcam.gradient(model, wrt, scores)
     onnx.checker.check_model(augmented.proto(), full_check=True)
-    names = [scores, *(f"gradient/{each}" for each in wrt)]
+    names = [scores, *(f"gradient/{name}" for name in wrt)]
     feeds = {model.graph.inputs[0].name: x, "seed": cotangent}
-    found = run(augmented, names, feeds)
-    return dict(zip(("scores", *wrt), found, strict=True))
+    return dict(zip(("scores", *wrt), run(augmented, names, feeds), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_equals_the_framework(name: str) -> None:
+def test_gradient_equals_framework(name: str) -> None:
     golden = np.load(DATA / f"{name}.npz")
     model = onnxcam.load(DATA / f"{name}.onnx")
     image, tolerance = model.graph.inputs[0], ROUNDED.get(name, TOLERANCE)
     x = golden["x"].astype(image.dtype)
-    run = by_reference if name in UNRUN else by_runtime
-    found = gradients(model, [image.name], x, golden["cotangent"], run)
-    assert_close(found["scores"], golden["scores"], "scores", tolerance)
-    assert_close(found[image.name], golden["gradient"], "gradient", tolerance)
+    run = by_reference if name in WITHOUT_KERNEL else by_runtime
+    results = gradients(model, [image.name], x, golden["cotangent"], run)
+    assert_close(results["scores"], golden["scores"], "scores", tolerance)
+    assert_close(results[image.name], golden["gradient"], "gradient", tolerance)
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_gradient_of_timm_equals_autograd(name: str) -> None:
-    """At the picture, and at the layer where torch has that tensor too."""
+def test_gradient_of_timm_model_equals_autograd(name: str) -> None:
+    """At the image, and at the layer if torch has that tensor, too."""
     golden: Mapping[str, Any] = np.load(DATA / f"{name}.npz")
     model = onnxcam.load(restored(DATA / f"{name}.onnx"))
     expected = {"scores": golden["scores"], "x": golden["gradient"]}
     if "layer" in golden:
         expected[str(golden["layer"])] = golden["layer_gradient"]
-    found = gradients(model, list(expected)[1:], PICTURE.values(), COTANGENT.values())
-    for each, values in expected.items():
-        assert_close(found[each], values, each)
+    results = gradients(model, list(expected)[1:], PICTURE.values(), COTANGENT.values())
+    for tensor, values in expected.items():
+        assert_close(results[tensor], values, tensor)
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_map_is_drawn_of_timm(name: str) -> None:
+def test_timm_model_is_explained(name: str) -> None:
     content = restored(DATA / f"{name}.onnx").SerializeToString()
-    found = onnxcam.Explainer(content, "grad-cam", device="cpu")(PICTURE.values())
-    assert found.maps.shape == (2, 64, 64)
-    assert np.isfinite(found.maps).all()
+    explanation = onnxcam.Explainer(content, "grad-cam", device="cpu")(PICTURE.values())
+    assert explanation.maps.shape == (2, 64, 64)
+    assert np.isfinite(explanation.maps).all()
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - UNRUN))
-def test_a_map_is_drawn(name: str) -> None:
+@pytest.mark.parametrize("name", sorted({*NAMES} - WITHOUT_KERNEL))
+def test_exported_model_is_explained(name: str) -> None:
     golden = np.load(DATA / f"{name}.npz")
-    found = onnxcam.Explainer(DATA / f"{name}.onnx", "grad-cam++", device="cpu")(golden["x"])
-    assert found.maps.shape[0] == len(golden["x"])
-    assert found.maps.max() > 0
+    explainer = onnxcam.Explainer(DATA / f"{name}.onnx", "grad-cam++", device="cpu")
+    maps = explainer(golden["x"]).maps
+    assert maps.shape[0] == len(golden["x"])
+    assert maps.max() > 0
 
 
-@pytest.mark.parametrize("name", sorted(UNRUN))
-def test_what_the_runtime_does_not_compute_is_said(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(WITHOUT_KERNEL))
+def test_operator_without_kernel_raises_model_error(name: str) -> None:
     with pytest.raises(ModelError, match="implementation for Conv"):
         onnxcam.Explainer(DATA / f"{name}.onnx", "grad-cam++", device="cpu")
 
 
-def test_the_fixtures_are_small() -> None:
+def test_fixtures_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in DATA.iterdir()}
     assert len(NAMES) >= 7
     assert len(TIMM) >= 10

@@ -1,5 +1,5 @@
-"""Models that ONNX Runtime runs although they are written oddly: the scores are the plain model's, the maps
-those of a twin that is written as usual, whose gradients are computed by hand elsewhere.
+"""Unusual models that ONNX Runtime runs: scores equal those of the model itself, and maps those of a twin that
+is written as usual, whose gradients other tests compute by hand.
 """
 
 from collections.abc import Callable
@@ -41,15 +41,15 @@ def run_plain(proto: onnx.ModelProto, feed: dict[str, Any]) -> Any:
     return session.run(None, feed)[0]
 
 
-def assert_like_the_twin(proto: onnx.ModelProto, feed: dict[str, Any] | None = None) -> Any:
-    """Scores as of the plain model in ONNX Runtime, maps as of the model that is written as usual."""
-    found, twin = explained(proto), explained(TWIN.proto())
+def assert_equals_twin(proto: onnx.ModelProto, feed: dict[str, Any] | None = None) -> Any:
+    """The scores of the model in ONNX Runtime, and the maps of the twin."""
+    explanation, twin = explained(proto), explained(TWIN.proto())
     plain = run_plain(proto, {"x": X} if feed is None else feed)
-    np.testing.assert_allclose(found.scores, plain[:, 1], rtol=1e-5)
-    np.testing.assert_allclose(found.scores, twin.scores, rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, plain[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, twin.scores, rtol=1e-5)
     assert np.abs(twin.maps).max() > 0
-    np.testing.assert_allclose(found.maps, twin.maps, rtol=1e-4, atol=1e-6 * twin.maps.max())
-    return found
+    np.testing.assert_allclose(explanation.maps, twin.maps, rtol=1e-4, atol=1e-6 * twin.maps.max())
+    return explanation
 
 
 # Sizes and their names
@@ -72,14 +72,14 @@ def give_size(axis: int, value: int | str) -> Change:
 
 
 @pytest.mark.parametrize("size", [-1, -2, -(2**31), -(2**63)])
-def test_a_negative_batch_is_free(size: int) -> None:
+def test_negative_batch_is_free(size: int) -> None:
     proto = changed(give_size(0, size))
     assert onnxcam.Explainer(proto.SerializeToString(), device="cpu").plan.image.batch is None
-    assert_like_the_twin(proto)
+    assert_equals_twin(proto)
 
 
 @pytest.mark.parametrize("size", [-1, -7])
-def test_a_negative_height_and_width_are_free(size: int) -> None:
+def test_negative_height_and_width_are_free(size: int) -> None:
     def change(proto: onnx.ModelProto) -> None:
         for axis in (0, 2, 3):
             give_size(axis, size)(proto)
@@ -87,12 +87,12 @@ def test_a_negative_height_and_width_are_free(size: int) -> None:
     proto = changed(change)
     image = onnxcam.Explainer(proto.SerializeToString(), device="cpu").plan.image
     assert (image.height, image.width) == (None, None)
-    assert_like_the_twin(proto)
+    assert_equals_twin(proto)
 
 
 @pytest.mark.parametrize("size", [-1, 0, 2**31, 2**60, 2**63 - 1])
-def test_declared_sizes_of_inner_tensors_and_outputs_that_cannot_be(size: int) -> None:
-    """ONNX Runtime computes without them."""
+def test_impossible_sizes_of_inner_tensors_are_ignored(size: int) -> None:
+    """ONNX Runtime does not need them."""
 
     def change(proto: onnx.ModelProto) -> None:
         shape = [size, 4, 8, size]
@@ -101,7 +101,7 @@ def test_declared_sizes_of_inner_tensors_and_outputs_that_cannot_be(size: int) -
         )
         sizes_of(proto.graph.output[0])[0].dim_value = size
 
-    assert_like_the_twin(changed(change))
+    assert_equals_twin(changed(change))
 
 
 @pytest.mark.parametrize("axis", range(4))
@@ -114,7 +114,7 @@ def test_declared_sizes_of_inner_tensors_and_outputs_that_cannot_be(size: int) -
         (2**63 - 1, "more than the 1073741824"),
     ],
 )
-def test_inputs_that_no_image_fits(axis: int, size: int, words: str) -> None:
+def test_input_with_impossible_size_is_refused(axis: int, size: int, words: str) -> None:
     with pytest.raises(ModelError, match=f"the input 'x' is {words}" if not size else words):
         explained(changed(give_size(axis, size)))
 
@@ -126,17 +126,17 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:10]))
-def test_any_name_of_the_batch(name: str) -> None:
+def test_any_batch_name_is_accepted(name: str) -> None:
     def change(proto: onnx.ModelProto) -> None:
         give_size(0, name)(proto)
         sizes_of(proto.graph.output[0])[0].dim_param = name
 
-    assert_like_the_twin(changed(change))
+    assert_equals_twin(changed(change))
 
 
 @pytest.mark.parametrize("name", ["batch(", "(a+)+", "a" * 30 + "!", "2x[N]"])
-def test_names_of_sizes_in_shape_arithmetic(name: str) -> None:
-    """A batch of windows, laid out and back: the sizes are multiplied and divided by name."""
+def test_odd_size_names_in_shape_arithmetic_are_accepted(name: str) -> None:
+    """A batch is split into windows and joined again: the sizes are multiplied and divided by name."""
     text = """<ir_version: 9, opset_import: ["": 17]>
         net (float[N, 3, 8, 8] x) => (float[N, 5] logits) {
         c = Conv<pads = [1, 1, 1, 1]>(x, w) features = Relu(c)
@@ -150,20 +150,20 @@ def test_names_of_sizes_in_shape_arithmetic(name: str) -> None:
         np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype("f"), "w"
     )
     protos = []
-    for named in ("N", name):
+    for batch_name in ("N", name):
         proto = parser.parse_model(text)
         proto.graph.initializer.append(weights)
-        give_size(0, named)(proto)
+        give_size(0, batch_name)(proto)
         protos.append(proto)
-    twin, found = (explained(proto, method="grad-cam") for proto in protos)
-    np.testing.assert_allclose(found.scores, run_plain(protos[1], {"x": X})[:, 1], rtol=1e-5)
-    np.testing.assert_allclose(found.maps, twin.maps, rtol=1e-5)
+    twin, explanation = (explained(proto, method="grad-cam") for proto in protos)
+    np.testing.assert_allclose(explanation.scores, run_plain(protos[1], {"x": X})[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(explanation.maps, twin.maps, rtol=1e-5)
     assert np.abs(twin.maps).max() > 0
 
 
 @pytest.mark.parametrize("name", ["?", "None", "unk"])
-def test_one_name_for_sizes_that_differ(name: str) -> None:
-    """Old converters write the same word for all that is free; ONNX Runtime takes it so."""
+def test_one_name_for_different_sizes_is_accepted(name: str) -> None:
+    """Old converters write the same word for all free sizes; ONNX Runtime accepts that."""
 
     def change(proto: onnx.ModelProto) -> None:
         for axis in (0, 2, 3):
@@ -178,15 +178,15 @@ def test_one_name_for_sizes_that_differ(name: str) -> None:
     twin.CopyFrom(proto)
     change(proto)
     x = pictures(2, (3, 7, 12))
-    found = explained(proto, x)
-    assert found.layer_maps.shape == (2, 5, 10)
-    np.testing.assert_allclose(found.maps, explained(twin, x).maps, rtol=1e-5)
-    np.testing.assert_allclose(found.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
+    explanation = explained(proto, x)
+    assert explanation.layer_maps.shape == (2, 5, 10)
+    np.testing.assert_allclose(explanation.maps, explained(twin, x).maps, rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("declared", ["N, 5", "b, 5"])
-def test_a_class_axis_that_only_the_declared_output_tells(declared: str) -> None:
-    """The target of the last Reshape hangs on values: what is inferred of it has no number."""
+def test_class_axis_is_read_from_declared_output(declared: str) -> None:
+    """The target of the last Reshape depends on values, so its size cannot be inferred."""
     head = """
     flat = Flatten(features)
     hidden = Gemm<transB = 1>(flat, u, e)
@@ -204,19 +204,19 @@ def test_a_class_axis_that_only_the_declared_output_tells(declared: str) -> None
     proto = Net(head=head, outputs=f"float[{declared}] logits").proto()
     shape = onnxcam.load(proto).graph.tensors()["logits"].shape
     assert shape[1] == 5
-    assert_like_the_twin(proto)
+    assert_equals_twin(proto)
 
 
 @pytest.mark.parametrize("operator", ["Ceil", "Floor"])
-def test_a_target_that_is_computed_in_floating_point(operator: str) -> None:
-    """The batch by name, divided by 1; the rest halved and doubled: folded, where it is a number."""
+def test_reshape_target_computed_in_floating_point_is_folded(operator: str) -> None:
+    """The named batch is divided by 1, the others are halved and doubled: static sizes are folded."""
     head = f"""
     size = Shape(features)
     real = Cast<to = 1>(size)
     by = Constant<value_floats = [1.0, 1.0, 2.0, 2.0]>()
     half = Div(real, by)
-    whole = {operator}(half)
-    twice = Mul(whole, by)
+    integer = {operator}(half)
+    twice = Mul(integer, by)
     sizes = Cast<to = 7>(twice)
     first = Constant<value_ints = [0]>()
     last = Constant<value_ints = [1]>()
@@ -233,13 +233,13 @@ def test_a_target_that_is_computed_in_floating_point(operator: str) -> None:
     model = onnxcam.load(proto)
     assert model.graph.tensors()["flat"].shape == ["N", 96]
     assert "ReduceProd" not in {node.op for node in model.graph.nodes}
-    assert_like_the_twin(proto)
+    assert_equals_twin(proto)
 
 
 # Order, names, domains
 
 
-def turn_around(proto: onnx.ModelProto) -> None:
+def reverse(proto: onnx.ModelProto) -> None:
     nodes = list(proto.graph.node)[::-1]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
@@ -251,13 +251,13 @@ def shuffle(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(nodes[i] for i in np.random.default_rng(3).permutation(len(nodes)))
 
 
-@pytest.mark.parametrize("change", [turn_around, shuffle])
-def test_nodes_in_another_order(change: Change) -> None:
-    assert_like_the_twin(changed(change))
+@pytest.mark.parametrize("change", [reverse, shuffle])
+def test_unsorted_nodes_are_sorted(change: Change) -> None:
+    assert_equals_twin(changed(change))
 
 
-def test_unsorted_inner_graphs() -> None:
-    """A branch whose nodes are turned around, and which reads what stands after it."""
+def test_unsorted_inner_graphs_are_sorted() -> None:
+    """A branch with reversed nodes that reads a tensor written after it."""
     text = """<ir_version: 9, opset_import: ["": 17]>
         net (float[N, 3, 8, 8] x) => (float[N, 5] y) {
         size = Size(x) least = Constant<value_int = 0>() condition = Greater(size, least)
@@ -269,24 +269,24 @@ def test_unsorted_inner_graphs() -> None:
     weights = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
     proto.graph.initializer.append(numpy_helper.from_array(weights, "w"))
     model = onnxcam.load(proto)
-    (found,) = onnxruntime.InferenceSession(model.bytes()).run(None, {"x": X})
-    relu = np.maximum(run_plain_conv(X, weights), 0).mean(axis=(2, 3))
-    np.testing.assert_allclose(found, relu, rtol=1e-4)
+    (result,) = onnxruntime.InferenceSession(model.bytes()).run(None, {"x": X})
+    relu = np.maximum(convolve(X, weights), 0).mean(axis=(2, 3))
+    np.testing.assert_allclose(result, relu, rtol=1e-4)
 
 
-def run_plain_conv(x: Any, weights: Any) -> Any:
+def convolve(x: Any, weights: Any) -> Any:
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
     return np.einsum("nchwyx,kcyx->nkhw", windows, weights)
 
 
-def test_nodes_in_a_circle() -> None:
+def test_cyclic_graph_raises_model_error() -> None:
     proto = TWIN.proto()
     proto.graph.node[0].input[0] = "features"
     with pytest.raises(ModelError, match="depends on its own output, through other nodes"):
         onnxcam.load(proto)
 
 
-def test_a_long_chain_turned_around_needs_no_recursion() -> None:
+def test_long_reversed_chain_is_sorted_without_recursion() -> None:
     names = ["x", *(f"t{i}" for i in range(3000)), "y"]
     nodes = [helper.make_node("Neg", [a], [b]) for a, b in pairwise(names)]
     sizes = ["N", 3]
@@ -298,7 +298,7 @@ def test_a_long_chain_turned_around_needs_no_recursion() -> None:
     assert [node.outputs[0].name for node in model.graph.nodes] == names[1:]
 
 
-def forget_name(proto: onnx.ModelProto) -> None:
+def clear_name(proto: onnx.ModelProto) -> None:
     proto.graph.ClearField("name")
 
 
@@ -318,19 +318,19 @@ def import_alias_first(proto: onnx.ModelProto) -> None:
 
 
 def import_twice(proto: onnx.ModelProto) -> None:
-    """The last counts, for ONNX Runtime as well; the version before has no Gemm without C."""
+    """The last import counts, as for ONNX Runtime; the other version has no Gemm without C."""
     proto.opset_import.insert(0, helper.make_opsetid("", 7))
 
 
 @pytest.mark.parametrize(
-    "change", [forget_name, use_alias, use_both, import_alias_first, import_twice]
+    "change", [clear_name, use_alias, use_both, import_alias_first, import_twice]
 )
 @pytest.mark.parametrize("opset", [13, 17, 21])
-def test_names_of_graphs_and_domains(change: Change, opset: int) -> None:
-    assert_like_the_twin(changed(change, opset))
+def test_unusual_graph_and_domain_names_are_accepted(change: Change, opset: int) -> None:
+    assert_equals_twin(changed(change, opset))
 
 
-def test_a_function_in_the_default_domain_spelled_out() -> None:
+def test_function_with_spelled_out_default_domain_is_inlined() -> None:
     text = """<ir_version: 9, opset_import: ["ai.onnx": 17, "own": 1]>
         net (float[N, 3] x) => (float[N, 3] y) { y = own.twice(x) }
         <domain: "own", opset_import: ["ai.onnx": 17]>
