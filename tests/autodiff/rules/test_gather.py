@@ -1,4 +1,4 @@
-"""Gathering by any index: scalars, negative, repeated, permuted, in rows and tables, fixed or computed."""
+"""Gather, GatherElements, TopK and Compress: scalar, negative, repeated, permuted and computed indices."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import pytest
 from onnx import helper, parser
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError
 from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model
 from tests.autodiff.support.linear import check_linear
 
@@ -78,64 +77,6 @@ def test_gather_elements_along_the_last_axis() -> None:
     check_linear(
         one_node_model(node, {"x": numbers(3, 4, 3)}, {"i": indices}, 17), numbers(3, 4, 3)
     )
-
-
-TUPLES = {
-    "rows": (0, np.array([[1], [0], [1]])),
-    "pairs": (0, np.array([[0, 1], [-2, 3], [0, 1]])),
-    "cells": (0, np.array([[[0, 1, 2]], [[1, -1, -3]]])),
-    "rows of a batch": (1, np.array([[2], [-1]])),
-    "cells of a batch": (1, np.array([[[2, 0], [2, 0]], [[-1, 1], [0, 2]]])),
-    "cells of a row of a batch": (2, np.arange(8).reshape(2, 4, 1) % 3),
-}
-
-
-@SOME_OR_ALL
-@pytest.mark.parametrize("opset", [12, 17])
-@pytest.mark.parametrize("tuples", TUPLES)
-def test_gather_by_tuples(tuples: str, opset: int, dynamic: tuple[int, ...]) -> None:
-    batch, indices = TUPLES[tuples]
-    x = numbers(2, 4, 3)
-    check_vjp("GatherND", x, indices, batch_dims=batch, opset=opset, dynamic=dynamic)
-
-
-@SOME_OR_ALL
-@pytest.mark.parametrize("reduction", [None, "none", "add"])
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_scatter_elements(axis: int, reduction: str | None, dynamic: tuple[int, ...]) -> None:
-    indices = np.argsort(numbers(3, 3, 3), axis=axis)[:2, :2, :2]
-    given: dict[str, Any] = {"axis": axis} | ({"reduction": reduction} if reduction else {})
-    x, updates = numbers(3, 3, 3), numbers(2, 2, 2, seed=1)
-    opset = 16 if reduction else 11
-    check_vjp(
-        "ScatterElements", x, indices, updates, wrt=(0, 2), opset=opset, dynamic=dynamic, **given
-    )
-
-
-@SOME_OR_ALL
-@pytest.mark.parametrize("reduction", [None, "none", "add"])
-def test_scatter_by_tuples(reduction: str | None, dynamic: tuple[int, ...]) -> None:
-    given: dict[str, Any] = {"reduction": reduction} if reduction else {}
-    x, rows, cells = numbers(2, 4, 3), np.array([[1, 3], [0, -2]]), np.array([[[1, 0, 2]]])
-    dynamic = tuple(each for each in dynamic if each)  # updates have fewer axes
-    opset = 16 if reduction else 11
-    given |= {"opset": opset, "wrt": (0,), "dynamic": dynamic}
-    check_vjp("ScatterND", x, rows, numbers(2, 3, seed=1), **given)
-    given |= {"wrt": (0, 2), "dynamic": ()}
-    check_vjp("ScatterND", x, rows, numbers(2, 3, seed=1), **given)
-    check_vjp("ScatterND", x, cells, numbers(1, 1, seed=1), **given)
-
-
-def test_sums_of_updates_that_meet() -> None:
-    x, updates, rows = numbers(4, 3), numbers(5, 3, seed=1), np.array([[1], [1], [0], [1], [0]])
-    check_vjp("ScatterND", x, rows, updates, wrt=(0, 2), opset=16, reduction="add")
-
-
-@pytest.mark.parametrize("reduction", ["mul", "max", "min"])
-def test_other_reductions_are_refused(reduction: str) -> None:
-    x, indices = numbers(4, 3), np.zeros((1, 3), np.int64)
-    with pytest.raises(ModelError, match=f"reduction '{reduction}' has no gradient rule"):
-        check_vjp("ScatterElements", x, indices, x[:1], opset=18, reduction=reduction)
 
 
 @SOME_OR_ALL

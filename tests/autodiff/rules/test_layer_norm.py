@@ -1,0 +1,58 @@
+"""LayerNormalization and RMSNormalization: every axis, every output, scale and bias."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.autodiff.support.check import (
+    check_vjp,
+    numbers,
+)
+
+DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 1, 2, 3)], ids=str)
+
+
+def parameters(*shape: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    return [numbers(*shape, seed=1, low=0.5, high=2.0), numbers(*shape, seed=2)]
+
+
+@DYNAMIC
+@pytest.mark.parametrize("axis", [-1, 1, -3, 0])
+def test_layer_normalization(axis: int, dynamic: tuple[int, ...]) -> None:
+    x = numbers(2, 3, 4, 5)
+    scale, bias = parameters(*x.shape[axis:])
+    more: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2}
+    check_vjp("LayerNormalization", x, scale, bias, **more)
+    check_vjp("LayerNormalization", x, scale, **more)
+    check_vjp("LayerNormalization", x, scale, bias, wrt=(0, 1, 2), **more)
+
+
+@pytest.mark.parametrize("of", [0, 1, 2])
+@pytest.mark.parametrize("dynamic", [(), (0, 1, 2)], ids=str)
+def test_every_output_of_layer_normalization(dynamic: tuple[int, ...], of: int) -> None:
+    x, (scale, bias) = numbers(2, 3, 4), parameters(3, 4)
+    op = "LayerNormalization"
+    check_vjp(op, x, scale, bias, axis=1, outputs=3, of=of, dynamic=dynamic, epsilon=1e-2)
+
+
+def test_a_parameter_of_layer_normalization_may_be_broadcast() -> None:
+    x, scale = numbers(2, 3, 4), numbers(3, 1, low=0.5)
+    check_vjp("LayerNormalization", x, scale, axis=1, wrt=(0, 1))
+
+
+def test_statistics_that_the_node_can_give_are_not_worked_out_again() -> None:
+    model = check_vjp("LayerNormalization", numbers(2, 5), *parameters(5))
+    (node,) = [each for each in model.graph.nodes if each.op == "LayerNormalization"]
+    assert len(node.outputs) == 3
+    assert not {"Sqrt", "Reciprocal"} & {each.op for each in model.graph.nodes}
+
+
+@DYNAMIC
+@pytest.mark.parametrize("axis", [-1, 2, 0])
+def test_rms_normalization(axis: int, dynamic: tuple[int, ...]) -> None:
+    x = numbers(2, 3, 4, 5)
+    scale = numbers(*x.shape[axis:], low=0.5, seed=1)
+    more: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2, "opset": 23}
+    check_vjp("RMSNormalization", x, scale, **more)
+    check_vjp("RMSNormalization", x, scale, wrt=(0, 1), **more)

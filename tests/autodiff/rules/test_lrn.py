@@ -1,0 +1,42 @@
+"""LRN with odd and even windows of channels."""
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from onnxcam.model.load import load
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.check import (
+    TOLERANCE,
+    check_vjp,
+    directions,
+    numbers,
+    one_node_model,
+)
+from tests.autodiff.support.differences import function, in_float64, slope
+
+
+@pytest.mark.parametrize("dynamic", [(), (0, 2, 3)], ids=str)
+@pytest.mark.parametrize("size", [1, 3, 5, 13])  # ONNX Runtime refuses even ones
+def test_lrn(size: int, dynamic: tuple[int, ...]) -> None:
+    x = numbers(2, 7, 3, 2, low=-3.0, high=3.0)
+    check_vjp("LRN", x, size=size, alpha=0.5, beta=0.75, bias=1.5, dynamic=dynamic)
+
+
+def test_lrn_by_its_defaults() -> None:
+    check_vjp("LRN", numbers(2, 5, 4, 3, low=-9.0, high=9.0), size=3)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_an_even_window_of_channels_leans_to_one_side(size: int) -> None:
+    """Its gradient is of the mirrored window. ONNX Runtime refuses it: the evaluator runs both."""
+    x = numbers(2, 6, 2, 2, low=-3.0, high=3.0)
+    node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, bias=1.5)
+    proto = one_node_model(node, {"x": x}, {}, 17)
+    f = function(in_float64(proto), {"x": x}, "x", "y")
+    seed, here = numbers(*x.shape, seed=1).astype(np.float64), f(x.astype(np.float64))
+    emitted = in_float64(gradient(load(proto), ["x"], "y").proto())
+    g = np.asarray(emitted.run(["gradient/x"], {"x": x.astype(np.float64), SEED: seed})[0])
+    for direction in directions(x.shape, np.random.default_rng(0)):
+        exact = slope(f, x.astype(np.float64), here, direction, seed)
+        assert abs(np.sum(g * direction) - exact) <= TOLERANCE * np.linalg.norm(g)
