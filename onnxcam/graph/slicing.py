@@ -91,6 +91,15 @@ def dim_size(value: Value, axis: int) -> Value:
     return value.build.op("Gather", value.build.op("Shape", value), picked, axis=0)
 
 
+def arange(size: Value) -> Value:
+    """0, 1, … size - 1 as int64; `size` is an int64 Value of one element, known now or at run time."""
+    build = size.build
+    if size.constant is not None:
+        return build.constant(np.arange(int(size.constant.item())))
+    scalar = build.op("Reshape", size, build.constant(np.array([], np.int64)))
+    return build.op("Range", build.constant(np.int64(0)), scalar, build.constant(np.int64(1)))
+
+
 def full_like(like: Value, number: float) -> Value:
     """A Value of the shape and dtype of another, of one number."""
     build = like.build

@@ -15,7 +15,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.dims import is_static
-from onnxcam.graph.slicing import dim_size
+from onnxcam.graph.slicing import arange, dim_size
 from onnxcam.graph.tracing import Value
 from onnxcam.graph.window import Window
 from onnxcam.passes.decomposition import Stage, decomposes
@@ -85,9 +85,7 @@ def _positions(offsets: Value, window: Window, axis: int, size: Value) -> Value:
     """Where the taps read along an axis, in pixels: (N offset groups, taps, rows, columns)."""
     build, begin = offsets.build, window.begin[axis]
     taps = np.indices(window.kernel)[axis].reshape(-1, 1, 1) * window.dilations[axis] - begin
-    zero, one = build.constant(np.array(0)), build.constant(np.array(1))
-    steps = build.op("Range", zero, anp.reshape(size, []), one)
-    starts = _float(steps * build.constant([window.strides[axis]]), offsets)
+    starts = _float(arange(size) * build.constant([window.strides[axis]]), offsets)
     starts = anp.expand_dims(starts, 1) if axis == Y else starts
     shifts = build.op("Gather", offsets, build.constant(np.array(axis)), axis=2)
     return shifts + (starts + offsets.constant_like(taps.astype(np.float32)))

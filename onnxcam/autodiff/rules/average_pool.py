@@ -13,7 +13,7 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.dims import is_static
-from onnxcam.graph.slicing import dim_size, pad_to, refuse_too_many
+from onnxcam.graph.slicing import arange, dim_size, pad_to, refuse_too_many
 from onnxcam.graph.tracing import Value
 from onnxcam.graph.window import Window
 
@@ -74,7 +74,8 @@ def _count_along(x: Value, y: Value, axis: int, window: Window, include_pad: boo
     if isinstance(size, int) and isinstance(out, int):
         positions, length = np.arange(out)[:, None], size
     else:
-        positions, length = _positions(y, axis), dim_size(x, axis + 2)
+        length = dim_size(x, axis + 2)
+        positions = anp.expand_dims(arange(dim_size(y, axis + 2)), 1)
     begin, end = window.begin[axis], window.end[axis]
     before: Any = begin if begin is not None else pad_before(x, window, axis)
     cells = positions * window.strides[axis] - before
@@ -82,14 +83,6 @@ def _count_along(x: Value, y: Value, axis: int, window: Window, include_pad: boo
     low, high = (-before, length + (end or 0)) if include_pad else (0, length)
     inside = anp.logical_and(cells >= low, cells < high)
     return anp.sum(inside.astype(x.dtype), axis=1)
-
-
-def _positions(y: Value, axis: int) -> Value:
-    """0, 1, … as int64 (O, 1)."""
-    build = y.build
-    scalar = anp.reshape(dim_size(y, axis + 2), [])
-    zero, one = (build.constant(np.int64(number)) for number in (0, 1))
-    return anp.expand_dims(build.op("Range", zero, scalar, one), 1)
 
 
 rules.vjp("AveragePool", average_pool_vjp)

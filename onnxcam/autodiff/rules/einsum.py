@@ -8,7 +8,7 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph import anp
 from onnxcam.graph.dims import broadcast_named_dim
 from onnxcam.graph.einsum import Equation, sizes_of
-from onnxcam.graph.slicing import dim_size
+from onnxcam.graph.slicing import arange, dim_size
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
@@ -74,10 +74,7 @@ def positions_along(x: Value, axis: int) -> Value:
     shape = [-1 if i == axis else 1 for i in range(x.ndim)]
     if isinstance(size, int):
         return build.constant(np.arange(size).reshape(shape))
-    ends = (build.constant(np.array(each, np.int64)) for each in (0, 1))
-    start, step = ends
-    stop = anp.squeeze(dim_size(x, axis), axis=0)
-    return anp.reshape(build.op("Range", start, stop, step), shape)
+    return anp.reshape(arange(dim_size(x, axis)), shape)
 
 
 rules.variadic("Einsum", einsum_vjp)

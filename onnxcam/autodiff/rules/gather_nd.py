@@ -7,7 +7,7 @@ import numpy as np
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
-from onnxcam.graph.slicing import dim_size, full_like
+from onnxcam.graph.slicing import arange, dim_size, full_like
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
@@ -37,9 +37,7 @@ def _row_numbers(x: Value, indices: Value, batch: int, length: int) -> Value:
     batches = _product(x, range(batch))
     shape = anp.concatenate([batches, build.constant(np.array([-1, length], np.int64))], axis=0)
     tuples = build.op("Reshape", indices, shape)
-    scalar = anp.reshape(batches, [])
-    zero, one = (build.constant(np.int64(number)) for number in (0, 1))
-    row = anp.expand_dims(build.op("Range", zero, scalar, one), (1, 2))
+    row = anp.expand_dims(arange(batches), (1, 2))
     for i in range(length):
         size = dim_size(x, batch + i)
         index = build.op("Gather", tuples, build.constant(np.array([i])), axis=2)

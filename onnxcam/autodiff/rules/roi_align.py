@@ -13,8 +13,8 @@ import numpy as np
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
-from onnxcam.graph.slicing import dim_size
-from onnxcam.graph.tracing import Builder, Value
+from onnxcam.graph.slicing import arange, dim_size
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 PRECISE = {np.dtype(np.float32), np.dtype(np.float64)}  # positions are computed in no other dtypes
@@ -47,12 +47,12 @@ class Bins:
     @property
     def numbers(self) -> Value:
         """0, 1, 2, … for the samples of the region with the most samples."""
-        build, counts = self.start.build, self.counts
+        counts = self.counts
         if self.samples:
             return counts.constant_like(np.arange(float(self.samples)))
         or_one = anp.concatenate([anp.reshape(counts, [-1]), counts.constant_like([1.0])])
         largest = anp.max(or_one).astype(np.dtype(np.int64))  # also where there is no region
-        return _arange(build, largest).astype(counts.dtype)
+        return arange(largest).astype(counts.dtype)
 
     def weights(self, size: Value) -> Value:
         """The weight of each of the `size` cells of the axis in the mean of each bin: (R, bins, size).
@@ -66,23 +66,15 @@ class Bins:
         valid = anp.logical_and(positions >= -1.0, positions <= last + 1.0)
         valid = anp.logical_and(valid, anp.less(self.numbers, self.counts))
         clamped = anp.expand_dims(anp.minimum(anp.maximum(positions, zero), last), -1)
-        cells = _arange(self.start.build, size).astype(self.start.dtype)
+        cells = arange(size).astype(self.start.dtype)
         hat = anp.maximum(1.0 - anp.abs(clamped - cells), zero)
         return anp.sum(hat * anp.expand_dims(valid.astype(hat.dtype) / counts, -1), axis=2)
-
-
-def _arange(build: Builder, size: Value) -> Value:
-    """0, 1, 2, … size - 1 as int64."""
-    if size.constant is not None:
-        return build.constant(np.arange(int(size.constant.item())))
-    zero, one = build.constant(np.array(0)), build.constant(np.array(1))
-    return build.op("Range", zero, anp.reshape(size, []), one)
 
 
 def _sum_regions(g: Value, x: Value, batch_indices: Value, height: Bins, width: Bins) -> Value:
     """The cotangent of x (N, C, H, W), given that of y (R, C, *bins): rows^T g columns, summed by image."""
     build = g.build
-    images = _arange(build, dim_size(x, 0))
+    images = arange(dim_size(x, 0))
     in_image = anp.equal(anp.reshape(batch_indices, [-1, 1]), images).astype(g.dtype)  # (R, N)
     rows = anp.expand_dims(height.weights(dim_size(x, 2)), 2) * anp.expand_dims(in_image, (1, 3))
     columns = g @ anp.expand_dims(width.weights(dim_size(x, 3)), 1)  # (R, C, bins, W)
