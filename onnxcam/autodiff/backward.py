@@ -1,25 +1,25 @@
-"""The reverse sweep: cotangents from a score back to the tensors that are asked for."""
+"""The reverse sweep: cotangents from a score back to the requested tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.lowering.nchwc import factors, sum_spatial, with_product
 from onnxcam.autodiff.rule_table import Form, Rules, key
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
+from onnxcam.graph import anp
 from onnxcam.graph.node_errors import name_of, reports_node
 from onnxcam.graph.reachability import FlowPredicate, Subgraph, is_float, subgraph_between
-from onnxcam.graph.slicing import PRECISE
-from onnxcam.graph.tracing import Builder
-from onnxcam.graph.value import Value, np, with_axes
+from onnxcam.graph.slicing import with_axes
+from onnxcam.graph.tracing import Builder, Value
 
 
 def propagates(rules: Rules) -> FlowPredicate:
-    """Whether a derivative flows through an input of a node; taken to where there is no rule."""
+    """Whether a derivative flows through an input of a node; yes for an operator without a rule."""
 
     def through(node: gs.Node, slot: int) -> bool:
         rule = rules.rule_for(node)
@@ -32,7 +32,7 @@ def propagates(rules: Rules) -> FlowPredicate:
 def differentiable_path(
     graph: gs.Graph, wrt: Collection[str], of: Collection[str], rules: Rules
 ) -> Subgraph:
-    """The nodes that a derivative flows through. MissingRuleError that lists all without a rule."""
+    """The nodes that a derivative flows through. MissingRuleError lists all operators without a rule."""
     path = subgraph_between(graph, wrt, of, propagates(rules))
     computed = readers_of_computed_weights(graph, path.tensors.intersection(wrt), of, rules)
     missing: dict[str, list[str]] = {}
@@ -53,11 +53,11 @@ def differentiable_path(
 def backward(
     build: Builder, seeds: Mapping[str, Value], wrt: Collection[str], rules: Rules
 ) -> dict[str, Value]:
-    """The cotangents of the tensors `wrt`, given those of others; written into the graph.
+    """The cotangents of the tensors `wrt`, from those of others (`seeds`); writes them into the graph.
 
-    A tensor that the goals do not depend on is left out; BlockedError, which names the obstacle, if they do but
-    no derivative flows. Only nodes on the path are visited, each once, and a
-    tensor that is read more than once gets the sum.
+    A tensor that no seed's tensor depends on is left out. BlockedError names the obstacle if one depends on it
+    but no derivative flows. Only nodes on the path are visited, each of them once. A tensor with several
+    readers gets the sum of their cotangents.
     """
     path = differentiable_path(build.graph, wrt, seeds, rules)
     for name in wrt:
@@ -73,28 +73,28 @@ def backward(
         return summed.get(tensor.name)
 
     for node in reversed(path.nodes):
-        cotangents = [take(each) for each in node.outputs]
+        cotangents = [take(tensor) for tensor in node.outputs]
         rule = rules.rule_for(node)
-        if rule is None or all(each is None for each in cotangents):
+        if rule is None or all(g is None for g in cotangents):
             continue
-        if rule.form is not Form.OUTPUTS and any(each is not None for each in cotangents[1:]):
+        if rule.form is not Form.OUTPUTS and any(g is not None for g in cotangents[1:]):
             raise MissingRuleError({f"{node.op} (second output)": [node.name]})
         for slot, tensor in enumerate(node.inputs):
             if tensor.name in path.tensors and rule.function(slot) is not None:
-                found = rule.cotangent(build, node, slot, cotangents)
-                fitted = unbroadcast(found, Value(build, tensor), Value(build, node.outputs[0]))
-                arriving.setdefault(tensor.name, []).append(fitted)
-    return {name: value for name in wrt if (value := take(build.tensors[name])) is not None}
+                cotangent = rule.cotangent(build, node, slot, cotangents)
+                x, y = Value(build, tensor), Value(build, node.outputs[0])
+                arriving.setdefault(tensor.name, []).append(unbroadcast(cotangent, x, y))
+    return {name: g for name in wrt if (g := take(build.tensors[name])) is not None}
 
 
 def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:
     """BlockedError if values flow from a tensor to `of` but no derivative does."""
     if obstacles := blocking_nodes(graph, name, of, rules):
-        more = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
+        further = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
         node, why = obstacles[0]
         raise BlockedError(
             f"no gradient reaches {name!r} from {', '.join(map(repr, of))}: "
-            f"{key(node.op, node.domain or '')} ({name_of(node)}) {why}{more}",
+            f"{key(node.op, node.domain or '')} ({name_of(node)}) {why}{further}",
             name_of(node),
         )
 
@@ -102,22 +102,9 @@ def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rul
 def _sum(terms: list[Value]) -> Value:
     if len(terms) == 1:
         return terms[0]
-    if (factored := _factored(terms)) is not None:
-        return factored
     total = terms[0].build.op("Sum" if len(terms) > 2 else "Add", *terms)
     total.tensor.shape = list(terms[0].shape)
     return total
-
-
-def _factored(terms: list[Value]) -> Value | None:
-    """h (a + b) for h a + h b: a pass over memory less, and a + b is often known before h is."""
-    pairs = [pair for each in terms if (pair := factors(each)) is not None]
-    if not len(terms) == len(pairs) == 2:
-        return None
-    (h, a), (again, b) = pairs
-    if again.name != h.name or h.dtype not in PRECISE or not h.shape == a.shape == b.shape:
-        return None
-    return h * (with_product(a, b) or a + b)
 
 
 def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
@@ -125,14 +112,11 @@ def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
     cotangent = cotangent.astype(x.dtype)
     if cotangent.shape != x.shape and y.shape != x.shape:
         lead = cotangent.ndim - x.ndim
-        pairs = list(zip(cotangent.shape[lead:], x.shape, strict=True))
-        axes = [lead + i for i, (wide, own) in enumerate(pairs) if own == 1 != wide]
-        pooled = sum_spatial(cotangent) if axes == [2, 3] and not lead else None
-        if pooled is not None:
-            cotangent = pooled
-        elif axes or lead:
-            cotangent = np.sum(cotangent, axis=(*range(lead), *axes), keepdims=True)
-        if any(isinstance(own, str) and own != wide != 1 for wide, own in pairs):
+        sizes = list(zip(cotangent.shape[lead:], x.shape, strict=True))
+        axes = [lead + axis for axis, (wide, narrow) in enumerate(sizes) if narrow == 1 != wide]
+        if axes or lead:
+            cotangent = anp.sum(cotangent, axis=(*range(lead), *axes), keepdims=True)
+        if any(isinstance(narrow, str) and narrow != wide != 1 for wide, narrow in sizes):
             cotangent = _unbroadcast_at_run_time(cotangent, x, lead)
         if lead:
             cotangent = with_axes("Squeeze", cotangent, range(lead))
@@ -144,13 +128,13 @@ def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
 
 
 def _unbroadcast_at_run_time(cotangent: Value, x: Value, lead: int) -> Value:
-    """The sum over the axes that turn out to be 1 in `x` and more in the cotangent."""
+    """The sum over the axes that turn out to be 1 in `x` and larger in the cotangent."""
     build = x.build
     one = build.constant(np.array([1], np.int64))
-    own, wide = build.op("Shape", x), build.op("Shape", cotangent)
+    narrow, wide = build.op("Shape", x), build.op("Shape", cotangent)
     if lead:
-        own = build.op("Concat", build.constant(np.ones(lead, np.int64)), own, axis=0)
-    stretched = np.logical_and(np.equal(own, one), np.not_equal(wide, one))
-    axes = np.reshape(build.op("NonZero", stretched), [-1])
+        narrow = build.op("Concat", build.constant(np.ones(lead, np.int64)), narrow, axis=0)
+    stretched = anp.logical_and(anp.equal(narrow, one), anp.not_equal(wide, one))
+    axes = anp.reshape(build.op("NonZero", stretched), [-1])
     shape = (1,) * lead + x.shape
     return build.op("ReduceSum", cotangent, axes, shape=shape, keepdims=1, noop_with_empty_axes=1)

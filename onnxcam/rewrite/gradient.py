@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Shape
 from onnxcam.autodiff.backward import backward, propagates
+from onnxcam.autodiff.peepholes.optimize import optimize_gradient
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
@@ -71,7 +72,7 @@ def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Mod
 
 def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     drop_unneeded_rows(model.graph, {*wrt, of})
-    build = Builder(model.graph)
+    build, start = Builder(model.graph), len(model.graph.nodes)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
     scale = loss_scale(model.graph, wrt, of, rules)
@@ -93,6 +94,7 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     for name in dict.fromkeys(wrt):
         whole = found[name].astype(accumulation_dtype(found[name].dtype))
         build.output(apply_loss_scale(whole, 1 / scale), gradient_at(name))
+    optimize_gradient(model.graph, start)
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model

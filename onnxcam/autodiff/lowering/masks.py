@@ -7,7 +7,9 @@ HardSigmoid so steep that it is a step: 0 at the bound and 1 from 2**-100 above 
 
 from __future__ import annotations
 
-from onnxcam.graph.value import Value, np
+import numpy as np
+
+from onnxcam.graph.tracing import Value
 
 FLOAT = np.dtype(np.float32)
 STEEP = 2.0**100  # float16, whose numbers end at 65504, gets a comparison
@@ -27,13 +29,13 @@ def mask_below(x: Value, bound: Value | float) -> Value:
     return hard_sigmoid(x, -STEEP, STEEP * bound)
 
 
-def lerp(share: Value, none: float, whole: float) -> Value:
-    """From `none` where the share is 0 to `whole` where it is 1, both of them 0 to 1."""
+def lerp(share: Value, at_zero: float, at_one: float) -> Value:
+    """From `at_zero` where the share is 0 to `at_one` where it is 1, both of them 0 to 1."""
     if share.dtype != FLOAT:
-        return share * (whole - none) + none
-    return hard_sigmoid(share, whole - none, none)
+        return share * (at_one - at_zero) + at_zero
+    return hard_sigmoid(share, at_one - at_zero, at_zero)
 
 
 def hard_sigmoid(x: Value, slope: float, offset: float) -> Value:
-    """slope x + offset, cut to 0 and 1."""
+    """slope x + offset, clipped to 0 and 1."""
     return x.build.op("HardSigmoid", x, alpha=slope, beta=offset)

@@ -1,4 +1,4 @@
-"""The tables of gradient rules: DEFAULT holds every row of the files beside this one."""
+"""The tables of gradient rules: DEFAULT holds every row of the files beside this one, but for `_*.py`."""
 
 import importlib
 import pkgutil
@@ -7,7 +7,9 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.registry import Registry
 
 FAMILIES = [
-    importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)
+    importlib.import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.iter_modules(__path__)
+    if not module.name.startswith("_")
 ]
 
 

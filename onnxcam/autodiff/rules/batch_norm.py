@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.conv import scale_channels
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
@@ -36,11 +35,12 @@ def batch_norm_vjp(
             f"the BatchNormalization that writes {y.name!r} uses the statistics of its batch: "
             "export the model in inference mode"
         )
+    per_channel = [-1, *[1] * (x.ndim - 2)]
     if scale.constant is not None and var.constant is not None and not isinstance(x.dtype, int):
         deviation = np.sqrt(var.constant.astype(np.float64) + epsilon)
-        return scale_channels(g, scale.constant.astype(np.float64) / deviation)
+        return g * (scale.constant.astype(np.float64) / deviation).reshape(per_channel)
     factor = scale.astype(x.dtype) / anp.sqrt(var.astype(x.dtype) + epsilon)
-    return g * anp.reshape(factor, [-1, *([1] * (x.ndim - 2))])
+    return g * anp.reshape(factor, per_channel)
 
 
 rules.vjp("BatchNormalization", batch_norm_vjp)

@@ -1,43 +1,39 @@
-"""Operators that work element by element, and their broadcasting kin.
+"""Elementwise operators, also those that broadcast: one function per input; g is the cotangent of y.
 
-g is the cotangent of y; a function an input. Broadcasting is undone by the sweep.
+The sweep undoes broadcasting.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxcam.arrays import Array
-from onnxcam.autodiff.lowering.nchwc import broadcast_spatial, is_blocked
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
-from onnxcam.graph.value import Value, np
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Value
 
 rules = Rules()
 vjp = rules.vjp
 
 
-def times(g: Value, factor: Value) -> Value:
-    """g factor; a number a channel, as a gate has it, is spread first where the layout is kept by that."""
-    spread = broadcast_spatial(factor, g) if is_blocked(g) else None
-    return g * (factor if spread is None else spread)
-
-
 # Arithmetic
 vjp("Add", lambda g, y, a, b: g, lambda g, y, a, b: g)
 vjp("Sub", lambda g, y, a, b: g, lambda g, y, a, b: -g)
-vjp("Mul", lambda g, y, a, b: times(g, b), lambda g, y, a, b: times(g, a))
+vjp("Mul", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 vjp("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 
 
-def mod_divisor(g: Value, y: Value, a: Value, b: Value) -> Value:
+def mod_vjp_divisor(g: Value, y: Value, a: Value, b: Value) -> Value:
     """y = a - b trunc(a / b) for floats (fmod = 1), so dy/db = -trunc(a / b)."""
     quotient = a / b
-    return -g * np.sign(quotient) * np.floor(np.abs(quotient))
+    return -g * anp.sign(quotient) * anp.floor(anp.abs(quotient))
 
 
-vjp("Mod", lambda g, y, a, b: g, mod_divisor)
+vjp("Mod", lambda g, y, a, b: g, mod_vjp_divisor)
 vjp("Neg", lambda g, y, x: -g)
 vjp("Reciprocal", lambda g, y, x: -g * y * y)
-vjp("Abs", lambda g, y, x: g * np.sign(x))
+vjp("Abs", lambda g, y, x: g * anp.sign(x))
 rules.variadic("Sum", lambda g, y, *xs: g)
 rules.variadic("Mean", lambda g, y, *xs: g / len(xs))
 
@@ -45,10 +41,10 @@ rules.variadic("Mean", lambda g, y, *xs: g / len(xs))
 vjp("Exp", lambda g, y, x: g * y)
 vjp("Log", lambda g, y, x: g / x)
 vjp("Sqrt", lambda g, y, x: g * 0.5 / y)
-vjp("Erf", lambda g, y, x: g * np.exp(np.log(2 / np.sqrt(np.pi)) - x * x))
+vjp("Erf", lambda g, y, x: g * anp.exp(np.log(2 / np.sqrt(np.pi)) - x * x))
 
 
-def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:
+def pow_vjp_base(g: Value, y: Value, x: Value, p: Value) -> Value:
     """d x^p / dx = p x^(p-1)."""
     p = p.astype(x.dtype)
     if p.constant is not None and np.all(p.constant == 2):
@@ -56,53 +52,53 @@ def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:
     return g * p * x ** (p - 1.0)
 
 
-def pow_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
+def pow_vjp_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
     """d x^p / dp = y log x, 0 where x is not positive (as torch has it at 0)."""
     positive = x > 0
-    return g * np.where(positive, y * np.log(np.where(positive, x, 1.0)), 0.0)
+    return g * anp.where(positive, y * anp.log(anp.where(positive, x, 1.0)), 0.0)
 
 
-vjp("Pow", pow_base, pow_exponent)
+vjp("Pow", pow_vjp_base, pow_vjp_exponent)
 
 # Trigonometry
-vjp("Sin", lambda g, y, x: g * np.cos(x))
-vjp("Cos", lambda g, y, x: -g * np.sin(x))
+vjp("Sin", lambda g, y, x: g * anp.cos(x))
+vjp("Cos", lambda g, y, x: -g * anp.sin(x))
 vjp("Tan", lambda g, y, x: g * (1.0 + y * y))
 vjp("Tanh", lambda g, y, x: g * (1.0 - y * y))
-vjp("Sinh", lambda g, y, x: g * np.cosh(x))
-vjp("Cosh", lambda g, y, x: g * np.sinh(x))
-vjp("Asin", lambda g, y, x: g / np.sqrt(1.0 - x * x))
-vjp("Acos", lambda g, y, x: -g / np.sqrt(1.0 - x * x))
+vjp("Sinh", lambda g, y, x: g * anp.cosh(x))
+vjp("Cosh", lambda g, y, x: g * anp.sinh(x))
+vjp("Asin", lambda g, y, x: g / anp.sqrt(1.0 - x * x))
+vjp("Acos", lambda g, y, x: -g / anp.sqrt(1.0 - x * x))
 vjp("Atan", lambda g, y, x: g / (1.0 + x * x))
-vjp("Asinh", lambda g, y, x: g / np.sqrt(x * x + 1.0))
-vjp("Acosh", lambda g, y, x: g / np.sqrt(x * x - 1.0))
+vjp("Asinh", lambda g, y, x: g / anp.sqrt(x * x + 1.0))
+vjp("Acosh", lambda g, y, x: g / anp.sqrt(x * x - 1.0))
 vjp("Atanh", lambda g, y, x: g / (1.0 - x * x))
 
-# Choices. A tie is shared evenly, as in torch.maximum and torch.amax.
+# Choices. Equal operands get equal shares, as in torch.maximum and torch.amax.
 
 
-def _shared(chosen: list[Value], slot: int, g: Value) -> Value:
-    """g / number of operands that hold the extremum, for those that do."""
-    ones = [each.astype(g.dtype) for each in chosen]
+def _split_ties(chosen: list[Value], slot: int, g: Value) -> Value:
+    """g / number of operands that equal the extremum, for those that do."""
+    ones = [mask.astype(g.dtype) for mask in chosen]
     return g * ones[slot] / sum(ones[1:], start=ones[0]) if len(ones) > 1 else g
 
 
-rules.variadic("Max", lambda g, y, *xs, slot: _shared([x >= y for x in xs], slot, g))
-rules.variadic("Min", lambda g, y, *xs, slot: _shared([x <= y for x in xs], slot, g))
+rules.variadic("Max", lambda g, y, *xs, slot: _split_ties([x >= y for x in xs], slot, g))
+rules.variadic("Min", lambda g, y, *xs, slot: _split_ties([x <= y for x in xs], slot, g))
 vjp(
     "Where",
     None,
-    lambda g, y, c, a, b: np.where(c, g, 0.0),
-    lambda g, y, c, a, b: np.where(c, 0.0, g),
+    lambda g, y, c, a, b: anp.where(c, g, 0.0),
+    lambda g, y, c, a, b: anp.where(c, 0.0, g),
 )
 
-# The same values in another dress
+# The identity
 vjp("Identity", lambda g, y, x: g)
 vjp("Cast", lambda g, y, x: g)
 vjp("CastLike", lambda g, y, x, like: g)
 
 
-def dropout(
+def dropout_vjp(
     g: Value,
     y: Value,
     x: Value,
@@ -110,13 +106,13 @@ def dropout(
     ratio: Array | Value | float,
     training_mode: Array | Value | None,
 ) -> Value:
-    """Inference only: the identity. Cleaning drops those whose mask nobody reads."""
+    """Inference only: the identity. (`passes/canonicalize` removes a Dropout whose mask is not read.)"""
     off = training_mode is None or (not isinstance(training_mode, Value) and not training_mode)
     if not off and (isinstance(ratio, Value) or ratio is None or np.any(ratio)):
         raise ModelError(
-            f"the Dropout that writes {y.name!r} drops at random: export the model in inference mode"
+            f"the Dropout that writes {y.name!r} drops values at random: export the model in inference mode"
         )
     return g
 
 
-vjp("Dropout", dropout)
+vjp("Dropout", dropout_vjp)

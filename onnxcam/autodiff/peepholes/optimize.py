@@ -1,0 +1,79 @@
+"""The pass over a written gradient that replaces patterns by what the runtime computes faster.
+
+Rules write plain algebra. This pass runs once after the sweep. It rewrites only nodes that the sweep has
+written, and knows no rules. A pattern that does not match leaves a correct, slower gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_graphsurgeon as gs
+
+from onnxcam.autodiff.peepholes.pattern import Peephole, matches
+from onnxcam.autodiff.peepholes.table import PEEPHOLES
+from onnxcam.graph.tracing import Builder, Value
+
+
+def optimize_gradient(
+    graph: gs.Graph, start: int, peepholes: Iterable[Peephole] = PEEPHOLES
+) -> None:
+    """Rewrite the nodes from position `start` on, in place and in linear time.
+
+    Nodes are taken in order, so the inputs of each one are optimized already. Tensors that the graph returns
+    keep their names.
+    """
+    by_operator: dict[str, list[Peephole]] = {}
+    for peephole in peepholes:
+        by_operator.setdefault(peephole.pattern.operator, []).append(peephole)
+    build, nodes = Builder(graph), graph.nodes[start:]
+    del graph.nodes[start:]
+    swept = {id(node): node for node in nodes}
+    written, returned = set(swept), {id(tensor) for tensor in graph.outputs}
+    for node in nodes:
+        graph.nodes.append(node)
+        while len(node.outputs) == 1 and id(node.outputs[0]) not in returned:
+            position = len(graph.nodes)
+            value = _replacement(build, node.outputs[0], by_operator.get(node.op, ()), written)
+            if value is None:
+                break
+            written.update(map(id, graph.nodes[position:]))
+            _redirect(node.outputs[0], value.tensor)
+            _detach_unread(node, swept)
+            node = value.tensor.inputs[0]  # the replacement may match, too
+    graph.nodes[start:] = [
+        node for node in graph.nodes[start:] if node.outputs or id(node) not in swept
+    ]
+
+
+def _replacement(
+    build: Builder, tensor: gs.Tensor, peepholes: Iterable[Peephole], written: set[int]
+) -> Value | None:
+    for peephole in peepholes:
+        for bound in matches(peephole.pattern, tensor, written, {}):
+            values = {word: Value(build, bound[word]) for word in bound}
+            if (value := peephole.rewrite(**values)) is not None:
+                value.tensor.shape = None if tensor.shape is None else list(tensor.shape)
+                return value
+    return None
+
+
+def _redirect(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Let all readers of a tensor read another, in place."""
+    for reader in list(old.outputs):
+        for slot, tensor in enumerate(reader.inputs):
+            if tensor is old:
+                reader.inputs[slot] = new
+
+
+def _detach_unread(node: gs.Node, swept: dict[int, gs.Node]) -> None:
+    """Take a node without readers out of the graph, in place, and those before it that then have none. Nodes of
+    this pass stay for the cleanup, because the builder may use them again.
+    """
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in swept and not any(tensor.outputs for tensor in node.outputs):
+            waiting += [producer for tensor in node.inputs for producer in tensor.inputs]
+            node.inputs.clear()
+            node.outputs.clear()
