@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array
+from onnxcam.graph.reachability import producer
 
 Quantised: TypeAlias = Sequence[gs.Tensor]  # integers, their scale, their zero point
 
@@ -23,7 +24,7 @@ def is_operator(node: gs.Node, operator: str) -> bool:
 
 def quantizer_of(quantised: gs.Tensor) -> gs.Node | None:
     """The node that rounds floats to these integers."""
-    node = quantised.inputs[0] if quantised.inputs else None
+    node = producer(quantised)
     if node is None or not (
         is_operator(node, "QuantizeLinear") or is_operator(node, "DynamicQuantizeLinear")
     ):
@@ -53,7 +54,7 @@ def constant_values(tensor: gs.Tensor) -> Array | None:
     """The values of a constant, also of a dequantised one; None for what is not constant."""
     if isinstance(tensor, gs.Constant):
         return tensor.values
-    node = tensor.inputs[0] if tensor.inputs else None
+    node = producer(tensor)
     if node is None or not is_operator(node, "DequantizeLinear") or node.attrs.get("block_size"):
         return None
     if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):

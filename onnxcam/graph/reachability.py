@@ -14,6 +14,11 @@ FlowPredicate: TypeAlias = Callable[[gs.Node, int], bool]  # may something flow 
 FLOATS = {onnx.TensorProto.BFLOAT16}
 
 
+def producer(tensor: gs.Tensor) -> gs.Node | None:
+    """The node that writes a tensor; None for inputs and constants."""
+    return tensor.inputs[0] if tensor.inputs else None
+
+
 @dataclass(frozen=True)
 class Subgraph:
     """The nodes between sources and goals in the graph's order, and the tensors that link them."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.reachability import is_float
-from onnxcam.heads.output_activation import PASSING, maker, mixed_logits, unsquashed
+from onnxcam.graph.reachability import is_float, producer
+from onnxcam.heads.output_activation import PASSING, mixed_logits, unsquashed
 
 BOX = 4  # numbers of a box: an output of so many holds no classes if there is another output
 MASKS, BINS = (
@@ -83,7 +83,7 @@ def holds_class_index(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str])
         return True
     for part in parts_of(tensor, axis)[0]:
         current = part.tensor
-        while (node := maker(current)) is not None and node.op in PASSING:
+        while (node := producer(current)) is not None and node.op in PASSING:
             current = node.inputs[0]
         if not is_float(current) and not isinstance(current, gs.Constant):
             return True
@@ -95,7 +95,7 @@ def parts_of(tensor: gs.Tensor, axis: int) -> tuple[list[Part], bool]:
     the detections of several grids may have been joined, and the axes rearranged.
     """
     direct = True
-    while (node := maker(tensor)) is not None:
+    while (node := producer(tensor)) is not None:
         source = node.inputs[0]
         if node.op == "Concat":
             along = int(node.attrs["axis"]) % len(tensor.shape)

@@ -14,9 +14,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim, Shape
-from onnxcam.graph.reachability import is_float
+from onnxcam.graph.reachability import is_float, producer
 from onnxcam.heads.detection_columns import BOX, Columns, by_labels, columns
-from onnxcam.heads.output_activation import PASSING, STEPS, maker, mixed_logits, unsquashed
+from onnxcam.heads.output_activation import PASSING, STEPS, mixed_logits, unsquashed
 from onnxcam.model.channel_axis import image_layout
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import BATCH, CHANNELS, Axes, Axis, Factor, holds_cells, kinds
@@ -252,7 +252,7 @@ def _squashed_along(tensor: gs.Tensor, wide: list[int], opset: int) -> list[int]
 def _weighted_along(tensor: gs.Tensor, wide: list[int]) -> list[int]:
     """The axis that the last weights wrote, if all operators after them keep the axes."""
     axis_of = list(range(len(tensor.shape)))
-    while (node := maker(tensor)) is not None:
+    while (node := producer(tensor)) is not None:
         varying = [operand for operand in node.inputs if not isinstance(operand, gs.Constant)]
         if len(varying) != 1:
             return []
@@ -284,7 +284,7 @@ def class_axis(shape: Sequence[Dim], wide: Sequence[int]) -> int:
 
 def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
     """The tensors in an output that is a sequence, a map, or optional; the output itself if it is a tensor."""
-    node = maker(output)
+    node = producer(output)
     if node is None or node.op not in WRAPPING:
         return [output]
     inputs = node.inputs if node.op == "SequenceConstruct" else node.inputs[:1]
@@ -294,7 +294,7 @@ def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
 def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
     """The floats that quantized numbers were last rounded from; the tensor itself if it was not rounded."""
     current = tensor
-    while (node := maker(current)) is not None and (node.op in STEPS or node.op in PASSING):
+    while (node := producer(current)) is not None and (node.op in STEPS or node.op in PASSING):
         if not _alike(node.inputs[0], tensor):
             break
         current = node.inputs[0]

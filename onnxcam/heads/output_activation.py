@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.graph.reachability import producer
+
 SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
 PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 STEPS = {"QuantizeLinear", "DequantizeLinear"}
@@ -37,16 +39,11 @@ class Squashed:
     operator: str
 
 
-def maker(tensor: gs.Tensor) -> gs.Node | None:
-    """The node that writes a tensor; None for inputs and constants."""
-    return tensor.inputs[0] if tensor.inputs else None
-
-
 def unsquashed(tensor: gs.Tensor) -> Squashed | None:
     """The last squashing before a tensor, if what follows keeps the order of the classes; else None."""
     current, sign, exact, shifted = tensor, 1, True, False
     for _ in range(DEEPEST):
-        node = maker(current)
+        node = producer(current)
         if node is None:
             return None
         if (squashed := _squashing(node, sign, shifted=shifted)) is not None:
@@ -72,7 +69,7 @@ def _within(tensor: gs.Tensor, depth: int, known: dict[tuple[str, int], list[str
     """The same, at most `depth` operators back; `known` caches results, since many paths may meet."""
     key = (tensor.name, depth)
     if key not in known:
-        node = maker(tensor)
+        node = producer(tensor)
         known[key] = [] if node is None or not depth else _within_node(node, depth - 1, known)
     return known[key]
 
@@ -138,7 +135,7 @@ def _of_exponentials(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 
 def _is_sum_of(total: gs.Tensor, terms: gs.Tensor) -> bool:
-    node = maker(total)
+    node = producer(total)
     if node is None or node.op not in ("ReduceSum", "ReduceL1", "MatMul"):
         return False
     ones = node.op != "MatMul" or _is_of_ones(node.inputs[1])
@@ -161,7 +158,7 @@ def _of_one_over(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 def _of_logarithm(node: gs.Node) -> tuple[gs.Tensor, str] | None:
     """exp(log softmax x)."""
-    inner = maker(_before_reshape(node.inputs[0])) if node.op == "Exp" else None
+    inner = producer(_before_reshape(node.inputs[0])) if node.op == "Exp" else None
     if inner is None:
         return None
     if inner.op == "LogSoftmax":
@@ -181,7 +178,7 @@ def _less_logarithm(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 def _summed_exponents(tensor: gs.Tensor, depth: int = 2) -> gs.Tensor | None:
     """The x of log sum exp(x), also if its maximum is subtracted first and added again."""
-    node = maker(_before_reshape(tensor, SPREAD))
+    node = producer(_before_reshape(tensor, SPREAD))
     if node is None:
         return None
     if node.op == "ReduceLogSumExp":
@@ -189,7 +186,7 @@ def _summed_exponents(tensor: gs.Tensor, depth: int = 2) -> gs.Tensor | None:
     if node.op == "Add":
         sums = (_summed_exponents(each, depth - 1) for each in node.inputs if depth)
         return next(filter(None, sums), None)
-    inner = maker(_without_constants(node.inputs[0])[0]) if node.op == "Log" else None
+    inner = producer(_without_constants(node.inputs[0])[0]) if node.op == "Log" else None
     if inner is None or inner.op not in ("ReduceSum", "ReduceSumExp", "ReduceL1"):
         return None
     power = _exponent(inner.inputs[0])
@@ -203,7 +200,7 @@ def _quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
     if node.op == "LpNormalization" and node.attrs.get("p", 2) == 1:
         return node.inputs[0], None
     for above, below in (node.inputs[:2], node.inputs[1::-1]) if node.op == "Mul" else ():
-        inverse = maker(_before_reshape(below, SPREAD))
+        inverse = producer(_before_reshape(below, SPREAD))
         if inverse is not None and inverse.op == "Reciprocal":
             return above, inverse.inputs[0]
     return None
@@ -211,7 +208,7 @@ def _quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
 
 def _exponent(tensor: gs.Tensor) -> gs.Tensor | None:
     """The x of exp(x), 2 ** x, …"""
-    node = maker(_before_reshape(tensor))
+    node = producer(_before_reshape(tensor))
     if node is not None and node.op == "Exp":
         return node.inputs[0]
     if node is not None and node.op == "Pow" and (_number(node.inputs[0]) or 0) > 1:
@@ -223,11 +220,11 @@ def _unshifted(tensor: gs.Tensor) -> gs.Tensor:
     """x of x - max(x), and of its multiples: else the greatest logit would have no gradient."""
     current = tensor
     for _ in range(DEEPEST):
-        node = maker(current)
+        node = producer(current)
         if node is None:
             return tensor
         if node.op == "Sub":
-            reduced = maker(_before_reshape(node.inputs[1], SPREAD))
+            reduced = producer(_before_reshape(node.inputs[1], SPREAD))
             if reduced is None or not reduced.op.startswith("Reduce"):
                 return tensor
             return node.inputs[0] if reduced.inputs[0] is node.inputs[0] else tensor
@@ -240,7 +237,7 @@ def _unshifted(tensor: gs.Tensor) -> gs.Tensor:
 
 def _negated(tensor: gs.Tensor) -> gs.Tensor | None:
     """x of -x, of -2 x, of 1 - x."""
-    node = maker(_before_reshape(tensor))
+    node = producer(_before_reshape(tensor))
     step = None if node is None else _rising(node)
     return step[0] if step is not None and step[1] < 0 else None
 
@@ -274,7 +271,7 @@ def _rising_with(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Tensor,
 
 def _is_positive(tensor: gs.Tensor) -> bool:
     """Whether no number is below 0, so that even powers increase, too."""
-    node = maker(_before_reshape(tensor))
+    node = producer(_before_reshape(tensor))
     return node is not None and node.op in POSITIVE
 
 
@@ -282,7 +279,7 @@ def _without_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:
     """A sum without the constants that are added to it (or clip it), and the added ones."""
     numbers: list[float] = []
     current = _before_reshape(tensor, SPREAD)
-    while (node := maker(current)) is not None and node.op in ("Add", "Max", "Clip"):
+    while (node := producer(current)) is not None and node.op in ("Add", "Max", "Clip"):
         constants = [number for operand in node.inputs if (number := _number(operand)) is not None]
         varying = [operand for operand in node.inputs if operand.inputs]
         if len(varying) != 1 or len(constants) != len(node.inputs) - 1:
@@ -299,7 +296,7 @@ def _before_reshape(tensor: gs.Tensor, passing: set[str] = PASSING) -> gs.Tensor
 
 def _chain_back(tensor: gs.Tensor, passing: set[str]) -> Iterator[gs.Tensor]:
     yield tensor
-    while (node := maker(tensor)) is not None and node.op in passing:
+    while (node := producer(tensor)) is not None and node.op in passing:
         tensor = node.inputs[0]
         yield tensor
 

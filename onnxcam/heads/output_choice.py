@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.reachability import captured_tensors
+from onnxcam.graph.reachability import captured_tensors, producer
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.heads import Head
 
@@ -139,7 +139,7 @@ def _before(tensor: gs.Tensor) -> set[str]:
 
 def _is_normalised(tensor: gs.Tensor) -> bool:
     """Whether the numbers were divided by their norm, as in an embedding."""
-    node = tensor.inputs[0] if tensor.inputs else None
+    node = producer(tensor)
     if node is None or node.op != "Div":
         return node is not None and node.op == "LpNormalization"
     length = node.inputs[1]

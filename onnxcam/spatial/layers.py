@@ -14,6 +14,7 @@ from onnxcam.graph.reachability import (
     bottlenecks,
     carries_floats,
     is_float,
+    producer,
     subgraph_between,
 )
 from onnxcam.model.channel_axis import channel_axes, image_layout
@@ -157,7 +158,7 @@ def _projects(tensor: gs.Tensor) -> bool:
     """Whether tokens were only multiplied by weights: queries, keys and values in one tensor or apart, the
     scores of every token. What they were made of tells the same, in features that have a meaning.
     """
-    node = tensor.inputs[0] if tensor.inputs else None
+    node = producer(tensor)
     if node is None:
         return False
     if traits_of(node).moves in ("view", "transpose", "slice"):

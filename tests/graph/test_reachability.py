@@ -4,7 +4,13 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import parser
 
-from onnxcam.graph.reachability import bottlenecks, carries_floats, depends_on, subgraph_between
+from onnxcam.graph.reachability import (
+    bottlenecks,
+    carries_floats,
+    depends_on,
+    producer,
+    subgraph_between,
+)
 from onnxcam.model.load import load
 
 DIAMOND = """<ir_version: 8, opset_import: ["" : 17]>
@@ -79,3 +85,8 @@ def test_branches_read_around_them() -> None:
     path = subgraph_between(graph, {"x"}, {"y"}, carries_floats)
     assert [each.op for each in path.nodes] == ["Relu", "If"]
     assert depends_on(graph.tensors()["y"], {"x"})
+
+
+def test_producer_is_none_for_inputs(graph: gs.Graph) -> None:
+    assert producer(graph.inputs[0]) is None
+    assert [producer(node.outputs[0]) for node in graph.nodes] == graph.nodes

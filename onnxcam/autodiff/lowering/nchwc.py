@@ -13,6 +13,7 @@ from onnxcam.arrays import Shape
 from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
 from onnxcam.autodiff.lowering.strided_conv import static_dim
 from onnxcam.graph.operators import traits_of
+from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 
 BLOCK = 16  # channels, at most; a depthwise Conv stays in the layout if they are a multiple of it
@@ -28,7 +29,7 @@ def is_blocked(x: Value) -> bool:
 
 
 def _comes_from_conv(tensor: gs.Tensor, shape: Shape, depth: int) -> bool:
-    node = tensor.inputs[0] if tensor.inputs else None
+    node = producer(tensor)
     if node is None or node.op == "Conv" or not depth:
         return node is not None and node.op == "Conv"
     traits = traits_of(node)

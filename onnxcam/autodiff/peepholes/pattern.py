@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 
 Bindings: TypeAlias = dict[str, gs.Tensor]
@@ -52,14 +53,14 @@ def matches(
         elif bound.get(pattern, tensor) is tensor:
             yield {**bound, pattern: tensor}
         return
-    producer = tensor.inputs[0] if tensor.inputs else None
-    if producer is None or producer.op != pattern.operator or id(producer) not in written:
+    node = producer(tensor)
+    if node is None or node.op != pattern.operator or id(node) not in written:
         return
-    if len(producer.inputs) != len(pattern.inputs) or len(producer.outputs) != 1:
+    if len(node.inputs) != len(pattern.inputs) or len(node.outputs) != 1:
         return
     bound = {**bound, pattern.name: tensor} if pattern.name else bound
     commutes = pattern.operator in COMMUTATIVE
-    for inputs in permutations(producer.inputs) if commutes else (tuple(producer.inputs),):
+    for inputs in permutations(node.inputs) if commutes else (tuple(node.inputs),):
         yield from _match_all(pattern.inputs, inputs, written, bound)
 
 

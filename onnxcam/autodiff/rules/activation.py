@@ -10,6 +10,7 @@ from onnxcam.arrays import Array
 from onnxcam.autodiff.lowering.masks import hard_sigmoid, lerp, mask_above, mask_below
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph import anp
+from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
@@ -141,8 +142,8 @@ def _without_nan(y: Value, axes: tuple[int, ...]) -> Value | None:
     if len(wheres) != 1 or any(node.op not in ("Where", "IsNaN") for node in readers):
         return None
     condition, blank, _ = (Value(y.build, tensor) for tensor in wheres[0].inputs)
-    producer = condition.tensor.inputs[0] if condition.tensor.inputs else None
-    is_nan = producer is not None and producer.op == "IsNaN" and producer.inputs[0] is y.tensor
+    test = producer(condition.tensor)
+    is_nan = test is not None and test.op == "IsNaN" and test.inputs[0] is y.tensor
     by_row = condition.ndim == y.ndim and all(condition.shape[axis] == 1 for axis in axes)
     zeros = blank.constant is not None and not np.any(blank.constant)
     return Value(y.build, wheres[0].outputs[0]) if zeros and (is_nan or by_row) else None

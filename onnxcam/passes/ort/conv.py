@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnxcam.graph import anp
+from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 from onnxcam.passes.ort.activation import activated
 from onnxcam.passes.ort.registry import decomposes
@@ -14,7 +15,7 @@ from onnxcam.passes.ort.registry import decomposes
 def channels_second(x: Value) -> Value:
     """(N, H, W, C) as (N, C, H, W); what was just turned the other way is taken from before that."""
     order = [0, x.ndim - 1, *range(1, x.ndim - 1)]
-    maker: Any = x.tensor.inputs[0] if x.tensor.inputs else None
+    maker: Any = producer(x.tensor)
     turned = maker is not None and maker.op == "Transpose" and not maker.domain
     if turned and list(maker.attrs.get("perm", [])) == [0, *range(2, x.ndim), 1]:
         return Value(x.build, maker.inputs[0])

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.constants import is_operator, quantizer_of
+from onnxcam.graph.reachability import producer
 
 MOVING = {  # what they do to numbers they do to what the numbers stand for, if all have one scale
     *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
@@ -74,7 +75,7 @@ def _moved(node: gs.Node) -> range:
 
 def _mover(quantised: gs.Tensor) -> gs.Node | None:
     """The moving operator that wrote these integers, if all that it moved was rounded from floats."""
-    node = quantised.inputs[0] if quantised.inputs else None
+    node = producer(quantised)
     if node is None or node.domain or node.op not in MOVING:
         return None
     if node.op == "MaxPool" and len(node.outputs) > 1:

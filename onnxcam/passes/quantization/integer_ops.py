@@ -17,6 +17,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.constants import CONTRIB
+from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.decomposition import Formula, Stage, decomposed_operators, decomposes
@@ -227,7 +228,7 @@ def _centered(values: Value, zero: Value | None, axis: int) -> Value:
     which a gradient passes.
     """
     build = values.build
-    quantizer = values.tensor.inputs[0] if values.tensor.inputs else None
+    quantizer = producer(values.tensor)
     if quantizer is not None and quantizer.op in ("DynamicQuantizeLinear", "QuantizeLinear"):
         is_dynamic = quantizer.op == "DynamicQuantizeLinear"
         scale = Value(build, quantizer.outputs[1] if is_dynamic else quantizer.inputs[1])

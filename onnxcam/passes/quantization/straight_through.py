@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Array
 from onnxcam.graph.constants import CONTRIB, DOMAIN, is_operator, quantizer_of
+from onnxcam.graph.reachability import producer
 
 RANGES = {
     "uint4": (0, 15),
@@ -101,7 +102,7 @@ KEEPING = {  # none of what they write is beyond what they read
 
 def _span(tensor: gs.Tensor) -> tuple[float, float]:
     """Between which numbers all values are known to lie."""
-    node = tensor.inputs[0] if tensor.inputs else None
+    node = producer(tensor)
     if node is None or (node.domain and node.domain != DOMAIN):
         return -np.inf, np.inf
     if node.domain == DOMAIN:
