@@ -61,7 +61,7 @@ def checkup(
         "reach": _reach(plain, layers, score.logits),
         "devices": [_device(name) for name in _devices()],
         "trial": trial,
-        "explainable": trial["fault"] is None,
+        "explainable": trial["error"] is None,
     }
 
 
@@ -122,8 +122,8 @@ def _device(name: str) -> dict[str, Any]:
     try:
         find_device(name)
     except DeviceError as fault:
-        return {"name": name, "usable": False, "fault": one_line(fault)}
-    return {"name": name, "usable": True, "fault": None}
+        return {"name": name, "usable": False, "error": one_line(fault)}
+    return {"name": name, "usable": True, "error": None}
 
 
 def _trial(
@@ -139,7 +139,7 @@ def _trial(
         "batch": None,
         "device": None,
         "notices": [*model.notices, *assumed],
-        "fault": None,
+        "error": None,
     }
     try:
         explainer = Explainer(model, output=output, samples=SAMPLES, chunk=SAMPLES)
@@ -153,7 +153,7 @@ def _trial(
         explanation = explainer(_random(explainer.plan.image, size))
         trial["notices"] = [*explanation.notices, *assumed]
     except OnnxcamError as error:
-        trial["fault"] = one_line(error)
+        trial["error"] = one_line(error)
     return trial
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import onnxcam
-from tests.cli.support.tiny import write_model, write_picture
+from tests.cli.support.tiny import write_image, write_model
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 VARIABLE = "ORT_DISABLE_TELEMETRY"
@@ -50,7 +50,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("use", ["command line", "library"])
 def test_a_fresh_home_holds_nothing_but_the_cache(home: Path, tmp_path: Path, use: str) -> None:
     model = write_model(tmp_path / "net.onnx")
-    image = write_picture(tmp_path / "cat.png")
+    image = write_image(tmp_path / "cat.png")
     if use == "library":
         run_at_home(home, "-c", LIBRARY, model, image)
     else:

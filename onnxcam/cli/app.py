@@ -1,4 +1,4 @@
-"""The command `onnxcam`, and what all its commands have in common."""
+"""The command `onnxcam` and its subcommands."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from onnxcam.cli.methods import methods
 from onnxcam.cli.output import say
 
 EPILOG = """\b
-Begin with:
-  onnxcam demo                        a picture of what this is, with a model that comes along
+Start with:
+  onnxcam demo                        see what onnxcam does, with a bundled model
   onnxcam check model.onnx            can this model be explained?
   onnxcam explain model.onnx cat.jpg  where did it look?
 """
@@ -37,8 +37,8 @@ for _command in (explain, layers, methods, check, augment, demo, doctor):
     app.command(epilog=sys.modules[_command.__module__].EPILOG)(_command)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from onnxcam._version import __version__
 
         say(f"onnxcam {__version__}")
@@ -49,9 +49,11 @@ def _version(wanted: bool) -> None:
 def onnxcam(
     version: Annotated[
         bool,
-        Option("--version", callback=_version, is_eager=True, help="Say the version and stop."),
+        Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Where did an exported model look? Heat maps for .onnx image models, by Smooth Grad-CAM++ and its
-    family, without the framework that the model came from.
+    """Where did an exported model look? Draws heat maps for .onnx image models with Smooth Grad-CAM++ and its
+    family. The framework that the model came from is not needed.
     """

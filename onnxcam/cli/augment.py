@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
 EPILOG = """\b
-The written model runs in any ONNX runtime, without onnxcam. It returns what the original returns, and
-for each layer `activation/LAYER` and `gradient/LAYER`. Its extra input `seed` says of what the gradient
-is: 1 at the class that is asked about and 0 at the others (one row a picture), or 1 and -1 for a contrast.
+The new model runs in any ONNX runtime, without onnxcam. It returns what the original returns, and in
+addition `activation/LAYER` and `gradient/LAYER` for each layer. Its extra input `seed` selects what the
+gradient is of: 1 for the class and 0 for the others (one row per image), or 1 and -1 for a contrast.
 
 \b
 Examples:
@@ -35,22 +35,22 @@ def augment(
             "--layer",
             "-l",
             metavar="NAME",
-            help="A layer's name (`onnxcam layers`); more than one may be given.  [default: auto]",
+            help="The name of a layer (`onnxcam layers`); repeat it for several.  [default: auto]",
             show_default=False,
         ),
     ] = None,
     output: ScoreTensor = None,
-    force: Annotated[bool, Option("--force", help="Write over OUT.onnx if it is there.")] = False,
+    force: Annotated[bool, Option("--force", help="Overwrite OUT.onnx if it exists.")] = False,
 ) -> None:
-    """Write a model that returns gradients too.
+    """Write a model that also returns gradients.
 
-    It is a plain .onnx file for any runtime.
+    The result is an ordinary .onnx file for any runtime.
     """
-    _refuse(model, out, force)
+    _require_writable(model, out, force)
     from onnxcam.autodiff.rules import DEFAULT
     from onnxcam.model.image_input import image_input
     from onnxcam.model.load import load
-    from onnxcam.rewrite.gradient import augment as augmented
+    from onnxcam.rewrite.gradient import augment as augment_model
     from onnxcam.rewrite.hints import add_cure
     from onnxcam.rewrite.metadata_score import scored
     from onnxcam.runtime.model_validity import blames_invalid_models
@@ -59,48 +59,51 @@ def augment(
         loaded = load(model)
         with_score, score = scored(loaded, output)
         try:
-            written = augmented(with_score, _names(loaded, layer or ["auto"], output), score.logits)
+            names = _layer_names(loaded, layer or ["auto"], output)
+            augmented = augment_model(with_score, names, score.logits)
         except (BlockedError, MissingRuleError) as error:
             image = image_input(with_score).name
             raise add_cure(error, with_score, image, score.logits, DEFAULT) from error
-    files = written.save(out)
-    size = sum(each.stat().st_size for each in files) / 1e6
-    say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {written.opset}")
-    _tell(written, score.logits)
+    files = augmented.save(out)
+    size = sum(file.stat().st_size for file in files) / 1e6
+    say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {augmented.opset}")
+    _print_signature(augmented, score.logits)
 
 
-def _refuse(model: Path, out: Path, force: bool) -> None:
+def _require_writable(model: Path, out: Path, force: bool) -> None:
     if out.exists() and model.exists() and out.samefile(model):
-        raise OutputError(f"{out}: is the model itself; choose another file")
+        raise OutputError(f"{out} is the model itself; choose another file")
     if out.exists() and not force:
-        raise OutputError(f"{out}: is there already; choose another file, or --force")
+        raise OutputError(
+            f"{out} already exists; choose another file, or overwrite it with --force"
+        )
 
 
-def _names(model: Model, asked: list[str], output: str | None) -> list[str]:
-    """The layers, with `auto` replaced by its choice."""
+def _layer_names(model: Model, requested: list[str], output: str | None) -> list[str]:
+    """The names of the requested layers, with `auto` replaced by its choice."""
     from onnxcam.rewrite.planner import layers
 
-    chosen = [each.name for each in layers(model, output) if each.automatic]
-    if "auto" in asked and not chosen:
+    automatic = [layer.name for layer in layers(model, output) if layer.automatic]
+    if "auto" in requested and not automatic:
         raise ModelError(
-            f"{model.name}: no automatic layer; choose one with --layer (`layers --all`)"
+            f"{model.name} has no automatic layer; choose one with --layer (see `onnxcam layers --all`)"
         )
-    return list(dict.fromkeys(chosen[0] if each == "auto" else each for each in asked))
+    return list(dict.fromkeys(automatic[0] if name == "auto" else name for name in requested))
 
 
-def _tell(model: Model, score: str) -> None:
+def _print_signature(model: Model, score: str) -> None:
     from onnxcam.rewrite.gradient import SEED
 
     graph = model.graph
-    print_facts([(f"  in   {each.name}", _kind(each)) for each in graph.inputs])
-    print_facts([(f"  out  {each.name}", _kind(each)) for each in graph.outputs])
-    seed = next(each for each in graph.inputs if each.name == SEED)
+    print_facts([(f"  in   {tensor.name}", _type_of(tensor)) for tensor in graph.inputs])
+    print_facts([(f"  out  {tensor.name}", _type_of(tensor)) for tensor in graph.outputs])
+    seed = next(tensor for tensor in graph.inputs if tensor.name == SEED)
     say(
-        f"feed {SEED!r} with the cotangent of {score!r}, {_kind(seed)}: "
-        "1 at the class that is asked about, 0 at the others"
+        f"feed {SEED!r} with the cotangent of {score!r}, {_type_of(seed)}: "
+        "1 for the class to explain, 0 for the others"
     )
 
 
-def _kind(tensor: object) -> str:
+def _type_of(tensor: object) -> str:
     dtype, shape = getattr(tensor, "dtype", None), getattr(tensor, "shape", None)
     return f"{dtype} ({', '.join(map(str, shape or ()))})"

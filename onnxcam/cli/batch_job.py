@@ -1,4 +1,4 @@
-"""Many pictures through one explainer: on past broken ones, and on from where an earlier run stopped."""
+"""Many images through one explainer: broken ones are skipped, and an earlier run can be continued."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from onnxcam._version import __version__
 from onnxcam.atomic_write import digest_file
-from onnxcam.cli import image_files as pictures
+from onnxcam.cli.image_files import result_names, target_suffixes
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
 from onnxcam.explain.explainer import Explainer
@@ -21,19 +21,19 @@ from onnxcam.explain.result_files import certified, require_writable, result_fil
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
 
-NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass
 class Job:
-    """Pictures and targets for one explainer, and the folder that takes the results."""
+    """Images and targets for one explainer, the output folder, and what has been done so far."""
 
     explainer: Explainer
-    pictures: Sequence[Path]
+    images: Sequence[Path]
     targets: Sequence[str]
     out: Path
-    drawn: Mapping[str, Any]
-    skip: bool
+    drawing: Mapping[str, Any]
+    skip_existing: bool
     overwrite: bool = False
     written: int = 0
     skipped: int = 0
@@ -41,57 +41,59 @@ class Job:
 
     @property
     def passes(self) -> int:
-        """How many inputs of the model are run for one picture."""
+        """How many inputs of the model are run for one image."""
         return len(self.targets) * self.explainer.passes
 
-    def run(self, watch: ProgressReporter) -> None:
-        """Explain everything. A picture that fails is kept in `failures`; what concerns all is raised."""
-        names = pictures.names(self.pictures)
-        for number, (path, name) in enumerate(zip(self.pictures, names, strict=True)):
-            watch.picture(path.name, number * self.passes)
+    def run(self, reporter: ProgressReporter) -> None:
+        """Explain everything. Errors of one image go into `failures`; an error that concerns all is raised."""
+        names = result_names(self.images)
+        for number, (path, name) in enumerate(zip(self.images, names, strict=True)):
+            reporter.start_image(path.name, number * self.passes)
             try:
-                for record in self._records(path, name, watch):
-                    watch.record(record, _line(record))
-            except (ImageError, RunError, OutputError) as fault:
-                if _concerns_all(fault):
+                for record in self._explain(path, name, reporter):
+                    reporter.report(record, _line(record))
+            except (ImageError, RunError, OutputError) as error:
+                if _concerns_all(error):
                     raise
-                self.failures[path] = one_line(fault)
-                failed = {"picture": str(path), "error": one_line(fault)}
-                watch.record(failed, f"{path}  FAILED")
+                self.failures[path] = one_line(error)
+                failure = {"image": str(path), "error": one_line(error)}
+                reporter.report(failure, f"{path}  FAILED")
 
-    def _records(self, path: Path, name: str, watch: ProgressReporter) -> Iterator[dict[str, Any]]:
+    def _explain(
+        self, path: Path, name: str, reporter: ProgressReporter
+    ) -> Iterator[dict[str, Any]]:
         digest = _digest(path)
-        for target, slug in zip(self.targets, pictures.slugs(self.targets), strict=True):
-            stem = f"{name}{slug}"
+        for target, suffix in zip(self.targets, target_suffixes(self.targets), strict=True):
+            stem = f"{name}{suffix}"
             files = result_files(self.out, stem, self.explainer.recipe.name)
             fingerprint = self._fingerprint(digest, target)
-            if self.skip and (manifest := _present(files, fingerprint)):
+            if self.skip_existing and (manifest := _present(files, fingerprint)):
                 self.skipped += 1
                 yield self._record(path, files, manifest, skipped=True)
                 continue
             require_writable(files, overwrite=self.overwrite)  # before the work, not after it
-            explanation = self.explainer(path, target, progress=watch.passes)
-            asked = {"target": target, "drawn": dict(self.drawn), "fingerprint": fingerprint}
-            explanation = _with(explanation, asked)
-            explanation.save(self.out, names=[stem], overwrite=self.overwrite, **self.drawn)
+            explanation = self.explainer(path, target, progress=reporter.advance)
+            request = {"target": target, "drawing": dict(self.drawing), "fingerprint": fingerprint}
+            explanation = _with_request(explanation, request)
+            explanation.save(self.out, names=[stem], overwrite=self.overwrite, **self.drawing)
             self.written += 1
             yield self._record(path, files, explanation.manifest())
 
-    def _fingerprint(self, picture: str | None, target: str) -> str:
+    def _fingerprint(self, image: str | None, target: str) -> str:
         """A digest of everything the files depend on, except the device and the versions of other packages."""
-        made = self.explainer
+        explainer = self.explainer
         parts = {
             "onnxcam": __version__,
-            "model": [made.plan.digest, made.plan.data],
-            "method": [made.recipe.name, made.settings],
-            "score": [made.score_kind, made.plan.explained_tensor],
-            "layers": [each.name for each in made.plan.layers],
-            "subset": [made.channels, made.region, made.fuse],
-            "preprocessing": to_dict(made.preprocessing),
-            "labels": made.labels,
+            "model": [explainer.plan.digest, explainer.plan.data],
+            "method": [explainer.recipe.name, explainer.settings],
+            "score": [explainer.score_kind, explainer.plan.explained_tensor],
+            "layers": [layer.name for layer in explainer.plan.layers],
+            "subset": [explainer.channels, explainer.region, explainer.fuse],
+            "preprocessing": to_dict(explainer.preprocessing),
+            "labels": explainer.labels,
             "target": target,
-            "drawn": dict(self.drawn),
-            "picture": picture,
+            "drawing": dict(self.drawing),
+            "image": image,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -104,36 +106,40 @@ class Job:
         skipped: bool = False,
     ) -> dict[str, Any]:
         return {
-            "picture": str(path),
+            "image": str(path),
             "target": manifest["target"]["name"],
             "index": manifest["target"]["index"],
             "score": manifest["target"]["score"],
             "layers": manifest["layers"],
             "method": self.explainer.recipe.name,
-            "empty": manifest["empty"],
+            "is_empty": manifest["empty"],
             **{kind: str(file) for kind, file in files.items()},
             "skipped": skipped,
             "error": None,
         }
 
 
-def _with(explanation: Explanation, asked: Mapping[str, Any]) -> Explanation:
-    """The explanation with what was asked for in its manifest."""
-    return replace(explanation, provenance={**explanation.provenance, "asked": dict(asked)})
+def _with_request(explanation: Explanation, request: Mapping[str, Any]) -> Explanation:
+    """The explanation with the request in its manifest."""
+    return replace(explanation, provenance={**explanation.provenance, "request": dict(request)})
 
 
-def _concerns_all(fault: Exception) -> bool:
-    """Whether the next picture would fail the same way: the disk is full, the folder is closed."""
-    cause = fault.__cause__
-    return isinstance(fault, OutputError) and isinstance(cause, OSError) and cause.errno in NO_PLACE
+def _concerns_all(error: Exception) -> bool:
+    """Whether the next image would fail the same way: the disk is full, or the folder cannot be written to."""
+    cause = error.__cause__
+    return (
+        isinstance(error, OutputError)
+        and isinstance(cause, OSError)
+        and cause.errno in CANNOT_WRITE
+    )
 
 
 def _present(files: Mapping[str, Path], fingerprint: str) -> dict[str, Any] | None:
     """The manifest, if it is of the same image and settings and its files are unchanged."""
     manifest = certified(files)
-    asked = manifest.get("asked") if manifest else None
-    same = isinstance(asked, dict) and asked.get("fingerprint") == fingerprint
-    return manifest if same else None
+    request = manifest.get("request") if manifest else None
+    matches = isinstance(request, dict) and request.get("fingerprint") == fingerprint
+    return manifest if matches else None
 
 
 def _digest(path: Path) -> str | None:
@@ -144,6 +150,8 @@ def _digest(path: Path) -> str | None:
 
 
 def _line(record: Mapping[str, Any]) -> str:
-    marks = "  EMPTY: no evidence for this target" if record["empty"] else ""
-    marks += "  (there already)" if record["skipped"] else ""
-    return f"{record['picture']}  {record['target']}  {record['score']:.4g}  {record['overlay']}{marks}"
+    marks = "  EMPTY: no evidence for this target" if record["is_empty"] else ""
+    marks += "  (already exists)" if record["skipped"] else ""
+    return (
+        f"{record['image']}  {record['target']}  {record['score']:.4g}  {record['overlay']}{marks}"
+    )

@@ -6,13 +6,13 @@ from typing import Any
 
 from typer import Exit
 
-from onnxcam.cli.errors import WRONG
+from onnxcam.cli.errors import EXIT_ERROR
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor, Size
-from onnxcam.cli.output import print_facts, print_json, say, table
+from onnxcam.cli.output import print_facts, print_json, print_table, say
 
 EPILOG = """\b
-Exit code 0 if the trial run succeeds, else 2. The trial is what `onnxcam explain` does by default, on a
-random input.
+The trial run is what `onnxcam explain` does by default, on a random input. Exit code 0 if it succeeds,
+2 if not.
 
 \b
 Examples:
@@ -25,46 +25,46 @@ Examples:
 def check(
     model: ModelFile, output: ScoreTensor = None, size: Size = None, json: Json = False
 ) -> None:
-    """Say whether a model can be explained.
+    """Check whether a model can be explained.
 
-    Checks the input and the score, the gradient rule of each operator, the layers that gradients reach, and
-    the devices. A trial run on a random input must give finite gradients.
+    Reports the input, the score, the layers that gradients reach, the devices, and the gradient rule of
+    each operator. A trial run on a random input must give finite gradients.
     """
-    from onnxcam.cli import parsing as settings
+    from onnxcam.cli.parsing import parse_size
     from onnxcam.diagnostics import checkup
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        found = checkup(model, output, settings.size(size))
+        report = checkup(model, output, parse_size(size))
     if json:
-        print_json(found)
+        print_json(report)
     else:
-        _tell(found)
-    if not found["explainable"]:
-        raise Exit(WRONG)
+        _print_report(report)
+    if not report["explainable"]:
+        raise Exit(EXIT_ERROR)
 
 
-def _tell(found: dict[str, Any]) -> None:
+def _print_report(report: dict[str, Any]) -> None:
     print_facts(
         [
-            ("model", _model(found["model"])),
-            ("input", _input(found["input"])),
-            ("score", _score(found["score"])),
-            ("layer", _layer(found["layer"], found["layer_smoothed"])),
-            ("reach", _reach(found["reach"])),
-            *(("device", _device(each)) for each in found["devices"]),
-            ("tried", _tried(found["trial"], found["input"])),
-            ("trial", _trial(found["trial"])),
-            *(("note", each) for each in found["trial"]["notices"]),
+            ("model", _model(report["model"])),
+            ("input", _input(report["input"])),
+            ("score", _score(report["score"])),
+            ("layer", _layer(report["layer"], report["layer_smoothed"])),
+            ("reach", _reach(report["reach"])),
+            *(("device", _device(device)) for device in report["devices"]),
+            ("tried", _tried(report["trial"], report["input"])),
+            ("trial", _trial(report["trial"])),
+            *(("note", notice) for notice in report["trial"]["notices"]),
         ]
     )
     say()
-    operators = found["operators"]
-    table(
-        ("operator", "count", "rule", "first without"),
+    operators = report["operators"]
+    print_table(
+        ("operator", "count", "rule", "first without a rule"),
         [(row["operator"], row["count"], _rule(row), row["without"]) for row in operators],
     )
-    say("", f"{found['model']['name']} {_verdict(found)}")
+    say("", f"{report['model']['name']} {_verdict(report)}")
 
 
 def _rule(row: dict[str, Any]) -> str:
@@ -79,7 +79,7 @@ def _model(model: dict[str, Any]) -> str:
 
 
 def _input(image: dict[str, Any]) -> str:
-    size = " x ".join(str(image[each] or "any") for each in ("height", "width"))
+    size = " x ".join(str(image[side] or "any") for side in ("height", "width"))
     batch = image["batch"] or "any"
     return (
         f"{image['name']}: {image['layout']}, {image['channels'] or 'any'} channels of {size} pixels, "
@@ -88,22 +88,22 @@ def _input(image: dict[str, Any]) -> str:
 
 
 def _score(score: dict[str, Any]) -> str:
-    behind = (
+    before = (
         f", the logits before {score['output_activation']}" if score["output_activation"] else ""
     )
-    return f"{score['logits']}: {score['classes']} classes{behind} (output {score['output']})"
+    return f"{score['logits']}: {score['classes']} classes{before} (output {score['output']})"
 
 
 def _layer(plain: str | None, smoothed: str | None) -> str:
     """The automatic choices."""
     if smoothed in (None, plain):
         return plain or "no automatic choice"
-    return f"{plain}; for methods that smooth {smoothed}"
+    return f"{plain}; for methods that smooth: {smoothed}"
 
 
 def _reach(reach: dict[str, Any]) -> str:
     if not reach["layers"]:
-        return "no spatial layer is known between the image and the score"
+        return "no spatial layer between the image and the score"
     if reach["explainable"] == reach["layers"]:
         return f"gradients reach all {reach['layers']} layers"
     if not reach["explainable"]:
@@ -115,31 +115,31 @@ def _reach(reach: dict[str, Any]) -> str:
 
 
 def _device(device: dict[str, Any]) -> str:
-    return f"{device['name']}: {'yes' if device['usable'] else device['fault']}"
+    return f"{device['name']}: {'yes' if device['usable'] else device['error']}"
 
 
 def _tried(trial: dict[str, Any], image: dict[str, Any]) -> str:
     """What the trial did, with the option that changes the size."""
     if trial["layer"] is None:
-        return "nothing: the model could not be prepared"
+        return "nothing, because the model could not be rewritten"
     height, width = trial["size"]
     option = " (--size)" if None in (image["height"], image["width"]) else ""
     batch = f"{trial['batch']} at a time" if trial["batch"] else "together"
-    more = f" and {len(trial['layers']) - 1} more" if len(trial["layers"]) > 1 else ""
+    others = f" and {len(trial['layers']) - 1} more" if len(trial["layers"]) > 1 else ""
     return (
-        f"{trial['method']} at {trial['layer']}{more}, {trial['samples']} noisy copies of a random input of "
+        f"{trial['method']} at {trial['layer']}{others}, {trial['samples']} noisy copies of a random input of "
         f"{height} x {width} pixels{option}, run {batch} on {trial['device']}"
     )
 
 
 def _trial(trial: dict[str, Any]) -> str:
-    return f"failed: {trial['fault']}" if trial["fault"] else "finite scores and gradients"
+    return f"failed: {trial['error']}" if trial["error"] else "finite scores and gradients"
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    if found["explainable"]:
+def _verdict(report: dict[str, Any]) -> str:
+    if report["explainable"]:
         return "can be explained"
-    earliest = found["reach"]["earliest"]
-    if found["trial"]["layer"] is None and earliest is not None:
+    earliest = report["reach"]["earliest"]
+    if report["trial"]["layer"] is None and earliest is not None:
         return f"cannot be explained at its automatic layer; try --layer {earliest}"
     return "cannot be explained as it is"

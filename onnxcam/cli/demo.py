@@ -12,27 +12,27 @@ from onnxcam.cli.output import say
 EPILOG = """\b
 Examples:
   onnxcam demo
-  onnxcam demo -o pictures
+  onnxcam demo -o images
 """
 
 
 def demo(
     out: Annotated[
-        Path, Option("--out", "-o", metavar="DIR", help="The folder for onnxcam-demo.png.")
+        Path, Option("--out", "-o", metavar="DIR", help="Output folder of onnxcam-demo.png.")
     ] = Path(),
 ) -> None:
-    """Draw one picture of what onnxcam does.
+    """Draw one sheet that shows what onnxcam does.
 
-    The model and the pictures come along. Shown are four methods side by side, and maps of a chosen
-    layer, of chosen feature maps, and of chosen neurons.
+    It shows four methods side by side, and maps of a chosen layer, of chosen feature maps, and of chosen
+    cells. The model and the images are bundled with onnxcam.
     """
     from onnxcam.bundled import bundled_model, sample_pictures
     from onnxcam.demo import drawn
 
     model = bundled_model()
-    found = drawn(model, sample_pictures())
-    path = found.save(out / "onnxcam-demo.png")
-    for row in found.rows:
+    sheet = drawn(model, sample_pictures())
+    path = sheet.save(out / "onnxcam-demo.png")
+    for row in sheet.rows:
         say(f"{row.title}: {row.meaning}")
-    say("", f"{path} shows them. Next, the same of one of these pictures alone:")
-    say(f"  onnxcam explain {model} {found.picture}")
+    say("", f"{path} shows all of them. To explain one of these images alone:")
+    say(f"  onnxcam explain {model} {sheet.picture}")

@@ -9,13 +9,13 @@ from typing import Any
 
 from typer import Exit
 
-from onnxcam.cli.errors import WRONG
+from onnxcam.cli.errors import EXIT_ERROR
 from onnxcam.cli.options import Json
 from onnxcam.cli.output import print_facts, print_json, say
 from onnxcam.errors import DeviceError, OnnxcamError, one_line
 
 EPILOG = """\b
-Exit code 0 if the self-test passes on the device that `--device auto` takes, else 2.
+Exit code 0 if the self-test passes on the device that `--device auto` takes, 2 if not.
 
 \b
 Examples:
@@ -23,7 +23,7 @@ Examples:
   onnxcam doctor --json
 """
 PACKAGES = ("onnx", "onnx-graphsurgeon", "numpy", "pillow", "typer")
-# score = mean(layer^2), layer = 2 x, on a picture of 2 x 2: its gradient at the layer is layer / 2 = x.
+# score = mean(layer^2), layer = 2 x, for an image of 2 x 2: its gradient at the layer is layer / 2 = x.
 TEXT = """<ir_version: 8, opset_import: ["" : 13]>
 tiny (float[1, 1, 2, 2] x) => (float[1, 1] score)
 <float[1, 1, 1, 1] w = {2.0}>
@@ -41,35 +41,35 @@ MODEL = (  # TEXT as a file
 
 
 def doctor(json: Json = False) -> None:
-    """Look at this installation and its devices.
+    """Examine this installation and its devices.
 
-    Told are versions, providers, devices and the cache, and whether a self-test passes. Where a GPU is not used
-    it says why, and what would help.
+    Reports versions, providers, devices and the cache, and whether a self-test passes. If a GPU is not used,
+    the report says why and what would help.
     """
-    found = examined()
+    report = examine()
     if json:
-        print_json(found)
+        print_json(report)
     else:
-        _tell(found)
-    if not found["healthy"]:
-        raise Exit(WRONG)
+        _print_report(report)
+    if not report["healthy"]:
+        raise Exit(EXIT_ERROR)
 
 
-def examined() -> dict[str, Any]:
-    """Everything that `onnxcam doctor` says."""
+def examine() -> dict[str, Any]:
+    """Everything that `onnxcam doctor` reports."""
     from onnxcam.explain import cache
     from onnxcam.runtime import telemetry
     from onnxcam.runtime.device import cuda_devices, device
     from onnxcam.runtime.session import open_session, versions
 
-    tested = {name: _tested(name) for name in ("cpu", "cuda")}
+    tests = {name: _self_test(name) for name in ("cpu", "cuda")}
     auto = open_session(base64.b64decode(MODEL), device("auto"))
     runtime = versions()
     return {
         "versions": {**_versions(), "onnxruntime": runtime["onnxruntime"]},
         "providers": runtime["providers"].split(", "),
         "cuda_devices": cuda_devices(),
-        "devices": list(tested.values()),
+        "devices": list(tests.values()),
         "auto": str(auto.device),
         "cache": {
             "folder": str(cache.folder()),
@@ -79,35 +79,35 @@ def examined() -> dict[str, Any]:
         },
         "telemetry": telemetry(),
         "notices": list(auto.notices),
-        "healthy": tested[auto.device.kind]["passed"],
+        "healthy": tests[auto.device.kind]["passed"],
     }
 
 
 def _versions() -> dict[str, str]:
     from onnxcam._version import __version__
 
-    found = {"onnxcam": __version__, "python": platform.python_version()}
+    versions = {"onnxcam": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not found"
-    return found
+            versions[package] = "not found"
+    return versions
 
 
-def _tested(name: str) -> dict[str, Any]:
+def _self_test(name: str) -> dict[str, Any]:
     """The self-test on a device."""
     try:
-        right = _is_right(name)
-    except DeviceError as fault:
-        return {"device": name, "usable": False, "passed": False, "fault": one_line(fault)}
-    except OnnxcamError as fault:
-        return {"device": name, "usable": True, "passed": False, "fault": one_line(fault)}
-    wrong = None if right else "the gradient of the self-test came out wrong"
-    return {"device": name, "usable": True, "passed": right, "fault": wrong}
+        passed = _gradient_is_right(name)
+    except DeviceError as error:
+        return {"device": name, "usable": False, "passed": False, "error": one_line(error)}
+    except OnnxcamError as error:
+        return {"device": name, "usable": True, "passed": False, "error": one_line(error)}
+    problem = None if passed else "the gradient of the self-test is wrong"
+    return {"device": name, "usable": True, "passed": passed, "error": problem}
 
 
-def _is_right(name: str) -> bool:
+def _gradient_is_right(name: str) -> bool:
     """Whether the gradient of the tiny model is what it must be."""
     import numpy as np
 
@@ -120,28 +120,28 @@ def _is_right(name: str) -> bool:
     model = gradient(load(base64.b64decode(MODEL)), ["layer"], "score")
     x = np.array([[[[1.0, 2.0], [-3.0, 4.0]]]], np.float32)
     feeds = {"x": x, "seed": np.ones((1, 1), np.float32)}
-    (found,) = Session(model.bytes(), chosen).run(["gradient/layer"], feeds)
-    return bool(np.allclose(found, x, rtol=1e-3))
+    (computed,) = Session(model.bytes(), chosen).run(["gradient/layer"], feeds)
+    return bool(np.allclose(computed, x, rtol=1e-3))
 
 
-def _tell(found: dict[str, Any]) -> None:
-    print_facts(list(found["versions"].items()))
+def _print_report(report: dict[str, Any]) -> None:
+    print_facts(list(report["versions"].items()))
     say()
     print_facts(
         [
-            ("providers compiled in", ", ".join(found["providers"])),
-            ("CUDA devices of the driver", found["cuda_devices"]),
-            *((f"self-test on {each['device']}", _said(each)) for each in found["devices"]),
-            ("--device auto takes", found["auto"]),
-            ("cache", _cache(found["cache"])),
-            ("ONNX Runtime telemetry", _telemetry(found["telemetry"])),
-            *(("note", each) for each in found["notices"]),
+            ("available providers", ", ".join(report["providers"])),
+            ("CUDA devices", report["cuda_devices"]),
+            *((f"self-test on {test['device']}", _outcome(test)) for test in report["devices"]),
+            ("--device auto takes", report["auto"]),
+            ("cache", _cache(report["cache"])),
+            ("ONNX Runtime telemetry", _telemetry(report["telemetry"])),
+            *(("note", notice) for notice in report["notices"]),
         ]
     )
 
 
 def _cache(cache: dict[str, Any]) -> str:
-    used, limit = (f"{each / 1e6:.0f} MB" for each in (cache["bytes"], cache["limit"]))
+    used, limit = (f"{size / 1e6:.0f} MB" for size in (cache["bytes"], cache["limit"]))
     if cache["problem"]:
         return f"{cache['folder']}: not used, because {cache['problem']}; set ONNXCAM_CACHE to another folder"
     return f"{cache['folder']}: {used} of at most {limit}; delete the folder to empty it"
@@ -151,9 +151,7 @@ def _telemetry(telemetry: dict[str, Any]) -> str:
     return f"{'off' if telemetry['disabled'] else 'ON'} ({telemetry['setting']})"
 
 
-def _said(tested: dict[str, Any]) -> str:
-    return (
-        "passed"
-        if tested["passed"]
-        else f"{'FAILED' if tested['usable'] else 'no'}: {tested['fault']}"
-    )
+def _outcome(test: dict[str, Any]) -> str:
+    if test["passed"]:
+        return "passed"
+    return f"{'FAILED' if test['usable'] else 'not available'}: {test['error']}"

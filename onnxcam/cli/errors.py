@@ -14,13 +14,13 @@ from onnxcam.cli.output import say
 from onnxcam.cli.visible_text import visible
 from onnxcam.errors import OnnxcamError, one_line
 
-WRONG, INTERRUPTED = 2, 130
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 # Typer exports only this one of the errors in a command line; its base class covers them all
 UsageError = cast(type[BadParameter], BadParameter.__bases__[0])
 
 
 class ErrorReportingGroup(TyperGroup):
-    """A group of commands whose foreseen errors are said in one line."""
+    """A group of commands that prints expected errors in one line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command."""
@@ -30,23 +30,25 @@ class ErrorReportingGroup(TyperGroup):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the requested command."""
         with report_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Ours: one line and exit code 2. Ctrl-C: 130. Any other exception is a bug and keeps its traceback."""
+    """Errors of onnxcam: one line and exit code 2. Ctrl-C: 130. Any other exception is a bug and keeps its
+    traceback.
+    """
     try:
         yield
-    except OnnxcamError as fault:
+    except OnnxcamError as error:
         if interrupts.exit_code() is not None:  # the interrupt caused it
             raise _interrupted() from None
-        say(f"error: {one_line(fault)}", err=True)
-        raise Exit(WRONG) from fault
-    except UsageError as fault:
-        fault.message = visible(fault.message)
+        say(f"error: {one_line(error)}", err=True)
+        raise Exit(EXIT_ERROR) from error
+    except UsageError as error:
+        error.message = visible(error.message)
         raise
     except KeyboardInterrupt:
         raise _interrupted() from None
@@ -54,4 +56,4 @@ def report_errors() -> Iterator[None]:
 
 def _interrupted() -> Exit:
     say(interrupts.SENTENCE, err=True)
-    return Exit(interrupts.exit_code() or INTERRUPTED)
+    return Exit(interrupts.exit_code() or EXIT_INTERRUPTED)

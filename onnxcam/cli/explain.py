@@ -52,19 +52,19 @@ if TYPE_CHECKING:
     from onnxcam.explain.explainer import Explainer
 
 EPILOG = """\b
-Written for each picture, whole or not at all:
-  NAME.METHOD.png   the heat map over the picture
-  NAME.METHOD.npz   the raw map, and the coarse one of the layer, for NumPy
-  NAME.METHOD.json  everything needed to make the map again, and digests of the other two
+For each image, all or none of these files are written:
+  NAME.METHOD.png   the heat map over the image
+  NAME.METHOD.npz   the raw map, and the map at the size of the layer, for NumPy
+  NAME.METHOD.json  everything needed to repeat the result, and digests of the other two files
 Results of earlier runs are replaced. A file with such a name but without such a .json is yours, and is
-kept unless you pass --force.
+not touched unless you pass --force.
 
 \b
-With --json each line holds picture, target, index, score, layers, method, empty, overlay, map, manifest,
-skipped and error; of a picture that failed picture and error.
+With --json each line holds image, target, index, score, layers, method, is_empty, overlay, map, manifest,
+skipped and error; for an image that failed, image and error.
 
 \b
-Exit codes: 0; 1 if some pictures failed (they are listed); 2 if the model or a setting is wrong.
+Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is wrong.
 
 \b
 Examples:
@@ -89,7 +89,7 @@ def explain(
     samples: Samples = None,
     noise: Noise = None,
     seed: Seed = None,
-    given: Settings = None,
+    settings: Settings = None,
     score: ScoreKind = "logit",
     output: ScoreTensor = None,
     channels: Channels = None,
@@ -116,79 +116,88 @@ def explain(
     json: JsonLines = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw where MODEL looked, for each picture and target."""
-    from onnxcam.cli import image_files as pictures
-    from onnxcam.cli import parsing as settings
+    """Draw where MODEL looked, for each image and target."""
+    from onnxcam.cli import parsing
     from onnxcam.cli.batch_job import Job
+    from onnxcam.cli.image_files import collect_images
 
-    found, left_out = pictures.collect_images(images, recursive=recursive, out=out)
-    short = {"samples": samples, "noise": noise, "seed": seed}
-    own = settings.method_settings(method, given or [], short)
-    own["score"] = settings.score_kind(score, own.pop("score", None))
-    pixels: dict[str, Any] = {
+    paths, notices = collect_images(images, recursive=recursive, out=out)
+    options = {"samples": samples, "noise": noise, "seed": seed}
+    of_method = parsing.method_settings(method, settings or [], options)
+    of_method["score"] = parsing.score_kind(score, of_method.pop("score", None))
+    of_pixels: dict[str, Any] = {
         "scale": scale,
         "order": order,
         "fit": fit,
-        "size": settings.size(size),
+        "size": parsing.parse_size(size),
+        "mean": parsing.parse_numbers("--mean", mean),
+        "std": parsing.parse_numbers("--std", std),
     }
-    pixels |= {"mean": settings.numbers("--mean", mean), "std": settings.numbers("--std", std)}
-    asked = {"device": device, "labels": labels or "auto", "output": output, "chunk": chunk, **own}
-    asked |= {"channels": channels, "region": region, "fuse": fuse, "preprocess": preprocess}
-    asked["cache"] = not no_cache
-    explainer = _explainer(model, method, layer or ["auto"], asked, pixels)
-    drawn = {
+    arguments = {
+        "device": device,
+        "labels": labels or "auto",
+        "output": output,
+        "chunk": chunk,
+        "channels": channels,
+        "region": region,
+        "fuse": fuse,
+        "preprocess": preprocess,
+        "cache": not no_cache,
+    }
+    explainer = _explainer(model, method, layer or ["auto"], arguments | of_method, of_pixels)
+    drawing = {
         "colormap": colormap,
         "opacity": opacity,
         "side_by_side": side_by_side,
         "caption": caption,
     }
     targets = list(dict.fromkeys(target or ["top1"]))
-    job = Job(explainer, found, targets, out, drawn, skip_existing, force)
-    _run(job, left_out, quiet=quiet, json=json)
+    job = Job(explainer, paths, targets, out, drawing, skip_existing, force)
+    _run(job, notices, quiet=quiet, json=json)
 
 
 def _explainer(
-    model: Path, method: str, layers: list[str], asked: dict[str, Any], pixels: dict[str, Any]
+    model: Path, method: str, layers: list[str], arguments: dict[str, Any], pixels: dict[str, Any]
 ) -> Explainer:
     from onnxcam.explain.explainer import Explainer
 
-    explainer = Explainer(model, method, layers, **asked)
+    explainer = Explainer(model, method, layers, **arguments)
     explainer.change_preprocessing(**pixels)
     return explainer
 
 
-def _run(job: Job, left_out: list[str], *, quiet: bool, json: bool) -> None:
+def _run(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.image.colormap import COLORMAPS
 
-    COLORMAPS[job.drawn["colormap"]]  # before an hour of work, not after
-    _make(job.out)
-    with ProgressReporter(len(job.pictures) * job.passes, quiet=quiet, json=json) as watch:
-        for notice in (*left_out, *job.explainer.notices, job.explainer.preprocessing_notice):
+    COLORMAPS[job.drawing["colormap"]]  # an unknown name fails before the work, not after it
+    _make_folder(job.out)
+    with ProgressReporter(len(job.images) * job.passes, quiet=quiet, json=json) as reporter:
+        for notice in (*notices, *job.explainer.notices, job.explainer.preprocessing_notice):
             if notice:
-                watch.note(f"note: {notice}")
-        job.run(watch)
-    watch.note(_summary(job))
-    for path, why in job.failures.items():
-        say(why if why.startswith(str(path)) else f"{path}: {why}", err=True)
+                reporter.note(f"note: {notice}")
+        job.run(reporter)
+    reporter.note(_summary(job))
+    for path, error in job.failures.items():
+        say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
     if job.failures:
         raise Exit(1)
 
 
-def _make(out: Path) -> None:
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
+    except OSError as error:
         raise OutputError(
-            f"{out}: cannot be made a folder ({fault.strerror}); choose another --out"
-        ) from fault
+            f"cannot create the folder {out} ({error.strerror}); choose another --out"
+        ) from error
 
 
 def _summary(job: Job) -> str:
     count, device = job.written, job.explainer.probe.batches.session.device
-    said = f"{count} map{'s' * (count != 1)} written to {job.out}, run on {device}"
+    summary = f"{count} map{'' if count == 1 else 's'} written to {job.out}, run on {device}"
     if job.skipped:
-        said += f", {job.skipped} there already"
+        summary += f", {job.skipped} already existed"
     if job.failures:
-        said += f"; {len(job.failures)} of {len(job.pictures)} pictures failed:"
-    return said
+        summary += f"; {len(job.failures)} of {len(job.images)} images failed:"
+    return summary

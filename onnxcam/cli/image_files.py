@@ -1,4 +1,4 @@
-"""Which pictures are meant, and what their results are called."""
+"""Which files are the images to explain, and what their results are called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # written by Windows, not by the us
 def collect_images(
     paths: Sequence[Path], *, recursive: bool, out: Path
 ) -> tuple[list[Path], list[str]]:
-    """The files as given and the images in folders, sorted, each once, and notices about files left out.
+    """The named files and the images in folders, sorted and without duplicates, and notices about other files.
 
     Results of earlier runs, which may lie in the same folder, do not count as images. ImageError if there
     are no images, or for a folder that cannot be listed.
@@ -30,7 +30,7 @@ def collect_images(
             deeper = "" if recursive else " (--recursive searches its subfolders)"
             notices.append(f"{path}: no images in this folder{deeper}")
         if others:
-            notices.append(_left_out(path, others))
+            notices.append(_skipped_files(path, others))
         for image in listed:
             images.setdefault(_absolute(image), image)
     if not images:
@@ -45,8 +45,8 @@ def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[P
     suffixes = readable_suffixes()
     files = [path for path in _listed(folder, recursive) if not _is_result(path, folder, out)]
     images = [path for path in files if path.suffix.lower() in suffixes and _is_file(path)]
-    taken = set(images)
-    return images, [path for path in files if path not in taken]
+    others = set(files) - set(images)
+    return images, [path for path in files if path in others]
 
 
 def _listed(folder: Path, recursive: bool) -> list[Path]:
@@ -66,11 +66,11 @@ def _listed(folder: Path, recursive: bool) -> list[Path]:
     )
 
 
-def _left_out(folder: Path, others: Sequence[Path]) -> str:
+def _skipped_files(folder: Path, others: Sequence[Path]) -> str:
     shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
-    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    rest = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     files = f"{len(others)} file{'s' if len(others) > 1 else ''}"
-    return f"{folder}: {files} left out, not named like an image that can be read: {shown}{more}"
+    return f"{folder}: skipped {files} without the file extension of an image: {shown}{rest}"
 
 
 def _is_result(path: Path, folder: Path, out: Path) -> bool:
@@ -79,25 +79,25 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
     return inside or (method in METHODS and _is_file(path.with_suffix(".json")))
 
 
-def names(pictures: Sequence[Path]) -> list[str]:
-    """A name for each picture's results: its stem, or as much of its path as tells it from the others."""
-    alike: dict[str, list[Path]] = {}
-    for each in pictures:
-        alike.setdefault(_folded(each.stem), []).append(each)
-    found = {path: own for group in alike.values() for path, own in _told_apart(group)}
-    return list(_numbered(found[each] for each in pictures))
+def result_names(images: Sequence[Path]) -> list[str]:
+    """A name for the results of each image: its stem, or as much of its path as distinguishes it."""
+    groups: dict[str, list[Path]] = {}
+    for path in images:
+        groups.setdefault(_folded(path.stem), []).append(path)
+    names = {path: name for group in groups.values() for path, name in _distinct_names(group)}
+    return list(_make_unique(names[path] for path in images))
 
 
-def _told_apart(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Pictures of one stem, each with the shortest end of its path that none of the others has."""
+def _distinct_names(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Images with the same stem, each with the shortest end of its path that no other one has."""
     if len(group) == 1:
         return iter([(group[0], group[0].stem)])
-    parts = [_absolute(each).parts[1:] for each in group]
-    for depth in range(1, max(map(len, parts)) + 1):
-        ends = ["-".join(each[-depth:]) for each in parts]
-        if len({_folded(each) for each in ends}) == len(group):
+    paths = [_absolute(path).parts[1:] for path in group]
+    for depth in range(1, max(map(len, paths)) + 1):
+        ends = ["-".join(parts[-depth:]) for parts in paths]
+        if len({_folded(end) for end in ends}) == len(group):
             return zip(group, ends, strict=True)
-    return ((each, each.name) for each in group)
+    return ((path, path.name) for path in group)
 
 
 # pathlib's is_dir and is_file raise if a parent folder may not be entered or a name is too long. One such
@@ -113,29 +113,30 @@ def _is_file(path: Path) -> bool:
 
 
 def _absolute(path: Path) -> Path:
-    """Without `..`, links as they are called: two links to one picture are two pictures."""
+    """The path without `..`. Links are not followed: two links to one image are two images."""
     return Path(os.path.abspath(path))  # noqa: PTH100  resolve() follows links
 
 
 def _folded(name: str) -> str:
-    """As file systems see it that do not tell capitals."""
+    """The name as case-insensitive file systems see it."""
     return name.casefold()
 
 
-def slugs(targets: Sequence[str]) -> list[str]:
-    """What each target adds to a name: nothing if there is but one."""
+def target_suffixes(targets: Sequence[str]) -> list[str]:
+    """What each target adds to the name of a result: nothing if there is only one."""
     if len(targets) == 1:
         return [""]
-    plain = (re.sub(r"[^\w+-]+", "-", each).strip("-") or "target" for each in targets)
-    return [f".{each}" for each in _numbered(plain)]
+    plain = (re.sub(r"[^\w+-]+", "-", target).strip("-") or "target" for target in targets)
+    return [f".{name}" for name in _make_unique(plain)]
 
 
-def _numbered(names: Iterable[str]) -> Iterator[str]:
-    taken: set[str] = set()
+def _make_unique(names: Iterable[str]) -> Iterator[str]:
+    """The names, with a number after those that occurred before."""
+    used: set[str] = set()
     for name in names:
-        own, number = name, 1
-        while _folded(own) in taken:
+        unique, number = name, 1
+        while _folded(unique) in used:
             number += 1
-            own = f"{name}-{number}"
-        taken.add(_folded(own))
-        yield own
+            unique = f"{name}-{number}"
+        used.add(_folded(unique))
+        yield unique

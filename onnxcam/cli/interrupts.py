@@ -1,4 +1,4 @@
-"""Ctrl-C and similar signals: one sentence and an exit code, whenever they come."""
+"""Ctrl-C and similar signals: one sentence and an exit code, whenever they arrive."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def _repeat(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
-def _print_error(kind: type[BaseException], error: BaseException, at: Any) -> None:
+def _print_error(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
     """Print all but interrupts, which C code prints before it raises another error (NumPy's import)."""
     if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, at)
+        sys.__excepthook__(kind, error, traceback)
 
 
-def _print_unraisable(what: Any) -> None:
-    """An interrupt in a destructor or a callback cannot be raised there: raise it again a little later."""
-    if not issubclass(what.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(what)
+def _print_unraisable(hook_args: Any) -> None:
+    """Raise an interrupt in a destructor or a callback again a little later: it cannot be raised there."""
+    if not issubclass(hook_args.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(hook_args)
     elif hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, _repeat)
         signal.setitimer(signal.ITIMER_REAL, RETRY_DELAY)

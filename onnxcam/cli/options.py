@@ -1,4 +1,4 @@
-"""Arguments and options, of which the signatures of commands are made; those of `explain` come last."""
+"""The arguments and options of the commands; those of `explain` alone come last."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ ScoreTensor: TypeAlias = Annotated[
     Option(
         "--output",
         metavar="TENSOR",
-        help="The tensor with one score per class; default: the output that most likely has them.",
+        help="The tensor with one score per class; default: the output that most likely holds them.",
     ),
 ]
-Json: TypeAlias = Annotated[bool, Option("--json", help="Say it as JSON, for programs.")]
+Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON.")]
 Images: TypeAlias = Annotated[
     list[Path],
     Argument(
         metavar="IMAGE...",
-        help="Images, and folders of images (png, jpg, webp, avif, tif, … whatever Pillow reads).",
+        help="Images, and folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …).",
     ),
 ]
 Recursive: TypeAlias = Annotated[
-    bool, Option("--recursive", "-r", help="Look into the folders within folders too.")
+    bool, Option("--recursive", "-r", help="Search the subfolders of folders, too.")
 ]
 Method: TypeAlias = Annotated[
-    str, Option("--method", "-m", metavar="NAME", help="One of `onnxcam methods`.")
+    str,
+    Option(
+        "--method", "-m", metavar="NAME", help="One of the methods that `onnxcam methods` lists."
+    ),
 ]
 LayerNames: TypeAlias = Annotated[
     list[str] | None,
@@ -38,8 +41,8 @@ LayerNames: TypeAlias = Annotated[
         "--layer",
         "-l",
         metavar="NAME",
-        help="A name of `onnxcam layers`, a unique part of one, or a pattern (*block3*); several are "
-        "fused.  [default: auto]",
+        help="A layer that `onnxcam layers` lists, by its name, a unique part of it, or a pattern (*block3*); "
+        "the maps of several layers are fused.  [default: auto]",
         show_default=False,
     ),
 ]
@@ -50,7 +53,7 @@ Targets: TypeAlias = Annotated[
         "-t",
         metavar="TARGET",
         help="topK, a class index, a label, a contrast like 281-282, or 'not cat' for the evidence against "
-        "a class; repeat it for one map each.  [default: top1]",
+        "a class; repeat it to get one map per target.  [default: top1]",
         show_default=False,
     ),
 ]
@@ -65,17 +68,25 @@ Labels: TypeAlias = Annotated[
 ]
 Samples: TypeAlias = Annotated[
     int | None,
-    Option("--samples", "-n", metavar="N", help="Noisy copies a picture (--set samples=N)."),
+    Option(
+        "--samples",
+        "-n",
+        metavar="N",
+        help="Number of noisy copies of each image (--set samples=N).",
+    ),
 ]
 Noise: TypeAlias = Annotated[
     float | None,
     Option(
-        "--noise", metavar="X", help="Their noise, as a part of the tensor's range (--set noise=X)."
+        "--noise",
+        metavar="X",
+        help="Standard deviation of the noise, as a fraction of the range of the tensor "
+        "(--set noise=X).",
     ),
 ]
 Seed: TypeAlias = Annotated[
     int | None,
-    Option("--seed", metavar="N", help="Of the noise: same seed, same map (--set seed=N)."),
+    Option("--seed", metavar="N", help="Seed of the noise: same seed, same map (--set seed=N)."),
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,
@@ -86,53 +97,70 @@ ScoreKind: TypeAlias = Annotated[
     Option(
         "--score",
         metavar="logit|exp|probability",
-        help="Explain the logit, its exponential, or the probability behind Softmax or Sigmoid.",
+        help="Explain the logit, its exponential, or the probability after Softmax or Sigmoid.",
     ),
 ]
 Channels: TypeAlias = Annotated[
-    str | None, Option("--channels", metavar="3,7,10-20", help="Only these feature maps count.")
+    str | None,
+    Option("--channels", metavar="3,7,10-20", help="Use only these feature maps of the layer."),
 ]
 RegionOption: TypeAlias = Annotated[
     str | None,
-    Option("--region", metavar="Y0:Y1,X0:X1", help="Only these neurons count: cells of the layer."),
+    Option(
+        "--region",
+        metavar="Y0:Y1,X0:X1",
+        help="Use only these cells of the layer: rows Y0 to Y1-1, columns X0 to X1-1.",
+    ),
 ]
 Fuse: TypeAlias = Annotated[
-    str, Option("--fuse", metavar="max|mean", help="How the maps of several layers become one.")
+    str, Option("--fuse", metavar="max|mean", help="How to combine the maps of several layers.")
 ]
 Preprocess: TypeAlias = Annotated[
     str,
     Option(
         "--preprocess",
         metavar="NAME",
-        help="auto (what the model's metadata says, else a default, with a notice), imagenet, tf, caffe, "
-        "unit, or raw.",
+        help="imagenet, tf, caffe, unit, raw, or auto: what the model's metadata says, otherwise a default, "
+        "with a notice.",
     ),
 ]
 Size: TypeAlias = Annotated[
-    str | None, Option("--size", metavar="H,W", help="Pixels, where the model takes any size.")
+    str | None,
+    Option("--size", metavar="H,W", help="Input size in pixels, if the model takes any size."),
 ]
 Mean: TypeAlias = Annotated[
     str | None,
-    Option("--mean", metavar="A[,B,C]", help="What is subtracted, after dividing by --scale."),
+    Option(
+        "--mean", metavar="A[,B,C]", help="Per-channel mean, subtracted after dividing by --scale."
+    ),
 ]
 Std: TypeAlias = Annotated[
-    str | None, Option("--std", metavar="A[,B,C]", help="What it is divided by then.")
+    str | None,
+    Option(
+        "--std", metavar="A[,B,C]", help="Per-channel standard deviation, applied after --mean."
+    ),
 ]
 Scale: TypeAlias = Annotated[
     float | None,
-    Option("--scale", metavar="X", help="What pixels of 0 to 255 are divided by first."),
+    Option("--scale", metavar="X", help="Divisor of the pixels (0 to 255), applied first."),
 ]
 Order: TypeAlias = Annotated[
-    str | None, Option("--order", metavar="rgb|bgr", help="Of the model's channels.")
+    str | None, Option("--order", metavar="rgb|bgr", help="Order of the model's color channels.")
 ]
 Fit: TypeAlias = Annotated[
     str | None,
-    Option("--fit", metavar="crop|squash", help="Take the centre, or stretch the whole picture."),
+    Option(
+        "--fit",
+        metavar="crop|squash",
+        help="Crop the center, or squash the full image to the input size.",
+    ),
 ]
 DeviceName: TypeAlias = Annotated[
     str,
     Option(
-        "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; cuda+tf32: faster, less exact."
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:N, or cuda+tf32 (faster, less exact).",
     ),
 ]
 Chunk: TypeAlias = Annotated[
@@ -140,42 +168,43 @@ Chunk: TypeAlias = Annotated[
     Option(
         "--chunk",
         metavar="N",
-        help="How many inputs are run at once; what is fastest is measured unless given.",
+        help="How many inputs to run at once; default: the fastest number is measured.",
         min=1,
     ),
 ]
 NoCache: TypeAlias = Annotated[
     bool,
-    Option("--no-cache", help="Neither use nor keep models made ready (see `onnxcam doctor`)."),
+    Option(
+        "--no-cache",
+        help="Neither use nor fill the cache of rewritten models (see `onnxcam doctor`).",
+    ),
 ]
-Out: TypeAlias = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Takes the results.")]
+Out: TypeAlias = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Output folder.")]
 ColormapName: TypeAlias = Annotated[
-    str, Option("--colormap", metavar="NAME", help="ember, jet or gray.")
+    str, Option("--colormap", metavar="NAME", help="ember, jet, or gray.")
 ]
 Opacity: TypeAlias = Annotated[
     float,
-    Option("--opacity", metavar="X", help="Of the colours over the picture, 0 to 1.", min=0, max=1),
+    Option("--opacity", metavar="X", help="Opacity of the heat map over the image.", min=0, max=1),
 ]
 SideBySide: TypeAlias = Annotated[
-    bool, Option("--side-by-side", help="Draw the original beside the map.")
+    bool, Option("--side-by-side", help="Draw the original image next to the map.")
 ]
 Caption: TypeAlias = Annotated[
-    bool, Option("--caption/--no-caption", help="Write target, score and method below.")
+    bool, Option("--caption/--no-caption", help="Write target, score and method below the image.")
 ]
 JsonLines: TypeAlias = Annotated[
-    bool, Option("--json", help="One JSON object a line on standard output, for programs.")
+    bool, Option("--json", help="Print one JSON object per line on standard output.")
 ]
-Quiet: TypeAlias = Annotated[bool, Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet: TypeAlias = Annotated[bool, Option("--quiet", "-q", help="Print errors only.")]
 SkipExisting: TypeAlias = Annotated[
     bool,
     Option(
         "--skip-existing",
-        help="Skip images whose results, from an earlier run with the same settings, are there unchanged.",
+        help="Skip images whose results of an earlier run with the same settings exist unchanged.",
     ),
 ]
 Force: TypeAlias = Annotated[
     bool,
-    Option(
-        "--force", help="Overwrite files in the way of results, even if onnxcam did not write them."
-    ),
+    Option("--force", help="Overwrite existing files, even if onnxcam did not write them."),
 ]

@@ -1,5 +1,5 @@
-"""What commands print. Everything goes through `say`, so that no name of a file or in a model can control
-the terminal.
+"""What commands print. Everything goes through `say`, so that no name from a file or a model can control the
+terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onnxcam.cli.visible_text import visible, width
 def say(*lines: object, err: bool = False, bold: bool = False) -> None:
     """Print lines on standard output or standard error; without arguments, an empty line.
 
-    They are made `visible`: a newline within a line, as in a layer's name, is spelled out.
+    They are made `visible`: a newline within a line, as in the name of a layer, is escaped.
     """
     stream = sys.stderr if err else sys.stdout
     write = getattr(stream, "write_styled", stream.write)
@@ -31,8 +31,8 @@ def _bold(text: str) -> str:
     return text if plain else f"\x1b[1m{text}\x1b[0m"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows under headings, in columns as wide as their widest entry: never cut off, easy to grep."""
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under headings, in columns as wide as their widest cell: never cut off, easy to grep."""
     lines = [[visible(str(cell)) for cell in line] for line in (headings, *rows)]
     widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
@@ -41,7 +41,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def print_facts(pairs: Sequence[tuple[str, object]]) -> None:
-    """Names and what there is to say of them."""
+    """Print pairs of a name and a fact, in two columns."""
     names = [visible(name) for name, _ in pairs]
     columns = max(map(width, names))
     for name, (_, fact) in zip(names, pairs, strict=True):
@@ -53,7 +53,7 @@ def _padded(text: str, columns: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """A value for programs; ASCII, so that any terminal and any file name will do."""
+    """Print a value as JSON, in ASCII, which any terminal can show."""
     say(*json_text(value, indent=2).splitlines())
 
 

@@ -1,4 +1,4 @@
-"""From the words of a command line to the values of an explainer."""
+"""From the text of options to the settings of an explainer."""
 
 from __future__ import annotations
 
@@ -9,46 +9,48 @@ from typing import Any
 from onnxcam.errors import SettingError
 
 
-def method_settings(method: str, given: Sequence[str], short: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in NAME=VALUE words and those with an option of their own, checked and complete.
+def method_settings(
+    method: str, assignments: Sequence[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings in NAME=VALUE assignments and those with an option of their own, checked.
 
     Raises UnknownNameError for the method, SettingError for a setting.
     """
     from onnxcam.methods import METHODS
 
-    found = {name: value for name, value in short.items() if value is not None}
-    for word in given:
-        name, equals, value = word.partition("=")
+    settings = {name: value for name, value in options.items() if value is not None}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not (equals and name.strip()):
-            raise SettingError(f"--set {word!r}: expected NAME=VALUE, like samples=50")
-        if name.strip() in found:
-            raise SettingError(f"--set {word!r}: {name.strip()} is given twice")
-        found[name.strip()] = value.strip()
-    METHODS[method].resolve_settings(found)
-    return found
+            raise SettingError(f"--set {assignment!r}: expected NAME=VALUE, like samples=50")
+        if name.strip() in settings:
+            raise SettingError(f"--set {assignment!r}: {name.strip()} is set twice")
+        settings[name.strip()] = value.strip()
+    METHODS[method].resolve_settings(settings)
+    return settings
 
 
 def score_kind(option: str, setting: str | None) -> str:
-    """Of `--score` and `--set score=...`, the one that was given."""
+    """The score kind of `--score` or `--set score=...`. SettingError if both are set."""
     if setting is not None and option != "logit":
-        raise SettingError(f"--score {option} and --set score={setting}: give one of them")
+        raise SettingError(f"--score {option} and --set score={setting}: set only one of them")
     return setting or option
 
 
-def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """ "0.5" or "0.485,0.456,0.406"."""
+def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """The numbers in "0.5" or "0.485,0.456,0.406". SettingError for other text."""
     if text is None:
         return None
     try:
-        return tuple(float(each) for each in text.split(","))
+        return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise SettingError(
-            f"{option} {text!r}: expected a number, or one a channel: 1,2,3"
+            f"{option} {text!r}: expected a number, or one per channel, like 0.485,0.456,0.406"
         ) from None
 
 
-def size(text: str | None) -> tuple[int, int] | None:
-    """ "224,320" or "224x320": height and width."""
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width in "224,320" or "224x320". SettingError for other text."""
     if text is None:
         return None
     sides = re.fullmatch(r"\s*(\d+)\s*[,x]\s*(\d+)\s*", text)

@@ -1,4 +1,4 @@
-"""The process of a command, from start to end. Nothing that is slow to import is imported here."""
+"""The process of a command, from start to end. Modules that are slow to import are not imported here."""
 
 from __future__ import annotations
 

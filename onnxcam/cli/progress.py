@@ -1,4 +1,4 @@
-"""What a user sees while pictures are explained: a line for each, and how far it is."""
+"""What a user sees while images are explained: a line for each result, and a progress bar."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ProgressReporter:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        fault: BaseException | None,
-        at: TracebackType | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._close()
 
@@ -51,46 +51,46 @@ class ProgressReporter:
             self._bar.stop()
             self._bar = None
 
-    def passes(self, count: int) -> None:
-        """So many more inputs of the model were run."""
+    def advance(self, count: int) -> None:
+        """Count this many more inputs of the model as run."""
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, count)
             self._draw()
 
-    def picture(self, name: str, passes: int) -> None:
-        """The next picture; before it there were so many passes, run or left out."""
+    def start_image(self, name: str, passes: int) -> None:
+        """Show the name of the next image; `passes` inputs were run or skipped before it."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=visible(name), completed=passes)
             self._draw()
 
     def _draw(self) -> None:
-        """Draw the bar, without a thread (Rich's default), which the system may not be able to start."""
+        """Draw the bar without a thread (Rich's default), which the system may be unable to start."""
         now = time.monotonic()
         if self._bar is not None and now - self._drawn >= REFRESH:
             self._drawn = now
             self._bar.refresh()
 
-    def record(self, record: Mapping[str, Any], line: str) -> None:
-        """What there is to say of one picture and target."""
+    def report(self, record: Mapping[str, Any], line: str) -> None:
+        """Print the result of one image and target: the record as JSON, or else the line."""
         if self.json:
-            self._out(json_text(record))
+            self._print(json_text(record))
         elif not self.quiet:
-            self._out(line)
+            self._print(line)
 
     def note(self, text: str) -> None:
-        """Something to know, beside the results."""
+        """Print a notice on standard error."""
         if self._bar is not None:
-            self._above(text)
+            self._print_above_bar(text)
         elif not self.quiet:
             say(text, err=True)
 
-    def _out(self, line: str) -> None:
-        if self._bar is not None and sys.stdout.isatty():  # above the bar, not into it
-            self._above(line)
+    def _print(self, line: str) -> None:
+        if self._bar is not None and sys.stdout.isatty():
+            self._print_above_bar(line)
         else:
             say(line)
 
-    def _above(self, line: str) -> None:
+    def _print_above_bar(self, line: str) -> None:
         if self._bar is not None:
             self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 

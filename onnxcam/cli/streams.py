@@ -1,4 +1,4 @@
-"""Standard output and standard error: what they show, and what happens if they cannot be written."""
+"""Standard output and standard error: control characters are escaped, and failed writes are handled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr",
 
 
 class GuardedStream(io.TextIOWrapper):
-    """A standard stream that spells out control characters, except those in our own codes."""
+    """A standard stream that escapes control characters, except those in our own codes."""
 
     def write(self, text: str) -> int:
         """Write text of any origin."""
@@ -30,8 +30,8 @@ class GuardedStream(io.TextIOWrapper):
 class GuardedFile(io.FileIO):
     """The file under a standard stream: a failed write never ends in a traceback.
 
-    If standard error is closed, full, or broken, the work goes on without it. For standard output that is an
-    error with exit code 2; if its reader is gone (`| head -1`), the process ends as quietly as by SIGPIPE.
+    If standard error is closed, full, or broken, work continues without it. For standard output this is an
+    error with exit code 2; if its reader has exited (`| head -1`), the process ends as quietly as by SIGPIPE.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -62,8 +62,8 @@ class Styled:
 def guard_streams() -> None:
     """Replace the standard streams of this process with guarded ones.
 
-    Closed ones are opened first: else the next file would get their number, and what libraries print would
-    end up in it. Standard output is then opened for reading only, so that writes fail as on a closed one.
+    Closed ones are opened first: otherwise the next file would get their number, and what libraries print
+    would end up in it. Standard output is then opened for reading only, so that writes fail as on a closed one.
     """
     for name, mode, flags in STREAMS:
         if getattr(sys, name) is None:

@@ -1,4 +1,4 @@
-"""Text from models and files, made safe to show: what a terminal would obey or hide is spelled out."""
+"""Text from models and files, made safe to print: what a terminal would obey or hide is escaped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from unicodedata import category, east_asian_width
 
 # Controls (C0, C1), formats (bidi overrides, zero width), line and paragraph separators, lone surrogates
-SPELLED_OUT = {"Cc", "Cf", "Zl", "Zp", "Cs"}
+ESCAPED = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 # Of other categories, but drawn as nothing (Unicode's Default_Ignorable_Code_Point)
 BLANK = set("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 JOINER = "\u200d"
@@ -14,14 +14,14 @@ JOINED = {"So", "Sk", "Mn"}  # emoji, their skin tones, and the selector that ma
 
 
 def visible(text: str) -> str:
-    """One line of text: `\\x1b`, `\\n`, `\\u202e` for what is not ordinary text; é, 漢字, emoji stay.
+    """One line of text: `\\x1b`, `\\n`, `\\u202e` for control characters; é, 漢字 and emoji stay.
 
     The zero-width joiner stays within emoji that consist of several (👩‍🚀).
     """
     if text.isascii() and text.isprintable():
         return text
     around = zip(" " + text, text, text[1:] + " ", strict=False)
-    return "".join(_spelled(before, character, after) for before, character, after in around)
+    return "".join(_escaped(before, character, after) for before, character, after in around)
 
 
 def visible_lines(text: str) -> str:
@@ -34,10 +34,10 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
-def _spelled(before: str, character: str, after: str) -> str:
+def _escaped(before: str, character: str, after: str) -> str:
     if character == JOINER and category(before) in JOINED and category(after) == "So":
         return character
-    hidden = category(character) in SPELLED_OUT or character in BLANK
+    hidden = category(character) in ESCAPED or character in BLANK
     return character.encode("unicode_escape").decode() if hidden else character
 
 

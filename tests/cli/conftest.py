@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onnxcam.cli.app import app
-from tests.cli.support.tiny import write_model, write_picture
+from tests.cli.support.tiny import write_image, write_model
 
 Run: TypeAlias = Callable[..., Any]
 
@@ -20,7 +20,7 @@ def run() -> Run:
     """Run a command line in this process: its exit code, stdout and stderr."""
 
     def invoke(*words: object) -> Any:
-        return CliRunner().invoke(app, [str(each) for each in words], catch_exceptions=False)
+        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
     return invoke
 
@@ -31,8 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    return write_picture(tmp_path / "cat.png")
+def image(tmp_path: Path) -> Path:
+    return write_image(tmp_path / "cat.png")
 
 
 @pytest.fixture

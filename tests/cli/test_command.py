@@ -20,7 +20,7 @@ from onnxcam.cli import doctor
 from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
 from tests.cli.conftest import Run
-from tests.cli.support.tiny import size, write_model, write_picture
+from tests.cli.support.tiny import size, write_image, write_model
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor")
@@ -36,7 +36,7 @@ from onnxcam.cli import main
 try:
     main()
 except SystemExit as stopped:
-    loaded = [each for each in {heavy!r} if each in sys.modules]
+    loaded = [name for name in {heavy!r} if name in sys.modules]
     sys.exit(f"imported {{loaded}}" if loaded else stopped.code)
 """
 
@@ -47,23 +47,21 @@ def python(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("words", [("--help",), ("explain", "--help")])
-def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    found = python("-c", start(HEAVY), *words)
-    assert found.returncode == 0, found.stderr
+def test_help_imports_no_heavy_package(words: tuple[str, ...]) -> None:
+    result = python("-c", start(HEAVY), *words)
+    assert result.returncode == 0, result.stderr
 
 
-def test_the_second_run_does_not_import_what_writes_graphs(
-    model: Path, picture: Path, out: Path
-) -> None:
+def test_cached_run_does_not_import_onnx(model: Path, image: Path, out: Path) -> None:
     first, second = (
-        python("-c", start(WRITING), "explain", model, picture, "-o", out) for _ in range(2)
+        python("-c", start(WRITING), "explain", model, image, "-o", out) for _ in range(2)
     )
     assert "imported ['onnx'" in first.stderr
     assert (second.returncode, second.stdout) == (0, first.stdout), second.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_tells_every_option_with_examples(run: Run, name: str) -> None:
+def test_help_lists_every_option_and_examples(run: Run, name: str) -> None:
     text = run(name, "--help").stdout
     for parameter in get_command(app).commands[name].params:  # type: ignore[attr-defined]
         for option in parameter.opts if parameter.param_type_name == "option" else ():
@@ -71,16 +69,16 @@ def test_help_tells_every_option_with_examples(run: Run, name: str) -> None:
     assert "Examples:" in text
 
 
-def test_help_names_what_there_is_to_choose(run: Run) -> None:
+def test_help_lists_choices(run: Run) -> None:
     text = run("explain", "--help").stdout
     for name in (*onnxcam.PRESETS, *COLORMAPS):
         assert re.search(rf"\b{name}\b", text), name
 
 
-def test_every_command_is_tested_and_described(run: Run) -> None:
+def test_commands_are_tested_and_described(run: Run) -> None:
     assert tuple(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
     lines = run("--help").stdout.splitlines()
-    cut_off = [each for each in lines if each.startswith("  ") and each.endswith("...")]
+    cut_off = [line for line in lines if line.startswith("  ") and line.endswith("...")]
     assert not cut_off
 
 
@@ -88,27 +86,29 @@ def test_version(run: Run) -> None:
     assert run("--version").stdout.strip() == f"onnxcam {onnxcam.__version__}"
 
 
-def test_as_a_process(model: Path, picture: Path, out: Path) -> None:
-    found = python("-m", "onnxcam", "explain", model, picture, "-o", out)
-    assert found.returncode == 0, found.stderr
-    wrong = python("-m", "onnxcam", "explain", model, picture, "-m", "gradcam", "-o", out)
+def test_module_runs_as_process(model: Path, image: Path, out: Path) -> None:
+    result = python("-m", "onnxcam", "explain", model, image, "-o", out)
+    assert result.returncode == 0, result.stderr
+    wrong = python("-m", "onnxcam", "explain", model, image, "-m", "gradcam", "-o", out)
     assert wrong.returncode == 2
     assert (
         wrong.stderr == "error: no method 'gradcam'; did you mean grad-cam or grad-cam++ or cam?\n"
     )
 
 
-def test_ctrl_c_is_told_shortly(run: Run, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+def test_ctrl_c_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("onnxcam.model.load.load", stop)
-    found = run("layers", model)
-    assert found.exit_code == 130
-    assert len(found.stderr.splitlines()) == 1
+    result = run("layers", model)
+    assert result.exit_code == 130
+    assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+def test_unexpected_exception_keeps_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
     def stumble(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -119,21 +119,21 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, mo
 
 def test_methods(run: Run) -> None:
     text = run("methods").stdout
-    found = json.loads(run("methods", "--json").stdout)
-    assert [each["name"] for each in found] == list(onnxcam.METHODS)
-    for each in found:
-        assert each["name"] in text
-        assert each["computes"] in text
-        for setting in each["settings"]:
+    result = json.loads(run("methods", "--json").stdout)
+    assert [method["name"] for method in result] == list(onnxcam.METHODS)
+    for method in result:
+        assert method["name"] in text
+        assert method["computes"] in text
+        for setting in method["settings"]:
             assert setting["name"] in text
             assert setting["meaning"]
 
 
 def test_doctor(run: Run, cache_folder: Path) -> None:
-    found = run("doctor", "--json")
-    report = json.loads(found.stdout)
-    assert found.exit_code == 0, found.output
-    assert report["devices"][0] == {"device": "cpu", "usable": True, "passed": True, "fault": None}
+    result = run("doctor", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0, result.output
+    assert report["devices"][0] == {"device": "cpu", "usable": True, "passed": True, "error": None}
     assert report["versions"]["onnxruntime"]
     assert report["cache"] == {
         "folder": str(cache_folder), "bytes": 0, "limit": 2_000_000_000, "problem": None,
@@ -144,7 +144,7 @@ def test_doctor(run: Run, cache_folder: Path) -> None:
     assert "passed" in text
 
 
-def test_doctor_says_why_the_cache_is_not_used(run: Run, cache_folder: Path) -> None:
+def test_doctor_reports_why_cache_is_unused(run: Run, cache_folder: Path) -> None:
     cache_folder.mkdir()
     (cache_folder / "models").write_bytes(b"")
     report = json.loads(run("doctor", "--json").stdout)
@@ -152,31 +152,33 @@ def test_doctor_says_why_the_cache_is_not_used(run: Run, cache_folder: Path) -> 
     assert f"not used, because {report['cache']['problem']}" in run("doctor").stdout
 
 
-def test_doctor_finds_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_is_right", lambda _: False)
-    found = run("doctor")
-    assert found.exit_code == 2
-    assert "FAILED" in found.stdout
+def test_doctor_reports_failed_self_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_gradient_is_right", lambda _: False)
+    result = run("doctor")
+    assert result.exit_code == 2
+    assert "FAILED" in result.stdout
 
 
-def test_the_model_of_the_self_test_is_what_its_text_says() -> None:
-    found = onnx.load_from_string(base64.b64decode(doctor.MODEL))
-    assert found == parser.parse_model(doctor.TEXT)
+def test_self_test_model_equals_its_text() -> None:
+    result = onnx.load_from_string(base64.b64decode(doctor.MODEL))
+    assert result == parser.parse_model(doctor.TEXT)
 
 
 def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_picture(tmp_path / "models" / "samples" / "one.png")
+    write_image(tmp_path / "models" / "samples" / "one.png")
     write_model(tmp_path / "models" / "shapes.onnx")
     monkeypatch.setattr(resources, "PLACES", (tmp_path / "gone", tmp_path / "models"))
-    found = run("demo", "-o", tmp_path / "out")
-    assert found.exit_code == 0, found.output
+    result = run("demo", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
     assert size(tmp_path / "out" / "onnxcam-demo.png")[0] > 1000
-    assert "onnxcam explain" in found.stdout
+    assert "onnxcam explain" in result.stdout
 
 
-def test_demo_without_its_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_without_bundled_model_is_error(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resources, "PLACES", (tmp_path,))
-    found = run("demo", "-o", tmp_path)
-    assert found.exit_code == 2
-    assert "shapes.onnx" in found.stderr
+    result = run("demo", "-o", tmp_path)
+    assert result.exit_code == 2
+    assert "shapes.onnx" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -10,83 +10,85 @@ import pytest
 
 import onnxcam
 from tests.cli.conftest import Run
-from tests.cli.support.tiny import LABELS, size, weight, write_picture
+from tests.cli.support.tiny import LABELS, size, weight, write_image
 
 FAST = ("-l", "relu1", "-n", "2")
 
 
-def test_writes_overlay_map_and_manifest(run: Run, model: Path, picture: Path, out: Path) -> None:
-    found = run("explain", model, picture, *FAST, "-o", out)
-    assert found.exit_code == 0, found.output
+def test_explain_writes_overlay_map_and_manifest(
+    run: Run, model: Path, image: Path, out: Path
+) -> None:
+    result = run("explain", model, image, *FAST, "-o", out)
+    assert result.exit_code == 0, result.output
     stem = "cat.smooth-grad-cam++"
-    assert sorted(each.name for each in out.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir()) == [
         f"{stem}.{end}" for end in ("json", "npz", "png")
     ]
-    assert len(found.stdout.splitlines()) == 1
-    assert str(out / f"{stem}.png") in found.stdout
-    assert "1 map written" in found.stderr
+    assert len(result.stdout.splitlines()) == 1
+    assert str(out / f"{stem}.png") in result.stdout
+    assert "1 map written" in result.stderr
     assert size(out / f"{stem}.png") == (24, 20)
 
 
-def test_the_map_is_that_of_the_library(run: Run, model: Path, picture: Path, out: Path) -> None:
+def test_map_equals_that_of_library(run: Run, model: Path, image: Path, out: Path) -> None:
     words = ("-m", "grad-cam++", "-l", "relu1", "-t", "3", "--fit", "squash", "--mean", "0.5")
-    run("explain", model, picture, *words, "-o", out)
+    run("explain", model, image, *words, "-o", out)
     preprocessing = onnxcam.Preprocessing(mean=(0.5,), std=(0.229, 0.224, 0.225), fit="squash")
     explainer = onnxcam.Explainer(model, "grad-cam++", "relu1", preprocess=preprocessing)
-    expected = explainer(picture, "3")
+    expected = explainer(image, "3")
     np.testing.assert_array_equal(np.load(out / "cat.grad-cam++.npz")["map"], expected.maps[0])
 
 
 def test_each_target_gets_a_map(
-    run: Run, model: Path, picture: Path, out: Path, tmp_path: Path
+    run: Run, model: Path, image: Path, out: Path, tmp_path: Path
 ) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(LABELS))
     words = ("-t", "top1", "-t", "tabby cat", "-t", "3-4", "--labels", labels, "-m", "grad-cam")
-    found = run("explain", model, picture, *words, "-o", out, "--json")
-    assert found.exit_code == 0, found.output
-    records = [json.loads(line) for line in found.stdout.splitlines()]
-    assert [each["target"] for each in records[1:]] == ["tabby cat", "cup - oak"]
-    names = [Path(each["overlay"]).name for each in records]
-    assert names == [f"cat.{each}.grad-cam.png" for each in ("top1", "tabby-cat", "3-4")]
-    assert all(Path(each[kind]).is_file() for each in records for kind in ("map", "manifest"))
+    result = run("explain", model, image, *words, "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["target"] for record in records[1:]] == ["tabby cat", "cup - oak"]
+    names = [Path(record["overlay"]).name for record in records]
+    assert names == [f"cat.{target}.grad-cam.png" for target in ("top1", "tabby-cat", "3-4")]
+    assert all(Path(record[kind]).is_file() for record in records for kind in ("map", "manifest"))
 
 
-def test_json_lines_hold_all_that_is_known(run: Run, model: Path, picture: Path, out: Path) -> None:
-    broken = picture.with_name("broken.png")
+def test_json_lines_hold_result_or_error(run: Run, model: Path, image: Path, out: Path) -> None:
+    broken = image.with_name("broken.png")
     broken.write_bytes(b"no picture")
-    found = run("explain", model, broken, picture, "-m", "grad-cam", "-o", out, "--json")
-    failed, explained = (json.loads(line) for line in found.stdout.splitlines())
-    assert failed["picture"] == str(broken)
+    result = run("explain", model, broken, image, "-m", "grad-cam", "-o", out, "--json")
+    failed, explained = (json.loads(line) for line in result.stdout.splitlines())
+    assert failed["image"] == str(broken)
     assert "not an image" in failed["error"]
     assert explained["error"] is None
     assert explained["layers"] == ["relu2"]
     assert isinstance(explained["score"], float)
-    assert explained["empty"] in (True, False)
+    assert explained["is_empty"] in (True, False)
 
 
-def test_goes_on_past_broken_pictures(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
+def test_broken_images_do_not_stop_others(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
     for name in ("a.png", "c.jpg"):
-        write_picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     (tmp_path / "in" / "b.png").write_bytes(b"\x89PNG cut off")
-    (tmp_path / "in" / "notes.txt").write_text("no picture, not tried")
-    found = run(
+    (tmp_path / "in" / "notes.txt").write_text("no image, not tried")
+    result = run(
         "explain", model, tmp_path / "in", tmp_path / "gone.png", "-m", "grad-cam", "-o", out
     )
-    assert found.exit_code == 1
+    assert result.exit_code == 1
     assert len(list(out.glob("*.png"))) == 2
-    assert "2 maps written" in found.stderr
-    assert "2 of 4 pictures failed" in found.stderr
-    last = found.stderr.splitlines()[-2:]
+    assert "2 maps written" in result.stderr
+    assert "2 of 4 images failed" in result.stderr
+    last = result.stderr.splitlines()[-2:]
     assert "b.png" in last[0]
     assert "gone.png: no such file" in last[1]
 
 
-def test_settings_reach_the_manifest(run: Run, model: Path, picture: Path, out: Path) -> None:
+def test_settings_reach_the_manifest(run: Run, model: Path, image: Path, out: Path) -> None:
     words = ("-l", "relu1", "-n", "3", "--noise", "0.2", "--seed", "7", "--set", "numerator=d1")
     parts = ("--channels", "0,2-3", "--region", "0:8,0:8", "--score", "exp", "--chunk", "2")
-    found = run("explain", model, picture, *words, *parts, "-o", out)
-    assert found.exit_code == 0, found.output
+    result = run("explain", model, image, *words, *parts, "-o", out)
+    assert result.exit_code == 0, result.output
     manifest = json.loads((out / "cat.smooth-grad-cam++.json").read_text())
     settings = manifest["method"]["settings"]
     assert {name: settings[name] for name in ("samples", "noise", "seed", "numerator")} == {
@@ -96,43 +98,45 @@ def test_settings_reach_the_manifest(run: Run, model: Path, picture: Path, out: 
         "numerator": "d1",
     }
     assert manifest["score"]["kind"] == "exp"
-    assert manifest["asked"]["target"] == "top1"
+    assert manifest["request"]["target"] == "top1"
 
 
-def test_set_score_is_the_option_score(run: Run, model: Path, picture: Path, out: Path) -> None:
-    assert run("explain", model, picture, *FAST, "--set", "score=exp", "-o", out).exit_code == 0
-    both = run("explain", model, picture, "--set", "score=exp", "--score", "probability", "-o", out)
+def test_set_score_equals_option_score(run: Run, model: Path, image: Path, out: Path) -> None:
+    assert run("explain", model, image, *FAST, "--set", "score=exp", "-o", out).exit_code == 0
+    both = run("explain", model, image, "--set", "score=exp", "--score", "probability", "-o", out)
     assert both.exit_code == 2
-    assert "give one of them" in both.stderr
+    assert "set only one of them" in both.stderr
 
 
-def test_several_layers_and_a_drawing(run: Run, model: Path, picture: Path, out: Path) -> None:
+def test_layers_and_drawing_options_are_applied(
+    run: Run, model: Path, image: Path, out: Path
+) -> None:
     words = ("-m", "grad-cam", "-l", "relu1", "-l", "relu2", "--fuse", "mean", "--colormap", "jet")
     drawn = ("--side-by-side", "--caption", "--opacity", "0.3", "--size", "16x16")
-    found = run("explain", model, picture, *words, *drawn, "-o", out)
-    assert found.exit_code == 0, found.output
+    result = run("explain", model, image, *words, *drawn, "-o", out)
+    assert result.exit_code == 0, result.output
     width, height = size(out / "cat.grad-cam.png")
     assert width > 48
     assert height > 20
 
 
-def test_quiet_says_nothing(run: Run, model: Path, picture: Path, out: Path) -> None:
-    found = run("explain", model, picture, "-o", out, "-q")
-    assert (found.exit_code, found.stdout, found.stderr) == (0, "", "")
+def test_quiet_prints_nothing(run: Run, model: Path, image: Path, out: Path) -> None:
+    result = run("explain", model, image, "-o", out, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_notices_are_said_once(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
+def test_notices_are_printed_once(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
     for number in range(3):
-        write_picture(tmp_path / "in" / f"{number}.png", number)
-    found = run("explain", model, tmp_path / "in", "-l", "relu2", "-o", out)
-    assert found.stderr.count("does not depend on the picture") == 1
+        write_image(tmp_path / "in" / f"{number}.png", number)
+    result = run("explain", model, tmp_path / "in", "-l", "relu2", "-o", out)
+    assert result.stderr.count("does not depend on the picture") == 1
 
 
-def test_assumed_preprocessing_is_said_once(
+def test_assumed_preprocessing_is_printed_once(
     run: Run, model: Path, tmp_path: Path, out: Path
 ) -> None:
     for number in range(3):
-        write_picture(tmp_path / "in" / f"{number}.png", number)
+        write_image(tmp_path / "in" / f"{number}.png", number)
     words = ("explain", model, tmp_path / "in", "-m", "grad-cam", "-o", out)
     assert run(*words).stderr.count("does not say how its images are prepared") == 1
     manifest = json.loads((out / "1.grad-cam.json").read_text())
@@ -142,13 +146,13 @@ def test_assumed_preprocessing_is_said_once(
     assert "note:" not in run(*words, "--preprocess", "imagenet").stderr
 
 
-def test_an_empty_map_is_said(run: Run, model: Path, picture: Path, out: Path) -> None:
+def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) -> None:
     against = int(np.argmin(weight("w3")[0]))  # a class that the first feature map speaks against
     words = ("--channels", "0", "-m", "grad-cam", "-t", against, "-o", out)
-    found = run("explain", model, picture, *words)
-    assert found.exit_code == 0
-    assert "EMPTY" in found.stdout
-    assert json.loads(run("explain", model, picture, *words, "--json").stdout)["empty"] is True
+    result = run("explain", model, image, *words)
+    assert result.exit_code == 0
+    assert "EMPTY" in result.stdout
+    assert json.loads(run("explain", model, image, *words, "--json").stdout)["is_empty"] is True
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_an_empty_map_is_said(run: Run, model: Path, picture: Path, out: Path) -
         (("-m", "grad-cam", "-n", "3"), "grad-cam has no setting 'samples'"),
         (("--set", "device=cpu"), "has no setting 'device'"),
         (("--set", "samples"), "expected NAME=VALUE"),
-        (("--set", "samples=2", "-n", "3"), "given twice"),
+        (("--set", "samples=2", "-n", "3"), "set twice"),
         (("--set", "samples=many"), "samples='many'"),
         (("--score", "loss"), "logit, exp or probability"),
         (("--channels", "99"), "the layer has 4"),
@@ -184,51 +188,47 @@ def test_an_empty_map_is_said(run: Run, model: Path, picture: Path, out: Path) -
         (("--output", "logit"), "did you mean logits"),
     ],
 )
-def test_wrong_settings_are_said_in_one_line(
-    run: Run, model: Path, picture: Path, out: Path, words: tuple[str, ...], says: str
+def test_wrong_settings_are_one_error_line(
+    run: Run, model: Path, image: Path, out: Path, words: tuple[str, ...], says: str
 ) -> None:
-    found = run("explain", model, picture, *words, "-o", out)
-    assert found.exit_code == 2
-    lines = [each for each in found.stderr.splitlines() if not each.startswith("note: ")]
-    assert len(lines) == 1, found.stderr
+    result = run("explain", model, image, *words, "-o", out)
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
     assert says in lines[0]
     assert not out.exists() or not list(out.iterdir())
 
 
-def test_a_broken_model_is_an_error(run: Run, picture: Path, out: Path, tmp_path: Path) -> None:
+def test_broken_model_is_error(run: Run, image: Path, out: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"\x00\x01")
     for path in (broken, tmp_path / "gone.onnx", tmp_path):
-        found = run("explain", path, picture, "-o", out)
-        assert found.exit_code == 2
-        assert found.stderr.startswith(f"error: {path}")
+        result = run("explain", path, image, "-o", out)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {path}")
 
 
-def test_nothing_is_left_where_nothing_can_be_written(
-    run: Run, model: Path, picture: Path, tmp_path: Path
-) -> None:
+def test_unwritable_folder_is_error(run: Run, model: Path, image: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    found = run("explain", model, picture, "-m", "grad-cam", "-o", picture / "out")
-    assert found.exit_code == 2
-    assert "cannot be made a folder" in found.stderr
+    result = run("explain", model, image, "-m", "grad-cam", "-o", image / "out")
+    assert result.exit_code == 2
+    assert "cannot create the folder" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_name_that_no_file_can_have_fails_alone(
-    run: Run, model: Path, picture: Path, out: Path
-) -> None:
-    long = write_picture(picture.with_name("x" * 245 + ".png"))
-    found = run("explain", model, long, picture, "-m", "grad-cam", "-o", out)
-    assert found.exit_code == 1
-    assert sorted(each.suffix for each in out.iterdir()) == [".json", ".npz", ".png"]
+def test_impossible_file_name_fails_alone(run: Run, model: Path, image: Path, out: Path) -> None:
+    long = write_image(image.with_name("x" * 245 + ".png"))
+    result = run("explain", model, long, image, "-m", "grad-cam", "-o", out)
+    assert result.exit_code == 1
+    assert sorted(path.suffix for path in out.iterdir()) == [".json", ".npz", ".png"]
 
 
-def test_a_full_disk_stops_the_run(
+def test_full_disk_stops_the_run(
     run: Run, model: Path, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
-        write_picture(tmp_path / "in" / f"{number}.png", number)
+        write_image(tmp_path / "in" / f"{number}.png", number)
     tried = []
 
     def full(path: Path, _: Path) -> Path:
@@ -236,9 +236,9 @@ def test_a_full_disk_stops_the_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    found = run("explain", model, tmp_path / "in", "-m", "grad-cam", "-o", out)
-    assert found.exit_code == 2
-    assert "No space left" in found.stderr
+    result = run("explain", model, tmp_path / "in", "-m", "grad-cam", "-o", out)
+    assert result.exit_code == 2
+    assert "No space left" in result.stderr
     assert len(tried) == 1
     assert not list(out.iterdir())
 
@@ -248,16 +248,17 @@ def test_usage_errors_exit_with_2(run: Run, model: Path) -> None:
         assert run(*words).exit_code == 2
 
 
-def test_the_model_is_kept_unless_told_otherwise(
-    run: Run, model: Path, picture: Path, out: Path, cache_folder: Path
+def test_model_is_cached_unless_no_cache(
+    run: Run, model: Path, image: Path, out: Path, cache_folder: Path
 ) -> None:
-    run("explain", model, picture, *FAST, "--no-cache", "-o", out / "plain")
+    run("explain", model, image, *FAST, "--no-cache", "-o", out / "plain")
     assert not cache_folder.exists()
     for name in ("first", "second"):
-        run("explain", model, picture, *FAST, "-o", out / name)
+        run("explain", model, image, *FAST, "-o", out / name)
     assert len(list((cache_folder / "models").iterdir())) == 1
     for end in ("npz", "json", "png"):
         files = [
-            out / each / f"cat.smooth-grad-cam++.{end}" for each in ("plain", "first", "second")
+            out / run_name / f"cat.smooth-grad-cam++.{end}"
+            for run_name in ("plain", "first", "second")
         ]
-        assert len({each.read_bytes() for each in files}) == 1, end
+        assert len({path.read_bytes() for path in files}) == 1, end

@@ -46,9 +46,9 @@ def run(
 
 
 @pytest.fixture
-def words(model: Path, picture: Path, out: Path) -> list[str]:
-    told = ["--preprocess", "imagenet"]  # else a notice comes first
-    return ["explain", str(model), str(picture), "-l", "relu1", "-n", "9", "-o", str(out), *told]
+def words(model: Path, image: Path, out: Path) -> list[str]:
+    options = ["--preprocess", "imagenet"]  # else a notice comes first
+    return ["explain", str(model), str(image), "-l", "relu1", "-n", "9", "-o", str(out), *options]
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,16 @@ def words(model: Path, picture: Path, out: Path) -> list[str]:
         *("onnxcam.autodiff.rules.conv", "onnxcam.cli.progress"),
     ],
 )
-def test_while_importing(words: list[str], module: str) -> None:
+def test_interrupt_while_importing(words: list[str], module: str) -> None:
     result = run(words, module=module)
     assert (result.returncode, result.stderr) == (130, SENTENCE)
 
 
 @pytest.mark.parametrize("name", CODES)
 @pytest.mark.parametrize("command", [["layers"], ["check"], ["augment", "-o", "{out}/x.onnx"]])
-def test_every_command_and_signal(model: Path, out: Path, command: list[str], name: str) -> None:
+def test_interrupt_of_each_command_by_each_signal(
+    model: Path, out: Path, command: list[str], name: str
+) -> None:
     first, *more = (word.format(out=out) for word in command)
     result = run([first, str(model), *more], module="onnx", name=name)
     assert (result.returncode, result.stdout, result.stderr) == (CODES[name], "", SENTENCE)
@@ -83,7 +85,7 @@ def test_every_command_and_signal(model: Path, out: Path, command: list[str], na
 @pytest.mark.parametrize(
     "command", [["--help"], ["methods"], ["doctor"], ["demo"], ["explain", "--help"], []]
 )
-def test_commands_without_a_model(command: list[str]) -> None:
+def test_interrupt_of_commands_without_model(command: list[str]) -> None:
     result = run(command, module="onnxcam.cli.app")
     assert (result.returncode, result.stdout, result.stderr) == (130, "", SENTENCE)
 
@@ -132,13 +134,13 @@ onnxcam.model.load.load = load
 
 
 @pytest.mark.parametrize("setup", MOMENTS.values(), ids=MOMENTS)
-def test_at_any_moment(words: list[str], out: Path, setup: str) -> None:
+def test_interrupt_at_any_moment(words: list[str], out: Path, setup: str) -> None:
     result = run(words, setup=setup)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", SENTENCE)
     assert not out.exists() or not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_twice_at_once_is_once(words: list[str]) -> None:
+def test_repeated_interrupt_counts_once(words: list[str]) -> None:
     """A wrapper hands on the Ctrl-C that the terminal sent already."""
     setup = """
 import onnxcam.model.load
@@ -151,7 +153,7 @@ onnxcam.model.load.load = load
     assert (result.returncode, result.stderr) == (130, SENTENCE)
 
 
-def test_again_after_a_while_ends_what_hangs(words: list[str]) -> None:
+def test_second_interrupt_ends_hanging_process(words: list[str]) -> None:
     setup = """
 import onnxcam.model.load, time, onnxcam.cli.interrupts
 onnxcam.cli.interrupts.GRACE = 0.1
@@ -173,7 +175,7 @@ onnxcam.model.load.load = load
         "import onnxcam.cli.interrupts as i; i.leave = interrupt",
     ],
 )
-def test_when_all_is_done(setup: str) -> None:
+def test_interrupt_after_the_work_is_done(setup: str) -> None:
     result = run(["methods"], setup=setup)
     assert (result.returncode, result.stderr) == (130, "")
     assert result.stdout.startswith("cam")
@@ -192,7 +194,7 @@ def test_ignored_signals_stay_ignored(model: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.03, 0.1, 0.2, 0.4, 0.7])
-def test_a_signal_from_outside(words: list[str], out: Path, delay: float) -> None:
+def test_signal_from_another_process(words: list[str], out: Path, delay: float) -> None:
     """Whenever it comes, the process ends with 130 or has done its work."""
     code = "import sys; from onnxcam.cli import main; print('up', flush=True)\n"
     code += f"sys.argv = ['onnxcam', *{[*words, '-q']!r}]\nmain()"

@@ -18,46 +18,46 @@ from tests.cli.support.tiny import write_model
 from tests.support.nets import MIXING, MLP, POOL, POOLED, SOFTMAX, Net
 
 
-def test_layers_as_a_table(run: Run, model: Path) -> None:
-    found = run("layers", model)
-    assert found.exit_code == 0
-    heading, *rows = found.stdout.splitlines()
+def test_layers_are_printed_as_table(run: Run, model: Path) -> None:
+    result = run("layers", model)
+    assert result.exit_code == 0
+    heading, *rows = result.stdout.splitlines()
     assert heading.split() == ["layer", "operator", "shape", "layout", "grid", "channels", "marks"]
     assert rows[-1].split() == [
         *("relu2", "Relu", "n", "x", "8", "x", "8", "x", "8", "NCHW", "8", "x", "8", "8"),
-        *("auto", "whole"),
+        *("auto", "bottleneck"),
     ]
 
 
 def test_layers_as_json(run: Run, model: Path) -> None:
-    found = json.loads(run("layers", model, "--all", "--json").stdout)
-    assert [each["name"] for each in found] == ["conv1", "relu1", "conv2", "relu2"]
-    assert [each["automatic"] for each in found] == [False, False, False, True]
-    assert found[0]["grid"] == [16, 16]
+    result = json.loads(run("layers", model, "--all", "--json").stdout)
+    assert [layer["name"] for layer in result] == ["conv1", "relu1", "conv2", "relu2"]
+    assert [layer["automatic"] for layer in result] == [False, False, False, True]
+    assert result[0]["grid"] == [16, 16]
 
 
-def test_layers_of_several_branches(run: Run, tmp_path: Path) -> None:
+def test_layers_of_separate_branches_are_marked(run: Run, tmp_path: Path) -> None:
     """No layer sees everything, so those that are taken together are shown."""
     path = tmp_path / "branches.onnx"
     text = """<ir_version: 9, opset_import: ["": 17]> net (float[N, 3, 8, 8] x) => (float[N, 3] y) {
         a = Relu(x) b = Sigmoid(x) c = Relu(b) p = GlobalAveragePool(a) q = GlobalAveragePool(c)
         s = Add(p, q) y = Flatten(s) }"""
     onnx.save(onnx.parser.parse_model(text), path)
-    found = run("layers", path)
-    assert [row.split()[0] for row in found.stdout.splitlines()[1:]] == ["a", "c"]
-    assert [row.split()[-2:] for row in found.stdout.splitlines()[1:]] == [["auto", "smooth"]] * 2
-    assert "1 more, inside of branches" in found.stderr
+    result = run("layers", path)
+    assert [row.split()[0] for row in result.stdout.splitlines()[1:]] == ["a", "c"]
+    assert [row.split()[-2:] for row in result.stdout.splitlines()[1:]] == [["auto", "smooth"]] * 2
+    assert "1 more layers inside branches" in result.stderr
 
 
-def test_layers_of_no_model(run: Run, tmp_path: Path) -> None:
-    found = run("layers", tmp_path / "gone.onnx")
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
+def test_layers_of_invalid_model_is_error(run: Run, tmp_path: Path) -> None:
+    result = run("layers", tmp_path / "gone.onnx")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
 
 
-def test_check_of_a_sound_model(run: Run, model: Path) -> None:
-    found = run("check", model)
-    assert found.exit_code == 0, found.output
+def test_check_passes_sound_model(run: Run, model: Path) -> None:
+    result = run("check", model)
+    assert result.exit_code == 0, result.output
     for word in (
         "NCHW",
         "5 classes",
@@ -67,42 +67,42 @@ def test_check_of_a_sound_model(run: Run, model: Path) -> None:
         "Conv",
         "can be explained",
     ):
-        assert word in found.stdout
+        assert word in result.stdout
     report = json.loads(run("check", model, "--json").stdout)
     assert report["explainable"] is True
     assert report["trial"]["layer"] == "relu1"  # of the method that `explain` takes by default
     assert (report["layer"], report["layer_smoothed"]) == ("relu2", "relu1")
     assert report["operators"][0]["rule"] is True
-    assert report["devices"][0] == {"name": "cpu", "usable": True, "fault": None}
+    assert report["devices"][0] == {"name": "cpu", "usable": True, "error": None}
 
 
-def test_check_names_what_has_no_rule(run: Run, tmp_path: Path) -> None:
+def test_check_names_operators_without_rule(run: Run, tmp_path: Path) -> None:
     path = write_model(tmp_path / "late.onnx", stochastic=("late",))
-    found = run("check", path)
-    assert found.exit_code == 2
-    assert "late_draw" in found.stdout
-    assert "none of 4 layers" in found.stdout
+    result = run("check", path)
+    assert result.exit_code == 2
+    assert "late_draw" in result.stdout
+    assert "none of 4 layers" in result.stdout
     report = json.loads(run("check", path, "--json").stdout)
     assert report["explainable"] is False
     assert report["operators"][0]["operator"] == "Bernoulli"
-    assert "Bernoulli" in report["trial"]["fault"]
+    assert "Bernoulli" in report["trial"]["error"]
 
 
-def test_check_tells_that_images_are_run_one_at_a_time(run: Run, tmp_path: Path) -> None:
+def test_check_reports_runs_of_one_image(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "mixing.onnx"
     path.write_bytes(MIXING.with_batch("N").content())
-    found = run("check", path)
-    assert found.exit_code == 0
-    assert "so each is run by itself" in found.stdout
+    result = run("check", path)
+    assert result.exit_code == 0
+    assert "so each is run by itself" in result.stdout
 
 
-def test_check_tells_how_far_gradients_reach(run: Run, tmp_path: Path) -> None:
+def test_check_reports_reach_of_gradients(run: Run, tmp_path: Path) -> None:
     path = write_model(tmp_path / "early.onnx", stochastic=("early",))
     report = json.loads(run("check", path, "--json").stdout)
     assert report["reach"] == {"layers": 6, "explainable": 1, "earliest": "early_drawn"}
 
 
-def test_check_of_a_feature_map(run: Run, model: Path) -> None:
+def test_check_of_feature_map_output(run: Run, model: Path) -> None:
     """Its channels are like the classes of a segmenter: the mean of each can be explained."""
     report = json.loads(run("check", model, "--output", "relu1", "--json").stdout)
     assert report["score"]["output"] == "onnxcam/classes"
@@ -113,7 +113,7 @@ ONE_SIZE = Net(
 )  # free by its declaration, 8 x 8 by its weights
 
 
-def test_check_tries_the_size_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+def test_check_uses_requested_size(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "one_size.onnx"
     path.write_bytes(ONE_SIZE.content())
     failed = run("check", path)
@@ -123,25 +123,23 @@ def test_check_tries_the_size_that_is_asked_for(run: Run, tmp_path: Path) -> Non
         "it was given 224 x 224; if it takes another size, choose it with --size" in failed.stdout
     )
     assert "cannot be explained as it is" in failed.stdout
-    found = run("check", path, "--size", "8,8")
-    assert found.exit_code == 0, found.output
-    assert "random input of 8 x 8 pixels (--size)" in found.stdout
-    assert "finite scores and gradients" in found.stdout
+    result = run("check", path, "--size", "8,8")
+    assert result.exit_code == 0, result.output
+    assert "random input of 8 x 8 pixels (--size)" in result.stdout
+    assert "finite scores and gradients" in result.stdout
     report = json.loads(run("check", path, "--size", "8x8", "--json").stdout)
     assert report["trial"]["size"] == [8, 8]
 
 
 @pytest.mark.parametrize("size", ["8,8", "0,16", "16,99999", "16", "-1,16"])
-def test_check_refuses_a_size_that_the_model_does_not_take(
-    run: Run, model: Path, size: str
-) -> None:
-    found = run("check", model, "--size", size)
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
-    assert len(found.stderr.splitlines()) == 1
+def test_check_refuses_unsupported_size(run: Run, model: Path, size: str) -> None:
+    result = run("check", model, "--size", size)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
-def test_check_says_what_it_tried(run: Run, model: Path, tmp_path: Path) -> None:
+def test_check_reports_trial_run(run: Run, model: Path, tmp_path: Path) -> None:
     trial = json.loads(run("check", model, "--json").stdout)["trial"]
     assert (trial["method"], trial["samples"], trial["size"]) == ("smooth-grad-cam++", 2, [16, 16])
     assert (trial["batch"], trial["device"], trial["layers"]) == (None, "cpu", ["relu1"])
@@ -152,7 +150,7 @@ def test_check_says_what_it_tried(run: Run, model: Path, tmp_path: Path) -> None
     assert "run 1 at a time on cpu" in run("check", path).stdout
 
 
-def test_check_says_what_explain_will_assume(run: Run, model: Path, tmp_path: Path) -> None:
+def test_check_reports_assumptions(run: Run, model: Path, tmp_path: Path) -> None:
     assert "--mean 0.485,0.456,0.406" in run("check", model).stdout
     proto = replace(POOLED, shape="N, 3, H, W").proto()
     path = tmp_path / "any_size.onnx"
@@ -164,7 +162,7 @@ def test_check_says_what_explain_will_assume(run: Run, model: Path, tmp_path: Pa
     assert "random input of 48 x 64 pixels (--size)" in run("check", path).stdout
 
 
-def test_check_is_true_where_nothing_flows_back(run: Run, tmp_path: Path) -> None:
+def test_check_fails_without_gradient(run: Run, tmp_path: Path) -> None:
     """The layers are there, and it is said that gradients reach none of them."""
     path = tmp_path / "steps.onnx"
     path.write_bytes(replace(POOLED, head=POOL.replace("(pooled)", "(steps)")).content())
@@ -173,16 +171,16 @@ def test_check_is_true_where_nothing_flows_back(run: Run, tmp_path: Path) -> Non
     model.graph.node.insert(where, onnx.helper.make_node("Sign", ["pooled"], ["steps"], "step"))
     model.graph.output[0].name = "logits"
     onnx.save(model, path)
-    found = run("check", path)
-    assert found.exit_code == 2, found.output
-    assert "Sign" in found.stdout
-    assert "gradients reach none of" in found.stdout
-    assert ["Sign", "1", "flat", "step"] in [line.split() for line in found.stdout.splitlines()]
-    assert "can be explained" not in found.stdout
-    assert "no spatial layer" not in found.stdout
+    result = run("check", path)
+    assert result.exit_code == 2, result.output
+    assert "Sign" in result.stdout
+    assert "gradients reach none of" in result.stdout
+    assert ["Sign", "1", "flat", "step"] in [line.split() for line in result.stdout.splitlines()]
+    assert "can be explained" not in result.stdout
+    assert "no spatial layer" not in result.stdout
 
 
-def test_check_names_a_layer_that_works_where_the_automatic_one_does_not() -> None:
+def test_check_suggests_working_layer() -> None:
     verdicts = {
         _verdict({"explainable": False, "trial": {"layer": layer}, "reach": {"earliest": earliest}})
         for layer, earliest in ((None, "a"), (None, None), ("b", "a"))
@@ -193,21 +191,21 @@ def test_check_names_a_layer_that_works_where_the_automatic_one_does_not() -> No
     }
 
 
-def test_check_of_what_is_not_there(run: Run, model: Path) -> None:
-    found = run("check", model, "--output", "relu9")
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
-    assert len(found.stderr.splitlines()) == 1
+def test_check_of_missing_file_is_error(run: Run, model: Path) -> None:
+    result = run("check", model, "--output", "relu9")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
-def test_augment_writes_a_model_that_returns_gradients(run: Run, model: Path, out: Path) -> None:
+def test_augment_writes_model_with_gradients(run: Run, model: Path, out: Path) -> None:
     path = out / "augmented.onnx"
-    found = run("augment", model, "-l", "relu1", "-l", "auto", "-o", path)
-    assert found.exit_code == 0, found.output
-    assert "seed" in found.stdout
+    result = run("augment", model, "-l", "relu1", "-l", "auto", "-o", path)
+    assert result.exit_code == 0, result.output
+    assert "seed" in result.stdout
     onnx.checker.check_model(path, full_check=True)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
     assert {"gradient/relu1", "activation/relu1", "gradient/relu2", "probabilities"} <= set(names)
     image = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
     (gradient,) = session.run(
@@ -217,7 +215,7 @@ def test_augment_writes_a_model_that_returns_gradients(run: Run, model: Path, ou
     assert np.abs(gradient).max() > 0
 
 
-def test_augment_overwrites_nothing(run: Run, model: Path, out: Path) -> None:
+def test_augment_does_not_overwrite(run: Run, model: Path, out: Path) -> None:
     path = out / "augmented.onnx"
     path.parent.mkdir()
     path.write_bytes(b"mine")
@@ -233,12 +231,12 @@ def test_augment_overwrites_nothing(run: Run, model: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("-l", "relu9"), ("--output", "logit")])
-def test_augment_leaves_nothing_where_it_fails(
+def test_augment_leaves_no_file_on_failure(
     run: Run, model: Path, out: Path, words: tuple[str, ...]
 ) -> None:
-    found = run("augment", model, *words, "-o", out / "augmented.onnx")
-    assert found.exit_code == 2
-    assert "did you mean" in found.stderr
+    result = run("augment", model, *words, "-o", out / "augmented.onnx")
+    assert result.exit_code == 2
+    assert "did you mean" in result.stderr
     assert not out.exists()
 
 
@@ -250,7 +248,7 @@ def broken(model: Model, *_: object) -> Model:
 
 
 @pytest.mark.parametrize("there", [b"", b"an older one"])
-def test_augment_writes_nothing_that_onnxruntime_does_not_open(
+def test_augment_writes_only_loadable_models(
     run: Run, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch, there: bytes
 ) -> None:
     out.mkdir()
@@ -258,16 +256,16 @@ def test_augment_writes_nothing_that_onnxruntime_does_not_open(
     if there:
         path.write_bytes(there)
     monkeypatch.setattr("onnxcam.rewrite.gradient.augment", broken)
-    found = run("augment", model, "-o", path, "--force")
-    assert found.exit_code == 2
-    assert "not written, because ONNX Runtime does not open it" in found.stderr
-    assert len(found.stderr.splitlines()) == 1
-    assert [(each.name, each.read_bytes()) for each in out.iterdir()] == (
+    result = run("augment", model, "-o", path, "--force")
+    assert result.exit_code == 2
+    assert "not written, because ONNX Runtime does not open it" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [(path.name, path.read_bytes()) for path in out.iterdir()] == (
         [(path.name, there)] if there else []
     )
 
 
-def test_augment_of_a_model_that_onnxruntime_does_not_open(
+def test_augment_of_unloadable_model_is_error(
     run: Run, model: Path, out: Path, tmp_path: Path
 ) -> None:
     """An operator of somebody else's, say: neither is what is written."""
@@ -275,9 +273,9 @@ def test_augment_of_a_model_that_onnxruntime_does_not_open(
     proto.graph.node[0].domain = "com.somebody"
     proto.opset_import.append(onnx.helper.make_opsetid("com.somebody", 1))
     onnx.save(proto, foreign)
-    found = run("augment", foreign, "-l", "relu2", "-o", out / "augmented.onnx")
-    assert found.exit_code == 2
-    assert "onnxcam failed" not in found.stderr
+    result = run("augment", foreign, "-l", "relu2", "-o", out / "augmented.onnx")
+    assert result.exit_code == 2
+    assert "onnxcam failed" not in result.stderr
     assert not out.exists() or not list(out.iterdir())
 
 
@@ -295,21 +293,21 @@ def blocked(model: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_layers_are_listed_where_no_gradient_reaches_them(run: Run, blocked: Path) -> None:
-    found = run("layers", blocked)
-    assert found.exit_code == 0
-    assert "relu2" in found.stdout
+def test_layers_without_gradient_are_listed(run: Run, blocked: Path) -> None:
+    result = run("layers", blocked)
+    assert result.exit_code == 0
+    assert "relu2" in result.stdout
 
 
 @pytest.mark.parametrize("words", [(), ("-l", "relu1")])
-def test_augment_says_what_stops_a_gradient_and_what_works(
+def test_augment_names_obstacle_and_alternative(
     run: Run, blocked: Path, out: Path, words: tuple[str, ...]
 ) -> None:
-    found = run("augment", blocked, *words, "-o", out / "augmented.onnx")
-    assert found.exit_code == 2
-    assert found.stderr.count("\n") == 1
-    assert "Sign (the step) is a step function" in found.stderr
-    assert "no layer lies after it" in found.stderr
-    output = found.stderr.rpartition("--output ")[2].rstrip(")\n")
+    result = run("augment", blocked, *words, "-o", out / "augmented.onnx")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "Sign (the step) is a step function" in result.stderr
+    assert "no layer lies after it" in result.stderr
+    output = result.stderr.rpartition("--output ")[2].rstrip(")\n")
     works = run("augment", blocked, "--output", output, "-o", out / "augmented.onnx")
     assert works.exit_code == 0, works.stderr

@@ -10,15 +10,15 @@ from onnxcam.cli.progress import ProgressReporter
 
 
 def watched(*, quiet: bool = False) -> None:
-    with ProgressReporter(4, quiet=quiet, json=False) as watch:
-        watch.note("to know")
-        watch.picture("cat.png", 0)
-        watch.passes(4)
-        watch.record({}, "a line")
-    watch.note("in the end")
+    with ProgressReporter(4, quiet=quiet, json=False) as reporter:
+        reporter.note("to know")
+        reporter.start_image("cat.png", 0)
+        reporter.advance(4)
+        reporter.report({}, "a line")
+    reporter.note("in the end")
 
 
-def test_a_bar_where_there_is_a_terminal(
+def test_progress_bar_is_drawn_on_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -32,7 +32,7 @@ def test_a_bar_where_there_is_a_terminal(
     assert said.err.endswith("in the end\n")
 
 
-def test_lines_keep_clear_of_the_bar(
+def test_lines_are_printed_above_progress_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -44,7 +44,7 @@ def test_lines_keep_clear_of_the_bar(
     assert "a line\n" in said.err
 
 
-def test_no_bar_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_is_hidden_without_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     watched()
     assert capsys.readouterr() == ("a line\n", "to know\nin the end\n")
     watched(quiet=True)

@@ -17,7 +17,7 @@ import onnxcam
 from onnxcam.atomic_write import PART
 from onnxcam.errors import OutputError
 from tests.cli.conftest import Run
-from tests.cli.support.tiny import write_picture
+from tests.cli.support.tiny import write_image
 from tests.support.interrupt import interrupted
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
@@ -30,23 +30,23 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def fresh(run: Run, model: Path, picture: Path, tmp_path: Path) -> dict[str, bytes]:
+def fresh(run: Run, model: Path, image: Path, tmp_path: Path) -> dict[str, bytes]:
     """What a run writes that is not disturbed."""
-    assert run("explain", model, picture, *PLAIN, "-o", tmp_path / "fresh").exit_code == 0
+    assert run("explain", model, image, *PLAIN, "-o", tmp_path / "fresh").exit_code == 0
     return contents(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("cause", ["killed", "Ctrl-C"])
 @pytest.mark.parametrize("older", [(), ("-m", "grad-cam", "--opacity", "0.9")])
-def test_after_a_stop_skip_existing_gives_what_a_fresh_run_gives(
-    run: Run, model: Path, picture: Path, out: Path, fresh: dict[str, bytes],
+def test_skip_existing_after_interrupt_equals_fresh_run(
+    run: Run, model: Path, image: Path, out: Path, fresh: dict[str, bytes],
     cause: str, late: bool, older: tuple[str, ...],
 ) -> None:  # fmt: skip
-    words = ("explain", model, picture, *PLAIN, "-o", out, "--skip-existing", "-q")
+    words = ("explain", model, image, *PLAIN, "-o", out, "--skip-existing", "-q")
     for stop in range(4, 18):  # the steps around the renames
         if older:
-            assert run("explain", model, picture, *older, "-o", out).exit_code == 0
+            assert run("explain", model, image, *older, "-o", out).exit_code == 0
         with interrupted(stop, cause, late=late), suppress(OutputError):
             run(*words)
         assert run(*words).exit_code == 0
@@ -62,11 +62,11 @@ def test_after_a_stop_skip_existing_gives_what_a_fresh_run_gives(
         *product((".json",), ("empty", "cut", "zeros")),  # without it the others are the user's
     ],
 )
-def test_damaged_files_are_made_again(
-    run: Run, model: Path, picture: Path, out: Path, fresh: dict[str, bytes],
+def test_damaged_results_are_recomputed(
+    run: Run, model: Path, image: Path, out: Path, fresh: dict[str, bytes],
     suffix: str, damage: str,
 ) -> None:  # fmt: skip
-    words = ("explain", model, picture, *PLAIN, "-o", out, "--skip-existing")
+    words = ("explain", model, image, *PLAIN, "-o", out, "--skip-existing")
     run(*words)
     path = out / f"cat.grad-cam{suffix}"
     content = path.read_bytes()
@@ -77,13 +77,13 @@ def test_damaged_files_are_made_again(
         path.write_bytes({"empty": b"", "cut": half, "zeros": b"\0" * len(content)}[damage])
     assert "1 map written" in run(*words).stderr
     assert contents(out) == fresh
-    assert "1 there already" in run(*words).stderr
+    assert "1 already existed" in run(*words).stderr
 
 
-def test_results_of_another_version_are_made_again(
-    run: Run, model: Path, picture: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_results_of_another_version_are_recomputed(
+    run: Run, model: Path, image: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("explain", model, picture, *PLAIN, "-o", out, "--skip-existing")
+    words = ("explain", model, image, *PLAIN, "-o", out, "--skip-existing")
     run(*words)
     monkeypatch.setattr("onnxcam.cli.batch_job.__version__", "0.2.0")
     assert "1 map written" in run(*words).stderr
@@ -91,19 +91,19 @@ def test_results_of_another_version_are_made_again(
 
 @pytest.mark.parametrize("suffix", [".png", ".npz", ".json"])
 @pytest.mark.parametrize("skip", [(), ("--skip-existing",)])
-def test_a_file_of_the_user_stays_without_force(
+def test_user_file_is_preserved_without_force(
     run: Run, model: Path, tmp_path: Path, out: Path, suffix: str, skip: tuple[str, ...]
 ) -> None:
     for name in ("a.png", "b.png"):
-        write_picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     mine = out / f"a.grad-cam{suffix}"
     mine.parent.mkdir()
     mine.write_bytes(b"precious")
     words = ("explain", model, tmp_path / "in", "-m", "grad-cam", "-o", out, *skip)
-    found = run(*words)
-    assert found.exit_code == 1
-    assert f"{mine}: already exists" in found.stderr
-    assert "--force" in found.stderr
+    result = run(*words)
+    assert result.exit_code == 1
+    assert f"{mine}: already exists" in result.stderr
+    assert "--force" in result.stderr
     assert mine.read_bytes() == b"precious"
     assert sorted(path.name for path in out.iterdir() if path != mine) == [
         f"b.grad-cam.{end}" for end in ("json", "npz", "png")
@@ -114,17 +114,17 @@ def test_a_file_of_the_user_stays_without_force(
     assert run(*words).exit_code == 0  # now they are results
 
 
-def test_a_file_of_the_user_is_seen_before_the_work(
-    run: Run, model: Path, picture: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_user_file_is_detected_before_the_run(
+    run: Run, model: Path, image: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out.mkdir()
     (out / "cat.grad-cam.png").write_bytes(b"precious")
     monkeypatch.setattr("onnxcam.explain.explainer.Explainer.__call__", None)
-    assert run("explain", model, picture, "-m", "grad-cam", "-o", out).exit_code == 1
+    assert run("explain", model, image, "-m", "grad-cam", "-o", out).exit_code == 1
 
 
-def test_save_refuses_before_anything_is_written(model: Path, picture: Path, out: Path) -> None:
-    explanation = onnxcam.Explainer(model, "grad-cam", device="cpu")([picture, picture])
+def test_save_refuses_before_writing(model: Path, image: Path, out: Path) -> None:
+    explanation = onnxcam.Explainer(model, "grad-cam", device="cpu")([picture, image])
     out.mkdir()
     (out / "b.grad-cam.npz").write_bytes(b"precious")
     with pytest.raises(OutputError, match=r"b.grad-cam.npz: already exists"):
@@ -136,11 +136,9 @@ def test_save_refuses_before_anything_is_written(model: Path, picture: Path, out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-def test_ctrl_c_leaves_results_that_are_whole(
-    run: Run, model: Path, tmp_path: Path, out: Path
-) -> None:
+def test_ctrl_c_leaves_complete_results(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
     for number in range(60):
-        write_picture(tmp_path / "in" / f"{number}.png", number)
+        write_image(tmp_path / "in" / f"{number}.png", number)
     words = [
         "explain",
         model,

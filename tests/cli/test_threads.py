@@ -37,11 +37,11 @@ except RuntimeError:
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-def test_explaining_without_threads(
-    run: Run, model: Path, picture: Path, out: Path, method: str
+def test_explain_runs_without_threads(
+    run: Run, model: Path, image: Path, out: Path, method: str
 ) -> None:
     many = [] if method == "grad-cam" else ["-n", "40"]
-    words = ["explain", str(model), str(picture), "-m", method, "-l", "relu1", *many]
+    words = ["explain", str(model), str(image), "-m", method, "-l", "relu1", *many]
     words += ["--device", "cpu"]
     result = starved([*words, "-o", str(out)])
     assert result.returncode == 0, result.stderr
@@ -55,16 +55,16 @@ def test_explaining_without_threads(
 
 
 @pytest.mark.parametrize("command", ["layers", "check", "doctor"])
-def test_other_commands_without_threads(model: Path, command: str) -> None:
+def test_other_commands_run_without_threads(model: Path, command: str) -> None:
     words = [command, "--json"] if command == "doctor" else [command, str(model), "--json"]
     result = starved(words)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     assert json.loads(result.stdout)
 
 
-def test_a_bar_needs_no_thread(model: Path, picture: Path, out: Path) -> None:
+def test_progress_bar_runs_without_threads(model: Path, image: Path, out: Path) -> None:
     setup = "sys.stderr.isatty = lambda: True; os.environ['TERM'] = 'xterm'"
-    words = ["explain", str(model), str(picture), "-n", "9", "-l", "relu1", "-o", str(out)]
+    words = ["explain", str(model), str(image), "-n", "9", "-l", "relu1", "-o", str(out)]
     result = starved(words, setup)
     assert result.returncode == 0, result.stderr
     assert "cat.png" in result.stderr

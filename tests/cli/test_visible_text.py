@@ -11,11 +11,11 @@ import onnx
 import pytest
 
 import onnxcam.cli
-from onnxcam.cli.output import print_facts, print_json, say, table
+from onnxcam.cli.output import print_facts, print_json, print_table, say
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.cli.visible_text import visible, width
 from tests.cli.conftest import Run
-from tests.cli.support.tiny import CLASSES, write_model, write_picture
+from tests.cli.support.tiny import CLASSES, write_image, write_model
 from tests.support.limits import run_limited
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
@@ -57,7 +57,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "",
     ],
 )
-def test_ordinary_text_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert visible(text) == text
 
 
@@ -74,7 +74,7 @@ def test_ordinary_text_stays(text: str) -> None:
         ("caf\udce9", "caf\\udce9"),
     ],
 )
-def test_what_acts_or_hides_is_spelled_out(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
@@ -91,19 +91,19 @@ def test_what_acts_or_hides_is_spelled_out(text: str, shown: str) -> None:
         ("한", 2),
     ],
 )
-def test_columns_of_a_text(text: str, columns: int) -> None:
+def test_width_counts_terminal_columns(text: str, columns: int) -> None:
     assert width(text) == columns
 
 
-def test_tables_are_aligned_by_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    table(("name", "x"), [("漢字", 1), (NAME, 2), ("é\u0301", 3)])
+def test_table_columns_align_by_displayed_width(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "x"), [("漢字", 1), (NAME, 2), ("é\u0301", 3)])
     print_facts([("漢字", "a"), ("abc\x1b", "b")])
     lines = capsys.readouterr().out.splitlines()
     assert {width(line) for line in lines[:4]} == {len(SHOWN) + 3}
     assert lines[4:] == ["漢字     a", "abc\\x1b  b"]
 
 
-def test_one_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_with_newlines_stay_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     say("a\nerror: b", "c", err=True)
     say()
     assert capsys.readouterr() == ("\n", "a\\nerror: b\nc\n")
@@ -119,15 +119,15 @@ def test_json_is_ascii_and_exact(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_lines_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
-    with ProgressReporter(1, quiet=False, json=True) as watch:
-        watch.record({"picture": NAME + "\x7f"}, "")
+    with ProgressReporter(1, quiet=False, json=True) as reporter:
+        reporter.report({"image": NAME + "\x7f"}, "")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable()
-    assert json.loads(line) == {"picture": NAME + "\x7f"}
+    assert json.loads(line) == {"image": NAME + "\x7f"}
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS.glob("*.py")), ids=lambda path: path.name)
-def test_commands_have_no_other_way_to_say_something(path: Path) -> None:
+def test_commands_print_only_through_say(path: Path) -> None:
     allowed = {
         "output.py": {"sys.stdout", "sys.stderr"},
         "streams.py": {"sys.stdout", "sys.stderr"},
@@ -158,7 +158,7 @@ def test_commands_have_no_other_way_to_say_something(path: Path) -> None:
         ("layers", "--output", NAME),
     ],
 )
-def test_commands_on_a_hostile_model(
+def test_hostile_model_names_are_escaped(
     run: Run, hostile: Path, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -173,8 +173,8 @@ def test_layers_as_json_are_exact(run: Run, hostile: Path) -> None:
     assert NAME in names
 
 
-def test_explaining_hostile_files(run: Run, hostile: Path, tmp_path: Path, out: Path) -> None:
-    image = write_picture(tmp_path / f"cat{ESCAPE}\u202e.png")
+def test_hostile_file_names_are_escaped(run: Run, hostile: Path, tmp_path: Path, out: Path) -> None:
+    image = write_image(tmp_path / f"cat{ESCAPE}\u202e.png")
     missing = tmp_path / f"gone\n{ESCAPE}.png"
     words = ("explain", hostile, image, missing, "-m", "grad-cam", "-o", out)
     result = run(*words)
@@ -184,15 +184,15 @@ def test_explaining_hostile_files(run: Run, hostile: Path, tmp_path: Path, out: 
     assert f" {SHOWN}  " in result.stdout
     assert result.stderr.splitlines()[-1].startswith(f"{tmp_path}/gone\\n")
     first = json.loads(run(*words, "--json").stdout.splitlines()[0])
-    assert first["picture"] == str(image)
+    assert first["image"] == str(image)
     assert first["target"].endswith(NAME)
 
 
 @pytest.mark.parametrize("words", [("-l", NAME), ("-t", NAME), ("--set", NAME), ("-m", NAME)])
-def test_errors_are_one_harmless_line(
-    run: Run, model: Path, picture: Path, words: tuple[str, str]
+def test_errors_are_one_escaped_line(
+    run: Run, model: Path, image: Path, words: tuple[str, str]
 ) -> None:
-    result = run("explain", model, picture, *words, "--preprocess", "imagenet")
+    result = run("explain", model, image, *words, "--preprocess", "imagenet")
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert harmless(result.stderr)
@@ -208,31 +208,31 @@ def test_help_has_lines(run: Run, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "words", [("layers", "a", NAME), (NAME,), (f"--{NAME}",), ("layers", f"--{NAME}")]
 )
-def test_wrong_words_are_shown_harmlessly(run: Run, words: tuple[str, ...]) -> None:
+def test_wrong_arguments_are_escaped(run: Run, words: tuple[str, ...]) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert harmless(result.stderr)
     assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1
 
 
-def test_the_bar_shows_a_hostile_name(
+def test_progress_bar_escapes_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     for stream in (sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True)
-    with ProgressReporter(2, quiet=False, json=False) as watch:
-        watch.picture(ESCAPE, 0)
-        watch.passes(1)
-        watch.record({}, NAME)
-        watch.note(NAME)
+    with ProgressReporter(2, quiet=False, json=False) as reporter:
+        reporter.start_image(ESCAPE, 0)
+        reporter.advance(1)
+        reporter.report({}, NAME)
+        reporter.note(NAME)
     text = capsys.readouterr().err
     assert ESCAPE not in text
     assert not {"\x07", "\x9b", "\u202e", "\u200b"} & set(text)
     assert text.count(SHOWN) == 2
 
 
-def test_what_others_print_is_harmless_too(tmp_path: Path) -> None:
+def test_output_of_libraries_is_escaped(tmp_path: Path) -> None:
     """A library's print, a warning, a log record, and the traceback of a bug."""
     code = f"""
 import logging, sys, warnings

@@ -202,10 +202,10 @@ def test_a_model_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_skip_existing_sees_other_external_data(run: Any, tmp_path: Path) -> None:
-    from tests.cli.support.tiny import write_model, write_picture
+    from tests.cli.support.tiny import write_image, write_model
 
     write_model(tmp_path / "plain.onnx")
-    image = write_picture(tmp_path / "cat.png")
+    image = write_image(tmp_path / "cat.png")
     onnx.save_model(onnx.load(tmp_path / "plain.onnx"), tmp_path / "net.onnx", **APART)
     words = ("explain", tmp_path / "net.onnx", image, "-m", "grad-cam", "-o", tmp_path / "out")
     for more in ((), ("--no-cache",)):

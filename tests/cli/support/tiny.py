@@ -1,4 +1,4 @@
-"""A small convolutional classifier, written node by node, and pictures for it."""
+"""A small convolutional classifier, written node by node, and images for it."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def pixels(seed: int = 0) -> NDArray[np.uint8]:
     return draw.integers(0, 256, (20, 24, 3), dtype=np.uint8)
 
 
-def write_picture(path: Path, seed: int = 0) -> Path:
+def write_image(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels(seed)).save(path)
     return path
 
 
 def size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        return image.size
