@@ -77,7 +77,7 @@ def test_many_skipped_files_are_one_line(run: Run, model: Path, tmp_path: Path, 
     for number in range(SHOWN + 4):
         (folder / f"{number}.txt").touch()
     finished = run("explain", model, folder, "-m", "grad-cam", "-o", out)
-    lines = [line for line in finished.stderr.splitlines() if "skipped" in line]
+    lines = [line for line in finished.stderr.splitlines() if ": skipped 9 files" in line]
     assert len(lines) == 1
     assert lines[0].endswith("0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 4 more")
 

@@ -124,7 +124,7 @@ def test_user_file_is_detected_before_the_run(
 
 
 def test_save_refuses_before_writing(model: Path, image: Path, out: Path) -> None:
-    explanation = onnxcam.Explainer(model, "grad-cam", device="cpu")([picture, image])
+    explanation = onnxcam.Explainer(model, "grad-cam", device="cpu")([image, image])
     out.mkdir()
     (out / "b.grad-cam.npz").write_bytes(b"precious")
     with pytest.raises(OutputError, match=r"b.grad-cam.npz: already exists"):
