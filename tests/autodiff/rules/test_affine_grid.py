@@ -24,15 +24,17 @@ from tests.autodiff.support.check import check_vjp, numbers
     ],
     ids=str,
 )
-def test_affine_grid(size: tuple[int, ...], align: int, dynamic: tuple[int, ...]) -> None:
-    """With one row, or one picture, too, of which the definition in ONNX makes other shapes."""
+def test_affine_grid_matches_differences(
+    size: tuple[int, ...], align: int, dynamic: tuple[int, ...]
+) -> None:
+    """One row and one image, too: there the definition in ONNX makes other shapes."""
     rank = len(size) - 2
     theta = numbers(size[0], rank, rank + 1)
     check_vjp("AffineGrid", theta, np.array(size), opset=20, dynamic=dynamic, align_corners=align)
 
 
 def transformer(*, at_run_time: bool) -> onnx.ModelProto:
-    """A net that moves its features by a matrix which it computes of them."""
+    """A net that transforms its features by a matrix computed from them."""
     sizes = {False: [], True: [helper.make_node("Shape", ["r"], ["size"])]}
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -69,22 +71,24 @@ def transformer(*, at_run_time: bool) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("at_run_time", [False, True])
-def test_spatial_transformer_by_differences_of_the_plain_model(at_run_time: bool) -> None:
+def test_spatial_transformer_gradient_matches_differences_of_original_model(
+    at_run_time: bool,
+) -> None:
     proto = transformer(at_run_time=at_run_time)
-    plain = ort.InferenceSession(proto.SerializeToString())
+    original = ort.InferenceSession(proto.SerializeToString())
     session = ort.InferenceSession(augment(load(proto), ["x"], "y").bytes())
-    x, draw = numbers(2, 3, 8, 8), np.random.default_rng(4)
-    seed = draw.standard_normal((2, 5)).astype(np.float32)
-    (found,) = session.run(["gradient/x"], {"x": x, "seed": seed})
+    x, generator = numbers(2, 3, 8, 8), np.random.default_rng(4)
+    seed = generator.standard_normal((2, 5)).astype(np.float32)
+    (gradient,) = session.run(["gradient/x"], {"x": x, "seed": seed})
     for _ in range(3):
-        step = draw.standard_normal(x.shape).astype(np.float32)
-        up, down = (plain.run(None, {"x": x + h * step})[0] for h in (1e-2, -1e-2))
+        step = generator.standard_normal(x.shape).astype(np.float32)
+        up, down = (original.run(None, {"x": x + h * step})[0] for h in (1e-2, -1e-2))
         measured = float(np.sum((up - down).astype(np.float64) * seed) / 2e-2)
-        assert float(np.sum(found * step)) == pytest.approx(measured, rel=0.02, abs=0.02)
+        assert float(np.sum(gradient * step)) == pytest.approx(measured, rel=0.02, abs=0.02)
 
 
-def test_definition_with_a_loop_is_named_and_not_taken_apart() -> None:
-    """LinearAttention, whose definition walks its steps."""
+def test_operator_defined_by_a_loop_has_no_rule() -> None:
+    """LinearAttention, whose definition in ONNX is a loop over steps."""
     names = ["q", "k", "v"]
     node = helper.make_node(
         "LinearAttention",

@@ -1,4 +1,4 @@
-"""Attention, taken apart into matrix products and a Softmax."""
+"""Attention, decomposed into matrix products and a Softmax."""
 
 from typing import Any
 
@@ -15,38 +15,40 @@ DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 2)], ids=str)
 
 
 @DYNAMIC
-@pytest.mark.parametrize("more", [{}, {"is_causal": 1}, {"scale": 0.3}, {"softcap": 2.0}], ids=str)
 @pytest.mark.parametrize(
-    "heads", [(2, 2), (4, 2)]
-)  # the keys' are shared by groups of the queries'
-def test_attention(heads: tuple[int, int], more: dict[str, Any], dynamic: tuple[int, ...]) -> None:
+    "attributes", [{}, {"is_causal": 1}, {"scale": 0.3}, {"softcap": 2.0}], ids=str
+)
+@pytest.mark.parametrize("heads", [(2, 2), (4, 2)])  # queries, keys
+def test_attention_matches_differences(
+    heads: tuple[int, int], attributes: dict[str, Any], dynamic: tuple[int, ...]
+) -> None:
     q = numbers(2, heads[0], 3, 4)
     k, v = numbers(2, heads[1], 5, 4, seed=1), numbers(2, heads[1], 5, 6, seed=2)
-    check_vjp("Attention", q, k, v, wrt=(0, 1, 2), opset=23, dynamic=dynamic, **more)
+    check_vjp("Attention", q, k, v, wrt=(0, 1, 2), opset=23, dynamic=dynamic, **attributes)
 
 
 @pytest.mark.parametrize("dynamic", [(), (0, 1)], ids=str)
-def test_heads_side_by_side(dynamic: tuple[int, ...]) -> None:
+def test_attention_with_concatenated_heads_matches_differences(dynamic: tuple[int, ...]) -> None:
     q, k, v = (numbers(2, n, 12, seed=n) for n in (3, 5, 5))
-    more: dict[str, Any] = {"q_num_heads": 3, "kv_num_heads": 3}
-    check_vjp("Attention", q, k, v, wrt=(0, 1, 2), opset=23, dynamic=dynamic, **more)
+    attributes: dict[str, Any] = {"q_num_heads": 3, "kv_num_heads": 3}
+    check_vjp("Attention", q, k, v, wrt=(0, 1, 2), opset=23, dynamic=dynamic, **attributes)
 
 
-def test_a_row_that_is_masked_altogether() -> None:
+def test_fully_masked_row_has_zero_gradient() -> None:
     """Its output and its gradient are 0, not NaN."""
     q, k, v = (numbers(1, 1, 3, 4, seed=n) for n in range(3))
     mask = np.array([[True, False, True], [False] * 3, [True] * 3])
     node = helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"])
     proto = one_node_model(node, {"q": q, "k": k, "v": v}, {"mask": mask}, 23)
-    made = gradient(load(proto), ["q", "k", "v"], "y").proto()
+    emitted = gradient(load(proto), ["q", "k", "v"], "y").proto()
     names = ["gradient/q", "gradient/k", "gradient/v"]
-    found = run(made, {"q": q, "k": k, "v": v, SEED: numbers(1, 1, 3, 4, seed=5)}, names)
-    assert all(np.isfinite(each).all() for each in found)
-    np.testing.assert_array_equal(found[0][0, 0, 1], 0)
-    assert np.abs(found[0][0, 0, 2]).min() > 0
+    gradients = run(emitted, {"q": q, "k": k, "v": v, SEED: numbers(1, 1, 3, 4, seed=5)}, names)
+    assert all(np.isfinite(array).all() for array in gradients)
+    np.testing.assert_array_equal(gradients[0][0, 0, 1], 0)
+    assert np.abs(gradients[0][0, 0, 2]).min() > 0
 
 
-HIDDEN = {  # how exporters put a row to 0 that is masked altogether; h are the weights with NaN there
+ZEROED = {  # how exporters set a fully masked row to 0; h are the weights with NaN there
     "IsNaN": "n = IsNaN(h) a = Where(n, zero, h)",
     "rows": """
         low = Equal(s, minus) f = Cast<to = 1>(low) least = ReduceMin<axes = [-1]>(f)
@@ -58,7 +60,7 @@ net (float[2, 3, 4] x) => (float[2, 3, 4] y) {{
     qk = MatMul(x, k)
     {masked}
     h = Softmax<axis = -1>(s)
-    {hidden}
+    {zeroed}
     y = MatMul(a, x)
 }}"""
 
@@ -66,12 +68,10 @@ net (float[2, 3, 4] x) => (float[2, 3, 4] y) {{
 @pytest.mark.parametrize(
     "masked", ["s = Where(mask, qk, minus)", "bias = Where(mask, zero, minus) s = Add(qk, bias)"]
 )
-@pytest.mark.parametrize("hidden", HIDDEN)
-def test_hidden_rows_that_are_masked_altogether_have_a_gradient_of_zero(
-    hidden: str, masked: str
-) -> None:
-    """As in torch, whose safe softmax gives 0 there; the rows beside them are as differences say."""
-    proto = onnx.parser.parse_model(WITH_ROWS.format(hidden=HIDDEN[hidden], masked=masked))
+@pytest.mark.parametrize("zeroed", ZEROED)
+def test_exported_fully_masked_row_has_zero_gradient(zeroed: str, masked: str) -> None:
+    """As in torch, whose safe softmax returns 0 there; gradients of the other rows match differences."""
+    proto = onnx.parser.parse_model(WITH_ROWS.format(zeroed=ZEROED[zeroed], masked=masked))
     constants = {
         "mask": np.array([[True, False, True], [False] * 3, [True] * 3]),
         "minus": np.array(-np.inf, np.float32),
@@ -81,20 +81,20 @@ def test_hidden_rows_that_are_masked_altogether_have_a_gradient_of_zero(
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     x, seed = numbers(2, 3, 4), numbers(2, 3, 4, seed=3)
     emitted = gradient(load(proto), ["x"], "y").proto()
-    (found,) = run(emitted, {"x": x, SEED: seed}, ["gradient/x"])
-    assert np.isfinite(found).all()
-    draw = np.random.default_rng(0)
+    (computed,) = run(emitted, {"x": x, SEED: seed}, ["gradient/x"])
+    assert np.isfinite(computed).all()
+    generator = np.random.default_rng(0)
     for _ in range(4):
-        step = draw.standard_normal(x.shape).astype(np.float32)
+        step = generator.standard_normal(x.shape).astype(np.float32)
         up, down = (run(proto, {"x": x + h * step}, ["y"])[0] for h in (1e-2, -1e-2))
         measured = float(np.sum((up - down).astype(np.float64) * seed) / 2e-2)
-        assert float(np.sum(found * step)) == pytest.approx(measured, rel=1e-2, abs=1e-2)
+        assert float(np.sum(computed * step)) == pytest.approx(measured, rel=1e-2, abs=1e-2)
 
 
-def test_weights_that_are_put_to_zero_one_by_one_keep_the_plain_gradient() -> None:
-    """They are no whole rows: the others of the row depend on what they were before."""
-    hidden, masked = "n = Less(h, least) a = Where(n, zero, h)", "s = Where(mask, qk, minus)"
-    text = WITH_ROWS.format(hidden=hidden, masked=masked)
+def test_single_weights_set_to_zero_do_not_change_the_softmax_rule() -> None:
+    """The row is not fully masked: its other weights depend on the values before."""
+    zeroed, masked = "n = Less(h, least) a = Where(n, zero, h)", "s = Where(mask, qk, minus)"
+    text = WITH_ROWS.format(zeroed=zeroed, masked=masked)
     proto = onnx.parser.parse_model(text)
     constants = {"mask": np.array(True), "minus": -1.0, "zero": 0.0, "least": 0.3}
     for name, value in constants.items():

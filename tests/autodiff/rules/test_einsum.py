@@ -1,4 +1,4 @@
-"""Sums of products: every way an axis can be shared, summed, repeated or left out of the words."""
+"""Einsum: axes that are shared, summed, repeated, implicit or in an ellipsis."""
 
 import pytest
 
@@ -14,7 +14,7 @@ DIAGONAL = ["ii->i", "ii", "ii->", "bii->bi", "bii->ib", "ii,i->i", "ij,jj->i", 
 DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 1, 2, 3)], ids=str)
 
 
-def check(equation: str, dynamic: tuple[int, ...], *, alike: bool = True) -> None:
+def check_einsum(equation: str, dynamic: tuple[int, ...], *, alike: bool = True) -> None:
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     xs = [numbers(*(SIZES[letter] for letter in t), seed=i) for i, t in enumerate(terms)]
     slots = range(len(terms))
@@ -23,19 +23,21 @@ def check(equation: str, dynamic: tuple[int, ...], *, alike: bool = True) -> Non
 
 @DYNAMIC
 @pytest.mark.parametrize("equation", PLAIN)
-def test_einsum(equation: str, dynamic: tuple[int, ...]) -> None:
-    check(equation, dynamic)
+def test_einsum_matches_differences(equation: str, dynamic: tuple[int, ...]) -> None:
+    check_einsum(equation, dynamic)
 
 
 @pytest.mark.parametrize("equation", PLAIN)
-def test_sizes_of_different_names(equation: str) -> None:
-    check(equation, (0, 1, 2, 3), alike=False)
+def test_einsum_with_sizes_of_different_names_matches_differences(equation: str) -> None:
+    check_einsum(equation, (0, 1, 2, 3), alike=False)
 
 
 @DYNAMIC
 @pytest.mark.parametrize("equation", DIAGONAL)
-def test_diagonals(equation: str, dynamic: tuple[int, ...]) -> None:
-    check(equation, dynamic)
+def test_einsum_with_a_repeated_letter_matches_differences(
+    equation: str, dynamic: tuple[int, ...]
+) -> None:
+    check_einsum(equation, dynamic)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +55,10 @@ def test_diagonals(equation: str, dynamic: tuple[int, ...]) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("dynamic", [(), (0, 1, 2, 3)], ids=str)
-def test_ellipsis(dynamic: tuple[int, ...], equation: str, shapes: list[tuple[int, ...]]) -> None:
-    """Of ellipses of different ranks ONNX makes nothing."""
+def test_einsum_with_ellipsis_matches_differences(
+    dynamic: tuple[int, ...], equation: str, shapes: list[tuple[int, ...]]
+) -> None:
+    """Only ellipses of the same rank: ONNX allows no others."""
     xs = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
     for alike in (True, False):
         slots = range(len(xs))
@@ -72,11 +76,13 @@ def test_ellipsis(dynamic: tuple[int, ...], equation: str, shapes: list[tuple[in
     ],
     ids=str,
 )
-@pytest.mark.parametrize("dynamic", [(0,), (0, 1)], ids=str)  # fixed, onnx infers a wrong shape
-def test_sizes_of_one(
+@pytest.mark.parametrize(
+    "dynamic", [(0,), (0, 1)], ids=str
+)  # with fixed sizes, onnx infers a wrong shape
+def test_einsum_with_sizes_of_one_matches_differences(
     dynamic: tuple[int, ...], equation: str, shapes: list[tuple[int, ...]]
 ) -> None:
-    """They go with any size, also where that is known at run time only."""
+    """They broadcast to any size, also to one that is known at run time only."""
     xs = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
     slots = range(len(xs))
     check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=False, equation=equation)

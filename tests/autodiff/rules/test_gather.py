@@ -12,11 +12,11 @@ from tests.autodiff.support.linear import check_linear
 
 INDICES = {
     "scalar": np.array(2),
-    "scalar from behind": np.array(-1),
+    "negative scalar": np.array(-1),
     "one": np.array([1]),
-    "some": np.array([3, 0]),
+    "two": np.array([3, 0]),
     "negative": np.array([-1, 0, -3]),
-    "one cell by two names": np.array([3, -1]),
+    "same cell twice": np.array([3, -1]),
     "permutation": np.array([2, 0, 3, 1]),
     "repeated": np.array([1, 1, 0, -3, 1]),
     "table": np.array([[0, 1], [2, 3]]),
@@ -27,21 +27,23 @@ INDICES = {
 @pytest.mark.parametrize("opset", [9, 11, 13, 17])
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("indices", INDICES)
-def test_gather(indices: str, axis: int, opset: int) -> None:
+def test_gather_matches_differences(indices: str, axis: int, opset: int) -> None:
     if opset < 11 and (np.min(INDICES[indices]) < 0 or axis < 0):
-        indices, axis = "some", axis % 3  # neither was negative before opset 11
+        indices, axis = "two", axis % 3  # neither is negative before opset 11
     check_vjp("Gather", numbers(4, 5, 4), INDICES[indices], axis=axis, opset=opset)
 
 
 @pytest.mark.parametrize("dynamic", [(0,), (1, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("indices", INDICES)
-def test_gather_of_unknown_sizes(indices: str, axis: int, dynamic: tuple[int, ...]) -> None:
+def test_gather_of_unknown_sizes_matches_differences(
+    indices: str, axis: int, dynamic: tuple[int, ...]
+) -> None:
     check_vjp("Gather", numbers(4, 5, 4), INDICES[indices], axis=axis, dynamic=dynamic)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_gather_by_computed_indices(axis: int) -> None:
+def test_gather_by_computed_indices_matches_differences(axis: int) -> None:
     model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, 5] x, float[3] z) => (float[a, b] y) {{
         i = Cast<to = 7>(z)
@@ -51,27 +53,29 @@ def test_gather_by_computed_indices(axis: int) -> None:
     check_model(model, feed, ["x"], "y")
 
 
-def test_indices_without_repetition_are_gathered_back() -> None:
-    """No scatter where an inverse does: the channel shuffle is one Gather each way."""
+def test_distinct_indices_are_gathered_by_their_inverse() -> None:
+    """A channel shuffle is one Gather in each direction."""
     model = check_vjp("Gather", numbers(2, 4, 3), INDICES["permutation"], axis=1)
-    assert [each.op for each in model.graph.nodes] == ["Gather", "Gather", "Identity"]
+    assert [node.op for node in model.graph.nodes] == ["Gather", "Gather", "Identity"]
 
 
-SOME_OR_ALL = pytest.mark.parametrize("dynamic", [(), (0,), (1, 2), (0, 1, 2)], ids=str)
+DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (1, 2), (0, 1, 2)], ids=str)
 
 
-@SOME_OR_ALL
+@DYNAMIC
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("opset", [11, 17])
-def test_gather_elements(opset: int, axis: int, dynamic: tuple[int, ...]) -> None:
+def test_gather_elements_matches_differences(
+    opset: int, axis: int, dynamic: tuple[int, ...]
+) -> None:
     sizes = [3, 4, 3]
     sizes[axis] = 5
     indices = np.random.default_rng(axis + 1).integers(-3, 3, sizes)
-    given: dict[str, Any] = {"axis": axis, "opset": opset}
-    check_vjp("GatherElements", numbers(3, 4, 3), indices, dynamic=dynamic, **given)
+    attributes: dict[str, Any] = {"axis": axis, "opset": opset}
+    check_vjp("GatherElements", numbers(3, 4, 3), indices, dynamic=dynamic, **attributes)
 
 
-def test_gather_elements_along_the_last_axis() -> None:
+def test_gather_elements_along_the_last_axis_matches_the_runtime() -> None:
     node = helper.make_node("GatherElements", ["x", "i"], ["y"], axis=-1)
     indices = np.random.default_rng(0).integers(-3, 3, (3, 4, 5))
     check_linear(
@@ -79,22 +83,22 @@ def test_gather_elements_along_the_last_axis() -> None:
     )
 
 
-@SOME_OR_ALL
+@DYNAMIC
 @pytest.mark.parametrize("largest", [0, 1])
 @pytest.mark.parametrize("axis", [0, 1, -1])
-def test_top_k(axis: int, largest: int, dynamic: tuple[int, ...]) -> None:
-    given: dict[str, Any] = {"axis": axis, "largest": largest, "outputs": 2}
-    check_vjp("TopK", numbers(3, 4, 3), np.array([2]), dynamic=dynamic, **given)
+def test_top_k_matches_differences(axis: int, largest: int, dynamic: tuple[int, ...]) -> None:
+    attributes: dict[str, Any] = {"axis": axis, "largest": largest, "outputs": 2}
+    check_vjp("TopK", numbers(3, 4, 3), np.array([2]), dynamic=dynamic, **attributes)
 
 
-def test_top_k_of_attributes() -> None:
+def test_top_k_with_attribute_k_matches_differences() -> None:
     check_vjp("TopK", numbers(3, 4, 3), k=2, axis=1, outputs=2, opset=9)
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, -1])
-def test_compress(axis: int | None) -> None:
-    kept = np.array([False, True, True, False])
-    given: dict[str, Any] = {} if axis is None else {"axis": axis}
-    check_vjp("Compress", numbers(4, 4, 4), kept, **given)
-    check_vjp("Compress", numbers(4, 4, 4), kept[:3], **given)
-    check_vjp("Compress", numbers(4, 4, 4), kept, dynamic=(1, 2), **given)
+def test_compress_matches_differences(axis: int | None) -> None:
+    condition = np.array([False, True, True, False])
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
+    check_vjp("Compress", numbers(4, 4, 4), condition, **attributes)
+    check_vjp("Compress", numbers(4, 4, 4), condition[:3], **attributes)
+    check_vjp("Compress", numbers(4, 4, 4), condition, dynamic=(1, 2), **attributes)

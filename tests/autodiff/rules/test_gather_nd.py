@@ -5,7 +5,7 @@ import pytest
 
 from tests.autodiff.support.check import check_vjp, numbers
 
-SOME_OR_ALL = pytest.mark.parametrize("dynamic", [(), (0,), (1, 2), (0, 1, 2)], ids=str)
+DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (1, 2), (0, 1, 2)], ids=str)
 
 
 TUPLES = {
@@ -18,10 +18,10 @@ TUPLES = {
 }
 
 
-@SOME_OR_ALL
+@DYNAMIC
 @pytest.mark.parametrize("opset", [12, 17])
 @pytest.mark.parametrize("tuples", TUPLES)
-def test_gather_by_tuples(tuples: str, opset: int, dynamic: tuple[int, ...]) -> None:
+def test_gather_nd_matches_differences(tuples: str, opset: int, dynamic: tuple[int, ...]) -> None:
     batch, indices = TUPLES[tuples]
     x = numbers(2, 4, 3)
     check_vjp("GatherND", x, indices, batch_dims=batch, opset=opset, dynamic=dynamic)

@@ -1,4 +1,4 @@
-"""Sampling at computed places: inside, on far sides of the border, in two and three dimensions."""
+"""GridSample: positions inside, beyond the borders, in two and three dimensions."""
 
 from typing import Any
 
@@ -14,14 +14,16 @@ PADDINGS = ["zeros", "border", "reflection"]
 @pytest.mark.parametrize("align", [0, 1])
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("mode", MODES)
-def test_grid_sample(mode: str, padding: str, align: int, dynamic: tuple[int, ...]) -> None:
+def test_grid_sample_matches_differences(
+    mode: str, padding: str, align: int, dynamic: tuple[int, ...]
+) -> None:
     check_vjp(
         "GridSample",
         numbers(2, 3, 4, 5),
         numbers(2, 3, 4, 2, low=-1.7, high=1.9),
         wrt=(0, 1),
         opset=16,
-        dynamic=tuple(each for each in dynamic if each < 3),
+        dynamic=tuple(axis for axis in dynamic if axis < 3),
         mode=mode,
         padding_mode=padding,
         align_corners=align,
@@ -31,7 +33,7 @@ def test_grid_sample(mode: str, padding: str, align: int, dynamic: tuple[int, ..
 @pytest.mark.parametrize("align", [0, 1])
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("mode", ["linear", "nearest"])
-def test_volumes(mode: str, padding: str, align: int) -> None:
+def test_grid_sample_of_volumes_matches_differences(mode: str, padding: str, align: int) -> None:
     check_vjp(
         "GridSample",
         numbers(2, 2, 3, 4, 5),
@@ -45,14 +47,14 @@ def test_volumes(mode: str, padding: str, align: int) -> None:
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_one_row(padding: str) -> None:
+def test_grid_sample_of_one_row_matches_differences(padding: str) -> None:
     grid = numbers(1, 2, 3, 2, low=-2, high=2)
-    given: dict[str, Any] = {"padding_mode": padding, "align_corners": 0}
-    check_vjp("GridSample", numbers(1, 2, 1, 5), grid, wrt=(0, 1), opset=16, **given)
+    attributes: dict[str, Any] = {"padding_mode": padding, "align_corners": 0}
+    check_vjp("GridSample", numbers(1, 2, 1, 5), grid, wrt=(0, 1), opset=16, **attributes)
 
 
-def test_one_sample_twice_adds_up() -> None:
-    """Samples of one place: their cotangents are summed exactly, not in a race."""
+def test_repeated_position_adds_its_cotangents_exactly() -> None:
+    """Never by ScatterND, which loses updates with more than one thread."""
     grid = numbers(1, 1, 1, 2).repeat(50, axis=2)
     model = check_vjp("GridSample", numbers(1, 2, 3, 3), grid, opset=16)
-    assert not any(each.op == "ScatterND" for each in model.graph.nodes)
+    assert not any(node.op == "ScatterND" for node in model.graph.nodes)

@@ -20,17 +20,17 @@ def parameters(*shape: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.floa
 @DYNAMIC
 @pytest.mark.parametrize("size", [(2, 3, 7), (2, 3, 4, 5), (1, 3, 2, 3, 2)])
 @pytest.mark.parametrize("opset", [7, 17, 22])
-def test_instance_normalization(
+def test_instance_normalization_matches_differences(
     opset: int, size: tuple[int, ...], dynamic: tuple[int, ...]
 ) -> None:
-    more: dict[str, Any] = {
+    options: dict[str, Any] = {
         "opset": opset,
-        "dynamic": [each for each in dynamic if each < len(size)],
+        "dynamic": [axis for axis in dynamic if axis < len(size)],
     }
-    check_vjp("InstanceNormalization", numbers(*size), *parameters(3), epsilon=1e-2, **more)
+    check_vjp("InstanceNormalization", numbers(*size), *parameters(3), epsilon=1e-2, **options)
 
 
-def test_parameters_of_instance_normalization() -> None:
+def test_instance_normalization_parameters_match_differences() -> None:
     check_vjp("InstanceNormalization", numbers(2, 3, 4), *parameters(3), wrt=(0, 1, 2))
 
 
@@ -38,16 +38,16 @@ def test_parameters_of_instance_normalization() -> None:
 @pytest.mark.parametrize("size", [(2, 6, 3), (1, 6, 2, 3), (2, 6, 2, 3, 2), (3, 6, 2, 1)])
 @pytest.mark.parametrize("groups", [1, 2, 3])
 @pytest.mark.parametrize("opset", [21, 23])
-def test_group_normalization(
+def test_group_normalization_matches_differences(
     opset: int, groups: int, size: tuple[int, ...], dynamic: tuple[int, ...]
 ) -> None:
-    sizes = [each for each in dynamic if each < len(size)]
-    more: dict[str, Any] = {"opset": opset, "dynamic": sizes, "num_groups": groups}
-    check_vjp("GroupNormalization", numbers(*size), *parameters(6), epsilon=1e-2, **more)
+    sizes = [axis for axis in dynamic if axis < len(size)]
+    options: dict[str, Any] = {"opset": opset, "dynamic": sizes, "num_groups": groups}
+    check_vjp("GroupNormalization", numbers(*size), *parameters(6), epsilon=1e-2, **options)
 
 
 @pytest.mark.parametrize("dynamic", [(), (0, 2, 3)], ids=str)
-def test_parameters_of_group_normalization(dynamic: tuple[int, ...]) -> None:
+def test_group_normalization_parameters_match_differences(dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 6, 3, 2)
-    more: dict[str, Any] = {"opset": 21, "num_groups": 3}
-    check_vjp("GroupNormalization", x, *parameters(6), wrt=(0, 1, 2), dynamic=dynamic, **more)
+    options: dict[str, Any] = {"opset": 21, "num_groups": 3}
+    check_vjp("GroupNormalization", x, *parameters(6), wrt=(0, 1, 2), dynamic=dynamic, **options)

@@ -19,40 +19,42 @@ def parameters(*shape: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.floa
 
 @DYNAMIC
 @pytest.mark.parametrize("axis", [-1, 1, -3, 0])
-def test_layer_normalization(axis: int, dynamic: tuple[int, ...]) -> None:
+def test_layer_normalization_matches_differences(axis: int, dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 3, 4, 5)
     scale, bias = parameters(*x.shape[axis:])
-    more: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2}
-    check_vjp("LayerNormalization", x, scale, bias, **more)
-    check_vjp("LayerNormalization", x, scale, **more)
-    check_vjp("LayerNormalization", x, scale, bias, wrt=(0, 1, 2), **more)
+    attributes: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2}
+    check_vjp("LayerNormalization", x, scale, bias, **attributes)
+    check_vjp("LayerNormalization", x, scale, **attributes)
+    check_vjp("LayerNormalization", x, scale, bias, wrt=(0, 1, 2), **attributes)
 
 
-@pytest.mark.parametrize("of", [0, 1, 2])
+@pytest.mark.parametrize("output", [0, 1, 2])
 @pytest.mark.parametrize("dynamic", [(), (0, 1, 2)], ids=str)
-def test_every_output_of_layer_normalization(dynamic: tuple[int, ...], of: int) -> None:
+def test_layer_normalization_output_matches_differences(
+    dynamic: tuple[int, ...], output: int
+) -> None:
     x, (scale, bias) = numbers(2, 3, 4), parameters(3, 4)
     op = "LayerNormalization"
-    check_vjp(op, x, scale, bias, axis=1, outputs=3, of=of, dynamic=dynamic, epsilon=1e-2)
+    check_vjp(op, x, scale, bias, axis=1, outputs=3, of=output, dynamic=dynamic, epsilon=1e-2)
 
 
-def test_a_parameter_of_layer_normalization_may_be_broadcast() -> None:
+def test_layer_normalization_with_broadcast_scale_matches_differences() -> None:
     x, scale = numbers(2, 3, 4), numbers(3, 1, low=0.5)
     check_vjp("LayerNormalization", x, scale, axis=1, wrt=(0, 1))
 
 
-def test_statistics_that_the_node_can_give_are_not_worked_out_again() -> None:
+def test_layer_normalization_reuses_the_statistics_of_the_node() -> None:
     model = check_vjp("LayerNormalization", numbers(2, 5), *parameters(5))
-    (node,) = [each for each in model.graph.nodes if each.op == "LayerNormalization"]
+    (node,) = [node for node in model.graph.nodes if node.op == "LayerNormalization"]
     assert len(node.outputs) == 3
-    assert not {"Sqrt", "Reciprocal"} & {each.op for each in model.graph.nodes}
+    assert not {"Sqrt", "Reciprocal"} & {node.op for node in model.graph.nodes}
 
 
 @DYNAMIC
 @pytest.mark.parametrize("axis", [-1, 2, 0])
-def test_rms_normalization(axis: int, dynamic: tuple[int, ...]) -> None:
+def test_rms_normalization_matches_differences(axis: int, dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 3, 4, 5)
     scale = numbers(*x.shape[axis:], low=0.5, seed=1)
-    more: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2, "opset": 23}
-    check_vjp("RMSNormalization", x, scale, **more)
-    check_vjp("RMSNormalization", x, scale, wrt=(0, 1), **more)
+    attributes: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2, "opset": 23}
+    check_vjp("RMSNormalization", x, scale, **attributes)
+    check_vjp("RMSNormalization", x, scale, wrt=(0, 1), **attributes)

@@ -1,4 +1,4 @@
-"""Products of vectors, matrices and batches of them."""
+"""MatMul and Gemm of vectors, matrices and batches."""
 
 from itertools import product
 
@@ -25,7 +25,7 @@ SHAPES = [
 
 @pytest.mark.parametrize(("dynamic", "alike"), [((), True), ((0, 1, 2, 3), True), ((0,), False)])
 @pytest.mark.parametrize(("a", "b"), SHAPES, ids=str)
-def test_matmul(
+def test_matmul_matches_differences(
     a: tuple[int, ...], b: tuple[int, ...], dynamic: tuple[int, ...], alike: bool
 ) -> None:
     arrays = numbers(*a), numbers(*b, seed=1)
@@ -34,20 +34,29 @@ def test_matmul(
 
 @pytest.mark.parametrize("slot", [0, 1])
 @pytest.mark.parametrize(("a", "b"), SHAPES, ids=str)
-def test_matmul_by_a_constant(a: tuple[int, ...], b: tuple[int, ...], slot: int) -> None:
+def test_matmul_by_a_constant_matches_differences(
+    a: tuple[int, ...], b: tuple[int, ...], slot: int
+) -> None:
     check_vjp("MatMul", numbers(*a), numbers(*b, seed=1), wrt=(slot,), dynamic=(0,))
 
 
 @pytest.mark.parametrize("bias", [None, (4, 5), (5,), (4, 1), (1, 1), ()], ids=str)
-@pytest.mark.parametrize(("left", "right"), list(product((0, 1), repeat=2)))
+@pytest.mark.parametrize(("trans_a", "trans_b"), list(product((0, 1), repeat=2)))
 @pytest.mark.parametrize("opset", [7, 9, 11, 13])
-def test_gemm(left: int, right: int, bias: tuple[int, ...] | None, opset: int) -> None:
-    a, b = numbers(*((3, 4) if left else (4, 3))), numbers(*((5, 3) if right else (3, 5)), seed=1)
+def test_gemm_matches_differences(
+    trans_a: int, trans_b: int, bias: tuple[int, ...] | None, opset: int
+) -> None:
+    a, b = (
+        numbers(*((3, 4) if trans_a else (4, 3))),
+        numbers(*((5, 3) if trans_b else (3, 5)), seed=1),
+    )
     if bias is None:
         if opset < 11:
-            bias = (1, 5)  # something had to be added before
+            bias = (1, 5)  # required before
         else:
-            check_vjp("Gemm", a, b, wrt=(0, 1), opset=opset, alpha=0.5, transA=left, transB=right)
+            check_vjp(
+                "Gemm", a, b, wrt=(0, 1), opset=opset, alpha=0.5, transA=trans_a, transB=trans_b
+            )
             return
     check_vjp(
         "Gemm",
@@ -58,12 +67,12 @@ def test_gemm(left: int, right: int, bias: tuple[int, ...] | None, opset: int) -
         opset=opset,
         alpha=0.5,
         beta=-2.0,
-        transA=left,
-        transB=right,
+        transA=trans_a,
+        transB=trans_b,
     )
 
 
 @pytest.mark.parametrize("dynamic", [(0,), (0, 1)], ids=str)
-def test_gemm_of_unknown_sizes(dynamic: tuple[int, ...]) -> None:
+def test_gemm_of_unknown_sizes_matches_differences(dynamic: tuple[int, ...]) -> None:
     arrays = numbers(4, 3), numbers(5, 3, seed=1), numbers(5, seed=2)
     check_vjp("Gemm", *arrays, wrt=(0, 1, 2), transB=1, dynamic=dynamic)

@@ -17,19 +17,19 @@ from tests.autodiff.support.differences import function, in_float64, slope
 
 
 @pytest.mark.parametrize("dynamic", [(), (0, 2, 3)], ids=str)
-@pytest.mark.parametrize("size", [1, 3, 5, 13])  # ONNX Runtime refuses even ones
-def test_lrn(size: int, dynamic: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("size", [1, 3, 5, 13])  # ONNX Runtime refuses even sizes
+def test_lrn_matches_differences(size: int, dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 7, 3, 2, low=-3.0, high=3.0)
     check_vjp("LRN", x, size=size, alpha=0.5, beta=0.75, bias=1.5, dynamic=dynamic)
 
 
-def test_lrn_by_its_defaults() -> None:
+def test_lrn_with_default_attributes_matches_differences() -> None:
     check_vjp("LRN", numbers(2, 5, 4, 3, low=-9.0, high=9.0), size=3)
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_an_even_window_of_channels_leans_to_one_side(size: int) -> None:
-    """Its gradient is of the mirrored window. ONNX Runtime refuses it: the evaluator runs both."""
+def test_lrn_with_even_window_matches_differences(size: int) -> None:
+    """Its window is not symmetric, so that of the gradient is mirrored. Only the evaluator runs it."""
     x = numbers(2, 6, 2, 2, low=-3.0, high=3.0)
     node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, bias=1.5)
     proto = one_node_model(node, {"x": x}, {}, 17)

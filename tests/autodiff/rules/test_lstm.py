@@ -1,4 +1,4 @@
-"""LSTM: directions, states that come in and go out, one step and several, the forms that are refused."""
+"""LSTM: directions, initial and final states, one step and several, and the forms that are refused."""
 
 from typing import Any
 
@@ -23,22 +23,24 @@ def operands(directions: int, steps: int = STEPS) -> list[Any]:
 
 
 @pytest.mark.parametrize("dynamic", [(), (1,)], ids=["fixed", "free batch"])
-@pytest.mark.parametrize("of", [0, 1, 2])
+@pytest.mark.parametrize("output", [0, 1, 2])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-def test_lstm(direction: str, of: int, dynamic: tuple[int, ...]) -> None:
+def test_lstm_matches_differences(direction: str, output: int, dynamic: tuple[int, ...]) -> None:
     directions = 2 if direction == "bidirectional" else 1
-    first = [numbers(directions, BATCH, HIDDEN, seed=i) for i in (5, 6)]
-    given = [*operands(directions), None, *first]
-    more: dict[str, Any] = {"direction": direction, "hidden_size": HIDDEN}
+    initial = [numbers(directions, BATCH, HIDDEN, seed=i) for i in (5, 6)]
+    arrays = [*operands(directions), None, *initial]
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": HIDDEN}
     wrt = (0,) if dynamic else (0, 5, 6)
-    check_vjp("LSTM", *given, wrt=wrt, opset=14, outputs=3, of=of, dynamic=dynamic, **more)
+    check_vjp(
+        "LSTM", *arrays, wrt=wrt, opset=14, outputs=3, of=output, dynamic=dynamic, **attributes
+    )
 
 
-def test_without_biases_and_first_states() -> None:
+def test_lstm_without_biases_and_initial_states_matches_differences() -> None:
     check_vjp("LSTM", *operands(1)[:3], opset=14, hidden_size=HIDDEN)
 
 
-def test_one_step() -> None:
+def test_lstm_of_one_step_matches_differences() -> None:
     check_vjp("LSTM", *operands(2, 1), direction="bidirectional", hidden_size=HIDDEN)
 
 
@@ -51,17 +53,17 @@ def test_one_step() -> None:
     ],
     ids=str,
 )
-def test_refused_in_words(form: dict[str, Any]) -> None:
+def test_lstm_of_unusual_form_is_refused(form: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="the LSTM that reads 'x0' has peepholes, lengths, clip"):
         check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, **form)
 
 
-def test_no_fixed_number_of_steps() -> None:
+def test_lstm_with_unknown_number_of_steps_is_refused() -> None:
     with pytest.raises(ModelError, match="no fixed number of steps: export the model for images"):
         check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, dynamic=(0,), alike=False)
 
 
-def test_lengths_are_refused() -> None:
+def test_lstm_with_sequence_lengths_is_refused() -> None:
     lengths = np.full(BATCH, STEPS, np.int32)
     with pytest.raises(ModelError, match="lengths"):
         check_vjp("LSTM", *operands(1), lengths, opset=14, hidden_size=HIDDEN)

@@ -1,7 +1,7 @@
-"""Resize and Upsample: every mode of every opset, with sizes that are known and that are not.
+"""Resize and Upsample: every mode in every opset, with fixed and unknown sizes.
 
-A resize is linear, so that <g, resize(x)> = <gradient, x>: the runtime itself is the oracle, which the
-reference evaluator is not (it rounds elsewhere, and knows no opset before 11).
+A resize is linear, so <g, resize(x)> = <gradient, x>. The oracle is the runtime itself, since the reference
+evaluator rounds differently and has no opset before 11.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ COORDINATES = [
     "tf_half_pixel_for_nn",
 ]
 ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
-KNOWN_OR_NOT = pytest.mark.parametrize("dynamic", [(), (0,), (2, 3), (0, 2, 3)], ids=str)
+DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (2, 3), (0, 2, 3)], ids=str)
 X = (2, 3, 5, 6)
 
 
@@ -39,7 +39,7 @@ def ints(*values: int) -> Array:
 
 
 def check_resize(
-    *more: Any,
+    *arrays: Any,
     op: str = "Resize",
     size: tuple[int, ...] = X,
     opset: int = 19,
@@ -47,19 +47,19 @@ def check_resize(
     **attributes: Any,
 ) -> Model:
     """Check the gradient against the runtime's own values; returns the model with it."""
-    names = [f"c{i}" if each is not None else "" for i, each in enumerate(more)]
+    names = [f"c{i}" if array is not None else "" for i, array in enumerate(arrays)]
     node = helper.make_node(op, ["x", *names], ["y"], **attributes)
     x = numbers(*size)
-    fixed = {n: each for n, each in zip(names, more, strict=True) if n}
+    fixed = {name: array for name, array in zip(names, arrays, strict=True) if name}
     proto = one_node_model(node, {"x": x}, fixed, opset, dynamic)
     return check_linear(proto, x)
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("scales", [(1, 1, 2, 3), (1, 1, 0.6, 1.7), (1, 1, 1, 2.5)], ids=str)
-def test_nearest(
+def test_nearest_matches_the_runtime(
     scales: tuple[float, ...], coordinates: str, rounding: str, dynamic: tuple[int, ...]
 ) -> None:
     check_resize(
@@ -72,11 +72,11 @@ def test_nearest(
     )
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("scales", [(1, 1, 2, 3), (1, 1, 0.6, 1.7), (1, 1, 1, 2.5)], ids=str)
 @pytest.mark.parametrize(
-    "given",
+    "attributes",
     [
         {"mode": "linear"},
         {"mode": "cubic"},
@@ -87,40 +87,47 @@ def test_nearest(
     ],
     ids=str,
 )
-def test_smooth(
-    given: dict[str, Any], scales: tuple[float, ...], coordinates: str, dynamic: tuple[int, ...]
+def test_linear_and_cubic_match_the_runtime(
+    attributes: dict[str, Any],
+    scales: tuple[float, ...],
+    coordinates: str,
+    dynamic: tuple[int, ...],
 ) -> None:
     check_resize(
         None,
         floats(*scales),
         dynamic=dynamic,
         coordinate_transformation_mode=coordinates,
-        **given,
+        **attributes,
     )
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("sizes", [(2, 3, 10, 12), (2, 3, 3, 13), (2, 3, 1, 1)], ids=str)
 @pytest.mark.parametrize("opset", [11, 13, 18, 19])
-def test_sizes(opset: int, sizes: tuple[int, ...], mode: str, dynamic: tuple[int, ...]) -> None:
+def test_resize_to_sizes_matches_the_runtime(
+    opset: int, sizes: tuple[int, ...], mode: str, dynamic: tuple[int, ...]
+) -> None:
     none = floats() if opset < 13 else None
     check_resize(none, none, ints(*sizes), opset=opset, dynamic=dynamic, mode=mode)
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("coordinates", ["half_pixel", "align_corners", "pytorch_half_pixel"])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_one_cell(mode: str, coordinates: str, dynamic: tuple[int, ...]) -> None:
-    """The branch of pooled context in segmentation heads."""
-    given: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
-    check_resize(None, None, ints(2, 3, 4, 5), size=(2, 3, 1, 1), dynamic=dynamic, **given)
+def test_resize_of_one_cell_matches_the_runtime(
+    mode: str, coordinates: str, dynamic: tuple[int, ...]
+) -> None:
+    """As in the pooled branch of segmentation heads."""
+    attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    check_resize(None, None, ints(2, 3, 4, 5), size=(2, 3, 1, 1), dynamic=dynamic, **attributes)
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("roi", [(0, 0, 0.2, 0.4, 1, 1, 0.7, 1), (0, 0, 0.2, -0.3, 1, 1, 1.4, 0.8)])
-def test_crop_with_extrapolation(
+def test_crop_with_extrapolation_matches_the_runtime(
     roi: tuple[float, ...], mode: str, dynamic: tuple[int, ...]
 ) -> None:
     check_resize(
@@ -134,24 +141,26 @@ def test_crop_with_extrapolation(
     )
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("axes", [(2, 3), (3, 2), (-1, -2), (3,)], ids=str)
-def test_some_axes(axes: tuple[int, ...], dynamic: tuple[int, ...]) -> None:
-    given: dict[str, Any] = {"mode": "linear", "axes": axes}
-    check_resize(None, floats(*(1.6, 0.7)[: len(axes)]), dynamic=dynamic, **given)
-    check_resize(None, None, ints(*(9, 3)[: len(axes)]), dynamic=dynamic, **given)
+def test_resize_of_some_axes_matches_the_runtime(
+    axes: tuple[int, ...], dynamic: tuple[int, ...]
+) -> None:
+    attributes: dict[str, Any] = {"mode": "linear", "axes": axes}
+    check_resize(None, floats(*(1.6, 0.7)[: len(axes)]), dynamic=dynamic, **attributes)
+    check_resize(None, None, ints(*(9, 3)[: len(axes)]), dynamic=dynamic, **attributes)
 
 
 @pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_aspect_ratio(mode: str, policy: str) -> None:
-    given: dict[str, Any] = {"mode": mode, "axes": [2, 3], "keep_aspect_ratio_policy": policy}
-    check_resize(None, None, ints(8, 13), **given)
-    check_resize(None, None, ints(8, 13), dynamic=(0,), **given)
-    check_resize(None, None, ints(3, 5), size=(2, 3, 7, 9), **given)
+def test_aspect_ratio_policy_matches_the_runtime(mode: str, policy: str) -> None:
+    attributes: dict[str, Any] = {"mode": mode, "axes": [2, 3], "keep_aspect_ratio_policy": policy}
+    check_resize(None, None, ints(8, 13), **attributes)
+    check_resize(None, None, ints(8, 13), dynamic=(0,), **attributes)
+    check_resize(None, None, ints(3, 5), size=(2, 3, 7, 9), **attributes)
 
 
-def test_aspect_ratio_of_unknown_sizes_is_refused() -> None:
+def test_aspect_ratio_policy_with_unknown_sizes_is_refused() -> None:
     with pytest.raises(ModelError, match="keeps the aspect ratio needs fixed sizes"):
         check_resize(
             None,
@@ -169,35 +178,37 @@ def test_aspect_ratio_of_unknown_sizes_is_refused() -> None:
     [((2, 3, 5), (1, 1, 1.7)), ((1, 2, 3, 4, 3), (1, 1, 2, 1.5, 0.7)), ((5, 6), (2, 1.3))],
     ids=str,
 )
-def test_other_ranks(size: tuple[int, ...], scales: tuple[float, ...], mode: str) -> None:
+def test_resize_of_any_rank_matches_the_runtime(
+    size: tuple[int, ...], scales: tuple[float, ...], mode: str
+) -> None:
     check_resize(None, floats(*scales), size=size, mode=mode)
     check_resize(None, floats(*scales), size=size, mode=mode, dynamic=(0, *range(2, len(size))))
 
 
 @pytest.mark.parametrize("dynamic", [(), (0,), (1, 2), (0, 1, 2)], ids=str)
-def test_channels_last(dynamic: tuple[int, ...]) -> None:
+def test_resize_with_channels_last_matches_the_runtime(dynamic: tuple[int, ...]) -> None:
     size = (2, 5, 6, 3)
-    given: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
-    check_resize(None, floats(1, 2, 1.5, 1), size=size, dynamic=dynamic, **given)
-    check_resize(None, None, ints(2, 10, 9, 3), size=size, dynamic=dynamic, **given)
+    attributes: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    check_resize(None, floats(1, 2, 1.5, 1), size=size, dynamic=dynamic, **attributes)
+    check_resize(None, None, ints(2, 10, 9, 3), size=size, dynamic=dynamic, **attributes)
 
 
-@KNOWN_OR_NOT
+@DYNAMIC
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("scales", [(1, 1, 2, 3), (1, 1, 1.5, 2.5), (1, 1, 0.6, 0.5)], ids=str)
-def test_before_opset_eleven(
+def test_resize_before_opset_11_matches_the_runtime(
     scales: tuple[float, ...], mode: str, dynamic: tuple[int, ...]
 ) -> None:
     check_resize(floats(*scales), opset=10, mode=mode, dynamic=dynamic)
     if min(scales) >= 1:
         check_resize(floats(*scales), op="Upsample", opset=9, mode=mode, dynamic=dynamic)
-        if not dynamic:  # what sizes of the run need came with opset 9
-            given: dict[str, Any] = {"scales": [float(each) for each in scales]}
-            check_resize(op="Upsample", opset=7, mode=mode, **given)
+        if not dynamic:  # sizes at run time need opset 9
+            attributes: dict[str, Any] = {"scales": [float(scale) for scale in scales]}
+            check_resize(op="Upsample", opset=7, mode=mode, **attributes)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_sizes_that_the_run_computes(mode: str) -> None:
+def test_computed_sizes_match_the_runtime(mode: str) -> None:
     """As exporters write `interpolate(x, size=other.shape[2:])`."""
     model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, 3, H, W] x) => (float[N, 3, A, B] y)
@@ -210,7 +221,7 @@ def test_sizes_that_the_run_computes(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-def test_scales_that_the_run_computes(mode: str) -> None:
+def test_computed_scales_match_the_runtime(mode: str) -> None:
     model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, 3, H, W] x) => (float[N, 3, A, B] y)
     <float[4] times = {{1, 1, 0.45, 0.4}}, float[2] ones = {{1, 1}}, int64[1] two = {{2}},
@@ -226,7 +237,7 @@ def test_scales_that_the_run_computes(mode: str) -> None:
 
 
 @pytest.mark.parametrize("dynamic", [(), (0, 2, 3)], ids=str)
-def test_repeated_cells_are_one_convolution(dynamic: tuple[int, ...]) -> None:
+def test_repeated_cells_are_summed_by_one_convolution(dynamic: tuple[int, ...]) -> None:
     model = check_resize(
         None,
         floats(1, 1, 2, 2),
@@ -235,9 +246,9 @@ def test_repeated_cells_are_one_convolution(dynamic: tuple[int, ...]) -> None:
         nearest_mode="floor",
         dynamic=dynamic,
     )
-    assert [each.op for each in model.graph.nodes] == ["Resize", "Conv", "Identity"]
+    assert [node.op for node in model.graph.nodes] == ["Resize", "Conv", "Identity"]
 
 
-def test_against_differences() -> None:
+def test_resize_matches_differences() -> None:
     check_vjp("Resize", numbers(*X), None, floats(1, 1, 1.7, 2.2), mode="linear")
     check_vjp("Upsample", numbers(*X), floats(1, 1, 2, 2), opset=9, mode="nearest")

@@ -32,15 +32,15 @@ SLICES: list[
 
 
 @pytest.mark.parametrize(("starts", "ends", "axes", "steps"), SLICES, ids=str)
-def test_slice(
+def test_slice_matches_differences(
     starts: tuple[int, ...],
     ends: tuple[int, ...],
     axes: tuple[int, ...] | None,
     steps: tuple[int, ...] | None,
 ) -> None:
-    given = [None if each is None else ints(*each) for each in (axes, steps)]
-    check_vjp("Slice", numbers(2, 6, 8), ints(*starts), ints(*ends), *given)
-    check_vjp("Slice", numbers(2, 6, 8), ints(*starts), ints(*ends), *given, dynamic=(0,))
+    options = [None if integers is None else ints(*integers) for integers in (axes, steps)]
+    check_vjp("Slice", numbers(2, 6, 8), ints(*starts), ints(*ends), *options)
+    check_vjp("Slice", numbers(2, 6, 8), ints(*starts), ints(*ends), *options, dynamic=(0,))
     if steps is None and (axes is None or min(axes) >= 0):
         attributes: dict[str, Any] = {"starts": starts, "ends": ends}
         if axes is not None:
@@ -51,18 +51,18 @@ def test_slice(
 @pytest.mark.parametrize(
     ("starts", "ends", "axes", "steps"), [*SLICES[:3], *SLICES[4:6], SLICES[10]], ids=str
 )
-def test_slice_of_unknown_sizes(
+def test_slice_of_unknown_sizes_matches_differences(
     starts: tuple[int, ...],
     ends: tuple[int, ...],
     axes: tuple[int, ...] | None,
     steps: tuple[int, ...] | None,
 ) -> None:
-    given = [None if each is None else ints(*each) for each in (axes, steps)]
-    check_vjp("Slice", numbers(2, 6, 8), ints(*starts), ints(*ends), *given, dynamic=(0, 1, 2))
+    options = [None if integers is None else ints(*integers) for integers in (axes, steps)]
+    check_vjp("Slice", numbers(2, 6, 8), ints(*starts), ints(*ends), *options, dynamic=(0, 1, 2))
 
 
 @pytest.mark.parametrize("bounds", ["one, near", "one, size", "minus, size"])
-def test_slice_between_computed_bounds(bounds: str) -> None:
+def test_slice_with_computed_bounds_matches_differences(bounds: str) -> None:
     model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, C, W] x) => (float[a, b, c] y)
     <int64[1] one = {{1}}, int64[1] minus = {{-3}}, int64[1] two = {{2}}> {{
