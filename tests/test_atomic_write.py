@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import onnxcam
-from onnxcam.atomic_write import atomic_write, atomic_write_all, digest_file, read_regular
+from onnxcam.atomic_write import atomic_write, atomic_write_all
 from onnxcam.errors import OnnxcamError, OutputError
 from onnxcam.registry import Registry
+from onnxcam.regular_files import digest_file, read_regular
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 
@@ -113,7 +114,9 @@ def test_files_of_several_threads_never_touch_the_mask(
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o027, 0o002])
 def test_the_mask_of_the_process_holds(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "file.txt"
-    code = "import os, sys; from pathlib import Path; from onnxcam.atomic_write import written\n"
+    code = (
+        "import os, sys; from pathlib import Path; from onnxcam.atomic_write import atomic_write\n"
+    )
     code += "os.umask(int(sys.argv[1]))\nwith atomic_write(Path(sys.argv[2])) as part: part.write_text('')"
     subprocess.run([sys.executable, "-c", code, str(mask), path], cwd=ROOT, check=True, timeout=60)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam._version import __version__
-from onnxcam.atomic_write import digest_file
 from onnxcam.cli.image_files import result_names, target_suffixes
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
@@ -20,6 +19,7 @@ from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.result_files import certified, require_writable, result_files
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
+from onnxcam.regular_files import digest_file
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 

@@ -23,16 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onnxcam.atomic_write import (
-    ABANDONED,
-    atomic_write,
-    digest_blocks,
-    discard,
-    part_of,
-    read_regular,
-    sweep,
-)
+from onnxcam.atomic_write import ABANDONED, atomic_write, discard, part_of, sweep
 from onnxcam.errors import OutputError
+from onnxcam.regular_files import digest_blocks, read_regular
 
 LIMIT = 2_000_000_000  # bytes of all models together, unless $ONNXCAM_CACHE_SIZE says it
 CHOICES = 1000  # files of choices at most

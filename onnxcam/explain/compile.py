@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from onnxcam.arrays import Array
-from onnxcam.atomic_write import (
+from onnxcam.errors import ModelError
+from onnxcam.explain import cache
+from onnxcam.explain.plan_json import as_json, from_json
+from onnxcam.methods import Recipe
+from onnxcam.model.data_files import locate_data
+from onnxcam.regular_files import (
     BLOCK,
     block_digest,
     digest_blocks,
@@ -26,11 +31,6 @@ from onnxcam.atomic_write import (
     map_blocks,
     read_regular,
 )
-from onnxcam.errors import ModelError
-from onnxcam.explain import cache
-from onnxcam.explain.plan_json import as_json, from_json
-from onnxcam.methods import Recipe
-from onnxcam.model.data_files import locate_data
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.model_validity import blames_invalid_models
 from onnxcam.runtime.session import OutOfMemoryError, Session, open_session

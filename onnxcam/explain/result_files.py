@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnxcam.atomic_write import atomic_write_all, digest_file, read_regular
+from onnxcam.atomic_write import atomic_write_all
 from onnxcam.errors import OutputError
+from onnxcam.regular_files import digest_file, read_regular
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"

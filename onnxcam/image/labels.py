@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from onnxcam.atomic_write import open_regular
 from onnxcam.errors import SettingError
 from onnxcam.image.label_tables import names_in_csv, names_in_yaml
+from onnxcam.regular_files import open_regular
 
 # Keys of names in the metadata of models, in config.json of Hugging Face and timm, and in data.yaml.
 NAME_KEYS = (

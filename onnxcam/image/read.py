@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from onnxcam.atomic_write import open_regular
 from onnxcam.errors import ImageError
 from onnxcam.image import heif
+from onnxcam.regular_files import open_regular
 
 # They are about tags that nobody reads, and sizes that are refused below. Filters that a program sets later
 # win; filters set only while one image is read would affect other threads.

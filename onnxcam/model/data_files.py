@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from onnxcam.atomic_write import kind_of
 from onnxcam.errors import ModelError
+from onnxcam.regular_files import file_kind
 
 MAX_SHOWN = 100  # characters of a name in a message
 
@@ -42,4 +42,4 @@ def _resolve(model: Path, location: str) -> Path | str:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         return getattr(error, "strerror", None) or str(error)
-    return path if stat.S_ISREG(mode) else f"{kind_of(mode)}, not a regular file"
+    return path if stat.S_ISREG(mode) else f"{file_kind(mode)}, not a regular file"

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxcam.atomic_write import digest_file, open_regular
 from onnxcam.errors import ImageError
 from onnxcam.image import heif
 from onnxcam.image.read import LARGEST_FILE, read, readable_suffixes
+from onnxcam.regular_files import digest_file, open_regular
 from tests.support.limits import run_limited
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes and devices are files of Unix")
@@ -99,7 +99,7 @@ def test_a_digest_is_streamed(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.touch()
     os.truncate(path, 300 << 20)
-    code = f"from onnxcam.atomic_write import digest_file; print(digest_file({str(path)!r}))"
+    code = f"from onnxcam.regular_files import digest_file; print(digest_file({str(path)!r}))"
     finished = run_limited(code, seconds=20, megabytes=256)
     assert finished.returncode == 0, finished.stderr
     path.write_bytes(b"abc")
