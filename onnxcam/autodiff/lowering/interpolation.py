@@ -1,4 +1,4 @@
-"""What Resize does along one axis, by the words of ONNX: a matrix of weights."""
+"""Resize along one axis, by the definitions of ONNX: a matrix of weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnxcam.autodiff.lowering.cubic import KEYS_A, cubic_far, cubic_near
 
 
 @dataclass(frozen=True)
-class Cells:
-    """The cells i of a resized axis, of how many, of how many there were; and what is cropped to."""
+class ResizedAxis:
+    """The cells i of a resized axis of `out` cells, that had `size` cells, and the ends of the crop."""
 
     i: Floats
     out: Any
@@ -24,41 +24,44 @@ class Cells:
     end: Any
 
     @property
-    def cropped(self) -> Floats:
-        """The ends of the crop are the first and last cell."""
+    def crop_positions(self) -> Floats:
+        """The first and last cell are at the ends of the crop."""
         last = self.size - 1
         if self.out == 1:
             return np.zeros_like(self.i) + (self.start + self.end) * last / 2
         return self.start * last + self.i * (self.end - self.start) * last / (self.out - 1)
 
     @property
-    def half_pixel(self) -> Floats:
-        """The centre of a cell is its place."""
+    def half_pixel_positions(self) -> Floats:
+        """The position of a cell is its center."""
         return (self.i + 0.5) / self.scale - 0.5
 
 
-COORDINATES: dict[str, Callable[[Cells], Floats]] = {  # their places on the axis there was
-    "half_pixel": lambda c: c.half_pixel,
-    "half_pixel_symmetric": lambda c: c.half_pixel + c.size / 2 * (1 - c.out / (c.scale * c.size)),
-    "pytorch_half_pixel": lambda c: c.half_pixel if c.out > 1 else 0 * c.i,
-    "tf_half_pixel_for_nn": lambda c: c.half_pixel + 0.5,
-    "align_corners": lambda c: c.i * (c.size - 1) / max(c.out - 1, 1),
-    "asymmetric": lambda c: c.i / c.scale,
-    "tf_crop_and_resize": lambda c: c.cropped,
+POSITIONS: dict[str, Callable[[ResizedAxis], Floats]] = {
+    # of the cells on the original axis, by coordinate_transformation_mode
+    "half_pixel": lambda axis: axis.half_pixel_positions,
+    "half_pixel_symmetric": lambda axis: (
+        axis.half_pixel_positions + axis.size / 2 * (1 - axis.out / (axis.scale * axis.size))
+    ),
+    "pytorch_half_pixel": lambda axis: axis.half_pixel_positions if axis.out > 1 else 0 * axis.i,
+    "tf_half_pixel_for_nn": lambda axis: axis.half_pixel_positions + 0.5,
+    "align_corners": lambda axis: axis.i * (axis.size - 1) / max(axis.out - 1, 1),
+    "asymmetric": lambda axis: axis.i / axis.scale,
+    "tf_crop_and_resize": lambda axis: axis.crop_positions,
 }
 ROUNDINGS: dict[str, Callable[[Floats], Floats]] = {
-    "round_prefer_floor": lambda at: np.ceil(at - 0.5),
-    "round_prefer_ceil": lambda at: np.floor(at + 0.5),
+    "round_prefer_floor": lambda position: np.ceil(position - 0.5),
+    "round_prefer_ceil": lambda position: np.floor(position + 0.5),
     "floor": np.floor,
     "ceil": np.ceil,
 }
-ROUNDING = 1e-6  # of the size of an axis: what float32 may move a place by
-CERTAIN = 0.1  # a rounding that decides changes a weight by 1, any other by far less
+FLOAT32_ERROR = 1e-6  # of a position, per cell of the axis
+WEIGHT_TOLERANCE = 0.1  # where rounding decides, a weight changes by 1; elsewhere by far less
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """How values between cells are made. `roi` is the start and end of what is cropped to."""
+    """How values between cells are computed: the attributes of Resize."""
 
     mode: str
     coordinates: str
@@ -70,53 +73,56 @@ class Interpolation:
     def matrix(
         self, size: int, out: int, scale: float, roi: tuple[float, float] = (0.0, 1.0)
     ) -> Floats | None:
-        """The weight (size, out) of each cell of an axis in each cell of the resized one. None where it
-        hangs on a rounding of float32, of which every runtime has its own.
-        """
-        narrow, places = (
-            self._places(size, out, scale, roi, dtype) for dtype in (np.float32, np.float64)
-        )
-        exact = (narrow == places) & (self.coordinates != "half_pixel_symmetric")
-        doubt = np.where(exact, 0, ROUNDING * (size + 1))
-        low, high = (self._weights(places + each, size, scale) for each in (-doubt, doubt))
-        certain = np.max(np.abs(high - low), initial=0) < CERTAIN
-        return self._weights(places, size, scale) if certain else None
+        """The weight (size, out) of each cell of an axis in each cell of the resized axis, cropped to `roi`.
 
-    def _weights(self, places: Floats, size: int, scale: float) -> Floats:
+        None where it depends on the rounding of float32, which differs from runtime to runtime.
+        """
+        in_float32, positions = (
+            self._positions(size, out, scale, roi, dtype) for dtype in (np.float32, np.float64)
+        )
+        exact = (in_float32 == positions) & (self.coordinates != "half_pixel_symmetric")
+        error = np.where(exact, 0, FLOAT32_ERROR * (size + 1))
+        low, high = (self._weights(positions + shift, size, scale) for shift in (-error, error))
+        certain = np.max(np.abs(high - low), initial=0) < WEIGHT_TOLERANCE
+        return self._weights(positions, size, scale) if certain else None
+
+    def _weights(self, positions: Floats, size: int, scale: float) -> Floats:
         if self.mode == "nearest":
-            before_11 = "ceil" if scale < 1 else "floor"  # before opset 11 nobody could choose
-            rounded = ROUNDINGS[self.rounding or before_11](places)
-            near = np.clip(rounded, 0, size - 1)
-            weights: Floats = np.eye(size)[:, near.astype(int)]
+            before_11 = "ceil" if scale < 1 else "floor"  # opset 10 has no attribute for it
+            rounded = ROUNDINGS[self.rounding or before_11](positions)
+            nearest = np.clip(rounded, 0, size - 1)
+            weights: Floats = np.eye(size)[:, nearest.astype(int)]
         else:
-            weights = self._filtered(places, size, scale)
-        if self.coordinates == "tf_crop_and_resize":  # what lies outside takes a number instead
-            weights = weights * ((places >= 0) & (places <= size - 1))
+            weights = self._filter(positions, size, scale)
+        if self.coordinates == "tf_crop_and_resize":  # outside, the value is a constant
+            weights = weights * ((positions >= 0) & (positions <= size - 1))
         return weights
 
-    def _places(
+    def _positions(
         self, size: int, out: int, scale: float, roi: tuple[float, float], dtype: type[Any]
     ) -> Floats:
-        """Where each cell of the output lies in the input."""
-        given = (dtype(each) for each in (out, size, np.float32(scale), *roi))
-        cells = Cells(np.arange(out, dtype=dtype), *given)
-        return np.asarray(COORDINATES[self.coordinates](cells), np.float64)
+        """The positions of the output's cells on the original axis, computed in a dtype."""
+        numbers = (dtype(number) for number in (out, size, np.float32(scale), *roi))
+        axis = ResizedAxis(np.arange(out, dtype=dtype), *numbers)
+        return np.asarray(POSITIONS[self.coordinates](axis), np.float64)
 
-    def _filtered(self, places: Floats, size: int, scale: float) -> Floats:
-        """Cells beyond the border have the value of the border, or do not count (exclude_outside)."""
+    def _filter(self, positions: Floats, size: int, scale: float) -> Floats:
+        """Cells beyond the border have the value of the border, or no weight (exclude_outside)."""
         stretch = max(1.0, 1.0 / scale) if self.antialias else 1.0
         reach = int(np.ceil((2 if self.mode == "cubic" else 1) * stretch))
-        cells = np.floor(places)[:, None] + np.arange(1 - reach, reach + 1)
-        weights = self._kernel(np.abs(cells - places[:, None]) / stretch)
+        cells = np.floor(positions)[:, None] + np.arange(1 - reach, reach + 1)
+        weights = self._kernel(np.abs(cells - positions[:, None]) / stretch)
         if self.exclude:
             weights = weights * ((cells >= 0) & (cells < size))
         weights = weights / np.sum(weights, axis=1, keepdims=True)
-        one, index = np.eye(size), np.clip(cells, 0, size - 1).astype(int)
-        terms = [one[:, cell] * weight for cell, weight in zip(index.T, weights.T, strict=True)]
+        identity, indices = np.eye(size), np.clip(cells, 0, size - 1).astype(int)
+        terms = [
+            identity[:, index] * weight for index, weight in zip(indices.T, weights.T, strict=True)
+        ]
         return np.asarray(sum(terms[1:], start=terms[0]))
 
     def _kernel(self, distance: Floats) -> Floats:
-        """A hat, or the cubic convolution of Keys 1981 with parameter a."""
+        """A hat, or the cubic convolution kernel."""
         if self.mode == "linear":
             return np.maximum(1 - distance, 0)
         near, far = (kernel(distance, self.cubic) for kernel in (cubic_near, cubic_far))
