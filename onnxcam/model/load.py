@@ -28,7 +28,7 @@ from onnxcam.model.proto.prepare import prepare_proto
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
 from onnxcam.passes.quantization.integer_ops import decompose_integer_ops
-from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantised
+from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantized
 
 MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 
@@ -81,7 +81,7 @@ def model_from_proto(
     _clear_optional_types(graph)
     try:
         graph = canonicalize(graph)
-        if is_quantised(graph):
+        if is_quantized(graph):
             graph = hoist_dequantize(decompose_integer_ops(graph))
             graph = attach_float_sources(canonicalize(graph))
     except NeedsOpsetError as need:  # some operators are decomposed into newer ones

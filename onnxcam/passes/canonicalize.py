@@ -40,7 +40,7 @@ def canonicalize(
     opsets = {imported.domain: imported.version for imported in graph.import_domains}
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
     outputs = {output.name for output in graph.outputs} | set(kept)
-    folding = Folding.of(graph, opsets)
+    folding = Folding.for_graph(graph, opsets)
     declared = {output.name: output.shape for output in graph.outputs}
     for tensor in graph.inputs:
         _set_shape(tensor, tensor.shape)

@@ -1,8 +1,10 @@
-"""Constants that a model computes, computed once.
+"""Compute the constants of a model once, when it is loaded.
 
-ONNX Runtime, which will run the model, computes whatever does not depend on an input. (The reference evaluator
-of onnx is wrong in places: it runs BatchNormalization below opset 14 in training mode.) Shape arithmetic with
-partly known sizes is in `sizes`. Large constants are left to the model.
+ONNX Runtime, which will run the model, computes everything that does not depend on an input. (The reference
+evaluator of onnx is wrong in places: it runs BatchNormalization below opset 14 in training mode.) Sizes of
+which only some are known are computed by `graph/shape_arithmetic`. Large constants are left to the model.
+
+Nothing here changes the graph: `canonicalize` asks for the values of one node after the other, in order.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from onnxcam.graph.opset import IR_VERSION
 from onnxcam.graph.shape_arithmetic import Sizes, size_arithmetic
 from onnxcam.graph.shape_inference import Dtype, infer
 
-# operators of unknown output shape -> how many times as many bytes as they read they write at most
+# operators whose output shape depends on values -> the bytes that they write per byte that they read, at most
 SHRINKING = {"NonZero": 8, "Compress": 1, "Unique": 8}
-LARGEST = 1 << 20  # bytes that folding may add to a model, per node
-IN_ALL = 1 << 26  # bytes that folding may add to a model
-COMPUTED = 1 << 29  # bytes of constants that a model may compute, besides four times those it has
-NUMBERS = 1 << 33  # that a tensor may hold: no machine has the memory for more
+MAX_NODE_BYTES = 1 << 20  # that folding one node may add to a model
+MAX_FOLDED_BYTES = 1 << 26  # that folding may add to a model
+MAX_UNFOLDED_BYTES = (
+    1 << 29
+)  # of constants that a model may compute itself, plus four times those it has
+MAX_ELEMENTS = 1 << 33  # of a tensor: no machine has the memory for more
 
 
 Inferred = list[tuple[Dtype, Shape | None] | None]
@@ -39,46 +43,51 @@ Inferred = list[tuple[Dtype, Shape | None] | None]
 
 @dataclass
 class Folding:
-    """What is known while the nodes of a graph are visited in order: opsets, sizes by name, the tensors that
-    depend on no input but are not folded, the bytes that were folded, and those left to the model.
+    """The state of folding while the nodes of a graph are visited in order.
+
+    `sizes`: values of the tensors of shape arithmetic, by name. `independent`: names of tensors that depend on
+    no input of the graph but are not folded. `folded`: bytes of folded constants. `unfolded`: bytes of those
+    that the model computes itself.
     """
 
     opsets: dict[str, int]
-    limit: int = COMPUTED
+    max_unfolded: int = MAX_UNFOLDED_BYTES
     sizes: dict[str, Sizes] = field(default_factory=dict)
-    fixed: set[str] = field(default_factory=set)
+    independent: set[str] = field(default_factory=set)
     folded: int = 0
-    left: int = 0
+    unfolded: int = 0
 
     @classmethod
-    def of(cls, graph: gs.Graph, opsets: dict[str, int]) -> Folding:
-        """For a graph of which no node was visited yet."""
+    def for_graph(cls, graph: gs.Graph, opsets: dict[str, int]) -> Folding:
+        """The state before the first node of a graph."""
         tensors = graph.tensors().values()
-        sizes = (_bytes(t.dtype, t.shape) for t in tensors if isinstance(t, gs.Constant))
-        return cls(opsets, COMPUTED + 4 * sum(sizes))
+        stored = sum(_bytes(t.dtype, t.shape) for t in tensors if isinstance(t, gs.Constant))
+        return cls(opsets, MAX_UNFOLDED_BYTES + 4 * stored)
 
     def values(self, node: gs.Node) -> list[Array] | None:
-        """The values of the node's outputs if they do not depend on any input of the graph and are not large.
+        """The values of the node's outputs; None if they depend on an input of the graph, or are large.
         NodeError for constants that no machine could hold, or that would crash the process.
         """
         refuse_division_by_zero(node)
         foldable = not node.domain and _is_foldable(node)
         if foldable:
-            known = size_arithmetic(node, self.sizes, self.opsets[""])
-            if known is not None:
-                self.sizes[node.outputs[0].name] = known
-                return _as_constant(known, infer(node, self.opsets)[0])
-        if not all(self._is_fixed(tensor) for tensor in node.inputs):
+            sizes = size_arithmetic(node, self.sizes, self.opsets[""])
+            if sizes is not None:
+                self.sizes[node.outputs[0].name] = sizes
+                return _as_constant(sizes, infer(node, self.opsets)[0])
+        if not all(self._is_independent(tensor) for tensor in node.inputs):
             return None
-        self.fixed |= {tensor.name for tensor in node.outputs if tensor.name}
+        self.independent |= {tensor.name for tensor in node.outputs if tensor.name}
         if not foldable:
             return None
-        return constant_values(node) if node.op == "Constant" else self._computed(node)
+        return constant_values(node) if node.op == "Constant" else self._evaluate(node)
 
-    def _is_fixed(self, tensor: gs.Tensor) -> bool:
-        return isinstance(tensor, gs.Constant) or tensor.is_empty() or tensor.name in self.fixed
+    def _is_independent(self, tensor: gs.Tensor) -> bool:
+        return (
+            isinstance(tensor, gs.Constant) or tensor.is_empty() or tensor.name in self.independent
+        )
 
-    def _computed(self, node: gs.Node) -> list[Array] | None:
+    def _evaluate(self, node: gs.Node) -> list[Array] | None:
         inferred = [
             result
             for result, tensor in zip(infer(node, self.opsets), node.outputs, strict=True)
@@ -88,11 +97,11 @@ class Folding:
         if self._fits(node, inferred) and (values := evaluate_node(node, self.opsets)) is not None:
             self.folded += sum(array.nbytes for array in values)
             return values
-        self.left += size
-        if self.left > self.limit:
+        self.unfolded += size
+        if self.unfolded > self.max_unfolded:
             raise _node_error(
                 node,
-                f"the constants that the model computes take more than {self.limit / 1e9:.1f} GB; "
+                f"the constants that the model computes take more than {self.max_unfolded / 1e9:.1f} GB; "
                 "export it with constants folded",
             )
         return None
@@ -111,8 +120,8 @@ class Folding:
         shapes = [result[1] if result else None for result in inferred]
         written = sum(8 * _count(shape) for shape in shapes if is_static(shape))
         if not all(map(is_static, shapes)):
-            written += read * SHRINKING.get(node.op, self.limit)
-        return written <= max(LARGEST, read) and self.folded + written <= IN_ALL
+            written += read * SHRINKING.get(node.op, self.max_unfolded)
+        return written <= max(MAX_NODE_BYTES, read) and self.folded + written <= MAX_FOLDED_BYTES
 
 
 def _is_foldable(node: gs.Node) -> bool:
@@ -136,7 +145,7 @@ def refuse_division_by_zero(node: gs.Node) -> None:
 
 def refuse_impossible_size(node: gs.Node, tensor: gs.Tensor) -> None:
     """NodeError for a tensor that no machine has the memory for: not even its gradient rules would fit."""
-    if _count(tensor.shape) > NUMBERS:
+    if _count(tensor.shape) > MAX_ELEMENTS:
         raise _node_error(
             node, f"writes {_count(tensor.shape):.1e} numbers ({tensor.shape}); correct its sizes"
         )
@@ -183,12 +192,12 @@ def evaluate_node(node: gs.Node, opsets: dict[str, int]) -> list[Array] | None:
     return [values.get(tensor.name, np.empty(0)) for tensor in node.outputs]
 
 
-def _as_constant(known: Sizes, inferred: tuple[Dtype, Shape | None] | None) -> list[Array] | None:
+def _as_constant(sizes: Sizes, inferred: tuple[Dtype, Shape | None] | None) -> list[Array] | None:
     """The sizes as the numbers that the graph computes with: int64, floats, int32 after TensorFlow's Cast."""
-    if inferred is None or not all(isinstance(size, (int, float)) for size in known.flat):
+    if inferred is None or not all(isinstance(size, (int, float)) for size in sizes.flat):
         return None
     dtype: Any = inferred[0]
-    return [np.array(known, dtype).reshape(known.shape)]
+    return [np.array(sizes, dtype).reshape(sizes.shape)]
 
 
 def _is_text(dtype: Dtype | None) -> bool:

@@ -201,7 +201,7 @@ def test_division_that_ends_the_process_is_refused(
 
 def test_constants_are_folded_up_to_a_budget_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a hundred tables of 40 kB is small; together they would be as large as a model."""
-    monkeypatch.setattr("onnxcam.passes.constant_folding.IN_ALL", 1_000_000)
+    monkeypatch.setattr("onnxcam.passes.constant_folding.MAX_FOLDED_BYTES", 1_000_000)
     nodes = [helper.make_node("Expand", ["x0", "shape"], [f"t{i}"]) for i in range(100)]
     nodes.append(helper.make_node("Max", [f"t{i}" for i in range(100)], ["y0"]))
     proto = model_of(nodes, {"x0": IMAGE[0, 0, 0, :1], "shape": np.array([10_000])}, 13)

@@ -1,8 +1,16 @@
-"""DequantizeLinear before the operators that only move its integers: they then move floats."""
+"""Move every DequantizeLinear before the operators that only move its integers: these then move floats.
+
+It then reads the output of a QuantizeLinear directly, which `straight_through` needs. What an operator does to
+the positions of integers it does to the floats that they represent, if all have one scale.
+
+Assumes a canonical graph with its nodes in order. Changes the graph in place. Guarantees the same outputs, and
+that the output of every DequantizeLinear keeps its name.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -14,39 +22,54 @@ MOVING = {  # what they do to numbers they do to what the numbers stand for, if 
     *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
     *("Split", "Concat", "Slice", "Gather", "GatherND", "DepthToSpace", "SpaceToDepth", "MaxPool"),
 }
+Key: TypeAlias = tuple[str, str, str]  # names of a quantized tensor, its scale and its zero point
 
 
 @dataclass
 class DequantizedTensors:
-    """Quantised tensors as floats, each written once, where it is first asked for."""
+    """Quantized tensors as floats, each written once, where it is first needed.
 
-    known: dict[tuple[str, str, str], gs.Tensor] = field(default_factory=dict)
-    written: list[gs.Node] = field(default_factory=list)
+    `cached`: the floats of a quantized tensor. `pending`: written nodes that the graph does not have yet.
+    `renamed`: names of floats that replace the output of a DequantizeLinear.
+    """
 
-    def of(self, quantised: gs.Tensor, like: gs.Node) -> gs.Tensor:
-        """What a DequantizeLinear `like` that gives."""
-        key = _key(quantised, like)
-        if key not in self.known:
-            self._write(quantised, like, key)
-        return self.known[key]
+    cached: dict[Key, gs.Tensor] = field(default_factory=dict)
+    pending: list[gs.Node] = field(default_factory=list)
+    renamed: set[str] = field(default_factory=set)
 
-    def known_of(self, node: gs.Node) -> gs.Tensor | None:
-        """What another DequantizeLinear made of the same; None for the first."""
-        key = _key(node.inputs[0], node)
-        found = self.known.setdefault(key, node.outputs[0])
-        return None if found is node.outputs[0] else found
+    def floats_of(self, quantized: gs.Tensor, template: gs.Node) -> gs.Tensor:
+        """What a DequantizeLinear like `template` computes of a quantized tensor."""
+        key = _key(quantized, template)
+        if key not in self.cached:
+            self._write(quantized, template, key)
+        return self.cached[key]
 
-    def _write(self, quantised: gs.Tensor, like: gs.Node, key: tuple[str, str, str]) -> None:
-        node = _mover(quantised)
+    def duplicate_of(self, node: gs.Node) -> gs.Tensor | None:
+        """The output of an earlier DequantizeLinear that computes the same as this one, or None."""
+        first = self.cached.setdefault(_key(node.inputs[0], node), node.outputs[0])
+        return None if first is node.outputs[0] else first
+
+    def take_pending(self) -> list[gs.Node]:
+        """The nodes that were written since the last call."""
+        nodes, self.pending = self.pending, []
+        return nodes
+
+    def _write(self, quantized: gs.Tensor, template: gs.Node, key: Key) -> None:
+        node = _mover(quantized)
         if node is None:
-            attrs, scale = dict(like.attrs), list(like.inputs)[1:]
-            self._emit("DequantizeLinear", like.domain, attrs, [quantised, *scale], [quantised])
-            self.known[key] = self.written[-1].outputs[0]
+            inputs = [quantized, *list(template.inputs)[1:]]
+            attrs = dict(template.attrs)
+            self._emit("DequantizeLinear", template.domain, attrs, inputs, [quantized])
+            self.cached[key] = self.pending[-1].outputs[0]
             return
-        inputs = [self.of(x, like) if i in _moved(node) else x for i, x in enumerate(node.inputs)]
+        moved = _moved_slots(node)
+        inputs = [
+            self.floats_of(tensor, template) if slot in moved else tensor
+            for slot, tensor in enumerate(node.inputs)
+        ]
         self._emit(node.op, node.domain, dict(node.attrs), inputs, node.outputs)
-        for own, found in zip(node.outputs, self.written[-1].outputs, strict=True):
-            self.known[(own.name, *key[1:])] = found
+        for integers, floats in zip(node.outputs, self.pending[-1].outputs, strict=True):
+            self.cached[integers.name, key[1], key[2]] = floats
 
     def _emit(
         self,
@@ -54,79 +77,86 @@ class DequantizedTensors:
         domain: str | None,
         attrs: dict[str, object],
         inputs: list[gs.Tensor],
-        outputs: list[gs.Tensor],
+        originals: list[gs.Tensor],
     ) -> None:
         dtype = np.dtype(np.float32)
-        made = [gs.Variable(f"{each.name}/float", dtype, each.shape) for each in outputs]
-        node = gs.Node(operator, made[0].name, attrs, inputs, made)
+        outputs = [gs.Variable(f"{tensor.name}/float", dtype, tensor.shape) for tensor in originals]
+        node = gs.Node(operator, outputs[0].name, attrs, inputs, outputs)
         node.domain = domain
-        self.written.append(node)
+        self.pending.append(node)
 
 
-def _key(quantised: gs.Tensor, like: gs.Node) -> tuple[str, str, str]:
-    names = [each.name for each in list(like.inputs)[1:3]]
-    return quantised.name, names[0], names[1] if len(names) > 1 else ""
+def _key(quantized: gs.Tensor, template: gs.Node) -> Key:
+    scale, *zero = [tensor.name for tensor in list(template.inputs)[1:3]]
+    return quantized.name, scale, zero[0] if zero else ""
 
 
-def _moved(node: gs.Node) -> range:
-    """The inputs of a moving operator that hold what is moved."""
+def _moved_slots(node: gs.Node) -> range:
+    """The inputs of a moving operator that hold the moved numbers."""
     return range(len(node.inputs)) if node.op == "Concat" else range(1)
 
 
-def _mover(quantised: gs.Tensor) -> gs.Node | None:
-    """The moving operator that wrote these integers, if all that it moved was rounded from floats."""
-    node = producer(quantised)
+def _mover(quantized: gs.Tensor) -> gs.Node | None:
+    """The moving operator that wrote these integers, if everything that it moved was quantized from floats."""
+    node = producer(quantized)
     if node is None or node.domain or node.op not in MOVING:
         return None
     if node.op == "MaxPool" and len(node.outputs) > 1:
         return None
-    sources = [node.inputs[slot] for slot in _moved(node)]
-    return node if all(quantizer_of(each) or _mover(each) for each in sources) else None
+    sources = [node.inputs[slot] for slot in _moved_slots(node)]
+    return node if all(quantizer_of(source) or _mover(source) for source in sources) else None
 
 
 def hoist_dequantize(graph: gs.Graph) -> gs.Graph:
-    """Move every DequantizeLinear before the operators that only move its integers, and leave one of those
-    that do the same, in place.
+    """Move every DequantizeLinear before the operators that only move its integers, and turn those that repeat
+    another one into an Identity, in place; returns the graph.
     """
-    floats, nodes = DequantizedTensors(), []
-    taken: set[str] = set()
+    tensors, nodes = DequantizedTensors(), []
     for node in graph.nodes:
-        alike = is_operator(node, "DequantizeLinear") and _of_one_scale(node)
-        if alike and _mover(node.inputs[0]) is not None:
-            found = floats.of(node.inputs[0], node)
-            nodes.extend(floats.written)
-            floats.written.clear()
-            if found.name not in taken and (first := node.outputs[0]):
-                taken.add(first.name)
-                _take_over(graph, found, first)
-                node.inputs.clear()
-                continue
-            _become_identity(node, found)
-        elif (
-            alike and quantizer_of(node.inputs[0]) is not None and (again := floats.known_of(node))
-        ):
-            _become_identity(node, again)
-        nodes.append(node)
+        nodes.extend(_hoist(graph, node, tensors))
     graph.nodes = nodes
     return graph
 
 
-def _become_identity(node: gs.Node, of: gs.Tensor) -> None:
+def _hoist(graph: gs.Graph, node: gs.Node, tensors: DequantizedTensors) -> list[gs.Node]:
+    """The nodes that take the place of a node."""
+    if not is_operator(node, "DequantizeLinear") or not _has_one_scale(node):
+        return [node]
+    quantized, output = node.inputs[0], node.outputs[0]
+    if _mover(quantized) is None:
+        duplicate = tensors.duplicate_of(node) if quantizer_of(quantized) is not None else None
+        if duplicate is not None:
+            _turn_into_identity(node, duplicate)
+        return [node]
+    floats = tensors.floats_of(quantized, node)
+    nodes = tensors.take_pending()
+    if floats.name in tensors.renamed:
+        _turn_into_identity(node, floats)
+        return [*nodes, node]
+    tensors.renamed.add(output.name)
+    _substitute(graph, floats, output)
+    node.inputs.clear()
+    return nodes
+
+
+def _has_one_scale(node: gs.Node) -> bool:
+    parameters = list(node.inputs)[1:]
+    return all(isinstance(tensor, gs.Constant) and tensor.values.size == 1 for tensor in parameters)
+
+
+def _turn_into_identity(node: gs.Node, source: gs.Tensor) -> None:
+    """Turn a node into an Identity of a tensor, in place."""
     node.op, node.domain, node.attrs = "Identity", None, {}
     node.inputs.clear()
-    node.inputs.append(of)
+    node.inputs.append(source)
 
 
-def _of_one_scale(node: gs.Node) -> bool:
-    return all(isinstance(each, gs.Constant) and each.values.size == 1 for each in node.inputs[1:])
-
-
-def _take_over(graph: gs.Graph, found: gs.Tensor, gone: gs.Tensor) -> None:
-    """`found` in place of `gone`, under its name."""
-    for consumer in list(gone.outputs):
-        for slot, each in enumerate(consumer.inputs):
-            if each is gone:
-                consumer.inputs[slot] = found
-    graph.outputs = [found if each is gone else each for each in graph.outputs]
-    gone.inputs.clear()
-    found.name, found.dtype, found.shape = gone.name, gone.dtype, gone.shape
+def _substitute(graph: gs.Graph, new: gs.Tensor, old: gs.Tensor) -> None:
+    """Put the tensor `new` in place of `old`, under its name, in place."""
+    for reader in list(old.outputs):
+        for slot, tensor in enumerate(reader.inputs):
+            if tensor is old:
+                reader.inputs[slot] = new
+    graph.outputs = [new if tensor is old else tensor for tensor in graph.outputs]
+    old.inputs.clear()
+    new.name, new.dtype, new.shape = old.name, old.dtype, old.shape

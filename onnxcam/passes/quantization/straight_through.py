@@ -1,15 +1,16 @@
-"""Quantised tensors as the floats that they stand for.
+"""Connect the floats before a quantization with those after it, so that gradients pass straight through.
 
-A quantised model computes y = DequantizeLinear(QuantizeLinear(x)): x on a grid of steps. No derivative
-flows through whole numbers, and that of a staircase is zero; what is taken instead is the straight-through
-estimator (Bengio, Leonard and Courville 2013, arXiv:1308.3432): dx = dy where x is within the range that the
-integers can represent, else 0, as for a Clip to that range.
+A quantized model computes y = DequantizeLinear(QuantizeLinear(x)): x rounded to a grid. No derivative passes
+through integers, and that of a staircase is zero. The straight-through estimator (Bengio, Leonard and Courville
+2013, arXiv:1308.3432) takes dx = dy where x is within the range that the integers can represent, else 0, as for
+a Clip to that range.
 
-So each DequantizeLinear of a quantised x is told which x it came from: as an operator of the same name in
-a domain of ours, which reads x and its range beside what it read before, and has a rule
-(`autodiff/rules/quantization.py`). It is a DequantizeLinear again in every file that is written, so the forward
-pass is what it was, bit for bit. Integer operators between the two that only move numbers about
-(Reshape, Concat, MaxPool, ...) are computed of the floats, which gives the same floats.
+Each DequantizeLinear of a quantized x becomes an operator of the same name in onnxcam's own domain. Beside the
+inputs of DequantizeLinear it reads x and its range, and it has a gradient rule
+(`autodiff/rules/quantization.py`). Written files contain the DequantizeLinear again, so that the forward pass
+is the same bit for bit.
+
+Assumes that each DequantizeLinear reads the output of a QuantizeLinear directly (`hoist_dequantize`) if it can.
 """
 
 from __future__ import annotations
@@ -32,22 +33,27 @@ RANGES = {
 }
 
 
-def is_quantised(graph: gs.Graph) -> bool:
-    """Whether a model computes with quantised numbers anywhere."""
-    return any(each.op.endswith("QuantizeLinear") for each in graph.nodes) or any(
-        each.op.startswith("QLinear") or each.op in ("ConvInteger", "MatMulInteger", "QGemm")
-        for each in graph.nodes
+def is_quantized(graph: gs.Graph) -> bool:
+    """Whether a model computes with quantized numbers anywhere."""
+    return any(
+        node.op.endswith("QuantizeLinear")
+        or node.op.startswith("QLinear")
+        or node.op in ("ConvInteger", "MatMulInteger", "QGemm")
+        for node in graph.nodes
     )
 
 
 def attach_float_sources(graph: gs.Graph) -> gs.Graph:
-    """Tell every DequantizeLinear which floats its integers came from, in place; returns the graph."""
+    """Let every DequantizeLinear read the floats that its integers were quantized from, in place; returns the
+    graph.
+    """
     for node in graph.nodes:
-        if not is_operator(node, "DequantizeLinear") or not (maker := quantizer_of(node.inputs[0])):
+        if not is_operator(node, "DequantizeLinear"):
             continue
-        if not _same_scale(node, maker):
+        quantizer = quantizer_of(node.inputs[0])
+        if quantizer is None or not _have_same_scale(node, quantizer):
             continue
-        x, limits = maker.inputs[0], _limits(node, maker)
+        x, limits = quantizer.inputs[0], _limits(node, quantizer)
         missing = [gs.Variable.empty()] * (3 - len(node.inputs))
         node.inputs.extend([*missing, x, *limits])
         node.attrs["contrib"] = int(node.domain == CONTRIB)
@@ -56,35 +62,41 @@ def attach_float_sources(graph: gs.Graph) -> gs.Graph:
 
 
 def detach_float_sources(graph: gs.Graph) -> gs.Graph:
-    """The graph with every such operator as the DequantizeLinear that it is: a copy if there is any."""
-    if not any(each.domain == DOMAIN for each in graph.nodes):
+    """A graph with standard operators instead of those of onnxcam's domain: a copy if there are any."""
+    if not any(node.domain == DOMAIN for node in graph.nodes):
         return graph
-    copied = graph.copy()
-    for node in copied.nodes:
+    detached = graph.copy()
+    for node in detached.nodes:
         if node.domain == DOMAIN:
             node.domain = CONTRIB if node.attrs.pop("contrib") else None
-            kept = [each for each in list(node.inputs)[:3] if not each.is_empty()]
+            inputs = [tensor for tensor in list(node.inputs)[:3] if not tensor.is_empty()]
             node.inputs.clear()
-            node.inputs.extend(kept)
-    return copied
+            node.inputs.extend(inputs)
+    return detached
 
 
-def _same_scale(node: gs.Node, maker: gs.Node) -> bool:
-    if maker.op == "DynamicQuantizeLinear":
-        return [each.name for each in node.inputs[1:3]] == [each.name for each in maker.outputs[1:]]
-    if node.attrs.get("block_size") or maker.attrs.get("block_size"):
+def _have_same_scale(node: gs.Node, quantizer: gs.Node) -> bool:
+    """Whether a DequantizeLinear and the quantizer of its integers use one scale and zero point."""
+    if quantizer.op == "DynamicQuantizeLinear":
+        names = [tensor.name for tensor in quantizer.outputs[1:]]
+        return [tensor.name for tensor in node.inputs[1:3]] == names
+    if node.attrs.get("block_size") or quantizer.attrs.get("block_size"):
         return False
-    pairs = zip(*(_scale_and_zero(each) for each in (node, maker)), strict=True)
-    axes = {each.attrs.get("axis", 1) for each in (node, maker)}
-    alike = all(
-        a is not None and b is not None and a.shape == b.shape and np.array_equal(a, b)
-        for a, b in pairs
-    )
-    return alike and (len(axes) == 1 or _scale_and_zero(node)[0].size == 1)  # type: ignore[union-attr]
+    ours, theirs = _scale_and_zero(node), _scale_and_zero(quantizer)
+    if not all(_are_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+        return False
+    same_axis = node.attrs.get("axis", 1) == quantizer.attrs.get("axis", 1)
+    return same_axis or (ours[0] is not None and ours[0].size == 1)
+
+
+def _are_equal(first: Array | None, second: Array | None) -> bool:
+    if first is None or second is None:
+        return False
+    return first.shape == second.shape and np.array_equal(first, second)
 
 
 def _scale_and_zero(node: gs.Node) -> tuple[Array | None, NDArray[np.int64] | None]:
-    """The constants of a QuantizeLinear or DequantizeLinear; None for one that is not constant."""
+    """The scale and zero point of a QuantizeLinear or DequantizeLinear; None for one that is not constant."""
     scale = node.inputs[1]
     zero = node.inputs[2] if len(node.inputs) > 2 else gs.Variable.empty()
     values = scale.values if isinstance(scale, gs.Constant) else None
@@ -94,31 +106,31 @@ def _scale_and_zero(node: gs.Node) -> tuple[Array | None, NDArray[np.int64] | No
 
 
 BOUNDED = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
-KEEPING = {  # none of what they write is beyond what they read
+KEEPING = {  # their output is within the range of their input
     *("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "AveragePool", "ReduceMean", "ReduceMax"),
     *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"),
 }
 
 
-def _span(tensor: gs.Tensor) -> tuple[float, float]:
-    """Between which numbers all values are known to lie."""
+def _value_range(tensor: gs.Tensor) -> tuple[float, float]:
+    """Bounds of all values of a tensor, infinite if none are known."""
     node = producer(tensor)
     if node is None or (node.domain and node.domain != DOMAIN):
         return -np.inf, np.inf
     if node.domain == DOMAIN:
-        ends = _ends(node)
+        ends = _representable_range(node)
         return (-np.inf, np.inf) if ends is None else (ends[0].min(), ends[1].max())
     if node.op in KEEPING:
-        low, high = _span(node.inputs[0])
+        low, high = _value_range(node.inputs[0])
         return min(low, 0.0), max(high, 0.0)  # pads are zeros
-    if node.op == "Clip" and all(isinstance(each, gs.Constant) for each in node.inputs[1:]):
-        bounds = [float(np.ravel(each.values)[0]) for each in node.inputs[1:]]
+    if node.op == "Clip" and all(isinstance(bound, gs.Constant) for bound in node.inputs[1:]):
+        bounds = [float(np.ravel(bound.values)[0]) for bound in node.inputs[1:]]
         return (bounds[0], bounds[1]) if len(bounds) > 1 else (-np.inf, np.inf)
     return BOUNDED.get(node.op, (-np.inf, np.inf))
 
 
-def _ends(node: gs.Node) -> list[NDArray[np.float64]] | None:
-    """The least and the largest number that a DequantizeLinear can write; None if they are not known."""
+def _representable_range(node: gs.Node) -> list[NDArray[np.float64]] | None:
+    """The lowest and the highest number that a DequantizeLinear can write; None if they are not known."""
     bounds = RANGES.get(str(np.dtype(node.inputs[0].dtype)))
     scale, zero = _scale_and_zero(node)
     if bounds is None or scale is None or zero is None:
@@ -126,22 +138,24 @@ def _ends(node: gs.Node) -> list[NDArray[np.float64]] | None:
     return [np.asarray((bound - zero) * scale.astype(np.float64)) for bound in bounds]
 
 
-def _limits(node: gs.Node, maker: gs.Node) -> list[gs.Tensor]:
-    """The least and the largest number that is represented; none of a range that is made to fit, or that
-    nothing can be beyond by half a step: a mask that is known tells that the gradient is constant.
+def _limits(node: gs.Node, quantizer: gs.Node) -> list[gs.Tensor]:
+    """The lowest and the highest number that the integers represent, beyond which the gradient is 0.
+
+    None of them for a range that is fitted at run time, and for values that are never out of range by half a
+    step: without this mask, the gradient may be found to be constant.
     """
-    x, name, ends = maker.inputs[0], node.outputs[0].name, _ends(node)
+    x, name, ends = quantizer.inputs[0], node.outputs[0].name, _representable_range(node)
     if ends is None or (ends[0].size > 1 and x.shape is None):
         return []
-    low, high = _span(x)
+    low, high = _value_range(x)
     step = np.asarray(node.inputs[1].values, np.float64)
     if np.all(ends[0] - step / 2 <= low) and np.all(high <= ends[1] + step / 2):
         return []
     shape = [1] * (len(x.shape) if step.size > 1 else 0)
     if step.size > 1:
-        shape[maker.attrs.get("axis", 1)] = step.size
-    with np.errstate(over="ignore"):  # an end beyond the type is infinite: nothing reaches it
+        shape[quantizer.attrs.get("axis", 1)] = step.size
+    with np.errstate(over="ignore"):  # an end beyond the dtype is infinite: no value reaches it
         return [
-            gs.Constant(f"{name}/{word}", np.asarray(end, x.dtype).reshape(shape))
-            for word, end in zip(("least", "largest"), ends, strict=True)
+            gs.Constant(f"{name}/{suffix}", np.asarray(end, x.dtype).reshape(shape))
+            for suffix, end in zip(("least", "largest"), ends, strict=True)
         ]
