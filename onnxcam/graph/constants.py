@@ -9,12 +9,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.graph.reachability import producer
 
 Quantised: TypeAlias = Sequence[gs.Tensor]  # integers, their scale, their zero point
-
-DOMAIN = "onnxcam"  # of the operators that exist only while a graph is rewritten
-CONTRIB = "com.microsoft"  # of ONNX Runtime
 
 
 def is_operator(node: gs.Node, operator: str) -> bool:

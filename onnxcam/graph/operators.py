@@ -7,8 +7,10 @@ from functools import partial
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.constants import CONTRIB, DOMAIN
 from onnxcam.graph.traits import UNKNOWN, Traits
+
+DOMAIN = "onnxcam"  # of the operators that exist only while a graph is rewritten
+CONTRIB = "com.microsoft"  # of ONNX Runtime
 
 unary = partial(Traits, elementwise="unary")
 broadcasting = partial(Traits, elementwise="broadcasting")

@@ -15,8 +15,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.constants import CONTRIB, DOMAIN
-from onnxcam.graph.operators import is_elementwise, traits_of
+from onnxcam.graph.operators import CONTRIB, DOMAIN, is_elementwise, traits_of
 
 Axes: TypeAlias = Sequence[int | None]  # per input the axis of the row; None: it is read whole
 Rowwise: TypeAlias = Callable[[gs.Node, int, int], Axes | None]  # None: no row is computed alone

@@ -17,8 +17,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
-from onnxcam.graph.constants import DOMAIN
 from onnxcam.graph.operators import (
+    DOMAIN,
     TRAITS,
     is_elementwise,
     operator_key,

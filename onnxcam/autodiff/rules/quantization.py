@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph import anp
-from onnxcam.graph.constants import DOMAIN
+from onnxcam.graph.operators import DOMAIN
 from onnxcam.graph.tracing import Value
 
 rules = Rules()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from onnxcam.graph.constants import CONTRIB
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.graph.opset import schema_at
 from onnxcam.passes.decomposition import Stage, decomposed_operators
 from onnxcam.passes.ort.nchwc_block_size import set_nchwc_block_size

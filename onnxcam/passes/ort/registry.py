@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.constants import CONTRIB
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.passes import decomposition
 from onnxcam.passes.decomposition import Formula, Stage
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.constants import CONTRIB
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 from onnxcam.passes.canonicalize import canonicalize

@@ -20,7 +20,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from onnxcam.arrays import Array
-from onnxcam.graph.constants import CONTRIB, DOMAIN, is_operator, quantizer_of
+from onnxcam.graph.constants import is_operator, quantizer_of
+from onnxcam.graph.operators import CONTRIB, DOMAIN
 from onnxcam.graph.reachability import producer
 
 RANGES = {

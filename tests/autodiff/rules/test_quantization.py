@@ -8,7 +8,7 @@ import pytest
 from onnxcam.arrays import Array
 from onnxcam.autodiff.rule_table import key
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.graph.constants import DOMAIN
+from onnxcam.graph.operators import DOMAIN
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid

@@ -10,7 +10,8 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.arrays import Array
-from onnxcam.graph.constants import DOMAIN, constant_values, dequantised
+from onnxcam.graph.constants import constant_values, dequantised
+from onnxcam.graph.operators import DOMAIN
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
 
