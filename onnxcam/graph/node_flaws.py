@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from onnx import defs, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.opset import IR_VERSION, versions
 from onnxcam.graph.shape_conflicts import misfits
 from onnxcam.graph.shape_inference import type_proto
@@ -48,7 +49,6 @@ MODES = {
     "RoiAlign": {"avg", "max"},
     "DepthToSpace": {"DCR", "CRD"},
 }
-WINDOWED = {"Conv", "ConvTranspose", "AveragePool", "MaxPool", "LpPool", "ConvInteger"}
 ONE_BEYOND = {"Flatten", "OneHot", "Unsqueeze"}  # their axis may be one past the last
 KINDS: dict[str, Callable[[Any], bool]] = {
     "INT": lambda value: isinstance(value, int),
@@ -153,7 +153,7 @@ def _expected(node: gs.Node, name: str, value: Any) -> str | None:
 
 def _length(node: gs.Node, name: str) -> int | None:
     """How many numbers an attribute of a window must have, by the spatial axes; None if any."""
-    shape = node.inputs[0].shape if node.op in WINDOWED and len(node.inputs) else None
+    shape = node.inputs[0].shape if traits_of(node).window and len(node.inputs) else None
     if shape is None or len(shape) < len("NC"):
         return None
     return (len(shape) - 2) * (2 if name == "pads" else 1)

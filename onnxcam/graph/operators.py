@@ -246,6 +246,11 @@ def operators_with(test: Callable[[Traits], bool]) -> frozenset[str]:
     return frozenset(name for name, row in TRAITS.items() if test(row))
 
 
+def only_reshapes(traits: Traits) -> bool:
+    """Whether the operator changes no more than the shape or the dtype of its first input."""
+    return traits.moves in ("identity", "cast", "view")
+
+
 def is_elementwise(traits: Traits) -> bool:
     """Whether the operator computes every number of its own position, from tensors broadcast to each other."""
     return traits.elementwise in ("unary", "broadcasting")

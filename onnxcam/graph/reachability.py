@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxcam.graph.operators import traits_of
+
 FlowPredicate: TypeAlias = Callable[[gs.Node, int], bool]  # may something flow through this input?
 FLOATS = {onnx.TensorProto.BFLOAT16}
 
@@ -109,7 +111,7 @@ def depends_on(tensor: gs.Tensor, sources: Collection[str]) -> bool:
             continue
         seen.add(current.name)
         for node in current.inputs:
-            if node.op not in ("Shape", "Size"):
+            if not traits_of(node).reads_shape:
                 waiting.extend(node.inputs)
                 waiting.extend(captured_tensors(node))
     return False

@@ -23,12 +23,12 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnxcam.arrays import Dim, Shape
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.einsum import Equation, sizes_of
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.window import Window
 
 Dtype: TypeAlias = np.dtype[Any] | int
 
-WINDOWED = {"Conv", "MaxPool", "AveragePool", "LpPool"}
 # Of an Attention of a width that is not known onnx infers the width 0.
 LIKE_INPUT = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers none, or a wrong one
 STEPS = {"QuantizeLinear": 2, "DequantizeLinear": 1}  # and the input that says the dtype
@@ -86,7 +86,7 @@ def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | No
         found[0] = (found[0][0], tuple(dim or None for dim in found[0][1] or ()) or None)
     if node.op in LIKE_INPUT and not domain:
         found[0] = _read(given[node.inputs[0].name])
-    if node.op in WINDOWED and not domain and found[0] is not None:
+    if traits_of(node).window in ("conv", "pool") and not domain and found[0] is not None:
         found[0] = (found[0][0], _windowed(node, found[0][1], opsets))
     return found
 
