@@ -84,7 +84,7 @@ def _integers(graph: gs.Graph, image: str) -> set[str]:
     """
     found = {each.name for each in graph.inputs if each.name == image and not is_float(each)}
     for node in graph.nodes:
-        if found & {each.name for each in node.inputs} and node.op not in ("Shape", "Size"):
+        if found & {each.name for each in node.inputs} and not traits_of(node).reads_shape:
             found |= {each.name for each in node.outputs if not is_float(each)}
     return found
 
