@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from onnx import defs, inliner
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxcam.graph.operators import traits_named
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.shape_inference import type_proto
 from onnxcam.passes import deform_conv  # noqa: F401  adds its row to the table
@@ -23,11 +24,7 @@ from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.decomposition import Stage, decompose, decomposed_operators
 
 MASKS = {"3", "6"}  # the inputs of Attention that can mask a whole row: attn_mask, nonpad_kv_seqlen
-BRANCHING = {"If", "Loop", "Scan"}
 FUNCTION_DOMAIN = "onnxcam.definition"  # of a function body until it is inlined
-NOT_EXPANDED = {  # their bodies are random, loop, or round where a gradient should pass straight through
-    *("Bernoulli", "DynamicQuantizeLinear", "Range", "SequenceMap"),
-}
 
 
 def has_function_body(operator: str, opset: int) -> bool:
@@ -35,7 +32,7 @@ def has_function_body(operator: str, opset: int) -> bool:
     if ("", operator) in decomposed_operators(Stage.GRADIENT):
         return True
     schema = schema_at(operator, opset)
-    if schema is None or operator in NOT_EXPANDED:
+    if schema is None or traits_named(operator).atomic:
         return False
     fixed, by_context = (
         schema.function_opset_versions,
@@ -102,7 +99,7 @@ def _function_body(
     inlined = inliner.inline_local_functions(model, convert_version=True)
     if any(inner.domain == FUNCTION_DOMAIN for inner in inlined.graph.node):
         return None
-    if any(inner.op_type in BRANCHING for inner in inlined.graph.node):
+    if any(traits_named(inner.op_type).control_flow for inner in inlined.graph.node):
         return None
     body = gs.import_onnx(inlined)
     if node.op == "Attention":

@@ -16,12 +16,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.constants import is_operator, quantizer_of
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import producer
 
-MOVING = {  # what they do to numbers they do to what the numbers stand for, if all have one scale
-    *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
-    *("Split", "Concat", "Slice", "Gather", "GatherND", "DepthToSpace", "SpaceToDepth", "MaxPool"),
-}
 Key: TypeAlias = tuple[str, str, str]  # names of a quantized tensor, its scale and its zero point
 
 
@@ -99,7 +96,7 @@ def _moved_slots(node: gs.Node) -> range:
 def _mover(quantized: gs.Tensor) -> gs.Node | None:
     """The moving operator that wrote these integers, if everything that it moved was quantized from floats."""
     node = producer(quantized)
-    if node is None or node.domain or node.op not in MOVING:
+    if node is None or node.domain or traits_of(node).moves in (None, "cast", "pad"):
         return None
     if node.op == "MaxPool" and len(node.outputs) > 1:
         return None

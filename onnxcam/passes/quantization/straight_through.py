@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Array
 from onnxcam.graph.constants import is_operator, quantizer_of
-from onnxcam.graph.operators import CONTRIB, DOMAIN
+from onnxcam.graph.operators import CONTRIB, DOMAIN, traits_of
 from onnxcam.graph.reachability import producer
 
 RANGES = {
@@ -106,11 +106,7 @@ def _scale_and_zero(node: gs.Node) -> tuple[Array | None, NDArray[np.int64] | No
     return values, zero.values.astype(np.int64) if isinstance(zero, gs.Constant) else None
 
 
-BOUNDED = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
-KEEPING = {  # their output is within the range of their input
-    *("GlobalAveragePool", "GlobalMaxPool", "MaxPool", "AveragePool", "ReduceMean", "ReduceMax"),
-    *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split"),
-}
+MOVES_IN_RANGE = ("identity", "view", "transpose", "blocks", "slice")
 
 
 def _value_range(tensor: gs.Tensor) -> tuple[float, float]:
@@ -121,13 +117,14 @@ def _value_range(tensor: gs.Tensor) -> tuple[float, float]:
     if node.domain == DOMAIN:
         ends = _representable_range(node)
         return (-np.inf, np.inf) if ends is None else (ends[0].min(), ends[1].max())
-    if node.op in KEEPING:
+    traits = traits_of(node)
+    if traits.keeps_range or traits.moves in MOVES_IN_RANGE:
         low, high = _value_range(node.inputs[0])
         return min(low, 0.0), max(high, 0.0)  # pads are zeros
     if node.op == "Clip" and all(isinstance(bound, gs.Constant) for bound in node.inputs[1:]):
         bounds = [float(np.ravel(bound.values)[0]) for bound in node.inputs[1:]]
         return (bounds[0], bounds[1]) if len(bounds) > 1 else (-np.inf, np.inf)
-    return BOUNDED.get(node.op, (-np.inf, np.inf))
+    return traits.output_range or (-np.inf, np.inf)
 
 
 def _representable_range(node: gs.Node) -> list[NDArray[np.float64]] | None:
