@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import is_float, producer
-from onnxcam.heads.output_activation import PASSING, mixed_logits, unsquashed
+from onnxcam.heads.output_activation import mixed_logits, unsquashed
 
 BOX = 4  # numbers of a box: an output of so many holds no classes if there is another output
 MASKS, BINS = (
@@ -83,7 +84,7 @@ def holds_class_index(tensor: gs.Tensor, axis: int, metadata: Mapping[str, str])
         return True
     for part in parts_of(tensor, axis)[0]:
         current = part.tensor
-        while (node := producer(current)) is not None and node.op in PASSING:
+        while (node := producer(current)) is not None and only_reshapes(traits_of(node)):
             current = node.inputs[0]
         if not is_float(current) and not isinstance(current, gs.Constant):
             return True
@@ -103,7 +104,10 @@ def parts_of(tensor: gs.Tensor, axis: int) -> tuple[list[Part], bool]:
                 return list(_parts(node, axis)), direct
         elif node.op == "Transpose":
             axis = int(node.attrs.get("perm", range(len(tensor.shape))[::-1])[axis])
-        elif node.op in PASSING and (place := _place_before(source, tensor, axis)) is not None:
+        elif (
+            only_reshapes(traits_of(node))
+            and (place := _place_before(source, tensor, axis)) is not None
+        ):
             axis = place
         else:
             break

@@ -14,16 +14,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim, Shape
+from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import is_float, producer
 from onnxcam.heads.detection_columns import BOX, Columns, by_labels, columns
-from onnxcam.heads.output_activation import PASSING, STEPS, mixed_logits, unsquashed
+from onnxcam.heads.output_activation import mixed_logits, unsquashed
 from onnxcam.model.channel_axis import image_layout
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import BATCH, CHANNELS, Axes, Axis, Factor, holds_cells, kinds
 from onnxcam.spatial.axis_flow import AxisFlow
 
-WRAPPING = {"ZipMap", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional"}
-SUMMING = {"Softmax", "LogSoftmax"}
 LAST_BY_DEFAULT = 13  # from this opset on, these use the last axis unless they name one
 WEIGHTS = {"MatMul", "Gemm", "Conv"}
 
@@ -244,7 +243,9 @@ def _squashed_along(tensor: gs.Tensor, wide: list[int], opset: int) -> list[int]
     """The axis along which a Softmax that reads or writes these numbers sums."""
     rank, along = len(tensor.shape), set()
     for node in (*tensor.outputs, *tensor.inputs):
-        if node.op in SUMMING and ("axis" in node.attrs or opset >= LAST_BY_DEFAULT):
+        traits = traits_of(node)
+        sums = traits.output_activation and traits.normalizes == "axis"
+        if sums and ("axis" in node.attrs or opset >= LAST_BY_DEFAULT):
             along.add(int(node.attrs.get("axis", -1)) % rank)
     return [axis for axis in wide if axis in along]
 
@@ -273,7 +274,9 @@ def _moves(node: gs.Node, source: gs.Tensor) -> bool:
     if source.shape is None:
         return True
     shapes = list(source.shape), list(node.outputs[0].shape or ())
-    return shapes[0] != shapes[1] if node.op in PASSING else len(shapes[0]) != len(shapes[1])
+    if only_reshapes(traits_of(node)):
+        return shapes[0] != shapes[1]
+    return len(shapes[0]) != len(shapes[1])
 
 
 def class_axis(shape: Sequence[Dim], wide: Sequence[int]) -> int:
@@ -285,7 +288,7 @@ def class_axis(shape: Sequence[Dim], wide: Sequence[int]) -> int:
 def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
     """The tensors in an output that is a sequence, a map, or optional; the output itself if it is a tensor."""
     node = producer(output)
-    if node is None or node.op not in WRAPPING:
+    if node is None or not traits_of(node).container:
         return [output]
     inputs = node.inputs if node.op == "SequenceConstruct" else node.inputs[:1]
     return [tensor for part in inputs for tensor in unwrapped(part)]
@@ -294,13 +297,18 @@ def unwrapped(output: gs.Tensor) -> list[gs.Tensor]:
 def before_rounding(tensor: gs.Tensor) -> gs.Tensor:
     """The floats that quantized numbers were last rounded from; the tensor itself if it was not rounded."""
     current = tensor
-    while (node := producer(current)) is not None and (node.op in STEPS or node.op in PASSING):
+    while (node := producer(current)) is not None and _rounds_or_reshapes(node):
         if not _alike(node.inputs[0], tensor):
             break
         current = node.inputs[0]
         if node.op == "QuantizeLinear":
             tensor = current
     return tensor
+
+
+def _rounds_or_reshapes(node: gs.Node) -> bool:
+    traits = traits_of(node)
+    return traits.quantizes or only_reshapes(traits)
 
 
 def _alike(first: gs.Tensor, second: gs.Tensor) -> bool:

@@ -7,26 +7,16 @@ Softmax.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import producer
+from onnxcam.graph.traits import Traits
 
-SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid"}
-PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-STEPS = {"QuantizeLinear", "DequantizeLinear"}
-KEEPING = PASSING | STEPS | {"Clip", "Transpose"}  # a probability stays one through these
-RISING = KEEPING | {"Sqrt", "Log", "Exp", "Max", "Min"}  # the order of the classes is kept
-SPREAD = PASSING | {"Expand", "Tile"}  # these lay out one number for all classes
-MIXING = {  # what is between 0 and 1 stays there, or is only rescaled
-    *("Add", "Mul", "Sum", "Mean", "Max", "Min", "Concat", "Where", "ReduceMean", "ReduceMax"),
-    *("ReduceMin", "ReduceSum", "ReduceProd", "GlobalAveragePool", "GlobalMaxPool", "AveragePool"),
-    *("MaxPool", "Resize", "Transpose", "Slice", "Split", "Gather", "Pow", "Sqrt", "Sub"),
-}
-POSITIVE = {"Softmax", "Sigmoid", "Exp", "Sqrt"}
 DEEPEST = 16  # operators that are followed back from an output
 
 
@@ -53,7 +43,7 @@ def unsquashed(tensor: gs.Tensor) -> Squashed | None:
         if step is None:
             return None
         current, sign = step[0], sign * step[1]
-        exact = exact and node.op in KEEPING
+        exact = exact and _keeps_probabilities(node)
         shifted = shifted or node.op in ("Add", "Sub")
     return None
 
@@ -79,9 +69,9 @@ def _within_node(node: gs.Node, depth: int, known: dict[tuple[str, int], list[st
         return [squashed.logits.name]
     if node.op == "HardSigmoid" or (node.op == "Clip" and _is_unit(node)):
         return [node.inputs[0].name]
-    if node.op == "Div" or node.op in KEEPING:
+    if node.op == "Div" or _keeps_probabilities(node):
         return _within(node.inputs[0], depth, known)
-    if node.op not in MIXING:
+    if not _blends(node):
         return []
     logits: dict[str, None] = {}
     operands = node.inputs[1:] if node.op == "Where" else node.inputs
@@ -98,7 +88,7 @@ def _within_node(node: gs.Node, depth: int, known: dict[tuple[str, int], list[st
 def _squashing(node: gs.Node, sign: int, *, shifted: bool = False) -> Squashed | None:
     """What a node squashes, if the score rises with it."""
     output = node.outputs[0]
-    if node.op in SQUASHING:
+    if traits_of(node).output_activation:
         logits, operator = node.inputs[0], node.op
     elif node.op == "Tanh" and shifted:  # (1 + tanh z) / 2 is the Sigmoid of 2 z
         logits, operator = node.inputs[0], "Sigmoid"
@@ -178,7 +168,7 @@ def _less_logarithm(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 def _summed_exponents(tensor: gs.Tensor, depth: int = 2) -> gs.Tensor | None:
     """The x of log sum exp(x), also if its maximum is subtracted first and added again."""
-    node = producer(_before_reshape(tensor, SPREAD))
+    node = producer(_before_reshape(tensor, _reshapes_or_repeats))
     if node is None:
         return None
     if node.op == "ReduceLogSumExp":
@@ -200,7 +190,7 @@ def _quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
     if node.op == "LpNormalization" and node.attrs.get("p", 2) == 1:
         return node.inputs[0], None
     for above, below in (node.inputs[:2], node.inputs[1::-1]) if node.op == "Mul" else ():
-        inverse = producer(_before_reshape(below, SPREAD))
+        inverse = producer(_before_reshape(below, _reshapes_or_repeats))
         if inverse is not None and inverse.op == "Reciprocal":
             return above, inverse.inputs[0]
     return None
@@ -224,11 +214,12 @@ def _unshifted(tensor: gs.Tensor) -> gs.Tensor:
         if node is None:
             return tensor
         if node.op == "Sub":
-            reduced = producer(_before_reshape(node.inputs[1], SPREAD))
+            reduced = producer(_before_reshape(node.inputs[1], _reshapes_or_repeats))
             if reduced is None or not reduced.op.startswith("Reduce"):
                 return tensor
             return node.inputs[0] if reduced.inputs[0] is node.inputs[0] else tensor
-        step = _rising(node) if node.op in ("Mul", "Div") or node.op in PASSING else None
+        followed = node.op in ("Mul", "Div") or only_reshapes(traits_of(node))
+        step = _rising(node) if followed else None
         if step is None or step[1] < 0:
             return tensor
         current = step[0]
@@ -251,7 +242,8 @@ def _rising(node: gs.Node) -> tuple[gs.Tensor, int] | None:
     if node.op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow") and len(rest) == 1:
         return _rising_with(node, numbers)
     constant = all(tensor.is_empty() or not tensor.inputs for tensor in rest)
-    return (first, 1) if node.op in RISING and constant and first.inputs else None
+    rising = traits_of(node).increasing or _keeps_probabilities(node)
+    return (first, 1) if rising and constant and first.inputs else None
 
 
 def _rising_with(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Tensor, int] | None:
@@ -272,31 +264,52 @@ def _rising_with(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Tensor,
 def _is_positive(tensor: gs.Tensor) -> bool:
     """Whether no number is below 0, so that even powers increase, too."""
     node = producer(_before_reshape(tensor))
-    return node is not None and node.op in POSITIVE
+    bounds = None if node is None else traits_of(node).output_range
+    return bounds is not None and bounds[0] >= 0
 
 
 def _without_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:
     """A sum without the constants that are added to it (or clip it), and the added ones."""
     numbers: list[float] = []
-    current = _before_reshape(tensor, SPREAD)
+    current = _before_reshape(tensor, _reshapes_or_repeats)
     while (node := producer(current)) is not None and node.op in ("Add", "Max", "Clip"):
         constants = [number for operand in node.inputs if (number := _number(operand)) is not None]
         varying = [operand for operand in node.inputs if operand.inputs]
         if len(varying) != 1 or len(constants) != len(node.inputs) - 1:
             break
         numbers += constants if node.op == "Add" else []
-        current = _before_reshape(varying[0], SPREAD)
+        current = _before_reshape(varying[0], _reshapes_or_repeats)
     return current, numbers
 
 
-def _before_reshape(tensor: gs.Tensor, passing: set[str] = PASSING) -> gs.Tensor:
+def _keeps_probabilities(node: gs.Node) -> bool:
+    """Whether a probability stays one, if perhaps rounded or clipped, and moved to another axis."""
+    traits = traits_of(node)
+    moved = only_reshapes(traits) or traits.moves == "transpose"
+    return moved or traits.quantizes or node.op == "Clip"
+
+
+def _blends(node: gs.Node) -> bool:
+    """Whether numbers between 0 and 1 stay there or are only rescaled."""
+    traits = traits_of(node)
+    return traits.blends or traits.moves in ("join", "transpose", "slice", "gather")
+
+
+def _reshapes_or_repeats(traits: Traits) -> bool:
+    """Whether a number that is the same for all classes is only laid out for them."""
+    return only_reshapes(traits) or traits.moves == "repeat"
+
+
+def _before_reshape(
+    tensor: gs.Tensor, passing: Callable[[Traits], bool] = only_reshapes
+) -> gs.Tensor:
     """The tensor before operators that only change its shape or type."""
     return list(_chain_back(tensor, passing))[-1]
 
 
-def _chain_back(tensor: gs.Tensor, passing: set[str]) -> Iterator[gs.Tensor]:
+def _chain_back(tensor: gs.Tensor, passing: Callable[[Traits], bool]) -> Iterator[gs.Tensor]:
     yield tensor
-    while (node := producer(tensor)) is not None and node.op in passing:
+    while (node := producer(tensor)) is not None and passing(traits_of(node)):
         tensor = node.inputs[0]
         yield tensor
 
