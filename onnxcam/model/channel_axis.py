@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-CHANNELS_SECOND = {
-    *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool"),
-    *("GlobalMaxPool", "GlobalLpPool", "BatchNormalization", "InstanceNormalization", "LRN"),
-    *("GroupNormalization", "DepthToSpace", "SpaceToDepth", "MaxUnpool"),
-}
-REARRANGING = {"Reshape", "Flatten", "MatMul", "Gemm", "Einsum", "Transpose", "Gather", "Shape"}
+from onnxcam.graph.operators import traits_of
+
 COLORS = (1, 3, 4)  # channels of an image: gray, RGB, RGBA
 
 
@@ -33,7 +29,8 @@ def _propagate(node: gs.Node, axes: dict[str, int]) -> None:
     if not node.inputs or not node.outputs:
         return
     source, output = node.inputs[0], node.outputs[0]
-    if node.op in CHANNELS_SECOND:
+    traits = traits_of(node)
+    if traits.window or traits.moves == "blocks" or traits.channels_second:
         axes[source.name] = axes[output.name] = 1
     elif node.op == "Transpose" and source.shape is not None:
         perm = node.attrs.get("perm", list(range(len(source.shape)))[::-1])
@@ -41,7 +38,7 @@ def _propagate(node: gs.Node, axes: dict[str, int]) -> None:
             axes.setdefault(output.name, perm.index(axes[source.name]))
         elif output.name in axes:
             axes[source.name] = perm[axes[output.name]]
-    elif node.op not in REARRANGING:
+    elif not traits.contracts and traits.moves not in ("view", "transpose", "gather"):
         _share(node, axes)
 
 

@@ -6,11 +6,10 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
+from onnxcam.graph.operators import is_elementwise, traits_of
 from onnxcam.model.channel_axis import image_channel_axis
 from onnxcam.model.model import Model
 from onnxcam.specs import ImageInput
-
-KEEPING_CHANNELS = {"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub", "Transpose"}
 
 
 @reports_node
@@ -56,6 +55,7 @@ def _convolution_channels(graph: gs.Graph, image: str) -> int | None:
             continue
         if node.op == "Conv" and isinstance(node.inputs[1], gs.Constant):
             return int(node.inputs[1].shape[1]) * int(node.attrs.get("group", 1))
-        if node.op in KEEPING_CHANNELS:
+        traits = traits_of(node)
+        if is_elementwise(traits) or traits.moves == "transpose":
             same_channels.add(node.outputs[0].name)
     return None
