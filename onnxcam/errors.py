@@ -3,19 +3,21 @@
 OnnxcamError
 ├── ModelError              the .onnx file: unreadable, invalid, or of a kind that cannot be explained
 │   ├── MissingRuleError    operators between the layer and the score that have no gradient rule
-│   ├── BlockedError        no derivative flows from the score back to a layer: `.node` stops it
-│   └── NodeError           an operator of the model is not valid: `.operator`, `.node`
+│   ├── BlockedError        no gradient reaches a layer from the score: `.node` stops it
+│   ├── NodeError           an operator of the model is not valid: `.operator`, `.node`
+│   └── NeedsOpsetError     an operator that must be written needs a newer opset: `.operator`, `.opset`
 ├── UnforeseenError         a bug in onnxcam: `.cause`, and `.operator`, `.node` where it happened
-├── UnknownNameError        a layer, tensor, method, preset or device that is not there (says what is close)
-├── ImageError              a picture that cannot be read
+├── UnknownNameError        no such layer, tensor, method or preset: `.name`, `.known`, `.close`
+├── ImageError              an image that cannot be read
 ├── TargetError             a class, label or contrast that the model does not have
-├── SettingError            a setting that is out of range or not one of the method's
-├── DeviceError             a device that was asked for and not given
+├── SettingError            a setting that is out of range or that the method does not have
+├── DeviceError             a device that is not available
 ├── RunError                ONNX Runtime failed while running the model
-└── OutputError             a result that could not be written
+│   └── OutOfMemoryError    the device has too little memory for the model or the batch
+└── OutputError             a result that cannot be written
 
 Messages say what is wrong, where, what was expected and what to do next. The command line prints
-them as one line and exits with code 2. Any other failure while a model is read or rewritten becomes an
+them on one line and exits with code 2. Any other failure while a model is read or rewritten becomes an
 UnforeseenError, a bug in onnxcam that should be reported: it is not a ModelError, and its `__cause__` is the
 original exception. Any other exception that leaves onnxcam is a bug, too.
 """
@@ -29,7 +31,7 @@ AFTER = "choose a layer after it, if there is one (`onnxcam layers --all`)"
 
 
 class OnnxcamError(Exception):
-    """The root: catch this to catch everything that onnxcam raises on purpose."""
+    """The base class of all errors that onnxcam raises on purpose."""
 
 
 class ModelError(OnnxcamError):
@@ -37,45 +39,46 @@ class ModelError(OnnxcamError):
 
 
 class BlockedError(ModelError):
-    """No derivative flows from the score back to a tensor. `obstacle` says what stops it, and `node` is the
-    name of the node that does; the message ends with a `cure`.
+    """No gradient reaches a tensor from the score. `obstacle` says what stops it, and `node` is the
+    name of the node that does; the message ends with a `hint`.
     """
 
-    def __init__(self, obstacle: str, node: str = "", cure: str = AFTER) -> None:
-        self.obstacle, self.node, self.cure = obstacle, node, cure
-        super().__init__(f"{obstacle}; {cure}")
+    def __init__(self, obstacle: str, node: str = "", hint: str = AFTER) -> None:
+        self.obstacle, self.node, self.hint = obstacle, node, hint
+        super().__init__(f"{obstacle}; {hint}")
 
-    def with_cure(self, cure: str) -> BlockedError:
-        """The same error with another cure."""
-        return BlockedError(self.obstacle, self.node, cure)
+    def with_hint(self, hint: str) -> BlockedError:
+        """This error with a new hint."""
+        return BlockedError(self.obstacle, self.node, hint)
 
 
 class MissingRuleError(ModelError):
     """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes, `node` is
     the last of them.
 
-    `reasons` says for some why they have none and what to do; the message has them all, and a `cure`.
+    `reasons` says for some of them why they have none and what to do. The message has all this and a `hint`.
     """
 
     def __init__(
         self,
         operators: dict[str, list[str]],
         reasons: Mapping[str, str] | None = None,
-        cure: str = f"{AFTER}, or add a rule in onnxcam/autodiff/rules",
+        hint: str = f"{AFTER}, or add a rule in onnxcam/autodiff/rules",
     ) -> None:
-        self.operators, self.reasons, self.cure = operators, dict(reasons or {}), cure
+        self.operators, self.reasons, self.hint = operators, dict(reasons or {}), hint
         self.node = [*operators.values()][-1][-1]
         listed = ", ".join(f"{op} x{len(nodes)} ({nodes[0]})" for op, nodes in operators.items())
-        told = "".join(f"; {op} {why}" for op, why in self.reasons.items())
+        explained = "".join(f"; {op} {why}" for op, why in self.reasons.items())
+        one = len(operators) == 1
         super().__init__(
-            f"{len(operators)} operator{'s' * (len(operators) > 1)} between the layer and the score "
-            f"{'have' if len(operators) > 1 else 'has'} no gradient rule: {listed}{told}; "
-            f"{cure}"
+            f"{len(operators)} {'operator' if one else 'operators'} between the layer and the score "
+            f"{'has' if one else 'have'} no gradient rule: {listed}{explained}; "
+            f"{hint}"
         )
 
-    def with_cure(self, cure: str) -> MissingRuleError:
-        """The same error with another cure."""
-        return MissingRuleError(self.operators, self.reasons, cure)
+    def with_hint(self, hint: str) -> MissingRuleError:
+        """This error with a new hint."""
+        return MissingRuleError(self.operators, self.reasons, hint)
 
 
 class NodeError(ModelError):
@@ -96,12 +99,30 @@ class UnforeseenError(OnnxcamError):
         super().__init__(message)
 
 
+class NeedsOpsetError(ModelError):
+    """An `operator` that must be written does not exist at the model's opset in the form that is needed; it
+    does from `opset` on.
+    """
+
+    def __init__(self, operator: str, opset: int) -> None:
+        self.operator, self.opset = operator, opset
+        super().__init__(f"{operator} needs opset {opset}; export the model with a newer opset")
+
+
 class UnknownNameError(OnnxcamError):
-    """A name that is not there."""
+    """No layer, tensor, method, … has this `name`. `known` are the names that exist, `close` those of them
+    that were perhaps meant.
+    """
+
+    def __init__(
+        self, message: str, name: str = "", known: Iterable[str] = (), close: Iterable[str] = ()
+    ) -> None:
+        self.name, self.known, self.close = name, list(known), list(close)
+        super().__init__(message)
 
 
 class ImageError(OnnxcamError):
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
 
 class TargetError(OnnxcamError):
@@ -113,31 +134,35 @@ class SettingError(OnnxcamError):
 
 
 class DeviceError(OnnxcamError):
-    """A device that was asked for and not given."""
+    """A device that is not available."""
 
 
 class RunError(OnnxcamError):
-    """ONNX Runtime failed while it ran the model."""
+    """ONNX Runtime failed while running the model."""
+
+
+class OutOfMemoryError(RunError):
+    """The device has too little memory for the model, or for so many images at once."""
 
 
 class OutputError(OnnxcamError):
-    """A result that could not be written."""
+    """A result that cannot be written."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
-    """The error for a `name` that is not among the `known` ones; it names the close ones."""
+    """The error for a `name` that is not among the `known` ones; it suggests close ones, else the `hint`."""
     known = list(known)
     close = (
         difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        or [each for each in known if name and name.lower() in each.lower()][:3]
+        or [candidate for candidate in known if name and name.lower() in candidate.lower()][:3]
     )
-    cure = f"; did you mean {' or '.join(close)}?" if close else f"; {hint}" if hint else ""
-    return UnknownNameError(f"no {kind} {name!r}{cure}")
+    advice = f"; did you mean {' or '.join(close)}?" if close else f"; {hint}" if hint else ""
+    return UnknownNameError(f"no {kind} {name!r}{advice}", name, known, close)
 
 
-def one_line(fault: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(each.strip() for each in str(fault).splitlines() if each.strip())
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line."""
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 def first_line(error: BaseException) -> str:

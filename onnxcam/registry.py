@@ -1,4 +1,4 @@
-"""The only kind of registry in the package."""
+"""Registries of what users choose by name: methods, preprocessing presets, color maps, rule tables."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from typing import Generic, TypeVar
 
 from onnxcam.errors import unknown
 
-Entry = TypeVar("Entry")
+Value = TypeVar("Value")
 
 
-class Registry(Mapping[str, Entry], Generic[Entry]):
-    """Names and what they stand for, in the order of entry; refuses duplicates and guesses misspellings."""
+class Registry(Mapping[str, Value], Generic[Value]):
+    """A mapping from names to values in the order in which they were added. It refuses duplicates, and for an
+    unknown name it suggests close ones.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._entries: dict[str, Entry] = {}
+        self._values: dict[str, Value] = {}
 
-    def add(self, name: str, entry: Entry) -> Entry:
-        """Enter `entry` under `name`; ValueError if the name is taken."""
-        if name in self._entries:
-            raise ValueError(f"{self.kind} {name!r} is entered twice")
-        self._entries[name] = entry
-        return entry
+    def add(self, name: str, value: Value) -> Value:
+        """Add a value and return it; ValueError if the name is taken."""
+        if name in self._values:
+            raise ValueError(f"{self.kind} {name!r} is registered twice")
+        self._values[name] = value
+        return value
 
-    def __getitem__(self, name: str) -> Entry:
-        if name not in self._entries:
-            raise unknown(self.kind, name, self._entries, f"known: {', '.join(self._entries)}")
-        return self._entries[name]
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._values:
+            raise unknown(self.kind, name, self._values, f"known: {', '.join(self._values)}")
+        return self._values[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._values
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._values)

@@ -10,9 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam import Explainer
-from onnxcam.errors import RunError
+from onnxcam.errors import OutOfMemoryError, RunError
 from onnxcam.explain.batch_trial import UNTRIED
-from onnxcam.runtime.session import OutOfMemoryError, Session, memory_errors
+from onnxcam.runtime.session import Session, memory_errors
 from tests.support.limits import run_limited
 from tests.support.nets import DEEP, pictures
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnxcam.arrays import Array, Floats
-from onnxcam.errors import ModelError, RunError
+from onnxcam.errors import ModelError, OutOfMemoryError, RunError
 from onnxcam.runtime.batch_independence import agree, root_mean_square, tolerance_of, unlike_images
 from onnxcam.runtime.device import device
-from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
 
 SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn if the model takes any

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.explain import cache
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.methods import Recipe
@@ -33,7 +33,7 @@ from onnxcam.regular_files import (
 )
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.model_validity import blames_invalid_models
-from onnxcam.runtime.session import OutOfMemoryError, Session, open_session
+from onnxcam.runtime.session import Session, open_session
 from onnxcam.specs import NOISE, POWERS, SEED, SPREAD, Plan, moment
 
 if TYPE_CHECKING:

@@ -9,20 +9,12 @@ import numpy as np
 import onnx
 from onnx import defs
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, NeedsOpsetError
 
 NEWEST = (
     23  # the newest opset that a model is raised to; every version up to here runs in ONNX Runtime
 )
 IR_VERSION = 10  # of small models made here: every supported ONNX Runtime takes it
-
-
-class NeedsOpsetError(ModelError):
-    """An emitted operator does not exist at the model's opset in the form that is needed."""
-
-    def __init__(self, operator: str, opset: int) -> None:
-        self.operator, self.opset = operator, opset
-        super().__init__(f"{operator} needs opset {opset}; export the model with a newer opset")
 
 
 def type_name(dtype: np.dtype[Any] | int) -> str:

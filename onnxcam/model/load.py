@@ -14,9 +14,9 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError, first_line
+from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.opset import NeedsOpsetError, upgrade_opset
+from onnxcam.graph.opset import upgrade_opset
 from onnxcam.model.external_data import (
     attach_weights,
     mmap_large_weights,

@@ -16,8 +16,7 @@ from typing import TypeAlias
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.errors import ModelError
-from onnxcam.graph.opset import NeedsOpsetError
+from onnxcam.errors import ModelError, NeedsOpsetError
 from onnxcam.graph.tracing import Builder, Value
 
 Outputs: TypeAlias = tuple[Value | None, ...]

@@ -12,9 +12,8 @@ from onnxcam.autodiff.peepholes.optimize import optimize_gradient
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, NeedsOpsetError
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.opset import NeedsOpsetError
 from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.score import classes_of, find_score

@@ -41,9 +41,9 @@ def add_cure(
     usable = [layer.name for layer in layers if reaches(model, layer, of, rules)]
     if usable:
         named = ", ".join(usable[: -LISTED - 1 : -1])
-        return error.with_cure(f"a gradient reaches the layers {named}: choose one of them")
+        return error.with_hint(f"a gradient reaches the layers {named}: choose one of them")
     if isinstance(error, MissingRuleError):
-        return error.with_cure(
+        return error.with_hint(
             "no layer lies after it; a rule can be added in onnxcam/autodiff/rules"
         )
     earlier = next(
@@ -52,7 +52,7 @@ def add_cure(
     scored = f", or explain the tensor before it (--output {earlier})" if earlier else ""
     form = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
     other = f"with {form} in place of {nodes[0].op}" if form else "without it"
-    return error.with_cure(f"no layer lies after it: export the model {other}{scored}")
+    return error.with_hint(f"no layer lies after it: export the model {other}{scored}")
 
 
 def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError, RunError
+from onnxcam.errors import ModelError, OutOfMemoryError, RunError
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.fork import abandon, watch
 from onnxcam.runtime.schedule import MOST_LANES, Schedule, Tuner, schedules
-from onnxcam.runtime.session import FeedValue, OutOfMemoryError, Session
+from onnxcam.runtime.session import FeedValue, Session
 
 CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
 AHEAD = 2  # chunks a lane that wait for it

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from onnxcam.arrays import Array
-from onnxcam.errors import DeviceError, ModelError, OnnxcamError, RunError
+from onnxcam.errors import DeviceError, ModelError, OnnxcamError, OutOfMemoryError, RunError
 from onnxcam.runtime.device import CUDA, Device
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.fork import abandon, watch
@@ -26,10 +26,6 @@ ONE_THREAD = (
     "runs on one thread: the system allows no more threads for this process (see `ulimit -u`, or the limits "
     "of the container)"
 )
-
-
-class OutOfMemoryError(RunError):
-    """The device has no memory left for this many pictures at once."""
 
 
 @contextmanager

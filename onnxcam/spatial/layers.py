@@ -193,7 +193,8 @@ def find_layer(layers: list[Layer], name: str) -> Layer:
     fitting = [each for each in names if each == name] or _fitting(names, name)
     if len(fitting) > 1:
         listed = ", ".join(fitting[:LISTED]) + (", …" if len(fitting) > LISTED else "")
-        raise UnknownNameError(f"layer {name!r} matches {len(fitting)} layers: {listed}; name one")
+        message = f"layer {name!r} matches {len(fitting)} layers: {listed}; name one"
+        raise UnknownNameError(message, name, names, fitting)
     if not fitting:
         raise unknown("layer", name, names, "see `onnxcam layers --all`")
     return layers[names.index(fitting[0])]

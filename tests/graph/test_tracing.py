@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from onnxcam.errors import UnknownNameError
+from onnxcam.errors import NeedsOpsetError, UnknownNameError
 from onnxcam.graph import shape_inference as shapes
-from onnxcam.graph.opset import NeedsOpsetError
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.model.load import load
 

@@ -8,8 +8,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx import numpy_helper
 
-from onnxcam.errors import ModelError
-from onnxcam.graph.opset import NeedsOpsetError
+from onnxcam.errors import ModelError, NeedsOpsetError
 from onnxcam.graph.tracing import Value
 from onnxcam.model.load import load
 from onnxcam.passes import decomposition

@@ -8,11 +8,11 @@ import onnxruntime as ort
 import pytest
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError, RunError
+from onnxcam.errors import ModelError, OutOfMemoryError, RunError
 from onnxcam.runtime.batch_independence import samples_are_independent
 from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.device import Device
-from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.session import Session
 from tests.support.nets import FIXED, MIXING, POOLED
 
 

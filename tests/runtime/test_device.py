@@ -8,11 +8,11 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from onnxcam.errors import DeviceError, ModelError
+from onnxcam.errors import DeviceError, ModelError, OutOfMemoryError
 from onnxcam.runtime import device as module
 from onnxcam.runtime import session as sessions
 from onnxcam.runtime.device import CPU, CUDA, Device, cuda_devices, device
-from onnxcam.runtime.session import OutOfMemoryError, Session, open_session
+from onnxcam.runtime.session import Session, open_session
 from tests.support.nets import FIXED
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Array
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.runtime import chunks as batch
 from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.schedule import TRIALS, WARM, Schedule, Tuner, schedules
-from onnxcam.runtime.session import OutOfMemoryError, Session
+from onnxcam.runtime.session import Session
 
 ONE, TWO = Schedule(1, 8), Schedule(2, 2)
 
