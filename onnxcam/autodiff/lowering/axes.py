@@ -1,11 +1,11 @@
-"""The axes that reductions, pools and normalizations work over, and how many elements these hold."""
+"""The axes that reductions, pools and normalizations work over, and the gradient of a mean over them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from onnxcam.graph.slicing import dim_size
+from onnxcam.graph.slicing import broadcast_like, dim_size
 from onnxcam.graph.tracing import Value
 
 
@@ -23,3 +23,9 @@ def element_count(x: Value, axes: Sequence[int]) -> Value | float:
     for axis in axes[1:]:
         total = total * dim_size(x, axis)
     return total.astype(x.dtype)
+
+
+def divide_evenly(g: Value, x: Value, axes: Sequence[int]) -> Value:
+    """g / n for each of the n elements of x that were averaged."""
+    n = element_count(x, axes)
+    return broadcast_like(g, x, n) if isinstance(n, float) else broadcast_like(g / n, x)

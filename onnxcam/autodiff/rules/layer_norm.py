@@ -6,10 +6,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxcam.autodiff.lowering.axes import element_count
+from onnxcam.autodiff.lowering.axes import divide_evenly, element_count
 from onnxcam.autodiff.lowering.standardization import FLOAT, Standardization, to_float32
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules.reduce import divide_evenly
 from onnxcam.graph.slicing import full_like
 from onnxcam.graph.tracing import Value
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.lowering.axes import element_count, spatial_axes
+from onnxcam.autodiff.lowering.axes import divide_evenly, spatial_axes
 from onnxcam.autodiff.rule_table import Rules, Vjp
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
@@ -63,12 +63,6 @@ def product_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     at_zero = anp.where(zeros < 1.5, nonzero, 0.0)
     elsewhere = anp.where(zeros < 0.5, nonzero / anp.where(zero, 1.0, x), 0.0)
     return g * anp.where(zero, at_zero, elsewhere)
-
-
-def divide_evenly(g: Value, x: Value, axes: Sequence[int]) -> Value:
-    """g / n for each of the n elements of x that were averaged."""
-    n = element_count(x, axes)
-    return broadcast_like(g, x, n) if isinstance(n, float) else broadcast_like(g / n, x)
 
 
 REDUCTIONS: dict[str, KeptVjp] = {
