@@ -12,6 +12,7 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph import anp
 from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
+from onnxcam.passes.ort.activation import TANH_CUBIC, TANH_SCALE, gelu_tanh
 
 rules = Rules()
 vjp = rules.vjp
@@ -106,9 +107,8 @@ def swish_vjp(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
 def gelu_vjp(g: Value, y: Value, x: Value, *, approximate: str) -> Value:
     """x Phi(x): Phi + x phi; or its tanh form (Hendrycks and Gimpel 2016)."""
     if approximate == "tanh":
-        k, c = np.sqrt(2 / np.pi), 0.044715
-        t = anp.tanh((x + x * x * x * c) * k)
-        return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * k * (1.0 + 3 * c * x * x))
+        t, cubic = gelu_tanh(x), 1.0 + 3 * TANH_CUBIC * x * x
+        return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * TANH_SCALE * cubic)
     phi = anp.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
     return g * (0.5 * (1.0 + x.build.op("Erf", x / np.sqrt(2.0))) + x * phi)
 

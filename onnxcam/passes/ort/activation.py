@@ -13,9 +13,8 @@ from onnxcam.passes.decomposition import Outputs
 from onnxcam.passes.ort.registry import decomposes
 
 SQRT_2 = 2**0.5
-FAST = (
-    2 / np.pi
-) ** 0.5  # of the approximation by tanh (Hendrycks and Gimpel 2016, arXiv:1606.08415)
+# Of GELU's approximation by tanh (Hendrycks and Gimpel 2016, arXiv:1606.08415)
+TANH_SCALE, TANH_CUBIC = (2 / np.pi) ** 0.5, 0.044715
 
 
 def gelu(x: Value) -> Value:
@@ -30,7 +29,12 @@ def silu(x: Value, alpha: float = 1.0) -> Value:
 
 def fast_gelu(x: Value) -> Value:
     """Gelu by tanh."""
-    return x * (anp.tanh((x + x * x * x * 0.044715) * FAST) + 1) * 0.5
+    return x * (gelu_tanh(x) + 1) * 0.5
+
+
+def gelu_tanh(x: Value) -> Value:
+    """tanh(sqrt(2 / pi) (x + 0.044715 x^3)), about 2 Phi(x) - 1."""
+    return anp.tanh((x + x * x * x * TANH_CUBIC) * TANH_SCALE)
 
 
 def _clipped(x: Value, low: float, high: float) -> Value:
