@@ -189,7 +189,8 @@ class Builder:
             *(None if each is None else each.name for each in operands),
             repr(given),
         )
-        if key not in self._written:
+        detached = key in self._written and not self._written[key][0].tensor.inputs
+        if key not in self._written or detached:
             self._written[key] = self._write(operator, operands, outputs, shape, given)
         return self._written[key]
 

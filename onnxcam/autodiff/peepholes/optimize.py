@@ -6,7 +6,7 @@ written, and knows no rules. A pattern that does not match leaves a correct, slo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 
 import onnx_graphsurgeon as gs
 
@@ -28,8 +28,8 @@ def optimize_gradient(
         by_operator.setdefault(peephole.pattern.operator, []).append(peephole)
     build, nodes = Builder(graph), graph.nodes[start:]
     del graph.nodes[start:]
-    swept = {id(node): node for node in nodes}
-    written, returned = set(swept), {id(tensor) for tensor in graph.outputs}
+    written = {id(node): node for node in nodes}
+    returned = {id(tensor) for tensor in graph.outputs}
     for node in nodes:
         graph.nodes.append(node)
         while len(node.outputs) == 1 and id(node.outputs[0]) not in returned:
@@ -37,17 +37,15 @@ def optimize_gradient(
             value = _replacement(build, node.outputs[0], by_operator.get(node.op, ()), written)
             if value is None:
                 break
-            written.update(map(id, graph.nodes[position:]))
+            written.update({id(new): new for new in graph.nodes[position:]})
             _redirect(node.outputs[0], value.tensor)
-            _detach_unread(node, swept)
+            _detach_unread(node, written, returned)
             node = value.tensor.inputs[0]  # the replacement may match, too
-    graph.nodes[start:] = [
-        node for node in graph.nodes[start:] if node.outputs or id(node) not in swept
-    ]
+    graph.nodes[start:] = [node for node in graph.nodes[start:] if node.outputs]
 
 
 def _replacement(
-    build: Builder, tensor: gs.Tensor, peepholes: Iterable[Peephole], written: set[int]
+    build: Builder, tensor: gs.Tensor, peepholes: Iterable[Peephole], written: Collection[int]
 ) -> Value | None:
     for peephole in peepholes:
         for bound in matches(peephole.pattern, tensor, written, {}):
@@ -66,14 +64,14 @@ def _redirect(old: gs.Tensor, new: gs.Tensor) -> None:
                 reader.inputs[slot] = new
 
 
-def _detach_unread(node: gs.Node, swept: dict[int, gs.Node]) -> None:
-    """Take a node without readers out of the graph, in place, and those before it that then have none. Nodes of
-    this pass stay for the cleanup, because the builder may use them again.
-    """
+def _detach_unread(node: gs.Node, written: Mapping[int, gs.Node], returned: Container[int]) -> None:
+    """Detach a node without readers from the graph, in place, and those before it that then have none."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
-        if id(node) in swept and not any(tensor.outputs for tensor in node.outputs):
+        if id(node) not in written:
+            continue
+        if not any(tensor.outputs or id(tensor) in returned for tensor in node.outputs):
             waiting += [producer for tensor in node.inputs for producer in tensor.inputs]
             node.inputs.clear()
             node.outputs.clear()

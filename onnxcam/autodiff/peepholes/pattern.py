@@ -29,7 +29,11 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Peephole:
-    """A pattern, and what writes its replacement from the tensors, passed by their words, or returns None."""
+    """A pattern, and the function that writes its replacement.
+
+    `rewrite` gets the tensors by their words. It returns the output of a new node, or None if it does not
+    apply.
+    """
 
     pattern: Pattern
     rewrite: Callable[..., Value | None]

@@ -228,15 +228,12 @@ def spatial_sizes(wide: Value, narrow: Value) -> list[int] | None:
     return [static_dim(size) for size in sizes]
 
 
-def sum_by_pooling(x: Value, axes: Value, y: Value) -> Value | None:
+def sum_by_pooling(x: Value, y: Value, axes: Value | None = None) -> Value | None:
     """A sum over the cells, as of a gate's cotangent: a pool stays in the blocked layout."""
-    constant = axes.constant
-    return None if constant is None else _sum_by_pooling(x, constant.tolist(), y)
-
-
-def _sum_by_pooling(x: Value, axes: list[int], y: Value) -> Value | None:
-    keeps = y.tensor.inputs[0].attrs.get("keepdims", 1)
-    if axes != [2, 3] or not keeps or not is_blocked(x) or not is_static(x.shape[1:]):
+    attributes = y.tensor.inputs[0].attrs
+    numbers = attributes.get("axes", []) if axes is None else axes.constant
+    keeps = numbers is not None and list(numbers) == [2, 3] and attributes.get("keepdims", 1)
+    if not keeps or not is_blocked(x) or not is_static(x.shape[1:]):
         return None
     return affine_1x1(x.build.op("GlobalAveragePool", x), math.prod(map(static_dim, x.shape[2:])))
 
@@ -267,8 +264,5 @@ PEEPHOLES = (
     Peephole(node("Expand", "g", "_", name="y"), repeat_expanded),
     Peephole(node("Mul", "g", "f"), repeat_gate),
     Peephole(node("ReduceSum", "x", "axes", name="y"), sum_by_pooling),
-    Peephole(
-        node("ReduceSum", "x", name="y"),
-        lambda x, y: _sum_by_pooling(x, y.tensor.inputs[0].attrs.get("axes", []), y),
-    ),
+    Peephole(node("ReduceSum", "x", name="y"), sum_by_pooling),
 )
