@@ -90,7 +90,7 @@ def ours(job: dict[str, Any]) -> Run:
 def our_gradient(job: dict[str, Any]) -> Run:
     """The gradient at the picture, of eight pictures, in chunks as they were found to be fastest."""
     import onnxcam
-    from onnxcam.runtime.chunks import batches
+    from onnxcam.runtime.chunks import chunked_runner
     from onnxcam.runtime.device import device
     from onnxcam.runtime.session import Session
 
@@ -101,7 +101,7 @@ def our_gradient(job: dict[str, Any]) -> Run:
     def again(threads: int) -> Session:
         return Session(content, where, threads=threads)
 
-    runs = batches(Session(content, where), None, None, frozenset(), again)
+    runs = chunked_runner(Session(content, where), None, None, frozenset(), again)
     feeds = {name: picture(job, 8), "seed": _one_hot(job, 8)}
 
     def run() -> object:

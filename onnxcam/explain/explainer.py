@@ -23,7 +23,7 @@ from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.method import methods_with
 from onnxcam.methods.postprocess import empty, fuse_maps, resize_bilinear
 from onnxcam.methods.subset import Region, chosen_channels, region_mask, region_to_json, subset
-from onnxcam.runtime.chunks import ChunkedRunner, batches
+from onnxcam.runtime.chunks import ChunkedRunner, chunked_runner
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors, versions
@@ -268,7 +268,7 @@ def _rebuild(arguments: dict[str, Any]) -> Explainer:
 def _batches(found: CompiledModel, chunk: int | None) -> ChunkedRunner:
     """The runs of a model; which layout is fastest is remembered beside what the cache has of it."""
     name, what = found.name, f"layouts of {usable_cpus()} processors"
-    return batches(
+    return chunked_runner(
         found.session,
         found.plan.image.batch,
         chunk,

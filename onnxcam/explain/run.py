@@ -230,8 +230,8 @@ class Runner:
     def _deviates_of(self, shape: tuple[int, ...]) -> GaussianNoise:
         deviates = self._deviates  # threads may have images of different sizes
         if deviates is None or deviates.shape != shape:
-            free = self.batches.fixed is None  # else what is short is filled up first
-            place = self.batches.session.placed if free else np.asarray
+            free = self.batches.fixed_batch is None  # else what is short is filled up first
+            place = self.batches.session.to_device if free else np.asarray
             deviates = self._deviates = GaussianNoise(int(self.settings["seed"]), shape, place)
         return deviates
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # ONNX Runtime 1.31 writes a device id and a queue of events under the home folder when it is imported.
-# It reads the variable only then, so the variable is set before; a value set by the user is kept.
+# It reads the variable only then, so it is set before; a value set by the user is not changed.
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 DISABLING = {"1", "true", "yes"}  # the values that mean yes to ONNX Runtime
 os.environ.setdefault(NO_TELEMETRY, "1")

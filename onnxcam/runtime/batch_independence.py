@@ -1,4 +1,4 @@
-"""Whether images give the same results together as alone: tried with two that differ in strength."""
+"""Whether images give the same results together as alone, tried with two images that differ in contrast."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from onnxcam.errors import RunError
 from onnxcam.runtime.session import Session
 
 TOLERANCE = 1e-3  # of float32: kernels round by the size of a batch, up to 1e-4 after many layers
-ROUNDINGS, MOST = 32, 0.05  # of half precision: so many machine epsilons, but no larger part
+ROUNDINGS, MOST = 32, 0.05  # half precision: this many machine epsilons, but no larger fraction
 
 
 def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """(2, *shape): noise about 0, and noise about 8 that is sixteen times as strong, so that a batch of both
     has other statistics than either. Integers stay within 0 to 127, which all of their types hold.
     """
-    draw = np.random.Generator(np.random.SFC64(0))
-    drawn = draw.standard_normal((2, *shape), dtype=np.float32)
+    generator = np.random.Generator(np.random.SFC64(0))
+    noise = generator.standard_normal((2, *shape), dtype=np.float32)
     if dtype.kind == "f":
         scale, shift = np.array([[1, 16], [0, 8]], np.float32)
     else:
         scale, shift = np.array([[32, 8], [64, 24]], np.float32)
     axes = (slice(None), *[None] * len(shape))
-    pair = drawn * scale[axes] + shift[axes]
+    pair = noise * scale[axes] + shift[axes]
     return (pair if dtype.kind == "f" else np.clip(pair, 0, 127)).astype(dtype)
 
 
@@ -64,12 +64,12 @@ def samples_are_independent(
     pair = unlike_images(shape[1:], dtype)
     try:
         together = free.run(free.outputs, {name: pair})
-        alone = [single.run(free.outputs, {name: image[None]}) for image in pair]
+        separate = [single.run(free.outputs, {name: image[None]}) for image in pair]
     except RunError:
         return False
     tolerance = tolerance_of(together)
     return all(
-        len(both) == 2 and agree(both[i : i + 1], one, tolerance)
-        for i, ones in enumerate(alone)
-        for both, one in zip(together, ones, strict=True)
+        len(batched) == 2 and agree(batched[index : index + 1], expected, tolerance)
+        for index, outputs in enumerate(separate)
+        for batched, expected in zip(together, outputs, strict=True)
     )

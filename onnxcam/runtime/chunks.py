@@ -1,4 +1,4 @@
-"""Many inputs through one model, several at a time."""
+"""Runs of a model on many inputs, in chunks and on several threads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, OutOfMemoryError, RunError
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.fork import abandon, watch
-from onnxcam.runtime.schedule import MOST_LANES, Schedule, Tuner, schedules
+from onnxcam.runtime.schedule import MOST_WORKERS, Schedule, Tuner, schedules
 from onnxcam.runtime.session import FeedValue, Session
 
-CHUNK = 8  # where nothing is measured: as fast an input as more, and a fraction of their memory
-AHEAD = 2  # chunks a lane that wait for it
+CHUNK = (
+    8  # if nothing is measured: as fast per input as larger chunks, with a fraction of the memory
+)
+AHEAD = 2  # chunks that wait for each worker
 Feed = Callable[[slice], Mapping[str, FeedValue]]
 
 
@@ -27,164 +29,173 @@ Feed = Callable[[slice], Mapping[str, FeedValue]]
 class ChunkedRunner:
     """Runs of a model in chunks of at most `chunk`, or as the `tuner` finds fastest.
 
-    `fixed` is the batch that the model was exported for, if it could not be freed of it: a last chunk is then
-    filled up, with zeros in the inputs of `blank`. `lane` opens the model once more on few threads, for several
-    runs at a time; `keep` is told what was measured. A chunk that does not fit into memory is halved, for good.
+    `fixed_batch` is the batch that the model was exported for, if it could not be freed: the last chunk is then
+    padded, with zeros in the inputs of `zero_padded_inputs`. `open_worker` opens the model once more on few
+    threads, for several runs at a time; `on_measured` receives the measured times. A chunk that does not fit
+    into memory is halved, permanently.
     """
 
     session: Session
-    fixed: int | None = None
+    fixed_batch: int | None = None
     chunk: int = CHUNK
     tuner: Tuner | None = None
-    lane: Callable[[], Session] | None = None
-    keep: Callable[[object], None] | None = None
-    blank: frozenset[str] = frozenset()
-    _lane: tuple[Session, ThreadPoolExecutor] | None = field(default=None, init=False)
+    open_worker: Callable[[], Session] | None = None
+    on_measured: Callable[[object], None] | None = None
+    zero_padded_inputs: frozenset[str] = frozenset()
+    _workers: tuple[Session, ThreadPoolExecutor] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         watch(self)
 
     def renew(self) -> None:
-        """Forget the lanes: a forked process has none of their threads."""
-        if self._lane is not None:
-            abandon(self._lane[1])
-            self._lane = None
+        """Forget the workers: a forked process has none of their threads."""
+        if self._workers is not None:
+            abandon(self._workers[1])
+            self._workers = None
 
     def run(
         self, outputs: Sequence[str], count: int, feed: Feed
     ) -> Iterator[tuple[slice, list[Array]]]:
-        """The outputs for inputs 0 to `count`, in order; `feed` makes the inputs of a range.
+        """The outputs for the inputs 0 to `count` - 1, in order; `feed` returns the inputs of a range.
 
-        RunError where not even one input at a time fits into memory.
+        RunError if not even one input at a time fits into memory.
         """
         start, tuner = 0, self.tuner  # another thread that runs out of memory may remove it
-        known = tuner.rounds if tuner else 0
+        measured = tuner.rounds if tuner else 0
         while start < count:
-            layout = self._layout(count - start)
+            schedule = self._schedule(count - start)
             try:
-                for part, found in self._ran(outputs, start, count, feed, layout):
-                    yield part, found
-                    start = part.stop
-            except (OutOfMemoryError, MemoryError) as fault:
-                self._halve(layout, fault)
+                for chunk, arrays in self._run_round(outputs, start, count, feed, schedule):
+                    yield chunk, arrays
+                    start = chunk.stop
+            except (OutOfMemoryError, MemoryError) as error:
+                self._halve(schedule, error)
             except ModelError:
-                if self._lane is not None or self.tuner is None:
+                if self._workers is not None or self.tuner is None:
                     raise
-                self.tuner = None  # it cannot be opened once more: the cache was emptied
+                self.tuner = None  # the model cannot be opened again: the cache was emptied
             except RuntimeError:
-                if self._lane is None:
+                if self._workers is None:
                     raise
-                self.tuner, self._lane = None, None  # the system cannot start a thread for a lane
+                self.tuner, self._workers = None, None  # the system cannot start a thread
         tuner = self.tuner
-        if self.keep and tuner and tuner.rounds > known:
-            self.keep(tuner.times)
+        if self.on_measured and tuner and tuner.rounds > measured:
+            self.on_measured(tuner.times)
 
-    def _layout(self, left: int) -> Schedule:
-        if self.fixed is not None:
-            return Schedule(1, self.fixed)
+    def _schedule(self, remaining: int) -> Schedule:
+        if self.fixed_batch is not None:
+            return Schedule(1, self.fixed_batch)
         tuner = self.tuner
-        if tuner is None or left < 2:
+        if tuner is None or remaining < 2:
             return Schedule(1, self.chunk)
-        return tuner.layout(left)
+        return tuner.next_schedule(remaining)
 
-    def _ran(
-        self, outputs: Sequence[str], start: int, count: int, feed: Feed, layout: Schedule
+    def _run_round(
+        self, outputs: Sequence[str], start: int, count: int, feed: Feed, schedule: Schedule
     ) -> Iterable[tuple[slice, list[Array]]]:
-        """All that is left, part by part; of a layout that is still measured one round."""
-        if self.fixed is not None:
-            parts = [slice(i, min(i + self.fixed, count)) for i in range(start, count, self.fixed)]
-            return self._in_turn(outputs, parts, feed, layout)
+        """All remaining inputs, chunk by chunk; only one round if its schedule is still being measured."""
+        batch = self.fixed_batch
+        if batch is not None:
+            chunks = [slice(i, min(i + batch, count)) for i in range(start, count, batch)]
+            return self._run_chunks(outputs, chunks, feed, schedule)
         tuner = self.tuner
         if tuner is None or tuner.is_done:
-            return self._in_turn(outputs, _even(start, count, layout), feed, layout)
-        stop = min(start + layout.inputs, count)
+            return self._run_chunks(outputs, _even_chunks(start, count, schedule), feed, schedule)
+        stop = min(start + schedule.inputs, count)
         begin = time.perf_counter()
-        found = [*self._in_turn(outputs, _even(start, stop, layout), feed, layout)]
-        tuner.record(layout, stop - start, time.perf_counter() - begin)
-        return found
+        chunks = _even_chunks(start, stop, schedule)
+        results = list(self._run_chunks(outputs, chunks, feed, schedule))
+        tuner.record(schedule, stop - start, time.perf_counter() - begin)
+        return results
 
-    def _in_turn(
-        self, outputs: Sequence[str], parts: list[slice], feed: Feed, layout: Schedule
+    def _run_chunks(
+        self, outputs: Sequence[str], chunks: list[slice], feed: Feed, schedule: Schedule
     ) -> Iterator[tuple[slice, list[Array]]]:
-        """The outputs of each part: one after the other, or in lanes that each take the next."""
-        if layout.lanes == 1:
-            for part in parts:
-                yield part, self._run(self.session, outputs, part, feed)
+        """The outputs of each chunk: one after the other, or by workers that each take the next chunk."""
+        if schedule.workers == 1:
+            for chunk in chunks:
+                yield chunk, self._run(self.session, outputs, chunk, feed)
             return
-        session, pool = self._in_lanes(layout.lanes)
-        left, running = deque(parts), deque[tuple[slice, Future[list[Array]]]]()
+        session, pool = self._start_workers(schedule.workers)
+        waiting, running = deque(chunks), deque[tuple[slice, Future[list[Array]]]]()
         try:
-            while left or running:
-                while left and len(running) < AHEAD * layout.lanes:
-                    part = left.popleft()
-                    running.append((part, pool.submit(self._run, session, outputs, part, feed)))
-                part, found = running.popleft()
-                yield part, found.result()
-        finally:  # where one fails the others must not go on beside what is tried next
-            for _, each in running:
-                each.cancel()
-            wait([each for _, each in running])
+            while waiting or running:
+                while waiting and len(running) < AHEAD * schedule.workers:
+                    chunk = waiting.popleft()
+                    running.append((chunk, pool.submit(self._run, session, outputs, chunk, feed)))
+                chunk, future = running.popleft()
+                yield chunk, future.result()
+        finally:  # if one fails, the others must not run alongside what is tried next
+            for _, future in running:
+                future.cancel()
+            wait([future for _, future in running])
 
-    def _in_lanes(self, lanes: int) -> tuple[Session, ThreadPoolExecutor]:
-        assert self.lane is not None  # noqa: S101  a tuner with lanes comes with one
-        lane = self._lane = self._lane or (self.lane(), ThreadPoolExecutor(lanes))
-        return lane
+    def _start_workers(self, count: int) -> tuple[Session, ThreadPoolExecutor]:
+        assert self.open_worker is not None  # noqa: S101  schedules with workers come with it
+        workers = self._workers = self._workers or (self.open_worker(), ThreadPoolExecutor(count))
+        return workers
 
     def _run(
-        self, session: Session, outputs: Sequence[str], part: slice, feed: Feed
+        self, session: Session, outputs: Sequence[str], chunk: slice, feed: Feed
     ) -> list[Array]:
-        feeds, count = feed(part), part.stop - part.start
-        if self.fixed is None or self.fixed == count:
+        feeds, count, batch = feed(chunk), chunk.stop - chunk.start, self.fixed_batch
+        if batch is None or batch == count:
             return session.run(outputs, feeds)
-        filled = {
-            name: _filled_up(each, self.fixed, zero=name in self.blank) if np.ndim(each) else each
-            for name, each in feeds.items()
+        zeros = self.zero_padded_inputs
+        padded = {
+            name: _pad_batch(value, batch, zero=name in zeros) if np.ndim(value) else value
+            for name, value in feeds.items()
         }
-        return [
-            each[:count] if len(each) == self.fixed else each
-            for each in session.run(outputs, filled)
-        ]
+        arrays = session.run(outputs, padded)
+        return [array[:count] if len(array) == batch else array for array in arrays]
 
-    def _halve(self, layout: Schedule, fault: BaseException) -> None:
-        if self.fixed is not None or layout.inputs <= 1:
+    def _halve(self, schedule: Schedule, error: BaseException) -> None:
+        if self.fixed_batch is not None or schedule.inputs <= 1:
+            count = self.fixed_batch or 1
             raise RunError(
-                f"out of memory on {self.session.device} with {self.fixed or 1} picture(s) at a time; "
-                "use --device cpu, or a smaller picture size"
-            ) from fault
-        self.tuner, self._lane, self.chunk = None, None, max(1, layout.chunk // 2)
+                f"out of memory on {self.session.device} with {count} image{'' if count == 1 else 's'} at a "
+                "time; use --device cpu, or a smaller image size"
+            ) from error
+        self.tuner, self._workers, self.chunk = None, None, max(1, schedule.chunk // 2)
 
 
-def _even(start: int, stop: int, layout: Schedule) -> list[slice]:
-    """Parts of at most a chunk, as many for each lane, that share what there is, so that none is small."""
-    left = stop - start
-    wanted = -(-left // layout.chunk)
-    number = min(left, -(-wanted // layout.lanes) * layout.lanes)
-    edges = [start - (-left * i // number) for i in range(number + 1)]
+def _even_chunks(start: int, stop: int, schedule: Schedule) -> list[slice]:
+    """Chunks of nearly equal size, the same number for each worker, so that no chunk is small."""
+    inputs = stop - start
+    needed = -(-inputs // schedule.chunk)
+    count = min(inputs, -(-needed // schedule.workers) * schedule.workers)
+    edges = [start - (-inputs * i // count) for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def _filled_up(array: Array, count: int, *, zero: bool) -> Array:
-    """The array with its last entry, or zeros, repeated up to `count` entries."""
+def _pad_batch(array: Array, count: int, *, zero: bool) -> Array:
+    """The array (n, ...) with its last element, or zeros, repeated up to `count` elements."""
     last = np.zeros_like(array[-1:]) if zero else array[-1:]
     return np.concatenate([array, np.repeat(last, count - len(array), axis=0)])
 
 
-def batches(
+def chunked_runner(
     session: Session,
-    fixed: int | None,
+    fixed_batch: int | None,
     chunk: int | None,
-    blank: frozenset[str],
-    again: Callable[[int], Session] | None = None,
+    zero_padded_inputs: frozenset[str],
+    reopen: Callable[[int], Session] | None = None,
     times: object = None,
-    keep: Callable[[object], None] | None = None,
+    on_measured: Callable[[object], None] | None = None,
 ) -> ChunkedRunner:
-    """Runs of at most `chunk` inputs or, on a CPU, if that is None, as is measured to be fastest: `again` opens
-    the model on so many threads, `times` were measured before, and `keep` is told what is measured now.
+    """Runs of at most `chunk` inputs or, if `chunk` is None on a CPU, of the number that is measured to be
+    fastest: `reopen` opens the model on a number of threads, `times` were measured before, and `on_measured`
+    receives what is measured now.
     """
-    if chunk is not None or fixed is not None or session.device.kind != "cpu":
-        return ChunkedRunner(session, fixed, chunk or CHUNK, blank=blank)
-    lanes = min(usable_cpus(), MOST_LANES) if again else 1
-    tuner = Tuner.resumed(schedules(lanes), times)
-    threads = max(1, usable_cpus() // lanes)
-    lane = (lambda: again(threads)) if again else None
-    return ChunkedRunner(session, tuner=tuner, lane=lane, keep=keep, blank=blank)
+    zeros = zero_padded_inputs
+    if chunk is not None or fixed_batch is not None or session.device.kind != "cpu":
+        return ChunkedRunner(session, fixed_batch, chunk or CHUNK, zero_padded_inputs=zeros)
+    workers = min(usable_cpus(), MOST_WORKERS) if reopen else 1
+    threads = max(1, usable_cpus() // workers)
+    return ChunkedRunner(
+        session,
+        tuner=Tuner.resumed(schedules(workers), times),
+        open_worker=(lambda: reopen(threads)) if reopen else None,
+        on_measured=on_measured,
+        zero_padded_inputs=zeros,
+    )

@@ -1,4 +1,4 @@
-"""Which device a model runs on: what was asked for, or an error; never a silent fallback."""
+"""Which device a model runs on: the requested one, or an error; never a silent fallback."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class Device:
-    """A kind, "cpu" or "cuda", and which of its kind; `required` unless it was chosen by itself. With `tf32`
-    factors are rounded to eleven bits, which ONNX Runtime does on CUDA unless it is told not to.
+    """A kind, "cpu" or "cuda", and its index; not `required` if it was chosen automatically. With `tf32`, the
+    factors of products are rounded to eleven bits, as ONNX Runtime does on CUDA by default.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Device:
 
     @property
     def providers(self) -> list[str | tuple[str, dict[str, str]]]:
-        """What ONNX Runtime is asked for."""
+        """The execution providers for ONNX Runtime."""
         if self.kind == "cpu":
             return [CPU]
         options = {"device_id": str(self.index), "use_tf32": str(int(self.tf32))}
@@ -44,7 +44,7 @@ class Device:
 
 
 def usable_cpus() -> int:
-    """How many this process may use."""
+    """How many CPUs this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -52,8 +52,8 @@ def usable_cpus() -> int:
 
 @lru_cache(maxsize=1)
 def cuda_devices() -> int:
-    """How many CUDA devices the driver has; 0 without a driver. Asking ONNX Runtime for CUDA where there
-    is none makes it print errors, so the driver is looked for first.
+    """How many CUDA devices the driver has; 0 without a driver. ONNX Runtime prints errors if it is parts for
+    CUDA where there is none, so the driver is checked first.
     """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -67,20 +67,20 @@ def cuda_devices() -> int:
 def device(name: str) -> Device:
     """The device of a name: auto, cpu, cuda, cuda:N; cuda+tf32, cuda:N+tf32.
 
-    DeviceError, with the reason and the cure, for one that is not there or not a device at all.
+    DeviceError, which says why and what to do, for a device that is missing or a name that is none.
     """
-    asked = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?(\+tf32)?", name.strip().lower())
-    if not asked or ((asked[2] or asked[3]) and asked[1] != "cuda"):
+    parts = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?(\+tf32)?", name.strip().lower())
+    if not parts or ((parts[2] or parts[3]) and parts[1] != "cuda"):
         raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N, or cuda+tf32")
-    if asked[1] == "cpu" or (asked[1] == "auto" and _why_no_cuda(0)):
+    if parts[1] == "cpu" or (parts[1] == "auto" and _why_no_cuda(0)):
         return Device("cpu")
-    index = int(asked[2] or 0)
+    index = int(parts[2] or 0)
     if reason := _why_no_cuda(index):
         raise DeviceError(f"device {name!r}: {reason}; use --device cpu, or auto")
     if hasattr(ort, "preload_dlls"):
-        with redirect_stdout(StringIO()):  # it prints what it does not find
+        with redirect_stdout(StringIO()):  # it prints which libraries are missing
             ort.preload_dlls()  # the libraries of the extra `cuda`, where they are installed
-    return Device("cuda", index, required=asked[1] != "auto", tf32=bool(asked[3]))
+    return Device("cuda", index, required=parts[1] != "auto", tf32=bool(parts[3]))
 
 
 def _why_no_cuda(index: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Constants computed by ONNX Runtime, which is what the model would compute them with."""
+"""Constants computed by ONNX Runtime, exactly as the model would compute them."""
 
 from __future__ import annotations
 

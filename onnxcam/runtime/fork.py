@@ -1,4 +1,4 @@
-"""What does not survive a fork: sessions and pools, whose threads the child process does not have.
+"""Sessions and thread pools do not survive a fork: the child process does not have their threads.
 
 A child that ran such a session, or closed it when it ended, would wait for those threads forever.
 """
@@ -11,29 +11,29 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 
-class Renewed(Protocol):
-    """Something whose threads are gone in a forked child."""
+class Renewable(Protocol):
+    """An object whose threads do not exist in a forked child."""
 
     def renew(self) -> None:
-        """Drop, in the child, what needs those threads."""
+        """Drop what needs those threads; called in the child."""
 
 
 _watched: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 
-def watch(renewed: Renewed) -> None:
+def watch(renewable: Renewable) -> None:
     """Call its `renew` in every process that is forked from this one, as long as it is in use."""
-    _watched[id(renewed)] = renewed
+    _watched[id(renewable)] = renewable
 
 
-def abandon(used: object) -> None:
+def abandon(resource: object) -> None:
     """Keep an object forever: closing it would wait for its threads."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(used))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(resource))
 
 
 def _renew_all() -> None:
-    for renewed in list(_watched.values()):
-        renewed.renew()
+    for renewable in list(_watched.values()):
+        renewable.renew()
 
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork

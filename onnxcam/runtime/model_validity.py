@@ -1,4 +1,4 @@
-"""Whether the model is at fault if it could not be rewritten: ONNX Runtime is asked to open it unchanged."""
+"""Whether a model that could not be rewritten is invalid: ONNX Runtime tries to open it unchanged."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from onnxcam.runtime.session import QUIET, first_said
 
 @contextmanager
 def blames_invalid_models(model: object) -> Iterator[None]:
-    """Turn an UnforeseenError into a ModelError if ONNX Runtime does not take the model either. This is only
-    asked about a path or bytes.
+    """Turn an UnforeseenError into a ModelError if ONNX Runtime does not open the model either. Only models
+    from a path or bytes are tried.
     """
     try:
         yield
     except UnforeseenError as error:
-        if isinstance(model, (str, Path, bytes)) and (why := refusal(model)):
+        if isinstance(model, (str, Path, bytes)) and (why := reason_not_opened(model)):
             raise ModelError(
-                f"ONNX Runtime does not take the model: {why}; correct the model and export it again"
+                f"ONNX Runtime does not open the model: {why}; correct the model and export it again"
             ) from error
         raise
 
 
-def refusal(model: str | Path | bytes) -> str:
+def reason_not_opened(model: str | Path | bytes) -> str:
     """Why ONNX Runtime does not open the unchanged model; empty if it does."""
     options = ort.SessionOptions()
     options.log_severity_level = QUIET

@@ -1,9 +1,9 @@
-"""How many inputs are run at once, and in how many lanes: measured while the work is done.
+"""How many inputs are run at once, and by how many workers: measured while the work is done.
 
-One run on all threads suits nets of few large operators, several runs at a time on one thread each those of
-many small ones, which wait for their threads more than they compute. Which is faster, and in how large
-chunks, depends on the model and the machine, so the first rounds try each way on inputs that have to be
-run anyway.
+One run on all threads suits networks of few large operators. Several runs at a time, on one thread each, suit
+those of many small operators, which wait for their threads more than they compute. Which is faster, and in
+which chunk size, depends on the model and the machine, so the first rounds try each schedule on inputs that
+have to be run anyway.
 """
 
 from __future__ import annotations
@@ -12,86 +12,88 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LARGEST = 16  # inputs of a round in lanes
-MOST_LANES = 8  # each holds activations of its own
-WARM = 1  # rounds of a layout that do not count: the runtime plans its memory in them
-TRIALS = 3  # rounds that do
+LARGEST = 16  # inputs of a round with several workers
+MOST_WORKERS = 8  # each holds its own activations
+WARM_UP = 1  # rounds of a schedule that do not count: the runtime plans its memory in them
+TRIALS = 3  # rounds that count
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """`lanes` runs at a time, each of at most `chunk` inputs."""
+    """`workers` runs at a time, each of at most `chunk` inputs."""
 
-    lanes: int
+    workers: int
     chunk: int
 
     def __str__(self) -> str:
-        return f"{self.lanes} x {self.chunk}"
+        return f"{self.workers} x {self.chunk}"
 
     @property
     def inputs(self) -> int:
-        """Of one round."""
-        return self.lanes * self.chunk
+        """The number of inputs of one round."""
+        return self.workers * self.chunk
 
 
-def schedules(lanes: int) -> tuple[Schedule, ...]:
-    """The layouts worth trying on a CPU, the likeliest first: in one lane, and in several if there are any."""
-    several = [Schedule(lanes, chunk) for chunk in (2, 1) if lanes > 1 and lanes * chunk <= LARGEST]
+def schedules(workers: int) -> tuple[Schedule, ...]:
+    """The schedules worth trying on a CPU, the likeliest first, with one worker and with several."""
+    several = [
+        Schedule(workers, chunk) for chunk in (2, 1) if workers > 1 and workers * chunk <= LARGEST
+    ]
     return (*several[:1], Schedule(1, 4), *several[1:], Schedule(1, 8))
 
 
 @dataclass
 class Tuner:
-    """Seconds an input of each layout, as far as they were measured; `times` may come from an earlier run."""
+    """Seconds per input of each schedule, as far as measured; `times` may come from an earlier run."""
 
-    layouts: Sequence[Schedule]
+    schedules: Sequence[Schedule]
     times: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
-    def resumed(cls, layouts: Sequence[Schedule], times: object) -> Tuner:
-        """With what was measured before; what is not such a table is forgotten."""
-        known = times if isinstance(times, Mapping) else {}
-        wanted = {str(each) for each in layouts}
-        kept = {
-            name: [float(each) for each in found]
-            for name, found in known.items()
-            if name in wanted
-            and isinstance(found, list)
-            and all(isinstance(e, float) and 0 <= e < math.inf for e in found)
+    def resumed(cls, schedules: Sequence[Schedule], times: object) -> Tuner:
+        """A tuner with the times of an earlier run; anything that is not a table of times is ignored."""
+        table = times if isinstance(times, Mapping) else {}
+        names = {str(schedule) for schedule in schedules}
+        valid = {
+            name: list(seconds)
+            for name, seconds in table.items()
+            if name in names
+            and isinstance(seconds, list)
+            and all(isinstance(value, float) and 0 <= value < math.inf for value in seconds)
         }
-        return cls(layouts, kept)
+        return cls(schedules, valid)
 
     @property
     def rounds(self) -> int:
-        """How many were measured."""
+        """How many rounds were measured."""
         return sum(map(len, self.times.values()))
 
     @property
     def is_done(self) -> bool:
-        """Whether every layout was measured."""
-        return all(self._rounds(each) >= WARM + TRIALS for each in self.layouts)
+        """Whether every schedule was measured."""
+        return all(self._rounds(schedule) >= WARM_UP + TRIALS for schedule in self.schedules)
 
     @property
     def best(self) -> Schedule:
-        """The fastest so far; the first where nothing was measured yet."""
-        measured = [each for each in self.layouts if self._rounds(each) > WARM]
-        return min(measured, key=self._cost, default=self.layouts[0])
+        """The fastest so far; the first one if nothing was measured yet."""
+        measured = [schedule for schedule in self.schedules if self._rounds(schedule) > WARM_UP]
+        return min(measured, key=self._cost, default=self.schedules[0])
 
-    def layout(self, left: int) -> Schedule:
-        """For the next round: of those still to be measured that `left` inputs fill the one that was measured
-        least, so that a slow moment of the machine meets them all; else the best.
+    def next_schedule(self, remaining: int) -> Schedule:
+        """The schedule of the next round: the least measured one whose round the `remaining` inputs fill, so
+        that a slow moment of the machine affects all schedules alike; the best one if all are measured.
         """
-        waiting = [each for each in self.layouts if self._rounds(each) < WARM + TRIALS]
-        filled = (each for each in waiting if each.inputs <= left)
+        unfinished = [s for s in self.schedules if self._rounds(s) < WARM_UP + TRIALS]
+        filled = (schedule for schedule in unfinished if schedule.inputs <= remaining)
         return min(filled, key=self._rounds, default=self.best)
 
-    def record(self, layout: Schedule, inputs: int, seconds: float) -> None:
-        """A round took so long; only a full one of a layout that is being measured counts."""
-        if inputs == layout.inputs and self._rounds(layout) < WARM + TRIALS:
-            self.times.setdefault(str(layout), []).append(seconds / inputs)
+    def record(self, schedule: Schedule, inputs: int, seconds: float) -> None:
+        """Record the time of a round; only a full round of a schedule that is being measured counts."""
+        if inputs == schedule.inputs and self._rounds(schedule) < WARM_UP + TRIALS:
+            self.times.setdefault(str(schedule), []).append(seconds / inputs)
 
-    def _rounds(self, layout: Schedule) -> int:
-        return len(self.times.get(str(layout), ()))
+    def _rounds(self, schedule: Schedule) -> int:
+        return len(self.times.get(str(schedule), ()))
 
-    def _cost(self, layout: Schedule) -> float:
-        return min(self.times[str(layout)][WARM:])  # what disturbs a round only adds to it
+    def _cost(self, schedule: Schedule) -> float:
+        return min(self.times[str(schedule)][WARM_UP:])  # disturbances only add to a time

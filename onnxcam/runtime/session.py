@@ -1,4 +1,4 @@
-"""A model that is ready to run."""
+"""Sessions of ONNX Runtime, with errors of our own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.fork import abandon, watch
 
 FeedValue: TypeAlias = Array | ort.OrtValue
-# Threads that wait for work take a core from whatever runs next: runs in lanes take 15 % longer beside them.
+# Threads that spin while they wait for work take a core from other runs: parallel runs take 15 % longer.
 REST = ("session.force_spinning_stop", "1")
-KEPT = 256 << 20  # bytes of a model in memory that are kept to open it again after a fork
-QUIET = 4  # fatal only: what goes wrong reaches the user as an error of ours
+REOPENABLE = 256 << 20  # bytes of a model in memory that is stored to be opened again after a fork
+QUIET = 4  # fatal only: failures reach the user as errors of our own
 ort.set_default_logger_severity(QUIET)
 ONE_THREAD = (
     "runs on one thread: the system allows no more threads for this process (see `ulimit -u`, or the limits "
@@ -30,25 +30,24 @@ ONE_THREAD = (
 
 @contextmanager
 def memory_errors(doing: str) -> Iterator[None]:
-    """Raise one clear error also if memory runs out outside of ONNX Runtime."""
+    """Raise one clear error if memory runs out outside of ONNX Runtime, too."""
     try:
         yield
-    except MemoryError as fault:
+    except MemoryError as error:
         raise OutOfMemoryError(
             f"out of memory {doing}; close other programs, or use a smaller image or model, or fewer samples"
-        ) from fault
-    except ImportError as fault:
-        if "failed to map segment" not in str(fault):
+        ) from error
+    except ImportError as error:
+        if "failed to map segment" not in str(error):
             raise
-        raise OutOfMemoryError(f"out of memory {doing}: a library could not be loaded") from fault
+        raise OutOfMemoryError(f"out of memory {doing}: a library could not be loaded") from error
 
 
 class Session:
-    """One model, the content of an .onnx file or its path, on one device. `weights` are those that a model of
-    more than 2 GB has outside of its content (`Model.parts`); they are read where they are, not copied.
+    """One model, given as the content of an .onnx file or its path, on one device. `weights` are those that a
+    model of more than 2 GB has outside of its content (`Model.parts`); they are not copied.
 
-    Raises DeviceError if ONNX Runtime does not take the device that was asked for, ModelError if it
-    does not take the model.
+    DeviceError if ONNX Runtime does not provide the requested device, ModelError if it does not open the model.
     """
 
     def __init__(
@@ -67,26 +66,26 @@ class Session:
         self.notices: tuple[str, ...] = ()
         try:
             self._weights = [
-                ort.OrtValue.ortvalue_from_numpy(each) for each in (weights or {}).values()
+                ort.OrtValue.ortvalue_from_numpy(array) for array in (weights or {}).values()
             ]
             options.add_external_initializers(list(weights or {}), self._weights)
             self._session: Any = _inference_session(content, options, device)
-        except Exception as fault:
-            if not _lacks_threads(fault):
-                raise _refused(fault, device) from fault
+        except Exception as error:
+            if not _lacks_threads(error):
+                raise _translate(error, device) from error
             options.intra_op_num_threads = 1  # the calling thread does the work
             try:
                 self._session = _inference_session(content, options, device)
-            except Exception as failure:
-                raise _refused(failure, device) from failure
+            except Exception as second_error:
+                raise _translate(second_error, device) from second_error
             self.notices = (ONE_THREAD,)
-        small = isinstance(content, Path) or len(content) <= KEPT
+        small = isinstance(content, Path) or len(content) <= REOPENABLE
         self._source = (content, options) if small else None
         self.device = device
         watch(self)
         self.shapes = {node.name: list(node.shape) for node in self._live.get_inputs()}
         self.inputs = {*self.shapes}
-        self.outputs = [each.name for each in self._live.get_outputs()]
+        self.outputs = [output.name for output in self._live.get_outputs()]
         if device.kind == "cuda" and CUDA not in self.providers:
             raise DeviceError(
                 f"device {device}: ONNX Runtime fell back to {', '.join(self.providers)}: its CUDA "
@@ -95,7 +94,7 @@ class Session:
 
     @property
     def _live(self) -> Any:
-        """What runs the model; opened again in a process that was forked since."""
+        """ONNX Runtime's session; opened again in a process that was forked since."""
         if self._session is None:
             if self._source is None or self.device.kind != "cpu":
                 what = "CUDA" if self.device.kind != "cpu" else "a model of this size in memory"
@@ -105,28 +104,28 @@ class Session:
                 )
             try:
                 self._session = _inference_session(*self._source, self.device)
-            except Exception as fault:
-                raise _refused(fault, self.device) from fault
+            except Exception as error:
+                raise _translate(error, self.device) from error
         return self._session
 
     def renew(self) -> None:
-        """Leave what was opened before a fork to the process that opened it."""
+        """Leave a session that was opened before a fork to the process that opened it."""
         abandon(self._session)
         self._session = None
 
     @property
     def providers(self) -> list[str]:
-        """The execution providers that were given."""
+        """The execution providers that are used."""
         return list(self._live.get_providers())
 
-    def placed(self, array: Array) -> FeedValue:
-        """The array, to be fed many times: put where the model runs, if that has memory of its own."""
+    def to_device(self, array: Array) -> FeedValue:
+        """The array in the memory of the device, to be fed many times; unchanged on a CPU."""
         if self.device.kind == "cpu":
             return array
         return ort.OrtValue.ortvalue_from_numpy(array, self.device.kind, self.device.index)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, FeedValue]) -> list[Array]:
-        """The named outputs. ONNX Runtime is asked to compute only what they need (1.31 computes everything).
+        """Compute the named outputs, and only what they need (ONNX Runtime 1.31 still computes everything).
 
         Raises OutOfMemoryError, and RunError for any other failure.
         """
@@ -135,32 +134,32 @@ class Session:
         options.only_execute_path_to_fetches = True
         session = self._live
         try:
-            if any(isinstance(each, ort.OrtValue) for each in feeds.values()):
-                return _run_placed(session, outputs, feeds, options)
-            found: list[Array] = session.run(list(outputs), dict(feeds), options)
-        except MemoryError as fault:
-            raise OutOfMemoryError("out of memory") from fault
-        except Exception as fault:
-            kind = OutOfMemoryError if _is_out_of_memory(str(fault)) else RunError
-            raise kind(f"ONNX Runtime failed on {self.device}: {first_said(fault)}") from fault
-        return found
+            if any(isinstance(value, ort.OrtValue) for value in feeds.values()):
+                return _run_on_device(session, outputs, feeds, options)
+            arrays: list[Array] = session.run(list(outputs), dict(feeds), options)
+        except MemoryError as error:
+            raise OutOfMemoryError("out of memory") from error
+        except Exception as error:
+            kind = OutOfMemoryError if _is_out_of_memory(str(error)) else RunError
+            raise kind(f"ONNX Runtime failed on {self.device}: {first_said(error)}") from error
+        return arrays
 
 
-def _run_placed(
+def _run_on_device(
     session: Any, outputs: Sequence[str], feeds: Mapping[str, FeedValue], options: ort.RunOptions
 ) -> list[Array]:
     values = {
-        name: each
-        if isinstance(each, ort.OrtValue)
-        else ort.OrtValue.ortvalue_from_numpy(np.asarray(each, order="C"))
-        for name, each in feeds.items()
+        name: value
+        if isinstance(value, ort.OrtValue)
+        else ort.OrtValue.ortvalue_from_numpy(np.asarray(value, order="C"))
+        for name, value in feeds.items()
     }
-    found = session.run_with_ort_values(list(outputs), values, options)
-    return [each.numpy() for each in found]
+    results = session.run_with_ort_values(list(outputs), values, options)
+    return [result.numpy() for result in results]
 
 
 def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str | None:
-    """Why ONNX Runtime does not take the content of an .onnx file; None if it does."""
+    """Why ONNX Runtime does not open the content of an .onnx file; None if it does."""
     try:
         open_session(content, find_device("auto"), weights)
     except (ModelError, OutOfMemoryError) as error:
@@ -171,16 +170,14 @@ def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str |
 def open_session(
     content: bytes | Path, device: Device, weights: Mapping[str, Array] | None = None
 ) -> Session:
-    """A session on the device; on the CPU, with a notice, where the device was chosen by itself and does
-    not work.
-    """
+    """A session on the device; on the CPU, with a notice, if the device was chosen automatically and fails."""
     try:
         return Session(content, device, weights)
-    except DeviceError as fault:
+    except DeviceError as error:
         if device.required or device.kind == "cpu":
             raise
         session = Session(content, Device("cpu"), weights)
-        session.notices = (*session.notices, f"runs on the CPU: {fault}")
+        session.notices = (*session.notices, f"runs on the CPU: {error}")
         return session
 
 
@@ -188,18 +185,18 @@ def _inference_session(content: bytes | Path, options: Any, device: Device) -> A
     return ort.InferenceSession(content, options, providers=device.providers, enable_fallback=0)
 
 
-def _lacks_threads(fault: Exception) -> bool:
+def _lacks_threads(error: Exception) -> bool:
     words = ("pthread_create failed", "_beginthreadex", "resource temporarily unavailable")
-    return any(word in str(fault).lower() for word in words)
+    return any(word in str(error).lower() for word in words)
 
 
-def _refused(fault: Exception, device: Device) -> OnnxcamError:
-    """Whether it was the memory, the device, or the model."""
-    if isinstance(fault, MemoryError) or _is_out_of_memory(str(fault)):
+def _translate(error: Exception, device: Device) -> OnnxcamError:
+    """The error of ours for a failure to open a model: the memory, the device, or the model."""
+    if isinstance(error, MemoryError) or _is_out_of_memory(str(error)):
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
-    if device.kind == "cuda" and "cuda" in str(fault).lower():
-        return DeviceError(f"device {device}: {first_said(fault)}; use --device cpu")
-    return ModelError(f"ONNX Runtime does not take the model: {first_said(fault)}")
+    if device.kind == "cuda" and "cuda" in str(error).lower():
+        return DeviceError(f"device {device}: {first_said(error)}; use --device cpu")
+    return ModelError(f"ONNX Runtime does not open the model: {first_said(error)}")
 
 
 def _is_out_of_memory(message: str) -> bool:
@@ -207,15 +204,15 @@ def _is_out_of_memory(message: str) -> bool:
         *("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation"),
         *("alloc_failed", "smaller than requested bytes"),
     )
-    return any(each in message.lower() for each in words)
+    return any(word in message.lower() for word in words)
 
 
-def first_said(fault: BaseException) -> str:
+def first_said(error: BaseException) -> str:
     """The first line of what ONNX Runtime says of a failure."""
-    lines = [each.strip() for each in str(fault).splitlines() if each.strip()]
-    return (lines[0] if lines else type(fault).__name__)[:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def versions() -> dict[str, str]:
-    """Of the runtime, and the providers that it was built with."""
+    """The version of ONNX Runtime, and the providers that it was built with."""
     return {"onnxruntime": ort.__version__, "providers": ", ".join(ort.get_available_providers())}

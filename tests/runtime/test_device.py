@@ -26,14 +26,14 @@ def machine(monkeypatch: pytest.MonkeyPatch, devices: int, *providers: str) -> l
 
 
 @pytest.mark.parametrize("name", ["cpu", "auto", " CPU ", "Auto"])
-def test_without_a_driver_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_device_without_driver_is_cpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     loaded = machine(monkeypatch, 0, CUDA)
     assert device(name) == Device("cpu")
     assert not loaded
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "expected"),
     [
         ("auto", Device("cuda", 0, required=False)),
         ("cuda", Device("cuda", 0)),
@@ -44,10 +44,12 @@ def test_without_a_driver_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch, name: s
         ("cpu", Device("cpu")),
     ],
 )
-def test_with_two_devices(monkeypatch: pytest.MonkeyPatch, name: str, found: Device) -> None:
+def test_device_index_of_two_devices(
+    monkeypatch: pytest.MonkeyPatch, name: str, expected: Device
+) -> None:
     loaded = machine(monkeypatch, 2, CUDA)
-    assert device(name) == found
-    assert bool(loaded) == (found.kind == "cuda")
+    assert device(name) == expected
+    assert bool(loaded) == (expected.kind == "cuda")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_with_two_devices(monkeypatch: pytest.MonkeyPatch, name: str, found: Dev
         ("cuda", 1, (), "built without CUDA"),
     ],
 )
-def test_a_device_that_is_not_there(
+def test_missing_device_is_error(
     monkeypatch: pytest.MonkeyPatch, name: str, devices: int, providers: tuple[str], why: str
 ) -> None:
     machine(monkeypatch, devices, *providers)
@@ -69,7 +71,7 @@ def test_a_device_that_is_not_there(
     assert "--device cpu" in str(caught.value)
 
 
-def test_auto_needs_a_runtime_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_cuda_build_is_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1)
     assert device("auto") == Device("cpu")
 
@@ -90,23 +92,23 @@ def test_auto_needs_a_runtime_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None
         "cuda+tf",
     ],
 )
-def test_what_is_no_device(name: str) -> None:
+def test_invalid_device_name_is_error(name: str) -> None:
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
         device(name)
 
 
-def test_names_and_providers() -> None:
-    assert [str(each) for each in (Device("cpu"), Device("cuda"), Device("cuda", 3))] == [
+def test_device_names_and_providers() -> None:
+    assert [str(device) for device in (Device("cpu"), Device("cuda"), Device("cuda", 3))] == [
         "cpu", "cuda:0", "cuda:3",
     ]  # fmt: skip
     assert Device("cpu").providers == [CPU]
     assert str(Device("cuda", 1, tf32=True)) == "cuda:1+tf32"
-    exact, fast = (Device("cuda", 3, tf32=each).providers for each in (False, True))
+    exact, fast = (Device("cuda", 3, tf32=tf32).providers for tf32 in (False, True))
     assert exact == [(CUDA, {"device_id": "3", "use_tf32": "0"}), CPU]
     assert fast == [(CUDA, {"device_id": "3", "use_tf32": "1"}), CPU]
 
 
-def test_what_the_runtime_prints_while_it_looks_for_libraries_is_kept_back(
+def test_output_of_library_loading_is_suppressed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(monkeypatch, 1, CUDA)
@@ -115,7 +117,7 @@ def test_what_the_runtime_prints_while_it_looks_for_libraries_is_kept_back(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_driver_that_cannot_be_loaded_counts_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unloadable_driver_has_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise OSError(name)
 
@@ -141,12 +143,14 @@ class Driver:
         return 0
 
 
-@pytest.mark.parametrize(("code", "found"), [(0, 3), (100, 0)])
-def test_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch, code: int, found: int) -> None:
+@pytest.mark.parametrize(("code", "expected"), [(0, 3), (100, 0)])
+def test_device_count_comes_from_driver(
+    monkeypatch: pytest.MonkeyPatch, code: int, expected: int
+) -> None:
     cuda_devices.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(code, 3))
     try:
-        assert cuda_devices() == found
+        assert cuda_devices() == expected
     finally:
         cuda_devices.cache_clear()
 
@@ -154,8 +158,8 @@ def test_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch, code: int, found: 
 class FallenBack:
     """A session that took the CPU instead, as ONNX Runtime does without CUDA's libraries."""
 
-    def __init__(self, content: bytes, options: object, **given: object) -> None:
-        assert given["enable_fallback"] == 0
+    def __init__(self, content: bytes, options: object, **arguments: object) -> None:
+        assert arguments["enable_fallback"] == 0
 
     def get_inputs(self) -> list[object]:
         return []
@@ -166,13 +170,13 @@ class FallenBack:
         return [CPU]
 
 
-def test_a_device_that_was_asked_for_and_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_device_without_provider_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", FallenBack)
     with pytest.raises(DeviceError, match=r"device cuda:1: .*fell back to CPU.*onnxcam\[cuda\]"):
         open_session(b"", Device("cuda", 1))
 
 
-def test_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_cpu_with_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", FallenBack)
     session = open_session(b"", Device("cuda", 0, required=False))
     assert session.device == Device("cpu")
@@ -181,7 +185,7 @@ def test_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "expected"),
+    ("message", "kind", "expected"),
     [
         ("CUDA failure 100: no CUDA-capable device is detected", "cuda", DeviceError),
         ("CUDA failure 2: out of memory", "cuda", OutOfMemoryError),
@@ -190,11 +194,11 @@ def test_auto_takes_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None
         ("", "cpu", ModelError),
     ],
 )
-def test_who_is_to_blame_for_a_session_that_does_not_start(
-    monkeypatch: pytest.MonkeyPatch, said: str, kind: str, expected: type[Exception]
+def test_session_error_is_classified(
+    monkeypatch: pytest.MonkeyPatch, message: str, kind: str, expected: type[Exception]
 ) -> None:
-    def fails(*given: object, **named: object) -> None:
-        raise RuntimeError(said)
+    def fails(*arguments: object, **named: object) -> None:
+        raise RuntimeError(message)
 
     monkeypatch.setattr(ort, "InferenceSession", fails)
     with pytest.raises(expected) as caught:
@@ -207,12 +211,12 @@ SCRIPT = """
 import sys
 from onnxcam.errors import DeviceError
 from onnxcam.runtime.device import device
-from onnxcam.runtime.session import Session, opened
+from onnxcam.runtime.session import Session, open_session
 from onnxcam.errors import RunError, ModelError
 import numpy as np
-session = opened(open(sys.argv[1], "rb").read(), device("cpu"))
+session = open_session(open(sys.argv[1], "rb").read(), device("cpu"))
 session.run(session.outputs, {"x": np.zeros((1, 3, 8, 8), np.float32)})
-for feeds in ({}, {"x": np.zeros((2, 3, 8, 8), np.float32)}):  # two pictures die in the Reshape
+for feeds in ({}, {"x": np.zeros((2, 3, 8, 8), np.float32)}):  # two images fail in the Reshape
     try:
         session.run(session.outputs, feeds)
     except RunError:
@@ -224,7 +228,7 @@ except ModelError:
 """
 
 
-def test_nothing_is_printed(tmp_path: Path) -> None:
+def test_sessions_print_nothing(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(FIXED.with_batch("N").content())
     done = subprocess.run(
@@ -238,11 +242,11 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="this machine has a GPU: nothing to refuse")
-def test_on_this_machine_cuda_is_refused_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+def test_cuda_without_device_is_refused_silently(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DeviceError, match="no NVIDIA driver"):
         device("cuda")
     assert capfd.readouterr() == ("", "")
 
 
-def test_versions_are_told() -> None:
+def test_versions_name_runtime_and_providers() -> None:
     assert sessions.versions()["onnxruntime"] == ort.__version__

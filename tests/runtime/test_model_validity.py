@@ -1,4 +1,4 @@
-"""A fault of ours is the model's where the runtime does not take the model either."""
+"""A fault of ours is the model's if the runtime does not open the model either."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ def _invalid() -> bytes:
 
 
 @pytest.mark.parametrize("as_file", [True, False])
-def test_of_a_model_that_the_runtime_refuses(tmp_path: Path, as_file: bool) -> None:
+def test_invalid_model_becomes_model_error(tmp_path: Path, as_file: bool) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(_invalid())
     with (
         pytest.raises(
-            ModelError, match=r"does not take the model: .*Not.*export it again"
+            ModelError, match=r"does not open the model: .*Not.*export it again"
         ) as caught,
         blames_invalid_models(path if as_file else _invalid()),
     ):
@@ -32,11 +32,11 @@ def test_of_a_model_that_the_runtime_refuses(tmp_path: Path, as_file: bool) -> N
 
 
 @pytest.mark.parametrize("model", [POOLED.content(), object()])
-def test_of_any_other_model_it_stays_ours(model: object) -> None:
+def test_valid_model_keeps_unforeseen_error(model: object) -> None:
     with pytest.raises(UnforeseenError, match="ours"), blames_invalid_models(model):
         raise UnforeseenError("ours", "KeyError")
 
 
-def test_other_errors_pass() -> None:
+def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(ModelError, match="another"), blames_invalid_models(_invalid()):
         raise ModelError("another")

@@ -1,4 +1,4 @@
-"""The fastest layout is found while the work is done, remembered, and changes no result."""
+"""The fastest schedule is measured while the work is done, remembered, and changes no result."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ import pytest
 
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, OutOfMemoryError
-from onnxcam.runtime import chunks as batch
+from onnxcam.runtime import chunks
 from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.device import Device
-from onnxcam.runtime.schedule import TRIALS, WARM, Schedule, Tuner, schedules
+from onnxcam.runtime.schedule import TRIALS, WARM_UP, Schedule, Tuner, schedules
 from onnxcam.runtime.session import Session
 
 ONE, TWO = Schedule(1, 8), Schedule(2, 2)
@@ -53,62 +53,66 @@ class Costly:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(batch, "time", made)
-    return made
+    fake = Clock()
+    monkeypatch.setattr(chunks, "time", fake)
+    return fake
 
 
-def run(batches: ChunkedRunner, count: int) -> None:
+def run(runner: ChunkedRunner, count: int) -> None:
     inputs = np.arange(count * 2.0).reshape(count, 2)
-    parts = list(batches.run(["y"], count, lambda part: {"x": inputs[part]}))
-    assert [i for part, _ in parts for i in range(part.start, part.stop)] == [*range(count)]
-    np.testing.assert_array_equal(np.concatenate([found[0] for _, found in parts]), inputs * 2)
+    runs = list(runner.run(["y"], count, lambda chunk: {"x": inputs[chunk]}))
+    assert [i for chunk, _ in runs for i in range(chunk.start, chunk.stop)] == [*range(count)]
+    np.testing.assert_array_equal(np.concatenate([arrays[0] for _, arrays in runs]), inputs * 2)
 
 
-def tuned(whole: Costly, lane: Costly, tuner: Tuner) -> ChunkedRunner:
-    session, other = cast(Session, whole), cast(Session, lane)
-    return ChunkedRunner(session, tuner=tuner, lane=lambda: other)
+def tuned(main: Costly, worker: Costly, tuner: Tuner) -> ChunkedRunner:
+    session, reopened = cast(Session, main), cast(Session, worker)
+    return ChunkedRunner(session, tuner=tuner, open_worker=lambda: reopened)
 
 
 @pytest.mark.parametrize(("costs", "best"), [((1.0, 2.0), ONE), ((2.0, 1.0), TWO)])
-def test_the_faster_way_is_found(clock: Clock, costs: tuple[float, float], best: Schedule) -> None:
+def test_fastest_schedule_is_chosen(
+    clock: Clock, costs: tuple[float, float], best: Schedule
+) -> None:
     tuner = Tuner([TWO, ONE])
-    batches = tuned(Costly(clock, costs[0]), Costly(clock, costs[1]), tuner)
+    runner = tuned(Costly(clock, costs[0]), Costly(clock, costs[1]), tuner)
     for _ in range(4):
-        run(batches, 25)
+        run(runner, 25)
     assert tuner.is_done
     assert tuner.best == best
 
 
-def test_a_settled_choice_is_all_that_runs(clock: Clock) -> None:
-    whole, lane = Costly(clock, 2.0), Costly(clock, 1.0)
+def test_measured_schedule_runs_alone(clock: Clock) -> None:
+    main, worker = Costly(clock, 2.0), Costly(clock, 1.0)
     tuner = Tuner([TWO, ONE], {"1 x 8": [0.1, 2.0, 2.0, 2.0], "2 x 2": [9.0, 1.0, 1.0, 1.0]})
-    run(tuned(whole, lane, tuner), 25)
-    assert whole.sizes == []
-    assert len(lane.sizes) == 14  # seven for each lane
-    assert sorted(lane.sizes) == [1] * 3 + [2] * 11
+    run(tuned(main, worker, tuner), 25)
+    assert main.sizes == []
+    assert len(worker.sizes) == 14  # seven for each worker
+    assert sorted(worker.sizes) == [1] * 3 + [2] * 11
 
 
-def test_only_what_is_new_is_kept(clock: Clock) -> None:
-    kept: list[object] = []
-    batches = ChunkedRunner(cast(Session, Costly(clock, 1.0)), tuner=Tuner([ONE]), keep=kept.append)
-    run(batches, 1)
-    assert not kept
-    run(batches, 40)
-    run(batches, 40)
-    assert kept == [{"1 x 8": [1.0] * (WARM + TRIALS)}]
+def test_only_new_measurements_are_reported(clock: Clock) -> None:
+    measured: list[object] = []
+    runner = ChunkedRunner(
+        cast(Session, Costly(clock, 1.0)), tuner=Tuner([ONE]), on_measured=measured.append
+    )
+    run(runner, 1)
+    assert not measured
+    run(runner, 40)
+    run(runner, 40)
+    assert measured == [{"1 x 8": [1.0] * (WARM_UP + TRIALS)}]
 
 
-def test_a_model_that_cannot_be_opened_again_runs_in_one_lane(clock: Clock) -> None:
-    def gone() -> Session:
+def test_model_that_cannot_be_reopened_runs_with_one_worker(clock: Clock) -> None:
+    def fail() -> Session:
         raise ModelError("the file is not there any more")
 
-    whole = Costly(clock, 1.0)
-    run(ChunkedRunner(cast(Session, whole), tuner=Tuner([TWO, ONE]), lane=gone), 9)
-    assert whole.sizes == [5, 4]
+    main = Costly(clock, 1.0)
+    run(ChunkedRunner(cast(Session, main), tuner=Tuner([TWO, ONE]), open_worker=fail), 9)
+    assert main.sizes == [5, 4]
 
 
-def test_rounds_that_warm_up_and_small_ones_do_not_count() -> None:
+def test_warm_up_and_partial_rounds_do_not_count() -> None:
     tuner = Tuner([ONE])
     tuner.record(ONE, 8, 800.0)
     tuner.record(ONE, 3, 1e-9)
@@ -116,19 +120,19 @@ def test_rounds_that_warm_up_and_small_ones_do_not_count() -> None:
     for _ in range(TRIALS + 2):
         tuner.record(ONE, 8, 8.0)
     assert tuner.is_done
-    assert tuner.times == {"1 x 8": [100.0] * WARM + [1.0] * TRIALS}
+    assert tuner.times == {"1 x 8": [100.0] * WARM_UP + [1.0] * TRIALS}
 
 
-def test_too_few_inputs_for_a_trial_run_as_is_best_so_far(clock: Clock) -> None:
+def test_few_inputs_use_best_schedule_so_far(clock: Clock) -> None:
     tuner = Tuner([ONE, TWO], {"2 x 2": [1.0, 1.0]})
-    assert tuner.layout(7) == TWO
-    assert tuner.layout(8) == ONE
-    assert Tuner([ONE, TWO]).layout(2) == ONE
+    assert tuner.next_schedule(7) == TWO
+    assert tuner.next_schedule(8) == ONE
+    assert Tuner([ONE, TWO]).next_schedule(2) == ONE
 
 
-def test_measurements_are_resumed_and_nonsense_is_forgotten() -> None:
-    kept = Tuner.resumed([ONE, TWO], {"1 x 8": [1.0, 2.0], "9 x 9": [1.0], "2 x 2": "fast"})
-    assert kept.times == {"1 x 8": [1.0, 2.0]}
+def test_valid_measurements_are_resumed() -> None:
+    measured = Tuner.resumed([ONE, TWO], {"1 x 8": [1.0, 2.0], "9 x 9": [1.0], "2 x 2": "fast"})
+    assert measured.times == {"1 x 8": [1.0, 2.0]}
     assert Tuner.resumed([ONE], ["1 x 8"]).times == {}
     assert Tuner.resumed([ONE], {"1 x 8": [1.0, None]}).times == {}
     for odd in (float("nan"), float("inf"), -1.0, True, [1.0], 10**400, "1.0"):
@@ -137,34 +141,34 @@ def test_measurements_are_resumed_and_nonsense_is_forgotten() -> None:
         assert Tuner.resumed([ONE], table).times == {}
 
 
-def test_no_room_in_lanes_ends_the_tuning(clock: Clock) -> None:
-    whole, lane = Costly(clock, 1.0), Costly(clock, 1.0, room=1)
-    batches = tuned(whole, lane, Tuner([TWO, ONE]))
-    run(batches, 10)
-    assert batches.tuner is None
-    assert whole.sizes == [1] * 10
+def test_out_of_memory_in_worker_ends_tuning(clock: Clock) -> None:
+    main, worker = Costly(clock, 1.0), Costly(clock, 1.0, room=1)
+    runner = tuned(main, worker, Tuner([TWO, ONE]))
+    run(runner, 10)
+    assert runner.tuner is None
+    assert main.sizes == [1] * 10
 
 
-def test_the_layouts_of_machines() -> None:
+def test_schedules_depend_on_worker_count() -> None:
     assert schedules(1) == (Schedule(1, 4), ONE)
     assert schedules(2) == (TWO, Schedule(1, 4), Schedule(2, 1), ONE)
-    assert all(each.inputs <= 16 for each in schedules(8))
+    assert all(schedule.inputs <= 16 for schedule in schedules(8))
 
 
-def test_no_room_in_lanes_of_one_input_is_no_end(clock: Clock) -> None:
-    whole, lane = Costly(clock, 1.0), Costly(clock, 1.0, room=0)
-    batches = tuned(whole, lane, Tuner([Schedule(2, 1), ONE]))
-    run(batches, 10)
-    assert batches.tuner is None
-    assert whole.sizes == [1] * 10
+def test_out_of_memory_in_worker_of_one_input_ends_tuning(clock: Clock) -> None:
+    main, worker = Costly(clock, 1.0), Costly(clock, 1.0, room=0)
+    runner = tuned(main, worker, Tuner([Schedule(2, 1), ONE]))
+    run(runner, 10)
+    assert runner.tuner is None
+    assert main.sizes == [1] * 10
 
 
-def test_where_one_lane_fails_the_others_end_before_the_next_try() -> None:
+def test_failed_worker_stops_others_before_retry() -> None:
     log: list[str] = []
 
-    class Whole(Costly):
+    class Main(Costly):
         def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-            log.append("whole")
+            log.append("main")
             return super().run(outputs, feeds)
 
     class Slow(Costly):
@@ -173,24 +177,24 @@ def test_where_one_lane_fails_the_others_end_before_the_next_try() -> None:
             if x[0, 0] == 0:
                 raise OutOfMemoryError("no room")
             time.sleep(0.2)
-            log.append("lane")
+            log.append("worker")
             return super().run(outputs, feeds)
 
     clock = Clock()
-    settled = {"2 x 2": [1.0] * (WARM + TRIALS)}
-    batches = tuned(Whole(clock, 1.0), Slow(clock, 1.0), Tuner([TWO], settled))
-    run(batches, 8)
-    assert log == ["lane"] * log.count("lane") + ["whole"] * 8
+    measured = {"2 x 2": [1.0] * (WARM_UP + TRIALS)}
+    runner = tuned(Main(clock, 1.0), Slow(clock, 1.0), Tuner([TWO], measured))
+    run(runner, 8)
+    assert log == ["worker"] * log.count("worker") + ["main"] * 8
 
 
-def test_an_early_end_leaves_nothing_running(clock: Clock) -> None:
-    lane = Costly(clock, 1.0)
-    settled = {"2 x 2": [1.0] * (WARM + TRIALS)}
-    batches = tuned(Costly(clock, 1.0), lane, Tuner([TWO], settled))
+def test_early_end_leaves_no_worker_running(clock: Clock) -> None:
+    worker = Costly(clock, 1.0)
+    measured = {"2 x 2": [1.0] * (WARM_UP + TRIALS)}
+    runner = tuned(Costly(clock, 1.0), worker, Tuner([TWO], measured))
     inputs = np.zeros((200, 2))
-    for _ in batches.run(["y"], 200, lambda part: {"x": inputs[part]}):
+    for _ in runner.run(["y"], 200, lambda chunk: {"x": inputs[chunk]}):
         break
-    ran = len(lane.sizes)
+    ran = len(worker.sizes)
     assert ran <= 2 * 2 + 2 * 2  # not what would have come
     time.sleep(0.05)
-    assert len(lane.sizes) == ran
+    assert len(worker.sizes) == ran
