@@ -9,11 +9,11 @@ import numpy as np
 
 from onnxcam.arrays import Images
 from onnxcam.autodiff.backward import differentiable_path
-from onnxcam.autodiff.rule_table import key
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
 from onnxcam.errors import DeviceError, ModelError, OnnxcamError, one_line
 from onnxcam.explain.explainer import Explainer
+from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, change, choose, notice_of
@@ -90,7 +90,7 @@ def _operators(path: Subgraph) -> list[dict[str, Any]]:
     """
     rows: dict[str, dict[str, Any]] = {}
     for node in path.nodes:
-        operator = key(node.op, node.domain or "")
+        operator = operator_key(node.op, node.domain)
         rule, flat = operator in DEFAULT, operator in ZERO_GRADIENT
         unused = {"operator": operator, "count": 0, "rule": rule, "flat": flat, "without": ""}
         row = rows.setdefault(operator, unused)

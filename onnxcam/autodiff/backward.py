@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.rule_table import Form, Rules, key
+from onnxcam.autodiff.rule_table import Form, Rules
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
 from onnxcam.graph import anp
 from onnxcam.graph.node_errors import name_of, reports_node
+from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import FlowPredicate, Subgraph, is_float, subgraph_between
 from onnxcam.graph.slicing import with_axes
 from onnxcam.graph.tracing import Builder, Value
@@ -38,7 +39,7 @@ def differentiable_path(
     missing: dict[str, list[str]] = {}
     for node in path.nodes:
         if rules.rule_for(node) is None:
-            missing.setdefault(key(node.op, node.domain or ""), []).append(
+            missing.setdefault(operator_key(node.op, node.domain), []).append(
                 node.name or node.outputs[0].name
             )
     explained = reasons(missing)
@@ -94,7 +95,7 @@ def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rul
         node, why = obstacles[0]
         raise BlockedError(
             f"no gradient reaches {name!r} from {', '.join(map(repr, of))}: "
-            f"{key(node.op, node.domain or '')} ({name_of(node)}) {why}{further}",
+            f"{operator_key(node.op, node.domain)} ({name_of(node)}) {why}{further}",
             name_of(node),
         )
 

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attributes import arguments, known_names
+from onnxcam.graph.operators import operator_key
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
 
@@ -104,7 +105,7 @@ class Rules(Mapping[str, Rule]):
 
     def rule_for(self, node: gs.Node) -> Rule | None:
         """The rule of a node's operator."""
-        return self._rules.get(key(node.op, node.domain or ""))
+        return self._rules.get(operator_key(node.op, node.domain))
 
     def vjp(self, operator: str, *functions: Vjp | None, domain: str = "") -> None:
         """Enter one function for each input, None for an input without a gradient."""
@@ -119,7 +120,7 @@ class Rules(Mapping[str, Rule]):
         self._enter(operator, Rule(functions, Form.OUTPUTS), domain)
 
     def _enter(self, operator: str, rule: Rule, domain: str) -> None:
-        name = key(operator, domain)
+        name = operator_key(operator, domain)
         if name in self._rules:
             raise ValueError(f"{name} has two rules")
         for function in filter(None, rule.functions):
@@ -127,8 +128,3 @@ class Rules(Mapping[str, Rule]):
             if wrong:
                 raise ValueError(f"the rule of {name} asks for {sorted(wrong)}, which it has not")
         self._rules[name] = rule
-
-
-def key(operator: str, domain: str = "") -> str:
-    """How an operator is written in a table of rules."""
-    return f"{domain}::{operator}" if domain not in ("", "ai.onnx") else operator

@@ -6,8 +6,10 @@ from collections.abc import Collection
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.rule_table import Rules, key
+from onnxcam.autodiff.rule_table import Rules
+from onnxcam.graph.operators import TRAITS, operator_key, traits_of
 from onnxcam.graph.reachability import carries_floats, is_float
+from onnxcam.graph.traits import ZeroGradient
 
 UNSUPPORTED: dict[
     str, str
@@ -41,26 +43,19 @@ UNSUPPORTED: dict[
     ),
 }
 
-ZERO_GRADIENT: dict[str, str] = {  # no derivative flows through them in any model
-    **dict.fromkeys(
-        ("Floor", "Ceil", "Round", "Sign", "Hardmax"), "is a step function, flat between its steps"
-    ),
-    **dict.fromkeys(("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero"), "gives places"),
-    **dict.fromkeys(("Equal", "Greater", "Less", "And", "Or", "Xor", "Not"), "gives truth values"),
-    **dict.fromkeys(("GreaterOrEqual", "LessOrEqual", "IsInf", "IsNaN"), "gives truth values"),
-    **dict.fromkeys(("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr"), "takes whole numbers"),
-    **dict.fromkeys(("BitwiseXor", "ConvInteger", "MatMulInteger"), "takes whole numbers"),
-    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), "takes whole numbers"),
-    **dict.fromkeys(("QuantizeLinear", "DynamicQuantizeLinear"), "gives whole numbers"),
-    **dict.fromkeys(("Shape", "Size", "SequenceLength", "OptionalHasElement"), "reads sizes only"),
-    **dict.fromkeys(("Constant", "ConstantOfShape", "EyeLike", "Range"), "is a constant"),
-    **dict.fromkeys(("MelWeightMatrix", "BlackmanWindow"), "is a constant"),
-    **dict.fromkeys(("HammingWindow", "HannWindow"), "is a constant"),
-    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal"), "is drawn at random"),
-    **dict.fromkeys(("RandomNormalLike", "RandomUniform"), "is drawn at random"),
-    **dict.fromkeys(("RandomUniformLike",), "is drawn at random"),
-    **dict.fromkeys(("RegexFullMatch", "StringConcat", "StringNormalizer"), "takes strings"),
-    **dict.fromkeys(("StringSplit", "TfIdfVectorizer", "ImageDecoder"), "takes strings or bytes"),
+WORDS: dict[ZeroGradient, str] = {
+    "step": "is a step function, flat between its steps",
+    "indices": "gives places",
+    "truth values": "gives truth values",
+    "takes integers": "takes whole numbers",
+    "gives integers": "gives whole numbers",
+    "sizes": "reads sizes only",
+    "constant": "is a constant",
+    "random": "is drawn at random",
+    "strings": "takes strings or bytes",
+}
+ZERO_GRADIENT = {  # no derivative flows through them in any model
+    name: WORDS[row.zero_gradient] for name, row in TRAITS.items() if row.zero_gradient
 }
 
 
@@ -85,11 +80,11 @@ def blocking_nodes(
             alive.update(each.name for each in node.outputs if is_float(each))
     for node in reversed(graph.nodes):
         written = [each for each in node.outputs if each.name in needed]
-        if written and node.op not in ("Shape", "Size"):
+        if written and not traits_of(node).reads_shape:
             needed.update(each.name for each in node.inputs)
             fed = any(each.name in alive for each in node.inputs)
             if fed and not any(each.name in alive for each in written):
                 floats = any(map(is_float, written))
                 why = "has no derivative by this input" if floats else "returns no floats there"
-                found.append((node, ZERO_GRADIENT.get(key(node.op, node.domain or ""), why)))
+                found.append((node, ZERO_GRADIENT.get(operator_key(node.op, node.domain), why)))
     return found[::-1]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from onnxcam.arrays import Array
-from onnxcam.autodiff.rule_table import key
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.graph.operators import DOMAIN
+from onnxcam.graph.operators import DOMAIN, operator_key
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid
@@ -57,7 +56,7 @@ def test_gradient_passes_inside_the_quantized_range(s: Any, z: Any) -> None:
 
 def test_rule_is_for_the_domain_of_this_package() -> None:
     """DequantizeLinear of ONNX has no rule: an integer has no derivative by itself."""
-    assert key("DequantizeLinear", DOMAIN) in DEFAULT
+    assert operator_key("DequantizeLinear", DOMAIN) in DEFAULT
     assert "DequantizeLinear" not in DEFAULT
 
 
