@@ -15,6 +15,7 @@ from onnxcam.errors import DeviceError, ModelError, OnnxcamError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, change, choose, notice_of
 from onnxcam.methods import DEFAULT_METHOD
@@ -22,7 +23,6 @@ from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import simplified
-from onnxcam.rewrite.metadata_score import scored
 from onnxcam.rewrite.planner import layers as layers_of
 from onnxcam.runtime.device import cuda_devices
 from onnxcam.runtime.device import device as find_device
@@ -44,7 +44,7 @@ def checkup(
     image = image_input(model)
     prepared = change(choose(AUTO, model.metadata, image), size=size)
     tried, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
-    with_score, score = scored(model, output)
+    with_score, score = ensure_class_scores(model, output)
     layers = _layers(model, output) or spatial_layers(with_score, image.name, score.logits)
     # A picture of integers carries no derivative, but the layers behind it do.
     sources = {image.name, *(each.name for each in layers)}

@@ -145,7 +145,7 @@ def test_gradients_that_are_not_finite_raise_run_error() -> None:
         ),
         (
             "(float[N, 3, 4, 4] x) => (int64[N, 1, 4, 4] y) { y = ArgMax<axis = 1>(x) }",
-            r"no output has one number a class",
+            r"no output has one score per class",
         ),
         (
             "(float[N, 3, 1, 1] x) => (float[N, 3] y) { y = Flatten(x) }",

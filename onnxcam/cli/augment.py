@@ -48,16 +48,16 @@ def augment(
     """
     _require_writable(model, out, force)
     from onnxcam.autodiff.rules import DEFAULT
+    from onnxcam.heads.dense_score import ensure_class_scores
     from onnxcam.model.image_input import image_input
     from onnxcam.model.load import load
     from onnxcam.rewrite.gradient import augment as augment_model
     from onnxcam.rewrite.hints import add_cure
-    from onnxcam.rewrite.metadata_score import scored
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
         loaded = load(model)
-        with_score, score = scored(loaded, output)
+        with_score, score = ensure_class_scores(loaded, output)
         try:
             names = _layer_names(loaded, layer or ["auto"], output)
             augmented = augment_model(with_score, names, score.logits)

@@ -1,7 +1,7 @@
 """Models that score every pixel, box, or step: one score per class is added to them.
 
-Of a segmenter's (N, classes, H, W) it is the mean over the pixels, so that every pixel of the class counts; of
-a detector's (N, boxes, numbers) the maximum over the boxes of all its heads, so that the surest box counts.
+For a segmenter's (N, classes, H, W) it is the mean over the pixels, so that every pixel of the class counts;
+for a detector's (N, boxes, numbers) the maximum over the boxes of all its heads, so that the surest box counts.
 """
 
 from __future__ import annotations
@@ -15,95 +15,110 @@ from onnxcam.graph import anp
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.heads.heads import Head, unwrapped
-from onnxcam.heads.output_choice import choose
-from onnxcam.heads.score import as_score, check_detections, find_heads, refusal
+from onnxcam.heads.head import Head
+from onnxcam.heads.output_choice import choose_output
+from onnxcam.heads.output_tensors import unwrap_output
+from onnxcam.heads.score import check_detections, find_heads, no_score_error, to_score
+from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
 from onnxcam.specs import CLASS_SCORES, Score
 
 
 @reports_node
-def ensure_class_scores(
-    model: Model, output: str | None = None, labels: int | None = None
-) -> tuple[Model, Score]:
+def ensure_class_scores(model: Model, output: str | None = None) -> tuple[Model, Score]:
     """The model and its score (see `find_score`). If the output scores pixels, boxes, or steps, or its batch is
     not the first axis, the model gets the output `onnxcam/classes` with one score per class. Notices say what
-    was assumed. `labels` is the number of classes that the model's metadata names.
+    was assumed. The class names in the model's metadata help to find the classes.
 
-    Raises what `find_score` raises where there is no score for each pixel or box either.
+    Raises what `find_score` raises if there is no score per pixel or box either.
     """
+    names = metadata_labels(model.metadata)
+    labels = len(names) if names else None
     heads = find_heads(model, output, labels)
     if not heads:
-        raise refusal(model, output)
-    choice = choose(heads, labels)
-    chosen = choice.head
-    check_detections(model, chosen, labels)
-    together = [head for head in heads if _is_like(head, chosen)]
-    named = choice.notice(together)
-    notices = [*_unwrapping(model, together), *([named] if named else []), *_notices(together)]
+        raise no_score_error(model, output)
+    choice = choose_output(heads, labels)
+    check_detections(model, choice.head, labels)
+    pooled = [head for head in heads if _is_pooled_with(head, choice.head)]
+    choice_notice = choice.notice(pooled)
+    notices = [
+        *_container_notices(model, pooled),
+        *([choice_notice] if choice_notice else []),
+        *_head_notices(pooled),
+    ]
     if notices:
         model = replace(model, notices=(*model.notices, *notices))
-    if chosen.is_plain:
-        return model, as_score(chosen)
-    return _pooled(model, together)
+    if choice.head.has_class_scores:
+        return model, to_score(choice.head)
+    return _add_pooled_scores(model, pooled)
 
 
-def _unwrapping(model: Model, heads: Sequence[Head]) -> Iterator[str]:
+def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
     """Notices about outputs that are not tensors: what is explained instead."""
     for output in model.graph.outputs:
-        inside = [tensor.name for tensor in unwrapped(output)]
+        names = [tensor.name for tensor in unwrap_output(output)]
         for head in heads:
-            if head.output.name in inside and output.name != head.output.name:
+            if head.output.name in names and output.name != head.output.name:
                 yield (
                     f"{output.name} is not a tensor: {head.output.name}, which it is made from, is explained; "
                     "--output NAME chooses another tensor"
                 )
 
 
-def _is_like(head: Head, chosen: Head) -> bool:
-    """Whether a head scores the boxes of another grid in the same way; one score per class stands alone."""
-    if not chosen.others:
+def _is_pooled_with(head: Head, chosen: Head) -> bool:
+    """Whether a head scores the boxes of another grid in the same way. A head with one score per class is
+    explained alone.
+    """
+    if not chosen.other_axes:
         return head is chosen
-    own, other = (
-        (one.count, len(one.others), one.columns, one.squashing) for one in (head, chosen)
-    )
-    return own == other
+    kinds = [
+        (
+            candidate.class_count,
+            len(candidate.other_axes),
+            candidate.class_columns,
+            candidate.output_activation,
+        )
+        for candidate in (head, chosen)
+    ]
+    return kinds[0] == kinds[1]
 
 
-def _pooled(model: Model, heads: list[Head]) -> tuple[Model, Score]:
-    copied, own = model.copy(), len(model.graph.nodes)
+def _add_pooled_scores(model: Model, heads: list[Head]) -> tuple[Model, Score]:
+    """A copy of the model with one score per class, pooled over the heads."""
+    copied, node_count = model.copy(), len(model.graph.nodes)
     build = Builder(copied.graph)
-    rows = [_row(build, head) for head in heads]
+    rows = [_pool(build, head) for head in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
     build.output(classes, CLASS_SCORES)
-    for node in copied.graph.nodes[own:-1]:  # the name says that they are not layers of the model
+    for node in copied.graph.nodes[node_count:-1]:  # the names show that they are not the model's
         node.name = node.outputs[0].name = f"{CLASS_SCORES}/{node.outputs[0].name}"
-    inner = any(head.inner for head in heads)
-    return copied, Score(CLASS_SCORES, CLASS_SCORES, None, heads[0].count, probability=inner)
+    is_probability = any(head.inner_logits for head in heads)
+    count = heads[0].class_count
+    return copied, Score(CLASS_SCORES, CLASS_SCORES, None, count, probability=is_probability)
 
 
-def _row(build: Builder, head: Head) -> Value:
-    """(N, classes) of one head."""
-    scores = _of_classes(build, head)
+def _pool(build: Builder, head: Head) -> Value:
+    """The scores (N, classes) of one head."""
+    scores = _class_scores(build, head)
     pool = anp.mean if head.is_map else anp.max
-    pooled: Value = pool(scores, axis=head.others, keepdims=True) if head.others else scores
-    front = [axis for axis in (head.batch, head.classes) if axis is not None]
+    pooled: Value = pool(scores, axis=head.other_axes, keepdims=True) if head.other_axes else scores
+    front = [axis for axis in (head.batch_axis, head.class_axis) if axis is not None]
     order = [*front, *(axis for axis in range(pooled.ndim) if axis not in front)]
-    batch = 1 if head.batch is None else scores.shape[head.batch]
-    turned = anp.transpose(pooled, order) if order != sorted(order) else pooled
-    target = build.constant(np.array([-1, head.count], np.int64))
-    return build.op("Reshape", turned, target, shape=(batch, head.count))
+    batch = 1 if head.batch_axis is None else scores.shape[head.batch_axis]
+    transposed = anp.transpose(pooled, order) if order != sorted(order) else pooled
+    target = build.constant(np.array([-1, head.class_count], np.int64))
+    return build.op("Reshape", transposed, target, shape=(batch, head.class_count))
 
 
-def _of_classes(build: Builder, head: Head) -> Value:
-    """The scores of the classes alone, times the objectness, if there is one."""
-    columns = head.columns
+def _class_scores(build: Builder, head: Head) -> Value:
+    """The scores of the classes alone, times the objectness if there is one."""
+    columns = head.class_columns
     if columns is None:
         return build.value(head.logits.name)
     if columns.logits is not None:
         return build.value(columns.logits)
     numbers = build.value(head.logits.name)
-    axes = [head.classes or 0]
+    axes = [head.class_axis or 0]
     classes = slice_axes(numbers, [columns.start], [columns.stop], axes)
     if columns.objectness is None:
         return classes
@@ -113,45 +128,48 @@ def _of_classes(build: Builder, head: Head) -> Value:
     return classes * objectness
 
 
-def _notices(heads: Sequence[Head]) -> list[str]:
+def _head_notices(heads: Sequence[Head]) -> list[str]:
     """What was assumed about the heads that are explained."""
     first = heads[0]
     names = ", ".join(head.output.name for head in heads)
-    notices = [f"{names} {_as_dense(first)}"] if first.others else []
-    if first.guessed:
+    plural = len(heads) > 1
+    notices = [f"{names} {_describe_pooling(first, plural=plural)}"] if first.other_axes else []
+    if first.is_guess:
         notices.append(
             f"the class axis of {first.output.name} {list(first.output.shape)} is unknown: the one "
-            f"of size {first.count} is assumed; --output NAME chooses another tensor"
+            f"of size {first.class_count} is assumed; --output NAME chooses another tensor"
         )
-    if first.inner:
+    if first.inner_logits:
         notices.append(
             f"{first.output.name} is a probability, whose gradient nearly vanishes if the model is confident; "
-            f"--output NAME chooses scores before it ({', '.join(first.inner[:3])})"
+            f"--output NAME chooses scores before it ({', '.join(first.inner_logits[:3])})"
         )
     return notices
 
 
-def _as_dense(head: Head) -> str:
-    count, columns = head.count, head.columns
+def _describe_pooling(head: Head, *, plural: bool) -> str:
+    """How the scores of pixels or boxes are pooled, as a predicate of the output's name."""
+    count, columns = head.class_count, head.class_columns
+    has = "have" if plural else "has"
     if head.is_map:
-        return "scores each pixel: the mean of a class over the image is explained"
+        return f"{'score' if plural else 'scores'} each pixel: the mean of a class over the image is explained"
     if columns is not None:
         times = "" if columns.objectness is None else f", times number {columns.objectness}"
         times += ", both after a Sigmoid" if columns.raw else ""
-        place = (
+        position = (
             f"number {columns.start}"
             if count == 1
             else f"numbers {columns.start} to {columns.stop - 1}"
         )
-        size = head.logits.shape[head.classes]
+        size = head.logits.shape[head.class_axis]
         return (
-            f"has {size} numbers per box, and {place} (from 0) "
+            f"{has} {size} numbers per box, and {position} (from 0) "
             f"{'is the score of 1 class' if count == 1 else f'are the scores of {count} classes'}: "
             f"the maximum of a class over the boxes is explained{times}"
         )
     if count == 1:
-        return "has one number per box: its maximum over the boxes is explained"
+        return f"{has} one number per box: the maximum over the boxes is explained"
     return (
-        f"has {count} numbers per box: the maximum over the boxes of the one that --target chooses is "
+        f"{has} {count} numbers per box: the maximum over the boxes of the one that --target chooses is "
         "explained"
     )

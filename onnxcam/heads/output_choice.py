@@ -1,4 +1,4 @@
-"""Which of several outputs is explained: the one with the strongest evidence in the graph."""
+"""Choose which of several outputs is explained: the one with the strongest evidence in the graph."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.reachability import captured_tensors, producer
 from onnxcam.heads.detection_columns import BOX
-from onnxcam.heads.heads import Head
+from onnxcam.heads.head import Head
 
-SCORES = re.compile(r"logit|prob|score|class|cls|conf|pred|label|softmax", re.IGNORECASE)
-OTHERS = re.compile(
+SCORE_NAMES = re.compile(r"logit|prob|score|class|cls|conf|pred|label|softmax", re.IGNORECASE)
+OTHER_NAMES = re.compile(
     r"box|bbox|loc|coord|landm|kps|key_?point|embed|feat|mask|proto|offset|anchor|angle|regress",
     re.IGNORECASE,
 )
 LENGTHS = {"ReduceL2", "Sqrt"}
-REASONS = (  # the strongest first, see `_evidence`
+REASONS = (  # the strongest first, in the order of `_evidence`
     "it has one score per label",
     "the other one is an intermediate result",
     "the other one looks like boxes or an embedding",
@@ -28,103 +28,112 @@ REASONS = (  # the strongest first, see `_evidence`
     "it comes first",
 )
 DEEPER = "it uses more of the model"
-LISTED = 6  # how many outputs a notice names
+MAX_LISTED = 6  # outputs that a notice names
 
 
 @dataclass(frozen=True)
-class Choice:
+class OutputChoice:
     """The head that is explained, the reason for it, and the other heads."""
 
     head: Head
     reason: str
     others: tuple[Head, ...]
 
-    def notice(self, besides: Sequence[Head] = ()) -> str | None:
-        """What was assumed, and how to change it; the heads `besides` are explained, too."""
-        taken = {head.logits.name for head in (self.head, *besides)}
-        left = [head for head in self.others if head.logits.name not in taken]
-        if not left:
+    def notice(self, pooled: Sequence[Head] = ()) -> str | None:
+        """What was chosen, and how to change it; the heads `pooled` are explained together with this one."""
+        names = {head.logits.name for head in (self.head, *pooled)}
+        rejected = [head for head in self.others if head.logits.name not in names]
+        if not rejected:
             return None
-        explained = [self.head, *(head for head in self.others if head not in left)]
+        explained = [self.head, *(head for head in self.others if head not in rejected)]
+        verb = "is" if len(explained) == 1 else "are"
         return (
-            f"of {1 + len(self.others)} outputs, {_listed(explained)} {'is' if len(explained) == 1 else 'are'} "
-            f"explained ({self.reason}); --output NAME chooses another: {_listed(left)}"
+            f"of {1 + len(self.others)} outputs, {_list_heads(explained)} {verb} explained ({self.reason}); "
+            f"--output NAME chooses another: {_list_heads(rejected)}"
         )
 
 
-def _listed(heads: Sequence[Head]) -> str:
+def _list_heads(heads: Sequence[Head]) -> str:
     """The names and shapes of the first outputs."""
-    listed = (f"{head.output.name} {list(head.output.shape)}" for head in heads[:LISTED])
-    return ", ".join(listed) + (", …" if len(heads) > LISTED else "")
+    listed = (f"{head.output.name} {list(head.output.shape)}" for head in heads[:MAX_LISTED])
+    return ", ".join(listed) + (", …" if len(heads) > MAX_LISTED else "")
 
 
-def choose(heads: Sequence[Head], labels: int | None = None) -> Choice:
+def choose_output(heads: Sequence[Head], labels: int | None = None) -> OutputChoice:
     """Choose one of the heads; there must be at least one."""
-    heads = _different(heads)
+    heads = _without_duplicates(heads)
     if len(heads) == 1:
-        return Choice(heads[0], REASONS[-1], ())
-    before = [_before(head.logits) for head in heads]
-    boxes = any(head.count != BOX for head in heads)
+        return OutputChoice(heads[0], REASONS[-1], ())
+    ancestors = [_ancestors(head.logits) for head in heads]
+    has_non_boxes = any(head.class_count != BOX for head in heads)
     evidence = [
-        _evidence(head, labels, _on_the_way(head, heads, before), has_others=boxes)
+        _evidence(
+            head, labels, _is_intermediate(head, heads, ancestors), has_non_boxes=has_non_boxes
+        )
         for head in heads
     ]
     first = evidence.index(max(evidence))
-    alike = [
-        i
-        for i, head in enumerate(heads)
-        if (head.count, head.others, evidence[i]) == (heads[first].count, (), evidence[first])
+    equal = [
+        index
+        for index, head in enumerate(heads)
+        if (head.class_count, head.other_axes, evidence[index])
+        == (heads[first].class_count, (), evidence[first])
     ]
-    best = max(alike, key=lambda i: len(before[i])) if alike else first  # others are auxiliary
+    # of equal heads, those that use less of the model are auxiliary
+    best = max(equal, key=lambda index: len(ancestors[index])) if equal else first
     reason = DEEPER if best != first else _reason(heads, evidence, best)
-    return Choice(heads[best], reason, tuple(heads[:best] + heads[best + 1 :]))
+    return OutputChoice(heads[best], reason, tuple(heads[:best] + heads[best + 1 :]))
 
 
 def _reason(heads: list[Head], evidence: list[tuple[bool, ...]], best: int) -> str:
     """What distinguishes the best head from the second best, if possible one with a different class count."""
-    others = [i for i, head in enumerate(heads) if head.count != heads[best].count]
+    others = [i for i, head in enumerate(heads) if head.class_count != heads[best].class_count]
     second = max(evidence[i] for i in others or range(len(heads)) if i != best)
-    differ = [own != other for own, other in zip(evidence[best], second, strict=True)]
-    return REASONS[differ.index(True) if any(differ) else -1]
+    differs = [mine != theirs for mine, theirs in zip(evidence[best], second, strict=True)]
+    return REASONS[differs.index(True) if any(differs) else -1]
 
 
-def _different(heads: Sequence[Head]) -> list[Head]:
-    """The heads without duplicates: of logits and their probabilities, the probabilities, which tell more."""
-    different: dict[str, Head] = {}
+def _without_duplicates(heads: Sequence[Head]) -> list[Head]:
+    """The heads with different logits; of logits and their probabilities the latter, which tell more."""
+    by_logits: dict[str, Head] = {}
     for head in heads:
         name = head.logits.name
-        if name not in different or (head.squashing and not different[name].squashing):
-            different[name] = head
-    return list(different.values())
+        if name not in by_logits or (
+            head.output_activation and not by_logits[name].output_activation
+        ):
+            by_logits[name] = head
+    return list(by_logits.values())
 
 
 def _evidence(
-    head: Head, labels: int | None, on_the_way: bool, *, has_others: bool
+    head: Head, labels: int | None, is_intermediate: bool, *, has_non_boxes: bool
 ) -> tuple[bool, ...]:
+    """What speaks for a head, the strongest first (see `REASONS`)."""
     name = str(head.output.name)
-    other = bool(OTHERS.search(name)) and not SCORES.search(name)
-    shares = head.squashing in ("Softmax", "LogSoftmax")  # which the numbers of a box never have
-    boxes = has_others and head.count == BOX and not shares and not SCORES.search(name)
+    named_as_scores = bool(SCORE_NAMES.search(name))
+    named_otherwise = bool(OTHER_NAMES.search(name)) and not named_as_scores
+    has_softmax = head.output_activation in ("Softmax", "LogSoftmax")  # boxes never have one
+    is_boxes = has_non_boxes and head.class_count == BOX and not has_softmax and not named_as_scores
     return (
-        labels is not None and head.count == labels,
-        not on_the_way,
-        not (other or boxes or _is_normalised(head.logits)),
-        not head.others,
-        bool(head.squashing or head.inner or head.columns),
-        bool(SCORES.search(name)),
+        labels is not None and head.class_count == labels,
+        not is_intermediate,
+        not (named_otherwise or is_boxes or _is_unit_length(head.logits)),
+        not head.other_axes,
+        bool(head.output_activation or head.inner_logits or head.class_columns),
+        named_as_scores,
     )
 
 
-def _on_the_way(head: Head, heads: Sequence[Head], before: Sequence[set[str]]) -> bool:
-    """Whether another head is computed from this one."""
+def _is_intermediate(head: Head, heads: Sequence[Head], ancestors: Sequence[set[str]]) -> bool:
+    """Whether one of the other heads is computed from this one."""
     names = {head.output.name, head.logits.name}
     return any(
-        other is not head and names & ancestors
-        for other, ancestors in zip(heads, before, strict=True)
+        candidate is not head and names & sources
+        for candidate, sources in zip(heads, ancestors, strict=True)
     )
 
 
-def _before(tensor: gs.Tensor) -> set[str]:
+def _ancestors(tensor: gs.Tensor) -> set[str]:
     """The names of all tensors that one is computed from."""
     names: set[str] = set()
     waiting = [tensor]
@@ -137,14 +146,16 @@ def _before(tensor: gs.Tensor) -> set[str]:
     return names
 
 
-def _is_normalised(tensor: gs.Tensor) -> bool:
+def _is_unit_length(tensor: gs.Tensor) -> bool:
     """Whether the numbers were divided by their norm, as in an embedding."""
     node = producer(tensor)
     if node is None or node.op != "Div":
         return node is not None and node.op == "LpNormalization"
-    length = node.inputs[1]
-    while length.inputs and length.inputs[0].op in (*LENGTHS, "Clip", "Expand", "Max", "Add"):
-        if length.inputs[0].op in LENGTHS:
+    divisor = node.inputs[1]
+    while (node := producer(divisor)) is not None:
+        if node.op in LENGTHS:
             return True
-        length = length.inputs[0].inputs[0]
+        if node.op not in ("Clip", "Expand", "Max", "Add"):
+            return False
+        divisor = node.inputs[0]
     return False

@@ -13,6 +13,7 @@ from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import depends_on
+from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
@@ -21,7 +22,6 @@ from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_gradient
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_cure
-from onnxcam.rewrite.metadata_score import scored
 from onnxcam.rewrite.sampled_inputs import ROUNDS, add_noise, is_integer
 from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.spatial.layers import automatic, candidates, find_layer, spatial_layers
@@ -74,7 +74,7 @@ def plan(
     model has no picture input, no score, or no layer.
     """
     image = image_input(model)
-    model, score = scored(model, output)
+    model, score = ensure_class_scores(model, output)
     if (
         probability
         and not score.probability
@@ -211,7 +211,7 @@ def _last_varying(
 def layers(model: Model, output: str | None = None) -> list[Layer]:
     """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
     image = image_input(model)
-    model, score = scored(model, output)
+    model, score = ensure_class_scores(model, output)
     found = spatial_layers(model, image.name, score.logits)
     chosen = automatic(model, image.name, score.logits, found)
     smooth = _smoothing_choice(model, image, score, found) if chosen else set()

@@ -1,4 +1,4 @@
-"""Segmenters and detectors: one score a class is added, and their layers and maps follow from it."""
+"""Segmenters and detectors: one score per class is added, and layers and maps are those of that score."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from onnx import numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError, UnknownNameError
+from onnxcam.heads.class_axis import shortest_axis
 from onnxcam.heads.dense_score import ensure_class_scores
-from onnxcam.heads.heads import class_axis
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
@@ -64,7 +64,7 @@ def run(model: Model, names: list[str]) -> Any:
     return Session(model.bytes(), Device("cpu"), threads=1).run(names, {"x": X})
 
 
-def test_the_mean_over_pixels_of_logits() -> None:
+def test_segmenter_score_is_mean_over_pixels() -> None:
     model, score = ensure_class_scores(load(net(*SEGMENTER)))
     assert (score.logits, score.classes) == (CLASS_SCORES, 6)
     model.graph.outputs.append(model.graph.tensors()["logits"])
@@ -73,17 +73,17 @@ def test_the_mean_over_pixels_of_logits() -> None:
     assert "mean of a class over the image" in model.notices[-1]
 
 
-def test_the_maximum_over_the_boxes_of_all_heads() -> None:
-    """Not of the four numbers that say where a box is."""
+def test_detector_score_is_maximum_over_boxes_of_all_heads() -> None:
+    """The output with the four numbers of each box does not count."""
     model, score = ensure_class_scores(load(net(*DETECTOR)))
     assert score.classes == 6
     pooled, fine, coarse = run(model, [CLASS_SCORES, "fine", "coarse"])
     expected = np.concatenate([fine, coarse], axis=1).max(axis=1)
     np.testing.assert_allclose(pooled, expected, rtol=1e-6)
-    assert "fine, coarse has 6 numbers per box" in model.notices[-1]
+    assert "fine, coarse have 6 numbers per box" in model.notices[-1]
 
 
-def test_an_output_that_is_named() -> None:
+def test_named_output_is_pooled() -> None:
     model, score = ensure_class_scores(load(net(*DETECTOR)), "boxes")
     assert score.classes == 4
     pooled, boxes = run(model, [CLASS_SCORES, "boxes"])
@@ -96,30 +96,30 @@ def test_an_output_that_is_named() -> None:
     ("shape", "axis"),
     [((1, 21, 64, 64), 1), (("N", "H", "W", 6), 3), ((1, 8400, 84), 2), ((1, 84, 8400), 1)],
 )
-def test_the_axis_of_the_classes(shape: tuple[Any, ...], axis: int) -> None:
-    assert class_axis(shape, range(1, len(shape))) == axis
+def test_shortest_axis_of_shape(shape: tuple[Any, ...], axis: int) -> None:
+    assert shortest_axis(shape, range(1, len(shape))) == axis
 
 
-def test_a_classifier_stays_as_it_is() -> None:
+def test_classifier_is_not_changed() -> None:
     model = load(net("float[N, 4] y", "p = GlobalAveragePool(features) y = Flatten(p)"))
     assert ensure_class_scores(model)[0] is model
 
 
-def test_whole_numbers_are_still_refused() -> None:
+def test_integer_output_is_refused() -> None:
     body = "logits = Conv(features, v) classes = ArgMax<axis = 1, keepdims = 0>(logits)"
-    with pytest.raises(ModelError, match="no output has one number a class"):
+    with pytest.raises(ModelError, match="no output has one score per class"):
         ensure_class_scores(load(net("int64[N, 8, 8] classes", body)))
 
 
-@pytest.mark.parametrize("kind", [SEGMENTER, CHANNELS_LAST, DETECTOR], ids=lambda each: each[0])
+@pytest.mark.parametrize("kind", [SEGMENTER, CHANNELS_LAST, DETECTOR], ids=lambda kind: kind[0])
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-def test_maps(kind: tuple[str, str], method: str) -> None:
+def test_maps_use_gradient_of_pooled_score(kind: tuple[str, str], method: str) -> None:
     """The gradient at the features is that of the pooled score."""
     explainer = onnxcam.Explainer(load(net(*kind)), method, "features", device="cpu")
-    found = explainer(X, target=2)
-    assert found.maps.shape == (2, 8, 8)
-    assert found.maps.max() > 0
-    assert any("is explained" in each and "over the" in each for each in found.notices)
-    assert all(
-        each.automatic for each in onnxcam.layers(load(net(*kind))) if each.auto_for_smoothing
-    )
+    explanation = explainer(X, target=2)
+    assert explanation.maps.shape == (2, 8, 8)
+    assert explanation.maps.max() > 0
+    notices = explanation.notices
+    assert any("is explained" in notice and "over the" in notice for notice in notices)
+    layers = onnxcam.layers(load(net(*kind)))
+    assert all(layer.automatic for layer in layers if layer.auto_for_smoothing)

@@ -1,4 +1,4 @@
-"""Detections: which of their numbers are classes, by the labels of the metadata or by the operators."""
+"""Which numbers of detections are classes, by the labels in the metadata or by the operators."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from onnx import numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError
-from onnxcam.heads.detection_columns import Columns, by_labels
+from onnxcam.heads.dense_score import ensure_class_scores
+from onnxcam.heads.detection_columns import ClassColumns, columns_by_labels
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
-from onnxcam.rewrite.metadata_score import scored
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import CLASS_SCORES
@@ -41,8 +41,8 @@ def net(shape: str, body: str, **metadata: str) -> onnx.ModelProto:
 
 
 def run(model: Model, *names: str) -> list[Any]:
-    known = {tensor.name for tensor in model.graph.outputs}
-    model.graph.outputs += [model.graph.tensors()[name] for name in names if name not in known]
+    outputs = {tensor.name for tensor in model.graph.outputs}
+    model.graph.outputs += [model.graph.tensors()[name] for name in names if name not in outputs]
     session = Session(model.bytes(), Device("cpu"), threads=1)
     return session.run(list(names), {"x": pictures(2)})
 
@@ -70,24 +70,26 @@ V8 = f"{BOX} c2 = Conv(features, v2) z = Reshape(c2, flat) p = Sigmoid(z) y = Co
         (7, 2, {"kpt_shape": "__import__('os')"}, (5, 7, 4)),
     ],
 )
-def test_by_the_number_of_labels(
-    size: int, labels: int, metadata: dict[str, str], expected: Any
-) -> None:
-    assert by_labels(size, labels, metadata) == (None if expected is None else Columns(*expected))
+def test_columns_by_labels(size: int, labels: int, metadata: dict[str, str], expected: Any) -> None:
+    assert columns_by_labels(size, labels, metadata) == (
+        None if expected is None else ClassColumns(*expected)
+    )
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_label_means_its_class(turned: bool) -> None:
-    """Boxes first: the best class is one of the two, whichever axis the boxes are on."""
+@pytest.mark.parametrize("transposed", [False, True])
+def test_label_selects_its_class(transposed: bool) -> None:
+    """The best class is one of the two, on whichever axis the boxes are."""
     shape, body = ("N, 6, 64", V8)
-    if turned:
+    if transposed:
         body = V8.replace("y = Concat", "q = Concat") + " y = Transpose<perm = [0, 2, 1]>(q)"
         shape = "N, 64, 6"
     proto = net(shape, body, names=LABELS["two"], task="detect")
-    model, score = scored(load(proto))
+    model, score = ensure_class_scores(load(proto))
     assert score.classes == 2
     pooled, p, z = run(model, CLASS_SCORES, "p", "z")
-    expected = p.max(axis=2) if turned else z.max(axis=2)  # the logits, where they are at hand
+    expected = (
+        p.max(axis=2) if transposed else z.max(axis=2)
+    )  # the logits if the Concat is next to the output
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
     explainer = onnxcam.Explainer(load(proto), "grad-cam", "features", device="cpu")
     explanation = explainer(pictures(2), target=["dog", "top1"])
@@ -97,19 +99,19 @@ def test_a_label_means_its_class(turned: bool) -> None:
     assert "4 to 5 (from 0) are the scores of 2 classes" in explanation.notices[0]
 
 
-def test_objectness_is_multiplied() -> None:
+def test_scores_are_multiplied_by_objectness() -> None:
     body = "c7 = Conv(features, v7) r = Reshape(c7, flat) p = Sigmoid(r) y = Transpose<perm = [0, 2, 1]>(p)"
-    model, score = scored(load(net("N, 64, 7", body, names=LABELS["two"])))
+    model, score = ensure_class_scores(load(net("N, 64, 7", body, names=LABELS["two"])))
     assert score.classes == 2
     pooled, y = run(model, CLASS_SCORES, "y")
     np.testing.assert_allclose(pooled, (y[:, :, 5:] * y[:, :, 4:5]).max(axis=1), rtol=1e-5)
     assert "times number 4" in model.notices[-1]
 
 
-def test_raw_objectness_is_made_a_probability() -> None:
-    """The product of two negative logits would count for a box."""
+def test_raw_objectness_and_classes_get_sigmoid() -> None:
+    """The product of two negative logits would be positive."""
     body = "c7 = Conv(features, v7) r = Reshape(c7, flat) y = Transpose<perm = [0, 2, 1]>(r)"
-    model, score = scored(load(net("N, 64, 7", body, names=LABELS["two"])))
+    model, score = ensure_class_scores(load(net("N, 64, 7", body, names=LABELS["two"])))
     pooled, y = run(model, CLASS_SCORES, "y")
     p = 1 / (1 + np.exp(-y))
     np.testing.assert_allclose(pooled, (p[:, :, 5:] * p[:, :, 4:5]).max(axis=1), rtol=1e-5)
@@ -117,67 +119,71 @@ def test_raw_objectness_is_made_a_probability() -> None:
     assert "times number 4, both after a Sigmoid" in model.notices[-1]
 
 
-def test_masks_are_no_classes() -> None:
+def test_masks_are_not_classes() -> None:
     body = V8.replace("(box, p)", "(box, p, masks)")
     body = f"c32 = Conv(features, v32) masks = Reshape(c32, flat) {body}"
-    model, score = scored(load(net("N, 38, 64", body, names=LABELS["two"], task="segment")))
+    model, score = ensure_class_scores(
+        load(net("N, 38, 64", body, names=LABELS["two"], task="segment"))
+    )
     assert score.classes == 2
     pooled, z = run(model, CLASS_SCORES, "z")
     np.testing.assert_allclose(pooled, z.max(axis=2), rtol=1e-5)
 
 
-def test_one_class() -> None:
+def test_detections_of_one_class() -> None:
     body = f"{BOX} c1 = Conv(features, v1) z = Reshape(c1, flat) p = Sigmoid(z) y = Concat<axis = 1>(box, p)"
-    model, score = scored(load(net("N, 5, 64", body, names=LABELS["one"], task="detect")))
+    model, score = ensure_class_scores(
+        load(net("N, 5, 64", body, names=LABELS["one"], task="detect"))
+    )
     assert score.classes == 1
     pooled, z = run(model, CLASS_SCORES, "z")
     np.testing.assert_allclose(pooled, z.max(axis=2), rtol=1e-5)
 
 
-def test_more_classes_than_boxes() -> None:
-    """The labels tell the axis where the sizes do not: 66 numbers for 4 boxes."""
+def test_labels_find_class_axis_longer_than_boxes() -> None:
+    """The sizes would mislead: there are 66 numbers for 4 boxes."""
     body = (
         "half = AveragePool<kernel_shape = [4, 4], strides = [4, 4]>(features) c = Conv(half, v66)"
     )
     body += " y = Reshape(c, flat)"
     names = str([f"name {i}" for i in range(62)])
-    model, score = scored(load(net("N, 66, 4", body, names=names)))
+    model, score = ensure_class_scores(load(net("N, 66, 4", body, names=names)))
     assert score.classes == 62
     pooled, y = run(model, CLASS_SCORES, "y")
     np.testing.assert_allclose(pooled, y[:, 4:].max(axis=2), rtol=1e-5)
 
 
-PARTS = {
+SLICES = {
     "box, classes": ("box, p", 4, None),
     "box, objectness, classes": ("box, o, p", 5, 4),
     "objectness first": ("o, box, p", 5, 0),
 }
 
 
-@pytest.mark.parametrize("name", PARTS)
-@pytest.mark.parametrize("several", [False, True])
-def test_without_labels_by_the_operators(name: str, several: bool) -> None:
-    """Also where the detections of two grids are put together behind it."""
-    operands, start, objectness = PARTS[name]
+@pytest.mark.parametrize("name", SLICES)
+@pytest.mark.parametrize("two_grids", [False, True])
+def test_columns_by_operators_without_labels(name: str, two_grids: bool) -> None:
+    """Also if the detections of two grids are joined afterwards."""
+    operands, start, objectness = SLICES[name]
     body = f"""{BOX} c2 = Conv(features, v2) z = Reshape(c2, flat) p = Sigmoid(z)
         c1 = Conv(features, v1) o1 = Reshape(c1, flat) o = Sigmoid(o1) q = Concat<axis = 1>({operands})"""
     width = start + 2
-    if several:
+    if two_grids:
         body += " twice = Concat<axis = 2>(q, q) y = Transpose<perm = [0, 2, 1]>(twice)"
         shape = f"N, 128, {width}"
     else:
         body, shape = body.replace("q = Concat", "y = Concat"), f"N, {width}, 64"
-    model, score = scored(load(net(shape, body)))
+    model, score = ensure_class_scores(load(net(shape, body)))
     assert score.classes == 2
     pooled, p, o, z = run(model, CLASS_SCORES, "p", "o" if objectness is not None else "p", "z")
-    best = (p if several else z) if objectness is None else p * o
+    best = (p if two_grids else z) if objectness is None else p * o
     np.testing.assert_allclose(pooled, best.max(axis=2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("width", [6, 7])
-def test_numbers_of_one_kind_are_all_classes(width: int) -> None:
+def test_numbers_with_same_activation_are_all_classes(width: int) -> None:
     body = f"c = Conv(features, v{width}) r = Reshape(c, flat) y = Sigmoid(r)"
-    assert scored(load(net(f"N, {width}, 64", body)))[1].classes == width
+    assert ensure_class_scores(load(net(f"N, {width}, 64", body)))[1].classes == width
 
 
 FINISHED = f"""{BOX} c2 = Conv(features, v2) z = Reshape(c2, flat) p = Sigmoid(z)
@@ -186,21 +192,23 @@ FINISHED = f"""{BOX} c2 = Conv(features, v2) z = Reshape(c2, flat) p = Sigmoid(z
 
 
 @pytest.mark.parametrize("metadata", [{}, {"names": LABELS["two"]}, {"names": LABELS["four"]}])
-def test_finished_detections_are_refused(metadata: dict[str, str]) -> None:
+def test_final_detections_are_refused(metadata: dict[str, str]) -> None:
     with pytest.raises(ModelError, match=r"'y' .* holds final detections: .*--output"):
-        scored(load(net("N, 64, 6", FINISHED, **metadata)))
-    assert scored(load(net("N, 64, 6", FINISHED)), "p")[1].classes == 2
+        ensure_class_scores(load(net("N, 64, 6", FINISHED, **metadata)))
+    assert ensure_class_scores(load(net("N, 64, 6", FINISHED)), "p")[1].classes == 2
 
 
 @pytest.mark.parametrize("metadata", [{"end2end": "True"}, {"args": "{'batch': 1, 'nms': True}"}])
-def test_detections_that_the_exporter_calls_finished(metadata: dict[str, str]) -> None:
+def test_detections_marked_final_by_exporter_are_refused(metadata: dict[str, str]) -> None:
     with pytest.raises(ModelError, match="final detections"):
-        scored(load(net("N, 6, 64", V8, names=LABELS["two"], task="detect", **metadata)))
+        ensure_class_scores(
+            load(net("N, 6, 64", V8, names=LABELS["two"], task="detect", **metadata))
+        )
 
 
-def test_numbers_that_fit_no_label_are_refused() -> None:
+def test_detection_size_unlike_labels_is_refused() -> None:
     body = "c7 = Conv(features, v7) y = Reshape(c7, flat)"
     with pytest.raises(
         ModelError, match=r"7 numbers per box, but the model names 4 classes; expected 8"
     ):
-        scored(load(net("N, 7, 64", body, names=LABELS["four"], task="detect")))
+        ensure_class_scores(load(net("N, 7, 64", body, names=LABELS["four"], task="detect")))

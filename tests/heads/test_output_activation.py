@@ -1,4 +1,4 @@
-"""The last Softmax or Sigmoid, written out in smaller operators, and what is only told to be a probability."""
+"""The last Softmax or Sigmoid, also written out in smaller operators, and mixtures of probabilities."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import pytest
 
 import onnxcam
 from onnxcam.heads.dense_score import ensure_class_scores
-from onnxcam.heads.output_activation import mixed_logits
+from onnxcam.heads.mixed_probabilities import mixed_logits
 from onnxcam.heads.score import find_score
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from tests.model.support.texts import load_text as model
+from tests.model.support.texts import load_text
 from tests.support.limits import run_limited
 from tests.support.nets import Net, pictures
 
@@ -22,7 +22,7 @@ NUMBERS = """
     zero = Constant<value_float = 0.0>() last = Constant<value_ints = [-1]>()"""
 TOP = "m = ReduceMax<axes = [-1]>(z) d = Sub(z, m) e = Exp(d)"
 SUM = "s = ReduceSum(e, last)"
-ENDS = {  # what is made of the logits z, and its name
+ENDS = {  # operators from the logits z to the output y
     "exp by sum": f"e = Exp(z) {SUM} y = Div(e, s)",
     "less the maximum": f"{TOP} {SUM} y = Div(e, s)",
     "by a reciprocal": f"{TOP} {SUM} r = Reciprocal(s) y = Mul(r, e)",
@@ -52,7 +52,7 @@ ENDS = {  # what is made of the logits z, and its name
     "sharpened": "p = Softmax(z) q = Pow(p, two) y = Mul(q, two)",
     "sigmoid, scaled": "p = Sigmoid(z) q = Mul(p, two) y = Sub(q, one)",
 }
-NOT_BY_NAME = {"temperature", "sigmoid, tanh"}  # a multiple of z is as good
+MULTIPLES = {"temperature", "sigmoid, tanh"}  # a multiple of z is found, which is as good
 
 
 def text(end: str) -> str:
@@ -60,29 +60,29 @@ def text(end: str) -> str:
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_the_logits_are_found(name: str) -> None:
-    """Their classes have the order of the model's scores, and their name is z."""
-    it = model(text(ENDS[name]))
-    score = find_score(it)
+def test_logits_of_written_out_activation_are_found(name: str) -> None:
+    """They order the classes as the model's scores do, and their name is z."""
+    model = load_text(text(ENDS[name]))
+    score = find_score(model)
     x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    it.graph.outputs.append(it.graph.tensors()[score.logits])
-    y, logits = Session(it.bytes(), Device("cpu"), threads=1).run(["y", score.logits], {"x": x})
+    model.graph.outputs.append(model.graph.tensors()[score.logits])
+    y, logits = Session(model.bytes(), Device("cpu"), threads=1).run(["y", score.logits], {"x": x})
     np.testing.assert_array_equal(np.argsort(logits, axis=1), np.argsort(y, axis=1))
     assert score.output_activation in ("Softmax", "LogSoftmax", "Sigmoid")
     assert ("igmoid" in str(score.output_activation)) is (
         "igmoid" in name or name == "one less the other side"
     )
-    assert score.logits == "z" or name in NOT_BY_NAME
+    assert score.logits == "z" or name in MULTIPLES
     assert not score.probability
 
 
 @pytest.mark.parametrize("name", ["scaled", "shifted and scaled", "its logarithm", "exp by sum"])
-def test_the_probability_is_that_of_the_softmax(name: str) -> None:
-    it = model(text(ENDS[name]))
-    score = find_score(it)
+def test_probability_of_rescaled_softmax_sums_to_one(name: str) -> None:
+    model = load_text(text(ENDS[name]))
+    score = find_score(model)
     x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    it.graph.outputs.append(it.graph.tensors()[score.output])
-    (p,) = Session(it.bytes(), Device("cpu"), threads=1).run([score.output], {"x": x})
+    model.graph.outputs.append(model.graph.tensors()[score.output])
+    (p,) = Session(model.bytes(), Device("cpu"), threads=1).run([score.output], {"x": x})
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
 
 
@@ -90,8 +90,8 @@ def test_the_probability_is_that_of_the_softmax(name: str) -> None:
     "end",
     [
         "g = Sigmoid(z) y = Mul(z, g)",  # a gate
-        "m = ReduceMean<axes = [-1]>(z) y = Sub(z, m)",  # centred
-        "e = Exp(z) y = Mul(e, two)",  # never normalised
+        "m = ReduceMean<axes = [-1]>(z) y = Sub(z, m)",  # centered
+        "e = Exp(z) y = Mul(e, two)",  # not normalized
         "e = Exp(z) s = ReduceSum(e, last) y = Mul(e, s)",
         "t = Tanh(z) y = Mul(t, two)",  # between -2 and 2
         "n = Abs(z) y = Add(n, one)",
@@ -99,11 +99,11 @@ def test_the_probability_is_that_of_the_softmax(name: str) -> None:
         "c = Clip(z, zero) y = Mul(c, two)",
     ],
 )
-def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
-    it = model(text(end))
-    assert find_score(it).logits == "y"
-    assert not find_score(it).probability
-    assert ensure_class_scores(it)[0].notices == ()
+def test_other_scores_are_not_changed(end: str) -> None:
+    model = load_text(text(end))
+    assert find_score(model).logits == "y"
+    assert not find_score(model).probability
+    assert ensure_class_scores(model)[0].notices == ()
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,22 @@ def test_what_is_no_probability_stays_as_it_is(end: str) -> None:
         ),
     ],
 )
-def test_what_is_a_probability_is_told(end: str, inner: list[str]) -> None:
-    it = model(text(end))
-    assert mixed_logits(it.graph.tensors()["y"]) == inner
-    scored, score = ensure_class_scores(it)
+def test_mixed_probabilities_are_reported(end: str, inner: list[str]) -> None:
+    model = load_text(text(end))
+    assert mixed_logits(model.graph.tensors()["y"]) == inner
+    scored, score = ensure_class_scores(model)
     assert score.probability
     assert "is a probability" in scored.notices[-1]
     assert f"--output NAME chooses scores before it ({', '.join(inner)})" in scored.notices[-1]
     for name in inner:
-        assert find_score(it, name).logits == name
+        assert find_score(model, name).logits == name
 
 
 FOUR = "a0 = Sigmoid(z) b0 = Softmax(z) c0 = Sigmoid(a0) d0 = Sigmoid(b0)"
 
 
 def mixed(levels: int) -> str:
-    """Each of four numbers is the sum of four: 4 ** levels ways lead back."""
+    """Each of four numbers is the sum of four: 4 ** levels paths lead back."""
     sums = [
         f"{name}{i + 1} = Sum(a{i}, b{i}, c{i}, d{i})" for i in range(levels) for name in "abcd"
     ]
@@ -152,11 +152,11 @@ def doubled(levels: int) -> str:
     return " ".join(["a0 = Tanh(z)", *sums, f"y = Sub(z, a{levels})"])
 
 
-def test_many_ways_back_are_gone_once() -> None:
+def test_many_paths_back_take_linear_time() -> None:
     code = (
         "import tests.heads.test_output_activation as t\n"
         "for end in (t.mixed(12), t.doubled(60)):\n"
-        "    score = t.find_score(t.model(t.text(end)))\n"
+        "    score = t.find_score(t.load_text(t.text(end)))\n"
         "    print(score.logits, score.probability)\n"
     )
     ended = run_limited(code)
@@ -168,27 +168,27 @@ HEADS = {
     " k = Constant<value_ints = [1]>() s = ReduceSum(power, k) probabilities = Div(power, s)",
     "scaled": "p = Softmax<axis = -1>(logits) hundred = Constant<value_float = 100.0>()"
     " probabilities = Mul(p, hundred)",
-    "turned": "less = Neg(logits) t = Neg(less) probabilities = Softmax<axis = -1>(t)",
+    "negated twice": "less = Neg(logits) t = Neg(less) probabilities = Softmax<axis = -1>(t)",
 }
 
 
 @pytest.mark.parametrize("end", HEADS)
-def test_the_map_is_that_of_the_logits(end: str) -> None:
-    """Where the model is sure, which makes a probability's gradient vanish."""
+def test_map_equals_that_of_logits(end: str) -> None:
+    """The model is confident, so that the gradient of a probability would vanish."""
     plain = Net()
-    sure = {name: array * (30 if name in "vd" else 1) for name, array in plain.weights.items()}
+    confident = {name: array * (30 if name in "vd" else 1) for name, array in plain.weights.items()}
     head = plain.head.split("    probabilities")[0]
 
-    def explained(body: str, output: str) -> Any:
+    def explainer(body: str, output: str) -> Any:
         proto = Net(head=f"{head} {body}", outputs=f"float[N, 5] {output}").proto()
         for tensor in proto.graph.initializer:
             if tensor.name in ("v", "d"):
-                tensor.raw_data = sure[tensor.name].astype(np.float32).tobytes()
+                tensor.raw_data = confident[tensor.name].astype(np.float32).tobytes()
         return onnxcam.Explainer(onnxcam.load(proto), "grad-cam", "features", device="cpu")
 
     x = pictures(2)
-    expected = explained("", "logits")(x, target=2).maps
+    expected = explainer("", "logits")(x, target=2).maps
     assert expected.max() > 0
     np.testing.assert_allclose(
-        explained(HEADS[end], "probabilities")(x, target=2).maps, expected, rtol=1e-4
+        explainer(HEADS[end], "probabilities")(x, target=2).maps, expected, rtol=1e-4
     )

@@ -1,4 +1,4 @@
-"""Which of several outputs is explained, and what is taken of one that is no tensor."""
+"""Which of several outputs is explained, and which tensor of an output that is a sequence or a map."""
 
 import re
 
@@ -8,9 +8,8 @@ import pytest
 import onnxcam
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.model.load import load
-from onnxcam.rewrite.metadata_score import scored
 from onnxcam.specs import CLASS_SCORES
-from tests.heads.test_heads import POOL, build
+from tests.heads.support.nets import POOL, build
 from tests.support.nets import pictures
 
 LOGITS = f"{POOL} logits = MatMul(f, m)"
@@ -45,17 +44,17 @@ SEVERAL = {
         "logits",
         "features",
     ),
-    "two of no difference": (
-        "float[N, 6] logits, float[N, 90] more",
-        f"{LOGITS} more = MatMul(f, wide)",
+    "without a difference": (
+        "float[N, 6] logits, float[N, 90] extra",
+        f"{LOGITS} extra = MatMul(f, wide)",
         "logits",
-        "more",
+        "extra",
     ),
     "the same, Softmax at the second": (
-        "float[N, 90] more, float[N, 6] prob",
-        f"{LOGITS} more = MatMul(f, wide) prob = Softmax<axis = 1>(logits)",
+        "float[N, 90] extra, float[N, 6] prob",
+        f"{LOGITS} extra = MatMul(f, wide) prob = Softmax<axis = 1>(logits)",
         "logits",
-        "more",
+        "extra",
     ),
     "by its name": (
         "float[N, 90] loc_out, float[N, 6] y",
@@ -79,7 +78,7 @@ REASONS = {
     "embedding, then logits": "the other one is an intermediate result",
     "an embedding of length 1": "the other one looks like boxes",
     "features, then logits": "the other one is an intermediate result",
-    "two of no difference": "its name suggests scores",
+    "without a difference": "its name suggests scores",
     "the same, Softmax at the second": "it ends in Softmax or Sigmoid",
     "by its name": "the other one looks like boxes",
     "auxiliary first": "it uses more of the model",
@@ -87,17 +86,17 @@ REASONS = {
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_which_of_several_outputs(name: str) -> None:
-    outputs, body, logits, other = SEVERAL[name]
-    it = load(build(outputs, body))
-    model, score = ensure_class_scores(it)
+def test_output_with_strongest_evidence_is_chosen(name: str) -> None:
+    outputs, body, logits, rejected = SEVERAL[name]
+    loaded = load(build(outputs, body))
+    model, score = ensure_class_scores(loaded)
     assert score.logits == logits
     (notice,) = model.notices
     assert notice.startswith("of 2 outputs, ")
     assert f"is explained ({REASONS[name]}" in notice
-    assert f"--output NAME chooses another: {other} [" in notice
-    named, own = ensure_class_scores(it, other)
-    assert own.output in (other, CLASS_SCORES)
+    assert f"--output NAME chooses another: {rejected} [" in notice
+    named, named_score = ensure_class_scores(loaded, rejected)
+    assert named_score.output in (rejected, CLASS_SCORES)
     assert not any("of 2 outputs, " in text for text in named.notices)
 
 
@@ -107,7 +106,7 @@ QUERIES = """r = Reshape(features, flat) k = MatMul(queries, r) s = Softmax<axis
 
 
 @pytest.mark.parametrize("outputs", ["y", "z, y"])
-def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
+def test_scores_of_queries_are_preferred_to_boxes(outputs: str) -> None:
     shapes = {"y": "float[N, 10, 6] y", "z": "float[N, 10, 4] z"}
     declared = ", ".join(shapes[name] for name in outputs.split(", "))
     model, score = ensure_class_scores(load(build(declared, QUERIES)))
@@ -115,12 +114,12 @@ def test_scores_of_queries_beside_their_boxes(outputs: str) -> None:
     assert any("y has 6 numbers per box" in notice for notice in model.notices)
 
 
-GRIDS = """grid = Reshape(features, flat) turned = Transpose<perm = [0, 2, 1]>(grid) deep = Tanh(turned)
-    p0 = MatMul(turned, m) q0 = MatMul(turned, corners) p1 = MatMul(deep, m) q1 = MatMul(deep, corners)"""
+GRIDS = """grid = Reshape(features, flat) swapped = Transpose<perm = [0, 2, 1]>(grid) deep = Tanh(swapped)
+    p0 = MatMul(swapped, m) q0 = MatMul(swapped, corners) p1 = MatMul(deep, m) q1 = MatMul(deep, corners)"""
 
 
 @pytest.mark.parametrize(
-    ("outputs", "explained", "left"),
+    ("outputs", "explained", "rejected"),
     [
         ("p0 q0 p1 q1", "of 4 outputs, p0 [X], p1 [X] are explained (", ": q0 [Y], q1 [Y]"),
         ("q1 p1 q0 p0", "of 4 outputs, p1 [X], p0 [X] are explained (", ": q1 [Y], q0 [Y]"),
@@ -128,17 +127,17 @@ GRIDS = """grid = Reshape(features, flat) turned = Transpose<perm = [0, 2, 1]>(g
         ("p0 p1 q0", "of 3 outputs, p0 [X], p1 [X] are explained (", ": q0 [Y]"),
     ],
 )
-def test_all_heads_that_are_explained_are_named(outputs: str, explained: str, left: str) -> None:
+def test_notice_names_all_explained_heads(outputs: str, explained: str, rejected: str) -> None:
     sizes = {"p0": 6, "q0": 4, "p1": 6, "q1": 4}
     declared = ", ".join(f"float[N, 64, {sizes[name]}] {name}" for name in outputs.split())
     model, _ = ensure_class_scores(load(build(declared, GRIDS)))
     notice = re.sub(r"\[[^]]*, 6\]", "[X]", re.sub(r"\[[^]]*, 4\]", "[Y]", model.notices[0]))
     assert notice.startswith(explained)
-    assert notice.endswith(left)
+    assert notice.endswith(rejected)
 
 
-def test_a_probability_without_an_axis() -> None:
-    """(N,) behind a Sigmoid: one logit."""
+def test_probability_without_class_axis_is_one_class() -> None:
+    """(N,) after a Sigmoid: one logit."""
     body = f"{POOL} g = MatMul(f, n) b = Sigmoid(g) y = Squeeze(b, axis)"
     model, score = ensure_class_scores(load(build("float[N] y", body)))
     assert (score.output, score.logits, score.output_activation) == ("y", "g", "Sigmoid")
@@ -146,7 +145,7 @@ def test_a_probability_without_an_axis() -> None:
     assert explainer(pictures(2), target="not 0").maps.shape == (2, 8, 8)
 
 
-def test_logits_and_probabilities_are_one() -> None:
+def test_logits_and_their_probabilities_are_one_head() -> None:
     body = f"{LOGITS} prob = Softmax<axis = 1>(logits)"
     model, score = ensure_class_scores(load(build("float[N, 6] logits, float[N, 6] prob", body)))
     assert (score.output, score.logits, score.output_activation) == ("prob", "logits", "Softmax")
@@ -154,22 +153,22 @@ def test_logits_and_probabilities_are_one() -> None:
 
 
 @pytest.mark.parametrize(("labels", "logits"), [(6, "few"), (90, "many")])
-def test_as_many_as_the_labels(labels: int, logits: str) -> None:
+def test_output_with_one_score_per_label_is_chosen(labels: int, logits: str) -> None:
     body = f"{POOL} few = MatMul(f, m) many = MatMul(f, wide)"
     names = str([f"name {i}" for i in range(labels)])
     proto = build("float[N, 6] few, float[N, 90] many", body, names=names)
-    model, score = scored(load(proto))
+    model, score = ensure_class_scores(load(proto))
     assert score.logits == logits
     assert "it has one score per label" in model.notices[0]
 
 
-# What is no tensor
+# Outputs that are not tensors
 
 LABEL = "best = ArgMax<axis = 1, keepdims = 0>(logits) prob = Softmax<axis = 1>(logits)"
 
 
 def with_map(batch: str) -> onnx.ModelProto:
-    """As converters of scikit-learn write it: a label, and a list of maps."""
+    """As scikit-learn converters write it: a label, and a list of maps."""
     proto = build(f"int64[{batch}] best", f"{LOGITS} {LABEL}", batch)
     helper = onnx.helper
     node = helper.make_node(
@@ -185,7 +184,7 @@ def with_map(batch: str) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("batch", ["N", "1"])
-def test_a_map_of_scores(batch: str) -> None:
+def test_scores_in_map_are_explained(batch: str) -> None:
     explainer = onnxcam.Explainer(load(with_map(batch)), "grad-cam", "features", device="cpu")
     assert explainer.plan.score.logits == "logits"
     assert any(
@@ -195,14 +194,14 @@ def test_a_map_of_scores(batch: str) -> None:
     assert explainer(pictures(2), target=3).maps.shape == (2, 8, 8)
 
 
-def test_labels_beside_probabilities() -> None:
+def test_integer_labels_next_to_probabilities_are_ignored() -> None:
     outputs = "int64[N] best, float[N, 6] prob"
     model, score = ensure_class_scores(load(build(outputs, f"{LOGITS} {LABEL}")))
     assert (score.output, score.logits) == ("prob", "logits")
     assert model.notices == ()
 
 
-def test_a_sequence_of_scores() -> None:
+def test_scores_in_sequence_are_explained() -> None:
     body = f"{LOGITS} y = SequenceConstruct(logits)"
     proto = build("float[N, 6] dummy", f"{body} dummy = Identity(logits)")
     kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["N", 6])

@@ -1,17 +1,17 @@
-"""The scores of a classifier, and the logits before its last Softmax or Sigmoid."""
+"""The scores of a classifier, and the logits before their last Softmax or Sigmoid."""
 
 import pytest
 
 from onnxcam.errors import ModelError, UnknownNameError
 from onnxcam.heads.score import find_score
 from onnxcam.specs import Score
-from tests.model.support.texts import load_text as model
+from tests.model.support.texts import load_text
 
 HEAD = "(float[N, 5, 1, 1] x) => (float[N, 5] y)"
 
 
 @pytest.mark.parametrize(
-    ("body", "logits", "squashing"),
+    ("body", "logits", "activation"),
     [
         ("y = Flatten(x)", "y", None),
         ("f = Flatten(x) y = Softmax(f)", "f", "Softmax"),
@@ -19,39 +19,37 @@ HEAD = "(float[N, 5, 1, 1] x) => (float[N, 5] y)"
         ("f = Flatten(x) y = Sigmoid(f)", "f", "Sigmoid"),
         ("s = Softmax<axis = 1>(x) y = Flatten(s)", "x", "Softmax"),
         ("s = Softmax<axis = 1>(x) r = Flatten(s) y = Cast<to = 1>(r)", "x", "Softmax"),
-        ("f = Flatten(x) g = Sigmoid(f) y = Mul(f, g)", "y", None),  # a gate is no probability
+        ("f = Flatten(x) g = Sigmoid(f) y = Mul(f, g)", "y", None),  # a gate is not a probability
     ],
 )
-def test_the_logits_are_before_the_last_squashing(
-    body: str, logits: str, squashing: str | None
-) -> None:
-    assert find_score(model(f"{HEAD} {{ {body} }}")) == Score("y", logits, squashing, 5)
+def test_logits_are_before_last_activation(body: str, logits: str, activation: str | None) -> None:
+    assert find_score(load_text(f"{HEAD} {{ {body} }}")) == Score("y", logits, activation, 5)
 
 
 @pytest.mark.parametrize(
     ("shape", "classes"),
     [("N, 7", 7), ("1, 7", 7), ("N, 7, 1, 1", 7), ("N, 1, 1, 7", 7), ("N, 1", 1), ("N, 1, 1", 1)],
 )
-def test_one_number_a_class(shape: str, classes: int) -> None:
-    found = find_score(model(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}"))
-    assert found.classes == classes
+def test_class_count_of_shape(shape: str, classes: int) -> None:
+    score = find_score(load_text(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}"))
+    assert score.classes == classes
 
 
-def test_a_softmax_over_groups_is_not_of_the_classes() -> None:
-    """Two softmaxes side by side, one number a class only when they are laid in a row."""
-    it = model(
+def test_softmax_over_groups_is_not_of_classes() -> None:
+    """Two Softmax outputs side by side become class scores only when they are flattened."""
+    model = load_text(
         "(float[N, 2, 5] x) => (float[N, 10] y) { s = Softmax<axis = -1>(x) y = Flatten(s) }"
     )
-    assert find_score(it) == Score("y", "y", None, 10, probability=True)
+    assert find_score(model) == Score("y", "y", None, 10, probability=True)
 
 
 @pytest.mark.parametrize("shape", ["N, 3, 7", "N, 3, 8, 8", "N, C", "N", "7"])
-def test_no_output_has_one_number_a_class(shape: str) -> None:
-    it = model(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}")
+def test_model_without_class_scores_is_refused(shape: str) -> None:
+    model = load_text(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}")
     with pytest.raises(
-        ModelError, match=r"no output has one number a class \(its outputs: y .*--output"
+        ModelError, match=r"no output has one score per class \(its outputs: y .*--output"
     ):
-        find_score(it)
+        find_score(model)
 
 
 TWO = """(float[N, 5] x) => (float[N, 4, 5] boxes, int64[N, 5] best, float[N, 5] y) {
@@ -63,40 +61,44 @@ TWO = """(float[N, 5] x) => (float[N, 4, 5] boxes, int64[N, 5] best, float[N, 5]
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"), [("N, 21, 8, 8", True), ("N, 84, 8400", True), ("N", False), ("N, C", False)]
+    ("shape", "is_dense"),
+    [("N, 21, 8, 8", True), ("N, 84, 8400", True), ("N", False), ("N, C", False)],
 )
-def test_scores_of_every_pixel_or_box(shape: str, told: bool) -> None:
-    """Of a segmenter or detector it is said what to add; of others there is nothing to take the mean of."""
-    it = model(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}")
-    with pytest.raises(ModelError) as fault:
-        find_score(it)
-    assert ("add the mean or maximum over all pixels or boxes" in str(fault.value)) is told
+def test_pooling_is_suggested_for_dense_scores_only(shape: str, is_dense: bool) -> None:
+    """Segmenters and detectors can be pooled; others have nothing to pool over."""
+    model = load_text(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Relu(x) }}")
+    with pytest.raises(ModelError) as caught:
+        find_score(model)
+    assert ("add the mean or maximum over all pixels or boxes" in str(caught.value)) is is_dense
 
 
-def test_the_first_output_that_fits_is_taken() -> None:
-    assert find_score(model(TWO)) == Score("y", "x", "Sigmoid", 5)
+def test_first_output_with_class_scores_is_chosen() -> None:
+    assert find_score(load_text(TWO)) == Score("y", "x", "Sigmoid", 5)
 
 
-def test_a_tensor_that_is_named() -> None:
-    it = model(f"{HEAD} {{ f = Flatten(x) y = Softmax(f) }}")
-    assert find_score(it, "f") == Score("f", "f", None, 5)
-    assert find_score(it, "y") == Score("y", "f", "Softmax", 5)
+def test_named_tensor_is_score() -> None:
+    model = load_text(f"{HEAD} {{ f = Flatten(x) y = Softmax(f) }}")
+    assert find_score(model, "f") == Score("f", "f", None, 5)
+    assert find_score(model, "y") == Score("y", "f", "Softmax", 5)
 
 
-def test_a_name_that_is_not_there() -> None:
+def test_unknown_tensor_name_raises_error() -> None:
     with pytest.raises(UnknownNameError, match="no tensor 'boxs'; did you mean boxes"):
-        find_score(model(TWO), "boxs")
+        find_score(load_text(TWO), "boxs")
     with pytest.raises(UnknownNameError, match="outputs: boxes"):
-        find_score(model(TWO), "qqq")
+        find_score(load_text(TWO), "qqq")
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("boxes", r"\['N', 4, 5\] does not have one number a class"), ("best", "is of int64")],
+    [
+        ("boxes", r"\['N', 4, 5\] does not have one score per class"),
+        ("best", "has the dtype int64"),
+    ],
 )
-def test_a_tensor_that_holds_no_scores(name: str, why: str) -> None:
+def test_named_tensor_without_scores_is_refused(name: str, why: str) -> None:
     with pytest.raises(ModelError, match=f"'{name}' {why}"):
-        find_score(model(TWO), name)
+        find_score(load_text(TWO), name)
 
 
 STEPS = """
@@ -131,21 +133,19 @@ ROUNDED = (
         ),
     ],
 )
-def test_quantised_scores_are_read_before_they_are_rounded(
-    kind: str, body: str, expected: Score
-) -> None:
+def test_quantized_scores_are_read_before_rounding(kind: str, body: str, expected: Score) -> None:
     text = ROUNDED.format(kind=kind, steps=STEPS, body=body)
-    found = find_score(model(text))
-    assert (found.output, found.logits, found.output_activation) == (
+    score = find_score(load_text(text))
+    assert (score.output, score.logits, score.output_activation) == (
         expected.output,
         expected.logits,
         expected.output_activation,
     )
 
 
-def test_whole_numbers_that_were_not_rounded_are_no_scores() -> None:
-    it = model("(float[N, 5] x) => (int8[N, 5] y) { y = Cast<to = 3>(x) }")
+def test_integers_without_quantization_are_refused() -> None:
+    model = load_text("(float[N, 5] x) => (int8[N, 5] y) { y = Cast<to = 3>(x) }")
     with pytest.raises(
-        ModelError, match="'y' is of int8, and no gradient flows through whole numbers"
+        ModelError, match="'y' has the dtype int8, and no gradient flows through integers"
     ):
-        find_score(it)
+        find_score(model)

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, defs, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto.walk import Scope, title_of
+from onnxcam.model.proto.walk import Scope, describe_node
 
 MAX_RANK = 64  # of NumPy's arrays
 MAX_OUTPUTS = 1 << 16
@@ -44,7 +44,7 @@ def check_attributes(scopes: Iterable[Scope], name: str) -> None:
             for attribute in node.attribute:
                 if problem := _problem(node, attribute):
                     raise ModelError(
-                        f"{name}: not a valid ONNX model ({title_of(node)}: the attribute "
+                        f"{name}: not a valid ONNX model ({describe_node(node)}: the attribute "
                         f"{attribute.name} {problem}); export it again"
                     )
 
@@ -86,7 +86,7 @@ def check_loops(scopes: Iterable[Scope], name: str) -> None:
         for node in scope.node:
             if node.op_type == "Loop" and not node.domain and _is_endless(node, numbers):
                 raise ModelError(
-                    f"{name}: not a valid ONNX model ({title_of(node)}: its loop does not end within "
+                    f"{name}: not a valid ONNX model ({describe_node(node)}: its loop does not end within "
                     f"{MAX_ITERATIONS} iterations); correct the model and export it again"
                 )
 

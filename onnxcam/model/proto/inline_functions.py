@@ -31,11 +31,11 @@ class Cost:
 
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its functions inlined."""
+    """The model with its functions inlined; check them with `check_functions` first."""
     return inliner.inline_local_functions(proto)
 
 
-def check_calls(proto: onnx.ModelProto, name: str) -> None:
+def check_functions(proto: onnx.ModelProto, name: str) -> None:
     """ModelError if functions call themselves, or exceed a budget once they are inlined."""
     if not proto.functions:
         return

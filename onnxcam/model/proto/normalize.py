@@ -18,8 +18,8 @@ from onnxcam.model.proto.walk import (
     CycleError,
     Scope,
     dependency_order,
+    describe_node,
     inner_graphs,
-    title_of,
 )
 
 DEFAULT_DOMAIN = "ai.onnx"  # another spelling of ""
@@ -64,8 +64,8 @@ def _sort(scope: Scope, name: str) -> set[str]:
     except CycleError as error:
         node = nodes[error.index]
         raise ModelError(
-            f"{name}: {title_of(node)} depends on its own output, through other nodes, so the graph cannot "
-            "run; export the model again"
+            f"{name}: {describe_node(node)} depends on its own output, through other nodes, so the graph "
+            "cannot run; export the model again"
         ) from error
     if order != sorted(order):
         del scope.node[:]

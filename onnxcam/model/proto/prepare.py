@@ -13,7 +13,7 @@ from onnxcam.errors import ModelError, first_line
 from onnxcam.model.proto.check import check_constants, check_names, check_opset
 from onnxcam.model.proto.declared_sizes import normalize_sizes
 from onnxcam.model.proto.inference_limits import check_attributes, check_loops
-from onnxcam.model.proto.inline_functions import check_calls, inline_functions
+from onnxcam.model.proto.inline_functions import check_functions, inline_functions
 from onnxcam.model.proto.normalize import (
     make_dense,
     remove_defaults,
@@ -46,7 +46,7 @@ def prepare_proto(
         scopes = list(all_scopes(proto))  # sorting may have replaced nodes and their inner graphs
         normalize_sizes(proto, scopes, name, constants)
         give_ranks(proto.graph)
-        check_calls(proto, name)
+        check_functions(proto, name)
         check_constants(scopes)
         _call_onnx(check_model, proto)
         make_dense(scopes, name)

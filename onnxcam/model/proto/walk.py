@@ -25,7 +25,7 @@ class CycleError(ValueError):
         super().__init__(f"a cycle at {index}")
 
 
-def title_of(node: onnx.NodeProto) -> str:
+def describe_node(node: onnx.NodeProto) -> str:
     """The operator of a node, and its name or that of its first output."""
     return f"{node.op_type} {node.name or ', '.join(node.output[:1])!r}"
 

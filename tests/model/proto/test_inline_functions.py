@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.model.load import load
-from onnxcam.model.proto.inline_functions import MAX_NODES, check_calls
+from onnxcam.model.proto.inline_functions import MAX_NODES, check_functions
 from tests.autodiff.support.check import numbers, run
 from tests.support.limits import run_limited
 
@@ -133,9 +133,9 @@ def layered(layers: int, nodes: int) -> onnx.ModelProto:
 @pytest.mark.parametrize(("layers", "nodes"), [(12, 80), (64, 40), (150, 100), (40, 409)])
 def test_layers_sharing_a_function_are_accepted(layers: int, nodes: int) -> None:
     """Exporters nest only a few functions; the full budget applies to their models."""
-    check_calls(layered(layers, nodes), "net")
+    check_functions(layered(layers, nodes), "net")
 
 
 def test_layers_beyond_full_budget_are_refused() -> None:
     with pytest.raises(ModelError, match=f"nodes, {MAX_NODES} at most"):
-        check_calls(layered(410, 410), "net")
+        check_functions(layered(410, 410), "net")
