@@ -1,29 +1,42 @@
-"""Arrays by name and shape: what the annotations of this package mean.
+"""Arrays by name and shape: the types of this package.
 
-N pictures (or noisy copies), C channels, H x W pixels of the model's input, h x w cells of a layer.
+N images (or noisy copies), C channels, H x W pixels of the model's input, h x w cells of a layer.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.generic]  # any shape, any dtype
 Floats: TypeAlias = NDArray[np.floating]  # any shape
-Images: TypeAlias = NDArray[np.floating]  # (N, C, H, W) or (N, H, W, C): what the model is fed
+Images: TypeAlias = NDArray[np.floating]  # (N, C, H, W) or (N, H, W, C): the model's input
 Maps: TypeAlias = NDArray[np.floating]  # (N, C, h, w): an activation or a gradient
-Saliency: TypeAlias = NDArray[np.floating]  # (N, h, w) or (N, H, W): one heat map a picture
+Saliency: TypeAlias = NDArray[np.floating]  # (N, h, w) or (N, H, W): one map per image
 Scores: TypeAlias = NDArray[np.floating]  # (N, classes)
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
-Dim: TypeAlias = int | str | None  # a size, or its name (equal names are equal sizes), or unknown
+Dim: TypeAlias = int | str | None  # a size, a name (equal names are equal sizes), or unknown
 Shape: TypeAlias = tuple[Dim, ...]
+Cast = TypeVar("Cast", covariant=True)
 
 
-def cast_saturating(values: Floats, dtype: np.dtype[Any]) -> Array:
-    """The values in a model's dtype: rounded and saturated if it is an integer type."""
-    if dtype.kind not in "iu":
+class Castable(Protocol[Cast]):
+    """An array, or a `Value` of a graph, which writes what NumPy computes of it."""
+
+    def astype(self, dtype: Any, /) -> Cast:
+        """The same numbers in another dtype."""
+
+
+def is_integer(dtype: np.dtype[Any] | int) -> bool:
+    """Whether a dtype holds integers. A number means an ONNX type that NumPy does not have: floats."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "iu"
+
+
+def cast_saturating(values: Castable[Cast], dtype: np.dtype[Any] | int) -> Cast:
+    """Floats in a model's dtype: rounded and saturated if it is an integer type."""
+    if not isinstance(dtype, np.dtype) or not is_integer(dtype):
         return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    limits, floats = np.iinfo(dtype), cast(Any, values)
+    return np.clip(np.rint(floats), limits.min, limits.max).astype(dtype)

@@ -27,6 +27,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+LONGEST_LINE = 300  # characters
 AFTER = "choose a layer after it, if there is one (`onnxcam layers --all`)"
 
 
@@ -166,6 +167,6 @@ def one_line(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not blank; the name of its class if there is none."""
+    """The first line of an error's message, without its end if it is very long; its type if there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:LONGEST_LINE] if lines else type(error).__name__

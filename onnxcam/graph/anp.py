@@ -95,6 +95,7 @@ sqrt = _unary(np.sqrt, "Sqrt")
 square = _unary(np.square, lambda x: x * x)
 reciprocal = _unary(np.reciprocal, "Reciprocal")
 floor = _unary(np.floor, "Floor")
+rint = _unary(np.rint, "Round")  # of opset 11
 sin = _unary(np.sin, "Sin")
 cos = _unary(np.cos, "Cos")
 tanh = _unary(np.tanh, "Tanh")
@@ -143,6 +144,12 @@ mean = _reduction(np.mean, "ReduceMean")
 max = _reduction(np.max, "ReduceMax")  # noqa: A001
 min = _reduction(np.min, "ReduceMin")  # noqa: A001
 prod = _reduction(np.prod, "ReduceProd")
+
+
+@_writes(np.clip)
+def clip(a: Value, a_min: Operand, a_max: Operand) -> Value:
+    """Limited to a range."""
+    return minimum(maximum(a, a_min), a_max)
 
 
 @_writes(np.where)

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError
+from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError, first_line
 from onnxcam.graph.node_flaws import describe_flaw
 
 PREFIX = "onnxcam"  # of the names of nodes that were written here
@@ -56,9 +56,9 @@ def explain_failure(error: Exception) -> OnnxcamError:
         return ModelError(f"{where}graphs or functions are nested too deeply; export a flat model")
     if node is not None and (flaw := describe_flaw(node, graph)):
         return NodeError(f"{where}{flaw}; correct the model and export it again", operator, name)
-    cause, said = type(error).__name__, str(error).split("\n")[0]
+    cause = type(error).__name__
     return UnforeseenError(
-        f"{where}onnxcam failed ({cause} at {_place(error.__traceback__)}: {said[:200]}); "
+        f"{where}onnxcam failed ({cause} at {_place(error.__traceback__)}: {first_line(error)}); "
         "please report this with the model",
         cause,
         operator,

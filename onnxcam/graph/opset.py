@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import defs
 
-from onnxcam.errors import ModelError, NeedsOpsetError
+from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 
 NEWEST = (
     23  # the newest opset that a model is raised to; every version up to here runs in ONNX Runtime
@@ -100,7 +100,7 @@ def upgrade_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     except Exception as fault:
         raise ModelError(
             f"the model cannot be raised from opset {old} to {opset}, which a gradient rule needs "
-            f"({str(fault).splitlines()[0] if str(fault) else type(fault).__name__}); "
+            f"({first_line(fault)}); "
             f"export it with opset {opset} or newer"
         ) from fault
     for node in converted.graph.node:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxcam.arrays import Array, Floats
+from onnxcam.arrays import Array, Floats, cast_saturating
 from onnxcam.errors import SettingError
 from onnxcam.image.read import read
 from onnxcam.registry import Registry
@@ -250,4 +250,4 @@ def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Arra
             f"the preprocessing leaves {low.min():.3g} to {high.max():.3g} for the {takes.dtype} "
             f"input {takes.name!r}, nearly nothing of the picture; use the preset 'raw'"
         )
-    return np.clip(np.rint(values - zero), limits.min, limits.max).astype(takes.dtype)
+    return cast_saturating(values - zero, takes.dtype)

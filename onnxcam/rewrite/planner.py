@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from onnxcam.arrays import is_integer
 from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.rules import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
@@ -22,7 +23,7 @@ from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_gradient
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_cure
-from onnxcam.rewrite.sampled_inputs import ROUNDS, add_noise, is_integer
+from onnxcam.rewrite.sampled_inputs import ROUNDS, add_noise
 from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.spatial.layers import automatic, candidates, find_layer, spatial_layers
 from onnxcam.specs import (

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph import anp
-from onnxcam.graph.shape_inference import Dtype
-from onnxcam.graph.tracing import Builder, Value
+from onnxcam.arrays import cast_saturating, is_integer
+from onnxcam.graph.tracing import Builder
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import NOISE, SPREAD
 
@@ -30,22 +29,9 @@ def add_noise(graph: gs.Graph, image: str) -> None:
     spread = build.input(SPREAD, FLOAT, ())
     x.tensor.shape = [PICTURES, *shape[1:]]
     wide = FLOAT if is_integer(x.dtype) else accumulation_dtype(x.dtype)
-    noisy = _as(x.astype(wide) + (noise * spread).astype(wide), x.dtype).tensor
+    total = x.astype(wide) + (noise * spread).astype(wide)
+    noisy = cast_saturating(total, x.dtype).tensor
     noisy.shape = shape
     for node in readers:
         node.inputs = [noisy if each is x.tensor else each for each in node.inputs]
     graph.nodes[:] = [*graph.nodes[count:], *graph.nodes[:count]]
-
-
-def is_integer(dtype: Dtype) -> bool:
-    """Whether pictures of this dtype are whole numbers."""
-    return isinstance(dtype, np.dtype) and dtype.kind in "iu"
-
-
-def _as(values: Value, dtype: Dtype) -> Value:
-    """The values in a dtype."""
-    if not is_integer(dtype):
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    rounded = values.build.op("Round", values)
-    return anp.minimum(anp.maximum(rounded, float(limits.min)), float(limits.max)).astype(dtype)

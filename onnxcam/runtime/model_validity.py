@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from onnxcam.errors import ModelError, UnforeseenError
-from onnxcam.runtime.session import QUIET, first_said
+from onnxcam.errors import ModelError, UnforeseenError, first_line
+from onnxcam.runtime.session import QUIET
 
 
 @contextmanager
@@ -37,5 +37,5 @@ def reason_not_opened(model: str | Path | bytes) -> str:
     try:
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  of its own types
-        return first_said(error)
+        return first_line(error)
     return ""

@@ -11,7 +11,14 @@ import numpy as np
 import onnxruntime as ort
 
 from onnxcam.arrays import Array
-from onnxcam.errors import DeviceError, ModelError, OnnxcamError, OutOfMemoryError, RunError
+from onnxcam.errors import (
+    DeviceError,
+    ModelError,
+    OnnxcamError,
+    OutOfMemoryError,
+    RunError,
+    first_line,
+)
 from onnxcam.runtime.device import CUDA, Device
 from onnxcam.runtime.device import device as find_device
 from onnxcam.runtime.fork import abandon, watch
@@ -141,7 +148,7 @@ class Session:
             raise OutOfMemoryError("out of memory") from error
         except Exception as error:
             kind = OutOfMemoryError if _is_out_of_memory(str(error)) else RunError
-            raise kind(f"ONNX Runtime failed on {self.device}: {first_said(error)}") from error
+            raise kind(f"ONNX Runtime failed on {self.device}: {first_line(error)}") from error
         return arrays
 
 
@@ -163,7 +170,7 @@ def refusal(content: bytes, weights: Mapping[str, Array] | None = None) -> str |
     try:
         open_session(content, find_device("auto"), weights)
     except (ModelError, OutOfMemoryError) as error:
-        return str(error.__cause__ or error).split("\n")[0]
+        return first_line(error.__cause__ or error)
     return None
 
 
@@ -195,8 +202,8 @@ def _translate(error: Exception, device: Device) -> OnnxcamError:
     if isinstance(error, MemoryError) or _is_out_of_memory(str(error)):
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
     if device.kind == "cuda" and "cuda" in str(error).lower():
-        return DeviceError(f"device {device}: {first_said(error)}; use --device cpu")
-    return ModelError(f"ONNX Runtime does not open the model: {first_said(error)}")
+        return DeviceError(f"device {device}: {first_line(error)}; use --device cpu")
+    return ModelError(f"ONNX Runtime does not open the model: {first_line(error)}")
 
 
 def _is_out_of_memory(message: str) -> bool:
@@ -205,12 +212,6 @@ def _is_out_of_memory(message: str) -> bool:
         *("alloc_failed", "smaller than requested bytes"),
     )
     return any(word in message.lower() for word in words)
-
-
-def first_said(error: BaseException) -> str:
-    """The first line of what ONNX Runtime says of a failure."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def versions() -> dict[str, str]:

@@ -24,7 +24,14 @@ FORMULAS: dict[str, Callable[[Any, Any], Any]] = {
     "matmul": lambda a, b: np.swapaxes(a, 1, 2) @ b,
     "smooth": lambda a, b: np.exp(a) + np.log(b) + np.sqrt(a) + np.square(b) + np.tanh(a),
     "trigonometry": lambda a, b: np.sin(a) + np.cos(b) + np.sinh(a) + np.cosh(b),
-    "steps": lambda a, b: np.abs(a - 1) + np.sign(a - 1) + np.floor(a) + np.reciprocal(b),
+    "steps": lambda a, b: (
+        np.abs(a - 1)
+        + np.sign(a - 1)
+        + np.floor(a)
+        + np.rint(a)
+        + np.clip(a, 0.7, 1.2)
+        + np.reciprocal(b)
+    ),
     "where": lambda a, b: np.where(a > b, a, 0.0),
     "where of numbers": lambda a, b: np.where(a <= b, 1.0, b),
     "comparisons": lambda a, b: np.where(
