@@ -101,7 +101,7 @@ def _clear_optional_types(graph: gs.Graph) -> None:
 
 
 def _drop_unread_inputs(graph: gs.Graph) -> tuple[str, ...]:
-    """Remove inputs that nothing reads, in place, unless that are all; returns notices."""
+    """Remove inputs that nothing reads, in place, unless none would remain; returns notices."""
     outputs = {id(tensor) for tensor in graph.outputs}
     read = [tensor for tensor in graph.inputs if tensor.outputs or id(tensor) in outputs]
     unread = [tensor.name for tensor in graph.inputs if tensor not in read]
