@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from onnxcam.errors import ImageError
 from onnxcam.methods import METHODS
+from onnxcam.unique_names import fold_case, make_unique
 
 SHOWN = 5  # names of files in one line
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # written by Windows, not by the user
@@ -83,9 +84,9 @@ def result_names(images: Sequence[Path]) -> list[str]:
     """A name for the results of each image: its stem, or as much of its path as distinguishes it."""
     groups: dict[str, list[Path]] = {}
     for path in images:
-        groups.setdefault(_folded(path.stem), []).append(path)
+        groups.setdefault(fold_case(path.stem), []).append(path)
     names = {path: name for group in groups.values() for path, name in _distinct_names(group)}
-    return list(_make_unique(names[path] for path in images))
+    return make_unique(names[path] for path in images)
 
 
 def _distinct_names(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -95,7 +96,7 @@ def _distinct_names(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     paths = [_absolute(path).parts[1:] for path in group]
     for depth in range(1, max(map(len, paths)) + 1):
         ends = ["-".join(parts[-depth:]) for parts in paths]
-        if len({_folded(end) for end in ends}) == len(group):
+        if len({fold_case(end) for end in ends}) == len(group):
             return zip(group, ends, strict=True)
     return ((path, path.name) for path in group)
 
@@ -117,26 +118,9 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100  resolve() follows links
 
 
-def _folded(name: str) -> str:
-    """The name as case-insensitive file systems see it."""
-    return name.casefold()
-
-
 def target_suffixes(targets: Sequence[str]) -> list[str]:
     """What each target adds to the name of a result: nothing if there is only one."""
     if len(targets) == 1:
         return [""]
     plain = (re.sub(r"[^\w+-]+", "-", target).strip("-") or "target" for target in targets)
-    return [f".{name}" for name in _make_unique(plain)]
-
-
-def _make_unique(names: Iterable[str]) -> Iterator[str]:
-    """The names, with a number after those that occurred before."""
-    used: set[str] = set()
-    for name in names:
-        unique, number = name, 1
-        while _folded(unique) in used:
-            number += 1
-            unique = f"{name}-{number}"
-        used.add(_folded(unique))
-        yield unique
+    return [f".{name}" for name in make_unique(plain)]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from onnxcam.explain.result_files import require_writable, result_files, write_r
 from onnxcam.image import overlay as drawing
 from onnxcam.image.colormap import DEFAULT as DEFAULT_COLORMAP
 from onnxcam.image.preprocess import Box
+from onnxcam.unique_names import make_unique
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Explanation:
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} pictures: give one each")
-        numbered = _numbered(names or [each.name for each in self.images])
+        numbered = make_unique(names or [each.name for each in self.images])
         results = [result_files(Path(folder), name, self.method) for name in numbered]
         for files in results:
             require_writable(files, overwrite=overwrite)
@@ -153,19 +153,6 @@ class Explanation:
             overlay = _png(self.overlay(i, **drawn))
             write_results(files, overlay, _npz(arrays), self.manifest(i))
         return [files["overlay"] for files in results]
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """The names, each once; cat and Cat are one file on some disks."""
-    found: dict[str, str] = {}
-    for name in names:
-        tried = name
-        for number in count(2):
-            if tried.lower() not in found:
-                break
-            tried = f"{name}-{number}"
-        found[tried.lower()] = tried
-    return list(found.values())
 
 
 def _png(image: Image.Image) -> bytes:
