@@ -1,8 +1,8 @@
 """How long explanations take beside the model's own forward passes, and beside the peers.
 
-    python scripts/bench.py --quick                    # two networks, five minutes
-    python scripts/bench.py --csv bench.csv --plot bench.png
-    python scripts/bench.py --models "ResNet-18,ViT-B/16" --rows smooth --device cuda
+    python -m scripts.bench --quick                    # two networks, five minutes
+    python -m scripts.bench --csv bench.csv --plot bench.png
+    python -m scripts.bench --models "ResNet-18,ViT-B/16" --rows smooth --device cuda
 
 Every contestant runs in a process of its own, one at a time and in turns, so that a slow minute of the
 machine meets all of them; the medians of a row are compared with each other only. The floor of a row is
@@ -27,7 +27,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from bench_models import CLASSES, NAMES, SHAPE, Place, export, places, torch_model
+from scripts.bench_models import CLASSES, NAMES, SHAPE, Place, export, places, torch_model
 
 QUICK = ("ResNet-18", "MobileNetV2")
 SAMPLES, MANY = 25, 400
@@ -37,6 +37,7 @@ PEERS = {  # who else computes a method
     "grad-cam++": ("torch-cam", "pytorch-grad-cam"),
 }
 FEWEST, PATIENCE = 2, 20.0  # runs of a contestant, and seconds after which it is not run again
+CONTESTANT = ("-m", "scripts.bench_contestants")
 LIMIT = 3600.0  # seconds after which a contestant is ended
 MB = 1 << 20
 
@@ -80,9 +81,8 @@ class Worker:
     def __init__(self, job: dict[str, Any]) -> None:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  read when the process has ended
         self.times: list[float] = []
-        script = Path(__file__).with_name("bench_contestants.py")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), json.dumps(job)],
+            [sys.executable, *CONTESTANT, json.dumps(job)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

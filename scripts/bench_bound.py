@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_contestants import CLASS, Run, kind, picture, session_of
+from scripts.bench_contestants import CLASS, Run, kind, picture, session_of
 
 LARGEST_BATCH = {"cpu": 8, "cuda": 64}
 

@@ -1,6 +1,6 @@
 """One contestant of bench.py in a process of its own: it sets itself up, then runs once for every line.
 
-    python scripts/bench_contestants.py '{"contestant": "onnxcam", "path": "resnet18.onnx", ...}'
+    python -m scripts.bench_contestants '{"contestant": "onnxcam", "path": "resnet18.onnx", ...}'
 
 A contestant is a function that takes the job and returns what is timed, a function without arguments.
 It says "ready" after one run to warm up, the seconds of each run, and last its peak memory in bytes.
@@ -200,7 +200,7 @@ def torch_device(job: dict[str, Any]) -> str:
 
 
 def _torch(job: dict[str, Any]) -> tuple[Any, Any]:
-    from bench_models import torch_model
+    from scripts.bench_models import torch_model
 
     torch = importlib.import_module("torch")
     torch.set_num_threads(job["threads"])

@@ -1,7 +1,7 @@
 """Check a device: its gradients compared with the CPU's, nodes that ran elsewhere, time, memory.
 
-    python scripts/check_device.py --device cpu --quick
-    python scripts/check_device.py --device cuda --device cuda+tf32 --json cuda.json
+    python -m scripts.check_device --device cpu --quick
+    python -m scripts.check_device --device cuda --device cuda+tf32 --json cuda.json
 
 Each result is printed and written as soon as it is known, in this order, so that a run that is cut off has
 shown the most important ones:
@@ -37,12 +37,12 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import MANY, SAMPLES, Row, measured, prepared, shown
-from bench_contestants import BOUND
-from bench_models import NAMES, Place
-from device_fixtures import BUNDLED, LIMITS, names
 from onnxcam.atomic_write import atomic_write
 from onnxcam.runtime.device import usable_cpus
+from scripts.bench import MANY, SAMPLES, Row, measured, prepared, shown
+from scripts.bench_contestants import BOUND
+from scripts.bench_models import NAMES, Place
+from scripts.device_fixtures import BUNDLED, LIMITS, names
 
 MODELS = ("ResNet-18", BUNDLED, "ViT-B/16", "MobileNetV2")
 PACKAGES = ("onnxcam", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "torch", "torchcam")
@@ -50,7 +50,7 @@ METHOD = "smooth-grad-cam++"
 PASSES = {"cpu": 16, "cuda": 512}  # of the comparison of bindings
 PATIENCE = 120.0  # seconds for a fixture
 LONGEST = {"cpu": 3600.0, "cuda": 120.0}  # seconds for a contestant
-WORKER = Path(__file__).with_name("device_fixtures.py")
+WORKER = ("-m", "scripts.device_fixtures")
 
 
 class Report:
@@ -92,7 +92,7 @@ def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]
     """Results of the fixtures, from a separate process that is restarted after a fixture that ends it."""
     left = list(chosen)
     while left:
-        words = [sys.executable, str(WORKER), device, *left]
+        words = [sys.executable, *WORKER, device, *left]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as worker:
             while line := _line(worker):
                 row = json.loads(line)

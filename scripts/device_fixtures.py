@@ -1,6 +1,6 @@
 """The fixtures of check_device.py, in a process of its own: gradients and maps on a device and on the CPU.
 
-    python scripts/device_fixtures.py cuda timm_test_resnet_script qlinear
+    python -m scripts.device_fixtures cuda timm_test_resnet_script qlinear
 
 Prints a line of JSON for each. For a model that the device cannot run, `passed` is null and `error` says why.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from bench_contestants import load_cuda_libraries, peak_memory
-from fixtures import COTANGENT, DATA, PICTURE, restored
+from scripts.bench_contestants import load_cuda_libraries, peak_memory
+from scripts.fixtures import COTANGENT, DATA, PICTURE, restored
 
 BUNDLED = "bundled"  # the model that comes with onnxcam
 METHODS: dict[str, dict[str, Any]] = {"grad-cam": {}, "smooth-grad-cam++": {"samples": 8}}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax2onnx import to_onnx
 
-from fixtures import draw, save
+from scripts.fixtures import draw, save
 
 
 def network() -> Callable[[jax.Array], jax.Array]:

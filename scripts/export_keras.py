@@ -8,7 +8,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tf2onnx
 
-from fixtures import draw, save
+from scripts.fixtures import draw, save
 
 
 def network() -> tf.keras.Model:

@@ -12,7 +12,7 @@ import onnx
 import paddle
 from paddle import Tensor, nn
 
-from fixtures import draw, save
+from scripts.fixtures import draw, save
 
 
 class Network(nn.Layer):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """One network in half precision by PyTorch's exporter, and quantised by ONNX Runtime.
 
     pip install '.[oracle]'
-    python scripts/export_precision.py
+    python -m scripts.export_precision
 
 The gradients are autograd's in float64: for half precision of the same rounded weights; for quantised models
 of the graph as torch computes it, each quantiser x -> clamp(x) + (rounded(x) - x), the last bracket
@@ -27,7 +27,7 @@ from onnx import numpy_helper
 from onnxruntime import quantization
 from torch import Tensor, nn
 
-from fixtures import draw, save
+from scripts.fixtures import draw, save
 
 CLEAR = 1e-4  # steps of a quantiser
 SHAPE = (2, 3, 13, 12)

@@ -1,7 +1,7 @@
 """Small models of timm through both exporters of PyTorch, without their weights, which are seeded numbers.
 
     pip install '.[oracle]' timm
-    python scripts/export_timm.py
+    python -m scripts.export_timm
 
 The gradients are autograd's in float64, at the picture and, where it is a tensor of torch's, at the layer
 that is chosen by itself. TorchScript is told not to fold constants nor to merge normalisations into
@@ -26,10 +26,10 @@ import onnx
 import torch
 
 import onnxcam
-from fixtures import COTANGENT, PICTURE, Seeded, emptied, write
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from parity_torch import Gradients, gradients, timm
+from scripts.fixtures import COTANGENT, PICTURE, Seeded, emptied, write
+from scripts.parity_torch import Gradients, gradients, timm
 
 MODELS = {
     "test_resnet": "script",  # convolutions, batch norm

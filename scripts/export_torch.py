@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from fixtures import draw, save
+from scripts.fixtures import draw, save
 
 
 class ConvNext(nn.Module):  # type: ignore[misc]

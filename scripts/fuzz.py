@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Hostile and damaged inputs for onnxcam, and how each ends.
 
-    python scripts/fuzz.py                               # 20,000 cases, under an hour on two cores
-    python scripts/fuzz.py --cases 500 --kinds attributes,images
-    python scripts/fuzz.py --case attributes:417         # one of them again, with its traceback
+    python -m scripts.fuzz                               # 20,000 cases, under an hour on two cores
+    python -m scripts.fuzz --cases 500 --kinds attributes,images
+    python -m scripts.fuzz --case attributes:417         # one of them again, with its traceback
 
 A seed and KIND:NUMBER always give the same case. Results are lines of JSON in OUT/results.jsonl; a second start
 continues after the last one. One process runs the cases; it is restarted when it dies, and killed when a case
@@ -14,7 +14,6 @@ OUT/KIND-NUMBER; the exit code is then 1.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -24,11 +23,9 @@ from typing import Annotated, Any
 
 import typer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fuzzing.case import FINE, OUTCOMES, alike
-from fuzzing.kinds import KINDS, names
-from fuzzing.worker import DiedError, HungError, Worker
+from scripts.fuzzing.case import FINE, OUTCOMES, alike
+from scripts.fuzzing.kinds import KINDS, names
+from scripts.fuzzing.worker import DiedError, HungError, Worker
 
 SHOWN = 100  # distinct failures
 

@@ -1,7 +1,7 @@
 """Tables of how well maps sit on the objects: on fresh pictures of the shapes model, and on photographs.
 
-    python scripts/measure.py shapes                 # 200 pictures with several instances
-    python scripts/measure.py photographs DATA       # real models and photographs with instance masks
+    python -m scripts.measure shapes                 # 200 pictures with several instances
+    python -m scripts.measure photographs DATA       # real models and photographs with instance masks
 
 The rows set the readings of Smooth Grad-CAM++ beside the other methods: at the last layer, at the last
 layer whose gradient depends on the picture, and with the activation averaged over the noisy samples.
@@ -21,10 +21,10 @@ import typer
 from PIL import Image
 
 import onnxcam
-from localisation import Figures, Mask, figures, mean
 from onnxcam.image.preprocess import Preprocessing
 from onnxcam.model.model import Model
-from shapes import draw
+from scripts.localisation import Figures, Mask, figures, mean
+from scripts.shapes import draw
 
 ROOT = Path(__file__).parent.parent
 FRESH = 20261121  # a seed that neither training nor testing of the model used

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The README's table by operator: by which rule, how many of ONNX's own cases pass, what is left out and why.
 
-    python scripts/operators.py              # runs the cases first (minutes), then writes the table
-    python scripts/operators.py REPORT.xml   # of test_conformance.py, junit_family=xunit1
+    python -m scripts.operators              # runs the cases first (minutes), then writes the table
+    python -m scripts.operators REPORT.xml   # of test_conformance.py, junit_family=xunit1
 
 A check is a case of one operator with fixed or with unknown sizes. Cases of functions written out in several
 operators are told in one sum.
@@ -19,14 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from onnx import defs
 
 from onnxcam.autodiff.rules import FAMILIES
 from onnxcam.autodiff.unsupported import UNSUPPORTED, ZERO_GRADIENT
 from onnxcam.passes.expand_functions import has_function_body
-from tests.autodiff.support.cases import collected  # the folder has to be on the path first
+from tests.autodiff.support.cases import collected
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = "tests/autodiff/test_conformance.py"

@@ -1,7 +1,7 @@
 """Gradients of exported timm models beside torch autograd, at the picture and at the automatic layer.
 
-    python scripts/parity.py --csv parity.csv                      # every family's smallest model
-    python scripts/parity.py --csv parity.csv --only "vit,swin" --exporter script
+    python -m scripts.parity --csv parity.csv                      # every family's smallest model
+    python -m scripts.parity --csv parity.csv --only "vit,swin" --exporter script
 
 Weights are random and seeded. The yardstick is torch in float64: a gradient is right if it is off by at
 most 1e-4 of its largest value, or at most twice as far as torch's own float32, and if its cosine is at
@@ -31,7 +31,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from families import FAMILIES
+from scripts.families import FAMILIES
 
 EXPORTERS = ("script", "dynamo")
 CLOSE, COSINE = 1e-4, 0.9999
@@ -95,8 +95,8 @@ def _cosine(first: Any, second: Any) -> float:
 
 def compared(row: Row) -> Row:
     """The row of one model, filled in."""
-    from parity_onnx import other_batch, probe
-    from parity_torch import drawn, exported, gradients
+    from scripts.parity_onnx import other_batch, probe
+    from scripts.parity_torch import drawn, exported, gradients
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -141,7 +141,13 @@ def _judged(row: Row, ours: tuple[Any, Any], single: Any, double: Any) -> None:
 def _own_process(row: Row, limit: float) -> Row:
     """The row as a process of its own fills it in."""
     start = time.perf_counter()
-    command = [sys.executable, __file__, "--one", f"{row.family},{row.model},{row.exporter}"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.parity",
+        "--one",
+        f"{row.family},{row.model},{row.exporter}",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
         lines = [each for each in done.stdout.splitlines() if each.startswith("{")]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench_models import fill_zeros
+from scripts.bench_models import fill_zeros
 
 with contextlib.suppress(
     ImportError

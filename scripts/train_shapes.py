@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from shapes import CLASSES, SIZE, Picture, draw
+from scripts.shapes import CLASSES, SIZE, Picture, draw
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 METADATA = {  # the image keys of the ONNX standard, then what a user of the model needs
@@ -224,7 +224,7 @@ def _sample_rows(samples: list[tuple[str, Picture]], path: Path) -> str:
 
 README = """# models
 
-Written by `python scripts/train_shapes.py` with its defaults; do not edit by hand.
+Written by `python -m scripts.train_shapes` with its defaults; do not edit by hand.
 
 ## shapes.onnx
 

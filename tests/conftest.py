@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from uuid import uuid4
 import pytest
 
 import onnxcam.runtime  # noqa: F401  before any test imports ONNX Runtime: its telemetry is off
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 CONFORMANCE = "test_conformance.py"
 

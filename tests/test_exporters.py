@@ -3,7 +3,6 @@
 `scripts/export_*.py` made the fixtures in tests/data; the frameworks themselves are not needed here.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-from fixtures import COTANGENT, PICTURE, restored  # needs the path above
+from scripts.fixtures import COTANGENT, PICTURE, restored  # needs the path above
 
 DATA = Path(__file__).parent / "data"
 TIMM = sorted(path.stem for path in DATA.glob("timm_*.npz"))

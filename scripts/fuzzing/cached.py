@@ -14,9 +14,9 @@ from unittest.mock import patch
 import numpy as np
 
 import onnxcam
-from fuzzing import values
-from fuzzing.case import Case, WrongError
-from fuzzing.seeds import seeds
+from scripts.fuzzing import values
+from scripts.fuzzing.case import Case, WrongError
+from scripts.fuzzing.seeds import seeds
 
 
 def damaged_cache(draw: Random) -> Case:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, defs, helper, numpy_helper
 
-from fuzzing import values
+from scripts.fuzzing import values
 
 Mutation = Callable[[onnx.ModelProto, Random], None]
 

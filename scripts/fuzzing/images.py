@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 import onnxcam
-from fuzzing import values
-from fuzzing.case import Case, WrongError
-from fuzzing.models import model_case
-from fuzzing.seeds import model_of, seeds
+from scripts.fuzzing import values
+from scripts.fuzzing.case import Case, WrongError
+from scripts.fuzzing.models import model_case
+from scripts.fuzzing.seeds import model_of, seeds
 
 FORMATS = (
     *("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA", "JPEG2000", "AVIF"),

@@ -18,9 +18,9 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from fuzzing.case import Case, WrongError
-from fuzzing.seeds import seeds
-from fuzzing.shell import run_command, spoken
+from scripts.fuzzing.case import Case, WrongError
+from scripts.fuzzing.seeds import seeds
+from scripts.fuzzing.shell import run_command, spoken
 
 WORDS = [
     "explain",

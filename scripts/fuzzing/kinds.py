@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from fuzzing.cached import damaged_cache
-from fuzzing.case import Case, Maker
-from fuzzing.images import damaged_image, damaged_labels, hostile_metadata
-from fuzzing.interrupted import interrupted_run
-from fuzzing.models import damaged_bytes, damaged_structure
-from fuzzing.operators import hostile_operator
-from fuzzing.words import odd_words
+from scripts.fuzzing.cached import damaged_cache
+from scripts.fuzzing.case import Case, Maker
+from scripts.fuzzing.images import damaged_image, damaged_labels, hostile_metadata
+from scripts.fuzzing.interrupted import interrupted_run
+from scripts.fuzzing.models import damaged_bytes, damaged_structure
+from scripts.fuzzing.operators import hostile_operator
+from scripts.fuzzing.words import odd_words
 
 # name -> its maker, and its share of a hundred cases
 KINDS: dict[str, tuple[Maker, int]] = {

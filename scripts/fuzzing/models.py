@@ -9,13 +9,13 @@ from random import Random
 import numpy as np
 import onnx
 
-from fuzzing import values
-from fuzzing.case import Case, WrongError
-from fuzzing.graphs import MUTATIONS
-from fuzzing.nested import BOMBS, NESTING
-from fuzzing.seeds import seeds
-from fuzzing.shell import run_command
-from fuzzing.truth import check, run_plain
+from scripts.fuzzing import values
+from scripts.fuzzing.case import Case, WrongError
+from scripts.fuzzing.graphs import MUTATIONS
+from scripts.fuzzing.nested import BOMBS, NESTING
+from scripts.fuzzing.seeds import seeds
+from scripts.fuzzing.shell import run_command
+from scripts.fuzzing.truth import check, run_plain
 
 COMMANDS = ("check", "layers", "augment", "explain")
 

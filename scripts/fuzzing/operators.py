@@ -22,10 +22,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, defs, helper, numpy_helper
 
-from fuzzing import values
-from fuzzing.case import Case
-from fuzzing.graphs import hostile_attribute, hostile_tensor
-from fuzzing.models import model_case
+from scripts.fuzzing import values
+from scripts.fuzzing.case import Case
+from scripts.fuzzing.graphs import hostile_attribute, hostile_tensor
+from scripts.fuzzing.models import model_case
 
 MOST = 4  # cases of one operator
 KINDS = {"float": np.float32, "int64": np.int64}

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from fuzzing.case import WarnedError, WrongError
 from onnxcam.errors import OnnxcamError, UnforeseenError
+from scripts.fuzzing.case import WarnedError, WrongError
 
 FORESEEN = {0, 1, 2, 130}
 UNFORESEEN = "onnxcam failed ("  # from the message of an UnforeseenError

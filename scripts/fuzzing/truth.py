@@ -21,9 +21,9 @@ import onnx
 import onnxruntime as ort
 
 import onnxcam
-from fuzzing.case import BeyondError, NotSmoothError, Phase, WrongError
 from onnxcam.arrays import Array
 from onnxcam.specs import SEED, ImageInput, gradient_at
+from scripts.fuzzing.case import BeyondError, NotSmoothError, Phase, WrongError
 
 SIZE = 8  # pixels, if the model takes any
 LARGEST = 1 << 20  # numbers that a model is fed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from fuzzing.case import Case
-from fuzzing.interrupted import model_file, write_images
-from fuzzing.shell import run_command
+from scripts.fuzzing.case import Case
+from scripts.fuzzing.interrupted import model_file, write_images
+from scripts.fuzzing.shell import run_command
 
 COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor", "none", "")
 OPTIONS = (

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-PROGRAM = ("-m", "fuzzing.worker")
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ("-m", "scripts.fuzzing.worker")
 MB = 1 << 20
 SPACE = 6_000 * MB  # bytes of address space; a warm worker has 1 GB
 GROWTH = 1_500 * MB  # bytes of memory that one case may take
@@ -67,7 +67,7 @@ class Worker:
             self.process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        paths = [str(SCRIPTS.parent), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, str(self.seed)],
@@ -104,8 +104,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="onnxcam-fuzz-") as root:
         os.environ["ONNXCAM_CACHE"] = str(Path(root, "cache"))
         import onnxcam.explain.explainer  # noqa: F401  with the filters of warnings that users have, too
-        from fuzzing.case import Phase
-        from fuzzing.kinds import case_of  # these imports take seconds
+        from scripts.fuzzing.case import Phase
+        from scripts.fuzzing.kinds import case_of  # these imports take seconds
 
         def tell(answer: Any) -> None:
             answers.write(json.dumps(answer) + "\n")
@@ -126,14 +126,14 @@ def main() -> None:
 
 
 def _store(case: Any, folder: Path) -> dict[str, Any]:
-    from fuzzing.case import write_files
+    from scripts.fuzzing.case import write_files
 
     write_files(case, folder)
     return {"what": case.what, "outcome": "stored"}
 
 
 def _answer(case: Any, root: Path, how: str) -> dict[str, Any]:
-    from fuzzing.case import ending_of, write_files
+    from scripts.fuzzing.case import ending_of, write_files
 
     start, before = time.perf_counter(), _peak()
     with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as name:

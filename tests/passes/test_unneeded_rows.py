@@ -1,6 +1,5 @@
 """Rows that nothing reads are left out, and no value or gradient changes by that."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,8 @@ from onnxcam.model.model import Model
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.specs import SEED
+from scripts.fixtures import restored
 from tests.autodiff.support.check import numbers, run
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-from fixtures import restored  # the folder has to be on the path first
 
 DATA = Path(__file__).parents[1] / "data"
 CONSTANTS: dict[str, Array] = {

@@ -1,17 +1,14 @@
 """What is compared follows from the table of methods, and contestants run in processes of their own."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
-
-from bench import PEERS, Worker, rows_of, shown  # the folder has to be on the path first
-from bench import Result as Line
-from bench_contestants import CONTESTANTS
-from bench_models import Place
 from onnxcam.methods import METHODS
+from scripts.bench import PEERS, Worker, rows_of, shown
+from scripts.bench import Result as Line
+from scripts.bench_contestants import CONTESTANTS
+from scripts.bench_models import Place
 from tests.support.nets import CLASSES, DEEP
 
 PLACES = [

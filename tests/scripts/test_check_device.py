@@ -10,29 +10,24 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-import bench_contestants
-import check_device  # the folder has to be on the path first
-import device_fixtures
-from bench import Worker
-from bench_contestants import BOUND, CONTESTANTS
-from bench_models import Place
-from check_device import Report, fixture_line, fixture_rows
-from fixtures import DATA
+from scripts import bench_contestants, check_device, device_fixtures
+from scripts.bench import Worker
+from scripts.bench_contestants import BOUND, CONTESTANTS
+from scripts.bench_models import Place
+from scripts.check_device import Report, fixture_line, fixture_rows
+from scripts.fixtures import DATA
 from tests.support.limits import run_limited
 from tests.support.nets import CLASSES, DEEP
 
-SCRIPTS = Path(check_device.__file__).parent
 PLACE = Place("dependent", "features", "NCHW", 16, "layer")
 
 
 def test_on_the_cpu_without_network_and_pytest(tmp_path: Path) -> None:
     """Two fixtures that run, and one that CPUs do not."""
     file = tmp_path / "report.json"
-    script = str(SCRIPTS / "check_device.py")
+    program = ("-m", "scripts.check_device")
     words = ["--fixtures", "qlinear,test_resnet,bfloat16", "--models", "-", "--json", str(file)]
-    result = run_limited([script, "--device", "cpu", *words], seconds=90, megabytes=16000)
+    result = run_limited([*program, "--device", "cpu", *words], seconds=90, megabytes=16000)
     assert result.returncode == 0, result.stderr
     machine, *rows, memory = json.loads(file.read_text())
     assert machine["check"] == "machine"
@@ -136,7 +131,7 @@ def test_a_fixture_that_ends_the_process_is_named(
         "    if name == 'd': import time; time.sleep(60)\n"
         "    print(json.dumps({'check': 'fixture', 'fixture': name}), flush=True)\n"
     )
-    monkeypatch.setattr(check_device, "WORKER", worker)
+    monkeypatch.setattr(check_device, "WORKER", (str(worker),))
     monkeypatch.setattr(check_device, "PATIENCE", 1.0)
     rows = list(fixture_rows("cuda", ["a", "b", "c", "d", "e"]))
     assert [row["fixture"] for row in rows] == ["a", "b", "c", "d", "e"]

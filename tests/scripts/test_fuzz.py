@@ -1,7 +1,6 @@
 """The fuzz script: cases that a number and a seed mean, endings told apart, a worker that dies and hangs."""
 
 import json
-import sys
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -12,12 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import fuzz  # the folder has to be on the path first
 import onnxcam
-from fuzzing import truth, values
-from fuzzing.case import (
+from onnxcam.errors import ModelError
+from scripts import fuzz
+from scripts.fuzzing import truth, values
+from scripts.fuzzing.case import (
     FINE,
     OUTCOMES,
     BeyondError,
@@ -27,11 +25,10 @@ from fuzzing.case import (
     WrongError,
     ending_of,
 )
-from fuzzing.kinds import KINDS, case_of, names
-from fuzzing.operators import examples
-from fuzzing.seeds import BODIES, model_of, seeds
-from fuzzing.worker import DiedError, HungError, Worker
-from onnxcam.errors import ModelError
+from scripts.fuzzing.kinds import KINDS, case_of, names
+from scripts.fuzzing.operators import examples
+from scripts.fuzzing.seeds import BODIES, model_of, seeds
+from scripts.fuzzing.worker import DiedError, HungError, Worker
 
 SOME = 300  # cases: some seconds
 ECHO = """

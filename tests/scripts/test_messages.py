@@ -1,13 +1,8 @@
 """The list of what users read: which texts it holds."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from messages import PACKAGE, main, messages  # the folder has to be on the path first
+from scripts.messages import PACKAGE, main, messages
 
 SOURCE = '''
 """A docstring is not listed."""

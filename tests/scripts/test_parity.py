@@ -1,16 +1,13 @@
 """What counts as a right gradient, and that rows survive the CSV. The models need torch, and hours."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
-
-from families import FAMILIES  # the folder has to be on the path first
-from parity import Row, _append, _known, gap, summary
+from scripts.families import FAMILIES
+from scripts.parity import Row, _append, _known, gap, summary
 
 TRUE = np.array([1.0, -2.0, 4.0])
 

@@ -1,19 +1,15 @@
 """The generator of pictures keeps its promises: seeded, labelled by area, masks that fit."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.random import Generator
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import shapes  # the folder has to be on the path first
-from shapes import CLASSES, MOST_DISTRACTOR, SIZE, TEXTURES, Picture, Plane, Texture, draw
-from shapes import _Spot as Spot
-from shapes import _stamp as stamp
+from scripts import shapes
+from scripts.shapes import CLASSES, MOST_DISTRACTOR, SIZE, TEXTURES, Picture, Plane, Texture, draw
+from scripts.shapes import _Spot as Spot
+from scripts.shapes import _stamp as stamp
 
 SEEDS = range(40)
 
