@@ -24,9 +24,11 @@ vjp("Mul", lambda g, y, a, b: g * b, lambda g, y, a, b: g * a)
 vjp("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 
 
-def mod_vjp_divisor(g: Value, y: Value, a: Value, b: Value) -> Value:
-    """y = a - b trunc(a / b) for floats (fmod = 1), so dy/db = -trunc(a / b)."""
+def mod_vjp_divisor(g: Value, y: Value, a: Value, b: Value, *, fmod: int | None) -> Value:
+    """y = a - b round(a / b), so dy/db = -round(a / b): trunc for fmod = 1, else floor (floats: opset 28)."""
     quotient = a / b
+    if not fmod:
+        return -g * anp.floor(quotient)
     return -g * anp.sign(quotient) * anp.floor(anp.abs(quotient))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from onnxcam.arrays import Array, Shape
@@ -26,9 +28,10 @@ def depth_to_space_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: st
     return g.build.op("Gather", blocks, g.build.constant(order.astype(np.int64)), axis=1)
 
 
-def space_to_depth_vjp(g: Value, y: Value, x: Value, *, blocksize: int) -> Value:
-    """SpaceToDepth-13: DepthToSpace. Since opset 1."""
-    return g.build.op("DepthToSpace", g, blocksize=blocksize)
+def space_to_depth_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: str | None) -> Value:
+    """SpaceToDepth-28: DepthToSpace of the same mode. Since opset 1; CRD since opset 28."""
+    attributes: dict[str, Any] = {} if mode is None else {"mode": mode}
+    return g.build.op("DepthToSpace", g, blocksize=blocksize, **attributes)
 
 
 def tile_vjp(g: Value, y: Value, x: Value, *, repeats: Array | Value) -> Value:
