@@ -24,7 +24,8 @@ from onnx import defs
 from onnxcam.autodiff.rules import FAMILIES
 from onnxcam.autodiff.unsupported import UNSUPPORTED, ZERO_GRADIENT
 from onnxcam.passes.expand_functions import has_function_body
-from tests.autodiff.support.cases import collected
+from tests.autodiff.support.left_out import left_out
+from tests.autodiff.support.wheel import has_gradient, wheel_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = "tests/autodiff/test_conformance.py"
@@ -39,32 +40,33 @@ class Tally:
     left: Counter[str] = field(default_factory=Counter)
 
 
-def checks(report: Path) -> Iterator[tuple[str, str | None]]:
-    """The case of every check in a JUnit report, and why it was left out; SystemExit where one failed."""
+def passed_checks(report: Path) -> Iterator[str]:
+    """The case of every check in a JUnit report; SystemExit where one failed."""
     for each in ET.parse(report).iter("testcase"):
         name = each.get("name", "")
         if not name.startswith("test_operator["):
             continue
         if each.find("failure") is not None or each.find("error") is not None:
             sys.exit(f"{name} failed: mend it first")
-        skipped = each.find("skipped")
-        yield (
-            name[len("test_operator[") : name.rindex("-")],
-            None if skipped is None else str(skipped.get("message")),
-        )
+        yield name[len("test_operator[") : name.rindex("-")]
 
 
 def tallied(report: Path) -> dict[str, Tally]:
-    """The checks by operator; those of functions under an empty name."""
-    found: dict[str, Tally] = {}
-    for name, reason in checks(report):
-        first, *others = collected()[name].model.graph.node
-        tally = found.setdefault("" if others else first.op_type, Tally())
-        if reason is None:
-            tally.passed += 1
-        else:
-            tally.left[reason.replace(f"{first.op_type} ", "")] += 1
-    return found
+    """The checks by operator, those that passed and those left out; those of functions under an empty name."""
+    tallies: dict[str, Tally] = {}
+    for name in passed_checks(report):
+        tallies.setdefault(subject(name), Tally()).passed += 1
+    for (name, _), reason in left_out().items():
+        op = subject(name)
+        if not op or has_gradient(op):
+            tallies.setdefault(op, Tally()).left[reason.replace(f"{op} ", "")] += 1
+    return tallies
+
+
+def subject(name: str) -> str:
+    """The operator of a case, empty for a function written out."""
+    first, *others = wheel_cases()[name].model.graph.node
+    return "" if others else str(first.op_type)
 
 
 def families() -> dict[str, str]:

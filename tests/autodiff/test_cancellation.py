@@ -14,14 +14,14 @@ from onnxcam import Explainer
 POOL = "pooled = GlobalAveragePool(layer11) flat = Flatten(pooled) y = MatMul(flat, v)"
 
 
-def test_a_map_that_nearly_cancels_in_a_quantised_model() -> None:
-    """Its levels jump with the image, and its map with them; but it is no rounding."""
+def test_map_that_nearly_cancels_in_quantized_model_is_not_empty() -> None:
+    """The quantized levels jump with the image, and the map too; but the map is not rounding noise."""
     path = Path(__file__).parents[1] / "data" / "qdq_per_channel.onnx"
     layer = "/4/Relu_output_0_DequantizeLinear_Output"
     images = np.load(path.with_suffix(".npz"))["x"][:1]
-    found = Explainer(path, "grad-cam", layer, device="cpu", cache=False)(images, target=2)
-    assert not found.is_empty.any()
-    assert not any("is empty" in notice for notice in found.notices)
+    explanation = Explainer(path, "grad-cam", layer, device="cpu", cache=False)(images, target=2)
+    assert not explanation.is_empty.any()
+    assert not any("is empty" in notice for notice in explanation.notices)
 
 
 def deep(seed: int) -> tuple[bytes, Any]:
@@ -52,12 +52,14 @@ def deep(seed: int) -> tuple[bytes, Any]:
     ("seed", "layer", "target", "largest"),
     [(5, "layer1", 1, 2.091042e-6), (32, "layer1", 0, 4.320705e-6), (34, "layer5", 4, 5.82346e-7)],
 )
-def test_a_map_that_nearly_cancels_in_a_deep_model(
+def test_map_that_nearly_cancels_in_deep_model_is_not_empty(
     seed: int, layer: str, target: int, largest: float
 ) -> None:
     """Nearby images have other maps, for ReLUs flip; computed in float64 by PyTorch these have this maximum."""
     content, image = deep(seed)
-    found = Explainer(content, "grad-cam", layer, device="cpu", cache=False)(image, target=target)
-    assert not found.is_empty.any()
-    assert not any("is empty" in notice for notice in found.notices)
-    np.testing.assert_allclose(found.layer_maps.max(), largest, rtol=1e-4)
+    explanation = Explainer(content, "grad-cam", layer, device="cpu", cache=False)(
+        image, target=target
+    )
+    assert not explanation.is_empty.any()
+    assert not any("is empty" in notice for notice in explanation.notices)
+    np.testing.assert_allclose(explanation.layer_maps.max(), largest, rtol=1e-4)

@@ -1,55 +1,40 @@
-"""Whatever the rules write has rules itself: a gradient can be differentiated again."""
+"""What the rules write has rules itself: `test_conformance` checks all cases, this module varied ones."""
 
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.errors import ModelError
-from onnxcam.graph.reachability import is_float
 from onnxcam.model.load import load
-from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import gradient
-from tests.autodiff.support.cases import LeftOutError, collected, made_dynamic, prepared
+from tests.autodiff.support.closure import emitted_operators
+from tests.autodiff.support.wheel import prepare
+
+VARIED = (  # cases whose gradients are written with many different operators
+    "test_averagepool_2d_pads_count_include_pad",
+    "test_clip",
+    "test_convtranspose",
+    "test_cumsum_1d",
+    "test_einsum_batch_matmul",
+    "test_gather_elements_1",
+    "test_gelu_default_1",
+    "test_gridsample_bilinear",
+    "test_layer_normalization_2d_axis0",
+    "test_lstm_defaults",
+    "test_maxpool_2d_default",
+    "test_prelu_example",
+    "test_reduce_prod_default_axes_keepdims_random",
+    "test_resize_upsample_scales_linear",
+    "test_roialign_aligned_true",
+    "test_softmax_axis_1",
+    "test_softplus",
+    "test_tan",
+    "test_top_k",
+    "test_where_example",
+)
 
 
-def test_every_emitted_operator_has_a_rule() -> None:
-    """Of a case of every operator and choice of attributes, with fixed and with unknown sizes."""
-    found: set[str] = set()
-    for name in chosen():
-        for model in gradients(name):
-            found |= emitted(model)
-    assert len(found) > 30
-    assert found - DEFAULT.keys() == set()
-
-
-def chosen() -> list[str]:
-    """One case of each operator and set of attributes, of those of one node."""
-    kinds: dict[tuple[str, ...], str] = {}
-    for name, case in collected().items():
-        first, *others = case.model.graph.node
-        if not others:
-            said = sorted(f"{each.name}={each.s.decode()}" for each in first.attribute)
-            kinds.setdefault((first.op_type, *said), name)
-    return list(kinds.values())
-
-
-def gradients(name: str) -> list[Model]:
-    try:
-        case = prepared(name)
-    except LeftOutError:
-        return []
-    made = []
-    for proto in (case.proto, made_dynamic(case)):
-        try:
-            made.append(gradient(load(proto), case.wrt, case.outputs[0]))
-        except ModelError:  # refused by name: the conformance suite looks at those
-            continue
-    return made
-
-
-def emitted(model: Model) -> set[str]:
-    """The operators that make floats of floats, of the nodes that the rules wrote."""
-    return {
-        node.op
-        for node in model.graph.nodes
-        if node.name.startswith("onnxcam/")
-        and any(is_float(each) for each in node.inputs if not each.is_empty())
-        and is_float(node.outputs[0])
-    }
+def test_emitted_operators_are_many_and_have_rules() -> None:
+    operators: set[str] = set()
+    for name in VARIED:
+        case = prepare(name)
+        for output, wrt in case.wrt.items():
+            operators |= emitted_operators(gradient(load(case.proto), wrt, output))
+    assert len(operators) > 30
+    assert operators - DEFAULT.keys() == set()

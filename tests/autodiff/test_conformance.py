@@ -1,9 +1,10 @@
-"""Every operator case of the onnx wheel whose operators have rules, with fixed and with unknown sizes."""
+"""Every operator case of the onnx wheel that is not in the table of those left out.
 
-import contextlib
-import re
+A gradient is checked against differences, and its operators must have rules themselves, so that it can be
+differentiated again.
+"""
+
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,97 +12,53 @@ import onnx
 import pytest
 
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.errors import MissingRuleError, ModelError
-from tests.autodiff.support.cases import (
-    Case,
-    LeftOutError,
-    collected,
-    made_dynamic,
-    prepared,
-    reached,
-)
+from onnxcam.errors import ModelError
 from tests.autodiff.support.check import check_model
+from tests.autodiff.support.closure import emitted_operators
 from tests.autodiff.support.differences import KinkError
-
-REFUSED = {  # operators that are refused in words: where they are not those of inference, or rare
-    "BatchNormalization": "inference mode",
-    "Dropout": "inference mode",
-    "LSTM": "export it as torch's LSTM",
-    "RoiAlign": "export it with mode avg",
-    "ScatterElements": "reduction '(mul|min|max)'",
-    "ScatterND": "reduction '(mul|min|max)'",
-}
-FIXED_ONLY = {  # operators whose rules need sizes that are known beforehand, and say so
-    "Pad": "fixed size",
-    "Resize": "fixed size",
-    "LSTM": "no fixed number of steps",
-    "DeformConv": "of fixed size",
-    "ConvTranspose": "fixed size",
-    "Slice": "fixed size|known along one axis",
-}
+from tests.autodiff.support.left_out import (
+    HOW_TO_RENEW,
+    all_checks,
+    left_out,
+    prepared_check,
+    refusal_reason,
+)
+from tests.autodiff.support.wheel import Case, LeftOutError
 
 
-@pytest.mark.parametrize("sizes", ["fixed", "unknown"])
-@pytest.mark.parametrize("name", collected())
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [pytest.param(*check, id="-".join(check)) for check in all_checks() if check not in left_out()],
+)
 def test_operator(name: str, sizes: str, record_property: Callable[[str, object], None]) -> None:
     try:
-        case = prepared(name)
-        proto = case.proto if sizes == "fixed" else made_dynamic(case)
-        moved = [check_off_kinks(proto, case, of) for of in case.outputs]
-    except LeftOutError as reason:
-        pytest.skip(str(reason))
-    except MissingRuleError:
-        if len(case.proto.graph.node) == 1:
-            raise
-        pytest.skip("a function written out with operators that have no rule")
+        case, proto = prepared_check(name, sizes)
+        kinks = [check_off_kinks(case, proto, output) for output in case.wrt]
+    except LeftOutError as error:
+        pytest.fail(f"{name} ({sizes}) is left out: {error}; {HOW_TO_RENEW}")
     except ModelError as refusal:
-        pytest.skip(accepted(refusal, case, sizes))
-    if any(moved):
-        record_property("moved", "1")
-    record_property("operators", " ".join(case.operators))
+        reason = refusal_reason(refusal, case, sizes)
+        pytest.fail(f"{name} ({sizes}) is left out: {reason}; {HOW_TO_RENEW}")
+    if any(kinks):
+        record_property("off_a_kink", "1")
 
 
-def accepted(refusal: ModelError, case: Case, sizes: str) -> str:
-    """The reason in a refusal that is meant; any other is raised again."""
-    for op in case.operators:
-        if re.search(REFUSED.get(op, "^$"), str(refusal)):
-            return f"{op} in a form without a gradient rule, refused by name"
-        if sizes == "unknown" and re.search(FIXED_ONLY.get(op, "^$"), str(refusal)):
-            return f"{op} in a form that needs fixed sizes, refused by name"
-    raise refusal
-
-
-def check_off_kinks(proto: onnx.ModelProto, case: Case, of: str) -> bool:
+def check_off_kinks(case: Case, proto: onnx.ModelProto, output: str) -> bool:
     """Check at the case's own data; moved a little, and True, only if they sit exactly on a kink."""
-    wrt = [name for name in case.wrt if of in reached(case.proto, name)]
-    if not wrt:
-        return False
+    wrt = case.wrt[output]
     try:
-        check_model(proto, case.arrays, wrt, of)
+        model = check_model(proto, case.arrays, wrt, output, case.runner)
+        on_kink = False
     except KinkError:
-        check_model(proto, off_the_kink(case.arrays), wrt, of)
-        return True
-    return False
+        model = check_model(proto, off_the_kink(case.arrays), wrt, output, case.runner)
+        on_kink = True
+    assert emitted_operators(model) - DEFAULT.keys() == set()
+    return on_kink
 
 
 def off_the_kink(arrays: dict[str, Any]) -> dict[str, Any]:
     generator = np.random.default_rng(7)
     return {
-        name: (each + generator.uniform(0.02, 0.05, each.shape)).astype(each.dtype)
-        for name, each in arrays.items()
+        name: (array + generator.uniform(0.02, 0.05, array.shape)).astype(array.dtype)
+        for name, array in arrays.items()
     }
-
-
-def test_every_rule_is_checked() -> None:
-    """By a case of the wheel that is not left out, or by a test of ours that names the operator."""
-    flat = {op for op, rule in DEFAULT.items() if not rule.functions}
-    left = {op for op in DEFAULT if op not in flat and "::" not in op}
-    for name, case in collected().items():
-        if left.isdisjoint(each.op_type for each in case.model.graph.node):
-            continue
-        with contextlib.suppress(LeftOutError):
-            left -= set(prepared(name).operators)
-    folder = Path(__file__).parent / "rules"
-    ours = "".join(each.read_text() for each in sorted(folder.glob("test_*.py")))
-    left |= {op for op in DEFAULT if "::" in op}
-    assert {op for op in left if f'"{op.partition("::")[2] or op}"' not in ours} == set()

@@ -1,4 +1,4 @@
-"""Gradients beside those that onnx-ad 0.3 writes: another program with rules of its own over ONNX graphs.
+"""Gradients beside those that onnx-ad 0.3 writes: a separate program, with its own rules over ONNX graphs.
 
 It takes a batch whose size is known. Both are run by ONNX Runtime in float32.
 """
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.oracle
 CLOSE = 2e-6  # of the largest gradient: both round in float32, and sum in another order
 NETS = {"pooled": POOLED, "deep": DEEP, "channels last": NHWC}
 
-PIECES = {  # what networks are made of: (2, 6, 8, 8) to any shape
+BLOCKS = {  # what networks are made of: (2, 6, 8, 8) to any shape
     "pools": """a = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
         y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], count_include_pad = 1>(a)""",
     "gates": "s = Sigmoid(x) a = Mul(x, s) b = HardSwish(x) t = Tanh(b) y = Add(a, t)",
@@ -37,7 +37,7 @@ PIECES = {  # what networks are made of: (2, 6, 8, 8) to any shape
 }
 
 
-def piece(text: str) -> onnx.ModelProto:
+def building_block(text: str) -> onnx.ModelProto:
     weights = f"float[6] one = {{{', '.join(['1.5'] * 6)}}}, float[8] eight = {{{', '.join(['0.5'] * 8)}}}"
     proto = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["": 17]>
@@ -47,15 +47,15 @@ def piece(text: str) -> onnx.ModelProto:
     return with_output_types(proto)
 
 
-def of_two(net: Net) -> onnx.ModelProto:
-    """The net for two pictures."""
+def with_batch_of_two(net: Net) -> onnx.ModelProto:
+    """The net for two images."""
     proto = net.proto()
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_value = 2
     return proto
 
 
-def assert_alike(proto: onnx.ModelProto, x: Array, of: str) -> None:
+def assert_gradients_agree(proto: onnx.ModelProto, x: Array, of: str) -> None:
     """The gradient at `x` of a random product with the tensor `of`."""
     model = load(proto)
     cotangent = numbers(*run(model.proto(), {"x": x}, [of])[0].shape, seed=5)
@@ -67,18 +67,18 @@ def assert_alike(proto: onnx.ModelProto, x: Array, of: str) -> None:
 
 def by_onnx_ad(proto: onnx.ModelProto, x: Array, of: str, cotangent: Array) -> Any:
     """Seeds have a last axis of their own there: one gradient for each."""
-    given = onnx.shape_inference.infer_shapes(proto)  # it reads shapes from the model
-    adjoint = onnx_ad.reverse(given, inputs=["x"], outputs=[of], layout="onnx")
+    inferred = onnx.shape_inference.infer_shapes(proto)  # it reads shapes from the model
+    adjoint = onnx_ad.reverse(inferred, inputs=["x"], outputs=[of], layout="onnx")
     return run(adjoint, {"x": x, f"adj_{of}": cotangent[..., None]}, ["adj_x"])[0][..., 0]
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_small_nets(name: str) -> None:
-    proto = of_two(NETS[name])
-    shape = [each.dim_value for each in proto.graph.input[0].type.tensor_type.shape.dim]
-    assert_alike(proto, numbers(*shape), proto.graph.output[0].name)
+def test_gradient_of_small_net_matches_onnx_ad(name: str) -> None:
+    proto = with_batch_of_two(NETS[name])
+    shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
+    assert_gradients_agree(proto, numbers(*shape), proto.graph.output[0].name)
 
 
-@pytest.mark.parametrize("name", PIECES)
-def test_pieces(name: str) -> None:
-    assert_alike(piece(PIECES[name]), numbers(2, 6, 8, 8, low=-2, high=2), "y")
+@pytest.mark.parametrize("name", BLOCKS)
+def test_gradient_of_building_block_matches_onnx_ad(name: str) -> None:
+    assert_gradients_agree(building_block(BLOCKS[name]), numbers(2, 6, 8, 8, low=-2, high=2), "y")

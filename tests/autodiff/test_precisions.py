@@ -38,27 +38,27 @@ ULP = 2.0**-8  # of bfloat16
 
 def net(name: str, dtype: Any) -> Any:
     proto = parser.parse_model(NET.format(type=name))
-    for key, each in WEIGHTS.items():
-        rounded = each.astype(ml_dtypes.bfloat16).astype(dtype)
+    for key, weight in WEIGHTS.items():
+        rounded = weight.astype(ml_dtypes.bfloat16).astype(dtype)
         proto.graph.initializer.append(numpy_helper.from_array(rounded, key))
     return proto
 
 
-def test_bfloat16_throughout() -> None:
+def test_gradient_of_bfloat16_model_matches_float32() -> None:
     """ONNX Runtime runs little of it on CPUs: onnx's own evaluator does, beside the same net in float32."""
-    wanted = ["y", "gradient/x", "gradient/gated"]
+    outputs = ["y", "gradient/x", "gradient/gated"]
     x, seed = numbers(2, 3, 8, 8).astype(ml_dtypes.bfloat16), numbers(2, 4)
     narrow = gradient(load(net("bfloat16", ml_dtypes.bfloat16)), ["x", "gated"], "y").proto()
     assert_valid(narrow)
-    types = {each.name: each.type.tensor_type.elem_type for each in narrow.graph.output}
+    types = {tensor.name: tensor.type.tensor_type.elem_type for tensor in narrow.graph.output}
     assert types["gated"] == TensorProto.BFLOAT16
     assert types["gradient/x"] == types["gradient/gated"] == TensorProto.FLOAT
-    found = ReferenceEvaluator(narrow).run(wanted, {"x": x, SEED: seed})
+    computed = ReferenceEvaluator(narrow).run(outputs, {"x": x, SEED: seed})
     wide = gradient(load(net("float", np.float32)), ["x", "gated"], "y").proto()
-    right = run(wide, {"x": x.astype(np.float32), SEED: seed}, wanted)
-    for told, exact in zip(found, right, strict=True):
-        apart = np.abs(told.astype(np.float32) - exact).max()
-        assert apart <= 8 * ULP * np.abs(exact).max()
+    expected = run(wide, {"x": x.astype(np.float32), SEED: seed}, outputs)
+    for value, exact in zip(computed, expected, strict=True):
+        error = np.abs(value.astype(np.float32) - exact).max()
+        assert error <= 8 * ULP * np.abs(exact).max()
 
 
 KINDS = {
@@ -71,7 +71,7 @@ KINDS = {
 
 @pytest.mark.parametrize("block", [0, 4])
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_in_blocks(kind: str, block: int) -> None:
+def test_gradient_with_blockwise_quantized_weights(kind: str, block: int) -> None:
     """`block_size` of opset 21: a scale for every few weights of a row, or one a row."""
     generator = np.random.default_rng(block)
     steps = generator.integers(0, 16, (6, 16)) - (0 if kind[0] == "u" else 8)
@@ -83,15 +83,15 @@ def test_weights_in_blocks(kind: str, block: int) -> None:
     proto = parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21]>
     net (float[N, 16] x) => (float[N, 6] y) {{
         floats = DequantizeLinear<{along}>(stored, scale, zero)
-        turned = Transpose<perm = [1, 0]>(floats)
-        h = MatMul(x, turned)
+        transposed = Transpose<perm = [1, 0]>(floats)
+        h = MatMul(x, transposed)
         y = Tanh(h)
     }}""")
     proto.graph.initializer.extend([stored, zero, numpy_helper.from_array(scale, "scale")])
-    made = gradient(load(proto), ["x"], "y").proto()
-    assert_valid(made)
+    augmented = gradient(load(proto), ["x"], "y").proto()
+    assert_valid(augmented)
     x, seed = numbers(2, 16), numbers(2, 6, seed=1)
-    y, found = run(made, {"x": x, SEED: seed}, ["y", "gradient/x"])
+    y, g = run(augmented, {"x": x, SEED: seed}, ["y", "gradient/x"])
     weights: NDArray[Any] = (steps - 1) * (scale.repeat(4, axis=1) if block else scale[:, None])
     np.testing.assert_allclose(y, np.tanh(x @ weights.T), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found, (seed * (1 - y**2)) @ weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(g, (seed * (1 - y**2)) @ weights, rtol=1e-4, atol=1e-6)

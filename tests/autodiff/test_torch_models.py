@@ -28,7 +28,7 @@ AXES: dict[str, dict[int, str]] = {
 
 
 def exported(model: Net, x: Any, sizes: str, dynamo: bool) -> onnx.ModelProto:
-    """The model in a file, what the exporters print and warn of kept quiet."""
+    """The exported model; what the exporters print and warn of is suppressed."""
     file = io.BytesIO()
     names = {"input_names": ["image"], "output_names": ["scores", "maps"]}
     if dynamo:
@@ -58,7 +58,7 @@ def by_autograd(model: Net, x: Array, seed: Array) -> list[Any]:
 @pytest.mark.parametrize("sizes", AXES)
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize("name", TRUNKS)
-def test_against_autograd(name: str, dynamo: bool, sizes: str) -> None:
+def test_gradient_of_exported_model_matches_autograd(name: str, dynamo: bool, sizes: str) -> None:
     model = net(name)
     torch.manual_seed(1)
     proto = exported(model, torch.randn(2, 3, 17, 18), sizes, dynamo)
@@ -69,7 +69,7 @@ def test_against_autograd(name: str, dynamo: bool, sizes: str) -> None:
         x = torch.randn(n, 3, h, w).numpy()
         seed = torch.randn(n, 5).numpy()
         feed = {"image": x, SEED: seed}
-        found = run(augmented.proto(), feed, ["gradient/maps", "gradient/image"])
-        for g, exact in zip(found, by_autograd(model, x, seed), strict=True):
+        gradients = run(augmented.proto(), feed, ["gradient/maps", "gradient/image"])
+        for g, exact in zip(gradients, by_autograd(model, x, seed), strict=True):
             assert g.shape == exact.shape
             assert np.max(np.abs(g - exact)) <= CLOSE * np.max(np.abs(exact))

@@ -1,4 +1,4 @@
-"""No operator is forgotten; what stands in the way of a gradient is named, with the reason and a cure."""
+"""No operator is forgotten; what stands in the way of a gradient is named, with the reason and a hint."""
 
 import numpy as np
 import onnx
@@ -18,15 +18,15 @@ HEAD = '<ir_version: 10, opset_import: ["" : 17]> net '
 
 
 def operators() -> set[str]:
-    return {each.name for each in defs.get_all_schemas() if not each.domain}
+    return {schema.name for schema in defs.get_all_schemas() if not schema.domain}
 
 
-def test_no_operator_is_forgotten() -> None:
-    told = {op.rpartition("::")[2] for op in DEFAULT} | UNSUPPORTED.keys() | ZERO_GRADIENT.keys()
-    assert {op for op in operators() - told if not has_function_body(op, NEWEST)} == set()
+def test_tables_cover_every_operator() -> None:
+    listed = {op.rpartition("::")[2] for op in DEFAULT} | UNSUPPORTED.keys() | ZERO_GRADIENT.keys()
+    assert {op for op in operators() - listed if not has_function_body(op, NEWEST)} == set()
 
 
-def test_no_operator_is_called_two_things() -> None:
+def test_tables_are_disjoint() -> None:
     differentiated = {op for op, rule in DEFAULT.items() if rule.functions}
     assert differentiated.isdisjoint(UNSUPPORTED)
     assert differentiated.isdisjoint(ZERO_GRADIENT)
@@ -56,13 +56,13 @@ CONTROL = {
 
 
 @pytest.mark.parametrize("op", CONTROL)
-def test_control_flow_is_refused_with_a_cure(op: str) -> None:
+def test_control_flow_is_refused_with_hint(op: str) -> None:
     model = load(parser.parse_model(HEAD + CONTROL[op]))
     with pytest.raises(
         MissingRuleError, match=f"{op} x1 .*; {op} {UNSUPPORTED[op]}; choose"
-    ) as told:
+    ) as caught:
         gradient(model, ["x"], "y")
-    assert told.value.operators.keys() == told.value.reasons.keys() == {op}
+    assert caught.value.operators.keys() == caught.value.reasons.keys() == {op}
 
 
 ONE = "one = Constant<value_ints = [1]>()\n"
@@ -82,25 +82,25 @@ ONE = "one = Constant<value_ints = [1]>()\n"
         ),
     ],
 )
-def test_what_stands_in_the_way_is_named(text: str, where: str) -> None:
+def test_blocking_operator_is_named(text: str, where: str) -> None:
     text = text.replace("  ", "\n    ")
     model = load(
         parser.parse_model(f"{HEAD}(float[2, 3] x) => (float y) {{ h = Tanh(x)\n{ONE}{text} }}")
     )
-    with pytest.raises(ModelError, match="no gradient reaches 'x' from 'y': ") as told:
+    with pytest.raises(ModelError, match="no gradient reaches 'x' from 'y': ") as caught:
         gradient(model, ["x"], "y")
-    assert where in str(told.value)
-    assert "\n" not in str(told.value)
+    assert where in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_sizes_are_not_called_an_obstacle() -> None:
+def test_sizes_are_not_named_as_blocking() -> None:
     text = "(float[N] x, float[N] z) => (float[M] y) { s = Shape(x)\n y = Expand(z, s) }"
     with pytest.raises(ModelError, match="nothing flows from 'y' back to 'x': choose a tensor"):
         gradient(load(parser.parse_model(HEAD + text)), ["x"], "y")
 
 
-def test_a_loop_beside_the_path_stays_as_it_is() -> None:
-    """As the ones of detectors do: what they give is passed on, and needs no derivative."""
+def test_loop_beside_gradient_path_is_unchanged() -> None:
+    """As in detectors: the outputs of the loop are passed on, and need no derivative."""
     text = """(float[4] x) => (float[4] y, float[4] far, int64[P, 3] kept) {
         h = Tanh(x)
         count = Constant<value_int = 3>()
@@ -120,19 +120,19 @@ def test_a_loop_beside_the_path_stays_as_it_is() -> None:
         y = Mul(h, h)
     }"""
     proto = parser.parse_model(HEAD + text)
-    made = gradient(load(proto), ["x"], "y").proto()
-    assert_valid(made)
+    augmented = gradient(load(proto), ["x"], "y").proto()
+    assert_valid(augmented)
     x = np.array([0.2, -0.4, 0.6, 0.1], np.float32)
-    far, kept, found = run(
-        made, {"x": x, SEED: np.ones(4, np.float32)}, ["far", "kept", "gradient/x"]
+    far, selected, g = run(
+        augmented, {"x": x, SEED: np.ones(4, np.float32)}, ["far", "kept", "gradient/x"]
     )
-    np.testing.assert_allclose(found, 2 * np.tanh(x) * (1 - np.tanh(x) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(g, 2 * np.tanh(x) * (1 - np.tanh(x) ** 2), rtol=1e-6)
     plain = run(proto, {"x": x}, ["far", "kept"])
     np.testing.assert_array_equal(far, plain[0])
-    np.testing.assert_array_equal(kept, plain[1])
+    np.testing.assert_array_equal(selected, plain[1])
 
 
-def test_a_branch_beside_the_path_stays_as_it_is() -> None:
+def test_branch_beside_gradient_path_is_unchanged() -> None:
     text = """(float[4] x, bool c) => (float[4] y, float[4] z) {
         h = Tanh(x)
         z = If <
@@ -141,10 +141,10 @@ def test_a_branch_beside_the_path_stays_as_it_is() -> None:
         > (c)
         y = Mul(h, h)
     }"""
-    made = gradient(load(parser.parse_model(HEAD + text)), ["x"], "y").proto()
+    augmented = gradient(load(parser.parse_model(HEAD + text)), ["x"], "y").proto()
     x = np.array([0.2, -0.4, 0.6, 0.1], np.float32)
     feed = {"x": x, "c": np.array(True), SEED: np.ones(4, np.float32)}
-    z, found = run(made, feed, ["z", "gradient/x"])
+    z, g = run(augmented, feed, ["z", "gradient/x"])
     np.testing.assert_allclose(z, -np.tanh(x), rtol=1e-6)
-    np.testing.assert_allclose(found, 2 * np.tanh(x) * (1 - np.tanh(x) ** 2), rtol=1e-6)
-    assert onnx.checker.check_model(made, full_check=True) is None
+    np.testing.assert_allclose(g, 2 * np.tanh(x) * (1 - np.tanh(x) ** 2), rtol=1e-6)
+    assert onnx.checker.check_model(augmented, full_check=True) is None

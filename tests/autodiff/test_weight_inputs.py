@@ -1,4 +1,4 @@
-"""Weights that are computed from the image: their share of the gradient is written or refused."""
+"""Weights that are computed from the image: their share of the gradient is written, or the model is refused."""
 
 import numpy as np
 import onnx
@@ -28,10 +28,10 @@ CLIP = "m = ReduceMean<keepdims = 0>(x) y = Clip(x, , m)"
 FIXED = "m = GlobalAveragePool(z) k = Mul(m, w) y = Conv(x, k)"
 
 
-def _model(body: str, more: str = "") -> onnx.ModelProto:
+def _model(body: str, inputs: str = "") -> onnx.ModelProto:
     draw = np.random.default_rng(1)
     proto = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 17]> g (float[1, 2, 4, 4] x{more}) => (float t) '
+        f'<ir_version: 8, opset_import: ["": 17]> g (float[1, 2, 4, 4] x{inputs}) => (float t) '
         f"{{ {body} r = Tanh(y) t = ReduceSum<keepdims = 0>(r) }}"
     )
     arrays = {
@@ -49,8 +49,8 @@ def _model(body: str, more: str = "") -> onnx.ModelProto:
 def _gradient(proto: onnx.ModelProto, wrt: str, feeds: dict[str, Floats]) -> Floats:
     content = onnxcam.gradient(onnxcam.load(proto), [wrt], "t").bytes()
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (found,) = session.run([gradient_at(wrt)], {**feeds, SEED: np.array(1, np.float32)})
-    return np.asarray(found)
+    (computed,) = session.run([gradient_at(wrt)], {**feeds, SEED: np.array(1, np.float32)})
+    return np.asarray(computed)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -60,7 +60,7 @@ def test_computed_weights_are_refused_by_name(name: str) -> None:
     assert list(caught.value.operators) == [name.partition("'")[0]]
 
 
-def test_an_lstm_with_computed_weights_is_refused() -> None:
+def test_lstm_with_computed_weights_is_refused() -> None:
     body = (
         "s = Constant<value_ints = [4, 1, 8]>() f = Reshape(x, s) h = ReduceMean<keepdims = 1>(f) "
         "k = Mul(h, wide) y, last, cell = LSTM<hidden_size = 1>(f, k, deep)"
@@ -74,7 +74,7 @@ def test_an_lstm_with_computed_weights_is_refused() -> None:
         onnxcam.gradient(onnxcam.load(proto), ["x"], "t")
 
 
-def test_clip_with_a_computed_limit_is_taken_apart() -> None:
+def test_clip_with_computed_limit_is_decomposed() -> None:
     proto = _model(CLIP)
     draw = np.random.default_rng(2)
     x = draw.normal(size=(1, 2, 4, 4)).astype(np.float32)
@@ -86,23 +86,23 @@ def test_clip_with_a_computed_limit_is_taken_apart() -> None:
     slope = float(ahead - back) / (2 * step)
     np.testing.assert_allclose(float(np.sum(gradient * direction)), slope, rtol=5e-3)
     alone = _gradient(_model("m = Constant<value_float = 0.1>() y = Clip(x, , m)"), "x", {"x": x})
-    assert not np.allclose(gradient, alone, atol=1e-2)  # the limit's share is not a small one
+    assert not np.allclose(gradient, alone, atol=1e-2)  # the limit's share is large
 
 
-def test_weights_computed_from_another_input_are_none_of_this_one() -> None:
+def test_weights_computed_from_second_input_are_accepted() -> None:
     proto = _model(FIXED, ", float[1, 2, 4, 4] z")
     draw = np.random.default_rng(3)
     x, z = (draw.normal(size=(1, 2, 4, 4)).astype(np.float32) for _ in range(2))
     assert np.abs(_gradient(proto, "x", {"x": x, "z": z})).max() > 0
 
 
-def test_a_layer_after_computed_weights_has_a_gradient() -> None:
+def test_layer_after_computed_weights_has_gradient() -> None:
     proto = _model(SOURCES["Conv"])
     x = np.random.default_rng(4).normal(size=(1, 2, 4, 4)).astype(np.float32)
     assert np.abs(_gradient(proto, "y", {"x": x})).max() > 0
 
 
-def test_a_layer_that_only_the_weights_are_not_computed_from_has_a_gradient() -> None:
+def test_layer_beside_computed_weights_has_gradient() -> None:
     body = "m = GlobalAveragePool(x) k = Mul(m, w) a = Relu(x) y = Conv(a, k)"
     x = np.random.default_rng(5).normal(size=(1, 2, 4, 4)).astype(np.float32)
     assert np.abs(_gradient(_model(body), "a", {"x": x})).max() > 0

@@ -1,4 +1,4 @@
-"""Stops a program at one of its steps on the disk: as a kill does, as Ctrl-C does, or by a failing disk."""
+"""Stops a program at one of its disk operations: as a kill, as Ctrl-C, or as a failing disk would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAUSES: dict[str, Callable[[], BaseException]] = {
 
 @dataclass
 class Disk:
-    """Counts steps, and stops at the one of a number: before it, or after it (a write: when half is there)."""
+    """Counts steps, and stops before step number `stop`, or `late`: after it (a write: after half of it)."""
 
     stop: int
     late: bool
@@ -52,26 +52,26 @@ class Disk:
 
 @contextmanager
 def interrupted(stop: int, cause: str, *, late: bool) -> Iterator[Disk]:
-    """Inside, the step on the disk of this number is the one that is interrupted; the exception is caught."""
+    """Inside, the disk step number `stop` is interrupted; the exception is caught."""
     disk = Disk(stop, late, cause)
 
     def stepping(function: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*words: Any, **more: Any) -> Any:
+        def step(*words: Any, **options: Any) -> Any:
             def act() -> Any:
-                return function(*words, **more)
+                return function(*words, **options)
 
             return disk.step(act, act)
 
         return step
 
-    def opening(path: Any, flags: int, *words: Any, **more: Any) -> int:
+    def opening(path: Any, flags: int, *words: Any, **options: Any) -> int:
         if not flags & os.O_CREAT:
-            return os_open(path, flags, *words, **more)
+            return os_open(path, flags, *words, **options)
 
         def half() -> None:
-            os.close(os_open(path, flags, *words, **more))
+            os.close(os_open(path, flags, *words, **options))
 
-        return disk.step(lambda: os_open(path, flags, *words, **more), half)
+        return disk.step(lambda: os_open(path, flags, *words, **options), half)
 
     def writing(path: Path, content: bytes) -> int:
         return disk.step(

@@ -1,7 +1,7 @@
-"""Small models with a NumPy twin: what ONNX Runtime is told to compute, computed once more by hand.
+"""Small models with a NumPy twin: the same network, computed in float64 without ONNX Runtime.
 
-All are conv-relu-conv-relu and a head. `features` gives the second relu's values, `logits` what the head
-makes of them, `slope` the gradient of a logit there; all in float64.
+All are conv-relu-conv-relu and a head. `features` returns the values of the second relu, `logits` those of
+the head, `slope` the gradient of a logit at the features.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ MLP = """
 SOFTMAX = "    probabilities = Softmax<axis = -1>(logits)"
 
 
-def _weights(colours: int) -> dict[str, Floats]:
+def _weights(colors: int) -> dict[str, Floats]:
     draw = np.random.default_rng(7)
     shapes: dict[str, tuple[int, ...]] = {
-        "w1": (4, colours, 3, 3),
+        "w1": (4, colors, 3, 3),
         "b1": (4,),
         "w2": (CHANNELS, 4, 3, 3),
         "b2": (CHANNELS,),
@@ -58,7 +58,7 @@ def _weights(colours: int) -> dict[str, Floats]:
 
 @dataclass(frozen=True)
 class Net:
-    """`shape` is the input's as ONNX text; `colours` its channels."""
+    """`shape` is the input's as ONNX text; `colors` its channels."""
 
     head: str = POOL + SOFTMAX
     shape: str = "N, 3, 8, 8"
@@ -66,7 +66,7 @@ class Net:
     lead: str = ""
     outputs: str = "float[N, 5] probabilities"
     flatten: str = "Flatten(features)"
-    colours: int = 3
+    colors: int = 3
 
     @property
     def pooled(self) -> bool:
@@ -74,10 +74,10 @@ class Net:
 
     @property
     def weights(self) -> dict[str, Floats]:
-        found = _weights(self.colours)
+        weights = _weights(self.colors)
         if self.pooled:
-            found["v"] = found["v"][:, :CHANNELS]
-        return found
+            weights["v"] = weights["v"][:, :CHANNELS]
+        return weights
 
     def with_batch(self, batch: str) -> Net:
         return replace(
@@ -129,8 +129,8 @@ class Net:
 def _conv(x: Floats, w: Floats, b: Floats, stride: int) -> Floats:
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
-    found: Floats = np.einsum("nchwyx,kcyx->nkhw", windows, w.astype(np.float64))
-    return found + b[None, :, None, None]
+    output: Floats = np.einsum("nchwyx,kcyx->nkhw", windows, w.astype(np.float64))
+    return output + b[None, :, None, None]
 
 
 POOLED = Net()
@@ -138,8 +138,8 @@ DEEP = Net(head=MLP + SOFTMAX)
 NHWC = Net(
     head=MLP + SOFTMAX,
     shape="N, 8, 8, 3",
-    x="turned",
-    lead="    turned = Transpose<perm = [0, 3, 1, 2]>(x)",
+    x="transposed",
+    lead="    transposed = Transpose<perm = [0, 3, 1, 2]>(x)",
 )
 FIXED = Net(
     head="    target = Constant<value_ints = [1, 96]>()" + MLP + SOFTMAX,
@@ -157,7 +157,7 @@ MIXING = Net(
     outputs="float[1, 5] scores",
 )
 ANY_SIZE = Net(shape="N, 3, H, W")
-GREY = Net(head=MLP + SOFTMAX, shape="N, 1, 8, 8", colours=1)
+GREY = Net(head=MLP + SOFTMAX, shape="N, 1, 8, 8", colors=1)
 TWO_OUTPUTS = Net(
     head=MLP + SOFTMAX + "\n    boxes = Concat<axis = 1>(features, features)",
     outputs="float[N, 12, 4, 4] boxes, float[N, 5] probabilities",

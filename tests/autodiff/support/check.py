@@ -1,19 +1,24 @@
 """Gradients that onnxcam writes, run by ONNX Runtime in float32, against differences in float64."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from onnxcam.arrays import Array
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.checked_operators import record
 from tests.autodiff.support.differences import Doubles, KinkError, function, in_float64, slope
+from tests.autodiff.support.reference import replaced
+
+Runner: TypeAlias = Callable[[onnx.ModelProto, Mapping[str, Any], Sequence[str]], list[Any]]
 
 TOLERANCE = 2e-5  # of the norm of the gradient: float32 rounding, and no more
 LEAST = 1e-3  # a gradient of a smaller norm is measured against this
@@ -40,6 +45,7 @@ def check_vjp(
     alike: bool = True,
     outputs: int = 1,
     of: int = 0,
+    runner: Runner | None = None,
     **attributes: Any,
 ) -> Model:
     """Check one operator. Inputs of the slots `wrt` are fed, the others are constants, None is left out.
@@ -47,13 +53,13 @@ def check_vjp(
     The axes `dynamic` of what is fed have names instead of sizes: the same name for the same size, or
     (not `alike`) a name for each. Returns the model with the gradient.
     """
-    given: list[Any] = [None if each is None else np.asarray(each) for each in arrays]
-    names = ["" if each is None else f"x{slot}" for slot, each in enumerate(given)]
+    inputs: list[Any] = [None if array is None else np.asarray(array) for array in arrays]
+    names = ["" if array is None else f"x{slot}" for slot, array in enumerate(inputs)]
     node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="node", **attributes)
-    feed = {names[slot]: given[slot] for slot in wrt}
-    fixed = {n: each for n, each in zip(names, given, strict=True) if n and n not in feed}
+    feed = {names[slot]: inputs[slot] for slot in wrt}
+    fixed = {n: array for n, array in zip(names, inputs, strict=True) if n and n not in feed}
     proto = one_node_model(node, feed, fixed, opset, dynamic, alike)
-    return check_model(proto, feed, list(feed), f"y{of}")
+    return check_model(proto, feed, list(feed), f"y{of}", runner or run)
 
 
 def one_node_model(
@@ -68,21 +74,21 @@ def one_node_model(
     inputs = [
         helper.make_tensor_value_info(
             name,
-            helper.np_dtype_to_tensor_dtype(each.dtype),
+            helper.np_dtype_to_tensor_dtype(array.dtype),
             [
                 (f"n{size}" if alike else f"{name}_{axis}") if axis in dynamic else size
-                for axis, size in enumerate(each.shape)
+                for axis, size in enumerate(array.shape)
             ],
         )
-        for name, each in feed.items()
+        for name, array in feed.items()
     ]
-    outputs = [helper.make_tensor_value_info(each, 0, None) for each in node.output if each]
-    constants = [numpy_helper.from_array(each, name) for name, each in fixed.items()]
+    outputs = [helper.make_tensor_value_info(name, 0, None) for name in node.output if name]
+    constants = [numpy_helper.from_array(array, name) for name, array in fixed.items()]
     graph = helper.make_graph([node], "one", inputs, outputs, constants)
-    return with_output_types(of_graph(graph, opset))
+    return with_output_types(model_from_graph(graph, opset))
 
 
-def of_graph(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
+def model_from_graph(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     """A model that ONNX Runtime reads."""
     imports = [helper.make_opsetid("", opset)]
     ir_version = min(helper.find_min_ir_version_for(imports, ignore_unknown=True), NEWEST_IR)
@@ -90,53 +96,64 @@ def of_graph(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
 
 
 def with_output_types(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the types of its outputs worked out; where their rank is not, it is kept."""
+    """The model with inferred types of its outputs; where their rank is not inferred, it is retained."""
     declared = list(proto.graph.output)
-    ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in declared}
+    ranks = {output.name: len(output.type.tensor_type.shape.dim) for output in declared}
     del proto.graph.output[:]
     inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    found = {each.name: each for each in inferred.graph.value_info}
-    for each in declared:
-        tensor = found.get(each.name, each).type.tensor_type
+    types = {tensor.name: tensor for tensor in inferred.graph.value_info}
+    for output in (types.get(output.name, output) for output in declared):
+        tensor = output.type.tensor_type
         tensor.elem_type = (
             tensor.elem_type or onnx.TensorProto.FLOAT
         )  # onnx has no inference for it
         if not tensor.HasField("shape"):
             tensor.shape.dim.extend(
-                onnx.TensorShapeProto.Dimension() for _ in range(ranks[each.name])
+                onnx.TensorShapeProto.Dimension() for _ in range(ranks[output.name])
             )
-        proto.graph.output.append(found.get(each.name, each))
+        proto.graph.output.append(output)
     return proto
 
 
 def check_model(
-    proto: onnx.ModelProto, feed: Mapping[str, Any], wrt: Sequence[str], of: str
+    proto: onnx.ModelProto,
+    feed: Mapping[str, Any],
+    wrt: Sequence[str],
+    of: str,
+    runner: Runner | None = None,
 ) -> Model:
-    """Check the gradients of a whole model, one input after the other, in several directions."""
+    """Check the gradients of a whole model, one input after the other, in several directions.
+
+    `runner` computes values and gradients in float32: ONNX Runtime, if nothing else is said.
+    """
+    execute = runner or run
     augmented = gradient(load(proto), wrt, of)
     emitted = augmented.proto()
-    assert_valid(emitted, {each.domain for each in proto.graph.node})
-    value = np.asarray(run(proto, feed, [of])[0])
+    assert_valid(emitted, {node.domain for node in proto.graph.node})
+    value = np.asarray(execute(proto, feed, [of])[0])
     generator = np.random.default_rng(len(feed))
     cotangent = generator.normal(size=value.shape).astype(value.dtype)
-    names = [f"gradient/{each}" for each in wrt]
-    found = run(emitted, {**feed, SEED: cotangent}, [of, *names])
-    np.testing.assert_allclose(found[0], value, rtol=1e-5, atol=1e-6)
+    names = [f"gradient/{name}" for name in wrt]
+    value_again, *gradients = execute(emitted, {**feed, SEED: cotangent}, [of, *names])
+    np.testing.assert_allclose(value_again, value, rtol=1e-5, atol=1e-6)
     evaluator = in_float64(proto)
-    for name, each in zip(wrt, found[1:], strict=True):
-        assert each.shape == feed[name].shape
-        assert each.dtype == feed[name].dtype
-        x, g = feed[name].astype(np.float64), each.astype(np.float64)
+    for name, computed in zip(wrt, gradients, strict=True):
+        assert computed.shape == feed[name].shape
+        assert computed.dtype == feed[name].dtype
+        x, g = feed[name].astype(np.float64), computed.astype(np.float64)
         f = function(evaluator, feed, name, of)
-        here = f(x)
-        np.testing.assert_allclose(here, value, 1e-2, 1e-3, err_msg="evaluator, not runtime:")
+        y = f(x)
+        np.testing.assert_allclose(y, value, 1e-2, 1e-3, err_msg="evaluator, not runtime:")
         if not np.isfinite(g).all():
             raise KinkError(f"the gradient of {name} is infinite or not a number")
         for direction in directions(x.shape, generator):
-            exact = slope(f, x, here, direction, cotangent.astype(np.float64))
+            exact = slope(f, x, y, direction, cotangent.astype(np.float64))
             allowed = TOLERANCE * max(float(np.linalg.norm(g)), LEAST)
-            told = float(np.sum(g * direction))
-            assert abs(told - exact) <= allowed, f"{name}: {told} by the rule, {exact} measured"
+            by_rule = float(np.sum(g * direction))
+            assert abs(by_rule - exact) <= allowed, (
+                f"{name}: {by_rule} by the rule, {exact} measured"
+            )
+    record(proto, wrt, of)
     return augmented
 
 
@@ -156,7 +173,7 @@ def directions(shape: tuple[int, ...], generator: np.random.Generator) -> Iterat
 def assert_valid(emitted: onnx.ModelProto, known_domains: Collection[str] = ("",)) -> None:
     """The checker has nothing to say, and no domain is new."""
     onnx.checker.check_model(emitted, full_check=True)
-    assert {each.domain for each in emitted.graph.node} <= {"", *known_domains}
+    assert {node.domain for node in emitted.graph.node} <= {"", *known_domains}
 
 
 def run(proto: onnx.ModelProto, feed: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
@@ -167,5 +184,16 @@ def run(proto: onnx.ModelProto, feed: Mapping[str, Any], names: Sequence[str]) -
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    wanted = {each.name for each in session.get_inputs()}
-    return list(session.run(list(names), {n: each for n, each in feed.items() if n in wanted}))
+    inputs = {tensor.name for tensor in session.get_inputs()}
+    return list(session.run(list(names), {n: array for n, array in feed.items() if n in inputs}))
+
+
+def run_by_reference(
+    proto: onnx.ModelProto, feed: Mapping[str, Any], names: Sequence[str]
+) -> list[Any]:
+    """The outputs by onnx's evaluator, of operators that ONNX Runtime does not have yet."""
+    opset = next(opset.version for opset in proto.opset_import if not opset.domain)
+    evaluator = ReferenceEvaluator(proto, new_ops=replaced(opset))
+    inputs = {tensor.name for tensor in proto.graph.input}
+    with np.errstate(all="ignore"):
+        return list(evaluator.run(list(names), {n: x for n, x in feed.items() if n in inputs}))

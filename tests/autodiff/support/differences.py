@@ -30,16 +30,17 @@ def widened(array: Array) -> Array:
 def in_float64(proto: onnx.ModelProto) -> ReferenceEvaluator:
     """The model with float64 weights and casts."""
     wide = recast(proto, NARROW, TensorProto.DOUBLE)
-    opset = next(each.version for each in proto.opset_import if not each.domain)
+    opset = next(opset.version for opset in proto.opset_import if not opset.domain)
     return ReferenceEvaluator(wide, new_ops=replaced(opset))
 
 
 def recast(proto: onnx.ModelProto, kinds: Collection[int], kind: int) -> onnx.ModelProto:
-    """A copy whose constants and casts of some types are of another."""
+    """A copy whose constants and casts of the types `kinds` are of the type `kind`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    attributes = [each for node in copy.graph.node for each in node.attribute]
-    for tensor in (*copy.graph.initializer, *(each.t for each in attributes if each.HasField("t"))):
+    attributes = [attribute for node in copy.graph.node for attribute in node.attribute]
+    values = (attribute.t for attribute in attributes if attribute.HasField("t"))
+    for tensor in (*copy.graph.initializer, *values):
         if tensor.data_type in kinds:
             array = numpy_helper.to_array(tensor)
             dtype = helper.tensor_dtype_to_np_dtype(kind)
@@ -54,7 +55,7 @@ def function(
     evaluator: ReferenceEvaluator, feed: Mapping[str, Array], wrt: str, of: str
 ) -> Callable[[Doubles], Doubles]:
     """The tensor `of` as a function of the input `wrt` alone."""
-    fixed = {name: widened(each) for name, each in feed.items()}
+    fixed = {name: widened(array) for name, array in feed.items()}
 
     def evaluate(x: Doubles) -> Doubles:
         with np.errstate(all="ignore"):
@@ -74,11 +75,14 @@ def slope(
 
     `here` is f(x).
     """
-    right, left = (f(x + STEP * direction) - here) / STEP, (here - f(x - STEP * direction)) / STEP
-    largest = max(float(np.max(np.abs(right), initial=0)), float(np.max(np.abs(left), initial=0)))
-    apart = float(np.max(np.abs(right - left), initial=0))
+    forward = (f(x + STEP * direction) - here) / STEP
+    backward = (here - f(x - STEP * direction)) / STEP
+    largest = max(
+        float(np.max(np.abs(forward), initial=0)), float(np.max(np.abs(backward), initial=0))
+    )
+    difference = float(np.max(np.abs(forward - backward), initial=0))
     if STEP * largest > JUMP * max(float(np.max(np.abs(here), initial=0)), 1.0):
         raise KinkError("the data sit where the operator jumps; it has no derivative there")
-    if not apart <= KINK * max(largest, KINK):  # also where a side is not a number
+    if not difference <= KINK * max(largest, KINK):  # also where a side is not a number
         raise KinkError("the data sit on a kink; the operator has no derivative there")
-    return float(np.sum(cotangent * (right + left) / 2))
+    return float(np.sum(cotangent * (forward + backward) / 2))

@@ -23,82 +23,85 @@ def run(
     `gates` says, by the name of their output, which cells each Relu lets through and which cell of the
     whole tensor each window of a MaxPool picks.
     """
-    known: dict[str, Tensor] = {"": None}
-    arrays = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer} | feed
-    for name, array in arrays.items():
+    tensors: dict[str, Tensor] = {"": None}
+    weights = {w.name: numpy_helper.to_array(w) for w in proto.graph.initializer}
+    for name, array in (weights | feed).items():
         tensor = torch.from_numpy(array.copy())
-        known[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
         if name in follow:
-            known[name].requires_grad_()
+            tensors[name].requires_grad_()
     for node in proto.graph.node:
-        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if node.output[0] in gates:
-            given["gate"] = torch.from_numpy(gates[node.output[0]])
-        known[node.output[0]] = OPERATORS[node.op_type](
-            given, *(known[each] for each in node.input)
+            attributes["gate"] = torch.from_numpy(gates[node.output[0]])
+        tensors[node.output[0]] = OPERATORS[node.op_type](
+            attributes, *(tensors[name] for name in node.input)
         )
         if node.output[0] in follow:
-            known[node.output[0]].retain_grad()
-    return known
+            tensors[node.output[0]].retain_grad()
+    return tensors
 
 
-def padded(x: Tensor, given: dict[str, Any], value: float) -> Tensor:
-    pads = given.get("pads") or [0] * (2 * (x.ndim - 2))
+def padded(x: Tensor, attributes: dict[str, Any], value: float) -> Tensor:
+    pads = attributes.get("pads") or [0] * (2 * (x.ndim - 2))
     rank = len(pads) // 2
-    return F.pad(
-        x, [each for i in reversed(range(rank)) for each in (pads[i], pads[rank + i])], value=value
-    )
+    from_last = [pads[i + end] for i in reversed(range(rank)) for end in (0, rank)]
+    return F.pad(x, from_last, value=value)
 
 
-def conv(given: dict[str, Any], x: Tensor, w: Tensor, b: Tensor = None) -> Tensor:
-    more = {"stride": given.get("strides", 1), "dilation": given.get("dilations", 1)}
-    return F.conv2d(padded(x, given, 0.0), w, b, groups=given.get("group", 1), **more)
+def conv(attributes: dict[str, Any], x: Tensor, w: Tensor, b: Tensor = None) -> Tensor:
+    strides = {"stride": attributes.get("strides", 1), "dilation": attributes.get("dilations", 1)}
+    return F.conv2d(padded(x, attributes, 0.0), w, b, groups=attributes.get("group", 1), **strides)
 
 
-def average_pool(given: dict[str, Any], x: Tensor) -> Tensor:
-    sizes = given["kernel_shape"], given.get("strides", 1)
-    counted = torch.ones_like(x)
-    return F.avg_pool2d(padded(x, given, 0.0), *sizes) / F.avg_pool2d(
-        padded(counted, given, 0.0), *sizes
+def average_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
+    sizes = attributes["kernel_shape"], attributes.get("strides", 1)
+    ones = torch.ones_like(x)
+    return F.avg_pool2d(padded(x, attributes, 0.0), *sizes) / F.avg_pool2d(
+        padded(ones, attributes, 0.0), *sizes
     )
 
 
 def batch_norm(
-    given: dict[str, Any], x: Tensor, s: Tensor, b: Tensor, m: Tensor, v: Tensor
+    attributes: dict[str, Any], x: Tensor, s: Tensor, b: Tensor, m: Tensor, v: Tensor
 ) -> Tensor:
-    return F.batch_norm(x, m, v, s, b, eps=given.get("epsilon", 1e-5))
+    return F.batch_norm(x, m, v, s, b, eps=attributes.get("epsilon", 1e-5))
 
 
-def gemm(given: dict[str, Any], a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    left = a.T if given.get("transA") else a
-    right = b.T if given.get("transB") else b
-    return given.get("alpha", 1.0) * left @ right + given.get("beta", 1.0) * c
+def gemm(attributes: dict[str, Any], a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    a = a.T if attributes.get("transA") else a
+    b = b.T if attributes.get("transB") else b
+    return attributes.get("alpha", 1.0) * a @ b + attributes.get("beta", 1.0) * c
 
 
-def unsqueeze(given: dict[str, Any], x: Tensor) -> Tensor:
-    for axis in sorted(given["axes"]):
+def unsqueeze(attributes: dict[str, Any], x: Tensor) -> Tensor:
+    for axis in sorted(attributes["axes"]):
         x = x.unsqueeze(axis)
     return x
 
 
 OPERATORS: dict[str, Callable[..., Tensor]] = {
     "Conv": conv,
-    "MaxPool": lambda given, x: x.flatten()[given["gate"]],
+    "MaxPool": lambda attributes, x: x.flatten()[attributes["gate"]],
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
     "Gemm": gemm,
     "Unsqueeze": unsqueeze,
-    "Relu": lambda given, x: x * given["gate"],
-    "Dropout": lambda given, x: x,
-    "GlobalAveragePool": lambda given, x: x.mean((2, 3), keepdim=True),
-    "Softmax": lambda given, x: x.flatten(1).softmax(1).reshape(x.shape),
-    "Reshape": lambda given, x, shape: x.reshape(shape.tolist()),
-    "Transpose": lambda given, x: x.permute(given["perm"]),
-    "Concat": lambda given, *xs: torch.cat(xs, given["axis"]),
-    "Sum": lambda given, *xs: sum(xs[1:], start=xs[0]),
-    "Add": lambda given, a, b: a + b,
-    "Mul": lambda given, a, b: a * b,
-    "LRN": lambda given, x: F.local_response_norm(
-        x, given["size"], given.get("alpha", 1e-4), given.get("beta", 0.75), given.get("bias", 1.0)
+    "Relu": lambda attributes, x: x * attributes["gate"],
+    "Dropout": lambda attributes, x: x,
+    "GlobalAveragePool": lambda attributes, x: x.mean((2, 3), keepdim=True),
+    "Softmax": lambda attributes, x: x.flatten(1).softmax(1).reshape(x.shape),
+    "Reshape": lambda attributes, x, shape: x.reshape(shape.tolist()),
+    "Transpose": lambda attributes, x: x.permute(attributes["perm"]),
+    "Concat": lambda attributes, *xs: torch.cat(xs, attributes["axis"]),
+    "Sum": lambda attributes, *xs: sum(xs[1:], start=xs[0]),
+    "Add": lambda attributes, a, b: a + b,
+    "Mul": lambda attributes, a, b: a * b,
+    "LRN": lambda attributes, x: F.local_response_norm(
+        x,
+        attributes["size"],
+        attributes.get("alpha", 1e-4),
+        attributes.get("beta", 0.75),
+        attributes.get("bias", 1.0),
     ),
 }

@@ -1,4 +1,4 @@
-"""Operators that onnx.reference computes in float32 only, or wrongly, in float64 by the words of ONNX."""
+"""Operators that onnx.reference computes in float32 only, or wrongly: in float64, as ONNX specifies them."""
 
 import math
 from typing import Any
@@ -36,10 +36,10 @@ class LRN(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
     def _run(self, x: Doubles, alpha: float, beta: float, bias: float, size: int) -> tuple[Doubles]:
-        before, behind = (size - 1) // 2, size // 2
+        before, after = (size - 1) // 2, size // 2
         squares = np.stack(
             [
-                np.sum(x[:, max(0, c - before) : c + behind + 1] ** 2, axis=1)
+                np.sum(x[:, max(0, c - before) : c + after + 1] ** 2, axis=1)
                 for c in range(x.shape[1])
             ],
             axis=1,
@@ -51,7 +51,7 @@ class BatchNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
     def _run(self, x: Doubles, *statistics: Doubles, **attributes: Any) -> tuple[Doubles]:
-        scale, bias, mean, var = (each.reshape(-1, *[1] * (x.ndim - 2)) for each in statistics)
+        scale, bias, mean, var = (s.reshape(-1, *[1] * (x.ndim - 2)) for s in statistics)
         return (scale * (x - mean) / np.sqrt(var + (attributes["epsilon"] or 1e-5)) + bias,)
 
 
@@ -59,13 +59,15 @@ class GroupNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
     def _run(
-        self, x: Doubles, scale: Doubles, bias: Doubles, num_groups: int, **more: Any
+        self, x: Doubles, scale: Doubles, bias: Doubles, num_groups: int, **attributes: Any
     ) -> tuple[Doubles]:
         by_group = x.reshape(x.shape[0], num_groups, -1)
-        apart = by_group - np.mean(by_group, axis=2, keepdims=True)
-        variance = np.mean(apart**2, axis=2, keepdims=True)
-        standard = (apart / np.sqrt(variance + (more.get("epsilon") or 1e-5))).reshape(x.shape)
-        scale, bias = (each.reshape(-1, *[1] * (x.ndim - 2)) for each in (scale, bias))
+        centered = by_group - np.mean(by_group, axis=2, keepdims=True)
+        variance = np.mean(centered**2, axis=2, keepdims=True)
+        standard = (centered / np.sqrt(variance + (attributes.get("epsilon") or 1e-5))).reshape(
+            x.shape
+        )
+        scale, bias = (s.reshape(-1, *[1] * (x.ndim - 2)) for s in (scale, bias))
         return (scale * standard + bias,)
 
 
@@ -74,8 +76,8 @@ class MeanVarianceNormalization(OpRun):  # type: ignore[misc]  # onnx has no typ
 
     def _run(self, x: Doubles, axes: Any = None) -> tuple[Doubles]:
         over = tuple(axes or (0, 2, 3))
-        apart = x - np.mean(x, axis=over, keepdims=True)
-        return (apart / (np.sqrt(np.mean(apart**2, axis=over, keepdims=True)) + 1e-9),)
+        centered = x - np.mean(x, axis=over, keepdims=True)
+        return (centered / (np.sqrt(np.mean(centered**2, axis=over, keepdims=True)) + 1e-9),)
 
 
 class LpNormalization(OpRun):  # type: ignore[misc]  # onnx has no types
@@ -118,12 +120,12 @@ class Pad(OpRun):  # type: ignore[misc]  # onnx has no types
         amount = np.zeros((2, x.ndim), np.int64)
         amount[:, range(x.ndim) if axes is None else axes] = np.reshape(pads, (2, -1))
         cut, add = np.maximum(-amount, 0), np.maximum(amount, 0)
-        kept = x[tuple(slice(b, n - e) for b, e, n in zip(*cut, x.shape, strict=True))]
+        cropped = x[tuple(slice(b, n - e) for b, e, n in zip(*cut, x.shape, strict=True))]
         if mode == "constant":
             constant = old.get("value", 0.0) if value is None else value
-            return (np.pad(kept, add.T, constant_values=float(np.ravel(constant)[0])),)
+            return (np.pad(cropped, add.T, constant_values=float(np.ravel(constant)[0])),)
         how: Any = mode
-        return (np.pad(kept, add.T, mode=how),)
+        return (np.pad(cropped, add.T, mode=how),)
 
 
 class PadOfAttributes(Pad):
@@ -145,8 +147,8 @@ class Softmax(OpRun):  # type: ignore[misc]  # onnx has no types
 
     def _run(self, x: Doubles, axis: int | None = None) -> tuple[Doubles]:
         del axis  # the evaluator gives the default of the newest opset
-        given = {each.name: each.i for each in self.onnx_node.attribute}
-        return (self._over(x, tuple(range(given.get("axis", 1) % x.ndim, x.ndim))),)
+        attributes = {a.name: a.i for a in self.onnx_node.attribute}
+        return (self._over(x, tuple(range(attributes.get("axis", 1) % x.ndim, x.ndim))),)
 
     def _over(self, x: Doubles, axes: tuple[int, ...]) -> Doubles:
         powers = np.exp(x - np.max(x, axis=axes, keepdims=True))
@@ -172,30 +174,30 @@ class Scatter(OpRun):  # type: ignore[misc]  # onnx has no types
 class MaxPool(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
-    def _run(self, x: Doubles, **given: Any) -> tuple[Doubles, ...]:
-        y = np.max(Walk(x.shape[2:], given).taps(x, -np.inf, -np.inf), axis=0)
+    def _run(self, x: Doubles, **attributes: Any) -> tuple[Doubles, ...]:
+        y = np.max(Walk(x.shape[2:], attributes).taps(x, -np.inf, -np.inf), axis=0)
         return (y, np.zeros(y.shape, np.int64))[: len(self.onnx_node.output)]
 
 
 class AveragePool(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
-    def _run(self, x: Doubles, **given: Any) -> tuple[Doubles]:
-        walk = Walk(x.shape[2:], given)
-        counted = walk.taps(np.ones_like(x), float(bool(given.get("count_include_pad"))), 0.0)
+    def _run(self, x: Doubles, **attributes: Any) -> tuple[Doubles]:
+        walk = Walk(x.shape[2:], attributes)
+        counted = walk.taps(np.ones_like(x), float(bool(attributes.get("count_include_pad"))), 0.0)
         return (np.sum(walk.taps(x, 0.0, 0.0), axis=0) / np.sum(counted, axis=0),)
 
 
 class Walk:
     """Where the windows of a pool lie."""
 
-    def __init__(self, sizes: tuple[int, ...], given: dict[str, Any]) -> None:
-        self.kernel = given["kernel_shape"]
+    def __init__(self, sizes: tuple[int, ...], attributes: dict[str, Any]) -> None:
+        self.kernel = attributes["kernel_shape"]
         rank = len(self.kernel)
-        self.strides = given.get("strides") or [1] * rank
-        self.dilations = given.get("dilations") or [1] * rank
-        how = given.get("auto_pad") or "NOTSET"
-        pads = (given.get("pads") if how == "NOTSET" else None) or [0] * (2 * rank)
+        self.strides = attributes.get("strides") or [1] * rank
+        self.dilations = attributes.get("dilations") or [1] * rank
+        how = attributes.get("auto_pad") or "NOTSET"
+        pads = (attributes.get("pads") if how == "NOTSET" else None) or [0] * (2 * rank)
         self.begin, self.end, self.out = list(pads[:rank]), list(pads[rank:]), []
         for axis, n in enumerate(sizes):
             e = self.dilations[axis] * (self.kernel[axis] - 1) + 1
@@ -205,11 +207,11 @@ class Walk:
                 self.begin[axis] = total // 2 if how == "SAME_UPPER" else total - total // 2
                 self.end[axis] = total - self.begin[axis]
             slack = (n + self.begin[axis] + self.end[axis] - e) / s
-            count = (math.ceil(slack) if given.get("ceil_mode") else math.floor(slack)) + 1
+            count = (math.ceil(slack) if attributes.get("ceil_mode") else math.floor(slack)) + 1
             self.out.append(count - ((count - 1) * s >= n + self.begin[axis]))
 
     def taps(self, x: Doubles, pad: float, overhang: float) -> Doubles:
-        """What each place of the kernel sees, from every position of the window."""
+        """The values that each tap of the kernel reads, at every position of the window."""
         near = [(0, 0), (0, 0), *zip(self.begin, self.end, strict=True)]
         far = [
             (0, 0),
@@ -220,17 +222,42 @@ class Walk:
             ),
         ]
         around = np.pad(np.pad(x, near, constant_values=pad), far, constant_values=overhang)
-        seen = []
-        for place in np.ndindex(*self.kernel):
+        values = []
+        for offsets in np.ndindex(*self.kernel):
             cells = [
                 slice(at * d, at * d + (o - 1) * s + 1, s)
-                for at, d, o, s in zip(place, self.dilations, self.out, self.strides, strict=True)
+                for at, d, o, s in zip(offsets, self.dilations, self.out, self.strides, strict=True)
             ]
-            seen.append(around[(slice(None), slice(None), *cells)])
-        return np.stack(seen)
+            values.append(around[(slice(None), slice(None), *cells)])
+        return np.stack(values)
+
+
+class CausalConvWithState(OpRun):  # type: ignore[misc]  # onnx has no types
+    """Each channel alone, over the tokens seen so far."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Doubles,
+        weight: Doubles,
+        bias: Doubles | None = None,
+        past_state: Doubles | None = None,
+        activation: str | None = None,
+    ) -> tuple[Doubles, Doubles]:
+        n, channels, length = x.shape
+        taps = weight.shape[2]
+        past = np.zeros((n, channels, taps - 1), x.dtype) if past_state is None else past_state
+        tokens = np.concatenate([past, x], axis=2)
+        y = sum(weight[:, 0, k, None] * tokens[:, :, k : k + length] for k in range(taps))
+        y = y if bias is None else y + bias[:, None]
+        if activation in ("silu", "swish"):
+            y = y / (1 + np.exp(-y))
+        return np.asarray(y, x.dtype), tokens[:, :, length:]
 
 
 ALWAYS = [
+    CausalConvWithState,
     AffineGrid,
     Erf,
     Gelu,
@@ -250,6 +277,6 @@ ALWAYS = [
 
 
 def replaced(opset: int) -> list[type[OpRun]]:
-    """The operators that the evaluator of a model is given."""
+    """The operators to replace in the evaluator of a model."""
     pad = [Pad if opset >= 11 else PadOfAttributes]
     return [*ALWAYS, *pad, *([Softmax, LogSoftmax] if opset < 13 else [])]

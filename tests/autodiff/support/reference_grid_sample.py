@@ -1,4 +1,4 @@
-"""GridSample and DeformConv in float64: onnx.reference rounds the places to float32."""
+"""GridSample, DeformConv and AffineGrid in float64: onnx.reference rounds positions to float32."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class GridSample(OpRun):  # type: ignore[misc]  # onnx has no types
         self, x: Doubles, grid: Doubles, align_corners: int, mode: str, padding_mode: str
     ) -> tuple[Doubles]:
         letters = "ijk"[: x.ndim - 2]
-        terms = f"nc{letters}," + ",".join(f"np{each}" for each in letters) + "->ncp"
+        terms = f"nc{letters}," + ",".join(f"np{letter}" for letter in letters) + "->ncp"
         flat = grid.reshape(len(grid), -1, x.ndim - 2)[..., ::-1]
         weights = [
             _weights(flat[..., axis], size, bool(align_corners), mode, padding_mode)
@@ -35,23 +35,25 @@ class DeformConv(OpRun):  # type: ignore[misc]  # onnx has no types
         offset: Doubles,
         bias: Doubles | None = None,
         mask: Doubles | None = None,
-        **given: Any,
+        **attributes: Any,
     ) -> tuple[Doubles]:
-        kernel, (n, groups) = w.shape[2:], (len(x), given.get("offset_group") or 1)
+        kernel, (n, groups) = w.shape[2:], (len(x), attributes.get("offset_group") or 1)
         cells, sizes = int(np.prod(kernel)), offset.shape[2:]
         moved = offset.reshape(n, groups, cells, 2, *sizes)
         hats = []
         for axis in range(2):
-            tap = np.indices(kernel)[axis].ravel() * (given.get("dilations") or [1, 1])[axis]
-            out = np.indices(sizes)[axis] * (given.get("strides") or [1, 1])[axis]
-            start = tap[:, None, None] + out - (given.get("pads") or [0] * 4)[axis]
-            apart = np.abs((moved[:, :, :, axis] + start)[..., None] - np.arange(x.shape[2 + axis]))
-            hats.append(np.maximum(1 - apart, 0))
+            tap = np.indices(kernel)[axis].ravel() * (attributes.get("dilations") or [1, 1])[axis]
+            out = np.indices(sizes)[axis] * (attributes.get("strides") or [1, 1])[axis]
+            start = tap[:, None, None] + out - (attributes.get("pads") or [0] * 4)[axis]
+            distance = np.abs(
+                (moved[:, :, :, axis] + start)[..., None] - np.arange(x.shape[2 + axis])
+            )
+            hats.append(np.maximum(1 - distance, 0))
         if mask is not None:
             hats[0] = hats[0] * mask.reshape(n, groups, cells, *sizes, 1)
-        seen = np.einsum("ngchw,ngkpqh,ngkpqw->ngckpq", _split(x, groups), *hats)
-        parts = given.get("group") or 1
-        table = seen.reshape(n, parts, -1, cells, *sizes)
+        sampled = np.einsum("ngchw,ngkpqh,ngkpqw->ngckpq", _split(x, groups), *hats)
+        parts = attributes.get("group") or 1
+        table = sampled.reshape(n, parts, -1, cells, *sizes)
         taps = w.reshape(parts, -1, w.shape[1], cells)
         y = np.einsum("ngckpq,gock->ngopq", table, taps).reshape(n, len(w), *sizes)
         return (y if bias is None else y + bias[:, None, None],)
@@ -63,16 +65,16 @@ def _split(x: Doubles, groups: int) -> Doubles:
 
 def _weights(where: Doubles, size: int, align: bool, mode: str, padding: str) -> Doubles:
     """The weight (N, P, size) of every cell of an axis: that of its copies on a padded axis."""
-    places = (where + 1) / 2 * (size - 1) if align else ((where + 1) * size - 1) / 2
-    around = 4 + int(np.max(np.abs(places)))
+    positions = (where + 1) / 2 * (size - 1) if align else ((where + 1) * size - 1) / 2
+    around = 4 + int(np.max(np.abs(positions)))
     cells = np.arange(-around, size + around)
-    apart = np.abs(places[..., None] - cells)
+    distance = np.abs(positions[..., None] - cells)
     if mode in ("linear", "bilinear"):
-        near = np.maximum(1 - apart, 0)
+        near = np.maximum(1 - distance, 0)
     elif mode in ("cubic", "bicubic"):
-        near = _keys(apart)
+        near = _keys(distance)
     else:
-        near = (cells == np.rint(places)[..., None]).astype(np.float64)
+        near = (cells == np.rint(positions)[..., None]).astype(np.float64)
     how: Any = {"border": "edge", "reflection": "reflect" if align else "symmetric"}.get(padding)
     if how is None:
         return np.asarray(near[..., around : around + size])
@@ -90,11 +92,11 @@ class AffineGrid(OpRun):  # type: ignore[misc]  # onnx has no types
     op_domain = ""
 
     def _run(self, theta: Doubles, size: Any, align_corners: int = 0) -> tuple[Doubles]:
-        """Places between -1 and 1: the centres of the cells, or with the outermost cells at the ends."""
+        """Positions between -1 and 1: the centers of the cells, or with the outermost cells at the ends."""
         axes = [
             np.linspace(-1, 1, n) if align_corners else (2 * np.arange(n) + 1) / n - 1
             for n in size[2:]
         ]
         columns = np.meshgrid(*axes, indexing="ij")[::-1]
-        places = np.stack([*columns, np.ones(tuple(size[2:]))], axis=-1)
-        return (np.einsum("nij,...j->n...i", theta, places),)
+        positions = np.stack([*columns, np.ones(tuple(size[2:]))], axis=-1)
+        return (np.einsum("nij,...j->n...i", theta, positions),)

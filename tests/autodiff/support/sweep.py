@@ -15,7 +15,7 @@ from onnxcam.graph.tracing import Builder
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.specs import SEED, gradient_at
-from tests.autodiff.support.check import of_graph, with_output_types
+from tests.autodiff.support.check import model_from_graph, with_output_types
 
 Line = tuple[Any, ...]  # operator, the tensors that it reads and writes, attributes
 
@@ -54,7 +54,9 @@ def model_of(
     rank = len(next(iter(inputs.values())))
     y = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, [None] * rank)
     stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
-    return with_output_types(of_graph(helper.make_graph(nodes, "net", ends, [y], stored), opset))
+    return with_output_types(
+        model_from_graph(helper.make_graph(nodes, "net", ends, [y], stored), opset)
+    )
 
 
 def lines_of(nodes: Sequence[gs.Node]) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Small torch models, one for each habit of vision networks that a gradient may trip over."""
+"""Small torch models, one for each building block of vision networks that a gradient may get wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,14 +22,14 @@ class Residual(Module):  # type: ignore[misc]  # torch may not be there to be ty
 
 
 class Branches(Module):  # type: ignore[misc]  # torch may not be there to be typed
-    """The outputs of all branches side by side; with `dense`, the input too."""
+    """The outputs of all branches, concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([each(x) for each in self.branches], 1)
+        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class SqueezeExcite(Module):  # type: ignore[misc]  # torch may not be there to be typed
@@ -50,8 +50,8 @@ class Shuffle(Module):  # type: ignore[misc]  # torch may not be there to be typ
         return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-def conv(a: int, b: int, k: int = 3, **more: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(a, b, k, **more), nn.BatchNorm2d(b), nn.ReLU())
+def conv(a: int, b: int, k: int = 3, **options: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, k, **options), nn.BatchNorm2d(b), nn.ReLU())
 
 
 TRUNKS: dict[str, Callable[[], Any]] = {
@@ -115,13 +115,13 @@ class Net(Module):  # type: ignore[misc]  # torch may not be there to be typed
 
 
 def net(name: str) -> Net:
-    """The model of that trunk, its statistics of normalisation not those of the beginning."""
+    """The model of that trunk, with random statistics of normalization."""
     torch.manual_seed(len(name))
-    made = Net(name).eval()
-    for each in made.modules():
-        if isinstance(each, nn.BatchNorm2d):
-            nn.init.uniform_(each.running_mean, -0.2, 0.2)
-            nn.init.uniform_(each.running_var, 0.5, 1.5)
-            nn.init.uniform_(each.weight, 0.5, 1.5)
-            nn.init.uniform_(each.bias, -0.2, 0.2)
-    return made
+    model = Net(name).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model

@@ -9,6 +9,8 @@ import pytest
 from onnxcam.model.load import load
 from onnxcam.passes.decomposition import Stage, decomposed_operators
 from onnxcam.passes.ort.registry import NCHWC
+from onnxcam.rewrite.gradient import SEED, gradient
+from tests.autodiff.support.checked_operators import RECORDED
 from tests.passes.ort.support.fused_case import (
     Case,
     attention,
@@ -307,3 +309,52 @@ def test_cases_cover_every_operator() -> None:
     """But for convolutions of blocks of channels and of integers, which are in test_optimized_models.py."""
     operators = {name for domain, name in decomposed_operators(Stage.LOADING) if domain == CONTRIB}
     assert operators - {"QLinearConv"} <= {case.operator for case in CASES}
+
+
+STEP = 5e-4  # small enough that no Relu of these cases changes sides, large enough for float32
+ROUNDED = {"DynamicQuantizeMatMul"}  # the runtime rounds its inputs: differences measure the steps
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in CASES
+        if np.asarray(case.inputs[0]).dtype == np.float32 and case.operator not in ROUNDED
+    ],
+    ids=str,
+)
+def test_gradient_matches_differences_of_the_fused_operator(case: Case) -> None:
+    """Central differences of the runtime's own kernel in float32, so to within 1 % only."""
+    original, feed = case.model(case.opsets[-1]), case.feed()
+    wrt, output = list(feed), f"o{case.outputs[0]}"
+    fed = set(case.fed)
+
+    def value(step: float, directions: dict[str, Any]) -> Any:
+        moved = {name: feed[name] + np.float32(step) * directions[name] for name in feed}
+        if case.expected is None:
+            return run(original, **moved)[0].astype(np.float64)
+        inputs = [moved[f"i{i}"] if i in fed else x for i, x in enumerate(case.inputs)]
+        outputs = case.expected(*(x for x in inputs if x is not None))
+        return np.asarray(outputs[0] if isinstance(outputs, list) else outputs, np.float64)
+
+    cotangent = floats(*value(0, feed).shape)
+    augmented = gradient(load(original), wrt, output).proto()
+    names = [tensor.name for tensor in augmented.graph.output]
+    results = dict(zip(names, run(augmented, **feed, **{SEED: cotangent}), strict=True))
+    gradients = {name: results[f"gradient/{name}"] for name in wrt}
+    norm = float(np.sqrt(sum(np.sum(g.astype(np.float64) ** 2) for g in gradients.values())))
+    assert norm > 0
+    for seed in range(4):  # along the gradient itself, and along random directions
+        draw = np.random.default_rng(seed)
+        directions = {
+            name: draw.normal(size=g.shape).astype(np.float32) / np.float32(np.sqrt(g.size))
+            if seed
+            else g / np.float32(norm)
+            for name, g in gradients.items()
+        }
+        change = value(STEP, directions) - value(-STEP, directions)
+        measured = float(np.sum(change * cotangent)) / (2 * STEP)
+        written = sum(float(np.sum(g * directions[name])) for name, g in gradients.items())
+        assert abs(written - measured) <= 0.01 * norm
+    RECORDED.add(f"{CONTRIB}::{case.operator}")
