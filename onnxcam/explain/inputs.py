@@ -102,4 +102,4 @@ def _shown(tensor: Floats, image: ImageInput) -> Image.Image:
 def _picture(source: Any, prepared: PreparedImage, number: int) -> ExplainedImage:
     path = Path(source) if isinstance(source, (str, Path)) else None
     name = path.stem if path else f"picture-{number}"
-    return ExplainedImage(name, lambda: prepared.picture, prepared.box, str(path) if path else None)
+    return ExplainedImage(name, lambda: prepared.image, prepared.box, str(path) if path else None)

@@ -1,4 +1,4 @@
-"""From a value between 0 and 1 to a colour."""
+"""Color maps: values between 0 and 1 become colors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnxcam.registry import Registry
 Colormap: TypeAlias = Callable[[Floats], NDArray[np.uint8]]  # (...) in [0, 1] -> (..., 3) RGB
 
 DEFAULT = "ember"
-COLORMAPS: Registry[Colormap] = Registry("colour map")
+COLORMAPS: Registry[Colormap] = Registry("color map")
 
 # OKLab to linear sRGB: Bjorn Ottosson, "A perceptual color space for image processing" (2020).
 _LAB_TO_CONES = np.array(
@@ -63,12 +63,12 @@ def gray(values: Floats) -> NDArray[np.uint8]:
     return _bytes(np.repeat(_unit(values)[..., np.newaxis], 3, axis=-1))
 
 
-for _entry in (ember, jet, gray):
-    COLORMAPS.add(_entry.__name__, _entry)
+for _colormap in (ember, jet, gray):
+    COLORMAPS.add(_colormap.__name__, _colormap)
 
 
 def legend(colormap: str = DEFAULT, *, width: int = 256, height: int = 16) -> Image.Image:
-    """A bar of the colours from 0 (left) to 1 (right); UnknownNameError for an unknown map."""
+    """A bar of the colors from 0 (left) to 1 (right); UnknownNameError for an unknown map."""
     row = COLORMAPS[colormap](np.linspace(0, 1, width))
     return Image.fromarray(np.broadcast_to(row, (height, width, 3)).copy())
 
@@ -95,5 +95,5 @@ def _unit(values: Floats) -> NDArray[np.float64]:
     return np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=0.0), 0, 1)
 
 
-def _bytes(colours: Floats) -> NDArray[np.uint8]:
-    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+def _bytes(colors: Floats) -> NDArray[np.uint8]:
+    return np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a model's own metadata says about its preprocessing. Nothing in it is trusted."""
+"""Preprocessing that the metadata of a model describes. Nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
     scale, mean, std = _arithmetic(span, mean, std)
     crop = _numbers(metadata.get("crop_pct", ""))
     try:
-        # ONNX's keys describe the bitmap that is bound to the input, whole; cutting off its edges
-        # is another step, and one that would hide part of the picture: only if it is named.
+        # ONNX's keys describe the complete bitmap that is bound to the input; cropping it
+        # is another step, and one that would hide part of the image: only if it is named.
         return Preprocessing(
             scale=scale,
             mean=mean,

@@ -1,4 +1,4 @@
-"""A heat map drawn over its picture, and labelled sheets of pictures."""
+"""Heat maps drawn over their images, and labeled sheets of images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from onnxcam.image.colormap import COLORMAPS, DEFAULT
 from onnxcam.image.preprocess import Box
 from onnxcam.image.read import read
 
-LONGEST_SIDE = 2048  # pixels: a heat map has no detail that a larger picture would show
-_UNSEEN = 0.35  # brightness of the part of the picture that the model was not shown
-_GREY = 0.8  # how far the colours of the photograph give way to those of the map, per opacity
+LONGEST_SIDE = 2048  # pixels: a heat map has no detail that a larger image would show
+_UNSEEN = 0.35  # brightness of the part of the image that the model was not shown
+_GRAY = 0.8  # how far the colors of the photograph give way to those of the map, per opacity
 _SHADE = 0.5  # how far the photograph darkens where there is no evidence, per opacity
-_GAP = 8  # pixels between the pictures of a sheet
+_GAP = 8  # pixels between the images of a sheet
 
 
 def overlay(
-    picture: Image.Image,
+    image: Image.Image,
     saliency: Floats,
     box: Box,
     *,
@@ -32,42 +32,42 @@ def overlay(
     side_by_side: bool = False,
     caption: str | None = None,
 ) -> Image.Image:
-    """`picture` with the heat map over the part that the model saw; the rest is dimmed and grey.
+    """`image` with the heat map over the part that the model saw; the rest is dimmed and gray.
 
     The map is divided by its maximum; negative values count as 0. The tint is strongest where the
-    evidence is, and the photograph turns darker and greyer where it is not. A map without a value
-    above 0 gives the grey picture with the words "no evidence".
+    evidence is, and the photograph turns darker and grayer where it is not. A map without a value
+    above 0 gives the gray image with the words "no evidence".
 
     Args:
-        picture: The original, as `read` gives it; a long side above 2048 pixels is brought down to that.
+        image: The original, as `read` gives it; a long side above 2048 pixels is brought down to that.
         saliency: (H, W), the raw map at the size of the model's input.
-        box: Left, top, right and bottom of what the map covers, in pixels of `picture`.
+        box: Left, top, right and bottom of what the map covers, in pixels of `image`.
         colormap: A name of `COLORMAPS`.
-        opacity: The strongest tint, 0 (the photograph alone) to 1 (at the maximum, colour alone).
+        opacity: The strongest tint, 0 (the photograph alone) to 1 (at the maximum, color alone).
         side_by_side: Put the original to the left.
         caption: A line or more of text below.
 
     Returns:
-        A new picture of mode "RGB".
+        A new image of mode "RGB".
 
     Raises:
         SettingError: `opacity`, `box` or the shape or values of `saliency` are out of range.
-        UnknownNameError: There is no such colour map.
-        ImageError: The picture cannot be decoded.
+        UnknownNameError: There is no such color map.
+        ImageError: The image cannot be decoded.
     """
-    picture = picture if picture.mode == "RGB" else read(picture)
-    _check(picture, saliency, box, opacity)
-    colours = COLORMAPS[colormap]
-    photo, place = _fitted(picture, box)
-    value = _value(saliency, (place[2] - place[0], place[3] - place[1]))
+    image = image if image.mode == "RGB" else read(image)
+    _check(image, saliency, box, opacity)
+    colors = COLORMAPS[colormap]
+    photo, covered = _fit(image, box)
+    value = _value(saliency, (covered[2] - covered[0], covered[3] - covered[1]))
     if value is None:
-        drawn = lettering.stamped(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
+        overlaid = lettering.stamp(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
-        drawn = Image.fromarray(_unseen(np.asarray(photo)))
-        seen = _blend(np.asarray(photo.crop(place)), value, colours(value), opacity)
-        drawn.paste(Image.fromarray(seen), place)
-    panels = [photo, drawn] if side_by_side else [drawn]
-    return _captioned(_beside(panels), caption)
+        overlaid = Image.fromarray(_dimmed(np.asarray(photo)))
+        seen = _blend(np.asarray(photo.crop(covered)), value, colors(value), opacity)
+        overlaid.paste(Image.fromarray(seen), covered)
+    panels = [photo, overlaid] if side_by_side else [overlaid]
+    return _add_caption(_side_by_side(panels), caption)
 
 
 def grid(
@@ -77,27 +77,27 @@ def grid(
     row_titles: Sequence[str] | None = None,
     cell: int = 224,
 ) -> Image.Image:
-    """A sheet of pictures on white, with a title over each column and to the left of each row.
+    """A sheet of images on white, with a title over each column and to the left of each row.
 
-    Each picture is scaled to fit a square of `cell` pixels, 32 to 2048; rows may be shorter than
+    Each image is scaled to fit a square of `cell` pixels, 32 to 2048; rows may be shorter than
     the list of columns.
 
     Raises:
-        SettingError: No pictures, more pictures in a row than titles, another number of row titles
+        SettingError: No images, more images in a row than titles, another number of row titles
             than rows, or `cell` out of range.
     """
     _check_grid(rows, column_titles, row_titles, cell)
     size = cell // 14
-    headings = [lettering.strip(title, cell, size, centred=True) for title in column_titles]
-    lines = [[_thumbnail(each, cell) for each in row] for row in rows]
+    headings = [lettering.strip(title, cell, size, centered=True) for title in column_titles]
+    lines = [[_thumbnail(image, cell) for image in row] for row in rows]
     if row_titles is not None:
         sides = [lettering.strip(title, cell * 5 // 8, size) for title in row_titles]
         lines = [[side, *line] for side, line in zip(sides, lines, strict=True)]
         headings = [Image.new("RGB", (sides[0].width, 1), lettering.PAPER), *headings]
-    return _stacked([headings, *lines], [heading.width for heading in headings])
+    return _stack([headings, *lines], [heading.width for heading in headings])
 
 
-def _check(picture: Image.Image, saliency: Array, box: Box, opacity: float) -> None:
+def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> None:
     if not 0 <= opacity <= 1:
         raise SettingError(f"opacity {opacity}: expected 0 to 1")
     if saliency.ndim != 2 or not saliency.size:
@@ -105,25 +105,25 @@ def _check(picture: Image.Image, saliency: Array, box: Box, opacity: float) -> N
     if not np.isfinite(saliency).all():
         raise SettingError("the map holds values that are not finite; expected the raw, finite map")
     left, top, right, bottom = box
-    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise SettingError(
-            f"box {box}: expected left < right and top < bottom within the picture's "
-            f"{picture.width} x {picture.height} pixels"
+            f"box {box}: expected left < right and top < bottom within the image's "
+            f"{image.width} x {image.height} pixels"
         )
 
 
-def _fitted(picture: Image.Image, box: Box) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """The picture at the size it is drawn, and the whole pixels of it that the box covers."""
-    shrink = min(1.0, LONGEST_SIDE / max(picture.size))
-    size = [max(1, round(side * shrink)) for side in picture.size]
-    photo = picture.resize(size, reducing_gap=3) if shrink < 1 else picture
-    across, down = photo.width / picture.width, photo.height / picture.height
-    left, right = _whole(box[0] * across, box[2] * across, photo.width)
-    top, bottom = _whole(box[1] * down, box[3] * down, photo.height)
+def _fit(image: Image.Image, box: Box) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """The image at the size it is drawn, and the whole pixels of it that the box covers."""
+    shrink = min(1.0, LONGEST_SIDE / max(image.size))
+    size = [max(1, round(side * shrink)) for side in image.size]
+    photo = image.resize(size, reducing_gap=3) if shrink < 1 else image
+    across, down = photo.width / image.width, photo.height / image.height
+    left, right = _whole_pixels(box[0] * across, box[2] * across, photo.width)
+    top, bottom = _whole_pixels(box[1] * down, box[3] * down, photo.height)
     return photo, (left, top, right, bottom)
 
 
-def _whole(start: float, end: float, side: int) -> tuple[int, int]:
+def _whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
     """The span in whole pixels, of at least one."""
     first = min(round(start), side - 1)
     return first, max(round(end), first + 1)
@@ -140,31 +140,31 @@ def _value(saliency: Floats, size: tuple[int, int]) -> NDArray[np.float32] | Non
 
 
 def _blend(
-    photo: NDArray[np.uint8], value: Floats, colours: NDArray[np.uint8], opacity: float
+    photo: NDArray[np.uint8], value: Floats, colors: NDArray[np.uint8], opacity: float
 ) -> NDArray[np.uint8]:
-    """The colours over the photograph, more of them where the value is high."""
+    """The colors over the photograph, more of them where the value is high."""
     shown = value[..., np.newaxis]
     # The square root, because weak evidence would otherwise be too faint to be seen at all.
     tint = opacity * np.sqrt(shown)
     shade = 1 - _SHADE * opacity * (1 - shown)
-    muted = _mixed(photo, _luma(photo), _GREY * opacity) * shade
-    return _bytes(_mixed(muted, colours, tint))
+    muted = _mix(photo, _luma(photo), _GRAY * opacity) * shade
+    return _bytes(_mix(muted, colors, tint))
 
 
-def _mixed(
+def _mix(
     under: Floats | NDArray[np.uint8], over: Floats | NDArray[np.uint8], share: Floats | float
 ) -> Floats:
-    part = np.asarray(share, np.float32)
-    return under * (1 - part) + over * part
+    weight = np.asarray(share, np.float32)
+    return under * (1 - weight) + over * weight
 
 
 def _luma(photo: NDArray[np.uint8]) -> Floats:
-    """(H, W, 1): the grey of each pixel (ITU-R BT.601), as Pillow has it."""
+    """(H, W, 1): the gray of each pixel (ITU-R BT.601), as Pillow has it."""
     luma = np.array([0.299, 0.587, 0.114], np.float32)
     return np.sum(photo * luma, axis=-1, keepdims=True, dtype=np.float32)
 
 
-def _unseen(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _dimmed(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _bytes(np.repeat(_luma(photo) * _UNSEEN, 3, axis=-1))
 
 
@@ -172,15 +172,15 @@ def _bytes(values: Floats) -> NDArray[np.uint8]:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
-def _beside(panels: Sequence[Image.Image]) -> Image.Image:
-    return _stacked([panels], [panel.width for panel in panels])
+def _side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
+    return _stack([panels], [panel.width for panel in panels])
 
 
-def _captioned(picture: Image.Image, caption: str | None) -> Image.Image:
+def _add_caption(image: Image.Image, caption: str | None) -> Image.Image:
     if caption is None:
-        return picture
-    below = lettering.strip(caption, picture.width, picture.width // 36)
-    return _pasted([(picture, (0, 0)), (below, (0, picture.height))])
+        return image
+    below = lettering.strip(caption, image.width, image.width // 36)
+    return _paste([(image, (0, 0)), (below, (0, image.height))])
 
 
 def _check_grid(
@@ -190,10 +190,10 @@ def _check_grid(
     cell: int,
 ) -> None:
     if not any(map(len, rows)):
-        raise SettingError("a grid of no pictures; give at least one row with one picture")
+        raise SettingError("a grid of no images; give at least one row with one image")
     if max(map(len, rows)) > len(column_titles):
         raise SettingError(
-            f"{max(map(len, rows))} pictures in a row and {len(column_titles)} column titles; "
+            f"{max(map(len, rows))} images in a row and {len(column_titles)} column titles; "
             "expected a title for each column"
         )
     if row_titles is not None and len(row_titles) != len(rows):
@@ -202,34 +202,34 @@ def _check_grid(
         raise SettingError(f"cell {cell}: expected 32 to 2048 pixels")
 
 
-def _thumbnail(picture: Image.Image, cell: int) -> Image.Image:
-    scale = cell / max(picture.size)
-    size = [max(1, round(side * scale)) for side in picture.size]
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+def _thumbnail(image: Image.Image, cell: int) -> Image.Image:
+    scale = cell / max(image.size)
+    size = [max(1, round(side * scale)) for side in image.size]
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def _stacked(lines: Sequence[Sequence[Image.Image]], widths: Sequence[int]) -> Image.Image:
-    """The pictures in rows and columns, each in the middle of its place."""
+def _stack(lines: Sequence[Sequence[Image.Image]], widths: Sequence[int]) -> Image.Image:
+    """The images in rows and columns, each in the middle of its cell."""
     lefts = np.cumsum([0, *(width + _GAP for width in widths)])
-    heights = [max((each.height for each in line), default=1) for line in lines]
+    heights = [max((image.height for image in line), default=1) for line in lines]
     tops = np.cumsum([0, *(height + _GAP for height in heights)])
     placed = [
-        (each, (int(left) + (width - each.width) // 2, int(top) + (height - each.height) // 2))
+        (image, (int(left) + (width - image.width) // 2, int(top) + (height - image.height) // 2))
         for line, top, height in zip(lines, tops, heights, strict=False)
-        for each, left, width in zip(line, lefts, widths, strict=False)
+        for image, left, width in zip(line, lefts, widths, strict=False)
     ]
-    return _pasted(placed, (int(lefts[-1]) - _GAP, int(tops[-1]) - _GAP))
+    return _paste(placed, (int(lefts[-1]) - _GAP, int(tops[-1]) - _GAP))
 
 
-def _pasted(
+def _paste(
     placed: Sequence[tuple[Image.Image, tuple[int, int]]], size: tuple[int, int] | None = None
 ) -> Image.Image:
     if size is None:
         size = (
-            max(left + each.width for each, (left, _) in placed),
-            max(top + each.height for each, (_, top) in placed),
+            max(left + image.width for image, (left, _) in placed),
+            max(top + image.height for image, (_, top) in placed),
         )
     sheet = Image.new("RGB", size, lettering.PAPER)
-    for each, corner in placed:
-        sheet.paste(each, corner)
+    for image, corner in placed:
+        sheet.paste(image, corner)
     return sheet

@@ -1,4 +1,4 @@
-"""From a picture to the tensor that a model takes: size, channel order, scale, mean and std."""
+"""Preprocessing: an image becomes the tensor that a model takes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Preprocessing:
     """How pixels (0 to 255) become what a model was trained on: (pixels / scale - mean) / std.
 
     Args:
-        scale: What pixels are divided by; above 0.
+        scale: The divisor of the pixels; above 0.
         mean: One number, or one per channel in the model's own channel order.
         std: Likewise; above 0.
         order: "rgb" or "bgr": the order of the model's channels.
-        fit: "crop" brings the short side to size / crop_ratio and takes the centre; "squash"
-            stretches the whole picture to the size.
+        fit: "crop" brings the short side to size / crop_ratio and takes the center; "squash"
+            stretches the full image to the size.
         size: (height, width) in pixels, 1 to 16384; None: the model's own, else 224 x 224.
         crop_ratio: The share of the short side that "crop" keeps, above 0 and at most 1.
         resample: "bilinear" or "bicubic", both with the antialiasing of Pillow.
@@ -56,25 +56,25 @@ class Preprocessing:
     resample: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if faults := list(_faults(self)):
-            raise SettingError("preprocessing: " + "; ".join(faults))
+        if problems := list(_problems(self)):
+            raise SettingError("preprocessing: " + "; ".join(problems))
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A picture made ready for a model.
+    """An image that is ready for a model.
 
     `tensor`: (1, C, H, W) or (1, H, W, C) as the model takes it; float32, or the model's own dtype
-    where that is an integer one. `box`: left, top, right and bottom of the part of `picture` that
-    the tensor shows, in pixels of `picture`, not rounded. `picture`: the original, mode "RGB".
+    where that is an integer one. `box`: left, top, right and bottom of the part of `image` that
+    the tensor shows, in pixels of `image`, not rounded. `image`: the original, mode "RGB".
     """
 
     tensor: Array
     box: Box
-    picture: Image.Image
+    image: Image.Image
 
 
-def _faults(settings: Preprocessing) -> Iterator[str]:
+def _problems(settings: Preprocessing) -> Iterator[str]:
     if not (math.isfinite(settings.scale) and settings.scale > 0):
         yield f"scale {settings.scale}: expected a number above 0 (255, 127.5 or 1)"
     for name, values in (("mean", settings.mean), ("std", settings.std)):
@@ -104,13 +104,13 @@ PRESETS: Registry[Preprocessing] = Registry("preprocessing preset")
 PRESETS.add("imagenet", Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
 PRESETS.add("tf", Preprocessing(scale=127.5, mean=(1.0,)))
 PRESETS.add("caffe", Preprocessing(scale=1.0, mean=(104.0, 117.0, 123.0), order="bgr"))
-# These two say nothing of the task, so they cut nothing off.
+# These two are independent of the task, so they do not crop.
 PRESETS.add("unit", Preprocessing(fit="squash"))
 PRESETS.add("raw", Preprocessing(scale=1.0, fit="squash"))
 
 
 def preset_for(takes: ImageInput) -> str:
-    """The preset to assume of a model that says nothing: "raw" for integer inputs, or "imagenet"."""
+    """The preset to assume for a model that specifies none: "raw" for integer inputs, or "imagenet"."""
     return "raw" if takes.dtype.kind in "iu" else "imagenet"
 
 
@@ -142,20 +142,20 @@ def to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
     }
 
 
-def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInput) -> PreparedImage:
-    """`picture` as the tensor that a model with the input `takes` expects.
+def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput) -> PreparedImage:
+    """`image` as the tensor that a model with the input `takes` expects.
 
-    A model of one channel gets the grey picture, with mean and std averaged over the channels. An
+    A model of one channel gets the gray image, with mean and std averaged over the channels. An
     integer input gets the values rounded and saturated to its dtype; an int8 input gets pixels - 128
     where the settings leave pixels at 0 to 255 (preset "raw"), the convention of quantised models.
 
     Raises:
         SettingError: The model takes neither 1 nor 3 channels, its size is fixed and not the
-            explicit one of `preprocessing`, or the settings leave nearly nothing of the picture
+            explicit one of `preprocessing`, or the settings leave nearly nothing of the image
             in the model's integer dtype.
-        ImageError: The picture cannot be decoded.
+        ImageError: The image cannot be decoded.
     """
-    rgb = picture if picture.mode == "RGB" else read(picture)
+    rgb = image if image.mode == "RGB" else read(image)
     channels = _channels(takes)
     mean, std = (
         _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
@@ -173,8 +173,8 @@ def prepare(picture: Image.Image, preprocessing: Preprocessing, takes: ImageInpu
 def _channels(takes: ImageInput) -> int:
     if takes.channels not in (None, 1, 3):
         raise SettingError(
-            f"the model's input {takes.name!r} takes {takes.channels} channels; pictures are "
-            "prepared for 1 or 3: prepare the array yourself and give that instead of a picture"
+            f"the model's input {takes.name!r} takes {takes.channels} channels; images are "
+            "prepared for 1 or 3: preprocess the array yourself and pass it instead of an image"
         )
     return takes.channels or 3
 
@@ -189,48 +189,48 @@ def tensor_size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, i
 
     SettingError if the model's size is fixed and not the explicit one, or if a size is out of range.
     """
-    asked = preprocessing.size or (None, None)
-    for own, wanted in zip((takes.height, takes.width), asked, strict=True):
-        if None not in (own, wanted) and own != wanted:
+    requested = preprocessing.size or (None, None)
+    for fixed, side in zip((takes.height, takes.width), requested, strict=True):
+        if None not in (fixed, side) and fixed != side:
             raise SettingError(
-                f"size {asked[0]} x {asked[1]}: the model's input {takes.name!r} is fixed at "
+                f"size {requested[0]} x {requested[1]}: the model's input {takes.name!r} is fixed at "
                 f"{takes.height or 'any'} x {takes.width or 'any'} (height x width); "
                 "leave the size out"
             )
-    side = takes.height or takes.width or _DEFAULT_SIDE  # of the side that nobody fixed: a square
-    height, width = takes.height or asked[0] or side, takes.width or asked[1] or side
+    side = takes.height or takes.width or _DEFAULT_SIDE  # an unspecified side makes a square
+    height, width = takes.height or requested[0] or side, takes.width or requested[1] or side
     if not _is_size((height, width)):
         raise SettingError(
-            f"the model's input {takes.name!r} is {height} x {width}; pictures are prepared for "
+            f"the model's input {takes.name!r} is {height} x {width}; images are prepared for "
             f"sides of 1 to {LARGEST_SIDE} pixels"
         )
     return height, width
 
 
-def _box(picture: tuple[int, int], tensor: tuple[int, int], preprocessing: Preprocessing) -> Box:
-    """The part of the picture that the tensor shows; both sizes are (width, height).
+def _box(image: tuple[int, int], tensor: tuple[int, int], preprocessing: Preprocessing) -> Box:
+    """The part of the image that the tensor shows; both sizes are (width, height).
 
-    For "crop": where the usual two steps, resizing and cutting out the centre at whole pixels, would
-    put it. Pillow resamples that part directly: the same pixels, without the large picture between.
+    For "crop": where the usual two steps, resizing and cutting out the center at whole pixels, would
+    put it. Pillow resamples that part directly: the same pixels, without the large image between.
     """
     if preprocessing.fit == "squash":
-        return (0.0, 0.0, float(picture[0]), float(picture[1]))
+        return (0.0, 0.0, float(image[0]), float(image[1]))
     short = [math.floor(side / preprocessing.crop_ratio + 1e-9) for side in tensor]
-    tied = int(short[1] * picture[0] > short[0] * picture[1])  # the axis that decides the scale
-    resized = [short[tied] * side // picture[tied] for side in picture]
-    start = [round((have - side) / 2) for have, side in zip(resized, tensor, strict=True)]
-    left, top = (s * p / r for s, p, r in zip(start, picture, resized, strict=True))
+    limiting = int(short[1] * image[0] > short[0] * image[1])  # the axis that decides the scale
+    resized = [short[limiting] * side // image[limiting] for side in image]
+    start = [round((full - side) / 2) for full, side in zip(resized, tensor, strict=True)]
+    left, top = (s * p / r for s, p, r in zip(start, image, resized, strict=True))
     right, bottom = (
-        min((s + t) * p / r, p) for s, t, p, r in zip(start, tensor, picture, resized, strict=True)
+        min((s + t) * p / r, p) for s, t, p, r in zip(start, tensor, image, resized, strict=True)
     )
     return (left, top, right, bottom)
 
 
-def _pixels(picture: Image.Image, channels: int, order: Order) -> NDArray[np.float32]:
+def _pixels(image: Image.Image, channels: int, order: Order) -> NDArray[np.float32]:
     """(H, W, channels), 0 to 255, in the model's channel order."""
     if channels == 1:
-        return np.asarray(picture.convert("L"), np.float32)[..., np.newaxis]
-    rgb = np.asarray(picture, np.float32)
+        return np.asarray(image.convert("L"), np.float32)[..., np.newaxis]
+    rgb = np.asarray(image, np.float32)
     return rgb if order == "rgb" else rgb[..., ::-1]
 
 
@@ -248,6 +248,6 @@ def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Arra
     if np.max(high - low) < _FEWEST_LEVELS:
         raise SettingError(
             f"the preprocessing leaves {low.min():.3g} to {high.max():.3g} for the {takes.dtype} "
-            f"input {takes.name!r}, nearly nothing of the picture; use the preset 'raw'"
+            f"input {takes.name!r}, nearly nothing of the image; use the preset 'raw'"
         )
     return cast_saturating(values - zero, takes.dtype)

@@ -1,4 +1,4 @@
-"""Which preprocessing a model's images get, and which of its settings are assumed."""
+"""The preprocessing of a model's images, and which of its settings are assumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _AUTHORS = {"ultralytics": "unit"}  # the presets that authors document for thei
 
 @dataclass(frozen=True)
 class Choice:
-    """A preprocessing, and the names of its settings that neither the user nor the model named.
+    """A preprocessing, and the names of its settings that neither the user nor the model specified.
 
-    `origin` says where those come from.
+    `origin` says where those settings come from.
     """
 
     preprocessing: Preprocessing
@@ -31,7 +31,7 @@ class Choice:
 def choose(
     preprocess: str | Preprocessing, metadata: Mapping[str, str], takes: ImageInput
 ) -> Choice:
-    """The preprocessing that was requested; for "auto" what the metadata says, else an assumed preset.
+    """The requested preprocessing; for "auto" that of the metadata, or else an assumed preset.
 
     UnknownNameError for an unknown preset.
     """
@@ -54,7 +54,7 @@ def _automatic(metadata: Mapping[str, str], takes: ImageInput) -> Choice:
 
 
 def change(choice: Choice, **settings: Any) -> Choice:
-    """The choice with these settings replaced (see `override`), which are then no longer assumed."""
+    """The choice with these settings replaced (see `with_overrides`), which are then no longer assumed."""
     named = {name for name, value in settings.items() if value is not None}
     assumed = tuple(name for name in choice.assumed if name not in named)
     return Choice(with_overrides(choice.preprocessing, **settings), assumed, choice.origin)
@@ -77,7 +77,7 @@ def notice_of(choice: Choice, takes: ImageInput) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """As it is written on the command line."""
+    """The value as it is written on the command line."""
     if isinstance(value, str):
         return value
-    return ",".join(f"{part:.9g}" for part in (value if isinstance(value, tuple) else (value,)))
+    return ",".join(f"{number:.9g}" for number in (value if isinstance(value, tuple) else (value,)))

@@ -1,4 +1,4 @@
-"""Any picture file becomes an upright 8-bit RGB picture; anything else becomes an ImageError."""
+"""Reading images: any image file becomes an upright 8-bit RGB image, anything else an ImageError."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from onnxcam.errors import ImageError
 from onnxcam.image import heif
 from onnxcam.regular_files import open_regular
 
-# They are about tags that nobody reads, and sizes that are refused below. Filters that a program sets later
-# win; filters set only while one image is read would affect other threads.
+# These warnings are about tags that are not used, and sizes that are refused below. Filters that a program sets
+# later win; filters set only while one image is read would affect other threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 LARGEST_FILE = 1 << 30  # bytes: 12 for each pixel of the largest image that Pillow opens by default
 _FORMATS = "PNG, JPEG, WebP, AVIF, BMP, TIFF or GIF"
-# Pillow hands these to another program (Ghostscript): a picture must not be able to start one.
+# Pillow hands these to another program (Ghostscript): an image must not be able to start one.
 _STARTS_PROGRAMS = ("EPS",)
 # Pillow knows these by name but has no decoder of its own for them.
 _NAMED_ONLY = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
 _READ_AS_JPEG = frozenset({".mpo"})  # registered for writing only
 _ORIENTATION_TAG = 0x0112
-# EXIF orientation -> what brings the picture upright (EXIF 2.32, section 4.6.4).
+# EXIF orientation -> what brings the image upright (EXIF 2.32, section 4.6.4).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,18 +40,18 @@ _UPRIGHT = {
 
 
 def read(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """The picture in `source` as an upright 8-bit picture of mode "RGB", of its full size.
+    """The image in `source` as an upright 8-bit image of mode "RGB", of its full size.
 
-    Transparent parts are laid on white, EXIF rotation is applied, 16-bit grey is scaled to 8 bits
-    (65535 becomes 255), and of an animation the first frame is taken (of an open PIL picture: the
-    frame at which it stands). Colour profiles are not applied, as in the usual training pipelines.
+    Transparent parts are laid on white, EXIF rotation is applied, 16-bit gray is scaled to 8 bits
+    (65535 becomes 255), and of an animation the first frame is taken (of an open PIL image: the
+    frame at which it stands). Color profiles are not applied, as in the usual training pipelines.
     The result carries no metadata and shares no pixels with `source`.
 
     Args:
-        source: A path, the bytes of a picture file, or a PIL picture (left as it is).
+        source: A path, the bytes of an image file, or a PIL image (left as it is).
 
     Raises:
-        ImageError: The file is missing, not a picture, damaged, empty or too large
+        ImageError: The file is missing, not an image, damaged, empty or too large
             (`PIL.Image.MAX_IMAGE_PIXELS`, `LARGEST_FILE`), a pipe or a device, HEIC without the
             extra that reads it, or its pixels are floats of unknown range.
     """
@@ -60,8 +60,8 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
         return _read(source, where)
     except ImageError:
         raise
-    # Decoders raise whatever they stumble on (struct.error, KeyError, zlib.error, ...): for the
-    # reader all of it says the same, that this file is damaged.
+    # Decoders raise all kinds of exceptions (struct.error, KeyError, zlib.error, ...); all of them mean
+    # that the file is damaged.
     except Exception as error:
         raise ImageError(f"{where}: {_reason(error)}") from error
 
@@ -79,15 +79,15 @@ def _reads(kind: str) -> bool:
 
 def _read(source: str | Path | bytes | Image.Image, where: str) -> Image.Image:
     if isinstance(source, Image.Image):
-        return _converted(source, where)
-    with _opened(source, where) as stream:
+        return _convert(source, where)
+    with _open(source, where) as stream:
         if heif.is_heif(stream) and not heif.register_heif():
             raise ImageError(
                 f"{where}: is a HEIC image, which needs an extra: pip install 'onnxcam[heic]', or save "
                 f"it as {_FORMATS}"
             )
-        with Image.open(stream) as picture:
-            return _converted(picture, where)
+        with Image.open(stream) as image:
+            return _convert(image, where)
 
 
 def _reason(error: Exception) -> str:
@@ -114,18 +114,18 @@ def _reason(error: Exception) -> str:
 def _name(source: object) -> str:
     match source:
         case bytes():
-            return "the given bytes"
+            return "the bytes"
         case Image.Image():
-            return "the given picture"
+            return "the PIL image"
         case str() | Path():
-            return str(source) or "the given empty path"
+            return str(source) or "an empty path"
     raise ImageError(
-        f"cannot read a picture from {type(source).__name__}; "
-        "expected a path, the bytes of a file, or a PIL picture"
+        f"cannot read an image from {type(source).__name__}; "
+        "expected a path, the bytes of a file, or a PIL image"
     )
 
 
-def _opened(source: str | Path | bytes, where: str) -> IO[bytes]:
+def _open(source: str | Path | bytes, where: str) -> IO[bytes]:
     if isinstance(source, bytes):
         return BytesIO(source)
     stream = open_regular(source or ".")
@@ -139,51 +139,51 @@ def _opened(source: str | Path | bytes, where: str) -> IO[bytes]:
     return stream
 
 
-def _converted(picture: Image.Image, where: str) -> Image.Image:
-    return _rgb(_upright(_loaded(picture, where)), where)
+def _convert(image: Image.Image, where: str) -> Image.Image:
+    return _rgb(_upright(_load(image, where)), where)
 
 
-def _loaded(picture: Image.Image, where: str) -> Image.Image:
-    if picture.format in _STARTS_PROGRAMS:
-        raise ImageError(f"{where}: {picture.format} is not read; save it as {_FORMATS}")
+def _load(image: Image.Image, where: str) -> Image.Image:
+    if image.format in _STARTS_PROGRAMS:
+        raise ImageError(f"{where}: {image.format} is not read; save it as {_FORMATS}")
     # Pillow only warns between once and twice its limit.
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and picture.width * picture.height > limit:
+    if limit is not None and image.width * image.height > limit:
         raise ImageError(f"{where}: {_too_large()}")
-    if not picture.width * picture.height:
-        raise ImageError(f"{where}: the picture has no pixels ({picture.width} x {picture.height})")
-    picture.load()
-    return picture
+    if not image.width * image.height:
+        raise ImageError(f"{where}: the image has no pixels ({image.width} x {image.height})")
+    image.load()
+    return image
 
 
 def _too_large() -> str:
     return (
-        f"the picture has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller, or "
+        f"the image has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller, or "
         "raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
     )
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it writes the other EXIF fields anew and fails on odd ones.
-    turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION_TAG, 1))
-    return picture if turn is None else picture.transpose(turn)
+    turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    return image if turn is None else image.transpose(turn)
 
 
-def _rgb(picture: Image.Image, where: str) -> Image.Image:
-    if picture.mode == "F":
+def _rgb(image: Image.Image, where: str) -> Image.Image:
+    if image.mode == "F":
         raise ImageError(
             f"{where}: its pixels are floats, and no file says which is black and which is white; "
             "save it with 8 or 16 bits a channel"
         )
-    if picture.mode.startswith("I"):
-        picture = _eight_bits(picture, where)
-    rgb = _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
-    rgb.info.clear()  # or a second reading would turn it by its EXIF once more
+    if image.mode.startswith("I"):
+        image = _eight_bits(image, where)
+    rgb = _on_white(image) if image.has_transparency_data else image.convert("RGB")
+    rgb.info.clear()  # otherwise a second call would apply its EXIF rotation again
     return rgb
 
 
-def _eight_bits(picture: Image.Image, where: str) -> Image.Image:
-    deep = np.asarray(picture)
+def _eight_bits(image: Image.Image, where: str) -> Image.Image:
+    deep = np.asarray(image)
     if deep.min() < 0 or deep.max() > 65535:
         raise ImageError(
             f"{where}: its pixels run from {deep.min()} to {deep.max()}, expected 0 to 65535; "
@@ -192,8 +192,8 @@ def _eight_bits(picture: Image.Image, where: str) -> Image.Image:
     return Image.fromarray(np.rint(deep * (255 / 65535)).astype(np.uint8))
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode == "La":  # has no direct way to RGBA
-        picture = picture.convert("LA")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # has no direct way to RGBA
+        image = image.convert("LA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

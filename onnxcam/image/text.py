@@ -1,4 +1,4 @@
-"""Words on and under pictures, in the font that Pillow brings along."""
+"""Text on and below images, in the font that comes with Pillow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INK = (24, 24, 24)
 PAPER = (255, 255, 255)
 _SMALLEST, _LARGEST = 10, 96  # pixels of font size
 _MOST_LINES = 3
-# The font has ASCII and little more; what has no ASCII decomposition is spelled out here.
-_SPELLED = str.maketrans({"×": "x", "–": "-", "—": "-", "’": "'", "ß": "ss", "ø": "o", "æ": "ae"})
+# The font has ASCII and little more; letters without an ASCII decomposition are replaced.
+_REPLACED = str.maketrans({"×": "x", "–": "-", "—": "-", "’": "'", "ß": "ss", "ø": "o", "æ": "ae"})
 
 
-def strip(text: str, width: int, size: int, *, centred: bool = False) -> Image.Image:
+def strip(text: str, width: int, size: int, *, centered: bool = False) -> Image.Image:
     """`text` on white, `width` pixels wide, broken into at most three lines and then cut off.
 
     The font is `size` pixels, within 10 to 96.
@@ -30,32 +30,32 @@ def strip(text: str, width: int, size: int, *, centred: bool = False) -> Image.I
     draw = ImageDraw.Draw(paper)
     for number, line in enumerate(lines):
         middle = pad // 2 + number * step + step // 2
-        left = (width - font.getlength(line)) / 2 if centred else pad
+        left = (width - font.getlength(line)) / 2 if centered else pad
         draw.text((left, middle), line, INK, font, anchor="lm")
     return paper
 
 
-def stamped(picture: Image.Image, text: str) -> Image.Image:
-    """A copy of `picture` with `text` in its middle, on a dark plate; as large as fits the width."""
-    font = _font(picture.width // 12)
+def stamp(image: Image.Image, text: str) -> Image.Image:
+    """A copy of `image` with `text` in its middle, on a dark plate; as large as fits the width."""
+    font = _font(image.width // 12)
     pad = font.size / 2
-    centre = (picture.width / 2, picture.height / 2)
-    copy = picture.copy()
+    center = (image.width / 2, image.height / 2)
+    copy = image.copy()
     draw = ImageDraw.Draw(copy)
-    left, top, right, bottom = draw.textbbox(centre, _shown(text), font, anchor="mm")
+    left, top, right, bottom = draw.textbbox(center, _shown(text), font, anchor="mm")
     draw.rounded_rectangle((left - pad, top - pad, right + pad, bottom + pad), pad, fill=INK)
-    draw.text(centre, _shown(text), PAPER, font, anchor="mm")
+    draw.text(center, _shown(text), PAPER, font, anchor="mm")
     return copy
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(min(max(size, _SMALLEST), _LARGEST))
-    return cast(ImageFont.FreeTypeFont, font)  # with a size given it is never the bitmap font
+    return cast(ImageFont.FreeTypeFont, font)  # with a size it is never the bitmap font
 
 
 def _shown(text: str) -> str:
-    """`text` as far as the font goes: accents dropped, other foreign letters as "?"."""
-    plain = unicodedata.normalize("NFKD", text.translate(_SPELLED))
+    """`text` in the letters of the font: accents are dropped, other letters become "?"."""
+    plain = unicodedata.normalize("NFKD", text.translate(_REPLACED))
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return re.sub(r"[^ -~·]", "?", " ".join(letters.split()))
 
@@ -68,10 +68,10 @@ def _lines(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(word)
-    kept = lines[:_MOST_LINES]
+    shown = lines[:_MOST_LINES]
     if len(lines) > _MOST_LINES:
-        kept[-1] += "..."
-    return [_cut(line, width, font) for line in kept]
+        shown[-1] += "..."
+    return [_cut(line, width, font) for line in shown]
 
 
 def _cut(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:

@@ -81,8 +81,8 @@ def test_no_labels() -> None:
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
 @given(ANY_TEXT)
 def test_any_text_is_labels_or_none(text: str) -> None:
-    found = metadata_labels({"names": text})
-    assert found is None or all(isinstance(name, str) for name in found)
+    labels = metadata_labels({"names": text})
+    assert labels is None or all(isinstance(name, str) for name in labels)
 
 
 @given(st.lists(st.text(min_size=1), min_size=1))
@@ -92,7 +92,7 @@ def test_lists_come_back(names: list[str]) -> None:
     assert metadata_labels({"names": repr(dict(enumerate(names)))}) == tuple(names)
 
 
-def test_a_file_of_labels(tmp_path: Path) -> None:
+def test_label_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes("\ufeffcat\r\n\n  große Katze \n\n\n".encode())
     assert read_labels(path) == ("cat", "", "große Katze")
@@ -100,7 +100,7 @@ def test_a_file_of_labels(tmp_path: Path) -> None:
     assert read_labels(str(path)) == ("cat", "dog")
 
 
-def test_a_file_that_holds_no_labels_is_named(tmp_path: Path) -> None:
+def test_file_without_labels_is_error(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     with pytest.raises(SettingError, match=r"labels\.txt: cannot read the labels \(No such file"):
         read_labels(path)
@@ -238,7 +238,7 @@ def test_odd_characters_do_not_shift_the_names(tmp_path: Path) -> None:
     assert read_labels(path) == names
 
 
-def test_a_first_class_without_a_name_keeps_its_place(tmp_path: Path) -> None:
+def test_unnamed_first_class_keeps_its_index(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("\ncat\n\ndog\n\n")
     assert read_labels(path) == ("", "cat", "", "dog")
@@ -281,7 +281,7 @@ def test_labels_that_fit_stay() -> None:
     assert fit_labels(("no", "yes"), 1) == (("no", "yes"), None)  # the two sides of one score
 
 
-def test_a_background_before_imagenet() -> None:
+def test_background_before_imagenet_classes_is_added() -> None:
     names, notice = fit_labels(numbered(1000), 1001)
     assert (len(names), names[:2]) == (1001, ("background", "name 0"))
     assert notice is not None
@@ -291,7 +291,7 @@ def test_a_background_before_imagenet() -> None:
 
 @pytest.mark.parametrize("classes", [1000, 90, 2])
 @pytest.mark.parametrize("word", ["background", "Background", "__background__", "dummy"])
-def test_a_background_that_the_model_does_not_have(classes: int, word: str) -> None:
+def test_background_label_without_class_is_dropped(classes: int, word: str) -> None:
     names, notice = fit_labels((word, *numbered(classes)), classes)
     assert names == numbered(classes)
     assert notice is not None
@@ -314,13 +314,13 @@ def test_labels_that_do_not_fit(count: int, classes: int, message: str) -> None:
         fit_labels(numbered(count), classes)
 
 
-def test_a_background_of_imagenet_that_is_named_is_not_doubled() -> None:
+def test_named_imagenet_background_is_not_doubled() -> None:
     with pytest.raises(SettingError, match="1000 labels for 1001 classes"):
         fit_labels(("background", *numbered(999)), 1001)
 
 
 @pytest.mark.parametrize("text", ["80", "cat", "labels.txt", "imagenet", ""])
-def test_a_word_in_the_metadata_is_no_list(text: str) -> None:
+def test_word_in_metadata_is_not_a_list(text: str) -> None:
     assert metadata_labels({"classes": text}) is None
 
 

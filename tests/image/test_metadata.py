@@ -23,11 +23,11 @@ FORMAT, RANGE = "Image.BitmapPixelFormat", "Image.NominalPixelRange"
     ],
 )
 def test_ranges_map_black_and_white(span: str, black: float, white: float) -> None:
-    told = from_metadata({RANGE: span})
-    assert told is not None
+    settings = from_metadata({RANGE: span})
+    assert settings is not None
     model = ImageInput("x", "NCHW", 3, 4, 4, 1, np.dtype("float32"))
-    for colour, expected in (("black", black), ("white", white)):
-        tensor = prepare(Image.new("RGB", (4, 4), colour), told, model).tensor
+    for color, expected in (("black", black), ("white", white)):
+        tensor = prepare(Image.new("RGB", (4, 4), color), settings, model).tensor
         np.testing.assert_allclose(tensor.astype(float), expected, atol=1e-4)
 
 
@@ -36,9 +36,9 @@ def test_ranges_map_black_and_white(span: str, black: float, white: float) -> No
     [("Gray8", "rgb"), ("Rgb8", "rgb"), ("Bgr8", "bgr"), ("Rgba8", "rgb"), ("Bgra8", "bgr")],
 )
 def test_pixel_formats_give_the_order(name: str, order: str) -> None:
-    told = from_metadata({FORMAT: name})
-    assert told is not None
-    assert (told.order, told.fit) == (order, "squash")
+    settings = from_metadata({FORMAT: name})
+    assert settings is not None
+    assert (settings.order, settings.fit) == (order, "squash")
 
 
 @pytest.mark.parametrize(
@@ -52,26 +52,26 @@ def test_pixel_formats_give_the_order(name: str, order: str) -> None:
     ],
 )
 def test_lists_give_mean_std_and_their_unit(mean: str, std: str, expected: float) -> None:
-    told = from_metadata({"mean": mean, "std": std})
-    assert told is not None
-    assert told.scale == expected
-    assert (len(told.mean), len(told.std)) == (3, 3)
-    assert told.mean[0] == float(mean.strip("[]()").split(",")[0])
+    settings = from_metadata({"mean": mean, "std": std})
+    assert settings is not None
+    assert settings.scale == expected
+    assert (len(settings.mean), len(settings.std)) == (3, 3)
+    assert settings.mean[0] == float(mean.strip("[]()").split(",")[0])
 
 
 def test_lists_win_over_the_range_unless_they_say_nothing() -> None:
-    told = from_metadata({RANGE: "Normalized_1_1", "mean": "0.5", "std": "0.25"})
-    assert told == Preprocessing(255.0, (0.5,), (0.25,), fit="squash")
-    told = from_metadata({RANGE: "Normalized_1_1", "mean": "0", "std": "1"})
-    assert told == Preprocessing(127.5, (1.0,), (1.0,), fit="squash")
-    told = from_metadata({"mean": "0.5"})
-    assert told == Preprocessing(255.0, (0.5,), (1.0,), fit="squash")
+    settings = from_metadata({RANGE: "Normalized_1_1", "mean": "0.5", "std": "0.25"})
+    assert settings == Preprocessing(255.0, (0.5,), (0.25,), fit="squash")
+    settings = from_metadata({RANGE: "Normalized_1_1", "mean": "0", "std": "1"})
+    assert settings == Preprocessing(127.5, (1.0,), (1.0,), fit="squash")
+    settings = from_metadata({"mean": "0.5"})
+    assert settings == Preprocessing(255.0, (0.5,), (1.0,), fit="squash")
 
 
 def test_cropping_only_where_it_is_named() -> None:
-    told = from_metadata({"mean": "0.5", "crop_pct": "0.95"})
-    assert told is not None
-    assert (told.fit, told.crop_ratio) == ("crop", 0.95)
+    settings = from_metadata({"mean": "0.5", "crop_pct": "0.95"})
+    assert settings is not None
+    assert (settings.fit, settings.crop_ratio) == ("crop", 0.95)
 
 
 @pytest.mark.parametrize(
@@ -96,5 +96,7 @@ def test_nonsense_counts_as_absent(metadata: dict[str, str]) -> None:
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
 @given(ANY_TEXT)
 def test_any_text_is_preprocessing_or_none(text: str) -> None:
-    found = from_metadata({"mean": text, "std": text, "crop_pct": text, FORMAT: text, RANGE: text})
-    assert found is None or isinstance(found, Preprocessing)
+    settings = from_metadata(
+        {"mean": text, "std": text, "crop_pct": text, FORMAT: text, RANGE: text}
+    )
+    assert settings is None or isinstance(settings, Preprocessing)

@@ -13,7 +13,7 @@ from onnxcam.image.colormap import COLORMAPS
 from onnxcam.image.overlay import LONGEST_SIDE, grid, overlay
 from tests.support.limits import run_limited
 
-WHOLE = (0.0, 0.0, 60.0, 40.0)
+FULL_BOX = (0.0, 0.0, 60.0, 40.0)
 
 
 def photo(width: int = 60, height: int = 40) -> Image.Image:
@@ -25,8 +25,8 @@ def plain(width: int = 60, height: int = 40) -> Image.Image:
     return Image.new("RGB", (width, height), (90, 140, 90))
 
 
-def array(picture: Image.Image) -> Any:
-    return np.asarray(picture, np.float64)
+def array(image: Image.Image) -> Any:
+    return np.asarray(image, np.float64)
 
 
 def spot(y: int, x: int, shape: tuple[int, int] = (8, 8)) -> Any:
@@ -35,27 +35,27 @@ def spot(y: int, x: int, shape: tuple[int, int] = (8, 8)) -> Any:
     return saliency
 
 
-def test_the_picture_keeps_its_size_and_is_not_changed() -> None:
-    picture = photo()
-    drawn = overlay(picture, spot(2, 2), WHOLE)
+def test_overlay_keeps_size_and_input_image() -> None:
+    image = photo()
+    drawn = overlay(image, spot(2, 2), FULL_BOX)
     assert (drawn.mode, drawn.size) == ("RGB", (60, 40))
-    np.testing.assert_array_equal(picture, photo())
+    np.testing.assert_array_equal(image, photo())
 
 
 def test_no_opacity_is_the_photograph() -> None:
-    np.testing.assert_array_equal(overlay(photo(), spot(2, 2), WHOLE, opacity=0), photo())
+    np.testing.assert_array_equal(overlay(photo(), spot(2, 2), FULL_BOX, opacity=0), photo())
 
 
-def test_full_opacity_is_the_colour_at_the_maximum() -> None:
-    drawn = overlay(photo(), np.full((4, 4), 0.02), WHOLE, opacity=1)
+def test_full_opacity_is_the_color_at_the_maximum() -> None:
+    drawn = overlay(photo(), np.full((4, 4), 0.02), FULL_BOX, opacity=1)
     assert drawn.getcolors() == [(2400, tuple(COLORMAPS["ember"](np.array(1.0)).tolist()))]
 
 
 def test_weak_evidence_is_tinted_by_its_root_and_what_lacks_it_darkens() -> None:
-    grey = Image.new("RGB", (80, 40), (120, 120, 120))
+    gray = Image.new("RGB", (80, 40), (120, 120, 120))
     saliency = np.full((8, 16), 0.5)
     saliency[:, :4], saliency[:, 12:] = 2.0, 0.0
-    drawn = array(overlay(grey, saliency, (0, 0, 80, 40), opacity=0.6))
+    drawn = array(overlay(gray, saliency, (0, 0, 80, 40), opacity=0.6))
     quarter = np.array(COLORMAPS["ember"](np.array(0.25)), float)
     expected = 120 * (1 - 0.5 * 0.6 * 0.75) * (1 - 0.6 * 0.5) + quarter * 0.6 * 0.5
     np.testing.assert_allclose(drawn[20, 40], expected, atol=1)
@@ -63,36 +63,36 @@ def test_weak_evidence_is_tinted_by_its_root_and_what_lacks_it_darkens() -> None
 
 
 @pytest.mark.parametrize("name", COLORMAPS)
-def test_the_tint_is_strongest_at_the_maximum(name: str) -> None:
+def test_tint_is_strongest_at_maximum(name: str) -> None:
     tint = np.array(COLORMAPS[name](np.array(1.0)), float)
-    distance = np.abs(array(overlay(plain(), spot(2, 6), WHOLE, colormap=name)) - tint).sum(-1)
+    distance = np.abs(array(overlay(plain(), spot(2, 6), FULL_BOX, colormap=name)) - tint).sum(-1)
     y, x = np.unravel_index(distance.argmin(), distance.shape)
     assert (y // 5, x // 7.5) == (2, 6)
 
 
-def test_the_map_is_divided_by_its_maximum_and_not_shifted() -> None:
+def test_map_is_divided_by_maximum_and_not_shifted() -> None:
     saliency = np.random.default_rng(1).random((8, 8)) + 0.5
-    first = overlay(photo(), saliency, WHOLE)
-    np.testing.assert_array_equal(first, overlay(photo(), saliency * 4, WHOLE))
-    assert (array(first) != array(overlay(photo(), saliency - 0.5, WHOLE))).any()
+    first = overlay(photo(), saliency, FULL_BOX)
+    np.testing.assert_array_equal(first, overlay(photo(), saliency * 4, FULL_BOX))
+    assert (array(first) != array(overlay(photo(), saliency - 0.5, FULL_BOX))).any()
 
 
 def test_negative_values_are_no_evidence() -> None:
     mixed = spot(2, 2)
     mixed[6, 6] = -5
     np.testing.assert_array_equal(
-        overlay(photo(), mixed, WHOLE), overlay(photo(), spot(2, 2), WHOLE)
+        overlay(photo(), mixed, FULL_BOX), overlay(photo(), spot(2, 2), FULL_BOX)
     )
 
 
 def test_tiny_values_are_evidence() -> None:
     smallest = np.full((4, 4), 5e-324)
     np.testing.assert_array_equal(
-        overlay(photo(), smallest, WHOLE), overlay(photo(), np.ones((4, 4)), WHOLE)
+        overlay(photo(), smallest, FULL_BOX), overlay(photo(), np.ones((4, 4)), FULL_BOX)
     )
 
 
-def test_outside_the_box_the_picture_is_grey_and_dim() -> None:
+def test_outside_the_box_the_image_is_grey_and_dim() -> None:
     drawn = array(overlay(plain(), spot(4, 4), (20.0, 10.0, 40.0, 30.0)))
     outside = np.ones((40, 60), bool)
     outside[10:30, 20:40] = False
@@ -101,7 +101,7 @@ def test_outside_the_box_the_picture_is_grey_and_dim() -> None:
     assert (drawn[10:30, 20:40] >= drawn[outside].max()).any(axis=-1).all()
 
 
-def test_the_map_is_placed_in_the_box() -> None:
+def test_map_is_drawn_in_box() -> None:
     drawn = array(overlay(plain(), spot(0, 0, (2, 2)), (20.4, 9.6, 40.4, 29.6)))
     bright = drawn.sum(-1)
     y, x = np.unravel_index(bright.argmax(), bright.shape)
@@ -113,22 +113,22 @@ def test_the_map_is_placed_in_the_box() -> None:
 def test_an_empty_map_is_grey_and_says_so(saliency: Any) -> None:
     drawn = array(overlay(plain(200, 100), saliency, (0, 0, 200, 100)))
     assert np.ptp(drawn, axis=-1).max() == 0
-    grey = drawn[0, 0, 0]
-    assert (drawn[5:15] == grey).all()
+    gray = drawn[0, 0, 0]
+    assert (drawn[5:15] == gray).all()
     assert len(np.unique(drawn[35:65])) > 5
     assert drawn.max() > 240
 
 
 def test_side_by_side_puts_the_original_left() -> None:
-    both = overlay(photo(), spot(2, 2), WHOLE, side_by_side=True)
+    both = overlay(photo(), spot(2, 2), FULL_BOX, side_by_side=True)
     assert both.height == 40
     np.testing.assert_array_equal(both.crop((0, 0, 60, 40)), photo())
     np.testing.assert_array_equal(
-        both.crop((both.width - 60, 0, both.width, 40)), overlay(photo(), spot(2, 2), WHOLE)
+        both.crop((both.width - 60, 0, both.width, 40)), overlay(photo(), spot(2, 2), FULL_BOX)
     )
 
 
-def test_a_caption_goes_below() -> None:
+def test_caption_is_drawn_below() -> None:
     bare = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200))
     titled = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200), caption="Egyptian cat 0.83")
     assert titled.width == 300
@@ -156,7 +156,7 @@ def test_accents_are_dropped_rather_than_drawn_as_boxes() -> None:
 
 
 @pytest.mark.parametrize("word", ["a", "word ", "e\u0301", "\x1b[2J\u202e漢\n"])
-def test_a_caption_of_megabytes_is_drawn_at_once(word: str) -> None:
+def test_caption_of_megabytes_is_drawn_quickly(word: str) -> None:
     code = f"""
 from onnxcam.image.text import strip
 long, short = (strip({word!r} * count, 400, 10).tobytes() for count in (10**6, 10**3))
@@ -166,23 +166,23 @@ assert long == short
     assert result.returncode == 0, result.stderr
 
 
-def test_large_pictures_are_drawn_smaller() -> None:
+def test_large_images_are_drawn_smaller() -> None:
     drawn = overlay(plain(3000, 30), spot(0, 7), (0, 0, 3000, 30))
     assert drawn.size == (LONGEST_SIDE, 20)
     bright = array(drawn).sum(-1)
     assert bright[:, -256:].max() > bright[:, :-512].max() + 100
 
 
-def test_the_box_shrinks_with_a_large_picture() -> None:
+def test_box_shrinks_with_large_image() -> None:
     drawn = array(overlay(plain(4096, 40), np.ones((2, 2)), (2048.0, 20.0, 4096.0, 40.0)))
-    coloured = np.ptp(drawn, axis=-1) > 0
-    assert coloured[10:, 1024:].all()
-    assert coloured.sum() == 10 * 1024
+    colored = np.ptp(drawn, axis=-1) > 0
+    assert colored[10:, 1024:].all()
+    assert colored.sum() == 10 * 1024
 
 
 @settings(max_examples=80, derandomize=True, deadline=None, database=None)
 @given(st.data())
-def test_any_box_within_the_picture_can_be_drawn(data: st.DataObject) -> None:
+def test_any_box_within_the_image_can_be_drawn(data: st.DataObject) -> None:
     side = st.integers(1, 30)
     width, height = data.draw(side), data.draw(side)
     share = st.floats(0, 1, exclude_max=True)
@@ -201,16 +201,16 @@ def test_slivers_can_be_drawn(size: tuple[int, int]) -> None:
         assert drawn.height > size[1]
 
 
-def test_a_transparent_picture_is_laid_on_white() -> None:
+def test_transparent_image_is_laid_on_white() -> None:
     clear = Image.new("RGBA", (60, 40), 0)
     white = Image.new("RGB", (60, 40), "white")
     np.testing.assert_array_equal(
-        overlay(clear, spot(2, 2), WHOLE), overlay(white, spot(2, 2), WHOLE)
+        overlay(clear, spot(2, 2), FULL_BOX), overlay(white, spot(2, 2), FULL_BOX)
     )
 
 
 @pytest.mark.parametrize(
-    ("changed", "fault"),
+    ("changed", "error"),
     [
         ({"opacity": 1.5}, "opacity 1.5: expected 0 to 1"),
         ({"opacity": float("nan")}, "opacity nan"),
@@ -224,21 +224,21 @@ def test_a_transparent_picture_is_laid_on_white() -> None:
         ({"box": (0, 0, float("nan"), 40)}, "box"),
     ],
 )
-def test_settings_out_of_range_are_refused(changed: dict[str, Any], fault: str) -> None:
-    settled: dict[str, Any] = {"saliency": spot(2, 2), "box": WHOLE} | changed
-    with pytest.raises(SettingError, match=fault):
+def test_settings_out_of_range_are_refused(changed: dict[str, Any], error: str) -> None:
+    settled: dict[str, Any] = {"saliency": spot(2, 2), "box": FULL_BOX} | changed
+    with pytest.raises(SettingError, match=error):
         overlay(photo(), **settled)
 
 
-def test_an_unknown_map_is_refused_even_when_nothing_is_drawn_with_it() -> None:
+def test_unknown_colormap_is_error_for_empty_map() -> None:
     with pytest.raises(UnknownNameError, match="did you mean gray"):
-        overlay(photo(), np.zeros((4, 4)), WHOLE, colormap="grey")
+        overlay(photo(), np.zeros((4, 4)), FULL_BOX, colormap="grey")
 
 
-def test_a_grid_has_a_cell_for_each_picture() -> None:
+def test_grid_has_one_cell_per_image() -> None:
     red, blue = Image.new("RGB", (10, 10), "red"), Image.new("RGBA", (20, 10), "blue")
     sheet = grid([[red, blue], [blue]], column_titles=["one", "two"], cell=64)
-    count = {colour: number for number, colour in sheet.getcolors(1 << 20) or []}
+    count = {color: number for number, color in sheet.getcolors(1 << 20) or []}
     assert count[255, 0, 0] == 64 * 64
     assert count[0, 0, 255] == 2 * 64 * 32
     assert sheet.width == 64 + 8 + 64
@@ -257,16 +257,16 @@ def test_row_titles_take_a_column_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "changed", "fault"),
+    ("rows", "changed", "error"),
     [
-        ([], {}, "no pictures"),
-        ([[]], {}, "no pictures"),
-        ([[plain(), plain()]], {}, "2 pictures in a row and 1 column titles"),
+        ([], {}, "no images"),
+        ([[]], {}, "no images"),
+        ([[plain(), plain()]], {}, "2 images in a row and 1 column titles"),
         ([[plain()]], {"row_titles": ["a", "b"]}, "2 row titles for 1 rows"),
         ([[plain()]], {"cell": 31}, "cell 31: expected 32 to 2048"),
         ([[plain()]], {"cell": 2049}, "cell 2049"),
     ],
 )
-def test_grids_that_do_not_fit_are_refused(rows: Any, changed: Any, fault: str) -> None:
-    with pytest.raises(SettingError, match=fault):
+def test_grids_that_do_not_fit_are_refused(rows: Any, changed: Any, error: str) -> None:
+    with pytest.raises(SettingError, match=error):
         grid(rows, column_titles=["one"], **changed)

@@ -1,4 +1,4 @@
-"""The tensor holds the numbers that the training frameworks would have made of the picture."""
+"""The tensor holds the numbers that the training frameworks would have made of the image."""
 
 import json
 from typing import Any
@@ -61,96 +61,98 @@ def test_presets(preset: str, expected: list[float]) -> None:
     assert pixel(preset, channels=None) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_misspelt_preset_is_guessed() -> None:
+def test_misspelled_preset_is_suggested() -> None:
     with pytest.raises(UnknownNameError, match="did you mean imagenet"):
         PRESETS["imagnet"]
 
 
 def test_one_channel_gets_grey_and_average_statistics() -> None:
-    grey = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
-    assert pixel("raw", channels=1) == pytest.approx([grey], abs=0.51)
-    assert pixel("imagenet", channels=1) == pytest.approx([(round(grey) / 255 - 0.449) / 0.226])
-    assert pixel("caffe", channels=1) == pytest.approx([round(grey) - 344 / 3])
+    gray = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    assert pixel("raw", channels=1) == pytest.approx([gray], abs=0.51)
+    assert pixel("imagenet", channels=1) == pytest.approx([(round(gray) / 255 - 0.449) / 0.226])
+    assert pixel("caffe", channels=1) == pytest.approx([round(gray) - 344 / 3])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_the_tensor_is_of_the_type_that_the_model_takes(dtype: str) -> None:
-    found = prepare(noise(50, 40), PRESETS["imagenet"], takes(dtype=dtype)).tensor
-    assert found.dtype == dtype
+def test_tensor_has_dtype_of_model(dtype: str) -> None:
+    prepared = prepare(noise(50, 40), PRESETS["imagenet"], takes(dtype=dtype)).tensor
+    assert prepared.dtype == dtype
     exact = prepare(noise(50, 40), PRESETS["imagenet"], takes()).tensor
-    np.testing.assert_array_equal(found, exact.astype(dtype))
+    np.testing.assert_array_equal(prepared, exact.astype(dtype))
 
 
-def test_the_tensor_is_float32_contiguous_and_in_the_model_s_layout() -> None:
+def test_tensor_is_contiguous_in_layout_of_model() -> None:
     for layout, shape in (("NCHW", (1, 3, 24, 32)), ("NHWC", (1, 24, 32, 3))):
-        found = prepare(noise(50, 40), PRESETS["imagenet"], takes(3, 24, 32, layout)).tensor
-        assert found.shape == shape
-        assert found.dtype == np.float32
-        assert found.flags.c_contiguous
+        prepared = prepare(noise(50, 40), PRESETS["imagenet"], takes(3, 24, 32, layout)).tensor
+        assert prepared.shape == shape
+        assert prepared.dtype == np.float32
+        assert prepared.flags.c_contiguous
 
 
 @pytest.mark.parametrize("size", [(517, 333), (333, 517), (300, 300), (90, 70), (224, 1000)])
 @pytest.mark.parametrize("side", [224, 299, 64])
-def test_crop_is_resize_then_centre_crop(size: tuple[int, int], side: int) -> None:
-    picture = noise(*size)
+def test_crop_is_resize_then_center_crop(size: tuple[int, int], side: int) -> None:
+    image = noise(*size)
     short = int(side / 0.875)
     wide = size[0] > size[1]
     across = short * size[0] // size[1] if wide else short
     down = short if wide else short * size[1] // size[0]
-    resized = picture.resize((across, down), Image.Resampling.BILINEAR)
+    resized = image.resize((across, down), Image.Resampling.BILINEAR)
     left, top = round((across - side) / 2), round((down - side) / 2)
     expected = np.asarray(resized.crop((left, top, left + side, top + side)), float)
-    found = prepare(picture, with_overrides(PRESETS["raw"], fit="crop"), takes(3, side, side))
-    assert np.abs(found.tensor[0].astype(float) - expected.transpose(2, 0, 1)).max() <= 1
+    prepared = prepare(image, with_overrides(PRESETS["raw"], fit="crop"), takes(3, side, side))
+    assert np.abs(prepared.tensor[0].astype(float) - expected.transpose(2, 0, 1)).max() <= 1
     across_scale, down_scale = size[0] / across, size[1] / down
-    assert found.box == pytest.approx(
+    assert prepared.box == pytest.approx(
         (left * across_scale, top * down_scale, (left + side) * across_scale,
          (top + side) * down_scale)
     )  # fmt: skip
 
 
-def test_squash_shows_the_whole_picture() -> None:
-    picture = noise(50, 30)
-    found = prepare(picture, PRESETS["raw"], takes(3, 20, 40))
-    assert found.box == (0, 0, 50, 30)
-    assert found.picture is picture
-    expected = picture.resize((40, 20), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(found.tensor[0].transpose(1, 2, 0), np.asarray(expected))
+def test_squash_shows_the_whole_image() -> None:
+    image = noise(50, 30)
+    prepared = prepare(image, PRESETS["raw"], takes(3, 20, 40))
+    assert prepared.box == (0, 0, 50, 30)
+    assert prepared.image is image
+    expected = image.resize((40, 20), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(prepared.tensor[0].transpose(1, 2, 0), np.asarray(expected))
 
 
 def test_resampling_is_a_setting() -> None:
-    picture = noise(50, 30)
-    found = prepare(picture, Preprocessing(1.0, fit="squash", resample="bicubic"), takes())
-    expected = picture.resize((32, 32), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(found.tensor[0].transpose(1, 2, 0), np.asarray(expected))
+    image = noise(50, 30)
+    prepared = prepare(image, Preprocessing(1.0, fit="squash", resample="bicubic"), takes())
+    expected = image.resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(prepared.tensor[0].transpose(1, 2, 0), np.asarray(expected))
 
 
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(
-    picture=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    image=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     tensor=st.tuples(st.integers(1, 64), st.integers(1, 64)),
     ratio=st.floats(0.05, 1),
 )
-def test_any_box_lies_in_the_picture_with_the_tensor_s_proportions(
-    picture: tuple[int, int], tensor: tuple[int, int], ratio: float
+def test_any_box_lies_in_the_image_with_the_tensor_s_proportions(
+    image: tuple[int, int], tensor: tuple[int, int], ratio: float
 ) -> None:
-    found = prepare(
-        Image.new("RGB", picture, COLOUR),
+    prepared = prepare(
+        Image.new("RGB", image, COLOUR),
         Preprocessing(scale=1.0, crop_ratio=ratio),
         takes(3, tensor[1], tensor[0]),
     )
-    left, top, right, bottom = found.box
-    assert 0 <= left < right <= picture[0]
-    assert 0 <= top < bottom <= picture[1]
-    assert found.tensor[0, :, 0, 0].astype(float).tolist() == list(COLOUR)
-    assert abs(left + right - picture[0]) <= 2 * (right - left) / tensor[0] + 1e-9
-    assert abs(top + bottom - picture[1]) <= 2 * (bottom - top) / tensor[1] + 1e-9
+    left, top, right, bottom = prepared.box
+    assert 0 <= left < right <= image[0]
+    assert 0 <= top < bottom <= image[1]
+    assert prepared.tensor[0, :, 0, 0].astype(float).tolist() == list(COLOUR)
+    assert abs(left + right - image[0]) <= 2 * (right - left) / tensor[0] + 1e-9
+    assert abs(top + bottom - image[1]) <= 2 * (bottom - top) / tensor[1] + 1e-9
 
 
-def test_a_sliver_needs_no_huge_picture_between() -> None:
-    found = prepare(Image.new("RGB", (1, 60000), COLOUR), PRESETS["imagenet"], takes(3, 224, 224))
-    assert found.tensor.shape == (1, 3, 224, 224)
-    assert found.box[3] - found.box[1] == pytest.approx(0.875, abs=0.01)
+def test_thin_image_needs_no_huge_intermediate() -> None:
+    prepared = prepare(
+        Image.new("RGB", (1, 60000), COLOUR), PRESETS["imagenet"], takes(3, 224, 224)
+    )
+    assert prepared.tensor.shape == (1, 3, 224, 224)
+    assert prepared.box[3] - prepared.box[1] == pytest.approx(0.875, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +172,11 @@ def test_size_comes_from_the_model_then_the_setting_then_224(
     asked: tuple[int, int] | None,
     expected: tuple[int, int],
 ) -> None:
-    found = prepare(noise(60, 50), Preprocessing(size=asked), takes(3, height, width))
-    assert found.tensor.shape[2:] == expected
+    prepared = prepare(noise(60, 50), Preprocessing(size=asked), takes(3, height, width))
+    assert prepared.tensor.shape[2:] == expected
 
 
-def test_a_size_that_the_model_does_not_have_is_refused() -> None:
+def test_size_unlike_fixed_input_is_error() -> None:
     with pytest.raises(SettingError, match=r"size 30 x 40.*'pixels' is fixed at 30 x 32.*leave"):
         prepare(noise(9, 9), Preprocessing(size=(30, 40)), takes(3, 30, 32))
     with pytest.raises(SettingError, match="'pixels' is 20000 x 32"):
@@ -183,7 +185,7 @@ def test_a_size_that_the_model_does_not_have_is_refused() -> None:
 
 @pytest.mark.parametrize("channels", [2, 4, 0])
 def test_other_numbers_of_channels_are_refused(channels: int) -> None:
-    with pytest.raises(SettingError, match=f"takes {channels} channels.*prepare the array"):
+    with pytest.raises(SettingError, match=f"takes {channels} channels.*preprocess the array"):
         prepare(noise(9, 9), Preprocessing(), takes(channels))
 
 
@@ -207,7 +209,7 @@ def test_integer_inputs_are_rounded_and_saturated() -> None:
 @pytest.mark.parametrize(
     ("preset", "dtype"), [("imagenet", "uint8"), ("unit", "int8"), ("tf", "uint8")]
 )
-def test_settings_that_leave_nothing_of_the_picture_are_refused(preset: str, dtype: str) -> None:
+def test_settings_that_leave_nothing_of_the_image_are_refused(preset: str, dtype: str) -> None:
     with pytest.raises(SettingError, match=f"for the {dtype} input.*use the preset 'raw'"):
         pixel(preset, dtype=dtype)
 
@@ -218,20 +220,20 @@ def test_inputs_that_hold_no_pixels_are_refused(dtype: str) -> None:
         prepare(noise(9, 9), PRESETS["raw"], takes(dtype=dtype))
 
 
-def test_the_preset_to_assume() -> None:
+def test_assumed_preset_depends_on_dtype() -> None:
     assert preset_for(takes()) == "imagenet"
     assert preset_for(takes(dtype="uint8")) == preset_for(takes(dtype="int8")) == "raw"
 
 
-def test_a_picture_of_another_mode_is_read_first() -> None:
+def test_image_of_other_mode_is_converted() -> None:
     clear = Image.new("RGBA", (9, 9), 0)
-    found = prepare(clear, PRESETS["unit"], takes())
-    assert found.tensor.astype(float).min() == 1
-    assert found.picture.mode == "RGB"
+    prepared = prepare(clear, PRESETS["unit"], takes())
+    assert prepared.tensor.astype(float).min() == 1
+    assert prepared.image.mode == "RGB"
 
 
 @pytest.mark.parametrize(
-    ("given_settings", "fault"),
+    ("given_settings", "error"),
     [
         ({"scale": 0.0}, "scale 0.0: expected a number above 0"),
         ({"scale": -1.0}, "scale -1.0"),
@@ -250,12 +252,12 @@ def test_a_picture_of_another_mode_is_read_first() -> None:
         ({"size": (5,)}, r"size \(5,\)"),
     ],
 )
-def test_settings_out_of_range_are_named(given_settings: dict[str, Any], fault: str) -> None:
-    with pytest.raises(SettingError, match=fault):
+def test_settings_out_of_range_are_named(given_settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(SettingError, match=error):
         Preprocessing(**given_settings)
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_problems_are_named_at_once() -> None:
     with pytest.raises(SettingError, match=r"scale .*; std .*; size "):
         Preprocessing(scale=0.0, std=(0.0,), size=(0, 0))
 
@@ -278,8 +280,10 @@ def test_override_changes_only_what_is_given() -> None:
 
 def test_describe_survives_json() -> None:
     for preset in PRESETS.values():
-        told = to_dict(with_overrides(preset, size=(8, 9)))
-        assert json.loads(json.dumps(told)) == told
-        assert told["size"] == [8, 9]
-        again: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+        notice = to_dict(with_overrides(preset, size=(8, 9)))
+        assert json.loads(json.dumps(notice)) == notice
+        assert notice["size"] == [8, 9]
+        again: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in notice.items()
+        }
         assert Preprocessing(**again) == with_overrides(preset, size=(8, 9))

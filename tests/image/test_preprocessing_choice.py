@@ -29,7 +29,7 @@ def notice(
     return notice_of(choose(preprocess, metadata, takes), takes)
 
 
-def test_a_preset_that_is_assumed_is_told_as_options() -> None:
+def test_assumed_preset_is_shown_as_options() -> None:
     text = notice()
     assert text is not None
     assert "assumed: --scale 255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225" in text
@@ -39,7 +39,7 @@ def test_a_preset_that_is_assumed_is_told_as_options() -> None:
     assert "\n" not in text
 
 
-def test_what_integers_are_assumed_to_be() -> None:
+def test_integer_input_assumes_raw() -> None:
     text = notice(BYTES)
     assert text is not None
     assert "--scale 1 --mean 0 --std 1 --order rgb --fit squash (the preset raw)" in text
@@ -53,14 +53,14 @@ def test_another_author_is_named(key: str) -> None:
     assert "the preset imagenet" in text
 
 
-def test_what_an_author_is_known_to_take_is_assumed() -> None:
+def test_preset_of_known_author_is_assumed() -> None:
     choice = choose("auto", {"author": "Ultralytics", "names": "{0: 'cat'}"}, FLOATS)
     assert choice.preprocessing == PRESETS["unit"]
     assert "the preset unit; its metadata names 'Ultralytics'" in str(notice_of(choice, FLOATS))
 
 
 @pytest.mark.parametrize("preprocess", [*PRESETS, Preprocessing(mean=(0.5,))])
-def test_what_the_user_chose_is_not_told(preprocess: Any) -> None:
+def test_chosen_settings_give_no_notice(preprocess: Any) -> None:
     assert notice(preprocess=preprocess) is None
     assert notice(BYTES, preprocess) is None
 
@@ -76,7 +76,7 @@ def test_what_the_user_chose_is_not_told(preprocess: Any) -> None:
         {"mean": "[123.7, 116.3, 103.5]", "std": "[58.4, 57.1, 57.4]", "author": "Some Lab"},
     ],
 )
-def test_what_the_metadata_says_is_not_told(metadata: dict[str, str]) -> None:
+def test_settings_of_metadata_give_no_notice(metadata: dict[str, str]) -> None:
     assert notice(metadata=metadata) is None
 
 
@@ -89,7 +89,7 @@ def test_what_the_metadata_says_is_not_told(metadata: dict[str, str]) -> None:
         ({"mean": "[0, 0, 0]", "std": "[1, 1, 1]"}, "--scale 255"),
     ],
 )
-def test_what_the_metadata_leaves_open_is_told(metadata: dict[str, str], assumed: str) -> None:
+def test_settings_missing_in_metadata_are_shown(metadata: dict[str, str], assumed: str) -> None:
     assert f"assumed: {assumed} (besides what its metadata says)" in str(notice(metadata=metadata))
 
 
@@ -103,7 +103,7 @@ def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
     assert choice.preprocessing.order == "bgr"
 
 
-def test_a_size_that_nobody_named_is_told() -> None:
+def test_assumed_size_is_shown() -> None:
     assert notice(ANY_SIZE, "tf") == "the model takes images of any size; --size 224,224 is assumed"
     assert "--fit crop --size 224,224 (" in str(notice(ANY_SIZE))
     assert notice(TALL, "tf") == "the model takes images of any size; --size 64,64 is assumed"
@@ -124,7 +124,7 @@ def test_a_size_that_nobody_named_is_told() -> None:
     ],
 )
 @pytest.mark.parametrize("preprocess", ["auto", "tf"])
-def test_a_size_that_the_metadata_names(
+def test_size_of_metadata_is_used(
     metadata: dict[str, str], size: tuple[int, int] | None, preprocess: str
 ) -> None:
     assert choose(preprocess, metadata, ANY_SIZE).preprocessing.size == size
@@ -133,7 +133,7 @@ def test_a_size_that_the_metadata_names(
     assert choose(Preprocessing(), metadata, ANY_SIZE).preprocessing.size is None
 
 
-def test_a_named_size_that_the_model_does_not_take() -> None:
+def test_unsupported_size_of_metadata_is_ignored() -> None:
     assert choose("auto", {"imgsz": "[32, 64]"}, TALL).preprocessing.size is None
     assert choose("auto", {"imgsz": "[64, 96]"}, TALL).preprocessing.size == (64, 96)
 

@@ -25,26 +25,26 @@ def shades(height: int = 12, width: int = 20) -> Image.Image:
     return Image.fromarray(np.stack([x * 12, y * 20, 0 * x + 60], -1).astype(np.uint8))
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA"])
 def test_lossless_formats_keep_every_pixel(kind: str) -> None:
-    found = read(encoded(shades(), kind))
-    assert found.mode == "RGB"
-    np.testing.assert_array_equal(found, shades())
+    image = read(encoded(shades(), kind))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(image, shades())
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_lossy_formats_are_close(kind: str) -> None:
-    found = np.asarray(read(encoded(shades(), kind, quality=95)), float)
-    assert np.abs(found - np.asarray(shades(), float)).mean() < 6
+    image = np.asarray(read(encoded(shades(), kind, quality=95)), float)
+    assert np.abs(image - np.asarray(shades(), float)).mean() < 6
 
 
-def test_takes_a_path_its_name_bytes_and_a_picture(tmp_path: Path) -> None:
+def test_takes_a_path_its_name_bytes_and_a_image(tmp_path: Path) -> None:
     path = tmp_path / "shades.png"
     shades().save(path)
     for source in (path, str(path), path.read_bytes(), shades()):
@@ -54,10 +54,10 @@ def test_takes_a_path_its_name_bytes_and_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "LA", "La", "P", "PA", "1", "CMYK", "YCbCr", "HSV", "RGBa"])
 def test_modes_become_rgb(mode: str) -> None:
     through = {"La": "LA", "RGBa": "RGBA", "PA": "P"}.get(mode)
-    picture = shades().convert(through) if through else shades()
-    found = read(picture.convert(mode))
-    assert (found.mode, found.size) == ("RGB", (20, 12))
-    assert np.asarray(found).std() > 10
+    image = shades().convert(through) if through else shades()
+    image = read(image.convert(mode))
+    assert (image.mode, image.size) == ("RGB", (20, 12))
+    assert np.asarray(image).std() > 10
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -69,7 +69,7 @@ def test_transparency_is_laid_on_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_a_transparent_colour_is_white(mode: str) -> None:
+def test_transparent_color_is_white(mode: str) -> None:
     black = Image.new(mode, (2, 2))
     key = (0, 0, 0) if mode == "RGB" else 0
     assert read(encoded(black, "PNG", transparency=key)).getpixel((0, 0)) == (255, 255, 255)
@@ -79,9 +79,9 @@ def test_a_transparent_colour_is_white(mode: str) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled(kind: str) -> None:
     deep = np.array([[0, 257, 32768, 65535]], np.uint16)
-    found = np.asarray(read(encoded(Image.fromarray(deep), kind)))
-    assert found[0, :, 0].tolist() == [0, 1, 128, 255]
-    assert (found[..., 0] == found[..., 2]).all()
+    image = np.asarray(read(encoded(Image.fromarray(deep), kind)))
+    assert image[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert (image[..., 0] == image[..., 2]).all()
 
 
 def test_big_endian_sixteen_bits_are_scaled() -> None:
@@ -114,10 +114,10 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
         upright = upright[:, ::-1]
     if orientation in (5, 7):
         upright = upright[::-1]
-    found = read(encoded(Image.fromarray(stored), kind, exif=exif))
-    assert np.asarray(found).shape == upright.shape
-    assert np.abs(np.asarray(found, float) - upright).mean() < 12
-    np.testing.assert_array_equal(read(found), found)
+    image = read(encoded(Image.fromarray(stored), kind, exif=exif))
+    assert np.asarray(image).shape == upright.shape
+    assert np.abs(np.asarray(image, float) - upright).mean() < 12
+    np.testing.assert_array_equal(read(image), image)
 
 
 def test_odd_exif_does_not_matter() -> None:
@@ -127,24 +127,24 @@ def test_odd_exif_does_not_matter() -> None:
 
 
 def test_animations_give_their_first_frame() -> None:
-    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    red, blue = (Image.new("RGB", (4, 4), color) for color in ("red", "blue"))
     for kind in ("GIF", "PNG", "WEBP"):
         moving = encoded(red, kind, save_all=True, append_images=[blue], lossless=True)
         assert read(moving).getpixel((1, 1)) == (255, 0, 0)
 
 
-def test_the_given_picture_stays_as_it_is() -> None:
-    picture = shades().convert("RGBA")
-    picture.info["note"] = "kept"
-    read(picture).putpixel((0, 0), (1, 2, 3))
-    assert (picture.mode, picture.info["note"]) == ("RGBA", "kept")
-    assert picture.getpixel((0, 0)) == (0, 0, 60, 255)
+def test_pil_image_is_not_changed() -> None:
+    image = shades().convert("RGBA")
+    image.info["note"] = "kept"
+    read(image).putpixel((0, 0), (1, 2, 3))
+    assert (image.mode, image.info["note"]) == ("RGBA", "kept")
+    assert image.getpixel((0, 0)) == (0, 0, 60, 255)
 
 
-def test_an_rgb_picture_is_copied() -> None:
-    picture = shades()
-    read(picture).putpixel((0, 0), (1, 2, 3))
-    assert picture.getpixel((0, 0)) == (0, 0, 60)
+def test_rgb_image_is_copied() -> None:
+    image = shades()
+    read(image).putpixel((0, 0), (1, 2, 3))
+    assert image.getpixel((0, 0)) == (0, 0, 60)
 
 
 @pytest.mark.parametrize("times", [1.5, 3])
@@ -156,7 +156,7 @@ def test_too_many_pixels_are_refused(monkeypatch: pytest.MonkeyPatch, times: flo
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_warning_of_too_many_pixels_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 239)
     with pytest.raises(ImageError, match="more than 239 pixels"):
         read(encoded(shades(), "PNG"))
@@ -167,15 +167,15 @@ def test_no_limit_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(encoded(shades(), "PNG")).size == (20, 12)
 
 
-def test_a_small_file_of_a_huge_picture_is_refused() -> None:
+def test_small_file_of_huge_image_is_refused() -> None:
     head = b"IHDR" + (60000).to_bytes(4) * 2 + bytes([8, 2, 0, 0, 0])
     sizes = (13).to_bytes(4) + head + zlib.crc32(head).to_bytes(4)
     bomb = b"\x89PNG\r\n\x1a\n" + sizes + (64).to_bytes(4) + b"IDAT"
-    with pytest.raises(ImageError, match="the given bytes: the picture has more than"):
+    with pytest.raises(ImageError, match="the bytes: the image has more than"):
         read(bomb + bytes(64))
 
 
-def test_what_is_missing_is_named_with_the_cure(tmp_path: Path) -> None:
+def test_missing_file_is_error_with_hint(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png: no such file; check the path"):
         read(tmp_path / "gone.png")
     with pytest.raises(ImageError, match="is a folder"):
@@ -186,7 +186,7 @@ def test_what_is_missing_is_named_with_the_cure(tmp_path: Path) -> None:
         read("a\0b.png")
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_is_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> io.BytesIO:
         raise PermissionError(13, "Permission denied")
 
@@ -199,11 +199,11 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read(tmp_path / "cat.png")
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.jpg").write_text("not a picture at all")
+def test_file_that_is_not_an_image_is_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("not an image at all")
     with pytest.raises(ImageError, match=r"notes\.jpg: is not an image; expected PNG"):
         read(tmp_path / "notes.jpg")
-    with pytest.raises(ImageError, match="the given bytes: is not an image"):
+    with pytest.raises(ImageError, match="the bytes: is not an image"):
         read(b"")
     with pytest.raises(ImageError, match="from ndarray; expected a path"):
         read(np.zeros((2, 2)))  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read(Image.new("RGB", (0, 5)))
 
 
-def test_no_program_is_started_for_a_picture() -> None:
+def test_no_program_is_started_for_a_image() -> None:
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n"
     with pytest.raises(ImageError, match="EPS is not read"):
         read(page)
@@ -235,7 +235,7 @@ def read_or_refused(damaged: bytes) -> None:
         answer = read(damaged).mode
     except ImageError as error:
         answer = str(error)
-    assert answer == "RGB" or answer.startswith("the given bytes: ")
+    assert answer == "RGB" or answer.startswith("the bytes: ")
 
 
 @pytest.mark.filterwarnings("ignore")  # as users run it: Pillow may warn and go on

@@ -76,14 +76,14 @@ except ImageError as error:
     assert message in finished.stdout
 
 
-def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path is at most 107 bytes
     make_socket(Path("s.png"))
     with pytest.raises(ImageError, match=r"s\.png: cannot be read \(a socket, not a regular file"):
         read("s.png")
 
 
-def test_a_path_that_becomes_a_pipe_does_not_block(
+def test_path_that_becomes_a_pipe_does_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     regular, pipe = tmp_path / "regular", tmp_path / "pipe"
@@ -95,7 +95,7 @@ def test_a_path_that_becomes_a_pipe_does_not_block(
         open_regular(pipe)
 
 
-def test_a_digest_is_streamed(tmp_path: Path) -> None:
+def test_digest_is_streamed(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.touch()
     os.truncate(path, 300 << 20)
@@ -106,7 +106,7 @@ def test_a_digest_is_streamed(tmp_path: Path) -> None:
     assert digest_file(path).startswith("ba7816bf")
 
 
-def test_the_largest_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_largest_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "image.png"
     Image.new("RGB", (4, 4)).save(path)
     size = path.stat().st_size
@@ -118,7 +118,7 @@ def test_the_largest_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert LARGEST_FILE >= 12 * 89_478_485  # Pillow's own limit of pixels, in floats of RGB
 
 
-def test_an_image_that_does_not_fit_is_refused_and_the_next_is_read(tmp_path: Path) -> None:
+def test_image_over_memory_is_refused_and_next_is_read(tmp_path: Path) -> None:
     for name, side in (("large", 9400), ("small", 8)):
         Image.new("1", (side, side)).save(tmp_path / f"{name}.png")  # RGB takes 32 times as much
     code = f"""
@@ -213,5 +213,5 @@ def test_heic_is_registered_once_where_it_is_installed(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "head", [b"", b"ftyp", HEIC[:11], b"\x00\x00\x00 ftypmif1" + bytes(4) + b"avif"]
 )
-def test_what_is_no_heic(head: bytes) -> None:
+def test_other_formats_are_not_heic(head: bytes) -> None:
     assert not heif.is_heif(io.BytesIO(head))
