@@ -1,15 +1,21 @@
-"""Rows that no one reads are not computed.
+"""Compute only those rows of tensors that something reads.
 
-A vision transformer's class token is one row of 197 that is picked out behind the last block: the other rows
-of that block's MLP, and of the queries' side of its attention, are computed for nothing, and so are their
-gradients, which are zero. Here a Gather or Slice of few rows asks for them only, and an operator that works on
-each row alone hands the question on to what it reads. What is asked for some of its rows by all its readers
-computes these and no others; where the questions end the rows are picked.
+The classifier of a vision transformer reads one of 197 rows of the last block's output, that of the class
+token. The other rows of that block's MLP, and of the queries of its attention, are computed for nothing. So are
+their gradients, which are zero.
+
+This is a backward data-flow analysis. A Gather or Slice with constant indices requests some rows of its input;
+graph outputs, kept tensors and other operators request all rows. Row requests travel upstream through row-wise
+operators (see `row_dependence`); where they stop, a Gather is inserted. A tensor with several readers keeps the
+union of their requests: all rows, if the requests are along different axes or for too many rows.
+
+Assumes a canonical graph with its nodes in order. Changes the graph in place. Guarantees the same values and
+gradients of the graph's outputs and of kept tensors; a tensor that loses rows gets another name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, TypeAlias
@@ -23,192 +29,209 @@ from onnxcam.graph.reachability import captured_tensors, is_float
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import LONGEST
-from onnxcam.passes.row_dependence import row_axes, sliced_axes, target
+from onnxcam.passes.row_dependence import reshape_target, row_axes, sliced_axes
 
-FEW = 4  # times as many rows as are asked for there must be
-LONG = 16  # rows that an axis of unknown size is taken to have
+MIN_REDUCTION = (
+    4  # the size of an axis, over the rows that are requested, from which on dropping rows pays
+)
+ASSUMED_SIZE = 16  # of an axis of unknown size
 
 
 @dataclass(frozen=True)
 class RowSelection:
-    """Places along an axis, each once; negative ones, counted from the end, where its size is not known."""
+    """Rows of a tensor: distinct indices along an axis; negative ones, from the end, if its size is unknown."""
 
     axis: int
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
-Needs: TypeAlias = Sequence[RowSelection | None]  # per input; None: all of it
+Request: TypeAlias = RowSelection | None  # None: all rows
 
 
 @dataclass
 class RowAnalysis:
-    """The nodes that are needed, in order. By name: what is left of tensors; and by that of its first output
-    what a node reads that writes those, or which places one picks.
+    """The result of the analysis.
+
+    `nodes`: those that something reads, in order. `remaining`: kept rows, per tensor that loses rows. `needed`:
+    rows of each input, per node that loses rows. `picks`: indices, per Gather or Slice that picks rows. Tensors
+    are keyed by name, nodes by the name of their first output.
     """
 
     nodes: list[gs.Node] = field(default_factory=list)
-    left: dict[str, RowSelection] = field(default_factory=dict)
-    needs: dict[str, Needs] = field(default_factory=dict)
-    picked: dict[str, NDArray[Any]] = field(default_factory=dict)
+    remaining: dict[str, RowSelection] = field(default_factory=dict)
+    needed: dict[str, list[Request]] = field(default_factory=dict)
+    picks: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def drop_unneeded_rows(graph: gs.Graph, kept: Collection[str]) -> None:
-    """Leave out rows that nothing reads of what the operators of a graph compute, which is in order; in place.
+    """Drop the rows that nothing reads, in place. The tensors whose names are in `kept` keep all rows.
 
-    The graph's outputs and the tensors of the names `kept` stay whole. A tensor that loses rows loses its
-    name with them. Later rounds find what was read for its shape only, by operators that are gone.
+    Repeats, as a tensor that was read for its shape may lose that reader: the shape of fewer rows is constant.
     """
-    whole = {*kept, *(each.name for each in graph.outputs)}
-    while (found := _found(graph, whole)).left:
-        _rewrite(graph, found)
+    complete = {*kept, *(output.name for output in graph.outputs)}
+    while (analysis := _analyze(graph, complete)).remaining:
+        _rewrite(graph, analysis)
 
 
-def _found(graph: gs.Graph, whole: Collection[str]) -> RowAnalysis:
-    found, wanted = RowAnalysis(), dict[str, RowSelection | None].fromkeys(whole)
-    batch = {each.shape[0] for each in graph.inputs if each.shape}
+def _analyze(graph: gs.Graph, complete: Collection[str]) -> RowAnalysis:
+    analysis = RowAnalysis()
+    requests = dict[str, Request].fromkeys(complete)  # of the tensors that are read
+    batch_sizes = {tensor.shape[0] for tensor in graph.inputs if tensor.shape}
     for node in reversed(graph.nodes):
-        written = [each for each in node.outputs if each.name in wanted and not each.is_empty()]
-        if not written:
+        outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
+        read = [requests[tensor.name] for tensor in outputs if tensor.name in requests]
+        if not read:
             continue
-        found.nodes.append(node)
-        rows = reduce(_joined, (wanted[each.name] for each in written))
-        needs = rows and _handed_on(node, rows, graph.opset)
-        if rows and needs:
-            found.left |= {each.name: rows for each in node.outputs if not each.is_empty()}
-            found.needs[node.outputs[0].name] = needs
+        analysis.nodes.append(node)
+        rows = reduce(_union, read)
+        needed = rows and _propagate(node, rows, graph.opset)
+        if rows and needed:
+            analysis.remaining |= {tensor.name: rows for tensor in outputs}
+            analysis.needed[node.outputs[0].name] = needed
         else:
-            needs = _asked(node, batch, found, graph.opset)
-        for tensor, need in zip(node.inputs, needs, strict=True):
-            both = _joined(wanted.get(tensor.name, need), need)
-            wanted[tensor.name] = both if both and _few(both, tensor) else None
-        wanted |= dict.fromkeys(each.name for each in captured_tensors(node))
-    found.nodes.reverse()
-    return found
+            needed = [None] * len(node.inputs)
+            if (pick := _pick(node, batch_sizes, graph.opset)) is not None:
+                needed[0], analysis.picks[node.outputs[0].name] = pick
+        for tensor, request in zip(node.inputs, needed, strict=True):
+            union = _union(requests.get(tensor.name, request), request)
+            requests[tensor.name] = union if union and _pays_off(union, tensor) else None
+        requests |= dict.fromkeys(tensor.name for tensor in captured_tensors(node))
+    analysis.nodes.reverse()
+    return analysis
 
 
-def _joined(first: RowSelection | None, second: RowSelection | None) -> RowSelection | None:
-    """The rows of both; None for all of them."""
+def _union(first: Request, second: Request) -> Request:
     if first == second or first is None or second is None or first.axis != second.axis:
         return first if first == second else None
-    return RowSelection(first.axis, tuple(sorted({*first.places, *second.places})))
+    return RowSelection(first.axis, tuple(sorted({*first.indices, *second.indices})))
 
 
-def _few(rows: RowSelection, tensor: gs.Tensor) -> bool:
+def _pays_off(rows: RowSelection, tensor: gs.Tensor) -> bool:
     size = tensor.shape[rows.axis]
-    return 0 < FEW * len(rows.places) <= (size if isinstance(size, int) else LONG)
+    size = size if isinstance(size, int) else ASSUMED_SIZE
+    return 0 < MIN_REDUCTION * len(rows.indices) <= size
 
 
-def _handed_on(node: gs.Node, rows: RowSelection, opset: int) -> Needs | None:
+def _propagate(node: gs.Node, rows: RowSelection, opset: int) -> list[Request] | None:
+    """The requests to the inputs of a row-wise operator for some rows of its outputs; None for another one."""
     axes = row_axes(node, rows.axis, opset)
     if axes is None:
         return None
-    return [None if axis is None else RowSelection(axis, rows.places) for axis in axes]
+    return [None if axis is None else RowSelection(axis, rows.indices) for axis in axes]
 
 
-def _asked(node: gs.Node, batch: Collection[Any], found: RowAnalysis, opset: int) -> Needs:
-    """What an operator asks for by itself: everything, but for one that picks rows. Pictures are not rows."""
-    needs: list[RowSelection | None] = [None] * len(node.inputs)
-    picked = _picked(node, opset)
-    if picked is not None and is_float(node.inputs[0]):
-        axis, places = picked
-        size = node.inputs[0].shape[axis]
-        if size not in batch and (axis or isinstance(size, int)):
-            needs[0] = RowSelection(axis, tuple(dict.fromkeys(places.ravel().tolist())))
-            found.picked[node.outputs[0].name] = places
-    return needs
-
-
-def _picked(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
-    """The axis along which a Gather or Slice picks and the places, where they are known; None for another."""
+def _pick(
+    node: gs.Node, batch_sizes: Collection[Any], opset: int
+) -> tuple[RowSelection, NDArray[Any]] | None:
+    """The rows that a Gather or Slice with constant indices requests, and these indices; None for any other
+    operator. The images of a batch are not rows.
+    """
     if node.op not in PICKING or node.domain or node.inputs[0].shape is None:
         return None
-    return PICKING[node.op](node, opset)
+    picked = PICKING[node.op](node, opset)
+    if picked is None or not is_float(node.inputs[0]):
+        return None
+    axis, indices = picked
+    size = node.inputs[0].shape[axis]
+    if size in batch_sizes or (axis == 0 and not isinstance(size, int)):
+        return None
+    return RowSelection(axis, tuple(dict.fromkeys(indices.ravel().tolist()))), indices
 
 
-def _gathered(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
+def _gathered_rows(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
     indices, shape = argument(node, "indices", opset), node.inputs[0].shape
     if not isinstance(indices, np.ndarray):
         return None
     axis = int(argument(node, "axis", opset)) % len(shape)
-    known = isinstance(shape[axis], int) and shape[axis] > 0
-    return axis, indices % shape[axis] if known else indices
+    is_known = isinstance(shape[axis], int) and shape[axis] > 0
+    return axis, indices % shape[axis] if is_known else indices
 
 
-def _cut(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
-    """Of an axis of unknown size the first place alone is sure to be there."""
+def _sliced_rows(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
+    """Only the first row is certain to exist on an axis of unknown size."""
     axes = sliced_axes(node, opset)
-    numbers = [argument(node, name, opset) for name in ("starts", "ends", "steps")]
-    if axes is None or len(axes) != 1 or any(isinstance(each, gs.Variable) for each in numbers):
+    bounds = [argument(node, name, opset) for name in ("starts", "ends", "steps")]
+    if axes is None or len(axes) != 1 or any(isinstance(bound, gs.Variable) for bound in bounds):
         return None
-    start, end, step = (1 if each is None else int(each[0]) for each in numbers)
+    start, end, step = (1 if bound is None else int(bound[0]) for bound in bounds)
     size = node.inputs[0].shape[axes[0]]
-    if isinstance(size, int) and size > LONGEST:
-        return None
     if isinstance(size, int):
-        return axes[0], np.arange(size)[start:end:step]
+        return None if size > LONGEST else (axes[0], np.arange(size)[start:end:step])
     return (axes[0], np.zeros(1, np.int64)) if (start, end, step) == (0, 1, 1) else None
 
 
-PICKING = {"Gather": _gathered, "Slice": _cut}
+PICKING = {"Gather": _gathered_rows, "Slice": _sliced_rows}
 
 
-def _rewrite(graph: gs.Graph, found: RowAnalysis) -> None:
-    build, needed = Builder(graph), {id(each) for each in found.nodes}
+def _rewrite(graph: gs.Graph, analysis: RowAnalysis) -> None:
+    """Apply the analysis in place."""
+    build, live = Builder(graph), {id(node) for node in analysis.nodes}
     for node in graph.nodes:
-        if id(node) not in needed:
+        if id(node) not in live:
             node.inputs.clear()
             node.outputs.clear()
-    graph.nodes, narrowed = [], []
-    for node in found.nodes:
+    graph.nodes, narrowed = [], []  # the builder appends to the nodes
+    for node in analysis.nodes:
         name = node.outputs[0].name
-        if name in found.needs:
-            _narrow(build, node, found)
-            narrowed += [each for each in node.outputs if not each.is_empty()]
-        elif name in found.picked and node.inputs[0].name in found.left:
-            _pick_of(build, node, found.picked[name], found.left[node.inputs[0].name])
+        if name in analysis.needed:
+            _narrow(build, node, analysis)
+            narrowed += [tensor for tensor in node.outputs if not tensor.is_empty()]
+        elif name in analysis.picks and node.inputs[0].name in analysis.remaining:
+            _renumber_pick(
+                build, node, analysis.picks[name], analysis.remaining[node.inputs[0].name]
+            )
         graph.nodes.append(node)
     for tensor in narrowed:
         tensor.name = build.unique_name(f"rows/{tensor.name}")
 
 
-def _narrow(build: Builder, node: gs.Node, found: RowAnalysis) -> None:
-    """The node reads what it needs, and its outputs get the shape that they are left with."""
-    needs, rows = found.needs[node.outputs[0].name], found.left[node.outputs[0].name]
-    for slot, need in enumerate(needs):
-        if need is not None:
+def _narrow(build: Builder, node: gs.Node, analysis: RowAnalysis) -> None:
+    """Let a node read only the rows that it needs and write only those that remain, in place."""
+    name = node.outputs[0].name
+    requests, rows = analysis.needed[name], analysis.remaining[name]
+    for slot, request in enumerate(requests):
+        if request is not None:
             value = Value(build, node.inputs[slot])
-            node.inputs[slot] = _taken(value, need, found.left.get(value.name)).tensor
-    if node.op == "Reshape" and needs[0] is not None:
+            available = analysis.remaining.get(value.name)
+            node.inputs[slot] = _select_rows(value, request, available).tensor
+    if node.op == "Reshape" and requests[0] is not None:
         shapes = node.inputs[0].shape, node.outputs[0].shape
-        told = target(*shapes, needs[0].axis, rows.axis, len(rows.places))
-        node.inputs[1], node.attrs = build.constant(np.array(told, np.int64)).tensor, {}
-    for each in node.outputs:
-        if not each.is_empty():
-            each.shape = _shape(each, rows)
+        target = reshape_target(*shapes, requests[0].axis, rows.axis, len(rows.indices))
+        node.inputs[1], node.attrs = build.constant(np.array(target, np.int64)).tensor, {}
+    for tensor in node.outputs:
+        if not tensor.is_empty():
+            tensor.shape = _narrowed_shape(tensor, rows)
 
 
-def _shape(tensor: gs.Tensor, rows: RowSelection) -> list[Any]:
-    return [len(rows.places) if i == rows.axis else dim for i, dim in enumerate(tensor.shape)]
+def _narrowed_shape(tensor: gs.Tensor, rows: RowSelection) -> list[Any]:
+    shape = list(tensor.shape)
+    shape[rows.axis] = len(rows.indices)
+    return shape
 
 
-def _taken(value: Value, need: RowSelection, left: RowSelection | None) -> Value:
-    """The rows of a tensor of which those that are `left` are there; None: all."""
-    if left == need:
+def _select_rows(value: Value, request: RowSelection, available: Request) -> Value:
+    """The requested rows of a tensor of which only the `available` rows exist (None: all of them)."""
+    if available == request:
         return value
-    at = [left.places.index(each) for each in need.places] if left else list(need.places)
+    indices = list(request.indices)
+    if available:
+        indices = [available.indices.index(row) for row in indices]
     if isinstance(value.tensor, gs.Constant):
-        return value.build.constant(np.take(value.tensor.values, at, need.axis))
-    shape = tuple(_shape(value.tensor, need))
-    if at[0] < 0 or at != list(range(at[0], at[-1] + 1)):
-        indices = value.build.constant(np.array(at, np.int64))
-        return value.build.op("Gather", value, indices, axis=need.axis, shape=shape)
-    found = slice_axes(value, [at[0]], [at[-1] + 1], [need.axis])
-    found.tensor.shape = list(shape)
-    return found
+        return value.build.constant(np.take(value.tensor.values, indices, request.axis))
+    shape = _narrowed_shape(value.tensor, request)
+    if indices[0] < 0 or indices != list(range(indices[0], indices[-1] + 1)):
+        rows = value.build.constant(np.array(indices, np.int64))
+        return value.build.op("Gather", value, rows, axis=request.axis, shape=tuple(shape))
+    cut = slice_axes(value, [indices[0]], [indices[-1] + 1], [request.axis])
+    cut.tensor.shape = shape
+    return cut
 
 
-def _pick_of(build: Builder, node: gs.Node, picked: NDArray[Any], rows: RowSelection) -> None:
-    """What a Gather or Slice picks it picks of the rows that are left."""
-    at = np.array([rows.places.index(each) for each in picked.ravel()], np.int64)
-    node.inputs = [node.inputs[0], build.constant(at.reshape(picked.shape)).tensor]
-    node.op, node.attrs = "Gather", {"axis": rows.axis}
+def _renumber_pick(
+    build: Builder, node: gs.Node, indices: NDArray[Any], available: RowSelection
+) -> None:
+    """Let a Gather or Slice pick the same rows by their index among the available ones, in place."""
+    numbers = [available.indices.index(row) for row in indices.ravel()]
+    rows = np.array(numbers, np.int64).reshape(indices.shape)
+    node.inputs = [node.inputs[0], build.constant(rows).tensor]
+    node.op, node.attrs = "Gather", {"axis": available.axis}

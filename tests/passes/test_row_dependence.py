@@ -10,7 +10,7 @@ from onnx import helper
 
 from onnxcam.graph.operators import is_elementwise, operators_with
 from onnxcam.graph.opset import schema_at
-from onnxcam.passes.row_dependence import target
+from onnxcam.passes.row_dependence import reshape_target
 from tests.autodiff.support.check import numbers
 from tests.passes.test_unneeded_rows import PICK, checked, model, narrowed
 
@@ -76,7 +76,7 @@ def test_elementwise_operators_take_each_row_alone(op: str) -> None:
     ],
 )
 def test_targets(given: Any, shape: Any, own: int, axis: int, expected: list[int] | None) -> None:
-    assert target(given, shape, own, axis) == expected
+    assert reshape_target(given, shape, own, axis) == expected
 
 
 PASSED = {

@@ -1,4 +1,4 @@
-"""Activations, alone, behind a bias, and as attributes of other operators."""
+"""ONNX Runtime's fused activations: alone, after a bias, and as an attribute of another operator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from onnxcam.graph.tracing import Value
 from onnxcam.passes.decomposition import Outputs
 from onnxcam.passes.ort.registry import decomposes
 
-SQRT_2 = 2**0.5
 # Of GELU's approximation by tanh (Hendrycks and Gimpel 2016, arXiv:1606.08415)
 TANH_SCALE, TANH_CUBIC = (2 / np.pi) ** 0.5, 0.044715
 
 
 def gelu(x: Value) -> Value:
-    """x times the normal distribution's probability of less than x."""
-    return x * (x.build.op("Erf", x / SQRT_2) + 1) * 0.5
+    """x Phi(x), where Phi is the distribution function of the normal distribution."""
+    return x * (x.build.op("Erf", x / 2**0.5) + 1) * 0.5
 
 
 def silu(x: Value, alpha: float = 1.0) -> Value:
@@ -37,39 +36,41 @@ def gelu_tanh(x: Value) -> Value:
     return anp.tanh((x + x * x * x * TANH_CUBIC) * TANH_SCALE)
 
 
-def _clipped(x: Value, low: float, high: float) -> Value:
+def _clip(x: Value, low: float, high: float) -> Value:
     if x.build.opset < 11:
         return x.build.op("Clip", x, min=low, max=high)
     return x.build.op("Clip", x, x.constant_like(low), x.constant_like(high))
 
 
-def _one(operator: str, *names: str) -> Callable[..., Value]:
-    return lambda x, *numbers: x.build.op(operator, x, **dict(zip(names, numbers, strict=False)))
+def _operator(name: str, *attributes: str) -> Callable[..., Value]:
+    return lambda x, *numbers: x.build.op(name, x, **dict(zip(attributes, numbers, strict=False)))
 
 
-ACTIVATIONS: dict[str, Callable[..., Value]] = {  # and their parameters in order
+ACTIVATIONS: dict[
+    str, Callable[..., Value]
+] = {  # functions of x and of `activation_params`, in order
     "": lambda x: x,
-    "Clip": _clipped,
-    "Elu": _one("Elu", "alpha"),
+    "Clip": _clip,
+    "Elu": _operator("Elu", "alpha"),
     "Gelu": gelu,
-    "HardSigmoid": _one("HardSigmoid", "alpha", "beta"),
+    "HardSigmoid": _operator("HardSigmoid", "alpha", "beta"),
     "HardSwish": lambda x: x * x.build.op("HardSigmoid", x, alpha=1 / 6, beta=0.5),
-    "LeakyRelu": _one("LeakyRelu", "alpha"),
+    "LeakyRelu": _operator("LeakyRelu", "alpha"),
     "QuickGelu": silu,
-    "Relu": _one("Relu"),
-    "Sigmoid": _one("Sigmoid"),
+    "Relu": _operator("Relu"),
+    "Sigmoid": _operator("Sigmoid"),
     "Silu": silu,
-    "Softplus": _one("Softplus"),
-    "Softsign": _one("Softsign"),
-    "Tanh": _one("Tanh"),
-    "ThresholdedRelu": _one("ThresholdedRelu", "alpha"),
+    "Softplus": _operator("Softplus"),
+    "Softsign": _operator("Softsign"),
+    "Tanh": _operator("Tanh"),
+    "ThresholdedRelu": _operator("ThresholdedRelu", "alpha"),
 }
 
 
-def activated(x: Value, activation: str, numbers: Sequence[float] = ()) -> Value | None:
-    """The activation that an attribute names; None for one that is not known."""
+def activate(x: Value, activation: str, parameters: Sequence[float] = ()) -> Value | None:
+    """x after the activation that an attribute names; None for an unknown name."""
     function = ACTIVATIONS.get(activation)
-    return None if function is None else function(x, *(float(each) for each in numbers))
+    return None if function is None else function(x, *(float(number) for number in parameters))
 
 
 @decomposes("Gelu")
@@ -100,14 +101,10 @@ def _quick_gelu(x: Value, *, alpha: float = 1.702) -> Value:
 
 @decomposes("BiasSplitGelu")
 def _bias_split_gelu(x: Value, bias: Value) -> Value:
-    """Half of the channels times the Gelu of the others."""
-    left, right = x.build.ops("Split", x + bias, outputs=2, axis=x.ndim - 1, **_halves(x))
-    return left * gelu(right)
-
-
-def _halves(x: Value) -> dict[str, Any]:
-    """What a Split into equal parts is told from opset 18 on."""
-    return {"num_outputs": 2} if x.build.opset >= 18 else {}
+    """The first half of the channels times the Gelu of the second half."""
+    parts: dict[str, Any] = {"num_outputs": 2} if x.build.opset >= 18 else {}
+    values, gates = x.build.ops("Split", x + bias, outputs=2, axis=x.ndim - 1, **parts)
+    return values * gelu(gates)
 
 
 @decomposes("BiasAdd")
@@ -125,7 +122,7 @@ def _bias_dropout(
     *,
     seed: int = 0,
 ) -> Value | None:
-    """Nothing is dropped but in training."""
+    """Outside of training nothing is dropped."""
     del ratio, seed
     if training is not None and (training.constant is None or training.constant.any()):
         return None
@@ -136,7 +133,7 @@ def _bias_dropout(
 def _bias_softmax(
     x: Value, bias: Value, *, axis: int = 1, is_inner_broadcast: int = 0
 ) -> Value | Outputs | None:
-    """The bias is of a shape that broadcasts by itself. Softmax over several axes is left."""
-    del is_inner_broadcast
+    """Only over the last axis. The bias has a shape that broadcasts by itself."""
+    del is_inner_broadcast  # how ONNX Runtime broadcasts the bias
     last = x.ndim - 1
     return x.build.op("Softmax", x + bias, axis=last) if axis in (-1, last) else None

@@ -1,6 +1,7 @@
-"""Attention of several heads as products and a Softmax (Vaswani et al. 2017, arXiv:1706.03762).
+"""ONNX Runtime's multi-head attention, as products and a Softmax (Vaswani et al. 2017, arXiv:1706.03762).
 
-Caches of earlier tokens, rotary positions and masks given as lengths are of language models, and left.
+Forms that only language models use stay as they are: caches of earlier tokens, rotary positions, and masks that
+are lengths.
 """
 
 from __future__ import annotations
@@ -10,87 +11,88 @@ from typing import TypeAlias
 
 import numpy as np
 
+from onnxcam.arrays import Dim
 from onnxcam.graph import anp
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Value
 from onnxcam.passes.decomposition import Outputs
 from onnxcam.passes.ort.registry import decomposes
 
-Three: TypeAlias = tuple[Value, Value, Value]
+QKV: TypeAlias = tuple[Value, Value, Value]  # queries, keys and values
 
 
-def _heads(x: Value, heads: int) -> Value:
+def _split_heads(x: Value, heads: int) -> Value:
     """(N, tokens, heads * d) as (N, heads, tokens, d)."""
     return anp.transpose(anp.reshape(x, [0, 0, heads, -1]), [0, 2, 1, 3])
 
 
-def _joined(x: Value) -> Value:
+def _merge_heads(x: Value) -> Value:
     """(N, heads, tokens, d) as (N, tokens, heads * d)."""
     size, heads = x.shape[3], x.shape[1]
     width = heads * size if isinstance(size, int) and isinstance(heads, int) else -1
     return anp.reshape(anp.transpose(x, [0, 2, 1, 3]), [0, 0, width])
 
 
-def _attended(three: Three, scale: float | None, biases: Sequence[Value]) -> Value:
+def _attend(qkv: QKV, scale: float | None, biases: Sequence[Value]) -> Value:
     """softmax(q k scale + biases) v; every operand is (N, heads, tokens, d)."""
-    q, k, v = three
-    factor = scale or float(_number(q.shape[3])) ** -0.5
+    q, k, v = qkv
+    factor = scale or float(_static_size(q, 3)) ** -0.5
     scores = anp.matmul(q, anp.transpose(k, [0, 1, 3, 2])) * factor
-    for each in biases:
-        scores = scores + each
+    for bias in biases:
+        scores = scores + bias
     return anp.matmul(q.build.op("Softmax", scores, axis=3), v)
 
 
-def _number(dim: int | str | None) -> int:
-    return dim if isinstance(dim, int) else int(np.nan)
+def _static_size(x: Value, axis: int) -> int:
+    """The size of an axis. ValueError if it is not a number: the operator then stays as it is."""
+    size = x.shape[axis]
+    if not isinstance(size, int):
+        raise ValueError(f"axis {axis} of {x.name!r} has no fixed size")
+    return size
 
 
-def _hidden(mask: Value, number: float, like: Value) -> Value | None:
-    """What is added for a mask, which is 0 where a key is not seen: (N, keys), or (N, queries, keys)."""
+def _mask_bias(mask: Value, masked: float, like: Value) -> Value | None:
+    """A mask of shape (N, keys) or (N, queries, keys) as a bias: `masked` where the mask is 0, else 0."""
     if mask.ndim not in (2, 3):
         return None
-    seen = anp.expand_dims(mask, [1, 2] if mask.ndim == 2 else [1])
-    return anp.where(
-        anp.greater(seen, mask.build.constant(0, mask.dtype)), *_two(like, 0.0, number)
-    )
+    mask = anp.expand_dims(mask, [1, 2] if mask.ndim == 2 else [1])
+    attends = anp.greater(mask, mask.build.constant(0, mask.dtype))
+    return anp.where(attends, like.constant_like(0.0), like.constant_like(masked))
 
 
-def _two(like: Value, first: float, second: float) -> list[Value]:
-    return [like.constant_like(each) for each in (first, second)]
-
-
-def _later(tokens: int | str | None, like: Value) -> Value | None:
-    """What is added where every token sees only itself and those before it."""
+def _causal_bias(tokens: Dim, like: Value) -> Value | None:
+    """The bias that lets every token attend only to itself and those before it."""
     if not isinstance(tokens, int):
         return None
     lowest = np.finfo(like.dtype).min
     return like.build.constant(np.triu(np.full((tokens, tokens), lowest), 1), like.dtype)
 
 
-def _parted(x: Value, sizes: Sequence[int]) -> list[Value]:
-    """The parts of the last axis."""
+def _split_last_axis(x: Value, sizes: Sequence[int]) -> list[Value]:
     ends = np.cumsum(sizes).tolist()
     starts = [0, *ends[:-1]]
     last = x.ndim - 1
     return [slice_axes(x, [a], [b], [last]) for a, b in zip(starts, ends, strict=True)]
 
 
-def _masked(
-    three: Three,
+def _masked_attention(
+    qkv: QKV,
     scale: float | None,
     mask: Value | None,
     bias: Value | None,
-    number: float,
+    masked: float,
     unidirectional: int,
 ) -> Value | None:
-    like, biases = three[0], [] if bias is None else [bias]
-    added: list[Value | None] = [*biases]
+    q, k, _ = qkv
+    biases: list[Value | None] = [] if bias is None else [bias]
     if mask is not None:
-        added.append(_hidden(mask, number, like))
+        biases.append(_mask_bias(mask, masked, q))
     if unidirectional:
-        added.append(_later(like.shape[2], like) if like.shape[2] == three[1].shape[2] else None)
-    known = [each for each in added if each is not None]
-    return _joined(_attended(three, scale, known)) if len(known) == len(added) else None
+        biases.append(_causal_bias(q.shape[2], q) if q.shape[2] == k.shape[2] else None)
+    supported = [added for added in biases if added is not None]
+    if len(supported) < len(biases):
+        return None
+    return _merge_heads(_attend(qkv, scale, supported))
 
 
 @decomposes("Attention")
@@ -111,20 +113,22 @@ def _attention(
     rotary_embedding_dim: int = 0,
     past_present_share_buffer: int = 0,
 ) -> Value | Outputs | None:
-    """Queries, keys and values are one product with the weights."""
+    """Queries, keys and values are the parts of one product with the weights."""
     del past_present_share_buffer, rotary_embedding_dim
     if past is not None or do_rotary:
         return None
     y = anp.matmul(x, weights)
     y = y if bias is None else y + bias
-    third = _number(weights.shape[1]) // 3
-    parts = _parted(y, list(qkv_hidden_sizes) or [third] * 3)
-    q, k, v = (_heads(each, num_heads) for each in parts)
-    return _masked((q, k, v), scale, mask, attention_bias, mask_filter_value, unidirectional)
+    third = _static_size(weights, 1) // 3
+    parts = _split_last_axis(y, list(qkv_hidden_sizes) or [third] * 3)
+    q, k, v = (_split_heads(part, num_heads) for part in parts)
+    return _masked_attention(
+        (q, k, v), scale, mask, attention_bias, mask_filter_value, unidirectional
+    )
 
 
 @decomposes("MultiHeadAttention")
-def _attention_of_heads(
+def _multi_head_attention(
     query: Value,
     key: Value | None = None,
     value: Value | None = None,
@@ -137,16 +141,16 @@ def _attention_of_heads(
     mask_filter_value: float = -10000.0,
     unidirectional: int = 0,
 ) -> Value | None:
-    """Queries, keys and values are given apart, or packed as (N, tokens, heads, 3 or 2, d)."""
-    three = _unpacked(query, key, value, bias, num_heads)
-    if three is None:
+    """Queries, keys and values are separate inputs, or packed as (N, tokens, heads, 3 or 2, d)."""
+    qkv = _unpack(query, key, value, bias, num_heads)
+    if qkv is None:
         return None
-    return _masked(three, scale, mask, attention_bias, mask_filter_value, unidirectional)
+    return _masked_attention(qkv, scale, mask, attention_bias, mask_filter_value, unidirectional)
 
 
-def _unpacked(
+def _unpack(
     query: Value, key: Value | None, value: Value | None, bias: Value | None, heads: int
-) -> Three | None:
+) -> QKV | None:
     if query.ndim == 5:
         packed = anp.transpose(query, [3, 0, 2, 1, 4])
         q, k, v = (anp.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(3))
@@ -154,19 +158,19 @@ def _unpacked(
     if key is not None and value is None and key.ndim == 5 and bias is None:
         packed = anp.transpose(key, [3, 0, 2, 1, 4])
         k, v = (anp.squeeze(slice_axes(packed, [i], [i + 1], [0]), 0) for i in range(2))
-        return _heads(query, heads), k, v
+        return _split_heads(query, heads), k, v
     if key is None or value is None:
         return None
-    given = [query, key, value]
+    inputs = [query, key, value]
     if bias is not None:
-        given = _with_bias(given, bias)
-    q, k, v = (each if each.ndim == 4 else _heads(each, heads) for each in given)
+        inputs = _add_bias(inputs, bias)
+    q, k, v = (x if x.ndim == 4 else _split_heads(x, heads) for x in inputs)
     return q, k, v
 
 
-def _with_bias(given: Sequence[Value], bias: Value) -> list[Value]:
-    """Each with its part of the bias; keys and values of four axes have theirs already."""
-    width = _number(given[0].shape[2])
-    rest = _number(bias.shape[0]) - 2 * width
-    parts = _parted(bias, [width, width, rest])
-    return [x if x.ndim == 4 else x + part for x, part in zip(given, parts, strict=True)]
+def _add_bias(inputs: Sequence[Value], bias: Value) -> list[Value]:
+    """The inputs plus their parts of the bias; keys and values of four axes contain it already."""
+    width = _static_size(inputs[0], 2)
+    sizes = [width, width, _static_size(bias, 0) - 2 * width]
+    biases = _split_last_axis(bias, sizes)
+    return [x if x.ndim == 4 else x + added for x, added in zip(inputs, biases, strict=True)]

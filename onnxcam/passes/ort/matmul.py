@@ -1,4 +1,4 @@
-"""Products of matrices with what was fused to them."""
+"""ONNX Runtime's matrix products: with a transposition, a scale, an activation, or weights of few bits."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from onnxcam.arrays import Array
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
-from onnxcam.passes.ort.activation import activated
+from onnxcam.passes.ort.activation import activate
 from onnxcam.passes.ort.registry import decomposes
 
 
-def _turned(x: Value, matrix: int, batch: int) -> Value:
-    """`batch` moves the first axis behind the batch axes, `matrix` then exchanges the last two."""
+def _transpose(x: Value, last_two: int, batch: int) -> Value:
+    """`batch` moves the first axis after the other batch axes; `last_two` then swaps the last two."""
     order = list(range(x.ndim))
     if batch:
         order = [*order[1:-1], order[0], order[-1]]
-    if matrix:
+    if last_two:
         order[-2:] = order[:-3:-1]
     return anp.transpose(x, order)
 
 
 @decomposes("FusedMatMul", "TransposeMatMul")
-def _product(
+def _fused_matmul(
     a: Value,
     b: Value,
     *,
@@ -34,12 +34,12 @@ def _product(
     transBatchA: int = 0,  # noqa: N803
     transBatchB: int = 0,  # noqa: N803
 ) -> Value:
-    y = anp.matmul(_turned(a, transA, transBatchA), _turned(b, transB, transBatchB))
+    y = anp.matmul(_transpose(a, transA, transBatchA), _transpose(b, transB, transBatchB))
     return y if alpha == 1 else y * alpha
 
 
 @decomposes("FusedMatMulActivation")
-def _product_activated(
+def _fused_matmul_activation(
     a: Value,
     b: Value,
     *,
@@ -50,18 +50,18 @@ def _product_activated(
     activation_axis: int = -1,
     **attributes: Any,
 ) -> Value | None:
-    y: Any = _product(a, b, **attributes)
+    y: Any = _fused_matmul(a, b, **attributes)
     if activation == "Softmax":
         return y.build.op("Softmax", y, axis=activation_axis)
-    return activated(y, activation, _numbers(activation_alpha, activation_beta, activation_gamma))
+    return activate(y, activation, _not_none(activation_alpha, activation_beta, activation_gamma))
 
 
-def _numbers(*given: float | None) -> list[float]:
-    return [each for each in given if each is not None]
+def _not_none(*parameters: float | None) -> list[float]:
+    return [number for number in parameters if number is not None]
 
 
 @decomposes("FusedGemm")
-def _gemm(
+def _fused_gemm(
     a: Value,
     b: Value,
     c: Value | None = None,
@@ -74,11 +74,11 @@ def _gemm(
 ) -> Value | None:
     operands = [a, b] if c is None else [a, b, c]
     y = a.build.op("Gemm", *operands, **attributes)
-    return activated(y, activation, _numbers(activation_alpha, activation_beta, activation_gamma))
+    return activate(y, activation, _not_none(activation_alpha, activation_beta, activation_gamma))
 
 
 @decomposes("MatMulNBits")
-def _product_of_few_bits(
+def _matmul_n_bits(
     a: Value,
     b: Value,
     scales: Value,
@@ -93,33 +93,33 @@ def _product_of_few_bits(
     accuracy_level: int = 0,
     weight_prepacked: int = 0,
 ) -> Value | None:
-    """Weights of 2, 4 or 8 bits in blocks along K, each with its scale, written out as floats."""
+    """Weights of 2, 4 or 8 bits, in blocks along K that have a scale each, written as floats."""
     del accuracy_level
     if groups is not None or weight_prepacked or b.constant is None or scales.constant is None:
         return None
     blocks = -(-K // block_size)
-    whole = _unpacked(b.constant.reshape(N, blocks, -1), bits)[..., :block_size]
+    integers = _unpack(b.constant.reshape(N, blocks, -1), bits)[..., :block_size]
     zero: Any = 2 ** (bits - 1)
     if zeros is not None:
         if zeros.constant is None:
             return None
         zero = _zero_points(zeros.constant, N, blocks, bits)
-    steps = scales.constant.reshape(N, blocks, 1)
-    weight = ((whole - zero) * steps).astype(steps.dtype).reshape(N, -1)[:, :K]
-    y = anp.matmul(a, a.build.constant(weight.T))
+    block_scales = scales.constant.reshape(N, blocks, 1)
+    weights = ((integers - zero) * block_scales).astype(block_scales.dtype).reshape(N, -1)[:, :K]
+    y = anp.matmul(a, a.build.constant(weights.T))
     return y if bias is None else y + bias
 
 
-def _unpacked(packed: Array, bits: int) -> Array:
-    """The numbers in each byte, the lowest bits first, one behind the other along the last axis."""
+def _unpack(packed: Array, bits: int) -> Array:
+    """The numbers in every byte, the lowest bits first, one after another along the last axis."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     column: Any = packed[..., None]
     parts: Array = (column >> shifts) & (2**bits - 1)
     return parts.reshape(*packed.shape[:-1], -1).astype(np.float32)
 
 
-def _zero_points(given: Array, rows: int, blocks: int, bits: int) -> Array:
-    """One for each block, packed like the weights, or floats as they are."""
-    if given.dtype != np.uint8:
-        return given.reshape(rows, blocks, 1)
-    return _unpacked(given.reshape(rows, -1), bits)[:, :blocks, None]
+def _zero_points(zeros: Array, rows: int, blocks: int, bits: int) -> Array:
+    """One zero point per block: packed like the weights, or floats."""
+    if zeros.dtype != np.uint8:
+        return zeros.reshape(rows, blocks, 1)
+    return _unpack(zeros.reshape(rows, -1), bits)[:, :blocks, None]

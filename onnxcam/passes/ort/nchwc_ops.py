@@ -1,8 +1,8 @@
-"""Convolutions and pools whose channels are stored in blocks, as ONNX Runtime's layout optimisation writes.
+"""Convolutions and pools on blocks of channels (NCHWc), as ONNX Runtime's layout optimizer writes them.
 
-Its domain com.microsoft.nchwc is made for one kind of processor: channels come in blocks of 8 or 16, each block
-a picture of its own whose cells hold that many numbers, and are filled up with zeros to whole blocks. Here the
-kernels are put back in order, and the zero channels stay.
+The operators of its domain com.microsoft.nchwc are for one kind of processor. They store channels in blocks of
+8 or 16: a tensor (N, C, H, W) lies in memory as (N, C / block, H, W, block), with channels of zeros up to a
+multiple of the block size. Decomposed, tensors and weights are (N, C, H, W) again; the channels of zeros stay.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ from onnxcam.arrays import Array
 from onnxcam.graph import anp
 from onnxcam.graph.slicing import pad_axes, slice_axes
 from onnxcam.graph.tracing import Value
-from onnxcam.passes.ort.conv import channels_last as turned_last
-from onnxcam.passes.ort.conv import channels_second, convolution
+from onnxcam.passes.ort.conv import channels_last as move_channels_last
+from onnxcam.passes.ort.conv import channels_second, conv
 from onnxcam.passes.ort.registry import NCHWC, decomposes
 
 
-def in_order(kernels: Array, block: int) -> Array:
-    """Blocked kernels (M, C, kH, kW) with the numbers where that shape says. Fewer input channels than a block
-    are not blocked.
+def unblock_weights(weights: Array, block: int) -> Array:
+    """Weights of shape (M, C, kH, kW), from those stored in blocks. Input channels are not stored in blocks if
+    they are fewer than a block.
     """
-    m, c, *size = kernels.shape
+    m, c, *size = weights.shape
     if c < block:
-        return np.moveaxis(kernels.reshape(m // block, c, *size, block), -1, 1).reshape(
-            kernels.shape
-        )
-    parts = kernels.reshape(m // block, c // block, *size, block, block)
-    return parts.transpose(0, 5, 1, 4, 2, 3).reshape(kernels.shape)
+        blocks = weights.reshape(m // block, c, *size, block)
+        return np.moveaxis(blocks, -1, 1).reshape(weights.shape)
+    blocks = weights.reshape(m // block, c // block, *size, block, block)
+    return blocks.transpose(0, 5, 1, 4, 2, 3).reshape(weights.shape)
 
 
 @decomposes("Conv", domain=NCHWC)
-def _convolution(
+def _conv(
     x: Value,
     w: Value,
     b: Value | None = None,
@@ -46,12 +45,12 @@ def _convolution(
 ) -> Any:
     if w.constant is None or w.ndim != 4:
         return None
-    kernels = x.build.constant(in_order(w.constant, block))
-    return convolution(x, kernels, b, z, **attributes)
+    weights = x.build.constant(unblock_weights(w.constant, block))
+    return conv(x, weights, b, z, **attributes)
 
 
 @decomposes("ReorderInput", domain=NCHWC)
-def _into_blocks(x: Value, *, block: int, channels_last: int = 0) -> Value | None:
+def _reorder_input(x: Value, *, block: int, channels_last: int = 0) -> Value | None:
     y = channels_second(x) if channels_last else x
     channels = y.shape[1]
     if not isinstance(channels, int):
@@ -60,10 +59,10 @@ def _into_blocks(x: Value, *, block: int, channels_last: int = 0) -> Value | Non
 
 
 @decomposes("ReorderOutput", domain=NCHWC)
-def _out_of_blocks(x: Value, *, block: int, channels: int, channels_last: int = 0) -> Value:
+def _reorder_output(x: Value, *, block: int, channels: int, channels_last: int = 0) -> Value:
     del block
     y = x if x.shape[1] == channels else slice_axes(x, [0], [channels], [1])
-    return turned_last(y) if channels_last else y
+    return move_channels_last(y) if channels_last else y
 
 
 def _pool(operator: str) -> None:
@@ -73,12 +72,12 @@ def _pool(operator: str) -> None:
         return x.build.op(operator, x, **attributes)
 
 
-for _each in ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"):
-    _pool(_each)
+for _operator in ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"):
+    _pool(_operator)
 
 
 @decomposes("Upsample", domain=NCHWC)
-def _enlarged(
+def _upsample(
     x: Value,
     *,
     block: int,
@@ -86,28 +85,32 @@ def _enlarged(
     mode: str = "nearest",
     coordinate_transformation_mode: str = "asymmetric",
 ) -> Value:
-    """The nearest pixel is that above and to the left."""
+    """The nearest pixel is the one above and to the left."""
     del block
     build = x.build
     region = build.constant(np.zeros(0, np.float32)) if build.opset < 13 else None
     factors = build.constant(np.array(scales, np.float32))
-    more: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" else {}
-    more |= {"mode": mode, "coordinate_transformation_mode": coordinate_transformation_mode}
-    return build.op("Resize", x, region, factors, **more)
+    nearest: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" else {}
+    modes: dict[str, Any] = {
+        "mode": mode,
+        "coordinate_transformation_mode": coordinate_transformation_mode,
+    }
+    return build.op("Resize", x, region, factors, **nearest, **modes)
 
 
-# Where the runtime broadcasts it shows the cells as an axis: (N, C, H, W) as (N, C / block, H, W, block)
+# For broadcasting the runtime gives blocks an axis of their own: (N, C, H, W) as (N, C / block, H, W, block).
+# `nchwc_block_size` names the two Reshapes that do and undo it.
 
 
-@decomposes("IntoCells", domain=NCHWC)
-def _into_cells(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
+@decomposes("SplitBlocks", domain=NCHWC)
+def _split_blocks(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
     del shape, allowzero
-    last = anp.reshape(turned_last(x), [0, 0, 0, -1, block])
+    last = anp.reshape(move_channels_last(x), [0, 0, 0, -1, block])
     return anp.transpose(last, [0, 3, 1, 2, 4])
 
 
-@decomposes("OutOfCells", domain=NCHWC)
-def _out_of_cells(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
+@decomposes("MergeBlocks", domain=NCHWC)
+def _merge_blocks(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
     del shape, allowzero
     blocks = x.shape[1]
     channels = blocks * block if isinstance(blocks, int) else -1

@@ -1,4 +1,4 @@
-"""Normalisations, with what is added before them."""
+"""ONNX Runtime's normalizations: LayerNormalization before opset 17, and others with a sum before them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from onnxcam.passes.decomposition import Outputs
 from onnxcam.passes.ort.activation import silu
 from onnxcam.passes.ort.registry import decomposes
 
-OWN = 17  # the opset from which ONNX has LayerNormalization
+LAYER_NORMALIZATION_OPSET = 17  # the first of ONNX that has it
 
 
-def _wide(x: Value) -> Value:
-    """Statistics are of float32 where the values are of a half precision."""
+def _for_statistics(x: Value) -> Value:
+    """x as float32, in which statistics of half precision are computed; float64 stays."""
     return x if x.dtype == np.float64 else x.astype(np.dtype(np.float32))
 
 
-def _over(x: Value, axis: int) -> list[int]:
+def _trailing_axes(x: Value, axis: int) -> list[int]:
     return list(range(axis % x.ndim, x.ndim))
 
 
-def _scaled(y: Value, like: Value, scale: Value, shift: Value | None = None) -> Value:
+def _scale_and_shift(y: Value, like: Value, scale: Value, shift: Value | None = None) -> Value:
     y = y.astype(like.dtype) * scale.astype(like.dtype)
     return y if shift is None else y + shift.astype(like.dtype)
 
 
 @decomposes("LayerNormalization")
-def _layer(
+def _layer_norm(
     x: Value,
     scale: Value,
     shift: Value | None = None,
@@ -37,31 +37,31 @@ def _layer(
     epsilon: float = 1e-5,
     stash_type: int = 1,
 ) -> Outputs:
-    """y, the mean, and one over the deviation. Of before opset 17, where ONNX had none."""
+    """y, the mean, and 1 / the standard deviation."""
     del stash_type
-    if x.build.opset >= OWN:
-        given = [scale.astype(x.dtype), *([] if shift is None else [shift.astype(x.dtype)])]
-        return x.build.ops("LayerNormalization", x, *given, outputs=3, axis=axis, epsilon=epsilon)
-    wide, axes = _wide(x), _over(x, axis)
+    if x.build.opset >= LAYER_NORMALIZATION_OPSET:
+        scales = [value.astype(x.dtype) for value in (scale, shift) if value is not None]
+        return x.build.ops("LayerNormalization", x, *scales, outputs=3, axis=axis, epsilon=epsilon)
+    wide, axes = _for_statistics(x), _trailing_axes(x, axis)
     mean = anp.mean(wide, axis=axes, keepdims=True)
-    centred = wide - mean
-    deviation = anp.sqrt(anp.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
-    return _scaled(centred / deviation, x, scale, shift), mean, anp.reciprocal(deviation)
+    centered = wide - mean
+    deviation = anp.sqrt(anp.mean(centered * centered, axis=axes, keepdims=True) + epsilon)
+    return _scale_and_shift(centered / deviation, x, scale, shift), mean, anp.reciprocal(deviation)
 
 
 @decomposes("SimplifiedLayerNormalization")
-def _root_mean_square(
+def _rms_norm(
     x: Value, scale: Value, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Outputs:
-    """y and one over the root of the mean square (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+    """y and 1 / the root of the mean square (Zhang and Sennrich 2019, arXiv:1910.07467)."""
     del stash_type
-    wide, axes = _wide(x), _over(x, axis)
+    wide, axes = _for_statistics(x), _trailing_axes(x, axis)
     root = anp.sqrt(anp.mean(wide * wide, axis=axes, keepdims=True) + epsilon)
-    return _scaled(wide / root, x, scale), anp.reciprocal(root)
+    return _scale_and_shift(wide / root, x, scale), anp.reciprocal(root)
 
 
 @decomposes("SkipLayerNormalization")
-def _skip_layer(
+def _skip_layer_norm(
     x: Value,
     skip: Value,
     gamma: Value,
@@ -70,23 +70,23 @@ def _skip_layer(
     *,
     epsilon: float = 1e-12,
 ) -> Outputs:
-    """y, the mean, one over the deviation, and the sum that was normalised."""
+    """y, the mean, 1 / the standard deviation, and the sum that is normalized."""
     total = x + skip if bias is None else x + bias + skip
-    y, mean, inverse = _layer(total, gamma, beta, epsilon=epsilon)  # type: ignore[misc]
+    y, mean, inverse = _layer_norm(total, gamma, beta, epsilon=epsilon)  # type: ignore[misc]
     return y, mean, inverse, total
 
 
 @decomposes("SkipSimplifiedLayerNormalization")
-def _skip_root_mean_square(
+def _skip_rms_norm(
     x: Value, skip: Value, gamma: Value, bias: Value | None = None, *, epsilon: float = 1e-12
 ) -> Outputs:
     total = x + skip if bias is None else x + bias + skip
-    y, inverse = _root_mean_square(total, gamma, epsilon=epsilon)  # type: ignore[misc]
+    y, inverse = _rms_norm(total, gamma, epsilon=epsilon)  # type: ignore[misc]
     return y, None, inverse, total
 
 
 @decomposes("GroupNorm")
-def _group(
+def _group_norm(
     x: Value,
     gamma: Value,
     beta: Value,
@@ -96,22 +96,21 @@ def _group(
     channels_last: int = 1,
     epsilon: float = 1e-5,
 ) -> Value:
-    """Wu and He 2018 (arXiv:1803.08494), with an activation behind it: 1 is SiLU."""
-    first = [0, x.ndim - 1, *range(1, x.ndim - 1)]
-    whole = anp.transpose(x, first) if channels_last else x
-    shape = whole.shape
+    """Group normalization (Wu and He 2018, arXiv:1803.08494); `activation` 1 is a SiLU after it."""
+    channels_second = [0, x.ndim - 1, *range(1, x.ndim - 1)]
+    images = anp.transpose(x, channels_second) if channels_last else x
     ones = x.build.constant(np.ones(groups), x.dtype)
-    rows = anp.reshape(whole, [0, groups, -1])
+    rows = anp.reshape(images, [0, groups, -1])
     y = x.build.op("InstanceNormalization", rows, ones, ones * 0, epsilon=epsilon)
-    y = x.build.reshape_like(y, whole) if None not in shape else y
+    y = y if None in images.shape else x.build.reshape_like(y, images)
     per_channel = [-1] + [1] * (x.ndim - 2)
-    y = _scaled(y, x, anp.reshape(gamma, per_channel), anp.reshape(beta, per_channel))
+    y = _scale_and_shift(y, x, anp.reshape(gamma, per_channel), anp.reshape(beta, per_channel))
     y = silu(y) if activation else y
     return anp.transpose(y, [0, *range(2, x.ndim), 1]) if channels_last else y
 
 
 @decomposes("SkipGroupNorm")
-def _skip_group(
+def _skip_group_norm(
     x: Value,
     gamma: Value,
     beta: Value,
@@ -123,9 +122,9 @@ def _skip_group(
     channels_last: int = 1,
     epsilon: float = 1e-5,
 ) -> Outputs:
-    """y and the sum that was normalised; skip is of the shape of x, or (N, C) or (N, 1, 1, C)."""
+    """y and the sum that is normalized. Only for a skip of the shape of x, or (N, 1, 1, C)."""
     if skip.ndim == 2 or not channels_last:
         return (None, None)
     total = x + skip if bias is None else x + bias + skip
-    form = {"groups": groups, "activation": activation, "channels_last": channels_last}
-    return _group(total, gamma, beta, epsilon=epsilon, **form), total  # type: ignore[return-value]
+    options = {"groups": groups, "activation": activation, "channels_last": channels_last}
+    return _group_norm(total, gamma, beta, epsilon=epsilon, **options), total  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Quantized operators in forms that `integer_ops` does not decompose, as the forms that it does."""
+"""ONNX Runtime's quantized operators, rewritten as those that `quantization/integer_ops` decomposes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from onnxcam.passes.ort.registry import decomposes
 
 
 @decomposes("QLinearConv")
-def _convolution(x: Value, *operands: Value | None, **attributes: Any) -> Value:
-    """The kernels are (M, C, kH, kW) in either layout."""
-    last = attributes.pop("channels_last", 0)
-    if not last:
+def _qlinear_conv(x: Value, *operands: Value | None, **attributes: Any) -> Value:
+    """The weights are (M, C, kH, kW) in both layouts of x."""
+    if not attributes.pop("channels_last", 0):
         return x.build.op("QLinearConv", x, *operands, **attributes)
     return channels_last(x.build.op("QLinearConv", channels_second(x), *operands, **attributes))
 
 
 @decomposes("MatMulIntegerToFloat")
-def _product(
+def _matmul_integer_to_float(
     a: Value,
     b: Value,
     a_scale: Value,
@@ -37,12 +36,12 @@ def _product(
 
 
 @decomposes("DynamicQuantizeMatMul")
-def _dynamic(
+def _dynamic_quantize_matmul(
     a: Value,
     b: Value,
     b_scale: Value,
     b_zero: Value | None = None,
     bias: Value | None = None,
 ) -> Value:
-    whole, scale, zero = a.build.ops("DynamicQuantizeLinear", a, outputs=3)
-    return _product(whole, b, scale, b_scale, zero, b_zero, bias)  # type: ignore[return-value]
+    integers, scale, zero = a.build.ops("DynamicQuantizeLinear", a, outputs=3)
+    return _matmul_integer_to_float(integers, b, scale, b_scale, zero, b_zero, bias)  # type: ignore[return-value]

@@ -7,8 +7,8 @@ from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.model.load import load
-from onnxcam.passes.ort import nchwc_block_size as blocks
-from onnxcam.passes.ort import nchwc_ops as blocked
+from onnxcam.passes.ort import nchwc_ops
+from onnxcam.passes.ort.nchwc_block_size import set_nchwc_block_size
 from onnxcam.passes.ort.registry import NCHWC
 from onnxcam.rewrite.gradient import gradient
 from tests.passes.ort.support.fused_case import floats
@@ -35,7 +35,7 @@ def test_kernels_in_order(shape: tuple[int, ...], block: int) -> None:
             for o in range(block)
         ]
     flat = np.array(stored, np.float32).reshape(shape)
-    np.testing.assert_array_equal(blocked.in_order(flat, block), kernels)
+    np.testing.assert_array_equal(nchwc_ops.unblock_weights(flat, block), kernels)
 
 
 def in_blocks(outputs: int, inputs: int, channels: int) -> onnx.GraphProto:
@@ -58,17 +58,17 @@ def test_length_of_blocks_is_told_by_channels(
     outputs: int, inputs: int, channels: int, expected: int
 ) -> None:
     graph = in_blocks(outputs, inputs, channels)
-    assert blocks.set_nchwc_block_size(graph) is None
+    assert set_nchwc_block_size(graph) is None
     marks = [a.i for n in graph.node for a in n.attribute if a.name == "block"]
     assert marks == [expected] * 3
 
 
 def test_length_of_blocks_that_is_not_told_is_said() -> None:
     graph = in_blocks(32, 16, 32)
-    notice = blocks.set_nchwc_block_size(graph)
+    notice = set_nchwc_block_size(graph)
     assert notice is not None
     assert "ORT_ENABLE_EXTENDED" in notice
-    assert blocks.set_nchwc_block_size(graph) is None, "it is said once"
+    assert set_nchwc_block_size(graph) is None, "it is said once"
 
 
 @pytest.mark.parametrize("block", [8, 16])
