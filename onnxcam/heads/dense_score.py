@@ -170,6 +170,6 @@ def _describe_pooling(head: Head, *, plural: bool) -> str:
     if count == 1:
         return f"{has} one number per box: the maximum over the boxes is explained"
     return (
-        f"{has} {count} numbers per box: the maximum over the boxes of the one that --target chooses is "
+        f"{has} {count} numbers per box: for the one that --target chooses, the maximum over the boxes is "
         "explained"
     )
