@@ -12,28 +12,28 @@ from onnxcam.arrays import Array
 from onnxcam.graph.operators import CONTRIB
 from onnxcam.graph.reachability import producer
 
-Quantised: TypeAlias = Sequence[gs.Tensor]  # integers, their scale, their zero point
+Quantized: TypeAlias = Sequence[gs.Tensor]  # the integers, their scale and zero point
 
 
 def is_operator(node: gs.Node, operator: str) -> bool:
-    """Whether a node is QuantizeLinear or its like, of ONNX or of ONNX Runtime's own domain."""
+    """Whether a node is this operator of ONNX or of ONNX Runtime's own domain."""
     return node.op == operator and node.domain in (None, "", "ai.onnx", CONTRIB)
 
 
-def quantizer_of(quantised: gs.Tensor) -> gs.Node | None:
-    """The node that rounds floats to these integers."""
-    node = producer(quantised)
+def quantizer_of(quantized: gs.Tensor) -> gs.Node | None:
+    """The node that quantizes floats to these integers; None if there is none."""
+    node = producer(quantized)
     if node is None or not (
         is_operator(node, "QuantizeLinear") or is_operator(node, "DynamicQuantizeLinear")
     ):
         return None
-    return node if node.outputs[0] is quantised else None
+    return node if node.outputs[0] is quantized else None
 
 
-def dequantised(quantised: Quantised, axis: int) -> Array:
-    """(q - zero) scale in float32, as DequantizeLinear computes it; one scale, or one a slice of `axis`."""
-    whole, scale, zero = quantised
-    values = whole.values.astype(np.int32)
+def dequantize(quantized: Quantized, axis: int) -> Array:
+    """(q - zero) scale, as DequantizeLinear computes it; one scale for all, or one per slice along `axis`."""
+    integers, scale, zero = quantized
+    values = integers.values.astype(np.int32)
 
     def along(array: Array) -> Array:
         if array.size == 1:
@@ -44,19 +44,19 @@ def dequantised(quantised: Quantised, axis: int) -> Array:
 
     if not zero.is_empty():
         values = values - along(zero.values.astype(np.int32))
-    found: Array = values.astype(scale.values.dtype) * along(scale.values)
-    return found
+    floats: Array = values.astype(scale.values.dtype) * along(scale.values)
+    return floats
 
 
 def constant_values(tensor: gs.Tensor) -> Array | None:
-    """The values of a constant, also of a dequantised one; None for what is not constant."""
+    """The values of a constant or of a dequantized constant; None for other tensors."""
     if isinstance(tensor, gs.Constant):
         return tensor.values
     node = producer(tensor)
     if node is None or not is_operator(node, "DequantizeLinear") or node.attrs.get("block_size"):
         return None
-    if not all(isinstance(each, gs.Constant) or each.is_empty() for each in node.inputs):
+    if not all(isinstance(tensor, gs.Constant) or tensor.is_empty() for tensor in node.inputs):
         return None
-    whole, scale, *zero = node.inputs
-    quantised = (whole, scale, zero[0] if zero else gs.Variable.empty())
-    return dequantised(quantised, node.attrs.get("axis", 1))
+    integers, scale, *zero = node.inputs
+    quantized = (integers, scale, zero[0] if zero else gs.Variable.empty())
+    return dequantize(quantized, node.attrs.get("axis", 1))

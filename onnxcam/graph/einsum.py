@@ -1,4 +1,4 @@
-"""The equations of Einsum."""
+"""The equations of Einsum: which axes share a letter, and the size of each letter."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ class Equation:
 
     @classmethod
     def read(cls, equation: str, ranks: list[int]) -> Equation:
-        """An equation of ONNX for operands of these ranks; spaces mean nothing."""
-        left, arrow, right = equation.replace(" ", "").partition("->")
-        terms = left.split(",")
+        """Parse an equation for operands of these ranks; spaces are ignored."""
+        operands, arrow, result = equation.replace(" ", "").partition("->")
+        terms = operands.split(",")
         counts = [rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True)]
-        more = max((n for t, n in zip(terms, counts, strict=True) if "..." in t), default=0)
-        free = "".join(each for each in string.ascii_letters if each not in equation)[:more]
+        width = max((n for t, n in zip(terms, counts, strict=True) if "..." in t), default=0)
+        free = "".join(letter for letter in string.ascii_letters if letter not in equation)[:width]
         if not arrow:
-            right = "..." * ("..." in left) + _once(left.replace("...", ""))
-        written = [t.replace("...", free[more - n :]) for t, n in zip(terms, counts, strict=True)]
-        return cls(tuple(written), right.replace("...", free))
+            letters = _occurring_once(operands.replace("...", ""))
+            result = f"...{letters}" if "..." in operands else letters
+        written = [t.replace("...", free[width - n :]) for t, n in zip(terms, counts, strict=True)]
+        return cls(tuple(written), result.replace("...", free))
 
 
-def _once(letters: str) -> str:
-    """The letters that stand there once, in the order of the alphabet: an implicit result."""
-    return "".join(
-        sorted(each for each in set(letters) if each.isalpha() and letters.count(each) == 1)
-    )
+def _occurring_once(letters: str) -> str:
+    """The letters that occur once, in alphabetical order: the implicit result."""
+    once = (letter for letter in set(letters) if letter.isalpha() and letters.count(letter) == 1)
+    return "".join(sorted(once))
 
 
 def sizes_of(terms: Sequence[str], shapes: Sequence[Sequence[Dim]]) -> dict[str, Dim]:
-    """The size of every letter; sizes of 1 go with any other."""
+    """The size of every letter; a size of 1 is broadcast to any size."""
     sizes: dict[str, Dim] = {}
     for term, shape in zip(terms, shapes, strict=True):
         for letter, dim in zip(term, shape, strict=True):

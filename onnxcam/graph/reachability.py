@@ -1,4 +1,4 @@
-"""Which nodes and tensors lie between some tensors and a score."""
+"""Which nodes and tensors lie between some tensors and a score, and what a tensor depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.operators import traits_of
 
-FlowPredicate: TypeAlias = Callable[[gs.Node, int], bool]  # may something flow through this input?
+FlowPredicate: TypeAlias = Callable[
+    [gs.Node, int], bool
+]  # whether something flows through this input
 FLOATS = {onnx.TensorProto.BFLOAT16}
 
 
@@ -23,14 +25,14 @@ def producer(tensor: gs.Tensor) -> gs.Node | None:
 
 @dataclass(frozen=True)
 class Subgraph:
-    """The nodes between sources and goals in the graph's order, and the tensors that link them."""
+    """The nodes between sources and goals, in the graph's order, and the tensors that link them."""
 
     nodes: list[gs.Node]
     tensors: set[str]
 
 
 def is_float(tensor: gs.Tensor) -> bool:
-    """Whether a tensor can carry a derivative; one of unknown type is taken to."""
+    """Whether a tensor can carry a derivative. One of unknown type is assumed to."""
     if tensor.dtype is None:
         return True
     if isinstance(tensor.dtype, int):
@@ -39,25 +41,25 @@ def is_float(tensor: gs.Tensor) -> bool:
 
 
 def carries_floats(node: gs.Node, slot: int) -> bool:
-    """The widest notion of a path: any float input of any operator."""
+    """The widest flow: through any float input of any operator."""
     return bool(is_float(node.inputs[slot]))
 
 
 def subgraph_between(
     graph: gs.Graph, sources: Collection[str], goals: Collection[str], carries: FlowPredicate
 ) -> Subgraph:
-    """What lies on a way from a source to a goal through inputs that carry."""
-    reached, ahead = set(sources), []
+    """The nodes and tensors on paths from a source to a goal, through inputs that `carries` accepts."""
+    reached, after_source = set(sources), []
     for node in graph.nodes:
         if any(True for _ in _open(node, reached, carries)):
-            reached.update(each.name for each in node.outputs if each.name and is_float(each))
-            ahead.append(node)
-    needed, behind = set(goals) & reached, []
-    for node in reversed(ahead):
-        if any(each.name in needed for each in node.outputs):
+            reached.update(t.name for t in node.outputs if t.name and is_float(t))
+            after_source.append(node)
+    needed, on_path = set(goals) & reached, []
+    for node in reversed(after_source):
+        if any(tensor.name in needed for tensor in node.outputs):
             needed.update(_open(node, reached, carries))
-            behind.append(node)
-    return Subgraph(behind[::-1], needed)
+            on_path.append(node)
+    return Subgraph(on_path[::-1], needed)
 
 
 def _open(node: gs.Node, reached: set[str], carries: FlowPredicate) -> Iterator[str]:
@@ -67,49 +69,49 @@ def _open(node: gs.Node, reached: set[str], carries: FlowPredicate) -> Iterator[
     for attribute in node.attrs.values():
         if isinstance(attribute, gs.Graph):  # a branch or a loop reads tensors around it
             yield from (
-                each.name
+                tensor.name
                 for inner in attribute.nodes
-                for each in inner.inputs
-                if each.name in reached and is_float(each)
+                for tensor in inner.inputs
+                if tensor.name in reached and is_float(tensor)
             )
 
 
 def bottlenecks(path: Subgraph) -> list[str]:
     """The tensors through which everything on the path passes, from the sources to the goal.
 
-    A tensor is one if it is the only open one at the moment it is written: everything written before
-    it has no reader left, and that is so in any topological order.
+    A tensor is a bottleneck if, when it is written, all readers of earlier tensors have run. That does
+    not depend on the topological order.
     """
     readers: dict[str, int] = {}
     for node in path.nodes:
-        for name in {each.name for each in node.inputs} & path.tensors:
+        for name in {tensor.name for tensor in node.inputs} & path.tensors:
             readers[name] = readers.get(name, 0) + 1
-    written = {each.name for node in path.nodes for each in node.outputs}
+    written = {tensor.name for node in path.nodes for tensor in node.outputs}
     open_now = {name for name in path.tensors if name not in written}
-    found = list(open_now) if len(open_now) == 1 else []
+    names = list(open_now) if len(open_now) == 1 else []
     for node in path.nodes:
-        for name in {each.name for each in node.inputs} & path.tensors:
+        for name in {tensor.name for tensor in node.inputs} & path.tensors:
             readers[name] -= 1
             if not readers[name]:
                 open_now.discard(name)
-        fresh = [each.name for each in node.outputs if each.name in path.tensors]
+        fresh = [tensor.name for tensor in node.outputs if tensor.name in path.tensors]
         open_now.update(fresh)
         if len(open_now) == 1 and fresh:
-            found.extend(fresh)
-    return found
+            names.extend(fresh)
+    return names
 
 
 def depends_on(tensor: gs.Tensor, sources: Collection[str]) -> bool:
     """Whether a tensor's values, not only its shape, can depend on one of the sources."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     waiting = [tensor]
     while waiting:
         current = waiting.pop()
         if current.name in sources:
             return True
-        if current.name in seen or isinstance(current, gs.Constant):
+        if current.name in visited or isinstance(current, gs.Constant):
             continue
-        seen.add(current.name)
+        visited.add(current.name)
         for node in current.inputs:
             if not traits_of(node).reads_shape:
                 waiting.extend(node.inputs)
@@ -118,7 +120,7 @@ def depends_on(tensor: gs.Tensor, sources: Collection[str]) -> bool:
 
 
 def captured_tensors(node: gs.Node) -> Iterator[gs.Tensor]:
-    """What branches and loops, however deep, read of the tensors around them (and their own)."""
+    """The tensors that the branches and loops of a node read, however deep, their own ones included."""
     for attribute in node.attrs.values():
         if isinstance(attribute, gs.Graph):
             yield from attribute.outputs

@@ -1,4 +1,4 @@
-"""How a kernel walks over the spatial axes of a tensor."""
+"""The window of a convolution or pool: how its kernel moves over the spatial axes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attributes import arguments
 
-LONGEST = 1 << 24  # cells that a window or its steps may span: more is a mistake, or an attack
+LONGEST = 1 << 24  # cells that a kernel, stride or pad may span: more is a mistake, or an attack
 
 
 @dataclass(frozen=True)
 class Window:
-    """How a kernel walks over the spatial axes: Conv, ConvTranspose and the pools.
+    """Kernel, strides, dilations and pads of Conv, ConvTranspose and the pools, one number per spatial axis.
 
-    `begin` and `end` are the pads; None where they depend on the size of the input (SAME with a
-    stride, and a size that is not known). `ceil` rounds the number of positions up.
+    `begin` and `end` are the pads; None where they depend on an unknown size of the input (SAME with a
+    stride). `ceil` rounds the number of positions up.
     """
 
     kernel: tuple[int, ...]
@@ -32,11 +32,11 @@ class Window:
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """The cells from a kernel's first to its last, per axis."""
+        """The number of cells that the dilated kernel spans, per axis."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
     def leaves(self, axis: int, dim: int | str | None) -> int | str | None:
-        """The size that is left of a size, in words: '(H-1)//2+1'."""
+        """The output size for an input size of this name, as an expression: '(H-1)//2+1'."""
         stride, before, after = self.strides[axis], self.begin[axis], self.end[axis]
         if dim is None:
             return None
@@ -52,35 +52,35 @@ class Window:
 
     @classmethod
     def from_node(cls, node: gs.Node, opset: int) -> Window | None:
-        """The window of a node; None if the shape of its kernel is not known."""
-        found = arguments(
+        """The window of a node; None if the size of its kernel is unknown."""
+        settings = arguments(
             node,
             ("kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode"),
             opset,
         )
-        kernel = found["kernel_shape"] or _kernel_of_weight(node)
+        kernel = settings["kernel_shape"] or _kernel_of_weight(node)
         if kernel is None:
             return None
         rank = len(kernel)
-        strides = tuple(found["strides"] or (1,) * rank)
-        dilations = tuple(found["dilations"] or (1,) * rank)
-        pads = found["pads"] or (0,) * (2 * rank)
+        strides = tuple(settings["strides"] or (1,) * rank)
+        dilations = tuple(settings["dilations"] or (1,) * rank)
+        pads = settings["pads"] or (0,) * (2 * rank)
         window = cls(
             kernel=tuple(kernel),
             strides=strides,
             dilations=dilations,
             begin=tuple(pads[:rank]),
             end=tuple(pads[rank:]),
-            ceil=bool(found["ceil_mode"]),
+            ceil=bool(settings["ceil_mode"]),
         )
         numbers = (*window.kernel, *window.strides, *window.dilations, *map(abs, pads))
         if not all(0 <= number <= LONGEST for number in numbers):
             raise ValueError(f"a window of {kernel}, strides {strides}, dilations {dilations}")
         sizes = (node.inputs[0].shape or [None] * (rank + 2))[2:]
-        return window.resolved(found["auto_pad"] or "NOTSET", sizes)
+        return window.resolved(settings["auto_pad"] or "NOTSET", sizes)
 
     def resolved(self, auto_pad: str, sizes: Iterable[int | str | None]) -> Window:
-        """The window with the pads that `auto_pad` means for these sizes."""
+        """The window with the pads that `auto_pad` prescribes for these input sizes."""
         if auto_pad == "NOTSET":
             return self
         zeros = (0,) * len(self.kernel)
@@ -94,10 +94,10 @@ class Window:
             else None
             for n, s, e in zip(sizes, self.strides, self.extents, strict=True)
         ]
-        less = tuple(None if t is None else t // 2 for t in totals)
-        more = tuple(None if t is None else t - t // 2 for t in totals)
+        smaller = tuple(None if t is None else t // 2 for t in totals)
+        larger = tuple(None if t is None else t - t // 2 for t in totals)
         upper = auto_pad == "SAME_UPPER"
-        begin, end = (less, more) if upper else (more, less)
+        begin, end = (smaller, larger) if upper else (larger, smaller)
         return Window(self.kernel, self.strides, self.dilations, begin, end, upper, same=True)
 
 

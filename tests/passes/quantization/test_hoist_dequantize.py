@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.arrays import Array
-from onnxcam.graph.constants import constant_values, dequantised
+from onnxcam.graph.constants import constant_values, dequantize
 from onnxcam.graph.operators import DOMAIN
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
@@ -89,7 +89,7 @@ def test_what_is_written_has_no_operator_of_ours() -> None:
     assert links(upgrade_model(model, 19)) == ["x"]
 
 
-def test_the_same_is_dequantised_once() -> None:
+def test_the_same_is_dequantize_once() -> None:
     text = """(float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] y) {
         q = QuantizeLinear(x, s, z)
         a = DequantizeLinear(q, s, z)
@@ -147,7 +147,7 @@ def test_the_quantisation_of_the_runtimes_domain() -> None:
     np.testing.assert_array_equal(run(model.proto(), x=X)[0], run(original, x=X)[0])
 
 
-def test_a_dequantised_weight_is_known() -> None:
+def test_a_dequantize_weight_is_known() -> None:
     text = """(float[2, 3] x) => (float[2, 4] y) {
         w = DequantizeLinear<axis = 1>(whole, s, z)
         y = MatMul(x, w) }"""
@@ -163,13 +163,13 @@ def test_a_dequantised_weight_is_known() -> None:
     assert model.graph.tensors()["whole"].values.nbytes == 12, "it stays as small as it was"
 
 
-def test_dequantised_is_what_the_runtime_computes() -> None:
+def test_dequantize_is_what_the_runtime_computes() -> None:
     draw = np.random.default_rng(0)
     whole: Array = draw.integers(0, 256, (4, 3, 2)).astype(np.uint8)
     scales, zeros = draw.random(3).astype(np.float32), draw.integers(0, 9, 3).astype(np.uint8)
     text = "(uint8[4, 3, 2] x) => (float[4, 3, 2] y) { y = DequantizeLinear<axis = 1>(x, s, z) }"
     tensors = load(proto(text, s=scales, z=zeros)).graph.tensors()
-    found = dequantised((gs.Constant("w", whole), tensors["s"], tensors["z"]), 1)
+    found = dequantize((gs.Constant("w", whole), tensors["s"], tensors["z"]), 1)
     np.testing.assert_array_equal(run(proto(text, s=scales, z=zeros), x=whole)[0], found)
 
 
