@@ -1,10 +1,10 @@
-"""The table of gradient rules: one row an operator, one function an input.
+"""The table of gradient rules: one row per operator, one function per input.
 
-A rule for `y = op(x0, x1, …)` is a function `(g, y, x0, x1, …, *, attributes) -> Value` for each input
-that a derivative can flow into: `g` is the cotangent of `y`, the result that of the input, up to
-broadcasting, which the sweep undoes. Keyword-only parameters are attributes, or inputs that hold
-numbers (axes, pads, ranges), under their newest names; they are checked against the schemas of ONNX when
-the table is made. An input without a function (an index, a weight) gets no gradient.
+A rule for `y = op(x0, x1, …)` has a function `(g, y, x0, x1, …, *, attributes) -> Value` for each input that
+gets a gradient: `g` is the cotangent of `y`, the result that of the input. The sweep undoes broadcasting.
+Keyword-only parameters are attributes, or inputs that hold settings (axes, pads, ranges), by the names of the
+newest opset; they are checked against the schemas of ONNX when the table is built. An input without a function
+(an index, a weight) gets no gradient.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
 
 Vjp: TypeAlias = Callable[..., Value]
-EVERY = 10**6  # more inputs than any node has
-DERIVED = {"window", "slot"}  # keyword-only names that are worked out, not read
+ALL_INPUTS = 10**6  # more than any node has
+COMPUTED = {"window", "slot"}  # keyword-only parameters that are neither attributes nor inputs
 
 
 class Form(Enum):
-    """How a rule's functions are laid out."""
+    """Which functions a rule has, and what they get."""
 
-    PER_INPUT = "one function an input"
-    VARIADIC = "one function for all inputs, told which by `slot`"
-    OUTPUTS = "one function of all outputs: g and y are tuples, None where there is no cotangent"
+    PER_INPUT = "one function per input"
+    VARIADIC = "one function for all inputs, which gets the input's `slot`"
+    OUTPUTS = "one function per input, for all outputs: g and y are lists, None where there is no cotangent"
 
 
 @dataclass(frozen=True)
@@ -44,49 +44,52 @@ class Rule:
     form: Form = Form.PER_INPUT
 
     def function(self, slot: int) -> Vjp | None:
-        """The function of an input, None if no derivative flows into it."""
+        """The function for an input, None if it gets no gradient."""
         if self.form is Form.VARIADIC:
             return self.functions[0]
         return self.functions[slot] if slot < len(self.functions) else None
 
-    def cotangent(self, build: Builder, node: gs.Node, slot: int, gs_: list[Value | None]) -> Value:
-        """The cotangent of an input, given those of the outputs."""
+    def cotangent(
+        self, build: Builder, node: gs.Node, slot: int, cotangents: list[Value | None]
+    ) -> Value:
+        """The cotangent of an input, from those of the outputs."""
         function = self.function(slot)
-        assert function is not None  # noqa: S101  the sweep asks for no other
-        ys = [None if each.is_empty() else Value(build, each) for each in node.outputs]
-        xs = [None if each.is_empty() else Value(build, each) for each in node.inputs]
-        g, y = (gs_, ys) if self.form is Form.OUTPUTS else (gs_[0], ys[0])
+        assert function is not None  # noqa: S101  the sweep skips the others
+        ys = [None if tensor.is_empty() else Value(build, tensor) for tensor in node.outputs]
+        xs = [None if tensor.is_empty() else Value(build, tensor) for tensor in node.inputs]
+        g, y = (cotangents, ys) if self.form is Form.OUTPUTS else (cotangents[0], ys[0])
         count, names = _parameters(function)
-        missing = [None] * (count - len(xs)) if count < EVERY else []
-        return function(g, y, *(xs + missing)[:count], **_named(build, node, slot, names))
+        missing = [None] * (count - len(xs)) if count < ALL_INPUTS else []
+        return function(g, y, *(xs + missing)[:count], **_keywords(build, node, slot, names))
 
 
 @cache
 def _parameters(function: Vjp) -> tuple[int, tuple[str, ...]]:
-    """How many inputs a function takes (EVERY for all), and its keyword-only names."""
+    """How many inputs a function takes (or ALL_INPUTS), and its keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
-    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        count = EVERY
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        count = ALL_INPUTS
     else:
-        count = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters) - 2
-    names = tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
-    return count, names
+        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        count = sum(parameter.kind is positional for parameter in parameters) - 2  # g and y
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return count, tuple(keywords)
 
 
-def _named(build: Builder, node: gs.Node, slot: int, names: tuple[str, ...]) -> dict[str, Any]:
-    found = arguments(node, (name for name in names if name not in DERIVED), build.opset)
-    for name, each in found.items():
-        if isinstance(each, gs.Variable):
-            found[name] = Value(build, each)
+def _keywords(build: Builder, node: gs.Node, slot: int, names: tuple[str, ...]) -> dict[str, Any]:
+    values = arguments(node, (name for name in names if name not in COMPUTED), build.opset)
+    for name, value in values.items():
+        if isinstance(value, gs.Variable):
+            values[name] = Value(build, value)
     if "window" in names:
-        found["window"] = Window.from_node(node, build.opset)
+        values["window"] = Window.from_node(node, build.opset)
     if "slot" in names:
-        found["slot"] = slot
-    return found
+        values["slot"] = slot
+    return values
 
 
 class Rules(Mapping[str, Rule]):
-    """Operators (`Relu`, or `com.microsoft::Gelu`) and their rules. `|` makes a changed copy."""
+    """Operators (`Relu`, or `com.microsoft::Gelu`) and their rules. `|` returns a copy with other rules."""
 
     def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
         self._rules: dict[str, Rule] = dict(rules or {})
@@ -108,23 +111,25 @@ class Rules(Mapping[str, Rule]):
         return self._rules.get(operator_key(node.op, node.domain))
 
     def vjp(self, operator: str, *functions: Vjp | None, domain: str = "") -> None:
-        """Enter one function for each input, None for an input without a gradient."""
-        self._enter(operator, Rule(functions), domain)
+        """Add one function per input, None for an input without a gradient."""
+        self._add(operator, Rule(functions), domain)
 
     def variadic(self, operator: str, function: Vjp, domain: str = "") -> None:
-        """Enter one function for an operator of any number of like inputs."""
-        self._enter(operator, Rule((function,), Form.VARIADIC), domain)
+        """Add one function for an operator with any number of inputs of the same kind."""
+        self._add(operator, Rule((function,), Form.VARIADIC), domain)
 
     def outputs(self, operator: str, *functions: Vjp | None, domain: str = "") -> None:
-        """Enter functions that take the cotangents of all outputs."""
-        self._enter(operator, Rule(functions, Form.OUTPUTS), domain)
+        """Add one function per input that gets the cotangents of all outputs."""
+        self._add(operator, Rule(functions, Form.OUTPUTS), domain)
 
-    def _enter(self, operator: str, rule: Rule, domain: str) -> None:
+    def _add(self, operator: str, rule: Rule, domain: str) -> None:
         name = operator_key(operator, domain)
         if name in self._rules:
             raise ValueError(f"{name} has two rules")
         for function in filter(None, rule.functions):
-            wrong = set(_parameters(function)[1]) - known_names(operator, domain) - DERIVED
-            if wrong:
-                raise ValueError(f"the rule of {name} asks for {sorted(wrong)}, which it has not")
+            unknown = set(_parameters(function)[1]) - known_names(operator, domain) - COMPUTED
+            if unknown:
+                raise ValueError(
+                    f"the rule of {name} has parameters {sorted(unknown)}, which are no attributes of {name}"
+                )
         self._rules[name] = rule

@@ -1,4 +1,4 @@
-"""Operators without a gradient rule, each with the reason; what stands in the way of a derivative."""
+"""Operators without a gradient rule, each with the reason, and the nodes that block a derivative."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from onnxcam.graph.operators import TRAITS, operator_key, traits_of
 from onnxcam.graph.reachability import carries_floats, is_float
 from onnxcam.graph.traits import ZeroGradient
 
-UNSUPPORTED: dict[
-    str, str
-] = {  # floats flow through them, but nothing is written for what flows back
-    "If": "takes a branch by what is fed: fix the sizes of the input, or export one branch",
-    "Loop": "counts its rounds as it runs: export it unrolled",
-    "Scan": "walks its steps as it runs: export it unrolled",
-    "LinearAttention": "walks its steps as it runs: export it as MatMul and CumSum, or unrolled",
-    "GRU": "is a recurrent cell without a rule: unroll it, or take LSTM",
-    "RNN": "is a recurrent cell without a rule: unroll it, or take LSTM",
-    "MaxRoiPool": "takes maxima of regions: export RoiAlign in its place",
+UNSUPPORTED: dict[str, str] = {  # a derivative exists, but there is no rule for it
+    "If": "selects a branch at run time: fix the sizes of the input, or export one branch",
+    "Loop": "repeats its body at run time: export it unrolled",
+    "Scan": "iterates over steps at run time: export it unrolled",
+    "LinearAttention": "iterates over steps at run time: export it as MatMul and CumSum, or unrolled",
+    "GRU": "is a recurrent cell without a gradient rule: export it unrolled, or use LSTM",
+    "RNN": "is a recurrent cell without a gradient rule: export it unrolled, or use LSTM",
+    "MaxRoiPool": "takes maxima over regions: export RoiAlign instead",
     "CumProd": "multiplies along an axis: export it as Exp, CumSum and Log",
-    "Det": "is a determinant, which no picture model needs on its way",
-    "DFT": "is complex: export it as MatMul with cosines and sines",
-    "STFT": "is complex: export it as Conv with cosines and sines",
-    "OneHot": "places a number by an index: export it as Where and Equal",
-    "BitCast": "reads numbers as other bits: no derivative can be told",
+    "Det": "is a determinant, which has no gradient rule",
+    "DFT": "computes complex numbers: export it as MatMul with cosines and sines",
+    "STFT": "computes complex numbers: export it as Conv with cosines and sines",
+    "OneHot": "writes numbers at indices: export it as Where and Equal",
+    "BitCast": "reinterprets the bits of numbers, so it has no derivative",
     "TensorScatter": "writes into a cache: export the model without one",
-    "Unique": "sorts and counts as it runs: take it out of the way of the score",
+    "Unique": "sorts and counts at run time: export the model without it before the score",
     **dict.fromkeys(
         ("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
-        "holds tensors in a sequence: export Concat, Split or separate tensors in its place",
+        "holds tensors in a sequence: export Concat, Split or separate tensors instead",
     ),
     **dict.fromkeys(
         ("SequenceMap", "SplitToSequence", "ConcatFromSequence"),
-        "holds tensors in a sequence: export Concat, Split or separate tensors in its place",
+        "holds tensors in a sequence: export Concat, Split or separate tensors instead",
     ),
     **dict.fromkeys(
         ("Optional", "OptionalGetElement"),
@@ -43,48 +41,49 @@ UNSUPPORTED: dict[
     ),
 }
 
-WORDS: dict[ZeroGradient, str] = {
+REASONS: dict[ZeroGradient, str] = {
     "step": "is a step function, flat between its steps",
-    "indices": "gives places",
-    "truth values": "gives truth values",
-    "takes integers": "takes whole numbers",
-    "gives integers": "gives whole numbers",
+    "indices": "returns indices",
+    "truth values": "returns truth values",
+    "takes integers": "takes integers",
+    "gives integers": "returns integers",
     "sizes": "reads sizes only",
     "constant": "is a constant",
-    "random": "is drawn at random",
+    "random": "is random",
     "strings": "takes strings or bytes",
 }
 ZERO_GRADIENT = {  # no derivative flows through them in any model
-    name: WORDS[row.zero_gradient] for name, row in TRAITS.items() if row.zero_gradient
+    name: REASONS[traits.zero_gradient] for name, traits in TRAITS.items() if traits.zero_gradient
 }
 
 
 def reasons(operators: Collection[str]) -> dict[str, str]:
-    """The reason and the cure of each operator that one is known of."""
-    return {each: UNSUPPORTED[each] for each in operators if each in UNSUPPORTED}
+    """The reason, and what to do, for each operator in UNSUPPORTED."""
+    return {name: UNSUPPORTED[name] for name in operators if name in UNSUPPORTED}
 
 
 def blocking_nodes(
     graph: gs.Graph, source: str, goals: Collection[str], rules: Rules
 ) -> list[tuple[gs.Node, str]]:
-    """The nodes that values pass on their way from `source` to a goal, but derivatives do not, and why."""
-    alive, needed, found = {source}, set(goals), []
+    """The nodes between `source` and a goal that pass values but no derivatives, each with the reason."""
+    reached, needed, blocking = {source}, set(goals), []
     for node in graph.nodes:
         rule = rules.rule_for(node)
         if any(
-            each.name in alive
+            tensor.name in reached
             and carries_floats(node, slot)
             and (rule is None or rule.function(slot) is not None)
-            for slot, each in enumerate(node.inputs)
+            for slot, tensor in enumerate(node.inputs)
         ):
-            alive.update(each.name for each in node.outputs if is_float(each))
+            reached.update(tensor.name for tensor in node.outputs if is_float(tensor))
     for node in reversed(graph.nodes):
-        written = [each for each in node.outputs if each.name in needed]
-        if written and not traits_of(node).reads_shape:
-            needed.update(each.name for each in node.inputs)
-            fed = any(each.name in alive for each in node.inputs)
-            if fed and not any(each.name in alive for each in written):
-                floats = any(map(is_float, written))
-                why = "has no derivative by this input" if floats else "returns no floats there"
-                found.append((node, ZERO_GRADIENT.get(operator_key(node.op, node.domain), why)))
-    return found[::-1]
+        outputs = [tensor for tensor in node.outputs if tensor.name in needed]
+        if outputs and not traits_of(node).reads_shape:
+            needed.update(tensor.name for tensor in node.inputs)
+            reads_reached = any(tensor.name in reached for tensor in node.inputs)
+            if reads_reached and not any(tensor.name in reached for tensor in outputs):
+                floats = any(map(is_float, outputs))
+                reason = "has no derivative by this input" if floats else "returns no floats there"
+                reason = ZERO_GRADIENT.get(operator_key(node.op, node.domain), reason)
+                blocking.append((node, reason))
+    return blocking[::-1]

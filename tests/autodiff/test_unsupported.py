@@ -71,8 +71,8 @@ ONE = "one = Constant<value_ints = [1]>()\n"
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("k = ArgMax(h)  y = Cast<to = 1>(k)", "ArgMax (k) gives places"),
-        ("k = Greater(h, h)  y = Cast<to = 1>(k)", "Greater (k) gives truth values"),
+        ("k = ArgMax(h)  y = Cast<to = 1>(k)", "ArgMax (k) returns indices"),
+        ("k = Greater(h, h)  y = Cast<to = 1>(k)", "Greater (k) returns truth values"),
         ("k = Round(h)  y = Neg(k)", "Round (k) is a step function, flat"),
         ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) returns no floats there"),
         ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) returns no floats there"),

@@ -47,12 +47,12 @@ WITHOUT_A_LAYER_AFTER = {
     "round": (f"{POOLED} z = MatMul(f, v) y = Round(z)", "Round (y) is a step", "Identity in place", "z"),
     "greater": (
         "g = Greater(r, c) q = Cast<to = 1>(g) p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)",
-        "Greater (g) gives truth values", "Sigmoid in place of Greater", None,
+        "Greater (g) returns truth values", "Sigmoid in place of Greater", None,
     ),
     "places": (
         """a = ArgMax<axis = 1, keepdims = 0>(r) e = Gather(t, a)
         m = ReduceMean<axes = [1, 2], keepdims = 0>(e) y = MatMul(m, v)""",
-        "ArgMax (a) gives places", "Softmax in place of ArgMax", None,
+        "ArgMax (a) returns indices", "Softmax in place of ArgMax", None,
     ),
     "top": (
         """n = Constant<value_ints = [1]>() q = Flatten(r) a, i = TopK(q, n)

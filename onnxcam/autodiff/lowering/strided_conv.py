@@ -1,5 +1,6 @@
-"""The cotangent of what a strided convolution reads, as a convolution: ONNX Runtime's CPU provider runs that
-faster than ConvTranspose where channels are few or each is by itself. All sizes are known.
+"""The cotangent of a strided convolution's input as a convolution of stride 1, for known sizes.
+
+ONNX Runtime's CPU provider runs it faster than ConvTranspose if it is depthwise or has few channels.
 """
 
 from __future__ import annotations
@@ -7,42 +8,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from onnxcam.arrays import Array, Floats
+import numpy as np
+
+from onnxcam.arrays import Array, Dim, Floats
 from onnxcam.graph.slicing import pad_axes, pad_to
-from onnxcam.graph.value import Value, np
+from onnxcam.graph.tracing import Value
 from onnxcam.graph.window import Window
 
-RESIZE_WITHOUT_REGION = 13  # the opset
+RESIZE_WITHOUT_REGION = 13  # the opset from which Resize needs no roi
+MAX_STEM_CHANNELS = 4  # of an image
 
 
 def insert_zeros(g: Value, x: Value, window: Window) -> tuple[Value, Window]:
-    """g with s - 1 zeros behind each cell, and the window of step 1 that leaves as many cells of x."""
-    begin = [int(each or 0) for each in window.begin]
-    steps = zip(window.extents, window.strides, g.shape[2:], x.shape[2:], begin, strict=True)
+    """g with s - 1 zeros after each cell, and the window of stride 1 for which x has the right size."""
+    begin = [int(pad or 0) for pad in window.begin]
+    axes = zip(window.extents, window.strides, g.shape[2:], x.shape[2:], begin, strict=True)
     end = [
         stride * static_dim(out) - static_dim(size) + extent - 1 - p0
-        for extent, stride, out, size, p0 in steps
+        for extent, stride, out, size, p0 in axes
     ]
-    walk = replace(window, strides=(1,) * len(end), end=tuple(end))
-    places = [
-        np.arange(static_dim(n) * s) % s == 0
-        for n, s in zip(g.shape[2:], window.strides, strict=True)
+    dense = replace(window, strides=(1,) * len(end), end=tuple(end))
+    is_cell = [
+        np.arange(static_dim(out) * stride) % stride == 0
+        for out, stride in zip(g.shape[2:], window.strides, strict=True)
     ]
-    here = np.prod(np.meshgrid(*places, indexing="ij"), axis=0)[None, None]
-    return repeat_nearest(g, window.strides) * here.astype(np.float64), walk
+    mask = np.prod(np.meshgrid(*is_cell, indexing="ij"), axis=0)[None, None]
+    return repeat_nearest(g, window.strides) * mask.astype(np.float64), dense
 
 
 def is_stem_conv(g: Value, x: Value, window: Window, group: int) -> bool:
-    """A large kernel on few channels with one stride: in phases it takes two thirds of ConvTranspose's time."""
-    few = isinstance(x.shape[1], int) and x.shape[1] <= 4 and group == 1 and g.build.opset >= 11
+    """Whether a large kernel reads few channels with one stride: as in the first layer of many networks.
+
+    There, subpixel_conv takes two thirds of ConvTranspose's time.
+    """
+    channels = x.shape[1]
+    few = isinstance(channels, int) and channels <= MAX_STEM_CHANNELS and group == 1
     planar = len(window.kernel) == 2 and len(set(window.strides)) == 1
-    sizes = zip(window.kernel, window.strides, window.dilations, strict=True)
-    return few and planar and all(d == 1 and k > 2 * s for k, s, d in sizes)
+    axes = zip(window.kernel, window.strides, window.dilations, strict=True)
+    large = all(d == 1 and k > 2 * s for k, s, d in axes)
+    return few and planar and large and g.build.opset >= 11
 
 
 def subpixel_conv(g: Value, x: Value, kernel: Array, window: Window) -> Value:
-    """The cells of x at s q + r come out of a Conv of their own, for every r; one Conv has all of them, and
-    DepthToSpace puts them side by side. Cell q takes w[t] from g at q + (r + p - t) / s, where that is whole.
+    """One Conv for the s^2 phases of x, as channels, that DepthToSpace then interleaves.
+
+    Along an axis, phase r has the cells s q + r. These take w[t] from g at q + (r + p - t) / s, where that is
+    an integer.
     """
     step = window.strides[0]
     rows, columns = (
@@ -52,22 +63,22 @@ def subpixel_conv(g: Value, x: Value, kernel: Array, window: Window) -> Value:
         "mcab,rxa,syb->rscmxy", kernel.astype(np.float64), rows.chosen, columns.chosen
     )
     pads = [
-        (-each.first, -(-static_dim(n) // step) - static_dim(m) + each.last)
-        for each, n, m in zip((rows, columns), x.shape[2:], g.shape[2:], strict=True)
+        (-taps.first, -(-static_dim(size) // step) - static_dim(out) + taps.last)
+        for taps, size, out in zip((rows, columns), x.shape[2:], g.shape[2:], strict=True)
     ]
-    given = crop_or_pad(g, *([max(-each, 0) for each in side] for side in zip(*pads, strict=True)))
-    found = g.build.op(
+    begin, end = zip(*pads, strict=True)
+    phases = g.build.op(
         "Conv",
-        given,
+        crop_or_pad(g, [max(-pad, 0) for pad in begin], [max(-pad, 0) for pad in end]),
         g.build.constant(kernels.reshape(-1, *kernels.shape[3:]), g.dtype),
-        pads=[max(each, 0) for side in zip(*pads, strict=True) for each in side],
+        pads=[max(pad, 0) for pad in (*begin, *end)],
     )
-    return pad_to(g.build.op("DepthToSpace", found, blocksize=step, mode="DCR"), x.shape)
+    return pad_to(g.build.op("DepthToSpace", phases, blocksize=step, mode="DCR"), x.shape)
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Which cells of g the phases of an axis of x take: chosen[r, i, t] is 1 for w[t] on cell q + first + i."""
+    """The cells of g that the phases of an axis take: chosen[r, i, t] is 1 for w[t] on cell q + first + i."""
 
     first: int
     last: int
@@ -75,16 +86,16 @@ class Taps:
 
 
 def phase_taps(size: int, step: int, pad: int) -> Taps:
-    """The taps of an axis: q + (r + p - t) / s, where that is whole."""
+    """The taps of an axis: q + (r + p - t) / s, where that is an integer."""
     phase, tap = np.ogrid[:step, :size]
-    ahead = phase + pad - tap
-    first, last = -(-int(ahead.min()) // step), int(ahead.max()) // step
-    places = np.arange(first, last + 1)[None, :, None]
-    return Taps(first, last, (ahead[:, None] == step * places).astype(np.float64))
+    distance = phase + pad - tap
+    first, last = -(-int(distance.min()) // step), int(distance.max()) // step
+    offsets = np.arange(first, last + 1)[None, :, None]
+    return Taps(first, last, (distance[:, None] == step * offsets).astype(np.float64))
 
 
 def repeat_nearest(value: Value, factors: Sequence[int]) -> Value:
-    """Every cell repeated along the spatial axes; from opset 13."""
+    """Each cell repeated along the spatial axes; needs opset 13."""
     scales = value.build.constant(np.array([1, 1, *factors], np.float32))
     return value.build.op(
         "Resize",
@@ -96,17 +107,17 @@ def repeat_nearest(value: Value, factors: Sequence[int]) -> Value:
         nearest_mode="floor",
         shape=(
             *value.shape[:2],
-            *(static_dim(n) * s for n, s in zip(value.shape[2:], factors, strict=True)),
+            *(static_dim(size) * n for size, n in zip(value.shape[2:], factors, strict=True)),
         ),
     )
 
 
-def crop_or_pad(value: Value, begin: list[int], end: list[int]) -> Value:
-    """Without that many cells on either side of the spatial axes; negative numbers add zeros."""
-    return pad_axes(value, [0, 0, *(-each for each in begin)], [0, 0, *(-each for each in end)])
+def crop_or_pad(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
+    """The value without so many cells at the ends of its spatial axes; negative numbers add zeros."""
+    return pad_axes(value, [0, 0, *(-cells for cells in begin)], [0, 0, *(-cells for cells in end)])
 
 
-def static_dim(dim: int | str | None) -> int:
-    """A dimension that is known to be one."""
-    assert isinstance(dim, int)  # noqa: S101  the caller has looked
+def static_dim(dim: Dim) -> int:
+    """A dimension that the caller knows to be a number."""
+    assert isinstance(dim, int)  # noqa: S101
     return dim
