@@ -14,7 +14,7 @@ from onnxcam.graph.reachability import is_float
 from onnxcam.heads.score import classes_of
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import simplified
-from onnxcam.spatial.layers import automatic, spatial_layers
+from onnxcam.spatial.layers import choose_layers, spatial_layers
 from onnxcam.specs import Layer
 
 SMOOTH = {  # step functions, and similar ones that have a derivative
@@ -70,6 +70,8 @@ def _scores_before(node: gs.Node, model: Model, image: str, rules: Rules) -> Ite
     """The inputs of a node that have one score per class, and a layer that a gradient of them reaches."""
     for tensor in node.inputs:
         if is_float(tensor) and not isinstance(tensor, gs.Constant) and classes_of(tensor) > 1:
-            layers = automatic(model, image, tensor.name, spatial_layers(model, image, tensor.name))
+            layers = choose_layers(
+                model, image, tensor.name, spatial_layers(model, image, tensor.name)
+            )
             if layers and all(reaches(model, layer, tensor.name, rules) for layer in layers):
                 yield str(tensor.name)

@@ -25,7 +25,7 @@ from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_cure
 from onnxcam.rewrite.sampled_inputs import ROUNDS, add_noise
 from onnxcam.rewrite.sampled_outputs import add_moments
-from onnxcam.spatial.layers import automatic, candidates, find_layer, spatial_layers
+from onnxcam.spatial.layers import candidates, choose_layers, find_layer, spatial_layers
 from onnxcam.specs import (
     AUTO,
     CLASS_SCORES,
@@ -162,7 +162,7 @@ def _automatic(
     depends on the picture, where there is one and the rules reach it. Or the last layers of several
     branches. ModelError if there is none of these either.
     """
-    chosen = automatic(model, image.name, of, layers)
+    chosen = choose_layers(model, image.name, of, layers)
     if not chosen:
         if not layers:
             raise_if_blocked(model.graph, image.name, {of}, RULE_TABLES[recipe.rules])
@@ -214,7 +214,7 @@ def layers(model: Model, output: str | None = None) -> list[Layer]:
     image = image_input(model)
     model, score = ensure_class_scores(model, output)
     found = spatial_layers(model, image.name, score.logits)
-    chosen = automatic(model, image.name, score.logits, found)
+    chosen = choose_layers(model, image.name, score.logits, found)
     smooth = _smoothing_choice(model, image, score, found) if chosen else set()
     names = {each.name for each in chosen}
     return [

@@ -1,8 +1,16 @@
-"""What the axes of a tensor hold, as factors: the batch, channels, rows and columns of a grid of cells.
+"""What the axes of a tensor hold: the batch, channels, rows and columns of the image's grid, as factors.
 
-A Reshape splits and joins axes. Taken as products of factors it can be followed exactly: (N, C, h w) holds
-rows and columns in one axis, a Swin window holds the inner part of both, and joined again they are the
-grid that they were. No size is guessed, and no square root is taken.
+Each axis is a product of factors, so that a Reshape, which splits and joins axes, can be followed exactly:
+
+    (2, 3, 4, 6)         n2  c3  y4  x6        images of 4 rows and 6 columns
+    (2, 3, 24)           n2  c3  y4·x6         after a Reshape: cells row by row in one axis
+    (2, 24, 3)           n2  y4·x6  c3         after a Transpose: tokens
+    (2, 2, 2, 3, 2, 3)   n2  y2/2  y2  x3/2  x2  c3    after a Reshape: the rows as 2 windows (y2/2, stride 2)
+                                               of 2 rows (y2), the columns as 3 windows of 2
+
+Joined again in this order, y2/2 and y2 are y4. Joined in another order they are not: the rows are then no
+longer in the order of the image, and no map can be drawn on the tensor. Nothing is inferred from sizes that
+look square.
 """
 
 from __future__ import annotations
@@ -13,13 +21,15 @@ from typing import TypeAlias
 
 from onnxcam.arrays import Dim, Shape
 
+# Kinds of factors. MOVED: cells, but not in the order of the image. EXTRA: tokens that are not cells.
 BATCH, CHANNELS, ROWS, COLUMNS, MOVED, EXTRA = "n", "c", "y", "x", "moved", "extra"
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of an axis. `stride` says which part of its `origin` (of `total` steps) it counts: of 16 rows cut
-    into 4 windows of 4, the window has stride 4, the row in it stride 1.
+    """A factor of an axis. `origin` names the axis that it was split from and `total` the size of that;
+    neighbors along the factor are `stride` apart along it. Of 16 rows in 4 windows of 4 rows, the windows have
+    stride 4 and the rows in a window stride 1.
     """
 
     kind: str
@@ -29,8 +39,8 @@ class Factor:
     total: Dim = None
 
     @property
-    def outermost(self) -> bool:
-        """Whether neighbours along this factor are neighbours in the picture, and it spans all of it."""
+    def spans_origin(self) -> bool:
+        """Whether it reaches from one end of its origin to the other: all of it, or its outermost factor."""
         if not isinstance(self.size, int):
             return self.size == self.total
         return self.size * self.stride == self.total
@@ -38,23 +48,27 @@ class Factor:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A grid of cells in one axis, and tokens that are no cells (class, registers) before or after it."""
+    """An axis with the cells of a grid, and tokens before or after them that are not cells: a class token,
+    registers. `before` and `after` count these; None if their number is not known yet.
+    """
 
     size: Dim
     cells: tuple[Factor, ...]
-    before: int | None  # None: some, how many is not known yet
+    before: int | None
     after: int | None
 
-    def of_size(self, size: Dim) -> Tokens:
-        """The same with what the whole size tells of the extra tokens."""
-        inner, known = size_of(self.cells), self.before is not None and self.after is not None
-        if known or not isinstance(size, int) or not isinstance(inner, int):
+    def with_size(self, size: Dim) -> Tokens:
+        """The tokens in an axis of that size, from which a missing count follows: of 7 tokens with 6 cells and
+        none after them, 1 is before them.
+        """
+        cells, counted = size_of(self.cells), self.before is not None and self.after is not None
+        if counted or not isinstance(size, int) or not isinstance(cells, int):
             return replace(self, size=size if isinstance(size, int) else self.size)
-        extra = size - inner - (self.before or 0) - (self.after or 0)
+        remaining = size - cells - (self.before or 0) - (self.after or 0)
         if self.before is None and self.after is None:
             return replace(self, size=size)
-        before = extra if self.before is None else self.before
-        after = extra if self.after is None else self.after
+        before = remaining if self.before is None else self.before
+        after = remaining if self.after is None else self.after
         return Tokens(size, self.cells, before, after)
 
 
@@ -63,135 +77,136 @@ Axes: TypeAlias = tuple[Axis, ...]
 
 
 def new_axis(kind: str, size: Dim, origin: str) -> Axis:
-    """An axis of one new factor."""
+    """An axis that is its own origin."""
     return () if size == 1 and kind != BATCH else (Factor(kind, size, origin, 1, size),)
 
 
 def size_of(axis: Sequence[Factor | Tokens]) -> Dim:
-    """The product of the factors, None where one is not a number."""
+    """The product of the factors' sizes; None if it is not a number, unless it is one size with a name."""
     size = 1
-    for each in axis:
-        if not isinstance(each.size, int):
-            return each.size if len(axis) == 1 else None
-        size *= each.size
+    for factor in axis:
+        if not isinstance(factor.size, int):
+            return factor.size if len(axis) == 1 else None
+        size *= factor.size
     return size
 
 
 def kinds(axis: Axis) -> set[str]:
-    """What kinds of factors an axis holds; the cells' inside of tokens."""
-    found = set()
-    for each in axis:
-        found |= {cell.kind for cell in each.cells} if isinstance(each, Tokens) else {each.kind}
-    return found
+    """The kinds of the factors of an axis; of tokens, those of the cells among them."""
+    return {
+        part.kind
+        for factor in axis
+        for part in (factor.cells if isinstance(factor, Tokens) else (factor,))
+    }
 
 
 def holds_cells(axis: Axis) -> bool:
-    """Whether places of the picture lie along the axis."""
+    """Whether positions of the image lie along the axis, in whatever order."""
     return bool(kinds(axis) & {ROWS, COLUMNS, MOVED})
 
 
-def fitted(axes: Axes, shape: Shape) -> Axes:
-    """The axes with what the tensor's sizes tell of the tokens in them."""
+def count_tokens(axes: Axes, shape: Shape) -> Axes:
+    """The axes with the counts of extra tokens that follow from the sizes of the tensor."""
     return tuple(
-        (axis[0].of_size(dim),) if len(axis) == 1 and isinstance(axis[0], Tokens) else axis
+        (axis[0].with_size(dim),) if len(axis) == 1 and isinstance(axis[0], Tokens) else axis
         for axis, dim in zip(axes, shape, strict=True)
     )
 
 
-def regrouped(axes: Axes, shape: Shape) -> Axes | None:
-    """The factors dealt out to the axes of another shape in the same order; None if that cannot be told.
+def regroup(axes: Axes, shape: Shape) -> Axes | None:
+    """The axes after a Reshape to `shape`: the same factors in the same order, split where an axis ends.
 
-    One size may be unknown: the sizes right and left of it are filled first, and it takes the rest.
+    One size of the shape may be unknown: the axes to the right and to the left of it are filled first, and
+    it gets the remaining factors. None if the factors do not fit.
     """
-    rest = [each for axis in axes for each in axis if each.size != 1 or _is_batch(each)]
+    factors = [factor for axis in axes for factor in axis if factor.size != 1 or _is_batch(factor)]
     groups: list[Axis] = [()] * len(shape)
     left, right = 0, len(shape)
-    while right > left and (group := _taken(rest, shape[right - 1], True)) is not None:
+    while right > left and (group := _take(factors, shape[right - 1], -1)) is not None:
         right -= 1
         groups[right] = group
-    while left < right - 1 and (group := _taken(rest, shape[left], False)) is not None:
+    while left < right - 1 and (group := _take(factors, shape[left], 0)) is not None:
         groups[left] = group
         left += 1
-    if right - left > 1 or (right == left and any(each.size != 1 for each in rest)):
+    if right - left > 1 or (right == left and any(factor.size != 1 for factor in factors)):
         return None
-    if (
-        right - left == 1
-        and isinstance(shape[left], int)
-        and size_of(rest) not in (None, shape[left])
-    ):
-        return None
-    if rest and groups:
-        groups[left] = (*rest, *groups[left])
-    return tuple(_joined(group) for group in groups)
+    if right - left == 1:
+        dim, remaining = shape[left], size_of(factors)
+        if isinstance(dim, int) and remaining not in (None, dim):
+            return None
+    if factors and groups:
+        groups[left] = (*factors, *groups[left])
+    return tuple(_merge(group) for group in groups)
 
 
 def _is_batch(factor: Factor | Tokens) -> bool:
     return isinstance(factor, Factor) and factor.kind == BATCH
 
 
-def _taken(rest: list[Factor | Tokens], dim: Dim, from_right: bool) -> Axis | None:
-    """Factors of a product `dim` taken from one end of the rest, the last one split if need be; None, and
-    nothing is taken, if there are none.
+def _take(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | None:
+    """Remove factors of a product `dim` from the front (`end` 0) or the back (-1) of the list, in place, and
+    return them in order; the last one is split if necessary. None, and nothing is removed, if that fails.
     """
     if not isinstance(dim, int):
-        same = rest and dim is not None and rest[-1 if from_right else 0].size == dim
-        return (rest.pop(-1 if from_right else 0),) if same else None
-    kept, need, found = list(rest), dim, []
-    while need != 1:  # numbers only from here on
-        if not rest or not isinstance(rest[-1 if from_right else 0].size, int):
-            rest[:] = kept
+        fits = factors and dim is not None and factors[end].size == dim
+        return (factors.pop(end),) if fits else None
+    rest, taken, missing = list(factors), list[Factor | Tokens](), dim
+    while missing != 1:
+        factor = rest.pop(end) if rest else None
+        if factor is None or not isinstance(factor.size, int) or not factor.size:
             return None
-        found.append(rest.pop(-1 if from_right else 0))
-        size = int(found[-1].size or 0)
-        if not size:  # any number of parts of nothing is nothing
-            rest[:] = kept
-            return None
-        if need % size:
-            parts = _split(found.pop(), need, from_right)
+        if missing % factor.size:
+            parts = _split(factor, missing, end)
             if parts is None:
-                rest[:] = kept
                 return None
-            found.append(parts[0])
-            rest.insert(len(rest) if from_right else 0, parts[1])
-            size = need
-        need //= size
-    return tuple(reversed(found) if from_right else found)
+            factor = parts[0]
+            rest.insert(len(rest) if end else 0, parts[1])
+        taken.append(factor)
+        missing //= int(factor.size or 1)
+    factors[:] = rest
+    return tuple(reversed(taken) if end else taken)
 
 
-def _split(factor: Factor | Tokens, size: int, from_right: bool) -> tuple[Factor, Factor] | None:
-    """The inner (or outer) part of that size, and what is left of the factor."""
+def _split(factor: Factor | Tokens, size: int, end: int) -> tuple[Factor, Factor] | None:
+    """A factor of that size from the outer (`end` 0) or inner end (-1) of a factor, and the remaining one."""
     if isinstance(factor, Tokens) or not isinstance(factor.size, int) or factor.size % size:
         return None
-    left = factor.size // size
-    if from_right:
-        return replace(factor, size=size), replace(factor, size=left, stride=factor.stride * size)
-    return replace(factor, size=size, stride=factor.stride * left), replace(factor, size=left)
+    rest = factor.size // size
+    if end:
+        return replace(factor, size=size), replace(factor, size=rest, stride=factor.stride * size)
+    return replace(factor, size=size, stride=factor.stride * rest), replace(factor, size=rest)
 
 
-def _joined(group: Axis) -> Axis:
-    """Neighbouring parts of one origin as one part again."""
-    found: list[Factor | Tokens] = []
-    for each in group:
-        last = found[-1] if found else None
-        if isinstance(last, Factor) and isinstance(each, Factor) and _follows(last, each):
-            found[-1] = replace(each, size=size_of((last, each)))
+def _merge(axis: Axis) -> Axis:
+    """The axis with adjacent factors of one origin joined: y2/2·y2 is y4."""
+    merged: list[Factor | Tokens] = []
+    for factor in axis:
+        outer = merged[-1] if merged else None
+        if (
+            isinstance(outer, Factor)
+            and isinstance(factor, Factor)
+            and _are_adjacent(outer, factor)
+        ):
+            merged[-1] = replace(factor, size=size_of((outer, factor)))
         else:
-            found.append(each)
-    return tuple(found)
+            merged.append(factor)
+    return tuple(merged)
 
 
-def _follows(outer: Factor, inner: Factor) -> bool:
-    numbers = isinstance(outer.size, int) and isinstance(inner.size, int)
+def _are_adjacent(outer: Factor, inner: Factor) -> bool:
     return (
-        numbers
+        isinstance(outer.size, int)
+        and isinstance(inner.size, int)
         and outer.origin == inner.origin
-        and outer.stride == inner.stride * int(inner.size or 0)
+        and outer.stride == inner.stride * inner.size
     )
 
 
 @dataclass(frozen=True)
 class GridLocation:
-    """Where a tensor holds its channels and cells; see `Layer`."""
+    """Where a tensor holds its channels and cells, as in `Layer`: of (N, T, C), `cells` is the grid and
+    `before` and `after` count the tokens that are not cells.
+    """
 
     channel_axis: int
     cells: tuple[Dim, Dim] | None = None
@@ -200,49 +215,51 @@ class GridLocation:
 
 
 def locate_grid(axes: Axes, shape: Shape) -> GridLocation | None:
-    """Where a tensor of pictures holds a grid of more than one cell; None if it holds none, or one that
-    is not the picture's: windows, pairs of tokens, rows that were rolled.
+    """Where a tensor holds a grid of more than one cell for each image. None if it holds none, or not the grid
+    of the image: windows, pairs of tokens, rows that were rolled.
     """
     if len(axes) not in (3, 4) or kinds(axes[0]) - {BATCH}:
         return None
-    return _place_of_tokens(axes) if len(axes) == 3 else _place_of_grid(axes, shape)
+    return _locate_tokens(axes) if len(axes) == 3 else _locate_rows_and_columns(axes, shape)
 
 
-def _place_of_tokens(axes: Axes) -> GridLocation | None:
-    held = [i for i in (1, 2) if holds_cells(axes[i]) and not _inner(axes[i])]
-    if len(held) != 1:
+def _locate_tokens(axes: Axes) -> GridLocation | None:
+    token_axes = [i for i in (1, 2) if holds_cells(axes[i]) and not _is_within_cells(axes[i])]
+    if len(token_axes) != 1:
         return None
-    axis = axes[held[0]]
-    whole = axis[0] if len(axis) == 1 and isinstance(axis[0], Tokens) else None
-    cells = whole.cells if whole else axis
-    if whole and (whole.before is None or whole.after is None):
+    axis = axes[token_axes[0]]
+    tokens = axis[0] if len(axis) == 1 and isinstance(axis[0], Tokens) else None
+    cells = tokens.cells if tokens else axis
+    if tokens and (tokens.before is None or tokens.after is None):
         return None
-    if [_kind(each) for each in cells] != [ROWS, COLUMNS] or size_of(cells) == 1:
+    if [_kind_of_all(factor) for factor in cells] != [ROWS, COLUMNS] or size_of(cells) == 1:
         return None
-    before, after = (whole.before or 0, whole.after or 0) if whole else (0, 0)
-    return GridLocation(3 - held[0], (cells[0].size, cells[1].size), before, after)
+    before, after = (tokens.before or 0, tokens.after or 0) if tokens else (0, 0)
+    return GridLocation(3 - token_axes[0], (cells[0].size, cells[1].size), before, after)
 
 
-def _place_of_grid(axes: Axes, shape: Shape) -> GridLocation | None:
+def _locate_rows_and_columns(axes: Axes, shape: Shape) -> GridLocation | None:
     for rows, channel in ((2, 1), (1, 3)):
-        pair = axes[rows], axes[rows + 1]
+        grid = axes[rows], axes[rows + 1]
         fits = all(
-            [_kind(each) for each in axis] == [kind] or (not axis and shape[rows + i] == 1)
-            for i, (axis, kind) in enumerate(zip(pair, (ROWS, COLUMNS), strict=True))
+            [_kind_of_all(factor) for factor in axis] == [kind]
+            or (not axis and shape[rows + i] == 1)
+            for i, (axis, kind) in enumerate(zip(grid, (ROWS, COLUMNS), strict=True))
         )
-        if fits and any(pair) and (not holds_cells(axes[channel]) or _inner(axes[channel])):
+        channels = not holds_cells(axes[channel]) or _is_within_cells(axes[channel])
+        if fits and any(grid) and channels:
             return GridLocation(channel)
     return None
 
 
-def _kind(factor: Factor | Tokens) -> str | None:
+def _kind_of_all(factor: Factor | Tokens) -> str | None:
     """The kind of a factor that spans its origin."""
-    return factor.kind if isinstance(factor, Factor) and factor.outermost else None
+    return factor.kind if isinstance(factor, Factor) and factor.spans_origin else None
 
 
-def _inner(axis: Axis) -> bool:
-    """Whether the cells in an axis are but parts of larger ones, as after a patch embedding."""
+def _is_within_cells(axis: Axis) -> bool:
+    """Whether its rows and columns lie within larger cells: the pixels of a patch, which became features."""
     return not any(
-        isinstance(each, Tokens) or (each.kind in (ROWS, COLUMNS) and each.outermost)
-        for each in axis
+        isinstance(factor, Tokens) or (factor.kind in (ROWS, COLUMNS) and factor.spans_origin)
+        for factor in axis
     )

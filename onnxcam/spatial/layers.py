@@ -1,4 +1,4 @@
-"""The layers of a model that a map can be drawn of, and the automatic choice among them."""
+"""The layers of a model for which a map can be drawn, and the automatic choice among them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from onnxcam.spatial.axis_flow import AxisFlow
 from onnxcam.spatial.token_mixing import prune_ignored, tensors_ignored_by_score
 from onnxcam.specs import CLASS_SCORES, Layer
 
-LISTED = 12  # so many of the layers that fit a pattern are told
-BRANCHES = 8  # so many layers are taken together at most
+MAX_LISTED = 12  # layers that an error lists
+MAX_BRANCHES = 8  # layers that are combined into one map
 
 
 def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
-    """Every tensor with a grid of more than one cell on the way from the image to the score, in the
-    graph's order: (N, C, h, w), (N, h, w, C), and tokens (N, T, C) or (N, C, T).
+    """The layers between the image and the score, in the graph's order: every tensor (N, C, h, w) or (N, h, w,
+    C) with a grid of more than one cell, and tokens (N, T, C) or (N, C, T).
     """
-    path, flow, dead = _ways(model, image, score)
-    whole = set(bottlenecks(prune_ignored(path, flow, dead) if dead else path)) - dead
-    axes = channel_axes(model.graph)
-    found = [
-        (node.op, tensor, _placed(tensor, flow.axes_of(tensor), axes.get(tensor.name, 0)))
+    path, flow, ignored = _path_to_score(model, image, score)
+    shared = set(bottlenecks(prune_ignored(path, flow, ignored) if ignored else path)) - ignored
+    channels = channel_axes(model.graph)
+    located = [
+        (node.op, tensor, _locate(tensor, flow.axes_of(tensor), channels.get(tensor.name, 0)))
         for node in path.nodes
         for tensor in node.outputs
         if tensor.name in path.tensors and not tensor.name.startswith(f"{CLASS_SCORES}/")
@@ -46,21 +46,21 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
             tensor.name,
             op,
             tuple(tensor.shape),
-            place.channel_axis,
-            tensor.name in whole,
-            cells=place.cells,
-            tokens_before=place.before,
-            tokens_after=place.after,
-            ignored_by_score=tensor.name in dead,
+            location.channel_axis,
+            tensor.name in shared,
+            cells=location.cells,
+            tokens_before=location.before,
+            tokens_after=location.after,
+            ignored_by_score=tensor.name in ignored,
         )
-        for op, tensor, place in found
-        if place is not None
+        for op, tensor, location in located
+        if location is not None
     ]
 
 
-def _ways(model: Model, image: str, score: str) -> tuple[Subgraph, AxisFlow, set[str]]:
-    """What lies between the picture and the score, what its axes hold, and whose cells are not read."""
-    integers = _integers(model.graph, image)
+def _path_to_score(model: Model, image: str, score: str) -> tuple[Subgraph, AxisFlow, set[str]]:
+    """What lies between the image and the score, what its axes hold, and the tensors that the score ignores."""
+    integers = _integers_from(model.graph, image)
 
     def carries(node: gs.Node, slot: int) -> bool:
         return carries_floats(node, slot) or node.inputs[slot].name in integers
@@ -70,137 +70,146 @@ def _ways(model: Model, image: str, score: str) -> tuple[Subgraph, AxisFlow, set
     return path, flow, tensors_ignored_by_score(path, flow, score)
 
 
-def _placed(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> GridLocation | None:
-    """Where the cells are; of four axes that nothing is known of, by the operators around them."""
+def _locate(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> GridLocation | None:
+    """Where a tensor holds its cells. If its axes are not known, four axes of which the operators around it
+    imply the channel axis are a grid.
+    """
     if axes is not None:
         return locate_grid(axes, tuple(tensor.shape))
-    known = _is_spatial(tensor, channel_axis)
-    return GridLocation(channel_axis) if known else None
+    if tensor.shape is None or len(tensor.shape) != 4 or not channel_axis:
+        return None
+    sizes = [dim for axis, dim in enumerate(tensor.shape) if axis not in (0, channel_axis)]
+    return GridLocation(channel_axis) if any(dim != 1 for dim in sizes) else None
 
 
-def _integers(graph: gs.Graph, image: str) -> set[str]:
-    """The image, and what is computed of it, as long as these are integers: no derivative flows there,
-    but the layers behind them are layers.
+def _integers_from(graph: gs.Graph, image: str) -> set[str]:
+    """An image of integers, and the integers that are computed from it. No derivative flows through them, but
+    the tensors after them are layers.
     """
-    found = {each.name for each in graph.inputs if each.name == image and not is_float(each)}
+    names = {
+        tensor.name for tensor in graph.inputs if tensor.name == image and not is_float(tensor)
+    }
     for node in graph.nodes:
-        if found & {each.name for each in node.inputs} and not traits_of(node).reads_shape:
-            found |= {each.name for each in node.outputs if not is_float(each)}
-    return found
-
-
-def _is_spatial(tensor: gs.Tensor, axis: int) -> bool:
-    if tensor.shape is None or len(tensor.shape) != 4 or not axis:
-        return False
-    return any(dim != 1 for i, dim in enumerate(tensor.shape) if i not in (0, axis))
+        if names & {tensor.name for tensor in node.inputs} and not traits_of(node).reads_shape:
+            names |= {tensor.name for tensor in node.outputs if not is_float(tensor)}
+    return names
 
 
 def candidates(model: Model, layers: list[Layer]) -> list[Layer]:
-    """The layers that an automatic choice is made among, the last first: those that everything passes
-    through, each at the end of its activation.
+    """The layers for the automatic choice, the last one first: those through which everything passes, each
+    after its activation.
 
-    Where a class token is read alone, the first of them is the input of the last attention behind its
-    normalisation: behind it the other tokens are not read, and before it they are as large as they have
-    grown along the residual connections, a few channels a thousand times as large as the rest.
+    If a class token is read alone, the first candidate is the normalized input of the last attention. After it,
+    the score ignores the other tokens. Before the normalization, residual connections have let a few channels
+    grow a thousand times as large as the others.
     """
     tensors = model.graph.tensors()
-    found = [
-        each for each in reversed(layers) if each.is_bottleneck and not _goes_on(tensors[each.name])
+    complete = [
+        layer
+        for layer in reversed(layers)
+        if layer.is_bottleneck and not _is_preactivation(tensors[layer.name])
     ]
-    return [each for each in found if not _projects(tensors[each.name])] or found
+    features = [layer for layer in complete if not _is_linear_projection(tensors[layer.name])]
+    return features or complete
 
 
-def automatic(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
-    """The last of the candidates; or the last layers of several branches where there is no candidate, or
-    where the features go on to coarser grids behind it, as to the heads of a detector. Empty if there is none.
+def choose_layers(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
+    """The automatic choice: the last candidate. If there is none, or if the features continue to coarser grids
+    after it, as to the heads of a detector: the last layer of each branch. Empty if neither exists.
     """
-    found = candidates(model, layers)[:1]
-    behind = layers[layers.index(found[0]) + 1 :] if found else []
-    if found and not any(
-        _is_coarser(each, found[0]) for each in behind if not each.ignored_by_score
-    ):
-        return found
-    several = branch_ends(model, image, score, layers)
-    coarser = any(_is_coarser(each, found[0]) for each in several) if found else True
-    apart = len({each.grid for each in several}) == len(
-        several
-    )  # features and their weights are not
-    return several if coarser and (apart or not found) else found
+    last = next(iter(candidates(model, layers)), None)
+    if last is None:
+        return branch_ends(model, image, score, layers)
+    after = [layer for layer in layers[layers.index(last) + 1 :] if not layer.ignored_by_score]
+    if not any(_is_coarser(layer, last) for layer in after):
+        return [last]
+    ends = branch_ends(model, image, score, layers)
+    # two layers with one grid are features and their weights, not heads
+    are_heads = len({layer.grid for layer in ends}) == len(ends)
+    coarser = any(_is_coarser(layer, last) for layer in ends)
+    return ends if are_heads and coarser else [last]
 
 
-def _is_coarser(layer: Layer, than: Layer) -> bool:
-    """Whether a grid has fewer cells; of sizes that are known by name, whether it is another one."""
-    grids = [[each for each in grid if isinstance(each, int)] for grid in (layer.grid, than.grid)]
+def _is_coarser(layer: Layer, reference: Layer) -> bool:
+    """Whether a grid has fewer cells; if sizes are names, whether it is a different one."""
+    grids = [[dim for dim in grid if isinstance(dim, int)] for grid in (layer.grid, reference.grid)]
     if min(map(len, grids)) < 2:
-        return layer.grid != than.grid
+        return layer.grid != reference.grid
     return math.prod(grids[0]) < math.prod(grids[1])
 
 
 def branch_ends(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
-    """The last layers on all ways from the image to the score: everything passes through one of these. Empty
-    where a way has no layer, or where the branches are so many that a map of each would tell nothing.
+    """The last layer on every path from the image to the score, so that everything passes through one of them.
+    Empty if a path has no layer, or if there are more than MAX_BRANCHES.
     """
     tensors = model.graph.tensors()
-    named = {each.name: each for each in layers if not each.ignored_by_score}
-    last = {name for name in named if not _goes_on(tensors[name]) and not _projects(tensors[name])}
-    path, flow, dead = _ways(model, image, score)
-    open_now, found = {score}, set[str]()
-    for node in reversed(prune_ignored(path, flow, dead).nodes):
-        if open_now & {each.name for each in node.outputs}:
-            given = {each.name for each in node.inputs} & path.tensors
-            found |= given & last
-            open_now |= given - last
-    whole = image not in open_now and len(found) <= BRANCHES
-    return [each for each in layers if whole and each.name in found]
+    usable = {
+        layer.name
+        for layer in layers
+        if not layer.ignored_by_score
+        and not _is_preactivation(tensors[layer.name])
+        and not _is_linear_projection(tensors[layer.name])
+    }
+    path, flow, ignored = _path_to_score(model, image, score)
+    open_paths, ends = {score}, set[str]()
+    for node in reversed(prune_ignored(path, flow, ignored).nodes):
+        if open_paths & {tensor.name for tensor in node.outputs}:
+            inputs = {tensor.name for tensor in node.inputs} & path.tensors
+            ends |= inputs & usable
+            open_paths |= inputs - usable
+    if image in open_paths or len(ends) > MAX_BRANCHES:
+        return []
+    return [layer for layer in layers if layer.name in ends]
 
 
-def _projects(tensor: gs.Tensor) -> bool:
-    """Whether tokens were only multiplied by weights: queries, keys and values in one tensor or apart, the
-    scores of every token. What they were made of tells the same, in features that have a meaning.
+def _is_linear_projection(tensor: gs.Tensor) -> bool:
+    """Whether tokens were only multiplied by weights: queries, keys and values, separate or in one tensor, or
+    the scores of each token. Their input says the same, in features that mean more.
     """
     node = producer(tensor)
     if node is None:
         return False
     if traits_of(node).moves in ("view", "transpose", "slice"):
-        return _projects(node.inputs[0])
-    varying = [each for each in node.inputs if not isinstance(each, gs.Constant)]
+        return _is_linear_projection(node.inputs[0])
+    variables = [operand for operand in node.inputs if not isinstance(operand, gs.Constant)]
     if node.op in ("MatMul", "Gemm"):
-        return len(varying) == 1
-    return node.op in ("Add", "Mul") and len(varying) == 1 and _projects(varying[0])
+        return len(variables) == 1
+    adds_constant = node.op in ("Add", "Mul") and len(variables) == 1
+    return adds_constant and _is_linear_projection(variables[0])
 
 
-def _goes_on(tensor: gs.Tensor) -> bool:
-    """Whether the tensor is but the input of the activation that finishes its layer."""
-    readers = [
-        each for each in tensor.outputs if each.op != "QuantizeLinear"
-    ]  # its pair reads it too
-    if {each.op for each in readers} in ({"Sigmoid", "Mul"}, {"HardSigmoid", "Mul"}):
+def _is_preactivation(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is only the input of the activation that completes its layer."""
+    # a DequantizeLinear after the QuantizeLinear reads the tensor for the straight-through gradient, too
+    readers = [node for node in tensor.outputs if node.op != "QuantizeLinear"]
+    if {node.op for node in readers} in ({"Sigmoid", "Mul"}, {"HardSigmoid", "Mul"}):
         return True  # SiLU and HardSwish, as exporters write them
-    return len(readers) == 1 and _finishes(readers[0])
+    return len(readers) == 1 and _continues_layer(readers[0])
 
 
-def _finishes(node: gs.Node) -> bool:
-    """Whether the output is the same layer still as the input: Conv -> BatchNormalization -> Relu."""
+def _continues_layer(node: gs.Node) -> bool:
+    """Whether the output belongs to the same layer as the input: Conv -> BatchNormalization -> Relu."""
     traits = traits_of(node)
     return traits.elementwise in ("unary", "channelwise") or traits.moves in ("pad", "transpose")
 
 
 def find_layer(layers: list[Layer], name: str) -> Layer:
-    """The layer of that name, or the one whose name holds it or fits it as a pattern (`*block3*Relu*`).
-    UnknownNameError with the ones that fit, or with the close ones.
+    """The layer with this name; or the one whose name contains it, or matches it as a pattern
+    (`*block3*Relu*`). UnknownNameError that lists the layers that match, if there are several, or similar
+    names, if there is none.
     """
-    names = [each.name for each in layers]
-    fitting = [each for each in names if each == name] or _fitting(names, name)
-    if len(fitting) > 1:
-        listed = ", ".join(fitting[:LISTED]) + (", …" if len(fitting) > LISTED else "")
-        message = f"layer {name!r} matches {len(fitting)} layers: {listed}; name one"
-        raise UnknownNameError(message, name, names, fitting)
-    if not fitting:
+    names = [layer.name for layer in layers]
+    matches = [name] if name in names else _matches(names, name)
+    if len(matches) > 1:
+        listed = ", ".join(matches[:MAX_LISTED]) + (", …" if len(matches) > MAX_LISTED else "")
+        message = f"layer {name!r} matches {len(matches)} layers: {listed}; name one"
+        raise UnknownNameError(message, name, names, matches)
+    if not matches:
         raise unknown("layer", name, names, "see `onnxcam layers --all`")
-    return layers[names.index(fitting[0])]
+    return layers[names.index(matches[0])]
 
 
-def _fitting(names: list[str], pattern: str) -> list[str]:
+def _matches(names: list[str], pattern: str) -> list[str]:
     if set(pattern) & set("*?["):
-        return [each for each in names if fnmatchcase(each, pattern)]
-    return [each for each in names if pattern and pattern in each]
+        return [name for name in names if fnmatchcase(name, pattern)]
+    return [name for name in names if pattern and pattern in name]

@@ -1,12 +1,17 @@
-"""Which cells the score still reads: behind the last mixing of tokens a classifier may read one of them only.
+"""Which tensors hold cells that the score ignores, because only other tokens are read after the last mixing.
 
-A vision transformer's class token is picked out of the last block's output. There all other tokens have a
-gradient of zero; their last word was the attention before. So ways that lead into tokens nobody reads are
-taken off the path, and what then lies on all ways is what all evidence of the cells passes through.
+A vision transformer reads its class token from the output of the last block. There, the gradient at all other
+tokens is zero: they influence the score through the last attention only. For a block
+
+    t -> LayerNormalization -> attention -> Add -> MLP -> Add -> last -> Gather(class token) -> score
+
+the cells of `last` and of the MLP are ignored, and the last tensor through which all evidence of the cells
+passes is the input of the attention.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -14,87 +19,97 @@ import onnx_graphsurgeon as gs
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import Subgraph
 from onnxcam.spatial.axes import Axes, holds_cells
-from onnxcam.spatial.axis_flow import AxisFlow, einsum_labels
+from onnxcam.spatial.axis_flow import AxisFlow
+from onnxcam.spatial.axis_rules import einsum_labels, reduced_axes
 
-IN_ORDER = {"view", "transpose", "repeat", "slice", "gather", "join"}  # moves that AxisFlow follows
+FOLLOWED_MOVES = {"view", "transpose", "repeat", "slice", "gather", "join"}
 
 
 def mixes_positions(flow: AxisFlow, node: gs.Node, slot: int) -> bool:
-    """Whether the operator brings places of that input together."""
+    """Whether a number of the output is computed from several positions of that input."""
     axes, traits = flow.axes_of(node.inputs[slot]), traits_of(node)
-    if axes is None or traits.elementwise or traits.moves in IN_ORDER:
+    if axes is None or traits.elementwise or traits.moves in FOLLOWED_MOVES:
         return False
     if node.op == "Einsum":
-        return _contracts(node, slot, axes)
+        return _sums_over_cells(node, slot, axes)
     if traits.reduces:
-        reduced = flow.reduced_axes(node)
+        reduced = reduced_axes(node, flow.opset)
         return reduced is None or any(holds_cells(axes[i]) for i in reduced)
     if node.op in ("MatMul", "FusedMatMul"):
         return holds_cells(axes[-1 if slot == 0 else max(-2, -len(axes))])
     if node.op == "Gemm":
-        return any(holds_cells(axis) for axis in axes[1:])
-    first = int(node.attrs.get("axis", -1))
+        return any(map(holds_cells, axes[1:]))
+    axis = node.attrs.get("axis", -1)
     if traits.normalizes == "axis":
-        return holds_cells(axes[first])
+        return holds_cells(axes[int(axis)])
     if traits.normalizes == "trailing":
-        return slot == 0 and any(map(holds_cells, axes[first:]))
+        return slot == 0 and any(map(holds_cells, axes[int(axis) :]))
     return True
 
 
-def _contracts(node: gs.Node, slot: int, axes: Axes) -> bool:
+def _sums_over_cells(node: gs.Node, slot: int, axes: Axes) -> bool:
+    """Whether an Einsum sums over an axis of that input that holds cells."""
     terms = einsum_labels(node)
     if terms is None:
         return True
     operands, result = terms
-    gone = (axis for label, axis in zip(operands[slot], axes, strict=True) if label not in result)
-    return any(map(holds_cells, gone))
+    labeled = zip(operands[slot], axes, strict=True)
+    return any(holds_cells(axis) for label, axis in labeled if label not in result)
 
 
-def tensors_ignored_by_score(path: Subgraph, flow: AxisFlow, goal: str) -> set[str]:
-    """The tensors on the path whose cells the score does not read, but only tokens beside them."""
-    readers: dict[str, bool] = {goal: True}
+def tensors_ignored_by_score(path: Subgraph, flow: AxisFlow, score: str) -> set[str]:
+    """The tensors on the path whose cells the score ignores: it reads at most the other tokens in them."""
+    is_read = {score: True}
     for node in reversed(path.nodes):
         for slot, tensor in enumerate(node.inputs):
-            if tensor.name in path.tensors and not readers.get(tensor.name):
-                readers[tensor.name] = _passes(path, flow, readers, node, slot)
-    return {name for name, read in readers.items() if not read}
+            if tensor.name in path.tensors and not is_read.get(tensor.name):
+                is_read[tensor.name] = _passes_cells_on(path, flow, is_read, node, slot)
+    return {name for name, read in is_read.items() if not read}
 
 
-def _passes(
-    path: Subgraph, flow: AxisFlow, read: dict[str, bool], node: gs.Node, slot: int
+def _passes_cells_on(
+    path: Subgraph, flow: AxisFlow, is_read: Mapping[str, bool], node: gs.Node, slot: int
 ) -> bool:
-    """Whether what the cells of an input hold goes on towards the score through this node."""
+    """Whether the cells of an input influence the score through this node."""
     axes = flow.axes_of(node.inputs[slot])
     if axes is None or not any(map(holds_cells, axes)) or mixes_positions(flow, node, slot):
         return True
-    ahead = [each for each in node.outputs if each.name in path.tensors]
-    known = [each for each in ahead if (left := flow.axes_of(each)) and any(map(holds_cells, left))]
-    return any(flow.axes_of(each) is None for each in ahead) or any(read.get(e.name) for e in known)
+    outputs = [
+        (tensor.name, flow.axes_of(tensor))
+        for tensor in node.outputs
+        if tensor.name in path.tensors
+    ]
+    return any(
+        held is None or (any(map(holds_cells, held)) and is_read.get(name, False))
+        for name, held in outputs
+    )
 
 
 @dataclass(frozen=True)
-class Step:
-    """A node with those of its inputs alone on which something is carried to the score."""
+class PrunedNode:
+    """A node with only those of its inputs that influence the score."""
 
     inputs: list[gs.Tensor]
     outputs: list[gs.Tensor]
 
 
-def prune_ignored(path: Subgraph, flow: AxisFlow, dead: set[str]) -> Subgraph:
-    """The path without the ways on which cells only go where no one reads them."""
-    read = {name: name not in dead for name in path.tensors}
+def prune_ignored(path: Subgraph, flow: AxisFlow, ignored: set[str]) -> Subgraph:
+    """The path without the connections on which cells get only where the score ignores them."""
+    is_read = {name: name not in ignored for name in path.tensors}
 
     def carries(node: gs.Node, slot: int) -> bool:
         name = node.inputs[slot].name
-        return name in path.tensors and (name in dead or _passes(path, flow, read, node, slot))
+        return name in ignored or _passes_cells_on(path, flow, is_read, node, slot)
 
-    written = {each.name for node in path.nodes for each in node.outputs}
-    reached, steps = path.tensors - written, []
+    written = {tensor.name for node in path.nodes for tensor in node.outputs}
+    reached, nodes = path.tensors - written, []
     for node in path.nodes:
         inputs = [
-            each for i, each in enumerate(node.inputs) if each.name in reached and carries(node, i)
+            tensor
+            for slot, tensor in enumerate(node.inputs)
+            if tensor.name in reached and carries(node, slot)
         ]
         if inputs:
-            reached |= {each.name for each in node.outputs} & path.tensors
-            steps.append(Step(inputs, node.outputs))
-    return Subgraph(steps, reached)
+            reached |= {tensor.name for tensor in node.outputs} & path.tensors
+            nodes.append(PrunedNode(inputs, node.outputs))
+    return Subgraph(nodes, reached)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from onnxcam.model.model import Model
-from onnxcam.spatial.axes import Axes, GridLocation, Tokens, locate_grid, new_axis, regrouped
+from onnxcam.spatial.axes import Axes, GridLocation, Tokens, locate_grid, new_axis, regroup
 from onnxcam.spatial.axis_flow import AxisFlow
 from tests.model.support.texts import load_text as model
 
@@ -71,15 +71,15 @@ def test_a_reshape_deals_out_factors(sizes: Any, shapes: Any, found: str) -> Non
     axes: Axes | None = picture(*sizes)
     for shape in shapes:
         assert axes is not None
-        axes = regrouped(axes, shape)
+        axes = regroup(axes, shape)
     assert show(axes) == found or ("?" in found and axes is None)
 
 
 def test_what_is_transposed_between_is_no_longer_one_axis() -> None:
-    axes = regrouped(picture(2, 3, 4, 6), (2, 3, 2, 2, 6))
+    axes = regroup(picture(2, 3, 4, 6), (2, 3, 2, 2, 6))
     assert axes is not None
     turned = tuple(axes[i] for i in (0, 1, 3, 2, 4))
-    assert show(regrouped(turned, (2, 3, 4, 6))) == "n2 c3 y2.y2/2 x6"
+    assert show(regroup(turned, (2, 3, 4, 6))) == "n2 c3 y2.y2/2 x6"
 
 
 def test_patches_of_a_convolution_keep_their_grid() -> None:
@@ -298,5 +298,5 @@ def test_patches_in_the_batch() -> None:
 @pytest.mark.parametrize("shape", [(2, 3, 24), (2, 0, 5), (0,), (6, "n")])
 def test_axes_of_no_size_are_dealt_out_or_not(shape: tuple[int | str, ...]) -> None:
     """A size of 0 divides nothing: it is no error, whatever it is reshaped to."""
-    axes = regrouped(picture(2, 3, 0, 6), shape)
+    axes = regroup(picture(2, 3, 0, 6), shape)
     assert axes is None or len(axes) == len(shape)

@@ -4,8 +4,7 @@ import pytest
 
 from onnxcam.errors import UnknownNameError
 from onnxcam.model.model import Model
-from onnxcam.spatial.layers import automatic as chosen_of
-from onnxcam.spatial.layers import candidates, find_layer, spatial_layers
+from onnxcam.spatial.layers import candidates, choose_layers, find_layer, spatial_layers
 from onnxcam.specs import Layer
 from tests.model.support.texts import load_text as model
 
@@ -267,7 +266,7 @@ def test_a_query_of_the_class_token_alone() -> None:
 
 
 def chosen(it: Model) -> list[str]:
-    return [each.name for each in chosen_of(it, "x", "scores", layers(it))]
+    return [each.name for each in choose_layers(it, "x", "scores", layers(it))]
 
 
 def test_the_last_layer_of_every_branch() -> None:
