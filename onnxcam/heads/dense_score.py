@@ -71,16 +71,12 @@ def _is_pooled_with(head: Head, chosen: Head) -> bool:
     """
     if not chosen.other_axes:
         return head is chosen
-    kinds = [
-        (
-            candidate.class_count,
-            len(candidate.other_axes),
-            candidate.class_columns,
-            candidate.output_activation,
-        )
-        for candidate in (head, chosen)
-    ]
-    return kinds[0] == kinds[1]
+    return _scoring(head) == _scoring(chosen)
+
+
+def _scoring(head: Head) -> tuple[object, ...]:
+    """What heads for different grids of one detector have in common."""
+    return head.class_count, len(head.other_axes), head.class_columns, head.output_activation
 
 
 def _add_pooled_scores(model: Model, heads: list[Head]) -> tuple[Model, Score]:

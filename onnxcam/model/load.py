@@ -76,7 +76,9 @@ def model_from_proto(
     try:
         graph = gs.import_onnx(proto)
     except Exception as error:
-        raise ModelError(f"{name}: its graph cannot be read ({first_line(error)})") from error
+        raise ModelError(
+            f"{name}: its graph cannot be read ({first_line(error)}); export it again"
+        ) from error
     attach_weights(graph, weights)
     _clear_optional_types(graph)
     try:
