@@ -32,9 +32,8 @@ from onnxcam.graph.shape_inference import Dtype, infer
 SHRINKING = {"NonZero": 8, "Compress": 1, "Unique": 8}
 MAX_NODE_BYTES = 1 << 20  # that folding one node may add to a model
 MAX_FOLDED_BYTES = 1 << 26  # that folding may add to a model
-MAX_UNFOLDED_BYTES = (
-    1 << 29
-)  # of constants that a model may compute itself, plus four times those it has
+# of constants that a model may compute itself, plus four times those it has
+MAX_UNFOLDED_BYTES = 1 << 29
 MAX_ELEMENTS = 1 << 33  # of a tensor: no machine has the memory for more
 
 

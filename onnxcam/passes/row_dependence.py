@@ -19,12 +19,10 @@ from onnxcam.arrays import Dim
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.operators import CONTRIB, DOMAIN, is_elementwise, traits_of
 
-RowAxes: TypeAlias = Sequence[
-    int | None
-]  # per input the axis of its rows; None: all of it is needed
-RowRule: TypeAlias = Callable[
-    [gs.Node, int, int], RowAxes | None
-]  # None: not row-wise along the axis
+# Per input the axis of its rows; None: all of it is needed
+RowAxes: TypeAlias = Sequence[int | None]
+# From a node, an axis of its outputs and the opset; None: not row-wise along that axis
+RowRule: TypeAlias = Callable[[gs.Node, int, int], RowAxes | None]
 
 
 def row_axes(node: gs.Node, axis: int, opset: int) -> RowAxes | None:

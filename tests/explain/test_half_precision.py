@@ -14,7 +14,7 @@ from onnxcam.model.load import load
 from onnxcam.rewrite import loss_scale as precision
 from onnxcam.rewrite.gradient import augment, gradient
 from tests.autodiff.support.check import assert_valid
-from tests.passes.quantization.test_hoist_dequantize import run
+from tests.passes.support.parsed import run
 from tests.support.nets import DEEP, FIXED, NHWC, POOLED, Net, pictures
 
 X = pictures(3)

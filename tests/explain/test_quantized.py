@@ -8,7 +8,7 @@ import pytest
 
 import onnxcam
 from onnxcam.arrays import Floats
-from tests.passes.quantization.test_hoist_dequantize import proto
+from tests.passes.support.parsed import parse
 from tests.support.nets import DEEP, pictures
 
 METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
@@ -73,7 +73,7 @@ def quantised(whole: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto
     text = f"""({kinds[0]}[{batch}, 3, 8, 8] x) => ({kinds[1]}[{batch}, 5] probabilities)
         {{ {QDQ.format(lead=lead, tail=tail)} }}"""
     used = quantised_weights() | ({"p_s": np.float32(1 / 255)} if whole else {})
-    return proto(text, opset, **used)
+    return parse(text, opset, **used)
 
 
 X = np.clip(pictures(3), -4, 3.9)

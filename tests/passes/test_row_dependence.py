@@ -1,4 +1,4 @@
-"""What the table says of operators, by running them: rows of what is written are what rows of it all are."""
+"""Row-wise operators, by running them: the output of some rows is those rows of the output."""
 
 from typing import Any
 
@@ -12,17 +12,18 @@ from onnxcam.graph.operators import is_elementwise, operators_with
 from onnxcam.graph.opset import schema_at
 from onnxcam.passes.row_dependence import reshape_target
 from tests.autodiff.support.check import numbers
-from tests.passes.test_unneeded_rows import PICK, checked, model, narrowed
+from tests.passes.support.parsed import CONTRIB
+from tests.passes.support.row_models import PICK, checked_gradient, model_of, narrowed
 
-OPSET, CONTRIB = 24, "com.microsoft"
-TWO = {"PRelu", "BiasGelu"}  # of which the second is broadcast to the first
+OPSET = 24
+VECTOR_SECOND = {"PRelu", "BiasGelu"}  # whose second input is a vector
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "Cast": {"to": onnx.TensorProto.DOUBLE},
     "BitShift": {"direction": "LEFT"},
     "Mod": {"fmod": 1},
 }
-TRUTHS = {"And", "Not", "Or", "Xor"}
-WHOLE = {"BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"}
+BOOLEAN = {"And", "Not", "Or", "Xor"}
+INTEGER = {"BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"}
 ELEMENTWISE = sorted(
     name.rpartition("::")[2]
     for name in operators_with(lambda row: is_elementwise(row) and not row.unaligned)
@@ -30,12 +31,12 @@ ELEMENTWISE = sorted(
 VARIADIC = {"Max", "Mean", "Min", "Sum"}
 
 
-def written(op: str, operands: list[Any]) -> Any:
-    """What ONNX Runtime writes for one node."""
+def run_operator(op: str, operands: list[Any]) -> Any:
+    """The output of one node by ONNX Runtime."""
     names = [f"x{i}" for i in range(len(operands))]
     domain = "" if schema_at(op, OPSET) else CONTRIB
     node = helper.make_node(op, names, ["y"], domain=domain, **ATTRIBUTES.get(op, {}))
-    types = [helper.np_dtype_to_tensor_dtype(each.dtype) for each in operands]
+    types = [helper.np_dtype_to_tensor_dtype(array.dtype) for array in operands]
     inputs = [helper.make_tensor_value_info(n, t, None) for n, t in zip(names, types, strict=True)]
     outputs = [helper.make_empty_tensor_value_info("y")]
     graph = helper.make_graph([node], "one", inputs, outputs)
@@ -48,25 +49,27 @@ def written(op: str, operands: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize("op", ELEMENTWISE)
-def test_elementwise_operators_take_each_row_alone(op: str) -> None:
+def test_elementwise_operator_computes_rows_independently(op: str) -> None:
     schema = schema_at(op, OPSET)
-    count = 2 if op in VARIADIC | TWO else schema.min_input if schema else 1
+    count = 2 if op in VARIADIC | VECTOR_SECOND else schema.min_input if schema else 1
     operands: list[Any] = [numbers(2, 5, 4, seed=i, low=0.1, high=0.9) for i in range(count)]
     if op == "Acosh":
         operands[0] = operands[0] + 1
-    if op in TRUTHS | WHOLE:
-        kind = np.bool_ if op in TRUTHS else np.uint8
-        operands = [(10 * each % 4 // (2 if op in TRUTHS else 1)).astype(kind) for each in operands]
+    if op in BOOLEAN | INTEGER:
+        dtype, divisor = (np.bool_, 2) if op in BOOLEAN else (np.uint8, 1)
+        operands = [(10 * array % 4 // divisor).astype(dtype) for array in operands]
     if op == "Where":
         operands[0] = operands[0] > 0.5
-    if op in TWO:
+    if op in VECTOR_SECOND:
         operands[1] = operands[1][0, 0]
-    rows = [each if each.ndim == 1 else each[:, [3, 1]] for each in operands]
-    np.testing.assert_allclose(written(op, rows), written(op, operands)[:, [3, 1]], rtol=1e-6)
+    rows = [array if array.ndim == 1 else array[:, [3, 1]] for array in operands]
+    np.testing.assert_allclose(
+        run_operator(op, rows), run_operator(op, operands)[:, [3, 1]], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    ("given", "shape", "own", "axis", "expected"),
+    ("shape", "new_shape", "source", "axis", "expected"),
     [
         (("N", 9, 8), ("N", 9, 2, 4), 1, 1, [0, 1, 2, 4]),
         (("N", 9, 8), (9, "N", 8), 1, 0, [1, -1, 8]),
@@ -75,11 +78,13 @@ def test_elementwise_operators_take_each_row_alone(op: str) -> None:
         (("N", "M", 9), ("M", "N", 9), 2, 2, None),
     ],
 )
-def test_targets(given: Any, shape: Any, own: int, axis: int, expected: list[int] | None) -> None:
-    assert reshape_target(given, shape, own, axis) == expected
+def test_reshape_target_of_one_row(
+    shape: Any, new_shape: Any, source: int, axis: int, expected: list[int] | None
+) -> None:
+    assert reshape_target(shape, new_shape, source, axis) == expected
 
 
-PASSED = {
+ROW_WISE = {
     "unary": "z = Tanh(x)",
     "binary": "a = Tanh(x) z = Add(a, x)",
     "two numbers of a channel": "a = Mul(x, scale) z = Sub(scale, a)",
@@ -92,8 +97,8 @@ PASSED = {
     "cast": "a = Cast<to = 11>(x) z = Cast<to = 1>(a)",
     "layer norm": "z = LayerNormalization(x, scale)",
     "softmax": "z = Softmax(x)",
-    "mean, axis kept": "m = ReduceMean<axes = [2]>(x) z = Sub(x, m)",
-    "mean, axis gone": "q = Unsqueeze(x, i0) z = ReduceMean<axes = [0], keepdims = 0>(q)",
+    "mean, axis of size 1": "m = ReduceMean<axes = [2]>(x) z = Sub(x, m)",
+    "mean, axis removed": "q = Unsqueeze(x, i0) z = ReduceMean<axes = [0], keepdims = 0>(q)",
     "mean before it": "u = Unsqueeze(x, i1) m = ReduceMean<axes = [1]>(u) z = Squeeze(m, i1)",
     "product": "z = MatMul(x, w)",
     "transpose": "t = Transpose<perm = [1, 2, 0]>(x) z = Transpose<perm = [2, 0, 1]>(t)",
@@ -102,15 +107,16 @@ PASSED = {
     "concat": "a = Tanh(x) z = Concat<axis = -1>(x, a)",
     "split": "a, b = Split<axis = 2>(x, halves) t = Tanh(a) z = Mul(t, b)",
     "slice": "a = Slice(x, i0, i4, i2) z = Tanh(a)",
-    "steps": "q = QuantizeLinear(x, step, zero) z = DequantizeLinear(q, step, zero)",
+    "quantization": "q = QuantizeLinear(x, step, zero) z = DequantizeLinear(q, step, zero)",
 }
 
 
-@pytest.mark.parametrize("body", PASSED.values(), ids=PASSED)
-def test_what_passes(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = checked(it := model(f"{body} {PICK}"), ["x"], monkeypatch)
-    whole = {"ReduceMax", "Gather"}  # what is broadcast along the rows, and what picks
-    assert narrowed(found) == [each.op for each in it.graph.nodes if each.op not in whole]
+@pytest.mark.parametrize("body", ROW_WISE.values(), ids=ROW_WISE)
+def test_request_travels_through_row_wise_operators(body: str) -> None:
+    model = model_of(f"{body} {PICK}")
+    complete = {"ReduceMax", "Gather"}  # broadcast along the rows, and the pick itself
+    expected = [node.op for node in model.graph.nodes if node.op not in complete]
+    assert narrowed(checked_gradient(model, ["x"])) == expected
 
 
 @pytest.mark.parametrize(
@@ -125,61 +131,57 @@ def test_what_passes(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("s = Softmax<axis = 1>(x) z = Tanh(s)", ["Tanh"]),
         ("s = LayerNormalization<axis = 1>(x, table) z = Tanh(s)", ["Tanh"]),
         ("r = Reshape(x, flat) q = Tanh(r) z = Reshape(q, merged)", []),
-        ("z = Reshape(x, turned)", []),
+        ("z = Reshape(x, transposed)", []),
         (
             """q = QuantizeLinear<axis = 1>(x, steps, zeros)
             z = DequantizeLinear<axis = 1>(q, steps, zeros)""",
             [],
         ),
-        ("a = Reshape(x, alone) b = Tanh(x) z = MatMul(b, w)", ["Tanh", "MatMul"]),
+        ("a = Reshape(x, batch_of_one) b = Tanh(x) z = MatMul(b, w)", ["Tanh", "MatMul"]),
     ],
 )
-def test_what_mixes_rows_stops(
-    body: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert narrowed(checked(model(f"{body} {PICK}"), ["x"], monkeypatch)) == expected
+def test_request_stops_at_operators_that_mix_rows(body: str, expected: list[str]) -> None:
+    assert narrowed(checked_gradient(model_of(f"{body} {PICK}"), ["x"])) == expected
 
 
 @pytest.mark.parametrize(
-    ("op", "opset", "more"),
+    ("op", "opset", "inputs"),
     [
-        ("RMSNormalization", 23, ", scale"),
-        ("Softmax", 11, ""),
-        ("LogSoftmax", 11, ""),
-        ("Gelu", 20, ""),
+        ("RMSNormalization", 23, "x, scale"),
+        ("Softmax", 11, "x"),
+        ("LogSoftmax", 11, "x"),
+        ("Gelu", 20, "x"),
     ],
 )
-def test_operators_of_other_opsets(
-    op: str, opset: int, more: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_wise_operator_of_another_opset(op: str, opset: int, inputs: str) -> None:
     axis = "<axis = 2>" if opset == 11 else ""
-    it = model(f"z = {op}{axis}(x{more}) {PICK}", opset=opset)
-    assert narrowed(checked(it, ["x"], monkeypatch)) == [op]
+    model = model_of(f"z = {op}{axis}({inputs}) {PICK}", opset=opset)
+    assert narrowed(checked_gradient(model, ["x"])) == [op]
 
 
-def test_an_old_softmax_takes_all_axes_from_its_own_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    it = model(f"z = Softmax<axis = 1>(x) {PICK}", opset=11)
-    assert narrowed(checked(it, ["x"], monkeypatch)) == []
+def test_softmax_of_opset_11_mixes_all_trailing_axes() -> None:
+    model = model_of(f"z = Softmax<axis = 1>(x) {PICK}", opset=11)
+    assert narrowed(checked_gradient(model, ["x"])) == []
 
 
-@pytest.mark.parametrize("turned", [0, 1])
-def test_gemm(turned: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = "Transpose<perm = [1, 0]>" if turned else "Tanh"
-    it = model(
-        f"""m = Squeeze(x, i0) a = {order}(m) z = Gemm<transA = {turned}>(a, w, table)
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_is_row_wise(transposed: int) -> None:
+    order = "Transpose<perm = [1, 0]>" if transposed else "Tanh"
+    model = model_of(
+        f"""m = Squeeze(x, i0) a = {order}(m) z = Gemm<transA = {transposed}>(a, w, table)
         r = Gather<axis = 0>(z, two) y = Unsqueeze(r, i0)""",
         "1, 9, 8",
         outputs="float[1, 2, 8] y",
     )
-    assert narrowed(checked(it, ["x"], monkeypatch))[-1] == "Gemm"
+    assert narrowed(checked_gradient(model, ["x"]))[-1] == "Gemm"
 
 
-def test_axes_of_unknown_sizes_are_joined_behind_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    it = model(f"a = Tanh(x) z = Reshape(a, joined) {PICK}", "N, 9, a, b")
-    found = checked(it, ["x"], monkeypatch, numbers(2, 9, 2, 3))
-    assert narrowed(found) == ["Tanh", "Reshape"]
+def test_reshape_merges_axes_of_unknown_sizes_after_the_rows() -> None:
+    model = model_of(f"a = Tanh(x) z = Reshape(a, joined) {PICK}", "N, 9, a, b")
+    narrow_model = checked_gradient(model, ["x"], numbers(2, 9, 2, 3))
+    assert narrowed(narrow_model) == ["Tanh", "Reshape"]
 
 
-def test_a_squeeze_of_whatever_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    it = model(f"a = Tanh(x) u = Unsqueeze(a, i0) z = Squeeze(u) {PICK}", "2, 9, 8")
-    assert narrowed(checked(it, ["x"], monkeypatch)) == []
+def test_squeeze_without_axes_stops_a_request() -> None:
+    model = model_of(f"a = Tanh(x) u = Unsqueeze(a, i0) z = Squeeze(u) {PICK}", "2, 9, 8")
+    assert narrowed(checked_gradient(model, ["x"])) == []

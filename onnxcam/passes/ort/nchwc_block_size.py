@@ -15,12 +15,8 @@ import onnx
 from onnxcam.passes.ort.registry import NCHWC
 
 SMALL, LARGE = 8, 16
-SPLIT = [
-    0,
-    -1,
-    0,
-    0,
-]  # the target of the Reshape that splits off the axis of a block, before its size
+# the target of the Reshape that splits off the axis of a block, before the block size
+SPLIT = [0, -1, 0, 0]
 LARGE_WITH = {"X86_V4", "AVX512F", "AVX512_SKX"}  # NumPy's names of processor features
 
 

@@ -12,7 +12,7 @@ from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid
 from tests.autodiff.support.check import run as run_fused
-from tests.passes.quantization.test_hoist_dequantize import proto, run
+from tests.passes.support.parsed import parse, run
 
 X = np.random.default_rng(1).normal(size=(2, 3, 4, 4)).astype(np.float32) * 2
 PAIR = """(float[N, 3, 4, 4] x) => (float[N, 3, 4, 4] y) {
@@ -43,7 +43,7 @@ def is_inside(x: Array, s: Any, z: Any) -> Array:
     ],
 )
 def test_gradient_passes_inside_the_quantized_range(s: Any, z: Any) -> None:
-    original = proto(PAIR, opset=21, s=s, z=z)
+    original = parse(PAIR, opset=21, s=s, z=z)
     augmented = gradient(load(original), ["x"], "y").proto()
     assert_valid(augmented)
     g = np.random.default_rng(2).normal(size=X.shape).astype(np.float32)
@@ -61,7 +61,7 @@ def test_rule_is_for_the_domain_of_this_package() -> None:
 
 
 def test_gradient_passes_at_the_ends_of_the_range() -> None:
-    one = proto(PAIR, s=np.float32(0.5), z=np.uint8(0))
+    one = parse(PAIR, s=np.float32(0.5), z=np.uint8(0))
     augmented = gradient(load(one), ["x"], "y").proto()
     x = np.full((1, 3, 4, 4), 0.25, np.float32)
     x[0, 0, 0] = [0, 127.5, 127.6, -0.1]
@@ -104,8 +104,8 @@ WEIGHTS: dict[str, Any] = {
 def test_quantized_net_has_nearly_the_gradient_of_a_net_of_clips() -> None:
     """Only masks and maxima may differ, since they are of rounded values."""
     steps: dict[str, Any] = {"s": np.float32(0.02), "t": np.float32(0.01), "z": np.uint8(0)}
-    quantized = gradient(load(proto(NET, **WEIGHTS, **steps)), ["x", "c"], "y").proto()
-    floats = gradient(load(proto(CLIPS, **WEIGHTS)), ["x", "c"], "y").proto()
+    quantized = gradient(load(parse(NET, **WEIGHTS, **steps)), ["x", "c"], "y").proto()
+    floats = gradient(load(parse(CLIPS, **WEIGHTS)), ["x", "c"], "y").proto()
     feed = {"x": X, SEED: np.ones((2, 2), np.float32)}
     for name in ("gradient/x", "gradient/c"):
         ours, theirs = (run_fused(proto, feed, [name])[0] for proto in (quantized, floats))
@@ -121,7 +121,7 @@ def test_gradient_passes_a_dynamically_quantized_product() -> None:
         floats = Cast<to = 1>(sums)
         y = Mul(floats, s) }"""
     w = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
-    augmented = gradient(load(proto(text, w=w)), ["x"], "y").proto()
+    augmented = gradient(load(parse(text, w=w)), ["x"], "y").proto()
     x = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
     g = np.random.default_rng(6).normal(size=(2, 4)).astype(np.float32)
     computed = run(augmented, x=x, seed=g)[-1]

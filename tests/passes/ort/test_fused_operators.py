@@ -22,7 +22,7 @@ from tests.passes.ort.support.fused_case import (
     softmax,
     whole,
 )
-from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run
+from tests.passes.support.parsed import CONTRIB, run
 
 X = floats(2, 3, 7, 5)
 W, B, Z = floats(4, 3, 3, 3), floats(4), floats(2, 4, 5, 3)

@@ -12,7 +12,7 @@ from onnxcam.passes.ort.nchwc_block_size import set_nchwc_block_size
 from onnxcam.passes.ort.registry import NCHWC
 from onnxcam.rewrite.gradient import gradient
 from tests.passes.ort.support.fused_case import floats
-from tests.passes.quantization.test_hoist_dequantize import run
+from tests.passes.support.parsed import run
 
 
 @pytest.mark.parametrize("block", [8, 16])

@@ -13,7 +13,7 @@ from onnxcam.errors import MissingRuleError
 from onnxcam.model.load import load
 from onnxcam.passes.ort.registry import NCHWC
 from onnxcam.rewrite.gradient import gradient
-from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run
+from tests.passes.support.parsed import CONTRIB, run
 
 CONVOLUTIONS = """
     c1 = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(x, w1, b1)

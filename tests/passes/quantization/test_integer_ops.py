@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
-from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run
+from tests.passes.support.parsed import CONTRIB, run
 
 DRAW = np.random.default_rng(3)
 X = DRAW.normal(size=(2, 4, 6, 6)).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tests.passes.quantization.test_hoist_dequantize import CONTRIB, run
+from tests.passes.support.parsed import CONTRIB, run
 
 
 def floats(*shape: int, dtype: Any = np.float32) -> Any:
