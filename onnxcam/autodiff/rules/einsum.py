@@ -15,10 +15,10 @@ rules = Rules()
 
 
 def einsum_vjp(g: Value, y: Value, *xs: Value, equation: str, slot: int) -> Value:
-    """Einsum-12, y = sum of the product of the xs: the sum of g times the other xs, over axes that x lacks.
+    """Einsum-28, y = sum of the product of the xs: the sum of g times the other xs, over axes that x lacks.
 
     Along an axis that only x has, the result is repeated. Along two axes with the same letter, only the
-    diagonal gets a cotangent.
+    diagonal gets a cotangent. Since opset 12.
     """
     parsed = Equation.read(equation, [operand.ndim for operand in xs])
     x, letters = xs[slot], parsed.operands[slot]
@@ -52,9 +52,9 @@ def sum_products(terms: list[tuple[str, Value]], result: str) -> Value:
 def expand_to(cotangent: Value, x: Value) -> Value:
     """The cotangent expanded along axes where its size is 1, or unknown, and that of x is not."""
     pairs = list(zip(x.shape, cotangent.shape, strict=True))
-    if all(wanted in (size, 1) or (isinstance(size, int) and size != 1) for wanted, size in pairs):
+    if all(target in (size, 1) or (isinstance(size, int) and size != 1) for target, size in pairs):
         return cotangent
-    shape = tuple(broadcast_named_dim(size, wanted) for wanted, size in pairs)
+    shape = tuple(broadcast_named_dim(size, target) for target, size in pairs)
     return x.build.op("Expand", cotangent, x.build.shape_of(x), shape=shape)
 
 

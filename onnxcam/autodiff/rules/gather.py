@@ -77,7 +77,7 @@ def top_k_vjp(g: Value, y: Value, x: Value, *, axis: int) -> Value:
 
 
 def compress_vjp(g: Value, y: Value, x: Value, condition: Value, *, axis: int | None) -> Value:
-    """Compress-11: zeros, with g where the condition holds; without an axis x is flattened. Since opset 9."""
+    """Compress-28: zeros, with g where the condition holds; without an axis x is flattened. Since opset 9."""
     build, zeros = g.build, full_like(x, 0.0)
     if axis is None:
         zeros = anp.reshape(zeros, [-1])

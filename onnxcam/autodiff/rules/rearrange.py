@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from onnxcam.arrays import Array, Shape
@@ -17,7 +15,7 @@ rules = Rules()
 
 
 def depth_to_space_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: str | None) -> Value:
-    """DepthToSpace-13: SpaceToDepth, its channels reordered for mode CRD. Since opset 1."""
+    """DepthToSpace-28: SpaceToDepth, its channels reordered for mode CRD. Since opset 1."""
     blocks = g.build.op("SpaceToDepth", g, blocksize=blocksize)
     if mode != "CRD":
         return blocks
@@ -30,8 +28,7 @@ def depth_to_space_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: st
 
 def space_to_depth_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: str | None) -> Value:
     """SpaceToDepth-28: DepthToSpace of the same mode. Since opset 1; CRD since opset 28."""
-    attributes: dict[str, Any] = {} if mode is None else {"mode": mode}
-    return g.build.op("DepthToSpace", g, blocksize=blocksize, **attributes)
+    return g.build.op("DepthToSpace", g, blocksize=blocksize, mode=mode)
 
 
 def tile_vjp(g: Value, y: Value, x: Value, *, repeats: Array | Value) -> Value:
@@ -80,7 +77,7 @@ def trilu_vjp(g: Value, y: Value, x: Value, k: Value | None, *, upper: int) -> V
 def reverse_sequence_vjp(
     g: Value, y: Value, x: Value, lengths: Value, *, batch_axis: int, time_axis: int
 ) -> Value:
-    """ReverseSequence-10: the same reversal of g."""
+    """ReverseSequence-28: the same reversal of g. Since opset 10."""
     return g.build.op("ReverseSequence", g, lengths, batch_axis=batch_axis, time_axis=time_axis)
 
 
