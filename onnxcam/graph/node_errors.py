@@ -1,8 +1,8 @@
 """The boundary around every node: a failure at a node becomes an error that names the node.
 
 Functions that read, rewrite, or differentiate a model are decorated with `reports_node`. They all loop over
-nodes with a variable `node`, so the traceback of an exception tells which node failed. Errors of onnxcam pass
-unchanged.
+nodes with a variable `node`, so the traceback of an exception shows which node failed. Errors of onnxcam are
+not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError, first_line
 from onnxcam.graph.node_flaws import describe_flaw
 
-PREFIX = "onnxcam"  # of the names of nodes that were written here
+PREFIX = "onnxcam"  # of the names of nodes that onnxcam writes
 TOO_LARGE = ("array is too big", "Maximum allowed", "larger than the maximum possible")  # NumPy
 PACKAGE = Path(__file__).resolve().parents[1]
 P = ParamSpec("P")
@@ -58,7 +58,7 @@ def explain_failure(error: Exception) -> OnnxcamError:
         return NodeError(f"{where}{flaw}; correct the model and export it again", operator, name)
     cause = type(error).__name__
     return UnforeseenError(
-        f"{where}onnxcam failed ({cause} at {_place(error.__traceback__)}: {first_line(error)}); "
+        f"{where}onnxcam failed ({cause} at {_last_line(error.__traceback__)}: {first_line(error)}); "
         "please report this with the model",
         cause,
         operator,
@@ -101,12 +101,12 @@ def _graphs(traceback: TracebackType | None) -> Iterator[gs.Graph]:
             yield graph
 
 
-def _place(traceback: TracebackType | None) -> str:
-    """The last line of onnxcam that an exception came through."""
-    place = "an unknown line"
+def _last_line(traceback: TracebackType | None) -> str:
+    """The last line of onnxcam in a traceback."""
+    line = "an unknown line"
     while traceback is not None:
         path = Path(traceback.tb_frame.f_code.co_filename)
         if path.is_relative_to(PACKAGE):
-            place = f"{path.relative_to(PACKAGE).as_posix()}:{traceback.tb_lineno}"
+            line = f"{path.relative_to(PACKAGE).as_posix()}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
-    return place
+    return line

@@ -1,5 +1,5 @@
-"""What makes a node invalid, in words: used after a failure, to tell a broken model from a bug in onnxcam.
-Ranges are those of the ONNX specification; in doubt, ONNX Runtime decides.
+"""What makes a node invalid, in words: called after a failure, to distinguish a broken model from a bug in
+onnxcam. Ranges are those of the ONNX specification; in doubt, ONNX Runtime decides.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from onnxcam.graph.window import LONGEST
 
 OPTIONAL = defs.OpSchema.FormalParameterOption.Optional
 
-SMALL = 1 << 20  # bytes of a constant that ONNX Runtime is shown
+SMALL = 1 << 20  # bytes of a constant that ONNX Runtime gets
 POSITIVE = {
     *("group", "offset_group", "strides", "dilations", "kernel_shape", "size", "blocksize", "p"),
     *("num_outputs", "num_groups", "hidden_size", "output_height", "output_width", "pooled_shape"),
@@ -63,8 +63,8 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def describe_flaw(node: gs.Node, graph: gs.Graph | None = None) -> str | None:
-    """What is wrong with a node, as the end of a sentence that begins with its name; None if nothing is known.
-    With its `graph`, ONNX Runtime is asked, too.
+    """What is wrong with a node, as the end of a sentence that begins with its name; None if no flaw is known.
+    With its `graph`, ONNX Runtime checks the node, too.
     """
     schemas = versions(node.op, "" if node.domain in (None, "ai.onnx") else node.domain)
     if not schemas and not node.domain:
@@ -78,7 +78,7 @@ def describe_flaw(node: gs.Node, graph: gs.Graph | None = None) -> str | None:
         return next(iter(flaws), None)
     try:
         return _refusal(node, graph)
-    except Exception:  # noqa: BLE001  what cannot be written is not asked about; the node's own error counts
+    except Exception:  # noqa: BLE001  the node cannot be written; its first error counts
         return None
 
 
@@ -133,7 +133,7 @@ def _is_required(name: str, schemas: list[defs.OpSchema]) -> bool:
 
 
 def _expected(node: gs.Node, name: str, value: Any) -> str | None:
-    """The range that an attribute is outside of; None if it is inside, or there is no range."""
+    """The values allowed for an attribute if it has another value, else None."""
     if name == "mode" and node.op in MODES and value not in MODES[node.op]:
         return _listed(MODES[node.op])
     if name in CHOICES and value not in CHOICES[name]:
@@ -189,7 +189,7 @@ def _shown(value: Any) -> str:
 
 
 def _refusal(node: gs.Node, graph: gs.Graph) -> str | None:
-    """Why ONNX Runtime does not open a model of this node alone; None if it does, or cannot be asked."""
+    """Why ONNX Runtime does not open a model of this node alone; None if it does, or the types are unknown."""
     from onnxcam.runtime.session import refusal
 
     types = {tensor.name: type_proto(tensor) for tensor in node.inputs if not tensor.is_empty()}

@@ -1,4 +1,4 @@
-"""What an operator looks like at an opset, and raising a model to a newer one where a rule needs it."""
+"""Schemas of operators at an opset, and upgrading a model to an opset that a rule needs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from onnx import defs
 
 from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 
-NEWEST = (
-    23  # the newest opset that a model is raised to; every version up to here runs in ONNX Runtime
-)
-IR_VERSION = 10  # of small models made here: every supported ONNX Runtime takes it
+NEWEST = 23  # the newest opset that a model is upgraded to: ONNX Runtime runs all up to here
+IR_VERSION = 10  # of small models that are written here: every supported ONNX Runtime opens it
 
 
 def type_name(dtype: np.dtype[Any] | int) -> str:
-    """The schema's word for a dtype: float32 -> 'tensor(float)'."""
+    """The name of a dtype in schemas: float32 -> 'tensor(float)'."""
     return f"tensor({onnx.TensorProto.DataType.Name(type_code(dtype)).lower()})"
 
 
@@ -35,36 +33,38 @@ def versions(operator: str, domain: str = "") -> list[defs.OpSchema]:
 @lru_cache(maxsize=1)
 def _history() -> dict[tuple[str, str], list[defs.OpSchema]]:
     table: dict[tuple[str, str], list[defs.OpSchema]] = {}
-    for schema in sorted(defs.get_all_schemas_with_history(), key=lambda each: each.since_version):
+    for schema in sorted(
+        defs.get_all_schemas_with_history(), key=lambda schema: schema.since_version
+    ):
         table.setdefault((schema.domain, schema.name), []).append(schema)
     return table
 
 
 def schema_at(operator: str, opset: int, domain: str = "") -> defs.OpSchema | None:
     """The schema of an operator at an opset of its domain, None where it does not exist."""
-    fitting = [each for each in versions(operator, domain) if each.since_version <= opset]
-    return fitting[-1] if fitting else None
+    older = [schema for schema in versions(operator, domain) if schema.since_version <= opset]
+    return older[-1] if older else None
 
 
 @lru_cache(maxsize=4096)
 def schema_accepting(
     operator: str, opset: int, types: tuple[str | None, ...], attributes: frozenset[str]
 ) -> defs.OpSchema:
-    """The schema at `opset`, if it takes these input types and attributes.
+    """The schema at `opset`, if it accepts these input types and attributes.
 
-    NeedsOpsetError with the first newer opset that takes them; ValueError where none does, which is
+    NeedsOpsetError with the first newer opset that accepts them; ValueError if none does, which is
     a mistake in a rule.
     """
     current = schema_at(operator, opset)
-    if current is not None and _takes(current, types, attributes):
+    if current is not None and _accepts(current, types, attributes):
         return current
     for newer in versions(operator):
-        if opset < newer.since_version <= NEWEST and _takes(newer, types, attributes):
+        if opset < newer.since_version <= NEWEST and _accepts(newer, types, attributes):
             raise NeedsOpsetError(operator, newer.since_version)
-    raise ValueError(f"no version of {operator} takes {types} and {sorted(attributes)}")
+    raise ValueError(f"no version of {operator} accepts {types} and {sorted(attributes)}")
 
 
-def _takes(
+def _accepts(
     schema: defs.OpSchema, types: tuple[str | None, ...], attributes: frozenset[str]
 ) -> bool:
     if (
@@ -73,46 +73,50 @@ def _takes(
     ):
         return False
     formal = list(schema.inputs)
-    constraints = {each.type_param_str: each.allowed_type_strs for each in schema.type_constraints}
+    constraints = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     pairs = zip(types, formal + formal[-1:] * len(types), strict=False)
     return all(
-        given is None or given in constraints.get(slot.type_str, [slot.type_str])
-        for given, slot in pairs
+        type_ is None or type_ in constraints.get(parameter.type_str, [parameter.type_str])
+        for type_, parameter in pairs
     )
 
 
 def upgrade_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The same model at a newer opset of the default domain, tensor names kept.
+    """The same model at a newer opset of the default domain, with the same tensor names.
 
-    onnx's converter is right but for what is mended or refused here: it leaves Resize-10 and
-    Upsample without the coordinate mode that their old versions meant, and drops the flattening of
-    Hardmax below 13.
+    Two mistakes of onnx's converter are corrected or refused here: it leaves Resize-10 and Upsample without
+    the coordinate mode that their old versions implied, and drops the flattening of Hardmax below 13.
     """
     nodes = proto.graph.node
-    old = next(each.version for each in proto.opset_import if each.domain in ("", "ai.onnx"))
+    old = next(
+        opset_id.version for opset_id in proto.opset_import if opset_id.domain in ("", "ai.onnx")
+    )
     asymmetric = old < 11 and {
-        each.output[0] for each in nodes if each.op_type in ("Resize", "Upsample")
+        node.output[0] for node in nodes if node.op_type in ("Resize", "Upsample")
     }
-    if old < 13 and any(each.op_type == "Hardmax" for each in nodes):
-        raise ModelError(f"a Hardmax of opset {old} cannot be raised to {opset}: export it newer")
+    if old < 13 and any(node.op_type == "Hardmax" for node in nodes):
+        raise ModelError(
+            f"Hardmax of opset {old} cannot be upgraded to opset {opset}; "
+            f"export the model with opset {opset} or newer"
+        )
     try:
         converted = onnx.version_converter.convert_version(proto, opset)
-    except Exception as fault:
+    except Exception as error:
         raise ModelError(
-            f"the model cannot be raised from opset {old} to {opset}, which a gradient rule needs "
-            f"({first_line(fault)}); "
+            f"the model cannot be upgraded from opset {old} to {opset}, which a gradient rule needs "
+            f"({first_line(error)}); "
             f"export it with opset {opset} or newer"
-        ) from fault
+        ) from error
     for node in converted.graph.node:
         if asymmetric and opset >= 11 and node.output[0] in asymmetric:
-            _mean_asymmetric(node, _shrinks(node, proto))
+            _set_asymmetric(node, _shrinks(node, proto))
     converted.ir_version = max(proto.ir_version, 8 if opset > 14 else 4)
     return converted
 
 
 def _shrinks(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
-    """Whether an old Resize was given scales, known now, of which one is below 1."""
-    weights = {each.name: each for each in proto.graph.initializer}
+    """Whether an old Resize has constant scales one of which is below 1."""
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
     return any(
         bool((onnx.numpy_helper.to_array(weights[name]) < 1).any())
         for name in node.input[1:]
@@ -120,11 +124,11 @@ def _shrinks(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
     )
 
 
-def _mean_asymmetric(node: onnx.NodeProto, shrinks: bool) -> None:
-    """What Upsample and Resize-10 meant. ONNX Runtime rounds up where the old Resize shrinks."""
-    kept = [a for a in node.attribute if a.name == "mode"]
+def _set_asymmetric(node: onnx.NodeProto, shrinks: bool) -> None:
+    """Write the modes that Upsample and Resize-10 implied, in place. ONNX Runtime rounds up if they shrink."""
+    mode = [a for a in node.attribute if a.name == "mode"]
     del node.attribute[:]
-    node.attribute.extend(kept)
+    node.attribute.extend(mode)
     node.attribute.append(
         onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric")
     )

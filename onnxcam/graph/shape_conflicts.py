@@ -13,7 +13,7 @@ DOMAINS = {"", "ai.onnx", "com.microsoft", "onnxcam"}
 
 
 def misfits(node: gs.Node) -> Iterator[str]:
-    """What does not fit in a node, as the ends of sentences that begin with its name. Only known sizes are
+    """What does not fit in a node, as the ends of sentences that begin with its name. Unknown sizes are not
     compared.
     """
     shapes = [None if tensor.shape is None else tuple(tensor.shape) for tensor in node.inputs]
@@ -54,7 +54,7 @@ def _of_gemm(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
         yield f"multiplies matrices that do not fit: {(rows, inner)} by {(depth, columns)}"
     bias = node.inputs[2].shape if len(node.inputs) > 2 else None
     ends = zip(reversed(bias or ()), (columns, rows), strict=False)
-    if len(bias or ()) > 2 or any(own != 1 and _differ(own, size) for own, size in ends):
+    if len(bias or ()) > 2 or any(dim != 1 and _differ(dim, size) for dim, size in ends):
         yield f"adds {tuple(bias or ())} to a product of shape {(rows, columns)}"
 
 
@@ -91,8 +91,8 @@ def _of_scales(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
         yield f"takes {scale} scales along the axis {axis} of {x}"
 
 
-def _differ(size: object, other: object) -> bool:
-    return isinstance(size, int) and isinstance(other, int) and size != other
+def _differ(first: object, second: object) -> bool:
+    return isinstance(first, int) and isinstance(second, int) and first != second
 
 
 # operator -> the power of the block's size that must divide the sizes of these axes

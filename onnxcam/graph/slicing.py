@@ -12,14 +12,14 @@ from onnxcam.arrays import Shape
 from onnxcam.errors import ModelError
 from onnxcam.graph.tracing import Value
 
-Amount = int | Value  # a number, or an int64 Value of shape (1,) or ()
+Amount = int | Value  # a number, or an int64 Value of one element
 PRECISE = (np.dtype(np.float32), np.dtype(np.float64))
-MOST_NUMBERS = 1 << 28  # of a table that a rule writes: 2 GB in float64
-MOST_FACTORS = 1 << 16  # numbers that a product may bring with it
+MOST_NUMBERS = 1 << 28  # in a table that a rule writes: 2 GB in float64
+MOST_FACTORS = 1 << 16  # in a constant that broadcasts a value by a product
 
 
 def refuse_too_many(what: str, *counts: int) -> None:
-    """ModelError for a table with so many rows, columns, … that a rule would have to write into the model."""
+    """ModelError if a table with so many rows, columns, … is too large to be written into the model."""
     if math.prod(counts) > MOST_NUMBERS:
         raise ModelError(
             f"{what}: its gradient needs a table of {' x '.join(map(str, counts))} numbers, more than the "
@@ -41,21 +41,21 @@ def with_axes(operator: str, value: Value, axes: Sequence[int], **attributes: An
 def slice_axes(
     value: Value, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]
 ) -> Value:
-    """value[start:end] along each of the axes; numbers known now."""
+    """value[start:end] along several axes, of constant starts and ends."""
     if value.build.opset < 10:
         return value.build.op("Slice", value, starts=list(starts), ends=list(ends), axes=list(axes))
-    constants = [value.build.constant(np.array(each, np.int64)) for each in (starts, ends, axes)]
+    constants = [value.build.constant(np.array(n, np.int64)) for n in (starts, ends, axes)]
     return value.build.op("Slice", value, *constants)
 
 
 def slice_dynamic(value: Value, axis: int, start: Value, end: Value) -> Value:
-    """value[start:end] along one axis; int64 (1,) Values known at run time."""
+    """value[start:end] along one axis; start and end are int64 (1,) Values."""
     return value.build.op("Slice", value, start, end, value.build.constant(np.array([axis])))
 
 
 def pad_axes(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
-    """The value with zeros around it, one number an axis; negative numbers cut."""
-    pads = [int(each) for each in (*begin, *end)]
+    """The value padded with zeros, one number per axis; negative numbers crop."""
+    pads = [int(count) for count in (*begin, *end)]
     if not any(pads):
         return value
     if value.build.opset < 11:
@@ -65,20 +65,20 @@ def pad_axes(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
 
 
 def pad_to(value: Value, shape: Shape) -> Value:
-    """The value of that shape: zeros, or a cut, at the end of the axes of known sizes."""
+    """The value padded with zeros, or cropped, at the end of each axis to this shape. Unknown sizes stay."""
     end = [
-        want - have if isinstance(have, int) and isinstance(want, int) else 0
-        for have, want in zip(value.shape, shape, strict=True)
+        target - size if isinstance(size, int) and isinstance(target, int) else 0
+        for size, target in zip(value.shape, shape, strict=True)
     ]
     return pad_axes(value, [0] * len(end), end)
 
 
 def pad_dynamic(value: Value, axis: int, begin: Value, end: Value) -> Value:
-    """The value with zeros along one axis; int64 (1,) Values known at run time."""
+    """The value padded with zeros along one axis; begin and end are int64 (1,) Values."""
     build, rank = value.build, value.ndim
-    blank = build.constant(np.zeros(1, np.int64))
-    one_side = [[blank] * axis + [each] + [blank] * (rank - axis - 1) for each in (begin, end)]
-    pads = build.op("Concat", *one_side[0], *one_side[1], axis=0)
+    zero = build.constant(np.zeros(1, np.int64))
+    before, after = [zero] * axis, [zero] * (rank - axis - 1)
+    pads = build.op("Concat", *before, begin, *after, *before, end, *after, axis=0)
     return build.op("Pad", value, pads, build.constant(0, value.dtype))
 
 
@@ -87,8 +87,8 @@ def dim_size(value: Value, axis: int) -> Value:
     size = value.shape[axis]
     if isinstance(size, int):
         return value.build.constant(np.array([size], np.int64))
-    picked = value.build.constant(np.array([axis], np.int64))
-    return value.build.op("Gather", value.build.op("Shape", value), picked, axis=0)
+    index = value.build.constant(np.array([axis], np.int64))
+    return value.build.op("Gather", value.build.op("Shape", value), index, axis=0)
 
 
 def arange(size: Value) -> Value:
@@ -101,7 +101,7 @@ def arange(size: Value) -> Value:
 
 
 def full_like(like: Value, number: float) -> Value:
-    """A Value of the shape and dtype of another, of one number."""
+    """A Value of the same shape and dtype, filled with a number."""
     build = like.build
     if like.constant is not None:
         return build.constant(np.full(like.constant.shape, number, like.constant.dtype))
@@ -110,22 +110,22 @@ def full_like(like: Value, number: float) -> Value:
 
 
 def broadcast_like(value: Value, like: Value, divisor: float = 1.0) -> Value:
-    """A Value, divided, broadcast to the shape of another."""
-    if (sizes := _sizes_of_factors(value, like)) is not None:
+    """The value over a divisor, broadcast to the shape of `like`."""
+    if (sizes := _shape_of_factors(value, like)) is not None:
         return value * np.full(sizes, 1 / divisor)
-    part = value if divisor == 1 else value / divisor
+    quotient = value if divisor == 1 else value / divisor
     if value.shape == like.shape:
-        return part
-    return value.build.op("Expand", part, value.build.shape_of(like), shape=like.shape)
+        return quotient
+    return value.build.op("Expand", quotient, value.build.shape_of(like), shape=like.shape)
 
 
-def _sizes_of_factors(value: Value, like: Value) -> list[int] | None:
-    """The shape of what broadcasts floats by a product, which takes a fifth of Expand's time on CPUs. Not of
-    half precision, in which one part of many cells is no number.
+def _shape_of_factors(value: Value, like: Value) -> list[int] | None:
+    """The shape of a constant that broadcasts the value by a product, which on CPUs takes a fifth of the time
+    of Expand; None if the shapes are unknown, or in half precision, where 1 / divisor may underflow.
     """
     if value.dtype not in PRECISE or value.ndim != like.ndim or value.shape == like.shape:
         return None
     pairs = list(zip(value.shape, like.shape, strict=True))
-    sizes = [1 if own == wide else wide for own, wide in pairs if own in (1, wide)]
-    numbers = [each for each in sizes if isinstance(each, int) and each > 0]
+    sizes = [1 if size == target else target for size, target in pairs if size in (1, target)]
+    numbers = [size for size in sizes if isinstance(size, int) and size > 0]
     return numbers if len(numbers) == value.ndim and math.prod(numbers) <= MOST_FACTORS else None

@@ -129,30 +129,30 @@ Operand: TypeAlias = Value | NDArray[Any] | np.generic | float
 
 
 class Builder:
-    """Appends operators to a graph whose nodes are in order; every one gets its dtype and shape.
+    """Appends operators to a graph whose nodes are in order, with the dtypes and shapes of their outputs.
 
-    The same operator on the same operands is written once. An operator that the model's opset does
-    not have in the form asked for raises NeedsOpsetError.
+    The same operator on the same operands is written once. An operator that the model's opset does not
+    have, or not with these types and attributes, raises NeedsOpsetError.
     """
 
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
-        self.opsets = {each.domain: each.version for each in graph.import_domains}
+        self.opsets = {opset.domain: opset.version for opset in graph.import_domains}
         self.opsets[""] = self.opset = graph.opset
         self.tensors: dict[str, gs.Tensor] = graph.tensors()
         self._written: dict[object, tuple[Value, ...]] = {}
         self._count = 0
-        self.batch: Value | None = None  # an input of the same batch: its size is read for free
+        self.batch: Value | None = None  # a graph input of the same batch, to read its size from
 
     def value(self, name: str) -> Value:
-        """The tensor of that name; UnknownNameError with the close ones if there is none."""
+        """The tensor of this name; UnknownNameError if there is none."""
         if name not in self.tensors:
             raise unknown("tensor", name, self.tensors, "see `onnxcam layers --all`")
         return Value(self, self.tensors[name])
 
     def constant(self, array: Any, dtype: Any = None) -> Value:
         """A constant; arrays of equal content, dtype and shape are stored once."""
-        with np.errstate(over="ignore"):  # infinite, as where the runtime computes it
+        with np.errstate(over="ignore"):  # becomes infinite, as in the runtime
             values = np.ascontiguousarray(np.asarray(array, dtype=dtype))
         values = values.reshape(np.shape(array))
         content = sha256(values.reshape(-1).view(np.uint8).data).digest()
@@ -179,19 +179,14 @@ class Builder:
         shape: Shape | None = None,
         **attributes: Any,
     ) -> tuple[Value, ...]:
-        """The outputs of a new node of the default domain. None is an input that is left out; `shape`
-        says the first output's where the caller knows more than the inference.
+        """The outputs of a new node of the default domain. An operand None is an optional input that is left
+        out. `shape` is that of the first output, where the caller knows more than the inference.
         """
-        given = {name: each for name, each in attributes.items() if each is not None}
-        key = (
-            operator,
-            outputs,
-            *(None if each is None else each.name for each in operands),
-            repr(given),
-        )
-        detached = key in self._written and not self._written[key][0].tensor.inputs
-        if key not in self._written or detached:
-            self._written[key] = self._write(operator, operands, outputs, shape, given)
+        attributes = {name: value for name, value in attributes.items() if value is not None}
+        names = [None if operand is None else operand.name for operand in operands]
+        key = (operator, outputs, *names, repr(attributes))
+        if key not in self._written:
+            self._written[key] = self._write(operator, operands, outputs, shape, attributes)
         return self._written[key]
 
     def _write(
@@ -202,41 +197,41 @@ class Builder:
         shape: Shape | None,
         attributes: dict[str, Any],
     ) -> tuple[Value, ...]:
-        types = tuple(None if each is None else type_name(each.dtype) for each in operands)
+        types = tuple(None if operand is None else type_name(operand.dtype) for operand in operands)
         schema_accepting(operator, self.opset, types, frozenset(attributes))
         name = self.unique_name(operator)
         node = gs.Node(
             operator,
             name,
             attributes,
-            [gs.Variable.empty() if each is None else each.tensor for each in operands],
+            [gs.Variable.empty() if operand is None else operand.tensor for operand in operands],
             [gs.Variable(name if i == 0 else f"{name}:{i}") for i in range(outputs)],
         )
-        for tensor, found in zip(node.outputs, infer(node, self.opsets), strict=True):
-            if found is not None:
-                tensor.dtype, tensor.shape = found
+        for tensor, inferred in zip(node.outputs, infer(node, self.opsets), strict=True):
+            if inferred is not None:
+                tensor.dtype, tensor.shape = inferred
             self.tensors[tensor.name] = tensor
         if shape is not None:
             node.outputs[0].shape = shape
         self.graph.nodes.append(node)
-        return tuple(Value(self, each) for each in node.outputs)
+        return tuple(Value(self, tensor) for tensor in node.outputs)
 
     def output(self, value: Value, name: str) -> None:
-        """Let the graph return a value under a name of its own; ModelError if the name is taken."""
+        """Add a graph output of this name; ModelError if the name is taken."""
         self._check_free(name)
         tensor = gs.Variable(name, value.dtype, list(value.shape))
         self.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
         self.graph.outputs.append(tensor)
 
     def unique_name(self, word: str) -> str:
-        """A name that no tensor has."""
+        """A name that no tensor has, made of a word and a number."""
         while (name := f"{PREFIX}/{word}_{self._count}") in self.tensors:
             self._count += 1
         self._count += 1
         return name
 
     def input(self, name: str, dtype: Dtype, shape: Shape) -> Value:
-        """A new graph input; ModelError if the name is taken."""
+        """Add a graph input; ModelError if the name is taken."""
         self._check_free(name)
         tensor = gs.Variable(name, dtype, list(shape))
         self.graph.inputs.append(tensor)
@@ -246,17 +241,17 @@ class Builder:
     def _check_free(self, name: str) -> None:
         if name in self.tensors:
             raise ModelError(
-                f"the model already has a tensor named {name!r}, which is reserved; rename it, or, if "
-                "`onnxcam augment` wrote the model, use the original"
+                f"the model already has a tensor named {name!r}, a reserved name; rename it, or, if "
+                "`onnxcam augment` wrote the model, use the original model"
             )
 
     def second_output(self, first: Value, dtype: Dtype) -> Value:
-        """The second output of the node that writes `first`, asked for if it is not yet."""
+        """The second output of the node that writes `first`; the node gets it if it has none."""
         return self.request_output(first, 1, dtype, first.shape)
 
-    def request_output(self, written: Value, slot: int, dtype: Dtype, shape: Shape) -> Value:
-        """An output of the node that writes `written`, asked for if it is not yet."""
-        node = written.tensor.inputs[0]
+    def request_output(self, value: Value, slot: int, dtype: Dtype, shape: Shape) -> Value:
+        """An output of the node that writes `value`; the node gets it if it has none."""
+        node = value.tensor.inputs[0]
         while len(node.outputs) <= slot:
             node.outputs.append(gs.Variable.empty())
         if node.outputs[slot].is_empty():
@@ -266,7 +261,7 @@ class Builder:
         return Value(self, node.outputs[slot])
 
     def shape_of(self, value: Value) -> Value:
-        """The shape of a value as int64 (rank,): a constant where it is known."""
+        """The shape of a value as int64 (rank,), a constant if all sizes are known."""
         if is_static(value.shape):
             return self.constant(np.array(value.shape, np.int64))
         batch, *rest = value.shape
@@ -276,7 +271,7 @@ class Builder:
         return self.op("Shape", value)
 
     def reshape_like(self, value: Value, pattern: Value) -> Value:
-        """`value` reshaped to the shape of `pattern`, which has as many elements."""
+        """The value reshaped to the shape of `pattern`, which has as many elements."""
         if value.shape == pattern.shape:
             return value
         target = self.constant(_reshape_target(pattern.shape))
@@ -286,5 +281,5 @@ class Builder:
 
 
 def _reshape_target(shape: Shape) -> Array:
-    """The shape with -1 for what is not a number: good for Reshape if that is one dimension."""
+    """The shape with -1 for unknown sizes: Reshape takes it if there is one of them at most."""
     return np.array([dim if isinstance(dim, int) else -1 for dim in shape], np.int64)
