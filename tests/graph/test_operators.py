@@ -29,7 +29,7 @@ from onnxcam.graph.operators import (
 from onnxcam.graph.traits import UNKNOWN, Traits
 from onnxcam.model.model import Model
 from tests.model.support.texts import load_text as model
-from tests.spatial.test_layers import automatic, classifier, layers
+from tests.spatial.support.classifiers import candidate_names, classifier, layers
 
 OPSET = 24
 ELEMENTWISE = operators_with(is_elementwise)
@@ -47,10 +47,10 @@ COMPUTES_NOTHING = {"Squeeze", "Optional", "OptionalGetElement"}
 @cache
 def schemas() -> dict[str, Any]:
     """The newest schema of every operator of ONNX and of ONNX Runtime, by its name in the table."""
-    known: dict[str, Any] = {}
+    newest: dict[str, Any] = {}
     for schema in (*get_all_operator_schema(), *defs.get_all_schemas()):
-        known[operator_key(schema.name, schema.domain)] = schema
-    return known
+        newest[operator_key(schema.name, schema.domain)] = schema
+    return newest
 
 
 @pytest.mark.parametrize("operator", sorted({*DEFAULT, *ZERO_GRADIENT}))
@@ -172,7 +172,10 @@ def test_control_flow_is_every_operator_with_branches_but_sequence_map() -> None
         name
         for name, schema in schemas().items()
         if "::" not in name
-        and any(each.type == defs.OpSchema.AttrType.GRAPH for each in schema.attributes.values())
+        and any(
+            attribute.type == defs.OpSchema.AttrType.GRAPH
+            for attribute in schema.attributes.values()
+        )
     }
     assert graphs == operators_with(lambda row: row.control_flow) | {"SequenceMap"}
 
@@ -287,7 +290,7 @@ def keeps_positions(operator: str) -> bool:
     return bool(np.allclose(np.ravel(first)[order], np.ravel(second), equal_nan=True))
 
 
-def test_every_operator_that_keeps_positions_is_elementwise() -> None:
+def test_operators_that_keep_positions_are_elementwise() -> None:
     names = sorted({schema.name for schema in defs.get_all_schemas() if not schema.domain})
     keeping = {name for name in names if keeps_positions(name)}
     assert len(keeping) > 40
@@ -318,7 +321,7 @@ BODIES = {
 @pytest.mark.parametrize("operator", ACTIVATIONS)
 def test_activation_changes_no_choice_among_convolutions(operator: str, body: str) -> None:
     relu, built = (classifier(BODIES[body].format(op=op), OPSET) for op in ("Relu", operator))
-    assert automatic(relu) == automatic(built)
+    assert candidate_names(relu) == candidate_names(built)
     names = [[(layer.name, layer.is_bottleneck) for layer in layers(net)] for net in (relu, built)]
     assert names[0] == names[1]
 
@@ -354,7 +357,7 @@ def transformer(operator: str) -> Model:
 def test_activation_changes_no_choice_among_tokens(operator: str) -> None:
     """Whatever it is, the MLP after the last attention does not mix tokens: only the first is read."""
     relu, built = transformer("Relu"), transformer(operator)
-    assert automatic(built)[0] == automatic(relu)[0] == "ln"
+    assert candidate_names(built)[0] == candidate_names(relu)[0] == "ln"
     assert {layer.name for layer in layers(relu) if layer.ignored_by_score} == {
         layer.name for layer in layers(built) if layer.ignored_by_score
     }
