@@ -3,7 +3,6 @@
 # mypy: disallow-untyped-decorators=False
 
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,10 @@ from onnxcam.errors import (
     TargetError,
     UnknownNameError,
 )
-from tests.support.nets import DEEP, POOLED, Net, pictures
+from tests.support.bad_models import X, model
+from tests.support.nets import DEEP, POOLED, Net
 
-X = pictures(1)
 few = settings(derandomize=True, deadline=None, max_examples=40)
-
-
-@cache
-def model() -> onnxcam.Model:
-    return onnxcam.load(DEEP.content())
 
 
 def explain(content: Any, source: Any = X, **settings: Any) -> None:

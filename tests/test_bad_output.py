@@ -9,7 +9,7 @@ import pytest
 
 import onnxcam
 from onnxcam.errors import OutputError
-from tests.test_bad_input import X, model
+from tests.support.bad_models import X, model
 
 
 @pytest.fixture

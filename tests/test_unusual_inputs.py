@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxcam
 from onnxcam.errors import ModelError
 from onnxcam.model.proto.normalize import MAX_DENSE_BYTES
-from tests.test_unusual_models import (
+from tests.support.unusual_models import (
     TWIN,
     Change,
     X,

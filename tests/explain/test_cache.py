@@ -14,22 +14,10 @@ import pytest
 
 import onnxcam
 from onnxcam.explain import cache
+from tests.explain.support.cache_entries import keep, names, writing
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 TEN = b"0123456789"
-
-
-def writing(content: bytes, name: str = "content") -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None  # type: ignore[return-value]
-
-
-def keep(name: str, size: int = 1000) -> Path | None:
-    return cache.store(name, writing(b"x" * size))
-
-
-def names(folder: Path) -> set[str]:
-    """Entries, and whatever else lies among them."""
-    return {each.name for each in (folder / "models").iterdir()}
 
 
 def used(name: str, seconds: float) -> None:

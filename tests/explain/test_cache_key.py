@@ -25,7 +25,7 @@ from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
 from tests.cli.conftest import run as run
-from tests.explain.test_compile import SMOOTH, X, entries, explainer, planned, written
+from tests.explain.support.compiled import SMOOTH, X, entries, explainer, planned, written
 from tests.support.limits import run_limited
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, MIXING, MLP, POOLED, TWO_OUTPUTS, Net
 

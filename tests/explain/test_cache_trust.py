@@ -17,7 +17,7 @@ import onnxcam
 from onnxcam import atomic_write as files
 from onnxcam.atomic_write import part_of
 from onnxcam.explain import cache
-from tests.explain.test_cache import keep, names
+from tests.explain.support.cache_entries import keep, names
 from tests.support.limits import run_limited
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]

@@ -20,43 +20,15 @@ from onnxcam.methods import METHODS
 from onnxcam.model import external_data
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
-from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net, pictures
+from tests.explain.support.compiled import SMOOTH, X, entries, explainer, planned, written
+from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
-X = pictures(1)
-SMOOTH: dict[str, Any] = {"samples": 3, "noise": 0.2}
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return written(tmp_path / "net.onnx", DEEP)
-
-
-def written(path: Path, net: Net, **given: Any) -> Path:
-    onnx.save_model(net.proto(), path, **given)
-    return path
-
-
-def explainer(model: Any, method: str = "smooth-grad-cam++", **given: Any) -> onnxcam.Explainer:
-    return onnxcam.Explainer(model, method, device="cpu", **given)
-
-
-def entries(folder: Path) -> list[Path]:
-    return sorted((folder / "models").glob("*")) if folder.exists() else []
-
-
-def planned(model: Any, monkeypatch: pytest.MonkeyPatch, *given: Any, **asked: Any) -> bool:
-    """Whether an explainer had to be planned."""
-    calls: list[object] = []
-
-    def counted(*given: Any, **asked: Any) -> Any:
-        calls.append(given)
-        return plan(*given, **asked)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("onnxcam.rewrite.planner.plan", counted)
-        explainer(model, *given, **asked)
-    return bool(calls)
 
 
 def test_the_second_time_the_plan_and_the_map_are_the_same(

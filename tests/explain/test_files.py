@@ -14,7 +14,7 @@ import onnxcam
 from onnxcam.errors import SettingError
 from onnxcam.image.overlay import overlay
 from onnxcam.image.preprocess import Preprocessing
-from tests.explain.test_explainer import X, explainer
+from tests.explain.support.explained import X, explainer
 from tests.support.nets import ANY_SIZE, DEEP, POOLED
 
 LABELS = ("cat", "dog", "owl", "fish", "bee")

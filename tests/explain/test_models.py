@@ -11,8 +11,8 @@ from PIL import Image
 import onnxcam
 from onnxcam.errors import ImageError
 from onnxcam.methods.postprocess import resize_bilinear
-from tests.explain.test_explainer import X, explainer, noisy, plain, probes, same, top
-from tests.methods.test_cam import run
+from tests.explain.support.explained import X, explainer, noisy, plain, probes, same, top
+from tests.methods.support.formulas import run
 from tests.support.nets import (
     ANY_SIZE,
     DEEP,

@@ -14,8 +14,8 @@ from onnxcam.errors import UnknownNameError
 from onnxcam.explain.run import infer_grid
 from onnxcam.methods.subset import subset
 from onnxcam.rewrite.planner import layers
-from tests.explain.test_explainer import same
-from tests.methods.test_cam import run
+from tests.explain.support.explained import same
+from tests.methods.support.formulas import run
 from tests.support.nets import pictures
 
 WIDTH, CLASSES, HEIGHT, COLUMNS = 6, 5, 2, 3

@@ -9,7 +9,7 @@ from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
 from onnxcam.methods.subset import chosen_channels, region_mask, region_to_json, subset
-from tests.methods.test_cam import feed, run
+from tests.methods.support.formulas import feed, run
 
 GRID = (4, 5)
 
