@@ -69,7 +69,7 @@ __all__ = [
     "load",
 ]
 
-# ONNX Runtime and its kin are loaded when something of theirs is first used: `onnxcam --help` is quick
+# imported at first use, with ONNX, ONNX Runtime and NumPy, so that `onnxcam --help` is fast
 _HOMES = {
     "onnxcam.explain.explainer": ("Explainer",),
     "onnxcam.explain.explanation": ("Explanation", "ExplainedImage"),

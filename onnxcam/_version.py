@@ -1,3 +1,3 @@
-"""The version of the package, alone so that every part can ask for it."""
+"""The version of the package, in a module of its own that every other one can import."""
 
 __version__ = "0.1.0"

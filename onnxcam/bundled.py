@@ -1,4 +1,4 @@
-"""The model and the pictures that come with onnxcam."""
+"""The model and the images that come with onnxcam."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 from onnxcam.errors import ModelError
 
 _PACKAGE = Path(__file__).resolve().parent
-PLACES = (_PACKAGE / "models", _PACKAGE.parent / "models")  # in the wheel, and in a checkout
+FOLDERS = (_PACKAGE / "models", _PACKAGE.parent / "models")  # in the wheel, and in a checkout
 
 
 def bundled_model() -> Path:
     """The classifier of simple shapes. ModelError if this installation has none."""
-    return _found("shapes.onnx")
+    return _find("shapes.onnx")
 
 
-def sample_pictures() -> list[Path]:
-    """Pictures for the embedded model, sorted. ModelError if this installation has none."""
-    found = sorted(_found("samples").glob("*.png"))
-    pictures = [each for each in found if not each.stem.endswith(".mask")]
-    if not pictures:
+def sample_images() -> list[Path]:
+    """Images for the bundled model, sorted. ModelError if this installation has none."""
+    paths = sorted(_find("samples").glob("*.png"))
+    images = [path for path in paths if not path.stem.endswith(".mask")]
+    if not images:
         raise _missing("samples/*.png")
-    return pictures
+    return images
 
 
-def _found(name: str) -> Path:
-    for place in PLACES:
-        if (place / name).exists():
-            return place / name
+def _find(name: str) -> Path:
+    for folder in FOLDERS:
+        if (folder / name).exists():
+            return folder / name
     raise _missing(name)
 
 
 def _missing(name: str) -> ModelError:
-    places = " or ".join(map(str, PLACES))
+    folders = " and ".join(map(str, FOLDERS))
     return ModelError(
-        f"the embedded {name} is neither in {places}: install onnxcam again, "
-        "or use a model and a picture of your own (`onnxcam explain --help`)"
+        f"the bundled {name} is missing (searched {folders}); install onnxcam again, "
+        "or use a model and an image of your own (`onnxcam explain --help`)"
     )

@@ -1,5 +1,5 @@
-"""What the packages say to each other about a model, as plain data without the graph: its image input, score,
-layers, and the plan of what is run.
+"""Plain data about a model that the packages exchange, without its graph: image input, score, layers, and the
+plan of what is run.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 
 from onnxcam.arrays import Array, Dim, Floats, Images, Shape
 
-CLASS_SCORES = "onnxcam/classes"  # the score that is added to a model without one score per class
+CLASS_SCORES = "onnxcam/classes"  # the output that is added to a model without one score per class
 AUTO = "auto"
-POWERS = (1, 2, 3)  # of the gradient, whose sums over noisy samples a model returns
-SEED = "seed"  # the input of a model with gradients that takes the cotangents
-NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs of what is added to the picture
+POWERS = (1, 2, 3)  # of the gradient: a model returns their sums over noisy samples
+SEED = "seed"  # the input for the cotangents of a model with gradients
+NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs for what is added to the image
 NO_NOISE = np.zeros((1, 1, 1, 1), np.float32)
 
 
@@ -31,10 +31,10 @@ def moment(power: int, layer: str) -> str:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What a model's image input looks like: the contract between the graph and the preprocessing.
+    """The image input of a model, as the preprocessing needs it.
 
-    `height` and `width` are None where the model takes any size; `batch` is None where it takes any
-    number of pictures at once. `layout` is "NCHW" or "NHWC".
+    `height` and `width` are None if the model takes any size, `batch` is None if it takes any number of
+    images at once. `layout` is "NCHW" or "NHWC".
     """
 
     name: str
@@ -47,7 +47,7 @@ class ImageInput:
 
     @property
     def shape(self) -> Shape:
-        """Of the input, in its layout; the batch is unknown, whatever was tried of it."""
+        """The shape in the input's layout. The batch is always None."""
         sizes = (self.height, self.width)
         return (
             (None, self.channels, *sizes)
@@ -56,16 +56,17 @@ class ImageInput:
         )
 
     def size_of(self, tensor: Floats) -> tuple[int, int]:
-        """(H, W) of pictures (N, ...) in the layout."""
+        """(H, W) of images (N, ...) in this layout."""
         shape = tensor.shape[2:] if self.layout == "NCHW" else tensor.shape[1:3]
         return int(shape[0]), int(shape[1])
 
 
 @dataclass(frozen=True)
 class Score:
-    """`output` is the model's, or what it was rounded or scaled from; `logits` the tensor before its last
-    Softmax or Sigmoid (`squashing`), or the output itself; `classes` the number of scores per image, one per
-    class. `probability` says that `logits` holds probabilities: no logits before them were found.
+    """The scores of a model. `output` is the model's output, or what it was rounded or scaled from; `logits` is
+    the tensor before its last Softmax or Sigmoid (`output_activation`), or the output itself; `classes` is the
+    number of scores per image, one per class. With `probability`, `logits` holds probabilities, because no
+    logits before them were found.
     """
 
     output: str
@@ -77,13 +78,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Layer:
-    """A tensor between the picture and the score that holds a grid of cells.
+    """A tensor between the image and the score that holds a grid of cells.
 
-    `whole` says that everything the score sees of the picture passes through it; `automatic` that it is
-    what `layer="auto"` takes for a method that runs the picture once, `automatic_smooth` for one that smooths.
-    Where the branches of a model meet only behind their last cells, it takes one layer of each branch.
-    Of tokens, (N, T, C), `cells` is the grid, and `before` and `after` count the tokens that are no cells.
-    `unread` says that the score reads nothing but those: a map of the layer would be empty.
+    - `is_bottleneck`: everything that the score depends on passes through it.
+    - `automatic`: `layer="auto"` takes it for methods that run the image once, `auto_for_smoothing`: for those
+      that smooth. If the branches of a model meet only after their last grids, it takes one layer per branch.
+    - `cells`: the grid of tokens (N, T, C); `tokens_before` and `tokens_after` count those outside of the grid.
+    - `ignored_by_score`: the score reads only tokens outside of the grid, so that a map would be empty.
     """
 
     name: str
@@ -114,23 +115,24 @@ class Layer:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are no cells: class tokens, registers."""
+        """The number of tokens outside of the grid: class tokens, registers."""
         return self.tokens_before + self.tokens_after
 
     @property
     def channels(self) -> Dim:
-        """How many feature maps."""
+        """The number of feature maps."""
         return self.shape[self.channel_axis]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model that returns `of`, the layers, and for the cotangent `seed` the gradients.
+    """What is run: a model that returns `explained_tensor`, the layers, and their gradients for a cotangent.
 
-    `name`, `digest`, `metadata` and `notices` are those of the `Model`. `constant` says that the graph proves
-    the gradients not to depend on the picture, and `apart` that a second model returns them, which takes the
-    cotangent alone. `seed_shape` is that of the cotangent of one picture, `seed_dtype` the name of its type.
-    `data` is the digest of the external data files: empty if there are none, and unique if it is not known.
+    `name`, `digest`, `metadata` and `notices` are those of the `Model`. With `gradient_is_constant`, the graph
+    proves that the gradients do not depend on the image; with `has_gradient_model`, a second model returns
+    them, which takes only the cotangent. `seed_shape` is the shape of the cotangent of one image, `seed_dtype`
+    the name of its dtype. `data` is the digest of the external data files: empty if there are none, and unique
+    if it is unknown.
     """
 
     name: str
@@ -150,12 +152,12 @@ class Plan:
     @property
     def gradients(self) -> list[str]:
         """The outputs that hold the gradients, in the order of the layers."""
-        return [gradient_at(each.name) for each in self.layers]
+        return [gradient_at(layer.name) for layer in self.layers]
 
     @property
     def activations(self) -> list[str]:
-        """The outputs that hold the layers' values."""
-        return [each.name for each in self.layers]
+        """The outputs that hold the values of the layers."""
+        return [layer.name for layer in self.layers]
 
     def seeds(self, weights: Floats) -> Array:
         """Cotangents (N, classes) in the shape and dtype of the score."""
@@ -165,7 +167,7 @@ class Plan:
     def feeds(
         self, images: Images, weights: Floats, noise: Any = None, spread: float = 0.0
     ) -> dict[str, Any]:
-        """Everything that its models take, by name: the images, cotangents (N, classes), and noise."""
+        """All inputs of the models by name: the images, cotangents for `weights` (N, classes), and noise."""
         return {
             self.image.name: images,
             NOISE: NO_NOISE.repeat(len(weights), axis=0) if noise is None else noise,

@@ -26,11 +26,11 @@ def demo(
     It shows four methods side by side, and maps of a chosen layer, of chosen feature maps, and of chosen
     cells. The model and the images are bundled with onnxcam.
     """
-    from onnxcam.bundled import bundled_model, sample_pictures
+    from onnxcam.bundled import bundled_model, sample_images
     from onnxcam.demo import drawn
 
     model = bundled_model()
-    sheet = drawn(model, sample_pictures())
+    sheet = drawn(model, sample_images())
     path = sheet.save(out / "onnxcam-demo.png")
     for row in sheet.rows:
         say(f"{row.title}: {row.meaning}")

@@ -167,7 +167,7 @@ def test_self_test_model_equals_its_text() -> None:
 def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "models" / "samples" / "one.png")
     write_model(tmp_path / "models" / "shapes.onnx")
-    monkeypatch.setattr(resources, "PLACES", (tmp_path / "gone", tmp_path / "models"))
+    monkeypatch.setattr(resources, "FOLDERS", (tmp_path / "gone", tmp_path / "models"))
     result = run("demo", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert size(tmp_path / "out" / "onnxcam-demo.png")[0] > 1000
@@ -177,7 +177,7 @@ def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_demo_without_bundled_model_is_error(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "PLACES", (tmp_path,))
+    monkeypatch.setattr(resources, "FOLDERS", (tmp_path,))
     result = run("demo", "-o", tmp_path)
     assert result.exit_code == 2
     assert "shapes.onnx" in result.stderr
