@@ -1,6 +1,6 @@
 """Models as exporters write them: gradients equal those of the framework that exported them.
 
-`scripts/export_*.py` made the fixtures in tests/data; the frameworks themselves are not needed here.
+`scripts/fixtures/export_*.py` made the fixtures in tests/data; the frameworks themselves are not needed here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from scripts.fixtures import COTANGENT, PICTURE, restored  # needs the path above
+from scripts.fixtures.files import COTANGENT, PICTURE, restored  # needs the path above
 
 DATA = Path(__file__).parent / "data"
 TIMM = sorted(path.stem for path in DATA.glob("timm_*.npz"))

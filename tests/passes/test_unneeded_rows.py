@@ -7,7 +7,7 @@ import pytest
 import onnxcam
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.gradient import gradient
-from scripts.fixtures import restored
+from scripts.fixtures.files import restored
 from tests.autodiff.support.check import numbers
 from tests.passes.support.row_models import PICK, checked_gradient, model_of, narrowed
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from onnxcam.methods import METHODS
-from scripts.bench import PEERS, Worker, rows_of, shown
-from scripts.bench import Result as Line
-from scripts.bench_contestants import CONTESTANTS
-from scripts.bench_models import Place
+from scripts.bench.bench import PEERS, Worker, rows_of, shown
+from scripts.bench.bench import Result as Line
+from scripts.bench.contestants import CONTESTANTS
+from scripts.bench.models import Place
 from tests.support.nets import CLASSES, DEEP
 
 PLACES = [

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from scripts import bench_contestants, check_device, device_fixtures
-from scripts.bench import Worker
-from scripts.bench_contestants import BOUND, CONTESTANTS
-from scripts.bench_models import Place
-from scripts.check_device import Report, fixture_line, fixture_rows
-from scripts.fixtures import DATA
+from scripts.bench import contestants as bench_contestants
+from scripts.bench.bench import Worker
+from scripts.bench.contestants import BOUND, CONTESTANTS
+from scripts.bench.models import Place
+from scripts.device import check as check_device
+from scripts.device import fixtures as device_fixtures
+from scripts.device.check import Report, fixture_line, fixture_rows
+from scripts.fixtures.files import DATA
 from tests.support.limits import run_limited
 from tests.support.nets import CLASSES, DEEP
 
@@ -25,7 +27,7 @@ PLACE = Place("dependent", "features", "NCHW", 16, "layer")
 def test_on_the_cpu_without_network_and_pytest(tmp_path: Path) -> None:
     """Two fixtures that run, and one that CPUs do not."""
     file = tmp_path / "report.json"
-    program = ("-m", "scripts.check_device")
+    program = ("-m", "scripts.device")
     words = ["--fixtures", "qlinear,test_resnet,bfloat16", "--models", "-", "--json", str(file)]
     result = run_limited([*program, "--device", "cpu", *words], seconds=90, megabytes=16000)
     assert result.returncode == 0, result.stderr

@@ -13,9 +13,8 @@ from onnx import numpy_helper
 
 import onnxcam
 from onnxcam.errors import ModelError
-from scripts import fuzz
-from scripts.fuzzing import truth, values
-from scripts.fuzzing.case import (
+from scripts.fuzz import fuzz, truth, values
+from scripts.fuzz.case import (
     FINE,
     OUTCOMES,
     BeyondError,
@@ -25,10 +24,10 @@ from scripts.fuzzing.case import (
     WrongError,
     ending_of,
 )
-from scripts.fuzzing.kinds import KINDS, case_of, names
-from scripts.fuzzing.operators import examples
-from scripts.fuzzing.seeds import BODIES, model_of, seeds
-from scripts.fuzzing.worker import DiedError, HungError, Worker
+from scripts.fuzz.kinds import KINDS, case_of, names
+from scripts.fuzz.operators import examples
+from scripts.fuzz.seeds import BODIES, model_of, seeds
+from scripts.fuzz.worker import DiedError, HungError, Worker
 
 SOME = 300  # cases: some seconds
 ECHO = """

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scripts.families import FAMILIES
-from scripts.parity import Row, _append, _known, gap, summary
+from scripts.parity.families import FAMILIES
+from scripts.parity.parity import Row, _append, _known, gap, summary
 
 TRUE = np.array([1.0, -2.0, 4.0])
 

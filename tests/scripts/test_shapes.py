@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from scripts import shapes
-from scripts.shapes import CLASSES, MOST_DISTRACTOR, SIZE, TEXTURES, Picture, Plane, Texture, draw
-from scripts.shapes import _Spot as Spot
-from scripts.shapes import _stamp as stamp
+from scripts.shapes.drawing import (
+    CLASSES,
+    MOST_DISTRACTOR,
+    SIZE,
+    TEXTURES,
+    Picture,
+    Plane,
+    Texture,
+    draw,
+)
+from scripts.shapes.drawing import _Spot as Spot
+from scripts.shapes.drawing import _stamp as stamp
+from scripts.shapes.drawing import draw as shapes
 
 SEEDS = range(40)
 

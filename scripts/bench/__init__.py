@@ -1,0 +1,1 @@
+"""Speed: all methods next to the plain model and to other packages. Run `python -m scripts.bench`."""

@@ -1,0 +1,264 @@
+"""How long explanations take beside the model's own forward passes, and beside the peers.
+
+    python -m scripts.bench --quick                    # two networks, five minutes
+    python -m scripts.bench --csv bench.csv --plot bench.png
+    python -m scripts.bench --models "ResNet-18,ViT-B/16" --rows smooth --device cuda
+
+Every contestant runs in a process of its own, one at a time and in turns, so that a slow minute of the
+machine meets all of them; the medians of a row are compared with each other only. The floor of a row is
+the plain model in ONNX Runtime at its own best batch, for as many pictures as the method has to run.
+onnxcam is measured from the second run on, with the layout that it found and the model that it kept.
+Rows come from the table of methods. Needs the extra `bench`, and `timm` (see `scripts/parity`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from statistics import median
+from typing import IO, Annotated, Any
+
+import typer
+
+from scripts.bench.models import CLASSES, NAMES, SHAPE, Place, export, places, torch_model
+
+QUICK = ("ResNet-18", "MobileNetV2")
+SAMPLES, MANY = 25, 400
+PEERS = {  # who else computes a method
+    "smooth-grad-cam++": ("torch-cam",),
+    "grad-cam": ("torch-cam", "pytorch-grad-cam", "captum"),
+    "grad-cam++": ("torch-cam", "pytorch-grad-cam"),
+}
+FEWEST, PATIENCE = 2, 20.0  # runs of a contestant, and seconds after which it is not run again
+CONTESTANT = ("-m", "scripts.bench.contestants")
+LIMIT = 3600.0  # seconds after which a contestant is ended
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is compared: a method at a place, and the plain passes that it cannot do without."""
+
+    name: str
+    contestants: tuple[str, ...]
+    passes: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    place: Place | None = None
+    method: str = ""
+
+    @property
+    def label(self) -> str:
+        """METHOD@PLACE."""
+        return f"{self.name}@{self.place.where if self.place else 'picture'}"
+
+
+@dataclass
+class Result:
+    """One contestant of one row; seconds are a median, `ratio` is to the floor, peak memory in MB."""
+
+    model: str
+    row: str
+    where: str
+    layer: str
+    contestant: str
+    seconds: float
+    ratio: float
+    peer_ratio: float  # its time / ours
+    memory: float
+    why: str = ""
+
+
+class Worker:
+    """A contestant in its process."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  read when the process has ended
+        self.times: list[float] = []
+        self.process = subprocess.Popen(
+            [sys.executable, *CONTESTANT, json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=os.environ | {"ONNXCAM_CACHE": str(Path(job["path"]).with_name("cache"))},
+        )
+        self.limit = threading.Timer(job.get("limit", LIMIT), self.process.kill)
+        self.limit.daemon = True
+        self.limit.start()
+        self.fine = _stream(self.process.stdout).readline().strip() == "ready"
+
+    def run(self) -> None:
+        """One run, timed there."""
+        _stream(self.process.stdin).write("\n")
+        _stream(self.process.stdin).flush()
+        line = _stream(self.process.stdout).readline().strip()
+        self.fine = bool(line)
+        if self.fine:
+            self.times.append(float(line))
+
+    def end(self) -> tuple[float, str]:
+        """Its peak memory in MB, or why it failed."""
+        rest, _ = self.process.communicate()
+        self.limit.cancel()
+        with self.errors:
+            self.errors.seek(0)
+            said = self.errors.read().strip().splitlines()
+        peak = float(rest.strip() or "nan") / MB
+        return peak, "" if self.fine else (said[-1] if said else "died")[:200]
+
+
+def _stream(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def rows_of(found: list[Place]) -> list[Row]:
+    """Every row of a network: the methods of the table, the gradient at the picture, and memory."""
+    from onnxcam.methods import METHODS
+
+    rows = []
+    for name, recipe in METHODS.items():
+        for place in found if recipe.smooths else found[:1]:
+            constant = place.where == "last"
+            passes = SAMPLES if recipe.smooths and not constant else 1
+            settings = {"samples": SAMPLES} if recipe.smooths else {}
+            who = ("plain", "onnxcam", *PEERS.get(name, ()))
+            rows.append(Row(name, who, passes, settings, place, name))
+    who = ("plain", "onnxcam gradient", "captum", "onnx-ad")
+    rows.append(Row("gradient at the picture", who, 8, {}, None, "gradient"))
+    dependent = [each for each in found if each.where == "dependent"]
+    for place in dependent:
+        many = {"samples": MANY}
+        rows.append(Row(f"{MANY} samples", ("onnxcam",), MANY, many, place, "smooth-grad-cam++"))
+    return rows
+
+
+def measured(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Result]:
+    """The results of one row: its contestants in turns."""
+    job = job | {"passes": row.passes, "settings": row.settings, "method": row.method}
+    if row.place:
+        job |= asdict(row.place)
+    if row.passes == SAMPLES:
+        _settle(job)
+    workers = {name: Worker(job | {"contestant": name}) for name in row.contestants}
+    for _ in range(1 if row.passes == MANY else repeats):
+        for worker in workers.values():
+            if worker.fine and (len(worker.times) < FEWEST or sum(worker.times) < PATIENCE):
+                worker.run()
+    ends = {name: worker.end() for name, worker in workers.items()}
+    times = {name: median(each.times or [float("nan")]) for name, each in workers.items()}
+    own = next(name for name in row.contestants if name.startswith("onnxcam"))
+    where, layer = (row.place.where, row.place.layer) if row.place else ("picture", "")
+    return [
+        Result(
+            model,
+            row.name,
+            where,
+            layer,
+            name,
+            seconds,
+            seconds / times.get("plain", float("nan")),
+            seconds / times[own],
+            *ends[name],
+        )
+        for name, seconds in times.items()
+    ]
+
+
+def _settle(job: dict[str, Any]) -> None:
+    """Let onnxcam find its layout and keep its model, as the first explanations of a user do."""
+    worker = Worker(job | {"contestant": "onnxcam"})
+    for _ in range(3):
+        if worker.fine:
+            worker.run()
+    worker.end()
+
+
+def shown(result: Result) -> str:
+    """A line of the table."""
+    numbers = f"{result.seconds * 1000:9.1f} ms {result.ratio:7.2f} x floor {result.peer_ratio:7.2f} x ours"
+    return (
+        f"{result.model:15} {result.row:24} {result.where:9} {result.contestant:17} {numbers} "
+        f"{result.memory:7.0f} MB {result.why}"
+    )
+
+
+def prepared(name: str, folder: Path) -> tuple[dict[str, Any], list[Place]]:
+    """The network exported, and its layers."""
+    model = torch_model(NAMES[name])
+    free, fixed = folder / "free.onnx", folder / "fixed.onnx"
+    export(model, free)
+    export(model, fixed, 8)
+    job = {"path": str(free), "fixed_path": str(fixed), "shape": SHAPE, "classes": CLASSES}
+    return job, places(model, free)
+
+
+def plotted(results: list[Result], path: Path) -> None:
+    """The ratios to the floor, one bar a network and place, of Smooth Grad-CAM++."""
+    import importlib
+
+    plot = importlib.import_module("matplotlib.pyplot")
+    chosen = [r for r in results if r.row == "smooth-grad-cam++" and r.contestant != "plain"]
+    labels = list(dict.fromkeys(f"{r.model}, {r.where}" for r in chosen))
+    figure, axes = plot.subplots(figsize=(9, 0.35 * len(labels) + 1.5))
+    for shift, who in enumerate(("onnxcam", "torch-cam")):
+        ratios = {f"{r.model}, {r.where}": r.ratio for r in chosen if r.contestant == who}
+        heights = [ratios.get(each, float("nan")) for each in labels]
+        axes.barh([i + 0.4 * shift for i in range(len(labels))], heights, 0.4, label=who)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlabel="time / plain forward passes", yticks=range(len(labels)))
+    axes.set_yticklabels(labels)
+    axes.invert_yaxis()
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main(
+    file: Annotated[Path | None, typer.Option("--csv", help="Write the results here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the ratios of Smooth Grad-CAM++.")] = None,
+    models: Annotated[str, typer.Option(help="Networks, with commas between; all if empty.")] = "",
+    rows: Annotated[
+        str,
+        typer.Option(help='Only rows with one of these in "METHOD@PLACE", with commas between.'),
+    ] = "",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Of each contestant; 0: one a core.")] = 0,
+    repeats: Annotated[int, typer.Option(help="Runs of each contestant.", min=1)] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="Two networks, three runs.")] = False,
+) -> None:
+    chosen = [each.strip() for each in models.split(",") if each.strip()]
+    names = chosen or (QUICK if quick else list(NAMES))
+    if unknown := [each for each in names if each not in NAMES]:
+        raise typer.BadParameter(f"no network {unknown[0]!r}; there are {', '.join(NAMES)}")
+    threads = threads or len(os.sched_getaffinity(0))
+    results: list[Result] = []
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            job, found = prepared(name, Path(folder))
+            job |= {"model": NAMES[name], "device": device, "threads": threads}
+            for row in rows_of(found):
+                long = quick and row.passes == MANY
+                if long or not any(each in row.label for each in rows.split(",")):
+                    continue
+                for result in measured(name, row, job, 3 if quick else repeats):
+                    results.append(result)
+                    print(shown(result), flush=True)
+        if file:
+            _written(file, results)
+    if plot:
+        plotted(results, plot)
+
+
+def _written(path: Path, results: list[Result]) -> None:
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, [each.name for each in fields(Result)])
+        writer.writeheader()
+        writer.writerows(asdict(each) for each in results)

@@ -1,0 +1,288 @@
+"""One contestant of bench.py in a process of its own: it sets itself up, then runs once for every line.
+
+    python -m scripts.bench.contestants '{"contestant": "onnxcam", "path": "resnet18.onnx", ...}'
+
+A contestant is a function that takes the job and returns what is timed, a function without arguments.
+It says "ready" after one run to warm up, the seconds of each run, and last its peak memory in bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[], object]
+Contestant = Callable[[dict[str, Any]], Run]
+BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 4, 16, 32, 64, 128)}  # tried for the plain model
+CLASS = 3
+LONG = 0.5  # seconds that are timed at least; short runs are repeated
+PAUSE = 0.3  # seconds in which the threads of the contestant before give up waiting for work
+
+
+def picture(job: dict[str, Any], count: int = 1) -> Any:
+    """Pictures (count, 3, H, W), float32, the same for every contestant."""
+    shape = (count, *job["shape"])
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def kind(job: dict[str, Any]) -> str:
+    """cpu or cuda."""
+    return "cuda" if job["device"].startswith("cuda") else "cpu"
+
+
+def plain(job: dict[str, Any]) -> Run:
+    """The model itself for as many pictures as the job has passes, at its fastest batch: the floor."""
+    session = session_of(Path(job["path"]).read_bytes(), job)
+    name, passes = session.get_inputs()[0].name, int(job["passes"])
+    sizes = [each for each in BATCHES[kind(job)] if each <= passes]
+    pictures = {each: picture(job, each) for each in {*sizes, *(passes % each for each in sizes)}}
+
+    def run(batch: int, count: int) -> None:
+        for start in range(0, count, batch):
+            session.run(None, {name: pictures[min(batch, count - start)]})
+
+    def cost(batch: int) -> float:
+        run(batch, batch)
+        return min(_timed(lambda: run(batch, batch)) for _ in range(3)) / batch
+
+    best = min(sizes, key=cost)
+    return lambda: run(best, passes)
+
+
+def session_of(content: bytes, job: dict[str, Any], more: Mapping[str, str] | None = None) -> Any:
+    """A session on the device, with onnxcam's options and `more` for CUDA; an error if that falls back."""
+    import onnxruntime
+
+    from onnxcam.runtime.device import device
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    providers: list[Any] = list(device(job["device"]).providers)
+    if more:
+        providers[0] = (providers[0][0], {**providers[0][1], **more})
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
+    if len(session.get_providers()) < len(providers):
+        raise RuntimeError(f"ONNX Runtime fell back to {', '.join(session.get_providers())}")
+    return session
+
+
+def ours(job: dict[str, Any]) -> Run:
+    """A method of onnxcam at a layer."""
+    import onnxcam
+
+    explainer = onnxcam.Explainer(
+        job["path"], job["method"], job["layer"], device=job["device"], **job["settings"]
+    )
+    x = picture(job)
+    return lambda: explainer(x, CLASS)
+
+
+def our_gradient(job: dict[str, Any]) -> Run:
+    """The gradient at the picture, of eight pictures, in chunks as they were found to be fastest."""
+    import onnxcam
+    from onnxcam.runtime.chunks import chunked_runner
+    from onnxcam.runtime.device import device
+    from onnxcam.runtime.session import Session
+
+    model = onnxcam.load(job["path"])
+    name = model.graph.inputs[0].name
+    content, where = onnxcam.gradient(model, [name]).bytes(), device(job["device"])
+
+    def again(threads: int) -> Session:
+        return Session(content, where, threads=threads)
+
+    runs = chunked_runner(Session(content, where), None, None, frozenset(), again)
+    feeds = {name: picture(job, 8), "seed": _one_hot(job, 8)}
+
+    def run() -> object:
+        taken = runs.run(
+            [f"gradient/{name}"], 8, lambda part: {k: v[part] for k, v in feeds.items()}
+        )
+        return [found for _, found in taken]
+
+    while runs.tuner and not runs.tuner.is_done:
+        run()
+    return run
+
+
+def _one_hot(job: dict[str, Any], count: int) -> Any:
+    seed = np.zeros((count, job["classes"]), np.float32)
+    seed[:, CLASS] = 1
+    return seed
+
+
+def onnx_ad(job: dict[str, Any]) -> Run:
+    """The reverse graph of the package onnx-ad, for eight pictures."""
+    import onnx
+
+    model = onnx.load(job["fixed_path"])
+    name, score = model.graph.input[0].name, model.graph.output[0].name
+    reverse = importlib.import_module("onnx_ad").reverse(model, [name], [score], layout="onnx")
+    session = session_of(reverse.SerializeToString(), job)
+    seeds = {each.name for each in session.get_inputs()} - {name}
+    feeds = {name: picture(job, 8), **{each: _one_hot(job, 8)[..., None] for each in seeds}}
+    outputs = [each.name for each in session.get_outputs() if each.name != score]
+    return lambda: session.run(outputs, feeds)
+
+
+def torch_cam(job: dict[str, Any]) -> Run:
+    """The same method of torch-cam at the module that writes the layer."""
+    torch, model = _torch(job)
+    methods = importlib.import_module("torchcam.methods")
+    kinds = {
+        "smooth-grad-cam++": ("SmoothGradCAMpp", {"num_samples": job["settings"].get("samples")}),
+        "grad-cam": ("GradCAM", {}),
+        "grad-cam++": ("GradCAMpp", {}),
+    }
+    name, more = kinds[job["method"]]
+    extractor = getattr(methods, name)(model, target_layer=job["module"], **more)
+    x = torch.from_numpy(picture(job)).to(torch_device(job)).requires_grad_()
+
+    def run() -> object:
+        maps = extractor(CLASS, model(x))
+        return [each.cpu() for each in maps]  # waits for the device, as NumPy arrays do
+
+    return run
+
+
+def pytorch_grad_cam(job: dict[str, Any]) -> Run:
+    """The same method of pytorch-grad-cam."""
+    torch, model = _torch(job)
+    package = importlib.import_module("pytorch_grad_cam")
+    targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
+    kind = {"grad-cam": package.GradCAM, "grad-cam++": package.GradCAMPlusPlus}[job["method"]]
+    layer = model.get_submodule(job["module"])
+    extractor = kind(model=model, target_layers=[layer], reshape_transform=_reshape(job))
+    x = torch.from_numpy(picture(job)).to(torch_device(job))
+    return lambda: extractor(input_tensor=x, targets=[targets.ClassifierOutputTarget(CLASS)])
+
+
+def _reshape(job: dict[str, Any]) -> Callable[[Any], Any] | None:
+    if job["layout"] == "NCHW":
+        return None
+    if job["layout"] == "NHWC":
+        return lambda tensor: tensor.permute(0, 3, 1, 2)
+    side = int(np.sqrt(job["cells"]))
+
+    def grid(tensor: Any) -> Any:
+        cells = tensor[:, tensor.shape[1] - side * side :]
+        return cells.reshape(len(cells), side, side, -1).permute(0, 3, 1, 2)
+
+    return grid
+
+
+def captum(job: dict[str, Any]) -> Run:
+    """captum's Saliency for eight pictures, or its Grad-CAM for one."""
+    torch, model = _torch(job)
+    attr = importlib.import_module("captum.attr")
+    if job["method"] == "gradient":
+        x = torch.from_numpy(picture(job, 8)).to(torch_device(job)).requires_grad_()
+        saliency = attr.Saliency(model)
+        return lambda: saliency.attribute(x, target=CLASS, abs=False)
+    x = torch.from_numpy(picture(job)).to(torch_device(job)).requires_grad_()
+    grad_cam = attr.LayerGradCam(model, model.get_submodule(job["module"]))
+    return lambda: grad_cam.attribute(x, target=CLASS, relu_attributions=True)
+
+
+def torch_device(job: dict[str, Any]) -> str:
+    """What torch calls the device."""
+    return str(job["device"]).removesuffix("+tf32")
+
+
+def _torch(job: dict[str, Any]) -> tuple[Any, Any]:
+    from scripts.bench.models import torch_model
+
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(job["threads"])
+    tf32 = job["device"].endswith("+tf32")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    return torch, torch_model(job["model"]).to(torch_device(job))
+
+
+def bound(job: dict[str, Any]) -> Run:
+    """Passes in ways that onnxcam's runtime does not have (see `bound`)."""
+    return importlib.import_module("scripts.bench.bound").prepare(job)
+
+
+BOUND = tuple(
+    f"{model} {way}" for model in ("plain", "onnxcam") for way in ("fed", "bound", "graph")
+)
+CONTESTANTS: dict[str, Contestant] = {
+    **dict.fromkeys(BOUND, bound),
+    "plain": plain,
+    "onnxcam": ours,
+    "onnxcam gradient": our_gradient,
+    "torch-cam": torch_cam,
+    "pytorch-grad-cam": pytorch_grad_cam,
+    "captum": captum,
+    "onnx-ad": onnx_ad,
+}
+
+
+def _timed(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def peak_memory(kind: str) -> float:
+    """The peak memory of this process, in bytes (getrusage includes the parent's); on CUDA the memory that all
+    processes use on the device now, as ONNX Runtime and torch keep what they once took.
+    """
+    if kind == "cuda":
+        return _device_memory()
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def _device_memory() -> float:
+    """Bytes in use on the current device, or the first one, from the driver; NaN without an answer."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return math.nan
+    free, total, context = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
+    if driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)):
+        driver.cuInit(0)
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
+        driver.cuCtxSetCurrent(context)
+        if driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)):
+            return math.nan
+    return total.value - free.value
+
+
+def load_cuda_libraries() -> None:
+    """Load those that come with torch, if it is installed, so that ONNX Runtime finds them."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch")
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    with contextlib.redirect_stdout(sys.stderr):
+        if kind(job) == "cuda":
+            load_cuda_libraries()
+        run = CONTESTANTS[job["contestant"]](job)
+        run()
+        loops = max(1, round(LONG / _timed(run)))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        time.sleep(PAUSE)
+        with contextlib.redirect_stdout(sys.stderr):
+            seconds = _timed(lambda: [run() for _ in range(loops)]) / loops
+        print(seconds, flush=True)
+    print(peak_memory(kind(job)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

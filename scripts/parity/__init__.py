@@ -1,0 +1,1 @@
+"""Gradients of real architectures compared with PyTorch, and maps with those of another version."""

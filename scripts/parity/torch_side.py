@@ -1,0 +1,149 @@
+"""The torch side of parity.py: models with random weights, their export, and autograd's gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.bench.models import fill_zeros
+
+with contextlib.suppress(
+    ImportError
+):  # makes torchvision for CUDA importable beside torch for CPUs
+    importlib.import_module("torchvision_cpu")
+timm = importlib.import_module("timm")
+
+CLASSES = 10
+WAYS = {  # options of the exporter, tried in turn, and whether attention is one operator of torch's
+    "script": (
+        ({"opset_version": 17}, True),
+        ({"opset_version": 17}, False),
+        ({"opset_version": 20}, False),
+    ),
+    "dynamo": (({}, True), ({}, False)),
+}
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """At the picture, and at every tensor of torch's that is the layer by its values, by number. There may
+    be several: a ReLU of what is not negative leaves it as it is.
+    """
+
+    image: Any
+    layers: dict[int, Any]
+
+
+def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
+    """Two pictures and a cotangent of their scores, random. Of one picture, torch 2.13's own gradient of a
+    strided convolution that is read as tokens is wrong on CPUs (LeViT, XCiT).
+    """
+    torch.manual_seed(seed)
+    return torch.randn(2, *shape[1:]), torch.randn(2, CLASSES)
+
+
+def made(name: str, size: int | None, seed: int) -> tuple[Any, Any]:
+    """The model with random weights, and two pictures of the size that it takes."""
+    torch.manual_seed(seed)
+    model = _of_size(name, size).eval()
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # autograd is asked for the gradient of every tensor
+    fill_zeros(model)
+    shape = getattr(model, "parity_size", model.pretrained_cfg["input_size"])
+    return model, drawn((2, *shape), seed)[0]
+
+
+def _of_size(name: str, size: int | None) -> Any:
+    """The model at a small size where it takes one, else at its own."""
+    config = timm.get_pretrained_cfg(name)
+    for chosen in (size, None) if not config.fixed_input_size else (2 * 64, 224, None):
+        with contextlib.suppress(Exception):
+            sized = {"img_size": chosen} if config.fixed_input_size and chosen else {}
+            model = timm.create_model(name, pretrained=False, num_classes=CLASSES, **sized).eval()
+            channels, height, width = config.input_size
+            if chosen:
+                height = width = chosen
+            with torch.no_grad():
+                model(torch.zeros(1, channels, height, width))
+            model.parity_size = (channels, height, width)
+            return model
+    return timm.create_model(name, pretrained=False, num_classes=CLASSES)
+
+
+def exported(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
+    """Write the model in the first way that torch can, and return it with two pictures: "script" with a
+    free batch at the usual opset, "dynamo" as it comes; at the model's own size if not at the small one.
+    Raises what torch raised in the last way.
+    """
+    for (options, fused), chosen in itertools.product(WAYS[exporter], (size, None)):
+        timm.layers.set_fused_attn(fused)
+        model, x = made(name, chosen, seed)
+        try:
+            _export(model, x, path, exporter, options)
+        except Exception as fault:  # noqa: BLE001  torch raises whatever it likes
+            refused = fault
+        else:
+            return model, x
+    raise refused
+
+
+def _export(model: Any, x: Any, path: Path, exporter: str, options: dict[str, Any]) -> None:
+    axes = {} if exporter == "dynamo" else {"dynamic_axes": {"x": {0: "N"}, "y": {0: "N"}}}
+    names = {"input_names": ["x"], "output_names": ["y"]}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, (x,), str(path), dynamo=exporter == "dynamo", **names, **axes, **options
+        )
+
+
+class Recording(torch.overrides.TorchFunctionMode):  # type: ignore[misc]  # torch may not be there to be typed
+    """Keeps every tensor that a function of torch returns, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(each, torch.Tensor) and each.requires_grad:
+                self.tensors.append(each)
+        return result
+
+
+def gradients(model: Any, x: Any, weights: Any, values: Any, numbers: Collection[int]) -> Gradients:
+    """Autograd's gradients of the weighted scores. The layer is any tensor with the given `values`, or
+    those of the `numbers`.
+    """
+    x = x.clone().requires_grad_()
+    with Recording() as record:
+        scores = model(x)
+    if values is not None:
+        numbers = _nearest(record.tensors, values)
+    wanted = [x, *(record.tensors[each] for each in numbers)]
+    grads = torch.autograd.grad((scores * weights).sum(), wanted, allow_unused=True)
+    arrays = [None if each is None else each.detach().numpy() for each in grads]
+    known = zip(numbers, arrays[1:], strict=True)
+    return Gradients(arrays[0], {i: each for i, each in known if each is not None})
+
+
+def _nearest(tensors: list[Any], values: Any) -> list[int]:
+    """The numbers of the tensors that are as near to the values as any. A block that adds next to nothing
+    leaves almost what it was given, which is not the layer.
+    """
+    alike = [i for i, each in enumerate(tensors) if tuple(each.shape) == values.shape]
+    far = {i: float(np.abs(tensors[i].detach().numpy() - values).max()) for i in alike}
+    nearest = min(far.values(), default=np.inf)
+    close = nearest <= 1e-4 * float(np.abs(values).max())
+    return [i for i, each in far.items() if close and each <= nearest]
