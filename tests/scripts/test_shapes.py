@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
+from scripts.shapes import drawing as shapes
 from scripts.shapes.drawing import (
     CLASSES,
     MOST_DISTRACTOR,
@@ -18,7 +19,6 @@ from scripts.shapes.drawing import (
 )
 from scripts.shapes.drawing import _Spot as Spot
 from scripts.shapes.drawing import _stamp as stamp
-from scripts.shapes.drawing import draw as shapes
 
 SEEDS = range(40)
 
