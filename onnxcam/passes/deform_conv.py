@@ -100,5 +100,5 @@ def _reshape(value: Value, *sizes: object) -> Value:
     build = value.build
     parts = [size if isinstance(size, Value) else build.constant(size) for size in sizes]
     target = anp.concatenate(parts) if len(parts) > 1 else parts[0]
-    rank = sum(int(part.shape[0] or 0) for part in parts)
+    rank = sum(int(dims.shape[0] or 0) for dims in parts)
     return build.op("Reshape", value, target, shape=(None,) * rank)

@@ -1,4 +1,4 @@
-"""What cleaning folds and drops, and that no output changes."""
+"""What `canonicalize` folds and drops; no output changes."""
 
 from typing import Any
 
@@ -28,16 +28,16 @@ COMPUTED = """
     both = Mul(c, h)
     wide = Cast<to = 7>(both)
     half = Div(wide, two)
-    more = Sub(half, one)
-    back = Add(more, one)
+    less = Sub(half, one)
+    back = Add(less, one)
     target = Concat<axis = 0>(rest, back, two)
     y = Reshape(x, target)
 """
 SHARED = """
-    again = Identity(w)
-    also = Identity(again)
-    a = Mul(x, again)
-    b = Mul(x, also)
+    copy = Identity(w)
+    second = Identity(copy)
+    a = Mul(x, copy)
+    b = Mul(x, second)
     y = Add(a, b)
 """
 NOTHING = """
@@ -56,7 +56,7 @@ BRANCH = """
     >
     y = Tanh(picked)
 """
-LAID_OUT_ANEW = """
+GATHER_IN_ORDER = """
     all = Constant<value_ints = [-1]>()
     second = Gather<axis = 0>(x, one)
     flat = Reshape(second, all)
@@ -67,7 +67,7 @@ NETS = {
     "computed": (COMPUTED, ["Reshape"]),
     "shared": (SHARED, ["Mul", "Mul", "Add"]),
     "nothing": (NOTHING, ["Identity"]),
-    "laid out anew": (LAID_OUT_ANEW, ["Gather", "Reshape", "Reshape"]),
+    "gather in order": (GATHER_IN_ORDER, ["Gather", "Reshape", "Reshape"]),
     "branch": (BRANCH, ["Relu", "Exp", "Mul", "Tanh"]),
 }
 
@@ -90,22 +90,22 @@ def outputs(model: Model, x: Array) -> Any:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_no_output_changes_and_little_is_left(name: str) -> None:
-    body, left = NETS[name]
+def test_canonical_graph_has_fewer_nodes_and_the_same_outputs(name: str) -> None:
+    body, operators = NETS[name]
     text = rank_two(body) if name == "torchscript" else net(body)
     proto = parser.parse_model(text)
     model = load(proto)
-    assert [each.op for each in model.graph.nodes] == left
+    assert [node.op for node in model.graph.nodes] == operators
     x = numbers(3, 2, 2)
     np.testing.assert_array_equal(outputs(model, x), run(proto, {"x": x}, ["y"])[0])
 
 
-def test_the_shape_behind_symbolic_arithmetic_is_known() -> None:
+def test_reshape_to_computed_sizes_has_a_named_shape() -> None:
     model = load(parser.parse_model(rank_two(TORCHSCRIPT)))
     assert model.graph.tensors()["y"].shape == ["N", 4]
 
 
-def test_constants_that_depend_on_nothing_are_folded() -> None:
+def test_computed_constants_are_folded() -> None:
     body = """
     two_w = Add(w, w)
     shape = Shape(two_w)
@@ -114,12 +114,12 @@ def test_constants_that_depend_on_nothing_are_folded() -> None:
     y = Mul(x, sum)
     """
     model = load(parser.parse_model(net(body)))
-    assert [each.op for each in model.graph.nodes] == ["Mul"]
+    assert [node.op for node in model.graph.nodes] == ["Mul"]
     x = numbers(3, 2, 2)
     np.testing.assert_allclose(outputs(model, x), x * np.array([5, -5], np.float32), rtol=1e-6)
 
 
-def test_what_would_blow_the_model_up_is_not_folded() -> None:
+def test_large_constant_is_not_folded() -> None:
     body = """
     shape = Constant<value = int64[2] {2000, 2000}>()
     big = ConstantOfShape(shape)
@@ -127,31 +127,31 @@ def test_what_would_blow_the_model_up_is_not_folded() -> None:
     y = Add(x, s)
     """
     assert "ConstantOfShape" in [
-        each.op for each in load(parser.parse_model(net(body))).graph.nodes
+        node.op for node in load(parser.parse_model(net(body))).graph.nodes
     ]
 
 
 def test_random_numbers_are_not_folded() -> None:
     body = "r = RandomNormal<shape = [2, 2]>() y = Add(x, r)"
-    assert [e.op for e in load(parser.parse_model(net(body))).graph.nodes] == [
+    assert [node.op for node in load(parser.parse_model(net(body))).graph.nodes] == [
         "RandomNormal",
         "Add",
     ]
 
 
-def test_a_constant_output_stays_an_output() -> None:
+def test_constant_output_stays_an_output() -> None:
     text = net("y = Relu(x)").replace("(float[a, b, c] y)", "(float[a, b, c] y, float[2] z)")
     text = text.replace("y = Relu(x)", "y = Relu(x) z = Add(w, w)")
-    found = run(load(parser.parse_model(text)).proto(), {"x": numbers(1, 2, 2)}, ["z"])[0]
-    np.testing.assert_array_equal(found, [4, -6])
+    z = run(load(parser.parse_model(text)).proto(), {"x": numbers(1, 2, 2)}, ["z"])[0]
+    np.testing.assert_array_equal(z, [4, -6])
 
 
-def test_a_mask_that_is_read_keeps_its_dropout() -> None:
+def test_dropout_with_a_mask_that_is_read_stays() -> None:
     body = "a, mask = Dropout(x) m = Cast<to = 1>(mask) y = Mul(a, m)"
-    assert "Dropout" in [each.op for each in load(parser.parse_model(net(body))).graph.nodes]
+    assert "Dropout" in [node.op for node in load(parser.parse_model(net(body))).graph.nodes]
 
 
-def test_two_branches_of_the_same_words() -> None:
+def test_branches_with_the_same_names_are_inlined() -> None:
     branch = """
     {0} = If (yes) <
         then_branch = t () => (float[N, 2, 2] p) <float[1] k = {{{1}}}> {{ p = Mul(x, k) }},
@@ -160,6 +160,6 @@ def test_two_branches_of_the_same_words() -> None:
     body = branch.format("a", "2.0") + branch.format("b", "5.0") + " y = Add(a, b)"
     text = net(body).replace("int64[1] one", "bool yes = {1}, int64[1] one")
     model = load(parser.parse_model(text))
-    assert [each.op for each in model.graph.nodes] == ["Mul", "Mul", "Add"]
+    assert [node.op for node in model.graph.nodes] == ["Mul", "Mul", "Add"]
     x = numbers(3, 2, 2)
     np.testing.assert_allclose(outputs(model, x), 7 * x, rtol=1e-6)

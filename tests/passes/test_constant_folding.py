@@ -19,7 +19,7 @@ from onnxcam.passes.constant_folding import constant_values
 from tests.passes.support import bombs
 from tests.support.limits import run_limited
 
-LEFT = {
+NOT_FOLDED = {
     "RandomNormal",
     "RandomUniform",
     "Dropout",
@@ -48,11 +48,13 @@ def model_of(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = ort.InferenceSession(proto.SerializeToString(), options)
-    for output, found in zip(graph.output, session.get_outputs(), strict=True):
+    for output, inferred in zip(graph.output, session.get_outputs(), strict=True):
         words = {"float": 1, "double": 11, "float16": 10}
-        word = found.type.removeprefix("tensor(").removesuffix(")")
+        word = inferred.type.removeprefix("tensor(").removesuffix(")")
         code = words.get(word) or TensorProto.DataType.Value(word.upper())
-        output.CopyFrom(helper.make_tensor_value_info(output.name, code, [None] * len(found.shape)))
+        output.CopyFrom(
+            helper.make_tensor_value_info(output.name, code, [None] * len(inferred.shape))
+        )
     del proto.graph.output[:]
     proto.graph.output.extend(graph.output)
     return proto
@@ -60,7 +62,9 @@ def model_of(
 
 def run(content: bytes) -> list[Array]:
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return session.run(None, {each.name: np.zeros(1, np.float32) for each in session.get_inputs()})
+    return session.run(
+        None, {image.name: np.zeros(1, np.float32) for image in session.get_inputs()}
+    )
 
 
 def operators(content: bytes) -> set[str]:
@@ -69,12 +73,12 @@ def operators(content: bytes) -> set[str]:
 
 DRAW = np.random.default_rng(3)
 IMAGE = DRAW.standard_normal((1, 4, 5, 5)).astype(np.float32)
-WHOLE = np.array([-7, 7, -1, 5, 2**40, -9], np.int64)
+INTEGERS = np.array([-7, 7, -1, 5, 2**40, -9], np.int64)
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 12, 13, 14, 15])
 def test_batch_normalization_of_a_constant_is_folded_as_the_runtime_computes_it(opset: int) -> None:
-    """Below opset 14 the reference evaluator of onnx normalises by the batch, as in training."""
+    """Below opset 14 the reference evaluator of onnx normalizes by the batch, as in training."""
     vectors = {name: DRAW.uniform(0.5, 3, 4).astype(np.float32) for name in "sbmv"}
     node = helper.make_node("BatchNormalization", ["x0", *"sbmv"], ["y0"])
     proto = model_of([node], {"x0": IMAGE, **vectors}, opset)
@@ -88,14 +92,14 @@ def test_batch_normalization_of_a_constant_is_folded_as_the_runtime_computes_it(
 @pytest.mark.parametrize(
     ("operator", "attributes", "constants", "opset"),
     [
-        ("Div", {}, [WHOLE, np.full(6, 2)], 13),
-        ("Div", {}, [WHOLE, np.full(6, -3)], 13),
-        ("Mod", {}, [WHOLE, np.full(6, 4)], 13),
-        ("Mod", {"fmod": 1}, [WHOLE, np.full(6, 4)], 13),
+        ("Div", {}, [INTEGERS, np.full(6, 2)], 13),
+        ("Div", {}, [INTEGERS, np.full(6, -3)], 13),
+        ("Mod", {}, [INTEGERS, np.full(6, 4)], 13),
+        ("Mod", {"fmod": 1}, [INTEGERS, np.full(6, 4)], 13),
         ("Softmax", {"axis": 1}, [IMAGE], 11),
         ("LogSoftmax", {"axis": 2}, [IMAGE], 12),
         ("Hardmax", {"axis": 1}, [IMAGE], 11),
-        ("Cast", {"to": TensorProto.INT32}, [WHOLE.astype(np.float32) / 2], 13),
+        ("Cast", {"to": TensorProto.INT32}, [INTEGERS.astype(np.float32) / 2], 13),
         ("Cast", {"to": TensorProto.UINT8}, [np.array([1.5, 200.7], np.float32)], 13),
         ("Round", {}, [np.array([0.5, 1.5, 2.5, -0.5], np.float32)], 13),
         ("AveragePool", {"kernel_shape": [3, 3], "ceil_mode": 1, "strides": [2, 2]}, [IMAGE], 10),
@@ -141,14 +145,16 @@ def first_cases() -> list[tuple[onnx.NodeProto, int, list[Array]]]:
     chosen: dict[str, tuple[onnx.NodeProto, int, list[Array]]] = {}
     for case in cases:
         node, arrays = case.model.graph.node[0], [*case.data_sets[0][0]]
-        alone = len(case.model.graph.node) == 1 and not node.domain and node.op_type not in LEFT
-        if alone and all(isinstance(each, (np.ndarray, np.generic)) for each in arrays):
+        alone = (
+            len(case.model.graph.node) == 1 and not node.domain and node.op_type not in NOT_FOLDED
+        )
+        if alone and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
             opset = min(max(case.model.opset_import[0].version, 7), 23)
             chosen.setdefault(node.op_type, (node, opset, list(map(np.asarray, arrays))))
     return list(chosen.values())
 
 
-def test_every_operator_is_folded_as_the_plain_model_computes_it() -> None:
+def test_folded_cases_of_the_wheel_equal_the_plain_model() -> None:
     folded, compared = set(), set()
     for node, opset, arrays in first_cases():
         written = {name: f"y{i}" for i, name in enumerate(filter(None, node.output))}
@@ -200,7 +206,7 @@ def test_division_that_ends_the_process_is_refused(
 
 
 def test_constants_are_folded_up_to_a_budget_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of a hundred tables of 40 kB is small; together they would be as large as a model."""
+    """A hundred tables of 40 kB: each is small, together they are as large as a model."""
     monkeypatch.setattr("onnxcam.passes.constant_folding.MAX_FOLDED_BYTES", 1_000_000)
     nodes = [helper.make_node("Expand", ["x0", "shape"], [f"t{i}"]) for i in range(100)]
     nodes.append(helper.make_node("Max", [f"t{i}" for i in range(100)], ["y0"]))
@@ -226,7 +232,7 @@ def test_bombs_are_refused_or_left_to_the_model(kind: str) -> None:
 
 
 @pytest.mark.parametrize("attributes", [{}, {"value_int": 1, "value_floats": [0.5]}])
-def test_a_constant_of_none_or_two_values_is_named(attributes: dict[str, object]) -> None:
+def test_constant_without_exactly_one_value_is_refused(attributes: dict[str, object]) -> None:
     node = gs.Node("Constant", "c", attributes, [], [gs.Variable("y")])
     with pytest.raises(
         NodeError, match=rf"Constant \(c\): holds {len(attributes)} values, not one"

@@ -1,4 +1,4 @@
-"""DeformConv: groups, strides, pads, masks, places outside of the picture; against ONNX Runtime's own."""
+"""DeformConv by ONNX Runtime and decomposed: groups, strides, pads, masks, positions outside of the image."""
 
 from typing import Any
 
@@ -21,24 +21,25 @@ FORMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("masked", [False, True], ids=["no mask", "mask"])
 @pytest.mark.parametrize("form", FORMS)
 def test_deform_conv(form: str, masked: bool) -> None:
-    given = FORMS[form]
-    step, wide = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
-    pads, kernel = given.get("pads", [0] * 4), (3, 2)
+    attributes = FORMS[form]
+    strides = attributes.get("strides", [1, 1])
+    dilations = attributes.get("dilations", [1, 1])
+    pads, kernel = attributes.get("pads", [0] * 4), (3, 2)
     rows, columns = (
-        (size + pads[i] + pads[i + 2] - wide[i] * (kernel[i] - 1) - 1) // step[i] + 1
+        (size + pads[i] + pads[i + 2] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
         for i, size in enumerate((5, 6))
     )
-    groups, cells = given.get("offset_group", 1), 6
-    offset = numbers(2, groups * cells * 2, rows, columns, low=-2.3, high=2.4)
-    mask = numbers(2, groups * cells, rows, columns, low=0.1, high=1) if masked else None
-    weight = numbers(4, 4 // given.get("group", 1), *kernel)
+    groups, taps = attributes.get("offset_group", 1), 6
+    offset = numbers(2, groups * taps * 2, rows, columns, low=-2.3, high=2.4)
+    mask = numbers(2, groups * taps, rows, columns, low=0.1, high=1) if masked else None
+    weight = numbers(4, 4 // attributes.get("group", 1), *kernel)
     operands = [numbers(2, 4, 5, 6), weight, offset, numbers(4), *([mask] if masked else [])]
     for dynamic in ((), (0,)):
         wrt = (0, 2, 4) if masked else (0, 2)
-        check_vjp("DeformConv", *operands, wrt=wrt, opset=19, dynamic=dynamic, **given)
+        check_vjp("DeformConv", *operands, wrt=wrt, opset=19, dynamic=dynamic, **attributes)
 
 
-def test_sizes_that_are_known_at_run_time() -> None:
+def test_dynamic_sizes() -> None:
     x, offset = numbers(1, 2, 4, 5), numbers(1, 8, 3, 4, low=-1.3, high=1.2)
     check_vjp(
         "DeformConv",
@@ -53,7 +54,7 @@ def test_sizes_that_are_known_at_run_time() -> None:
     assert has_function_body("DeformConv", 19)
 
 
-def test_weights_of_unknown_size_are_refused_in_words() -> None:
+def test_weights_of_dynamic_size_are_refused() -> None:
     operands = numbers(1, 2, 4, 5), numbers(3, 2, 2, 2), numbers(1, 8, 3, 4)
     with pytest.raises(ModelError, match="the DeformConv that reads 'x0' needs a fixed number"):
         check_vjp("DeformConv", *operands, wrt=(0, 1, 2), opset=19, dynamic=(2,), alike=False)

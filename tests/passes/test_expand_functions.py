@@ -1,4 +1,4 @@
-"""Operators taken apart by their own definitions: nothing that a model returns changes."""
+"""Operators replaced by the function bodies that define them: no output changes."""
 
 from typing import Any
 
@@ -48,46 +48,46 @@ def test_outputs_are_unchanged(operator: str) -> None:
     proto, feed = parsed(operator), {"x": numbers(2, 4, 3, 6)}
     model = load(proto)
     assert expand_functions(model.graph, list(model.graph.nodes))
-    assert operator not in {each.op for each in model.graph.nodes}
+    assert operator not in {node.op for node in model.graph.nodes}
     assert_valid(model.proto())
-    before, after = (run(each, feed, ["y"])[0] for each in (proto, model.proto()))
+    before, after = (run(version, feed, ["y"])[0] for version in (proto, model.proto()))
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
 
 
-def test_only_what_is_on_the_way_is_taken_apart() -> None:
+def test_only_operators_between_layer_and_score_are_expanded() -> None:
     text = HEAD.format(opset=23) + (
         "(float[N, 2, S, 6] x) => (float[N, 2, S, 6] y, float[N, 2, S, 6] aside) {"
         " h = Relu(x)  k = Attention(h, h, h)  y = Tanh(k)  aside = Attention(x, x, x) }"
     )
     model = load(parser.parse_model(text))
     attentions = [
-        each.outputs[0].name
-        for each in simplified(model, ["h"], "y", DEFAULT).graph.nodes
-        if each.op == "Attention"
+        node.outputs[0].name
+        for node in simplified(model, ["h"], "y", DEFAULT).graph.nodes
+        if node.op == "Attention"
     ]
     assert attentions == ["aside"]
-    assert [each.op for each in model.graph.nodes].count("Attention") == 2  # a copy was changed
-    behind = simplified(model, ["k"], "y", DEFAULT)
-    assert [each.op for each in behind.graph.nodes].count("Attention") == 2
+    assert [node.op for node in model.graph.nodes].count("Attention") == 2  # a copy was changed
+    after = simplified(model, ["k"], "y", DEFAULT)
+    assert [node.op for node in after.graph.nodes].count("Attention") == 2
 
 
 def test_tensors_keep_their_names() -> None:
-    """Two of them, each with its own inside; what is asked for is there though it is a mere copy."""
+    """Inner tensors of two bodies have different names; the output of a body exists even if it is a copy."""
     text = HEAD.format(opset=23) + (
         "(float[N, 2, S, 6] x) => (float[N, 2, S, 6] y)"
         "{ a = Attention(x, x, x)  b = Attention(a, a, a)  y = Tanh(b) }"
     )
     proto = parser.parse_model(text)
     feed = {"x": numbers(1, 2, 3, 6)}
-    made = gradient(load(proto), ["x", "a", "b"], "y").proto()
-    names = [each for node in made.graph.node for each in node.output]
+    proto_of_gradient = gradient(load(proto), ["x", "a", "b"], "y").proto()
+    names = [name for node in proto_of_gradient.graph.node for name in node.output]
     assert len(names) == len(set(names))
     seed = numbers(1, 2, 3, 6, seed=1)
-    y, b = run(made, {**feed, "seed": seed}, ["y", "gradient/b"])
+    y, b = run(proto_of_gradient, {**feed, "seed": seed}, ["y", "gradient/b"])
     np.testing.assert_allclose(b, seed * (1 - y**2), rtol=1e-5, atol=1e-6)
 
 
-def test_what_has_no_definition_is_left_and_named() -> None:
+def test_operator_without_function_body_stays_and_is_named() -> None:
     assert not has_function_body("Det", 17)
     assert not has_function_body("DynamicQuantizeLinear", 17)
     assert not has_function_body("Attention", 22)

@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime fused, as standard ones: the values of its own kernels."""
+"""Operators of ONNX Runtime's optimizer, decomposed: the outputs of its own kernels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,9 @@ from tests.passes.ort.support.fused_case import (
     floats,
     gelu,
     group_norm,
+    integers,
     skip_group,
     softmax,
-    whole,
 )
 from tests.passes.support.parsed import CONTRIB, run
 
@@ -34,20 +34,20 @@ NHWC = floats(2, 5, 7, 6)
 
 
 def conv(activation: str, *numbers: float, inputs: Sequence[Any] = (X, W, B)) -> Case:
-    given = {"activation_params": list(numbers)} if numbers else {}
-    return Case("FusedConv", inputs, {"activation": activation, **given})
+    parameters = {"activation_params": list(numbers)} if numbers else {}
+    return Case("FusedConv", inputs, {"activation": activation, **parameters})
 
 
 def weights_of(bits: int, n: int, k: int, block: int) -> list[Any]:
     blocks = -(-k // block)
     return [
-        whole(n, blocks, block * bits // 8, dtype=np.uint8),
+        integers(n, blocks, block * bits // 8, dtype=np.uint8),
         abs(floats(n * blocks)) / 10,
-        whole(n * -(-blocks * bits // 8), dtype=np.uint8),
+        integers(n * -(-blocks * bits // 8), dtype=np.uint8),
     ]
 
 
-def few(bits: int, zero: bool, bias: bool = False, k: int = 50) -> Case:
+def few_bits(bits: int, zero: bool, bias: bool = False, k: int = 50) -> Case:
     weights, scales, zeros = weights_of(bits, 6, k, 16)
     inputs = [floats(2, 3, k), weights, scales, zeros if zero else None]
     inputs += [None, floats(6)] if bias else []
@@ -57,7 +57,7 @@ def few(bits: int, zero: bool, bias: bool = False, k: int = 50) -> Case:
 
 
 CASES = [
-    *(conv(each) for each in ("Relu", "Tanh", "Sigmoid")),
+    *(conv(activation) for activation in ("Relu", "Tanh", "Sigmoid")),
     conv("LeakyRelu", 0.2),
     conv("Clip", -0.5, 1.5),
     conv("HardSigmoid", 0.3, 0.4),
@@ -98,8 +98,8 @@ CASES = [
         },
     ),
     *(
-        Case("FusedMatMul", [a, b], given, fed=(0, 1))
-        for a, b, given in (
+        Case("FusedMatMul", [a, b], attributes, fed=(0, 1))
+        for a, b, attributes in (
             (A, M, {"alpha": 0.3}),
             (A.swapaxes(2, 3).copy(), M, {"transA": 1}),
             (A, M.swapaxes(2, 3).copy(), {"transB": 1, "alpha": -2.0}),
@@ -122,8 +122,8 @@ CASES = [
         {"activation": "Softmax", "activation_axis": -1},
         expected=lambda a, b: softmax(a @ b),
     ),
-    *(few(bits, zero) for bits in (2, 4, 8) for zero in (False, True)),
-    few(4, True, bias=True, k=64),
+    *(few_bits(bits, zero) for bits in (2, 4, 8) for zero in (False, True)),
+    few_bits(4, True, bias=True, k=64),
     Case("Gelu", [X]),
     Case("BiasGelu", [ROWS, WIDTH]),
     Case("FastGelu", [ROWS]),
@@ -238,7 +238,7 @@ CASES = [
         [ROWS, floats(2, 3, 4, 4), floats(2, 3, 4, 4)],
         {"num_heads": 3},
     ),
-    Case("NhwcMaxPool", [whole(2, 6, 7, 4)], {"kernel_shape": [3, 2], "strides": [2, 1]}),
+    Case("NhwcMaxPool", [integers(2, 6, 7, 4)], {"kernel_shape": [3, 2], "strides": [2, 1]}),
     Case("NhwcFusedConv", [NHWC, floats(4, 6, 3, 3), B], expected=convolved),
     Case(
         "NhwcFusedConv",
@@ -254,8 +254,8 @@ CASES = [
     Case(
         "MatMulIntegerToFloat",
         [
-            whole(5, 4, dtype=np.uint8),
-            whole(4, 3),
+            integers(5, 4, dtype=np.uint8),
+            integers(4, 3),
             np.float32(0.1),
             floats(3),
             np.uint8(7),
@@ -265,8 +265,8 @@ CASES = [
     Case(
         "MatMulIntegerToFloat",
         [
-            whole(5, 4, dtype=np.uint8),
-            whole(4, 3),
+            integers(5, 4, dtype=np.uint8),
+            integers(4, 3),
             np.float32(0.1),
             floats(1),
             None,
@@ -274,35 +274,35 @@ CASES = [
             floats(3),
         ],
     ),
-    Case("DynamicQuantizeMatMul", [ROWS, whole(12, 3), floats(1), np.int8(4), floats(3)]),
-    Case("DynamicQuantizeMatMul", [ROWS, whole(12, 3), floats(3)]),
+    Case("DynamicQuantizeMatMul", [ROWS, integers(12, 3), floats(1), np.int8(4), floats(3)]),
+    Case("DynamicQuantizeMatMul", [ROWS, integers(12, 3), floats(3)]),
     Case(
         "ReorderOutput", [floats(1, 16, 2, 3)], {"channels": 16}, domain=NCHWC, expected=lambda x: x
     ),
 ]
 
 
+def twin_outputs(case: Case) -> list[Any]:
+    assert case.expected is not None
+    outputs = case.expected(*(array for array in case.inputs if array is not None))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return [output.astype(np.float32) for output in outputs]
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_it_stands_for(case: Case) -> None:
+def test_decomposition_equals_the_fused_kernel(case: Case) -> None:
     for opset in case.opsets:
         original = case.model(opset)
         feed = case.feed()
-        if case.expected is None:
-            wanted = run(original, **feed)
-        else:
-            told = case.expected(*(each for each in case.inputs if each is not None))
-            wanted = [
-                each.astype(np.float32) for each in (told if isinstance(told, list) else [told])
-            ]
+        expected = run(original, **feed) if case.expected is None else twin_outputs(case)
         loaded = load(original)
-        assert not any(each.domain for each in loaded.graph.nodes if each.domain != "onnxcam")
-        assert [each.name for each in loaded.graph.outputs] == [f"o{i}" for i in case.outputs]
-        found = run(loaded.proto(), **feed)
-        for one, other in zip(found, wanted, strict=True):
-            assert one.dtype == other.dtype
-            assert one.shape == other.shape
-            scale = max(1.0, float(np.abs(other).max()))
-            assert np.abs(one.astype(np.float64) - other).max() <= case.tolerance * scale
+        assert not any(node.domain for node in loaded.graph.nodes if node.domain != "onnxcam")
+        assert [output.name for output in loaded.graph.outputs] == [f"o{i}" for i in case.outputs]
+        for actual, fused in zip(run(loaded.proto(), **feed), expected, strict=True):
+            assert actual.dtype == fused.dtype
+            assert actual.shape == fused.shape
+            scale = max(1.0, float(np.abs(fused).max()))
+            assert np.abs(actual.astype(np.float64) - fused).max() <= case.tolerance * scale
 
 
 def test_cases_cover_every_operator() -> None:

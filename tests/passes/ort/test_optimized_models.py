@@ -1,4 +1,4 @@
-"""Models that ONNX Runtime optimised: the gradients of the models that they were made of."""
+"""Models that ONNX Runtime optimized have the gradients of the original models."""
 
 from pathlib import Path
 from typing import Any
@@ -146,12 +146,12 @@ def net(name: str, opset: int) -> onnx.ModelProto:
         net (float[N, 3, 16, 16] x) => (float[N, 5] y) {{ {TEXTS[name]} }}"""
     )
     proto.graph.initializer.extend(
-        numpy_helper.from_array(np.asarray(each), key) for key, each in WEIGHTS[name].items()
+        numpy_helper.from_array(np.asarray(array), key) for key, array in WEIGHTS[name].items()
     )
     return proto
 
 
-def optimised(proto: onnx.ModelProto, path: Path, level: str) -> onnx.ModelProto:
+def optimize(proto: onnx.ModelProto, path: Path, level: str) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3  # that the file is for this processor
@@ -164,7 +164,7 @@ def optimised(proto: onnx.ModelProto, path: Path, level: str) -> onnx.ModelProto
 
 
 def domains(proto: onnx.ModelProto) -> set[str]:
-    return {each.domain for each in proto.graph.node}
+    return {node.domain for node in proto.graph.node}
 
 
 def slope(proto: onnx.ModelProto, **feed: Any) -> Any:
@@ -182,24 +182,26 @@ FEED = {
 @pytest.mark.parametrize("opset", [11, 13, 17])
 @pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
 @pytest.mark.parametrize("name", list(TEXTS))
-def test_gradient_of_what_it_was(name: str, level: str, opset: int, tmp_path: Path) -> None:
+def test_gradient_equals_that_of_the_original(
+    name: str, level: str, opset: int, tmp_path: Path
+) -> None:
     original = net(name, opset)
-    found = optimised(original, tmp_path / "optimised.onnx", level)
-    written = domains(found)
+    optimized = optimize(original, tmp_path / "optimized.onnx", level)
+    written = domains(optimized)
     expected = NCHWC if (name, level) == ("convolutions", "ALL") else CONTRIB
     if name == "transformer":
-        normalised = {each.op_type for each in found.graph.node if "Norm" in each.op_type}
-        assert normalised & {"LayerNormalization", "SimplifiedLayerNormalization"}
+        normalizations = {n.op_type for n in optimized.graph.node if "Norm" in n.op_type}
+        assert normalizations & {"LayerNormalization", "SimplifiedLayerNormalization"}
     if expected == NCHWC and expected not in written:
         pytest.skip("the runtime stores no channels in blocks on this kind of processor")
-    assert expected in written, "nothing was fused: the test would say nothing"
-    wanted = slope(original, **FEED)
-    np.testing.assert_allclose(slope(found, **FEED), wanted, atol=2e-6 * abs(wanted).max())
+    assert expected in written, "nothing was fused, so that nothing is tested"
+    expected = slope(original, **FEED)
+    np.testing.assert_allclose(slope(optimized, **FEED), expected, atol=2e-6 * abs(expected).max())
 
 
 @pytest.mark.parametrize("level", ["EXTENDED", "ALL"])
-def test_quantised_numbers(level: str, tmp_path: Path) -> None:
-    """Convolutions between quantised tensors, which the runtime computes with the channels last."""
+def test_gradient_of_quantized_model(level: str, tmp_path: Path) -> None:
+    """Convolutions between quantized tensors, which the runtime computes with the channels last."""
     proto = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["": 17]>
         net (float[N, 3, 16, 16] x) => (float[N, 5] y) {
@@ -219,34 +221,38 @@ def test_quantised_numbers(level: str, tmp_path: Path) -> None:
         arrays[name] = draw.integers(-120, 120, shape).astype(np.int8)
         arrays[zero] = np.zeros(shape[0], np.int8)
         arrays[zero[1:]] = (0.001 + 0.002 * draw.random(shape[0])).astype(np.float32)
-    proto.graph.initializer.extend(numpy_helper.from_array(each, n) for n, each in arrays.items())
-    found = optimised(proto, tmp_path / "quantised.onnx", level)
-    last = [n for n in found.graph.node for a in n.attribute if a.name == "channels_last" and a.i]
-    assert bool(last) == (level == "ALL"), "no channels were last: the test would say nothing"
-    assert not any(each.op.startswith("QLinear") for each in load(found).graph.nodes)
-    wanted = slope(proto, **FEED)
-    np.testing.assert_allclose(slope(found, **FEED), wanted, atol=2e-6 * abs(wanted).max())
+    proto.graph.initializer.extend(numpy_helper.from_array(array, n) for n, array in arrays.items())
+    optimized = optimize(proto, tmp_path / "quantized.onnx", level)
+    last = [
+        n for n in optimized.graph.node for a in n.attribute if a.name == "channels_last" and a.i
+    ]
+    assert bool(last) == (level == "ALL"), "no channels were last, so that nothing is tested"
+    assert not any(node.op.startswith("QLinear") for node in load(optimized).graph.nodes)
+    expected = slope(proto, **FEED)
+    np.testing.assert_allclose(slope(optimized, **FEED), expected, atol=2e-6 * abs(expected).max())
 
 
-def test_half_precision(tmp_path: Path) -> None:
+def test_gradient_of_half_precision_model(tmp_path: Path) -> None:
     """A transformer of half precision, whose statistics are of float32."""
     proto = net("transformer", 17)
     for tensor in proto.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             array = numpy_helper.to_array(tensor).astype(np.float16)
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    for each in (proto.graph.input[0], proto.graph.output[0]):
-        each.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
-    found = optimised(proto, tmp_path / "half.onnx", "EXTENDED")
+    for tensor in (proto.graph.input[0], proto.graph.output[0]):
+        tensor.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    optimized = optimize(proto, tmp_path / "half.onnx", "EXTENDED")
     feed = {**FEED, "x": FEED["x"].astype(np.float16)}
-    wanted = slope(net("transformer", 17), **FEED)
-    np.testing.assert_allclose(slope(found, **feed), wanted, atol=5e-3 * abs(wanted).max())
+    expected = slope(net("transformer", 17), **FEED)
+    np.testing.assert_allclose(slope(optimized, **feed), expected, atol=5e-3 * abs(expected).max())
 
 
-# Forms that are left as they are
+# Forms that stay as they are
 
 
-def one(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.ModelProto:
+def model_of(
+    operator: str, inputs: list[str], outputs: list[str], **attributes: Any
+) -> onnx.ModelProto:
     node = onnx.helper.make_node(operator, inputs, outputs, domain=CONTRIB, **attributes)
     ends = [
         onnx.helper.make_node("Relu", ["x"], ["r"]),
@@ -254,13 +260,13 @@ def one(operator: str, inputs: list[str], outputs: list[str], **attributes: Any)
         onnx.helper.make_node("Relu", ["o"], ["y"]),
     ]
     arrays = {"w": floats(12, 36), "m": np.array([2, 4], np.int32), "past": floats(2, 2, 2, 3, 6)}
-    arrays |= {"scale": floats(12), "bias": floats(36), "more": floats(12)}
+    arrays |= {"scale": floats(12), "bias": floats(36), "extra": floats(12)}
     graph = onnx.helper.make_graph(
         ends,
         "net",
         [onnx.helper.make_tensor_value_info("x", 1, [2, 4, 12])],
         [onnx.helper.make_tensor_value_info("y", 1, [2, 4, 12])],
-        [numpy_helper.from_array(each, name) for name, each in arrays.items() if name in inputs],
+        [numpy_helper.from_array(array, n) for n, array in arrays.items() if n in inputs],
         value_info=[onnx.helper.make_tensor_value_info("o", 1, [2, 4, 12])],
     )
     imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(CONTRIB, 1)]
@@ -274,20 +280,20 @@ def one(operator: str, inputs: list[str], outputs: list[str], **attributes: Any)
         ("Attention", ["r", "w", "bias"], ["o"], {"num_heads": 2, "do_rotary": 1}),
         ("Attention", ["r", "w", "bias", "m"], ["o"], {"num_heads": 2}),
         ("Gelu", ["r"], ["o"], {"novelty": 1}),
-        ("SkipLayerNormalization", ["r", "r", "scale", "", "", "", "more"], ["o"], {}),
+        ("SkipLayerNormalization", ["r", "r", "scale", "", "", "", "extra"], ["o"], {}),
         ("ComplexMul", ["r", "r"], ["o"], {}),
     ],
 )
-def test_what_is_not_known_is_named(
+def test_unsupported_form_is_named_if_a_gradient_needs_it(
     operator: str, inputs: list[str], outputs: list[str], attributes: dict[str, Any]
 ) -> None:
-    loaded = load(one(operator, inputs, outputs, **attributes))
+    loaded = load(model_of(operator, inputs, outputs, **attributes))
     with pytest.raises(MissingRuleError, match=f"{CONTRIB}::{operator} x1"):
         gradient(loaded, ["x"], "y")
-    assert gradient(loaded, ["o"], "y").proto().graph.node, "behind it gradients flow"
+    assert gradient(loaded, ["o"], "y").proto().graph.node, "gradients pass after it"
 
 
-def test_names_of_what_was_fused_stay() -> None:
-    loaded = load(one("Gelu", ["r"], ["o"]))
+def test_outputs_of_fused_operators_keep_their_names() -> None:
+    loaded = load(model_of("Gelu", ["r"], ["o"]))
     assert {"r", "o", "y"} <= loaded.graph.tensors().keys()
-    assert all(each.name.startswith("o") for each in loaded.graph.nodes[1:-1])
+    assert all(node.name.startswith("o") for node in loaded.graph.nodes[1:-1])

@@ -102,7 +102,7 @@ def test_limits_per_channel() -> None:
     original = parse(text, s=scales, z=np.array([0, 128, 255], np.uint8))
     model = load(original)
     node = linked_nodes(model)[0]
-    least, largest = (each.values for each in list(node.inputs)[4:])
+    least, largest = (tensor.values for tensor in list(node.inputs)[4:])
     assert least.shape == largest.shape == (1, 3, 1, 1)
     np.testing.assert_allclose(least.ravel(), [0, -2.56, -10.2], rtol=1e-6)
     np.testing.assert_allclose(largest.ravel(), [2.55, 2.54, 0], rtol=1e-6)

@@ -17,11 +17,11 @@ Step = tuple[str, list[str], dict[str, Any]]
 
 
 def bomb(text: list[Step], **constants: Any) -> onnx.ModelProto:
-    """Operators one after the other, `y` being what the one before wrote; the last one's is the score's."""
+    """A chain of operators, in which `y` is the output of the previous one; the last one adds to the score."""
     nodes = []
     for i, (operator, inputs, attributes) in enumerate(text):
-        given = [f"y{i - 1}" if name == "y" else name for name in inputs]
-        nodes.append(helper.make_node(operator, given, [f"y{i}"], **attributes))
+        names = [f"y{i - 1}" if name == "y" else name for name in inputs]
+        nodes.append(helper.make_node(operator, names, [f"y{i}"], **attributes))
     last = len(text) - 1
     nodes += [
         helper.make_node("ReduceMax", [f"y{last}"], ["top"], keepdims=0),

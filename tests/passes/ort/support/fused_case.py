@@ -1,4 +1,4 @@
-"""One fused operator as a model, and what it means by hand where the runtime has no kernel for processors."""
+"""One fused operator as a model, and its NumPy twin if ONNX Runtime has no kernel for CPUs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ def floats(*shape: int, dtype: Any = np.float32) -> Any:
     return np.random.default_rng(list(shape)).normal(size=shape).astype(dtype)
 
 
-def whole(*shape: int, dtype: Any = np.int8) -> Any:
+def integers(*shape: int, dtype: Any = np.int8) -> Any:
     bounds = np.iinfo(dtype)
     return np.random.default_rng(list(shape)).integers(bounds.min, bounds.max, shape).astype(dtype)
 
 
 @dataclass
 class Case:
-    """One node. The first input is the graph's, so are those of `fed`; the others are constants."""
+    """One node. The inputs of the indices `fed` are inputs of the graph, the others are constants."""
 
     operator: str
     inputs: Sequence[Any]
@@ -32,16 +32,16 @@ class Case:
     domain: str = CONTRIB
     opsets: Sequence[int] = (13, 21)
     fed: Sequence[int] = (0,)
-    expected: Callable[..., Any] | None = None  # where the runtime has no kernel for processors
+    expected: Callable[..., Any] | None = None  # if ONNX Runtime has no kernel for CPUs
     tolerance: float = 2e-6
-    rank: int | None = None  # of the outputs, where it is not that of the first input
+    rank: int | None = None  # of the outputs, if it is not that of the first input
 
     def __str__(self) -> str:
-        shapes = [getattr(each, "shape", None) for each in self.inputs]
+        shapes = [getattr(array, "shape", None) for array in self.inputs]
         return f"{self.operator}{shapes}{self.attributes}"
 
     def model(self, opset: int) -> onnx.ModelProto:
-        names = ["" if each is None else f"i{i}" for i, each in enumerate(self.inputs)]
+        names = ["" if array is None else f"i{i}" for i, array in enumerate(self.inputs)]
         outputs = [f"o{i}" if i in self.outputs else "" for i in range(max(self.outputs) + 1)]
         node = onnx.helper.make_node(
             self.operator, names, outputs, domain=self.domain, **self.attributes
@@ -55,10 +55,10 @@ class Case:
             [onnx.helper.make_tensor_value_info(n, codes[n], arrays[n].shape) for n in sorted(fed)],
             [
                 onnx.helper.make_tensor_value_info(
-                    each, code, [None] * (self.rank or np.ndim(self.inputs[0]))
+                    name, code, [None] * (self.rank or np.ndim(self.inputs[0]))
                 )
-                for each, code in zip(outputs, self.codes(), strict=True)
-                if each
+                for name, code in zip(outputs, self.codes(), strict=True)
+                if name
             ],
             [numpy_helper.from_array(x, n) for n, x in arrays.items() if n not in fed],
         )
@@ -67,7 +67,7 @@ class Case:
         return onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
 
     def codes(self) -> list[int]:
-        """The types of the outputs: those of the first input, or float where that is of whole numbers."""
+        """The types of the outputs: that of the first input, or float if it has integers."""
         kind = np.asarray(self.inputs[0]).dtype
         kind = kind if kind.kind == "f" or self.operator == "NhwcMaxPool" else np.dtype(np.float32)
         return [onnx.helper.np_dtype_to_tensor_dtype(kind)] * (max(self.outputs) + 1)
@@ -86,25 +86,23 @@ def softmax(x: Any) -> Any:
 
 
 def attention(q: Any, k: Any, v: Any) -> Any:
-    """Of (N, tokens, heads, d), a head at a time."""
-    found = np.empty_like(q)
+    """For (N, tokens, heads, d), one head at a time."""
+    y = np.empty_like(q)
     for n, h in np.ndindex(q.shape[0], q.shape[2]):
-        found[n, :, h] = softmax(q[n, :, h] @ k[n, :, h].T / np.sqrt(q.shape[3])) @ v[n, :, h]
-    return found.reshape(*q.shape[:2], -1)
+        y[n, :, h] = softmax(q[n, :, h] @ k[n, :, h].T / np.sqrt(q.shape[3])) @ v[n, :, h]
+    return y.reshape(*q.shape[:2], -1)
 
 
 def group_norm(x: Any, gamma: Any, beta: Any, groups: int = 2, silu: bool = False) -> Any:
-    """Of the channels last, a group at a time."""
-    found = np.empty_like(x)
+    """With the channels last, one group at a time."""
+    y = np.empty_like(x)
     size = x.shape[-1] // groups
-    for g in range(groups):
-        part = x[..., g * size : (g + 1) * size]
-        for n, picture in enumerate(part):
-            found[n, ..., g * size : (g + 1) * size] = (picture - picture.mean()) / np.sqrt(
-                picture.var() + 1e-5
-            )
-    found = found * gamma + beta
-    return found / (1 + np.exp(-found)) if silu else found
+    for n, g in np.ndindex(x.shape[0], groups):
+        channels = slice(g * size, (g + 1) * size)
+        group = x[n, ..., channels]
+        y[n, ..., channels] = (group - group.mean()) / np.sqrt(group.var() + 1e-5)
+    y = y * gamma + beta
+    return y / (1 + np.exp(-y)) if silu else y
 
 
 def skip_group(x: Any, gamma: Any, beta: Any, skip: Any, bias: Any) -> list[Any]:
@@ -113,7 +111,7 @@ def skip_group(x: Any, gamma: Any, beta: Any, skip: Any, bias: Any) -> list[Any]
 
 
 def convolved(x: Any, w: Any, b: Any = None) -> Any:
-    """Of the channels last, by the runtime's Conv of the channels second."""
+    """A Conv with the channels last, by ONNX Runtime's Conv with the channels second."""
     inputs = [np.moveaxis(x, -1, 1), w] + ([] if b is None else [b])
     case = Case("Conv", inputs, domain="")
     return np.moveaxis(run(case.model(13), **case.feed())[0], 1, -1)
