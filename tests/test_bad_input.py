@@ -178,13 +178,13 @@ def png(width: int = 40, height: int = 30) -> bytes:
 @given(st.floats(0, 0.99))
 def test_truncated_image_is_refused(fraction: float) -> None:
     content = png()
-    assert "the given bytes" in error_message(model(), content[: int(fraction * len(content))])
+    assert "the bytes: " in error_message(model(), content[: int(fraction * len(content))])
 
 
 @few
 @given(st.binary(max_size=100))
 def test_random_bytes_as_image_are_refused(content: bytes) -> None:
-    assert "the given bytes" in error_message(model(), content)
+    assert "the bytes: " in error_message(model(), content)
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
