@@ -1,4 +1,4 @@
-"""What every operator is: one row of traits an operator, and the questions that passes ask of them."""
+"""What each operator is: a table with one row of traits per operator, and how passes ask for them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from onnxcam.graph.traits import UNKNOWN, Traits
 DOMAIN = "onnxcam"  # of the operators that exist only while a graph is rewritten
 CONTRIB = "com.microsoft"  # of ONNX Runtime
 
+# Rows of one kind
 unary = partial(Traits, elementwise="unary")
 broadcasting = partial(Traits, elementwise="broadcasting")
 channelwise = partial(Traits, elementwise="channelwise")

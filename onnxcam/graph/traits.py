@@ -10,7 +10,7 @@ Moves: TypeAlias = (
     Literal["identity", "cast", "view", "transpose", "blocks", "repeat"]
     | Literal["slice", "gather", "select", "join", "pad"]
 )
-Window: TypeAlias = Literal["conv", "integer conv", "transposed conv", "pool", "global pool"]
+WindowKind: TypeAlias = Literal["conv", "integer conv", "transposed conv", "pool", "global pool"]
 ZeroGradient: TypeAlias = (
     Literal["step", "indices", "truth values", "takes integers", "gives integers"]
     | Literal["sizes", "constant", "random", "strings"]
@@ -19,92 +19,94 @@ ZeroGradient: TypeAlias = (
 
 @dataclass(frozen=True)
 class Traits:
-    """What an operator does, as far as a pass relies on it. A trait that is not stated is not denied: the pass
-    then treats the operator as unknown, which is always safe.
+    """What an operator does, as far as a pass relies on it.
+
+    A trait that is not stated is not denied. A pass then treats the operator as unknown, which is safe.
     """
 
     elementwise: Elementwise | None = None
-    """Every output number is computed from the numbers at its own position alone.
+    """Each output number depends only on the numbers at its own position.
 
-    - unary: of the first input; the others are settings, one number or one per channel (Relu, Clip, PRelu)
-    - broadcasting: of several inputs, broadcast to each other (Add, Where)
-    - channelwise: scaled and shifted, or rounded, by one number or one per channel (BatchNormalization)
+    - unary: in the first input; other inputs are settings, one number or one per channel (Relu, Clip, PRelu)
+    - broadcasting: in several inputs, broadcast to each other (Add, Where)
+    - channelwise: in the first input, scaled, shifted or rounded by one number or one per channel
+      (BatchNormalization, QuantizeLinear)
     """
 
     unaligned: bool = False
-    """An elementwise operator with another input or output that does not line up with the first input: the
-    type of CastLike, the mask of Dropout."""
+    """An elementwise operator, but with an input or output that does not line up with the first input: the type
+    of CastLike, the mask of Dropout."""
 
     moves: Moves | None = None
-    """Output numbers are input numbers, unchanged; what the operator does to their order.
+    """Output numbers are input numbers, unchanged. What happens to their order:
 
-    - identity, cast: nothing, but perhaps for the dtype
+    - identity, cast: nothing (a cast changes the dtype)
     - view: other axes, the same row-major order (Reshape, Squeeze)
-    - transpose: the axes in another order
+    - transpose: the axes in another order (Transpose)
     - blocks: channels become rows and columns, or the reverse (DepthToSpace)
     - repeat: copies (Expand, Tile)
-    - slice: a contiguous or strided range along an axis (Slice, Split)
+    - slice: ranges along axes (Slice, Split)
     - gather: indices of one axis (Gather)
-    - select: others, by indices or by their size (GatherND, MaxPool)
+    - select: chosen by indices of several axes, or by their values (GatherND, MaxPool)
     - join: several inputs one after another (Concat)
-    - pad: between added numbers (Pad)
+    - pad: surrounded by other numbers (Pad)
     """
 
     normalizes: Literal["axis", "trailing"] | None = None
-    """Every output number depends on all numbers along `axis`, or along all axes from `axis` on. The default of
-    `axis` is -1 (of Softmax before opset 13: 1)."""
+    """Each output number depends on all numbers along `axis`, or along all axes from `axis` on. The default of
+    `axis` is -1, but 1 for Softmax before opset 13."""
 
     reduces: bool = False
-    """Reduces `axes` to one number each."""
+    """Reduces `axes` to a single number."""
 
     contracts: bool = False
-    """Sums products along an axis of two inputs: the output's axes are those of the one and of the other."""
+    """Sums products along an axis of two inputs. The output has the remaining axes of both."""
 
-    window: Window | None = None
-    """Slides a kernel over the rows and columns of (N, C, H, W), or over all of them at once."""
+    window: WindowKind | None = None
+    """Slides a window over the rows and columns of (N, C, H, W), or covers all of them (global pool)."""
 
     channels_second: bool = False
-    """Takes axis 1 for the channels, without a window (BatchNormalization)."""
+    """Axis 1 holds the channels, although there is no window (BatchNormalization)."""
 
     loses_positions: bool = False
     """Positions of the output are not positions of the input, though the sizes may agree (TopK, GridSample)."""
 
     reads_shape: bool = False
-    """Depends on the shape of its input only, not on its values."""
+    """Depends only on the shape of its input, not on the values."""
 
     output_range: tuple[float, float] | None = None
-    """No output is below the first or above the second number, for any input."""
+    """Bounds of the output, for any input."""
 
     keeps_range: bool = False
-    """No output is beyond both 0 and the least and largest input: means and maxima (pads are zeros)."""
+    """The output is within the range of the input and 0: means, maxima, minima (0, since pads are zeros)."""
 
     increasing: bool = False
-    """Grows with its first input, or stays, where the other inputs are constants."""
+    """If the first input grows and the others are constants, the output grows or stays."""
 
     blends: bool = False
-    """Makes of probabilities their mean, product or another mixture, perhaps rescaled."""
+    """Turns probabilities into their mean, product or another mixture, perhaps rescaled."""
 
     output_activation: bool = False
-    """Makes scores (probabilities, or their logarithms) of logits."""
+    """Turns logits into probabilities, or their logarithms."""
 
     quantizes: bool = False
-    """Rounds floats to integers of a given scale, or reads such integers as floats."""
+    """Rounds floats to integers with a scale, or converts such integers to floats."""
 
     zero_gradient: ZeroGradient | None = None
-    """No derivative flows through it in any model; why."""
+    """The reason why no derivative flows through it in any model."""
 
     random: Literal["always", "training"] | None = None
-    """Draws random numbers, always or in training mode."""
+    """Draws random numbers, always or only in training mode."""
 
     control_flow: bool = False
-    """Runs graphs of its own: branches and loops."""
+    """Runs inner graphs: branches and loops."""
 
     container: bool = False
     """Puts tensors into a sequence, a map, or an optional value."""
 
     atomic: bool = False
-    """Is not expanded to the simpler operators of its definition in ONNX: they loop, draw random numbers, or
-    round where a gradient should pass."""
+    """Not replaced by its definition in ONNX, which loops, draws random numbers, or rounds where a gradient
+    should pass."""
 
     stays_in_nchwc: bool = False
     """ONNX Runtime's CPU provider computes it in the blocked layout of its convolutions."""

@@ -71,8 +71,8 @@ def _path_to_score(model: Model, image: str, score: str) -> tuple[Subgraph, Axis
 
 
 def _locate(tensor: gs.Tensor, axes: Axes | None, channel_axis: int) -> GridLocation | None:
-    """Where a tensor holds its cells. If its axes are not known, four axes of which the operators around it
-    imply the channel axis are a grid.
+    """Where a tensor holds its cells. If its axes are not known, a tensor of four axes is a grid if the
+    operators around it imply its channel axis.
     """
     if axes is not None:
         return locate_grid(axes, tuple(tensor.shape))
