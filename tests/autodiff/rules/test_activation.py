@@ -63,13 +63,13 @@ def test_prelu(slope: tuple[int, ...], opset: int) -> None:
         ("HardSwish", [-3, 0, 3], [0, 0.5, 1]),
     ],
 )
-def test_at_the_kink(op: str, x: list[float], expected: list[float]) -> None:
-    """What torch says where there is no derivative."""
+def test_gradient_at_the_kink_is_torchs(op: str, x: list[float], expected: list[float]) -> None:
+    """PyTorch's value where there is no derivative."""
     array = np.array(x, np.float32)
     model = load(one_node_model(helper.make_node(op, ["x"], ["y"]), {"x": array}, {}, 17))
     feed = {"x": array, SEED: np.ones(3, np.float32)}
-    found = run(gradient(model, ["x"], "y").proto(), feed, ["gradient/x"])[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    g = run(gradient(model, ["x"], "y").proto(), feed, ["gradient/x"])[0]
+    np.testing.assert_allclose(g, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
@@ -78,13 +78,13 @@ def test_at_the_kink(op: str, x: list[float], expected: list[float]) -> None:
 def test_softmax(op: str, axis: int | None, opset: int) -> None:
     if opset < 11 and axis is not None and axis < 0:
         axis += 3  # no negative axes before opset 11
-    given: dict[str, Any] = {} if axis is None else {"axis": axis}
-    check_vjp(op, numbers(2, 3, 4, low=-2.0, high=2.0), opset=opset, **given)
-    check_vjp(op, numbers(2, 3, 4, low=-2.0, high=2.0), opset=opset, dynamic=(0, 2), **given)
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
+    check_vjp(op, numbers(2, 3, 4, low=-2.0, high=2.0), opset=opset, **attributes)
+    check_vjp(op, numbers(2, 3, 4, low=-2.0, high=2.0), opset=opset, dynamic=(0, 2), **attributes)
 
 
 @pytest.mark.parametrize("bounds", [{}, {"min": -0.5}, {"max": 0.5}, {"min": -0.5, "max": 0.5}])
-def test_clip_of_attributes(bounds: dict[str, Any]) -> None:
+def test_clip_with_bounds_as_attributes(bounds: dict[str, Any]) -> None:
     check_vjp("Clip", numbers(3, 4), opset=7, **bounds)
 
 
@@ -92,19 +92,19 @@ def test_clip_of_attributes(bounds: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "bounds", [(), (-0.5,), (None, 0.5), (-0.5, 0.5)], ids=["none", "low", "high", "both"]
 )
-def test_clip_of_inputs(bounds: tuple[float | None, ...], opset: int) -> None:
-    arrays = [None if each is None else np.array(each, np.float32) for each in bounds]
+def test_clip_with_bounds_as_inputs(bounds: tuple[float | None, ...], opset: int) -> None:
+    arrays = [None if bound is None else np.array(bound, np.float32) for bound in bounds]
     check_vjp("Clip", numbers(3, 4), *arrays, opset=opset, dynamic=(0,))
 
 
-def test_clip_is_flat_at_its_bounds() -> None:
+def test_clip_has_no_gradient_at_its_bounds() -> None:
     """As relu6 and hardtanh are in torch."""
     x = np.array([-1, 0, 1, 6, 7], np.float32)
     node = helper.make_node("Clip", ["x", "low", "high"], ["y"])
     fixed = {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
     model = gradient(load(one_node_model(node, {"x": x}, fixed, 17)), ["x"], "y")
-    found = run(model.proto(), {"x": x, SEED: np.ones(5, np.float32)}, ["gradient/x"])[0]
-    np.testing.assert_array_equal(found, [0, 0, 1, 0, 0])
+    g = run(model.proto(), {"x": x, SEED: np.ones(5, np.float32)}, ["gradient/x"])[0]
+    np.testing.assert_array_equal(g, [0, 0, 1, 0, 0])
 
 
 GATED = """<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 3] y) {{
@@ -127,50 +127,47 @@ GATED = """<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (floa
     ],
 )
 @pytest.mark.parametrize("wrt", ["x", "t", "s"])
-def test_gate(body: str, wrt: str) -> None:
-    """SiLU as exporters write it, and what looks like it: at what goes in, and at the gate itself."""
+def test_gradient_of_a_gate_equals_differences(body: str, wrt: str) -> None:
+    """SiLU as exporters write it, and similar products: at the input, and at the gate itself."""
     proto = parser.parse_model(GATED.format(body=body))
     x = numbers(2, 3, low=-2.0, high=2.0)
     check_model(proto, {"x": x}, ["x"], "y")
-    found = run(
-        gradient(load(proto), [wrt], "y").proto(), {"x": x, SEED: seed()}, [f"gradient/{wrt}"]
-    )
-    np.testing.assert_allclose(found[0], by_hand(body, x, wrt), rtol=1e-4, atol=1e-6)
+    g = run(gradient(load(proto), [wrt], "y").proto(), {"x": x, SEED: seed()}, [f"gradient/{wrt}"])
+    np.testing.assert_allclose(g[0], central_differences(body, x, wrt), rtol=1e-4, atol=1e-6)
 
 
 def seed() -> Any:
     return numbers(2, 3, seed=7)
 
 
-def by_hand(body: str, x: Any, wrt: str) -> Any:
-    """Central differences in float64 of the formula, s and t being free where they are asked for."""
-    values = {"x": x.astype(np.float64)}
+def central_differences(body: str, x: Any, wrt: str) -> Any:
+    """Of the formula in float64; t or s is moved by itself if the gradient is that of t or s."""
 
-    def total(moved: Any) -> Any:
-        known = dict(values)
-        known["t"] = np.tanh(known["x"]) if wrt != "x" else np.tanh(known["x"] + moved)
+    def output(shift: Any) -> Any:
+        values = {"x": x.astype(np.float64)}
+        values["t"] = np.tanh(values["x"]) if wrt != "x" else np.tanh(values["x"] + shift)
         if wrt == "x":
-            known["x"] = known["x"] + moved
-        known["t"] = known["t"] + (moved if wrt == "t" else 0)
-        known["s"] = 1 / (1 + np.exp(-known["t"])) + (moved if wrt == "s" else 0)
+            values["x"] = values["x"] + shift
+        values["t"] = values["t"] + (shift if wrt == "t" else 0)
+        values["s"] = 1 / (1 + np.exp(-values["t"])) + (shift if wrt == "s" else 0)
         for line in body.split(") "):
             name, call = line.split(" = ")
             operator, operands = call.rstrip(")").split("(")
-            a, b = (known[each] for each in operands.split(", "))
-            known[name] = a * b if operator == "Mul" else a + b
-        return known["y"]
+            a, b = (values[operand] for operand in operands.split(", "))
+            values[name] = a * b if operator == "Mul" else a + b
+        return values["y"]
 
     step = 1e-6
-    return seed() * (total(step) - total(-step)) / (2 * step)
+    return seed() * (output(step) - output(-step)) / (2 * step)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0, 1.5])
-def test_the_slope_of_leaky_relu_is_exact(alpha: float) -> None:
-    found = at_points("LeakyRelu", [-2, -1e-30, 0, 1e-30, 2], alpha=alpha)
-    np.testing.assert_allclose(found, np.array([alpha, alpha, alpha, 1, 1], np.float32), rtol=2e-7)
+def test_leaky_relu_slope_is_exact(alpha: float) -> None:
+    g = gradient_at_points("LeakyRelu", [-2, -1e-30, 0, 1e-30, 2], alpha=alpha)
+    np.testing.assert_allclose(g, np.array([alpha, alpha, alpha, 1, 1], np.float32), rtol=2e-7)
 
 
-def at_points(op: str, x: list[float], **attributes: Any) -> Any:
+def gradient_at_points(op: str, x: list[float], **attributes: Any) -> Any:
     array = np.array(x, np.float32)
     model = load(
         one_node_model(helper.make_node(op, ["x"], ["y"], **attributes), {"x": array}, {}, 17)

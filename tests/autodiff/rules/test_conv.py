@@ -54,7 +54,7 @@ def test_conv(window: str, dynamic: tuple[int, ...]) -> None:
     check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), bias, dynamic=dynamic, **attributes)
 
 
-ALONE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "pads": ((2, 3, 6, 8), (3, 1, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
     "odd": ((1, 3, 7, 9), (3, 1, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
     "tail": ((1, 2, 8, 10), (2, 1, 3, 3), {"strides": [2, 4]}),
@@ -69,24 +69,26 @@ ALONE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("dynamic", [(), (0,)], ids=str)
-@pytest.mark.parametrize("window", ALONE)
-def test_every_channel_alone_with_a_stride(window: str, dynamic: tuple[int, ...]) -> None:
-    """Of known sizes it is a convolution, too: of the cotangent with zeros between its cells."""
-    size, kernel, attributes = ALONE[window]
-    given = {**attributes, "group": kernel[0]}
-    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), dynamic=dynamic, **given)
-    assert not any(each.op == "ConvTranspose" for each in model.graph.nodes)
+@pytest.mark.parametrize("window", DEPTHWISE)
+def test_depthwise_conv_with_stride_is_a_conv(window: str, dynamic: tuple[int, ...]) -> None:
+    """For known sizes: a convolution of the cotangent with zeros between its cells."""
+    size, kernel, attributes = DEPTHWISE[window]
+    attributes = {**attributes, "group": kernel[0]}
+    model = check_vjp(
+        "Conv", numbers(*size), numbers(*kernel, seed=1), dynamic=dynamic, **attributes
+    )
+    assert not any(node.op == "ConvTranspose" for node in model.graph.nodes)
 
 
 @pytest.mark.parametrize("opset", [7, 12])
-def test_every_channel_alone_before_resize_took_a_scale_only(opset: int) -> None:
-    size, kernel, attributes = ALONE["uneven"]
-    given = {**attributes, "group": kernel[0], "opset": opset}
-    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), **given)
-    assert any(each.op == "ConvTranspose" for each in model.graph.nodes)
+def test_depthwise_conv_before_opset_13_is_a_conv_transpose(opset: int) -> None:
+    size, kernel, attributes = DEPTHWISE["uneven"]
+    attributes = {**attributes, "group": kernel[0], "opset": opset}
+    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), **attributes)
+    assert any(node.op == "ConvTranspose" for node in model.graph.nodes)
 
 
-PICTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+STEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "resnet": ((1, 3, 12, 14), (2, 3, 7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
     "squeezenet": ((1, 3, 11, 13), (2, 3, 7, 7), {"strides": [2, 2]}),
     "alexnet": ((1, 3, 23, 25), (2, 3, 11, 11), {"strides": [4, 4], "pads": [2, 2, 2, 2]}),
@@ -99,40 +101,41 @@ PICTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("dynamic", [(), (0,)], ids=str)
-@pytest.mark.parametrize("window", PICTURES)
-def test_the_first_layer(window: str, dynamic: tuple[int, ...]) -> None:
-    """A large kernel on a picture: a Conv for every phase of the stride, all in one."""
-    size, kernel, given = PICTURES[window]
-    model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), dynamic=dynamic, **given)
-    assert any(each.op == "DepthToSpace" for each in model.graph.nodes)
-    assert not any(each.op == "ConvTranspose" for each in model.graph.nodes)
+@pytest.mark.parametrize("window", STEMS)
+def test_stem_conv_is_a_subpixel_conv(window: str, dynamic: tuple[int, ...]) -> None:
+    """A large kernel on few channels: one Conv for all phases of the stride."""
+    size, kernel, attributes = STEMS[window]
+    model = check_vjp(
+        "Conv", numbers(*size), numbers(*kernel, seed=1), dynamic=dynamic, **attributes
+    )
+    assert any(node.op == "DepthToSpace" for node in model.graph.nodes)
+    assert not any(node.op == "ConvTranspose" for node in model.graph.nodes)
 
 
-def test_windows_that_see_only_pads() -> None:
-    """Their cotangents are cut off, and the rest is a convolution."""
+def test_cotangents_of_windows_on_pads_are_cut_off() -> None:
     size, kernel, attributes = WINDOWS["pads as wide as the kernel"]
     model = check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), **attributes)
-    assert [each.op for each in model.graph.nodes] == ["Conv", "Pad", "Conv", "Identity"]
+    assert [node.op for node in model.graph.nodes] == ["Conv", "Pad", "Conv", "Identity"]
 
 
 @pytest.mark.parametrize("opset", [7, 11, 22])
 @pytest.mark.parametrize("window", ["uneven pads, stride", "same lower", "groups"])
-def test_conv_of_every_opset(window: str, opset: int) -> None:
+def test_conv_at_opset(window: str, opset: int) -> None:
     size, kernel, attributes = WINDOWS[window]
     check_vjp("Conv", numbers(*size), numbers(*kernel, seed=1), opset=opset, **attributes)
 
 
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 8])
 @pytest.mark.parametrize("window", ["stride", "same lower", "same upper", "dilations, stride"])
-def test_unknown_sizes_of_every_remainder(window: str, size: int) -> None:
+def test_conv_of_dynamic_sizes_with_every_remainder(window: str, size: int) -> None:
     _, kernel, attributes = WINDOWS[window]
     x = numbers(1, 2, size + 1, size)
     check_vjp("Conv", x, numbers(*kernel, seed=1), dynamic=(2, 3), **attributes)
 
 
 @pytest.mark.parametrize("window", ["pads", "stride with a tail", "groups, stride"])
-def test_computed_weights(window: str) -> None:
-    """Weights that only the run knows, as of a dequantised or a hypernetwork's convolution."""
+def test_conv_with_computed_weights(window: str) -> None:
+    """Weights known at run time only, as in a dequantized convolution or a hypernetwork."""
     size, kernel, attributes = WINDOWS[window]
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[{",".join(map(str, size))}] x, float[{",".join(map(str, kernel))}] v)
@@ -144,17 +147,17 @@ def test_computed_weights(window: str) -> None:
     check_model(parser.parse_model(text), feed, ["x"], "y")
 
 
-def test_stride_one_is_a_convolution() -> None:
-    """The fast form: a Conv with flipped weights, and nothing else."""
+def test_conv_with_stride_one_is_a_conv() -> None:
+    """One Conv with a flipped kernel, which is the fastest form."""
     model = check_vjp("Conv", numbers(1, 2, 5, 5), numbers(3, 2, 3, 3), pads=[1, 1, 1, 1])
-    assert [each.op for each in model.graph.nodes] == ["Conv", "Conv", "Identity"]
+    assert [node.op for node in model.graph.nodes] == ["Conv", "Conv", "Identity"]
 
 
-def test_stride_two_is_a_transposed_convolution_with_even_pads() -> None:
+def test_conv_with_stride_two_is_a_conv_transpose_with_even_pads() -> None:
     model = check_vjp(
         "Conv", numbers(1, 2, 8, 8), numbers(3, 2, 3, 3), strides=[2, 2], pads=[1, 0, 2, 1]
     )
-    transposed = next(each for each in model.graph.nodes if each.op == "ConvTranspose")
+    transposed = next(node for node in model.graph.nodes if node.op == "ConvTranspose")
     pads = transposed.attrs["pads"]
     assert pads[:2] == pads[2:]
     assert np.all(np.array(pads) >= 0)
@@ -179,7 +182,7 @@ TRANSPOSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] =
     "same lower": ((1, 2, 4, 5), (2, 3, 4, 3), {"auto_pad": "SAME_LOWER", "strides": [1, 2]}),
     "valid": ((1, 2, 4, 5), (2, 3, 3, 3), {"auto_pad": "VALID", "strides": [2, 2]}),
 }
-ASKED: dict[str, dict[str, Any]] = {
+OUTPUT_SHAPES: dict[str, dict[str, Any]] = {
     "less": {"output_shape": [7, 9], "strides": [2, 2]},
     "less, upper": {"output_shape": [6, 8], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
     "more": {"output_shape": [10, 14], "strides": [2, 3], "output_padding": [1, 1]},
@@ -196,26 +199,26 @@ def test_conv_transpose(window: str, dynamic: tuple[int, ...]) -> None:
 def check_transposed(
     size: tuple[int, ...], kernel: tuple[int, ...], dynamic: tuple[int, ...], **attributes: Any
 ) -> None:
-    """onnx.reference breaks on groups, and on pads that are worked out: the runtime says what is right."""
+    """Against the runtime: onnx.reference is wrong for groups and for computed pads."""
     node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], **attributes)
     bias = numbers(kernel[1] * attributes.get("group", 1), seed=3)
     fixed = {"w": numbers(*kernel, seed=1), "b": bias}
     check_linear(one_node_model(node, {"x": numbers(*size)}, fixed, 17, dynamic), numbers(*size))
 
 
-@pytest.mark.parametrize("asked", ASKED)
-def test_conv_transpose_to_a_size(asked: str) -> None:
-    check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (), **ASKED[asked])
-    check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (0,), **ASKED[asked])
+@pytest.mark.parametrize("output_shape", OUTPUT_SHAPES)
+def test_conv_transpose_to_an_output_shape(output_shape: str) -> None:
+    check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (), **OUTPUT_SHAPES[output_shape])
+    check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (0,), **OUTPUT_SHAPES[output_shape])
 
 
-def test_conv_transpose_of_unknown_sizes_to_a_size_is_refused() -> None:
+def test_conv_transpose_of_dynamic_sizes_to_an_output_shape_is_refused() -> None:
     with pytest.raises(ModelError, match="needs fixed sizes"):
-        check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (2, 3), **ASKED["less"])
+        check_transposed((1, 2, 4, 5), (2, 3, 3, 3), (2, 3), **OUTPUT_SHAPES["less"])
 
 
 @pytest.mark.parametrize("opset", [7, 11, 22])
-def test_conv_transpose_against_differences(opset: int) -> None:
+def test_conv_transpose_equals_differences(opset: int) -> None:
     size, kernel, attributes = TRANSPOSED["stride, pads"]
     x, w = numbers(*size), numbers(*kernel, seed=1)
     check_vjp("ConvTranspose", x, w, opset=opset, **attributes)

@@ -1,4 +1,4 @@
-"""Element by element, and what broadcasting does to it."""
+"""Elementwise operators, with broadcasting."""
 
 from itertools import product
 
@@ -35,17 +35,17 @@ SIZES = [((), True), ((0, 1, 2, 3), True), ((0, 1, 2, 3), False)]
 
 @pytest.mark.parametrize("dynamic", [(), (0, 1)], ids=str)
 @pytest.mark.parametrize("op", RANGES)
-def test_one_operand(op: str, dynamic: tuple[int, ...]) -> None:
+def test_unary_operator(op: str, dynamic: tuple[int, ...]) -> None:
     low, high = RANGES[op]
     check_vjp(op, numbers(3, 8, low=low, high=high), dynamic=dynamic)
 
 
 @pytest.mark.parametrize(("sizes", "shapes"), list(product(SIZES, BROADCASTS)), ids=str)
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean"])
-def test_two_operands(
+def test_binary_operator_with_broadcasting(
     op: str, sizes: tuple[tuple[int, ...], bool], shapes: tuple[tuple[int, ...], ...]
 ) -> None:
-    """With axes of unknown size, too, of which some turn out to be 1 and were broadcast."""
+    """Also with axes of unknown size, some of which turn out to be 1 and broadcast."""
     (dynamic, alike), (a, b) = sizes, shapes
     arrays = numbers(*a, low=0.5, high=1.5), numbers(*b, seed=1, low=0.4, high=1.6)
     check_vjp(op, *arrays, wrt=(0, 1), dynamic=dynamic, alike=alike)
@@ -54,7 +54,7 @@ def test_two_operands(
 @pytest.mark.parametrize("opset", [7, 12, 13, 17])
 @pytest.mark.parametrize("op", ["Max", "Min", "Sum", "Mean"])
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_many_operands(op: str, count: int, opset: int) -> None:
+def test_variadic_operator(op: str, count: int, opset: int) -> None:
     shapes = [(2, 3), (3,), (2, 1), (1, 1)][:count]
     arrays = [numbers(*shape, seed=i, high=1.0 + i / 7) for i, shape in enumerate(shapes)]
     opset = max(opset, 8)  # no broadcasting of these before
@@ -85,7 +85,7 @@ def test_where(
 
 
 @pytest.mark.parametrize("exponent", [2.0, 3.0, 0.5, -1.0])
-def test_power_by_a_constant(exponent: float) -> None:
+def test_power_with_constant_exponent(exponent: float) -> None:
     check_vjp("Pow", numbers(3, 4, low=0.5, high=2.0), np.float32(exponent))
     check_vjp("Pow", numbers(3, 4, low=0.5, high=2.0), np.array([int(exponent) or 1], np.int64))
 
@@ -95,18 +95,18 @@ def test_square_of_negative_numbers() -> None:
 
 
 @pytest.mark.parametrize("op", ["Max", "Min"])
-def test_a_tie_is_shared(op: str) -> None:
+def test_equal_operands_share_the_gradient(op: str) -> None:
     ones = {"a": np.ones(2, np.float32), "b": np.array([1, 1], np.float32)}
     node = helper.make_node(op, ["a", "b"], ["y"])
     model = gradient(load(one_node_model(node, ones, {}, 17)), ["a", "b"], "y")
-    found = run(
+    g = run(
         model.proto(), {**ones, SEED: np.array([1, 3], np.float32)}, ["gradient/a", "gradient/b"]
     )
-    np.testing.assert_array_equal(found, [[0.5, 1.5], [0.5, 1.5]])
+    np.testing.assert_array_equal(g, [[0.5, 1.5], [0.5, 1.5]])
 
 
 @pytest.mark.parametrize("op", ["Floor", "Ceil", "Round", "Sign"])
-def test_nothing_flows_through_steps(op: str) -> None:
+def test_step_function_blocks_the_gradient(op: str) -> None:
     node = helper.make_node(op, ["x"], ["y"])
     model = load(one_node_model(node, {"x": numbers(3)}, {}, 17))
     with pytest.raises(ModelError, match="no gradient reaches"):
@@ -114,16 +114,16 @@ def test_nothing_flows_through_steps(op: str) -> None:
 
 
 @pytest.mark.parametrize("opset", [7, 10, 12, 13, 22])
-def test_dropout_of_inference(opset: int) -> None:
+def test_dropout_in_inference_mode(opset: int) -> None:
     check_vjp("Dropout", numbers(3, 4), opset=opset, outputs=1 if opset < 10 else 2)
 
 
-def test_dropout_of_training_is_refused() -> None:
+def test_dropout_in_training_mode_is_refused() -> None:
     with pytest.raises(ModelError, match="inference mode"):
         check_vjp("Dropout", numbers(3, 4), np.float32(0.5), np.array(True), outputs=2)
 
 
-def test_like() -> None:
+def test_cast_like() -> None:
     check_vjp("CastLike", numbers(3, 4), numbers(1))
 
 

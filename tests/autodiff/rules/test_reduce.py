@@ -1,4 +1,4 @@
-"""Reductions over every choice of axes, in the form of every opset."""
+"""Reductions over every choice of axes, as each opset passes them."""
 
 from typing import Any
 
@@ -19,16 +19,20 @@ AXES = [None, (0,), (1,), (-1,), (0, 2), (-2, 0), (2, 0, 1)]
 
 
 def check(
-    op: str, opset: int, axes: tuple[int, ...] | None, dynamic: tuple[int, ...] = (), **more: Any
+    op: str,
+    opset: int,
+    axes: tuple[int, ...] | None,
+    dynamic: tuple[int, ...] = (),
+    **attributes: Any,
 ) -> None:
     x = numbers(2, 3, 4, low=0.4, high=1.8)
     as_input = opset >= INPUT_FROM.get(op, 18)
     if axes is None:
-        check_vjp(op, x, opset=opset, dynamic=dynamic, **more)
+        check_vjp(op, x, opset=opset, dynamic=dynamic, **attributes)
     elif as_input:
-        check_vjp(op, x, np.array(axes, np.int64), opset=opset, dynamic=dynamic, **more)
+        check_vjp(op, x, np.array(axes, np.int64), opset=opset, dynamic=dynamic, **attributes)
     else:
-        check_vjp(op, x, opset=opset, dynamic=dynamic, axes=list(axes), **more)
+        check_vjp(op, x, opset=opset, dynamic=dynamic, axes=list(axes), **attributes)
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
@@ -42,28 +46,28 @@ def test_reduction(op: str, opset: int, axes: tuple[int, ...] | None, keepdims: 
 @pytest.mark.parametrize("axes", [None, (0,), (1, 2)], ids=str)
 @pytest.mark.parametrize("keepdims", [0, 1])
 @pytest.mark.parametrize("op", OPERATORS)
-def test_reduction_of_unknown_sizes(op: str, axes: tuple[int, ...] | None, keepdims: int) -> None:
+def test_reduction_of_dynamic_sizes(op: str, axes: tuple[int, ...] | None, keepdims: int) -> None:
     check(op, 18, axes, (0, 1, 2), keepdims=keepdims)
 
 
 @pytest.mark.parametrize("op", OPERATORS)
-@pytest.mark.parametrize("given", [None, ()], ids=str)
-def test_nothing_to_reduce(op: str, given: tuple[int, ...] | None) -> None:
-    """noop_with_empty_axes: no axes are none, not all; squares and logarithms are still taken."""
-    check(op, 18, given, noop_with_empty_axes=1)
+@pytest.mark.parametrize("axes", [None, ()], ids=str)
+def test_reduction_over_no_axes(op: str, axes: tuple[int, ...] | None) -> None:
+    """With noop_with_empty_axes nothing is reduced, but squares and logarithms are still taken."""
+    check(op, 18, axes, noop_with_empty_axes=1)
 
 
 @pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin", "GlobalMaxPool"])
-def test_a_tie_is_shared(op: str) -> None:
+def test_equal_extrema_share_the_gradient(op: str) -> None:
     x = np.ones((1, 1, 4), np.float32)
     node = helper.make_node(op, ["x"], ["y"])
     model = gradient(load(one_node_model(node, {"x": x}, {}, 17)), ["x"], "y")
-    found = run(model.proto(), {"x": x, SEED: np.full((1, 1, 1), 2, np.float32)}, ["gradient/x"])
-    np.testing.assert_array_equal(found[0], np.full((1, 1, 4), 0.5))
+    g = run(model.proto(), {"x": x, SEED: np.full((1, 1, 1), 2, np.float32)}, ["gradient/x"])
+    np.testing.assert_array_equal(g[0], np.full((1, 1, 4), 0.5))
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 2])
-def test_products_with_zeros(zeros: int) -> None:
+def test_product_with_zeros(zeros: int) -> None:
     x = numbers(2, 5, low=0.5, high=2.0)
     x[0, :zeros] = 0
     check_vjp("ReduceProd", x, opset=17, axes=[1])
