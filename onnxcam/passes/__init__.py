@@ -1,0 +1,5 @@
+"""Rewriting a graph so that it computes the same and the rest of onnxcam can read it.
+
+`canonicalize` and `quantization` run when a model is loaded; `expand_functions` and `unneeded_rows` on the copy
+of the model that returns gradients. `decomposition` has the table of operators that are replaced by others.
+"""

@@ -24,18 +24,21 @@ Formula: TypeAlias = Callable[..., Value | Outputs | None]
 
 
 class Stage(Enum):
-    """When an operator is replaced."""
+    """When an operator is replaced.
 
-    LOADING = auto()  # in every walk of `canonicalize`: operators that only ONNX Runtime has
-    QUANTIZED = auto()  # after that, as some forms depend on what reads the output (`integer_ops`)
-    GRADIENT = (
-        auto()
-    )  # only where a gradient passes and the operator has no rule (`expand_functions`)
+    LOADING: in every walk of `canonicalize`. Operators that only ONNX Runtime has.
+    QUANTIZED: in a walk after that (`integer_ops`), as some forms depend on what reads the output.
+    GRADIENT: only where a gradient passes and the operator has no rule (`expand_functions`).
+    """
+
+    LOADING = auto()
+    QUANTIZED = auto()
+    GRADIENT = auto()
 
 
 LENIENT = {Stage.LOADING, Stage.QUANTIZED}
-"""Stages that leave an operator as it is if its row fails: perhaps no gradient passes there. At the others the
-error of the row reaches the user."""
+"""Stages at which an operator stays as it is if its row fails, as perhaps no gradient passes through it. At the
+others the error of the row reaches the user."""
 
 
 @dataclass(frozen=True)

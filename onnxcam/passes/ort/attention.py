@@ -121,7 +121,7 @@ def _attention(
     y = y if bias is None else y + bias
     third = _static_size(weights, 1) // 3
     parts = _split_last_axis(y, list(qkv_hidden_sizes) or [third] * 3)
-    q, k, v = (_split_heads(x, num_heads) for x in parts)
+    q, k, v = (_split_heads(projection, num_heads) for projection in parts)
     return _masked_attention(
         (q, k, v), scale, mask, attention_bias, mask_filter_value, unidirectional
     )
