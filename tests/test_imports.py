@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "onnxcam"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-LEVELS = [  # from the top; what stands on one line never imports its neighbors
+LEVELS = [  # from the top; parts on one line do not import each other
     {"__main__"},
     {"cli"},
     {"demo", "diagnostics"},
@@ -24,14 +24,14 @@ LEVELS = [  # from the top; what stands on one line never imports its neighbors
     {"model"},
     {"passes"},
     {"graph", "methods", "targets", "image"},
-    {"runtime"},  # below the graph: what is constant there is computed by the runtime
+    {"runtime"},  # below the graph, whose constants it computes
     {"specs"},
     {"registry", "atomic_write", "bundled"},
     {"regular_files", "unique_names"},
     {"errors", "arrays", "_version"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
-IMAGES = {"image", "explain", "demo"}  # the last two only pass Pillow's images on
+IMAGES = {"image", "explain", "demo"}  # the last two only pass on Pillow's images
 GRAPHS = {"graph", "passes", "model", "spatial", "heads", "autodiff", "rewrite"}
 HOMES = {
     "typer": {"cli"},
@@ -41,30 +41,30 @@ HOMES = {
     "pillow_heif": {"image"},
     "onnx": GRAPHS,
     "onnx_graphsurgeon": GRAPHS,
-    "google": {"model"},  # protobuf's DecodeError is what onnx raises for a file that is none
+    "google": {"model"},  # DecodeError of protobuf, which onnx raises for other files
     "numpy": LEVEL.keys(),
 }
 
 
 def imported(source: str) -> Iterator[str]:
-    """The modules that a file imports, `onnxcam.part` for parts of the package."""
+    """The modules that a file imports; `onnxcam.part` for parts of the package."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "imports are absolute"
-            for each in node.names:
-                whole = f"{node.module}.{each.name}"
-                yield whole if node.module == "onnxcam" else str(node.module)
+            for alias in node.names:
+                is_part = node.module == "onnxcam"
+                yield f"onnxcam.{alias.name}" if is_part else str(node.module)
 
 
-def faults(part: str, source: str) -> Iterator[str]:
+def violations(part: str, source: str) -> Iterator[str]:
     for module in imported(source):
         top, *rest = module.split(".")
         if top == "onnxcam":
-            other = rest[0] if rest and rest[0] in LEVEL else "__init__"
-            if other != part and LEVEL[other] <= LEVEL[part]:
-                yield f"{part} imports {other}, which is not below it"
+            target = rest[0] if rest and rest[0] in LEVEL else "__init__"
+            if target != part and LEVEL[target] <= LEVEL[part]:
+                yield f"{part} imports {target}, which is not below it"
         elif top not in sys.stdlib_module_names and part not in HOMES.get(top, ()):
             yield f"{top} belongs in {', '.join(sorted(HOMES.get(top, ['no part of onnxcam'])))}, not in {part}"
 
@@ -75,11 +75,11 @@ def part_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
-    assert list(faults(part_of(path), path.read_text(encoding="utf-8"))) == []
+    assert list(violations(part_of(path), path.read_text(encoding="utf-8"))) == []
 
 
-def test_the_drawing_is_complete() -> None:
-    assert {part_of(each) for each in FILES} == LEVEL.keys()
+def test_every_part_has_a_level() -> None:
+    assert {part_of(path) for path in FILES} == LEVEL.keys()
 
 
 def module_name(path: Path) -> str:
@@ -126,16 +126,16 @@ def test_circle_of_files_is_reported(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "source", "said"),
+    ("part", "source", "message"),
     [
         ("methods", "import onnx", "onnx belongs in autodiff, graph, heads"),
-        ("runtime", "from onnxcam.model.model import load", "runtime imports model"),
-        ("errors", "from onnxcam.registry import Table", "errors imports registry"),
+        ("runtime", "from onnxcam.model.load import load", "runtime imports model"),
+        ("errors", "from onnxcam.registry import Registry", "errors imports registry"),
         ("runtime", "def f():\n    from onnxcam import explain", "runtime imports explain"),
         ("explain", "from onnxcam import load", "explain imports __init__"),
         ("cli", "import torch", "torch belongs in no part of onnxcam"),
     ],
 )
-def test_what_points_elsewhere_is_found(part: str, source: str, said: str) -> None:
-    (fault,) = faults(part, source)
-    assert fault.startswith(said)
+def test_wrong_import_is_reported(part: str, source: str, message: str) -> None:
+    (violation,) = violations(part, source)
+    assert violation.startswith(message)

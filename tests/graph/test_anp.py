@@ -1,4 +1,4 @@
-"""A formula says the same of arrays and of Values: NumPy on the one side, ONNX Runtime on the other."""
+"""Formulas compute the same on arrays (by NumPy) and as graphs of Values (by ONNX Runtime)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ FORMULAS: dict[str, Callable[[Any, Any], Any]] = {
     "equality": lambda a, b: np.where(a == a, 1.0, a) + np.where(a != a, 1.0, a),
     "sum": lambda a, b: np.sum(a, axis=(0, -1)),
     "sum of all": lambda a, b: np.sum(a),
-    "kept": lambda a, b: np.sum(a, axis=1, keepdims=True) + np.mean(a, axis=-1, keepdims=True),
+    "keepdims": lambda a, b: np.sum(a, axis=1, keepdims=True) + np.mean(a, axis=-1, keepdims=True),
     "mean": lambda a, b: np.mean(a, axis=2),
     "extrema": lambda a, b: np.max(a, axis=(1, 2)) - np.min(a, axis=(2, 1)),
     "product": lambda a, b: np.prod(a, axis=-1),
@@ -56,40 +56,40 @@ FORMULAS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def written(opset: int, formula: Callable[[Any, Any], Any]) -> tuple[Value, Any]:
-    """The Value that a formula gives, and what ONNX Runtime makes of it."""
+def compute(opset: int, formula: Callable[[Any, Any], Any]) -> tuple[Value, Any]:
+    """The Value of a formula, and what ONNX Runtime computes for it."""
     model = load(parser.parse_model(TEXT.format(opset=opset)))
     build = Builder(model.graph)
-    found = formula(build.value("a"), build.value("b"))
-    model.graph.outputs.append(found.tensor)
-    return found, run(model.proto(), FEED, [found.name])[0]
+    value = formula(build.value("a"), build.value("b"))
+    model.graph.outputs.append(value.tensor)
+    return value, run(model.proto(), FEED, [value.name])[0]
 
 
 @pytest.mark.parametrize("opset", [11, 13, 18, 22])
 @pytest.mark.parametrize("name", FORMULAS)
-def test_formula(name: str, opset: int) -> None:
+def test_formula_on_values_equals_formula_on_arrays(name: str, opset: int) -> None:
     formula = FORMULAS[name]
-    value, found = written(opset, formula)
-    expected = formula(*(each.astype(np.float64) for each in FEED.values()))
-    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
-    assert found.dtype == np.float32
+    value, array = compute(opset, formula)
+    expected = formula(*(operand.astype(np.float64) for operand in FEED.values()))
+    np.testing.assert_allclose(array, expected, rtol=2e-6, atol=1e-6)
+    assert array.dtype == np.float32
     assert value.shape == expected.shape
     assert value.ndim == expected.ndim
 
 
-def test_every_function_is_in_a_formula() -> None:
-    """What NumPy is told to write into graphs is checked above."""
-    asked: set[Any] = set()
+def test_formulas_use_every_function_of_anp() -> None:
+    """Every function that can be written into a graph is checked above."""
+    used: set[Any] = set()
 
     class Spy:
         shape, ndim = (2, 3, 4), 3
 
-        def __array_ufunc__(self, ufunc: Any, method: str, *xs: Any, **more: Any) -> Any:
-            asked.add(ufunc)
+        def __array_ufunc__(self, ufunc: Any, method: str, *xs: Any, **options: Any) -> Any:
+            used.add(ufunc)
             return self
 
-        def __array_function__(self, function: Any, types: Any, xs: Any, more: Any) -> Any:
-            asked.add(function)
+        def __array_function__(self, function: Any, types: Any, xs: Any, options: Any) -> Any:
+            used.add(function)
             return self
 
     class Operand(Spy, np.lib.mixins.NDArrayOperatorsMixin):
@@ -97,7 +97,7 @@ def test_every_function_is_in_a_formula() -> None:
 
     for formula in FORMULAS.values():
         formula(Operand(), Operand())
-    assert (WRITERS.keys()) - asked == set()
+    assert (WRITERS.keys()) - used == set()
 
 
 def test_anp_has_every_function_under_numpys_name() -> None:
@@ -106,7 +106,7 @@ def test_anp_has_every_function_under_numpys_name() -> None:
     assert all(getattr(np, name) is function for name, function in rows.items())
 
 
-def test_what_a_graph_cannot_say_is_refused() -> None:
+def test_function_that_is_not_in_anp_is_type_error() -> None:
     build = Builder(load(parser.parse_model(TEXT.format(opset=17))).graph)
     a: Any = build.value("a")
     with pytest.raises(TypeError):
@@ -117,7 +117,7 @@ def test_what_a_graph_cannot_say_is_refused() -> None:
         np.add.reduce(a)
 
 
-def test_an_unknown_shape_says_so() -> None:
+def test_unknown_shape_is_model_error() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[a, b] x, int64[n] s) => (float[c, d] y) { r = Reshape(x, s) y = Flatten(r) }"""
     build = Builder(load(parser.parse_model(text)).graph)

@@ -1,4 +1,4 @@
-"""Schemas by opset, and raising a model without changing what it computes."""
+"""Schemas by opset, and upgrading a model without changing what it computes."""
 
 import numpy as np
 import pytest
@@ -29,32 +29,32 @@ SCALES += [("resize linear", "0.6, 0.5"), ("resize nearest", "0.6, 0.5")]  # Ups
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_a_raised_model_computes_the_same(name: str, scale: str) -> None:
+def test_upgraded_model_computes_the_same(name: str, scale: str) -> None:
     old, body = BODIES[name]
     body = body.replace("'", '"')
     text = f"""<ir_version: 5, opset_import: ["" : {old}]>
     net (float[2, 3, 4, 5] x) => (float[a, b, c, d] y)
     <float[4] s = {{1.0, 1.0, {scale}}}> {{{body}}}"""
     model, x = load(parser.parse_model(text)), {"x": numbers(2, 3, 4, 5)}
-    raised = upgrade_model(model, 18)
-    assert (model.opset, raised.opset) == (old, 18)
+    upgraded = upgrade_model(model, 18)
+    assert (model.opset, upgraded.opset) == (old, 18)
     np.testing.assert_allclose(
-        run(raised.proto(), x, ["y"])[0], run(model.proto(), x, ["y"])[0], rtol=1e-5, atol=1e-6
+        run(upgraded.proto(), x, ["y"])[0], run(model.proto(), x, ["y"])[0], rtol=1e-5, atol=1e-6
     )
 
 
 def test_hardmax_that_flattens_is_refused() -> None:
     text = """<ir_version: 5, opset_import: ["" : 11]>
     net (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Hardmax(x) }"""
-    with pytest.raises(ModelError, match="Hardmax of opset 11"):
+    with pytest.raises(ModelError, match="Hardmax of opset 11 cannot be upgraded to opset 16"):
         upgrade_model(load(parser.parse_model(text)), 16)
 
 
-def test_schemas_by_opset() -> None:
-    assert [each.since_version for each in versions("Relu")] == [1, 6, 13, 14]
+def test_schema_is_the_newest_up_to_the_opset() -> None:
+    assert [schema.since_version for schema in versions("Relu")] == [1, 6, 13, 14]
     assert schema_at("Gelu", 19) is None
-    found = schema_at("Softmax", 12)
-    assert found is not None
-    assert found.since_version == 11
+    softmax = schema_at("Softmax", 12)
+    assert softmax is not None
+    assert softmax.since_version == 11
     assert versions("Nothing") == []
     assert type_name(np.dtype(np.float32)) == "tensor(float)"

@@ -1,4 +1,4 @@
-"""What lies between tensors and a score, on graphs drawn by hand."""
+"""What lies between tensors and a score, on small graphs."""
 
 import onnx_graphsurgeon as gs
 import pytest
@@ -31,34 +31,34 @@ def graph() -> gs.Graph:
     return load(parser.parse_model(DIAMOND)).graph
 
 
-def test_between(graph: gs.Graph) -> None:
+def test_subgraph_between_input_and_score(graph: gs.Graph) -> None:
     path = subgraph_between(graph, {"x"}, {"score"}, carries_floats)
-    assert [each.op for each in path.nodes] == ["Relu", "Exp", "Tanh", "Add", "Sigmoid", "Reshape"]
+    assert [node.op for node in path.nodes] == ["Relu", "Exp", "Tanh", "Add", "Sigmoid", "Reshape"]
     assert path.tensors == {"x", "a", "left", "right", "joined", "flat", "score"}
 
 
-def test_between_an_inner_tensor_and_the_score(graph: gs.Graph) -> None:
+def test_subgraph_between_inner_tensor_and_score(graph: gs.Graph) -> None:
     path = subgraph_between(graph, {"left"}, {"score"}, carries_floats)
     assert path.tensors == {"left", "joined", "flat", "score"}
 
 
-def test_between_unrelated_tensors(graph: gs.Graph) -> None:
+def test_subgraph_between_unrelated_tensors_is_empty(graph: gs.Graph) -> None:
     assert subgraph_between(graph, {"right"}, {"aside"}, carries_floats).nodes == []
 
 
-def test_cuts_are_what_everything_passes(graph: gs.Graph) -> None:
+def test_bottlenecks_are_passed_by_every_path(graph: gs.Graph) -> None:
     path = subgraph_between(graph, {"x"}, {"score"}, carries_floats)
     assert bottlenecks(path) == ["x", "a", "joined", "flat", "score"]
 
 
-def test_cuts_of_a_skip_that_spans_the_graph() -> None:
+def test_skip_over_the_graph_leaves_no_inner_bottleneck() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[2] x) => (float[2] y) { a = Relu(x) b = Tanh(a) y = Add(b, x) }"""
     graph = gs.import_onnx(parser.parse_model(text))
     assert bottlenecks(subgraph_between(graph, {"x"}, {"y"}, carries_floats)) == ["x", "y"]
 
 
-def test_depends_on_values_not_on_shapes() -> None:
+def test_dependence_on_a_shape_does_not_count() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, 3] x, float[3] z) => (float[N, 3] y, float[N, 3] ones) {
         shape = Shape(x)
@@ -72,7 +72,7 @@ def test_depends_on_values_not_on_shapes() -> None:
     assert depends_on(tensors["x"], {"x"})
 
 
-def test_branches_read_around_them() -> None:
+def test_tensors_read_by_branches_are_followed() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (bool c, float[2] x) => (float[2] y) {
         a = Relu(x)
@@ -83,7 +83,7 @@ def test_branches_read_around_them() -> None:
     }"""
     graph = gs.import_onnx(parser.parse_model(text))
     path = subgraph_between(graph, {"x"}, {"y"}, carries_floats)
-    assert [each.op for each in path.nodes] == ["Relu", "If"]
+    assert [node.op for node in path.nodes] == ["Relu", "If"]
     assert depends_on(graph.tensors()["y"], {"x"})
 
 

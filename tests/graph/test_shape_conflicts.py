@@ -1,4 +1,4 @@
-"""Operands that do not fit are the model's fault, and are named; those that fit are not."""
+"""Operands whose shapes do not fit are errors of the model that name the node."""
 
 from typing import Any
 
@@ -73,26 +73,28 @@ RIGHT: list[tuple[str, Shapes, dict[str, Any]]] = [
 
 
 def node_of(operator: str, shapes: Shapes, attributes: dict[str, Any]) -> gs.Node:
-    tensors = [gs.Variable(f"t{place}", FLOAT, list(shape)) for place, shape in enumerate(shapes)]
+    tensors = [gs.Variable(f"t{slot}", FLOAT, list(shape)) for slot, shape in enumerate(shapes)]
     return gs.Node(operator, "the node", attributes, tensors, [gs.Variable("y")])
 
 
-@pytest.mark.parametrize(("operator", "shapes", "attributes", "said"), WRONG)
-def test_operands_that_do_not_fit(
-    operator: str, shapes: Shapes, attributes: dict[str, Any], said: str
+@pytest.mark.parametrize(("operator", "shapes", "attributes", "message"), WRONG)
+def test_misfit_of_operands_is_described(
+    operator: str, shapes: Shapes, attributes: dict[str, Any], message: str
 ) -> None:
     node = node_of(operator, shapes, attributes)
-    assert said in (describe_flaw(node) or "")
-    node.domain = "own"
+    assert message in (describe_flaw(node) or "")
+    node.domain = "custom"
     assert not list(misfits(node))
 
 
 @pytest.mark.parametrize(("operator", "shapes", "attributes"), RIGHT)
-def test_operands_that_fit(operator: str, shapes: Shapes, attributes: dict[str, Any]) -> None:
+def test_fitting_operands_have_no_misfit(
+    operator: str, shapes: Shapes, attributes: dict[str, Any]
+) -> None:
     assert not list(misfits(node_of(operator, shapes, attributes)))
 
 
-def test_operands_of_unknown_shape() -> None:
+def test_operand_of_unknown_shape_has_no_misfit() -> None:
     for operator in ("Gemm", "MatMul", "Conv", "BatchNormalization", "DequantizeLinear"):
         node = node_of(operator, [(1, 2), (3, 4)], {})
         node.inputs[1].shape = None
@@ -111,7 +113,7 @@ def model_of(nodes: list[onnx.NodeProto], constants: dict[str, Any]) -> onnx.Mod
 
 
 @pytest.mark.parametrize("bias", [(1, 3, 1, 1), (2, 1, 3), (1, 1, 1)])
-def test_gradient_of_a_product_with_a_bias_of_many_axes(bias: tuple[int, ...]) -> None:
+def test_gradient_names_product_with_bias_of_many_axes(bias: tuple[int, ...]) -> None:
     """ONNX Runtime opens such a model."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0),
@@ -124,7 +126,7 @@ def test_gradient_of_a_product_with_a_bias_of_many_axes(bias: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
-def test_gradient_through_weights_scaled_along_another_axis(axis: int) -> None:
+def test_gradient_names_weights_scaled_along_wrong_axis(axis: int) -> None:
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "s"], ["w"], "the weights", axis=axis),
         helper.make_node("Conv", ["x", "w"], ["y"]),

@@ -1,4 +1,4 @@
-"""Sizes known by name: kept where an operator keeps them, told apart where it does not."""
+"""Sizes with names: the same after an operator that keeps the size, different after others."""
 
 import re
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxcam.graph.dims import is_static, merge_shapes
 from onnxcam.model.load import load
 from tests.autodiff.support.check import numbers
 
@@ -17,66 +16,46 @@ def shapes(body: str, opset: int = 17) -> dict[str, Any]:
     net (float[N, 3, H, W] x) => (float[a, b, c, d] y) {{{body}}}"""
     proto = parser.parse_model(text)
     proto.graph.initializer.append(numpy_helper.from_array(numbers(3, 3, 3, 3), "w"))
-    return {name: each.shape for name, each in load(proto).graph.tensors().items()}
+    return {name: tensor.shape for name, tensor in load(proto).graph.tensors().items()}
 
 
-def test_two_ways_to_the_same_size_are_the_same_words() -> None:
-    found = shapes("""
+def test_equal_sizes_of_two_branches_are_equal_expressions() -> None:
+    shape_of = shapes("""
     a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)
     p = MaxPool<kernel_shape = [1, 1], strides = [2, 2]>(x)
     q = AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
     s = Add(a, q)
     y = Relu(s)
     """)
-    assert found["a"] == found["q"] == found["y"]
-    assert found["a"][:2] == ["N", 3]
-    assert found["a"] != found["x"]
+    assert shape_of["a"] == shape_of["q"] == shape_of["y"]
+    assert shape_of["a"][:2] == ["N", 3]
+    assert shape_of["a"] != shape_of["x"]
 
 
-def test_a_window_that_keeps_the_size_keeps_its_name() -> None:
-    found = shapes("""
+def test_window_that_keeps_the_size_keeps_its_name() -> None:
+    shape_of = shapes("""
     a = Conv<pads = [1, 1, 1, 1]>(x, w)
     b = Conv<auto_pad = "SAME_UPPER">(a, w)
     y = Add(b, x)
     """)
-    assert found["a"] == found["b"] == found["y"] == ["N", 3, "H", "W"]
+    assert shape_of["a"] == shape_of["b"] == shape_of["y"] == ["N", 3, "H", "W"]
 
 
-def test_other_windows_are_other_words() -> None:
-    found = shapes("""
+def test_different_windows_give_different_expressions() -> None:
+    shape_of = shapes("""
     a = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)
     b = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x)
     c = MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(x)
     d = AveragePool<kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_LOWER">(x)
     y = Sum(a, b, c, d)
     """)
-    assert len({str(found[name]) for name in "abcdx"}) == 5
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "both"),
-    [
-        (None, None, None),
-        (None, [1, "a"], (1, "a")),
-        ([None, 2], ["n", 3], ("n", 2)),
-        ([1], [1, 2], (1,)),
-    ],
-)
-def test_agree(first: Any, second: Any, both: Any) -> None:
-    assert merge_shapes(first, second) == both
-
-
-def test_static() -> None:
-    assert is_static((1, 2))
-    assert is_static(())
-    assert not is_static(("n", 2))
-    assert not is_static(None)
+    assert len({str(shape_of[name]) for name in "abcdx"}) == 5
 
 
 LOST = """
     c = Conv(x, w) p = GlobalAveragePool(c) n = NonZero(c) s = Shape(n) z = Constant<value_ints = [1]>()
     k = Gather(s, z) t = Sub(k, k) o = Constant<value_ints = [-1]>() rest = Sub(t, one)
-    {target} r = Reshape(p, target) y = Tanh(r)"""  # sizes that hang on values, which are lost
+    {target} r = Reshape(p, target) y = Tanh(r)"""  # sizes that depend on values, which are unknown
 FLAT = LOST.format(target="target = Concat<axis = 0>(t, rest)")
 MAPS = LOST.format(target="target = Concat<axis = 0>(t, t, t, rest)")
 
@@ -96,22 +75,24 @@ MAPS = LOST.format(target="target = Concat<axis = 0>(t, t, t, rest)")
             "N, 5, 4, 4",
             MAPS,
             ["N", "r.1", "r.2", "r.3"],
-        ),  # may be those of the export
+        ),  # perhaps those of the export
         ("N, 3, H, W", "N, 5, 4, 4", "y = Conv(x, w)", ["N", 5, "(H-2)", "(W-2)"]),
         ("N, 3, 8, 8", "7, 9, 4, 4", "y = Conv(x, w)", ["N", 5, 6, 6]),
         ("4, 3, 8, 8", "4, 5", FLAT, [4, 5]),
     ],
 )
-def test_what_is_declared_of_outputs(image: str, declared: str, body: str, expected: Any) -> None:
-    """Numbers, and names of the input's sizes, win over names that were made up."""
+def test_declared_sizes_of_outputs_replace_invented_names(
+    image: str, declared: str, body: str, expected: Any
+) -> None:
+    """Numbers and names of input sizes replace names that the inference invented."""
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
     net (float[{image}] x) => (float[{declared}] y) {{ {body} }}"""
     proto = parser.parse_model(text)
     proto.graph.initializer.append(numpy_helper.from_array(numbers(5, 3, 3, 3), "w"))
     proto.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
     tensors = load(proto).graph.tensors()
-    made_up = re.compile(r"unk__.*|r\.\d|a|b")
+    invented = re.compile(r"unk__.*|r\.\d|a|b")
     for dim, size in zip(tensors["y"].shape, expected, strict=True):
-        assert made_up.fullmatch(dim) if str(size).startswith("r.") else dim == size
+        assert invented.fullmatch(dim) if str(size).startswith("r.") else dim == size
     if "r" in tensors:
         assert tensors["r"].shape == tensors["y"].shape

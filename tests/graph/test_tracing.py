@@ -1,4 +1,4 @@
-"""Writing operators: typed, once each, and in linear time."""
+"""Builders write operators with their types, once, and in linear time."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def builder(opset: int = 17) -> Builder:
     return Builder(load(parser.parse_model(TEXT.format(opset=opset))).graph)
 
 
-def test_a_new_tensor_has_a_type() -> None:
+def test_new_tensor_has_dtype_and_shape() -> None:
     build = builder()
-    found = build.op("Softmax", build.value("x"), axis=-1)
-    assert found.shape == ("N", 3)
-    assert found.dtype == np.dtype(np.float32)
+    value = build.op("Softmax", build.value("x"), axis=-1)
+    assert value.shape == ("N", 3)
+    assert value.dtype == np.dtype(np.float32)
 
 
-def test_the_same_operator_is_written_once() -> None:
+def test_same_operator_on_same_operands_is_written_once() -> None:
     build = builder()
     x = build.value("x")
     assert np.exp(x).name == np.exp(x).name
@@ -33,7 +33,7 @@ def test_the_same_operator_is_written_once() -> None:
     assert build.op("Softmax", x, axis=0).name != build.op("Softmax", x, axis=1).name
 
 
-def test_constants_are_told_apart_by_dtype_and_shape() -> None:
+def test_constants_differ_by_dtype_and_shape() -> None:
     build = builder()
     names = {
         build.constant(np.zeros(2, np.float32)).name,
@@ -45,12 +45,12 @@ def test_constants_are_told_apart_by_dtype_and_shape() -> None:
     assert build.constant(np.float32(0)).shape == ()
 
 
-def test_constants_beyond_the_range_of_their_type_are_infinite_without_a_warning() -> None:
+def test_constant_beyond_range_of_dtype_is_infinite_without_warning() -> None:
     constant = builder().constant(np.array([3.4e38 * 1.7, -1e300]), np.float32)
     assert constant.tensor.values.tolist() == [np.inf, -np.inf]
 
 
-def test_a_form_of_a_newer_opset_is_told() -> None:
+def test_form_of_newer_opset_is_needs_opset_error() -> None:
     build = builder(opset=12)
     with pytest.raises(NeedsOpsetError) as caught:
         build.op("ReduceSum", build.value("x"), build.constant(np.array([1])))
@@ -60,7 +60,7 @@ def test_a_form_of_a_newer_opset_is_told() -> None:
     assert caught.value.opset == 20
 
 
-def test_a_mistake_is_not_an_opset() -> None:
+def test_mistake_of_a_rule_is_value_error() -> None:
     build = builder()
     with pytest.raises(ValueError, match="no version of Relu"):
         build.op("Relu", build.value("x"), speed=3)
@@ -68,8 +68,8 @@ def test_a_mistake_is_not_an_opset() -> None:
         build.value("xx")
 
 
-def test_work_grows_with_the_graph_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice the operators, twice the calls that look at one, and nothing that looks at all."""
+def test_work_grows_linearly_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the operators need twice the inferences, and the tensors of the graph are not listed again."""
     calls = {"infer": 0, "tensors": 0}
     infer = shapes.infer
 
@@ -96,7 +96,7 @@ def test_work_grows_with_the_graph_not_with_its_square(monkeypatch: pytest.Monke
     assert work(200) == 200
 
 
-def test_second_output() -> None:
+def test_second_output_is_requested_once() -> None:
     build = builder()
     x = build.op("Unsqueeze", build.value("x"), build.constant(np.array([1])))
     y = build.op("MaxPool", x, kernel_shape=[2])
