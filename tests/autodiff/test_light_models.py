@@ -14,6 +14,11 @@ from tests.autodiff.support.light import NAMES, logits, random_image, weighted
 
 CLOSE = 1e-4  # of the largest gradient; or twice what torch itself loses in float32
 SIMILAR = 0.9999  # the cosine, unless torch's own in float32 is lower
+QUICK = {"shufflenet", "squeezenet"}
+ARCHITECTURES = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES],
+)
 
 
 def last_map(model: Model) -> str:
@@ -25,7 +30,7 @@ def last_map(model: Model) -> str:
     raise AssertionError("no feature map")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@ARCHITECTURES
 def test_gradient_of_architecture_is_valid(name: str) -> None:
     proto = weighted(name)
     model = load(proto)
@@ -39,7 +44,7 @@ def test_gradient_of_architecture_is_valid(name: str) -> None:
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", NAMES)
+@ARCHITECTURES
 def test_gradient_of_architecture_matches_torch(name: str) -> None:
     """Both use the same gates: where rounding opens a Relu or a pool differently, neither is wrong,
     but the gradient of the network changes by percents.
