@@ -14,9 +14,9 @@ from onnxcam.errors import OutOfMemoryError, RunError
 from onnxcam.explain.batch_trial import UNTRIED
 from onnxcam.runtime.session import Session, memory_errors
 from tests.support.limits import run_limited
-from tests.support.nets import DEEP, pictures
+from tests.support.nets import DEEP, random_images
 
-X = pictures(1)
+X = random_images(1)
 SMOOTH: dict[str, Any] = {"samples": 6, "device": "cpu", "layer": "features"}
 
 

@@ -14,17 +14,17 @@ from PIL import Image
 from onnxcam import Explainer, Explanation, load
 from onnxcam.errors import ModelError
 from tests.support.limits import run_limited
-from tests.support.nets import ANY_SIZE, DEEP, POOLED, pictures
+from tests.support.nets import ANY_SIZE, DEEP, POOLED, random_images
 
-X = pictures(2)
+X = random_images(2)
 METHODS = ["grad-cam", "smooth-grad-cam++"]
 COMMON = """
 import multiprocessing, os, sys
 import numpy as np
 from onnxcam import Explainer
-from tests.support.nets import pictures
+from tests.support.nets import random_images
 
-X = pictures(2)
+X = random_images(2)
 path, method, cached = sys.argv[1], sys.argv[2], sys.argv[3] == "cached"
 
 def made():
@@ -227,7 +227,7 @@ def test_an_explanation_is_pickled_with_its_images(path: Path, tmp_path: Path) -
 def test_threads_that_share_an_explainer(net: Any, method: str) -> None:
     settings: dict[str, Any] = {"samples": 9} if "smooth" in method else {}
     made = Explainer(net.content(), method, "features", device="cpu", cache=False, **settings)
-    images = pictures(12, seed=4)
+    images = random_images(12, seed=4)
     targets = [i % 5 for i in range(12)]
     expected = [made(images[i], target=targets[i]).maps for i in range(12)]
     with ThreadPoolExecutor(4) as pool:
@@ -238,7 +238,7 @@ def test_threads_that_share_an_explainer(net: Any, method: str) -> None:
 
 def test_threads_with_images_of_several_sizes() -> None:
     made = Explainer(ANY_SIZE.content(), "smooth-grad-cam++", "features", device="cpu", samples=7)
-    images = [pictures(1, (3, 8 + i % 3, 9), seed=i) for i in range(12)]
+    images = [random_images(1, (3, 8 + i % 3, 9), seed=i) for i in range(12)]
     expected = [made(image, target=1).maps for image in images]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda image: made(image, target=1).maps, images * 3))

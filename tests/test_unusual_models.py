@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 import onnxcam
 from onnxcam.errors import ModelError
-from tests.support.nets import Net, pictures
+from tests.support.nets import Net, random_images
 from tests.support.unusual_models import (
     TWIN,
     Change,
@@ -135,7 +135,7 @@ def test_one_name_for_different_sizes_is_accepted(name: str) -> None:
     twin = onnx.ModelProto()
     twin.CopyFrom(proto)
     change(proto)
-    x = pictures(2, (3, 7, 12))
+    x = random_images(2, (3, 7, 12))
     explanation = explained(proto, x)
     assert explanation.layer_maps.shape == (2, 5, 10)
     np.testing.assert_allclose(explanation.maps, explained(twin, x).maps, rtol=1e-5)

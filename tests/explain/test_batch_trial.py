@@ -13,10 +13,10 @@ from onnxcam.errors import ModelError
 from onnxcam.explain.batch_trial import UNTRIED
 from onnxcam.runtime.batch_independence import agree, unlike_images
 from onnxcam.runtime.session import Session
-from tests.support.nets import ANY_SIZE, DEEP, FIXED, POOLED, pictures
+from tests.support.nets import ANY_SIZE, DEEP, FIXED, POOLED, random_images
 
 SMOOTH: dict[str, Any] = {"samples": 9, "noise": 0.3, "seed": 1}
-X = pictures(1)
+X = random_images(1)
 FEATURES = """
     c1 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w1)
     r1 = Relu(c1)
@@ -218,7 +218,7 @@ def test_what_cannot_be_tried_is_run_one_at_a_time() -> None:
         SHAPES["u"] = original
     made = explainer(content)
     assert [notice for notice in made.notices if "a trial run with two images failed" in notice]
-    assert made(pictures(1, (3, 40, 40))).maps.max() > 0
+    assert made(random_images(1, (3, 40, 40))).maps.max() > 0
 
 
 @pytest.mark.parametrize("side", [224, 32, 28])

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from onnxcam import Explainer
 from onnxcam.methods.rounding import are_alike, is_below_rounding, is_small, magnitudes
-from tests.support.nets import DEEP, POOLED, pictures
+from tests.support.nets import DEEP, POOLED, random_images
 
 METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
 FEATURES = """
@@ -120,7 +120,7 @@ def is_taken_back(found: Any) -> None:
 @pytest.mark.parametrize("what", ZERO)
 @pytest.mark.parametrize("kind", ["float", "float16"])
 def test_gradients_that_are_zero_by_mathematics(what: str, method: str, kind: str) -> None:
-    images = pictures(3, seed=5).astype(np.float16 if kind == "float16" else np.float32)
+    images = random_images(3, seed=5).astype(np.float16 if kind == "float16" else np.float32)
     for target in (0, 3):
         is_taken_back(explainer(model(ZERO[what], kind), method)(images, target=target))
 
@@ -128,7 +128,7 @@ def test_gradients_that_are_zero_by_mathematics(what: str, method: str, kind: st
 @pytest.mark.parametrize("kind", ["float", "float16"])
 def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
     """At c2 each cell's gradient of a standard deviation is (x - mean) / (n sd): not 0, but 0 in the mean."""
-    images = pictures(3, seed=6).astype(np.float16 if kind == "float16" else np.float32)
+    images = random_images(3, seed=6).astype(np.float16 if kind == "float16" else np.float32)
     content = model(STD_POOL, kind)
     found = explainer(content, layer="c2")(images, target=1)
     is_taken_back(found)
@@ -138,7 +138,7 @@ def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
 
 
 def test_what_is_said() -> None:
-    found = explainer(model(ZERO["instance norm, mean, bias"]))(pictures(2), target=2)
+    found = explainer(model(ZERO["instance norm, mean, bias"]))(random_images(2), target=2)
     (notice,) = [each for each in found.notices if "is empty, because" in each]
     assert notice.startswith(
         "class 2: the map at layer is empty, because the score depends on it by no more than rounding errors"
@@ -172,9 +172,9 @@ def quantised(head: str) -> bytes:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["instance norm, mean", "layer norm, sum", "softmax, sum"])
 def test_quantised_models(what: str, method: str) -> None:
-    is_taken_back(explainer(quantised(ZERO[what]), method, layer="r1")(pictures(2), target=1))
+    is_taken_back(explainer(quantised(ZERO[what]), method, layer="r1")(random_images(2), target=1))
     found = explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
-    assert not found(pictures(2), target="top1").is_empty.any()
+    assert not found(random_images(2), target="top1").is_empty.any()
 
 
 # Saturated probabilities
@@ -196,17 +196,17 @@ SATURATED = """
 )
 def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
     content = model(SATURATED.format(factor, squashing))
-    found = explainer(content, method, score="probability")(pictures(1), target="top1")
+    found = explainer(content, method, score="probability")(random_images(1), target="top1")
     assert found.scores[0] == 1
     is_taken_back(found)
     if factor == "60.0":  # the others are 0 without rounding
         assert "the probability is saturated at 1: explain the logit instead" in found.notices[-1]
-    assert not explainer(content, method)(pictures(1), target="top1").is_empty.any()
+    assert not explainer(content, method)(random_images(1), target="top1").is_empty.any()
 
 
 def test_a_probability_near_one_is_explained_and_one_near_zero_too() -> None:
     made = explainer(model(SATURATED.format("20.0", "Softmax")), score="probability")
-    found = [made(pictures(1), target=target) for target in range(5)]
+    found = [made(random_images(1), target=target) for target in range(5)]
     scores = [float(each.scores[0]) for each in found]
     assert min(scores) < 1e-15
     assert 0.999 < max(scores) < 0.9999
@@ -224,16 +224,16 @@ def test_scores_of_any_unit(scale: float, method: str) -> None:
     """Scores a millionth of a layer's values, and a small part of a large constant."""
     head = POOL.format("c2").replace("y =", "z =") + "y = Mul(z, unit)"
     content = model(head, extra={"unit": np.array(scale, np.float32)})
-    found = explainer(content, method)(pictures(3), target="top1")
+    found = explainer(content, method)(random_images(3), target="top1")
     assert found.notices == explainer(content, method).notices
-    plain = explainer(model(POOL.format("c2")), method)(pictures(3), target="top1")
+    plain = explainer(model(POOL.format("c2")), method)(random_images(3), target="top1")
     np.testing.assert_array_equal(found.is_empty, plain.is_empty)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_that_change_steeply(method: str) -> None:
     """A probability of 1e-20 doubles where a logit changes by 0.7, and is no rounding."""
-    images = 60 * pictures(8) + 60  # nobody scaled them
+    images = 60 * random_images(8) + 60  # nobody scaled them
     made = explainer(model(SATURATED.format("1.0", "Softmax")), method, score="probability")
     steep = 0
     for target in range(5):
@@ -249,7 +249,7 @@ def test_a_small_part_of_a_score() -> None:
     head = POOL.format("c2").replace("y =", "z =") + "y = Add(z, bias)"
     for bias in (1e2, 1e4):
         content = model(head, extra={"bias": np.array(bias, np.float32)})
-        assert not explainer(content)(pictures(3), target=1).notices
+        assert not explainer(content)(random_images(3), target=1).notices
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -259,7 +259,7 @@ def test_ordinary_maps_are_not_computed_again(
 ) -> None:
     monkeypatch.setattr("onnxcam.explain.run.Runner.gradients_near", None)
     made = explainer(net.content(), method, layer="features")
-    assert not made(pictures(3), target="top1").is_empty.any()
+    assert not made(random_images(3), target="top1").is_empty.any()
 
 
 def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
@@ -274,8 +274,8 @@ def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
         y = Add(z1, z2)"""
     )
     content = model(head, extra={"u": np.ones((4, 5), np.float32)})
-    both = explainer(content, layer=["c2", "other"])(pictures(1), target=1)
-    alone = explainer(content, layer="other")(pictures(1), target=1)
+    both = explainer(content, layer=["c2", "other"])(random_images(1), target=1)
+    alone = explainer(content, layer="other")(random_images(1), target=1)
     assert "the map at c2 is empty" in both.notices[-1]
     np.testing.assert_allclose(both.maps, alone.maps / alone.layer_maps.max(), rtol=1e-5)
 
@@ -287,7 +287,7 @@ def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(ARRAYS, "w1", draw.normal(0, 0.3, (1024, 3, 3, 3)))
     monkeypatch.setitem(ARRAYS, "w2", draw.normal(0, 0.05, (6, 1024, 3, 3)))
     content = model("r2 = Relu(c2)" + POOL.format("r2"), "float16")
-    image = pictures(1, seed=5).astype(np.float16)
+    image = random_images(1, seed=5).astype(np.float16)
     part: dict[str, Any] = {"region": "2:4,2:4"}
     found = [explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)]
     assert sum(each.layer_maps.max() > 0 for each in found) >= 3
@@ -295,7 +295,7 @@ def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_notice_is_told_once_for_many_images() -> None:
-    found = explainer(model(ZERO["layer norm, sum"]))(pictures(3), target=1)
+    found = explainer(model(ZERO["layer norm, sum"]))(random_images(3), target=1)
     assert len([each for each in found.notices if "is empty, because" in each]) == 1
 
 

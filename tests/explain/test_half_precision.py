@@ -15,9 +15,9 @@ from onnxcam.rewrite import loss_scale as precision
 from onnxcam.rewrite.gradient import augment, gradient
 from tests.autodiff.support.check import assert_valid
 from tests.passes.support.parsed import run
-from tests.support.nets import DEEP, FIXED, NHWC, POOLED, Net, pictures
+from tests.support.nets import DEEP, FIXED, NHWC, POOLED, Net, random_images
 
-X = pictures(3)
+X = random_images(3)
 
 
 def halved(proto: onnx.ModelProto, inputs: bool = True) -> onnx.ModelProto:

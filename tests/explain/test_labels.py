@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import onnxcam
-from tests.support.nets import DEEP, pictures
+from tests.support.nets import DEEP, random_images
 
-X = pictures(1)
+X = random_images(1)
 NAMES = ("cat", "dog", "owl", "fish", "bee")
 TWO_NAMES = {"names": "{0: 'cat', 1: 'dog'}"}
 

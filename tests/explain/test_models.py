@@ -23,7 +23,7 @@ from tests.support.nets import (
     NHWC,
     POOLED,
     TWO_OUTPUTS,
-    pictures,
+    random_images,
 )
 
 SMOOTH: dict[str, Any] = {"samples": 7, "noise": 0.2, "seed": 3}
@@ -114,7 +114,7 @@ def test_any_height_and_width(method: str) -> None:
     """One after the other through the same explainer: nothing of one size is kept for another."""
     made = explainer(ANY_SIZE, method)
     for size in ((8, 8), (12, 20), (9, 7), (8, 8)):
-        x = pictures(1, (3, *size), seed=1)
+        x = random_images(1, (3, *size), seed=1)
         found = made(x, target=1)
         assert found.maps.shape == (1, *size)
         g = ANY_SIZE.slope(ANY_SIZE.features(x), np.eye(5)[1])
@@ -127,7 +127,7 @@ def test_any_height_and_width(method: str) -> None:
 def test_sizes_do_not_mix_in_one_call() -> None:
     made = explainer(ANY_SIZE, "grad-cam")
     with pytest.raises(ImageError, match="pictures of 2 sizes, one of them 9 x 8"):
-        made([pictures(1)[0], pictures(1, (3, 9, 8))[0]])
+        made([random_images(1)[0], random_images(1, (3, 9, 8))[0]])
 
 
 def test_a_model_of_any_size_takes_pictures() -> None:
@@ -136,7 +136,7 @@ def test_a_model_of_any_size_takes_pictures() -> None:
 
 
 def test_one_channel() -> None:
-    x = pictures(1, (1, 8, 8))
+    x = random_images(1, (1, 8, 8))
     found = explainer(GREY, "grad-cam++")(x)
     same(found.layer_maps, run("grad-cam++", plain(GREY, x[0], top(GREY, x[0]))))
     assert explainer(GREY, "grad-cam++")(RGB).maps.shape == (1, 8, 8)

@@ -9,7 +9,7 @@ import pytest
 import onnxcam
 from onnxcam.arrays import Floats
 from tests.passes.support.parsed import parse
-from tests.support.nets import DEEP, pictures
+from tests.support.nets import DEEP, random_images
 
 METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
 FLOATS = DEEP.weights
@@ -76,7 +76,7 @@ def quantised(whole: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto
     return parse(text, opset, **used)
 
 
-X = np.clip(pictures(3), -4, 3.9)
+X = np.clip(random_images(3), -4, 3.9)
 WHOLE = np.clip(np.rint(X / (8 / 255)) + 128, 0, 255)
 
 

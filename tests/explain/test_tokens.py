@@ -16,10 +16,10 @@ from onnxcam.methods.subset import subset
 from onnxcam.rewrite.planner import layers
 from tests.explain.support.explained import same
 from tests.methods.support.formulas import run
-from tests.support.nets import pictures
+from tests.support.nets import random_images
 
 WIDTH, CLASSES, HEIGHT, COLUMNS = 6, 5, 2, 3
-X = pictures(2, (3, 4, 6))
+X = random_images(2, (3, 4, 6))
 
 
 @dataclass(frozen=True)

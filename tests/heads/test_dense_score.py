@@ -16,9 +16,9 @@ from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import CLASS_SCORES
-from tests.support.nets import pictures
+from tests.support.nets import random_images
 
-X = pictures(2)
+X = random_images(2)
 HEAD = """<ir_version: 8, opset_import: ["": 17]>
     net (float[N, 3, 8, 8] x) => ({outputs}) <int64[3] flat = {{0, 0, -1}}> {{
         a = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w)

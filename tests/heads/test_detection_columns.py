@@ -16,7 +16,7 @@ from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import CLASS_SCORES
-from tests.support.nets import pictures
+from tests.support.nets import random_images
 
 NET = """<ir_version: 8, opset_import: ["": 17]>
     net (float[N, 3, 8, 8] x) => (float[{shape}] y) <int64[3] flat = {{0, 0, -1}}> {{
@@ -44,7 +44,7 @@ def run(model: Model, *names: str) -> list[Any]:
     outputs = {tensor.name for tensor in model.graph.outputs}
     model.graph.outputs += [model.graph.tensors()[name] for name in names if name not in outputs]
     session = Session(model.bytes(), Device("cpu"), threads=1)
-    return session.run(list(names), {"x": pictures(2)})
+    return session.run(list(names), {"x": random_images(2)})
 
 
 BOX = "c4 = Conv(features, v4) box = Reshape(c4, flat)"
@@ -92,7 +92,7 @@ def test_label_selects_its_class(transposed: bool) -> None:
     )  # the logits if the Concat is next to the output
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
     explainer = onnxcam.Explainer(load(proto), "grad-cam", "features", device="cpu")
-    explanation = explainer(pictures(2), target=["dog", "top1"])
+    explanation = explainer(random_images(2), target=["dog", "top1"])
     np.testing.assert_allclose(explanation.scores, [expected[0, 1], expected[1].max()], rtol=1e-5)
     assert (explanation.targets[0], explanation.indices[0]) == ("dog", 1)
     assert explanation.targets[1] in ("cat", "dog")

@@ -14,14 +14,14 @@ from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import CLASS_SCORES
 from tests.heads.support.nets import POOL, build
-from tests.support.nets import pictures
+from tests.support.nets import random_images
 
 
 def run(model: Model, *names: str, count: int = 2) -> list[Any]:
     outputs = {tensor.name for tensor in model.graph.outputs}
     model.graph.outputs += [model.graph.tensors()[name] for name in names if name not in outputs]
     session = Session(model.bytes(), Device("cpu"), threads=1)
-    return session.run(list(names), {"x": pictures(count)})
+    return session.run(list(names), {"x": random_images(count)})
 
 
 BIG = "c = Conv(features, big)"
@@ -163,11 +163,11 @@ def test_maps_with_batch_as_second_axis_equal_single_maps(chunk: int) -> None:
     proto = build("float[8, N, 90] y", STEPS_FIRST)
     settings: dict[str, Any] = {"samples": 4, "chunk": chunk, "device": "cpu"}
     explanation = onnxcam.Explainer(load(proto), "smooth-grad-cam++", "a", **settings)(
-        pictures(2), target=7
+        random_images(2), target=7
     )
     settings["chunk"] = 2
     single = onnxcam.Explainer(load(proto), "smooth-grad-cam++", "a", **settings)(
-        pictures(2)[1:], target=7
+        random_images(2)[1:], target=7
     )
     np.testing.assert_allclose(explanation.maps[1:], single.maps, rtol=1e-4, atol=1e-7)
 
@@ -226,9 +226,9 @@ def test_maps_of_squeezed_batch_equal_single_maps(name: str, method: str) -> Non
     outputs, body, count = SQUEEZED[name]
     proto = build(outputs, f"c = Conv(features, v) {body}", "1")
     explainer = onnxcam.Explainer(load(proto), method, "a", device="cpu")
-    explanation = explainer(pictures(2), target=count - 1)
+    explanation = explainer(random_images(2), target=count - 1)
     assert explanation.maps.shape == (2, 8, 8)
-    single = explainer(pictures(2)[1:], target=count - 1)
+    single = explainer(random_images(2)[1:], target=count - 1)
     np.testing.assert_allclose(explanation.maps[1:], single.maps, rtol=1e-4, atol=1e-7)
 
 

@@ -13,7 +13,7 @@ from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from tests.model.support.texts import load_text
 from tests.support.limits import run_limited
-from tests.support.nets import Net, pictures
+from tests.support.nets import Net, random_images
 
 NUMBERS = """
     one = Constant<value_float = 1.0>() two = Constant<value_float = 2.0>()
@@ -186,7 +186,7 @@ def test_map_equals_that_of_logits(end: str) -> None:
                 tensor.raw_data = confident[tensor.name].astype(np.float32).tobytes()
         return onnxcam.Explainer(onnxcam.load(proto), "grad-cam", "features", device="cpu")
 
-    x = pictures(2)
+    x = random_images(2)
     expected = explainer("", "logits")(x, target=2).maps
     assert expected.max() > 0
     np.testing.assert_allclose(

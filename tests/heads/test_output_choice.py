@@ -10,7 +10,7 @@ from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.model.load import load
 from onnxcam.specs import CLASS_SCORES
 from tests.heads.support.nets import POOL, build
-from tests.support.nets import pictures
+from tests.support.nets import random_images
 
 LOGITS = f"{POOL} logits = MatMul(f, m)"
 SEVERAL = {
@@ -142,7 +142,7 @@ def test_probability_without_class_axis_is_one_class() -> None:
     model, score = ensure_class_scores(load(build("float[N] y", body)))
     assert (score.output, score.logits, score.output_activation) == ("y", "g", "Sigmoid")
     explainer = onnxcam.Explainer(model, "grad-cam", "features", score="probability", device="cpu")
-    assert explainer(pictures(2), target="not 0").maps.shape == (2, 8, 8)
+    assert explainer(random_images(2), target="not 0").maps.shape == (2, 8, 8)
 
 
 def test_logits_and_their_probabilities_are_one_head() -> None:
@@ -191,7 +191,7 @@ def test_scores_in_map_are_explained(batch: str) -> None:
         "maps is not a tensor: prob, which it is made from, is explained" in notice
         for notice in explainer.notices
     )
-    assert explainer(pictures(2), target=3).maps.shape == (2, 8, 8)
+    assert explainer(random_images(2), target=3).maps.shape == (2, 8, 8)
 
 
 def test_integer_labels_next_to_probabilities_are_ignored() -> None:

@@ -26,7 +26,7 @@ from onnxcam.runtime.session import Session
 from tests.autodiff.support.check import numbers, run
 from tests.support.interrupt import interrupted
 from tests.support.limits import run_limited
-from tests.support.nets import DEEP, pictures
+from tests.support.nets import DEEP, random_images
 
 SMALL, LARGE = 200, 23_500  # neurons of a hidden layer: 160 kB and 2.2 GB of weights
 CPU = Device("cpu")
@@ -355,7 +355,7 @@ def test_model_written_with_external_data_computes_the_same(
     without_weights = onnx.load(path, load_external_data=False)
     assert any(map(uses_external_data, without_weights.graph.initializer))
     assert onnx.load(path).graph.node == onnx.load_from_string(content).graph.node
-    feeds = {"x": pictures(2)}
+    feeds = {"x": random_images(2)}
     (ours,), (expected,) = (
         Session(source, CPU).run(["probabilities"], feeds) for source in (path, content)
     )

@@ -11,9 +11,9 @@ from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from tests.support.nets import DEEP, FIXED, MIXING, POOLED, pictures
+from tests.support.nets import DEEP, FIXED, MIXING, POOLED, random_images
 
-X = pictures(3)
+X = random_images(3)
 
 
 def run(model: Model, x: Any) -> Any:

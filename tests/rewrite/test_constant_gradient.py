@@ -14,7 +14,7 @@ from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import SEED
-from tests.support.nets import ANY_SIZE, CLASSES, DEEP, POOLED, pictures
+from tests.support.nets import ANY_SIZE, CLASSES, DEEP, POOLED, random_images
 
 GRAD_CAM = METHODS["grad-cam"]
 SEEDS = np.random.default_rng(0).standard_normal((2, CLASSES), dtype=np.float32)
@@ -29,7 +29,7 @@ def test_the_gradient_without_a_picture() -> None:
     assert (forward.inputs, forward.outputs) == ({"x"}, ["logits", "features"])
     assert (backward.inputs, backward.outputs) == ({SEED}, ["gradient/features"])
     whole = Session(gradient(load(POOLED.content()), ["features"]).bytes(), Device("cpu"))
-    (expected,) = whole.run(["gradient/features"], {"x": pictures(2), SEED: SEEDS})
+    (expected,) = whole.run(["gradient/features"], {"x": random_images(2), SEED: SEEDS})
     np.testing.assert_array_equal(backward.run(["gradient/features"], {SEED: SEEDS})[0], expected)
 
 
@@ -53,7 +53,9 @@ def test_what_takes_several_pictures_at_a_time_stays() -> None:
         assert alone is None
     made = onnxcam.Explainer(pair, "smooth-grad-cam++", "features", samples=3)
     expected = onnxcam.Explainer(POOLED.content(), "smooth-grad-cam++", "features", samples=3)
-    np.testing.assert_allclose(made(pictures(2)).maps, expected(pictures(2)).maps, rtol=1e-5)
+    np.testing.assert_allclose(
+        made(random_images(2)).maps, expected(random_images(2)).maps, rtol=1e-5
+    )
 
 
 def test_what_depends_on_the_picture_stays() -> None:

@@ -13,7 +13,7 @@ from onnxcam.rewrite.sampled_inputs import add_noise
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import NOISE, SPREAD
-from tests.support.nets import DEEP, FIXED, POOLED, Net, pictures
+from tests.support.nets import DEEP, FIXED, POOLED, Net, random_images
 
 DRAWN = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.float32)
 
@@ -32,7 +32,7 @@ def ran(made: Session, x: Any, noise: Any, spread: float) -> Any:
 
 @pytest.mark.parametrize("net", [DEEP, POOLED])
 def test_one_picture_and_pictures_under_noise(net: Net) -> None:
-    x = pictures(4)
+    x = random_images(4)
     plain = Session(net.content(), Device("cpu"), threads=1)
     for given in (x[:1], x):
         expected: Any = plain.run(plain.outputs[:1], {"x": given + np.float32(0.3) * DRAWN})[0]
@@ -40,7 +40,7 @@ def test_one_picture_and_pictures_under_noise(net: Net) -> None:
 
 
 def test_without_noise() -> None:
-    x, plain = pictures(4), Session(DEEP.content(), Device("cpu"), threads=1)
+    x, plain = random_images(4), Session(DEEP.content(), Device("cpu"), threads=1)
     expected = plain.run(plain.outputs[:1], {"x": x})[0]
     np.testing.assert_array_equal(
         ran(session(DEEP), x, np.zeros((1, 1, 1, 1), np.float32), 0.0), expected
@@ -51,12 +51,12 @@ def test_a_batch_of_any_name() -> None:
     """Also of the name that the fed pictures are given, which are fewer."""
     for name in ("pictures", "N", "batch"):
         net = replace(DEEP, shape=f"{name}, 3, 8, 8", outputs=f"float[{name}, 5] probabilities")
-        assert len(ran(session(net), pictures(1), DRAWN, 1.0)) == 4
+        assert len(ran(session(net), random_images(1), DRAWN, 1.0)) == 4
 
 
 def test_a_fixed_batch_is_that_of_the_noise() -> None:
     made = session(FIXED)
-    assert len(ran(made, pictures(1), DRAWN[:1], 1.0)) == 1
+    assert len(ran(made, random_images(1), DRAWN[:1], 1.0)) == 1
 
 
 KINDS = [np.uint8, np.int8, np.float16, np.float64]

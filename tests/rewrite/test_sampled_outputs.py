@@ -12,9 +12,9 @@ from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, moment
-from tests.support.nets import CLASSES, DEEP, pictures
+from tests.support.nets import CLASSES, DEEP, random_images
 
-X = pictures(5)
+X = random_images(5)
 
 
 @pytest.mark.parametrize("net", [DEEP], ids=["deep"])

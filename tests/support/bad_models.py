@@ -3,9 +3,9 @@
 from functools import cache
 
 import onnxcam
-from tests.support.nets import DEEP, pictures
+from tests.support.nets import DEEP, random_images
 
-X = pictures(1)
+X = random_images(1)
 
 
 @cache

@@ -164,6 +164,6 @@ TWO_OUTPUTS = Net(
 )
 
 
-def pictures(count: int, shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> Any:
+def random_images(count: int, shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> Any:
     """(count, *shape) float32, as a model takes them."""
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)

@@ -8,12 +8,12 @@ import onnx
 import onnxruntime
 
 import onnxcam
-from tests.support.nets import MLP, Net, pictures
+from tests.support.nets import MLP, Net, random_images
 
 TWIN = Net(head=MLP, outputs="float[N, 5] logits")
 
 
-X = pictures(2)
+X = random_images(2)
 
 
 Change = Callable[[onnx.ModelProto], None]

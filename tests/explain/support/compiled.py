@@ -10,9 +10,9 @@ import pytest
 
 import onnxcam
 from onnxcam.rewrite.planner import plan
-from tests.support.nets import Net, pictures
+from tests.support.nets import Net, random_images
 
-X = pictures(1)
+X = random_images(1)
 
 
 SMOOTH: dict[str, Any] = {"samples": 3, "noise": 0.2}

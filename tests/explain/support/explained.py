@@ -6,9 +6,9 @@ import numpy as np
 
 import onnxcam
 from onnxcam.arrays import Floats
-from tests.support.nets import CLASSES, Net, pictures
+from tests.support.nets import CLASSES, Net, random_images
 
-X = pictures(3)
+X = random_images(3)
 
 
 def explainer(net: Net, method: str = "smooth-grad-cam++", **given: Any) -> onnxcam.Explainer:
