@@ -1,4 +1,4 @@
-"""Files are written completely or not at all, and what interrupted runs left is removed."""
+"""Writing files completely or not at all, and removing the unfinished files of interrupted runs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PART = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", r
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, renamed to `path` when all of it is there.
+    """A file next to `path` to write to, which is renamed to `path` when it is complete.
 
-    OutputError, with nothing left behind, where the folder or the disk does not take it.
+    OutputError if it cannot be written; no unfinished file is left.
     """
     part = part_of(path)
     with _output_errors(path):
@@ -43,9 +43,9 @@ def atomic_write_all(
 ) -> None:
     """Write several files and their manifest, all of them or none: if that fails, the old files stay.
 
-    The manifest is renamed last. While the others are replaced, `unfinished` is in its place: a run that is
+    The manifest is renamed last. While the others are replaced, the manifest says `unfinished`: a run that is
     killed leaves no manifest, old or new, that claims the files are complete. OutputError names the file that
-    could not be written.
+    cannot be written.
     """
     claim = part_of(manifest)
     parts = {path: part_of(path) for path in (*contents, manifest)}
@@ -83,12 +83,12 @@ def _restore(parts: Mapping[Path, Path], backups: Mapping[Path, Path]) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A new name next to `path` for an unfinished file. It tells which process of which machine writes it."""
+    """A new path next to `path` for an unfinished file. Its name has the machine and process that write it."""
     return path.with_name(f".onnxcam-{_machine()}-{os.getpid()}-{uuid4().hex[:12]}{path.suffix}")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what interrupted runs left in a folder: parts of processes that ended, and old ones."""
+    """Remove unfinished files from a folder: those of processes that ended, and old ones."""
     with suppress(OSError), os.scandir(folder) as listing:
         for path in [Path(file.path) for file in listing if PART.fullmatch(file.name)]:
             if _is_abandoned(path):
