@@ -185,7 +185,8 @@ class Builder:
         attributes = {name: value for name, value in attributes.items() if value is not None}
         names = [None if operand is None else operand.name for operand in operands]
         key = (operator, outputs, *names, repr(attributes))
-        if key not in self._written:
+        # a pass may have detached the node from the graph since
+        if key not in self._written or not self._written[key][0].tensor.inputs:
             self._written[key] = self._write(operator, operands, outputs, shape, attributes)
         return self._written[key]
 

@@ -28,16 +28,19 @@ def optimize_gradient(
         by_operator.setdefault(peephole.pattern.operator, []).append(peephole)
     build, nodes = Builder(graph), graph.nodes[start:]
     del graph.nodes[start:]
-    written = {id(node): node for node in nodes}
+    written, ahead = {id(node): node for node in nodes}, set(map(id, nodes))
     returned = {id(tensor) for tensor in graph.outputs}
     for node in nodes:
         graph.nodes.append(node)
+        ahead.remove(id(node))
         while len(node.outputs) == 1 and id(node.outputs[0]) not in returned:
             position = len(graph.nodes)
             value = _replacement(build, node.outputs[0], by_operator.get(node.op, ()), written)
-            if value is None:
+            new = graph.nodes[position:]
+            if value is None or not ahead.isdisjoint(_producers(new)):
+                _detach(new)  # it would read what is computed later
                 break
-            written.update({id(new): new for new in graph.nodes[position:]})
+            written.update({id(node): node for node in new})
             _redirect(node.outputs[0], value.tensor)
             _detach_unread(node, written, returned)
             node = value.tensor.inputs[0]  # the replacement may match, too
@@ -47,13 +50,20 @@ def optimize_gradient(
 def _replacement(
     build: Builder, tensor: gs.Tensor, peepholes: Iterable[Peephole], written: Collection[int]
 ) -> Value | None:
+    """What the first peephole that applies writes. Tensors of unknown type or shape match none."""
     for peephole in peepholes:
         for bound in matches(peephole.pattern, tensor, written, {}):
+            if any(operand.shape is None or operand.dtype is None for operand in bound.values()):
+                continue
             values = {word: Value(build, bound[word]) for word in bound}
             if (value := peephole.rewrite(**values)) is not None:
                 value.tensor.shape = None if tensor.shape is None else list(tensor.shape)
                 return value
     return None
+
+
+def _producers(nodes: Iterable[gs.Node]) -> set[int]:
+    return {id(node) for reader in nodes for tensor in reader.inputs for node in tensor.inputs}
 
 
 def _redirect(old: gs.Tensor, new: gs.Tensor) -> None:
@@ -73,5 +83,11 @@ def _detach_unread(node: gs.Node, written: Mapping[int, gs.Node], returned: Cont
             continue
         if not any(tensor.outputs or id(tensor) in returned for tensor in node.outputs):
             waiting += [producer for tensor in node.inputs for producer in tensor.inputs]
-            node.inputs.clear()
-            node.outputs.clear()
+            _detach([node])
+
+
+def _detach(nodes: Iterable[gs.Node]) -> None:
+    """Take nodes out of the graph, in place."""
+    for node in nodes:
+        node.inputs.clear()
+        node.outputs.clear()

@@ -7,6 +7,7 @@ Words of one letter are tensors: g and h are cotangents. Most patterns keep a gr
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -21,16 +22,22 @@ from onnxcam.autodiff.lowering.strided_conv import (
 )
 from onnxcam.autodiff.peepholes.pattern import Peephole, node
 from onnxcam.graph.dims import is_static
+from onnxcam.graph.reachability import producer
 from onnxcam.graph.slicing import PRECISE
 from onnxcam.graph.tracing import Value
 
 # What is known about a tensor
 
 
-def producer(value: Value, operator: str) -> gs.Node | None:
-    """The node that computes a value, if it has this operator."""
-    nodes = value.tensor.inputs
-    return nodes[0] if nodes and nodes[0].op == operator else None
+def written_by(value: Value, operator: str) -> bool:
+    """Whether a node with this operator writes a value."""
+    node = producer(value.tensor)
+    return node is not None and node.op == operator
+
+
+def attributes(value: Value) -> dict[str, Any]:
+    """The attributes of the node that writes a value."""
+    return value.tensor.inputs[0].attrs
 
 
 def uniform(value: Value) -> float | None:
@@ -43,13 +50,12 @@ def uniform(value: Value) -> float | None:
 
 def step_bound(mask: Value, sign: int) -> float | None:
     """The bound of a mask that rises (1) or falls (-1) there, as `lowering.masks` writes it."""
-    attributes = mask.tensor.inputs[0].attrs
-    steep = attributes.get("alpha") == sign * STEEP
-    return -attributes.get("beta", 0.5) / (sign * STEEP) if steep else None
+    slope, offset = attributes(mask).get("alpha"), attributes(mask).get("beta")
+    return -offset / slope if slope == sign * STEEP and offset is not None else None
 
 
 def has_one_reader(*values: Value) -> bool:
-    """Whether nothing else reads any of the values."""
+    """Whether each of the values is read once only."""
     return all(len(value.tensor.outputs) == 1 for value in values)
 
 
@@ -58,7 +64,7 @@ def has_one_reader(*values: Value) -> bool:
 
 def complement(one: Value, s: Value) -> Value | None:
     """1 - s as a HardSigmoid, exact for 0 <= s <= 1: the constant of a Sub leaves the blocked layout."""
-    bounded = s.dtype == FLOAT and producer(s, "Sigmoid") is not None
+    bounded = s.dtype == FLOAT and written_by(s, "Sigmoid")
     return hard_sigmoid(s, -1.0, 1.0) if bounded and is_scalar(one, 1.0) else None
 
 
@@ -77,10 +83,10 @@ def step_between(y: Value, above: Value, below: Value) -> Value | None:
 
 def masked_line(z: Value, x: Value, mask: Value, share: Value) -> Value | None:
     """z + x (a mask), as in the slope of HardSwish: the Conv of a x takes the sum into its own pass."""
-    attributes = share.tensor.inputs[0].attrs
-    a = attributes.get("alpha", 0.2)
-    scales = 0 < a <= 1 and attributes.get("beta") == 0 and producer(mask, "HardSigmoid")
-    return affine_1x1(x * mask, a) + z if scales and is_blocked(x) else None
+    a, offset = attributes(share).get("alpha"), attributes(share).get("beta")
+    if a is None or not 0 < a <= 1 or offset != 0 or not written_by(mask, "HardSigmoid"):
+        return None
+    return affine_1x1(x * mask, a) + z if is_blocked(x) else None
 
 
 # Products
@@ -99,7 +105,7 @@ def gate_slope(h: Value, x: Value, s: Value, c: Value) -> Value | None:
 
 
 def product_in_model(x: Value, y: Value) -> Value | None:
-    """What is written as x y or y x."""
+    """The first product x y or y x in the graph."""
     factors = {id(x.tensor), id(y.tensor)}
     for reader in y.tensor.outputs:
         if reader.op == "Mul" and {id(tensor) for tensor in reader.inputs} == factors:
@@ -109,13 +115,12 @@ def product_in_model(x: Value, y: Value) -> Value | None:
 
 def is_complement(c: Value, s: Value) -> bool:
     """Whether c is 1 - s."""
-    difference, line = producer(c, "Sub"), producer(c, "HardSigmoid")
-    if difference is not None:
-        one, subtrahend = difference.inputs
-        return subtrahend is s.tensor and is_scalar(Value(s.build, one), 1.0)
-    if line is None or line.inputs[0] is not s.tensor:
+    node = producer(c.tensor)
+    if node is None or node.inputs[-1] is not s.tensor:
         return False
-    return bool(line.attrs.get("alpha") == -1 and line.attrs.get("beta") == 1)
+    if node.op == "HardSigmoid":
+        return bool(node.attrs.get("alpha") == -1 and node.attrs.get("beta") == 1)
+    return node.op == "Sub" and is_scalar(Value(s.build, node.inputs[0]), 1.0)
 
 
 def add_one_to_line(
@@ -125,7 +130,7 @@ def add_one_to_line(
     if kernel.shape[1:] != (1, 1, 1) or bias.constant is None or not has_one_reader(line):
         return None
     bias = h.build.constant(bias.constant + 1, bias.dtype)
-    raised = h.build.op("Conv", x, kernel, bias, **line.tensor.inputs[0].attrs)
+    raised = h.build.op("Conv", x, kernel, bias, **attributes(line))
     return h * (a * (raised + z))
 
 
@@ -140,7 +145,7 @@ def factor_out(h: Value, a: Value, b: Value) -> Value | None:
 
 
 def scale_kernel(x: Value, kernel: Value, g: Value, c: Value) -> Value | None:
-    """A number per channel (from BatchNormalization or a mean) goes into the kernel of the Conv before it."""
+    """A factor per channel, as of BatchNormalization, goes into the kernel of the Conv before it."""
     factors = per_channel(c, g)
     return None if factors is None else scaled_conv(x, kernel, g, factors)
 
@@ -175,7 +180,7 @@ def scaled_conv(x: Value, kernel: Value, g: Value, factors: Floats | float) -> V
     if kernel.constant is None or not has_one_reader(g):
         return None
     kernel = g.build.constant(kernel.constant.astype(np.float64) * factors, kernel.dtype)
-    return g.build.op("Conv", x, kernel, **g.tensor.inputs[0].attrs)
+    return g.build.op("Conv", x, kernel, **attributes(g))
 
 
 # Broadcasts and sums over the spatial axes
@@ -185,8 +190,8 @@ def repeat_scaled(x: Value, kernel: Value, g: Value, c: Value) -> Value | None:
     """A gradient that is divided evenly among the cells: Resize stays in the blocked layout, and the divisor
     goes into the kernel of the Conv before it.
     """
-    factor, cells = uniform(c), spatial_sizes(c, g)
-    if factor is None or cells is None or not is_blocked(g):
+    cells = spatial_sizes(c, g)
+    if cells is None or (factor := uniform(c)) is None or not is_blocked(g):
         return None
     scaled = scaled_conv(x, kernel, g, factor)
     return None if scaled is None else repeat_nearest(scaled, cells)
@@ -196,8 +201,8 @@ def repeat_masked(
     x: Value, kernel: Value, conv: Value, mask: Value, g: Value, c: Value
 ) -> Value | None:
     """The same across the mask of an activation."""
-    factor, cells = uniform(c), spatial_sizes(c, g)
-    if factor is None or cells is None or not is_blocked(g) or not has_one_reader(g):
+    cells = spatial_sizes(c, g) if has_one_reader(g) else None
+    if cells is None or (factor := uniform(c)) is None or not is_blocked(g):
         return None
     scaled = scaled_conv(x, kernel, conv, factor)
     return None if scaled is None else repeat_nearest(scaled * mask, cells)
@@ -230,10 +235,10 @@ def spatial_sizes(wide: Value, narrow: Value) -> list[int] | None:
 
 def sum_by_pooling(x: Value, y: Value, axes: Value | None = None) -> Value | None:
     """A sum over the cells, as of a gate's cotangent: a pool stays in the blocked layout."""
-    attributes = y.tensor.inputs[0].attrs
-    numbers = attributes.get("axes", []) if axes is None else axes.constant
-    keeps = numbers is not None and list(numbers) == [2, 3] and attributes.get("keepdims", 1)
-    if not keeps or not is_blocked(x) or not is_static(x.shape[1:]):
+    numbers = attributes(y).get("axes", []) if axes is None else axes.constant
+    if numbers is None or list(numbers) != [2, 3] or not attributes(y).get("keepdims", 1):
+        return None
+    if not is_blocked(x) or not is_static(x.shape[1:]):
         return None
     return affine_1x1(x.build.op("GlobalAveragePool", x), math.prod(map(static_dim, x.shape[2:])))
 

@@ -161,3 +161,15 @@ def test_builder_writes_a_detached_node_again() -> None:
     second = build.value("x") * build.value("y")
     assert second.name != first.name
     assert second.tensor.inputs[0].op == "Mul"
+
+
+def test_tensor_of_unknown_shape_matches_nothing() -> None:
+    lines: list[Line] = [("Conv", "x k0", "a"), ("Sigmoid", "a", "s"), ("Mul", "a s", "y")]
+    proto = model_of(lines, constants(), {"x": (2, CHANNELS, SIZE, SIZE)})
+    model, start = swept(proto, ["x"], "y")
+    expected = results(model)
+    for written in model.graph.nodes[start:-1]:
+        written.outputs[0].shape = None
+    optimize_gradient(model.graph, start)
+    for result, reference in zip(results(model), expected, strict=True):
+        np.testing.assert_allclose(result, reference, rtol=1e-4, atol=1e-6)

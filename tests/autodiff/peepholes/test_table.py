@@ -207,3 +207,16 @@ def test_gradient_without_a_match_stays_the_same(name: str) -> None:
     before = lines_of(model.graph.nodes)
     optimize_gradient(model.graph, start)
     assert lines_of(model.graph.nodes) == before
+
+
+def test_product_that_is_written_later_is_not_used() -> None:
+    """The nodes of a graph are in order: the product of a gate must come before its gradient."""
+    lines: list[Line] = [
+        *(COMPLEMENT, ("Mul", "h x", "hx"), ("Mul", "s c", "t"), ("Mul", "hx t", "u")),
+        *(("Mul", "x s", "later"), ("Sub", "u later", "y")),
+    ]
+    model, start = written(lines)
+    expected = values(model)
+    optimize_gradient(model.graph, start)
+    assert_valid(model.proto())
+    np.testing.assert_array_equal(values(model), expected)
