@@ -42,11 +42,11 @@ class Tally:
 
 def passed_checks(report: Path) -> Iterator[str]:
     """The case of every check in a JUnit report; SystemExit where one failed."""
-    for each in ET.parse(report).iter("testcase"):
-        name = each.get("name", "")
+    for case in ET.parse(report).iter("testcase"):
+        name = case.get("name", "")
         if not name.startswith("test_operator["):
             continue
-        if each.find("failure") is not None or each.find("error") is not None:
+        if case.find("failure") is not None or case.find("error") is not None:
             sys.exit(f"{name} failed: mend it first")
         yield name[len("test_operator[") : name.rindex("-")]
 
@@ -72,15 +72,15 @@ def subject(name: str) -> str:
 def families() -> dict[str, str]:
     """The file with the rule of each operator."""
     return {
-        op.rpartition("::")[2]: each.__name__.rpartition(".")[2]
-        for each in FAMILIES
-        for op in each.rules
+        op.rpartition("::")[2]: family.__name__.rpartition(".")[2]
+        for family in FAMILIES
+        for op in family.rules
     }
 
 
 def taken_apart() -> set[str]:
     """The operators of the default domain that have a definition in simpler ones."""
-    known = {each.name for each in defs.get_all_schemas() if not each.domain}
+    known = {schema.name for schema in defs.get_all_schemas() if not schema.domain}
     return {op for op in known if has_function_body(op, defs.onnx_opset_version())}
 
 
@@ -114,16 +114,16 @@ def without() -> Iterator[str]:
     yield "|---|---|"
     for reasons in (ZERO_GRADIENT, UNSUPPORTED):
         for why in dict.fromkeys(reasons.values()):
-            yield f"| {', '.join(op for op, each in reasons.items() if each == why)} | {why} |"
+            yield f"| {', '.join(op for op, reason in reasons.items() if reason == why)} | {why} |"
 
 
 def written(readme: str, lines: Iterable[str]) -> str:
     """The README with other lines between its marks."""
     before, _, rest = readme.partition(BEGIN)
-    _, found, behind = rest.partition(END)
-    if not found:
+    _, end, after = rest.partition(END)
+    if not end:
         sys.exit(f"the README has lost its marks {BEGIN} and {END}")
-    return "\n".join([before + BEGIN, "", *lines, "", END]) + behind
+    return "\n".join([before + BEGIN, "", *lines, "", END]) + after
 
 
 def main() -> None:
@@ -131,8 +131,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(sys.argv[1]) if sys.argv[1:] else Path(folder) / "report.xml"
         if not sys.argv[1:]:
-            told = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
-            command = [sys.executable, "-m", "pytest", "-q", SUITE, *told]
+            options = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
+            command = [sys.executable, "-m", "pytest", "-q", SUITE, *options]
             subprocess.run(command, cwd=ROOT, check=True)
         lines = [*table(tallied(report)), "", *without()]
     readme = ROOT / "onnxcam" / "autodiff" / "README.md"

@@ -17,7 +17,7 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from scripts.fixtures.files import COTANGENT, PICTURE, restored  # needs the path above
+from scripts.fixtures.files import COTANGENT, IMAGE, restored  # needs the path above
 
 DATA = Path(__file__).parent / "data"
 TIMM = sorted(path.stem for path in DATA.glob("timm_*.npz"))
@@ -73,7 +73,7 @@ def test_gradient_of_timm_model_equals_autograd(name: str) -> None:
     expected = {"scores": golden["scores"], "x": golden["gradient"]}
     if "layer" in golden:
         expected[str(golden["layer"])] = golden["layer_gradient"]
-    results = gradients(model, list(expected)[1:], PICTURE.values(), COTANGENT.values())
+    results = gradients(model, list(expected)[1:], IMAGE.values(), COTANGENT.values())
     for tensor, values in expected.items():
         assert_close(results[tensor], values, tensor)
 
@@ -81,7 +81,7 @@ def test_gradient_of_timm_model_equals_autograd(name: str) -> None:
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_model_is_explained(name: str) -> None:
     content = restored(DATA / f"{name}.onnx").SerializeToString()
-    explanation = onnxcam.Explainer(content, "grad-cam", device="cpu")(PICTURE.values())
+    explanation = onnxcam.Explainer(content, "grad-cam", device="cpu")(IMAGE.values())
     assert explanation.maps.shape == (2, 64, 64)
     assert np.isfinite(explanation.maps).all()
 

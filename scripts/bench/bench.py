@@ -6,7 +6,7 @@
 
 Every contestant runs in a process of its own, one at a time and in turns, so that a slow minute of the
 machine meets all of them; the medians of a row are compared with each other only. The floor of a row is
-the plain model in ONNX Runtime at its own best batch, for as many pictures as the method has to run.
+the plain model in ONNX Runtime at its own best batch, for as many images as the method has to run.
 onnxcam is measured from the second run on, with the layout that it found and the model that it kept.
 Rows come from the table of methods. Needs the extra `bench`, and `timm` (see `scripts/parity`).
 """
@@ -56,7 +56,7 @@ class Row:
     @property
     def label(self) -> str:
         """METHOD@PLACE."""
-        return f"{self.name}@{self.place.where if self.place else 'picture'}"
+        return f"{self.name}@{self.place.where if self.place else 'image'}"
 
 
 @dataclass
@@ -119,21 +119,21 @@ def _stream(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def rows_of(found: list[Place]) -> list[Row]:
-    """Every row of a network: the methods of the table, the gradient at the picture, and memory."""
+def rows_of(places: list[Place]) -> list[Row]:
+    """Every row of a network: the methods of the table, the gradient at the image, and memory."""
     from onnxcam.methods import METHODS
 
     rows = []
     for name, recipe in METHODS.items():
-        for place in found if recipe.smooths else found[:1]:
+        for place in places if recipe.smooths else places[:1]:
             constant = place.where == "last"
             passes = SAMPLES if recipe.smooths and not constant else 1
             settings = {"samples": SAMPLES} if recipe.smooths else {}
             who = ("plain", "onnxcam", *PEERS.get(name, ()))
             rows.append(Row(name, who, passes, settings, place, name))
     who = ("plain", "onnxcam gradient", "captum", "onnx-ad")
-    rows.append(Row("gradient at the picture", who, 8, {}, None, "gradient"))
-    dependent = [each for each in found if each.where == "dependent"]
+    rows.append(Row("gradient at the image", who, 8, {}, None, "gradient"))
+    dependent = [candidate for candidate in places if candidate.where == "dependent"]
     for place in dependent:
         many = {"samples": MANY}
         rows.append(Row(f"{MANY} samples", ("onnxcam",), MANY, many, place, "smooth-grad-cam++"))
@@ -153,9 +153,9 @@ def measured(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Re
             if worker.fine and (len(worker.times) < FEWEST or sum(worker.times) < PATIENCE):
                 worker.run()
     ends = {name: worker.end() for name, worker in workers.items()}
-    times = {name: median(each.times or [float("nan")]) for name, each in workers.items()}
+    times = {name: median(worker.times or [float("nan")]) for name, worker in workers.items()}
     own = next(name for name in row.contestants if name.startswith("onnxcam"))
-    where, layer = (row.place.where, row.place.layer) if row.place else ("picture", "")
+    where, layer = (row.place.where, row.place.layer) if row.place else ("image", "")
     return [
         Result(
             model,
@@ -210,7 +210,7 @@ def plotted(results: list[Result], path: Path) -> None:
     figure, axes = plot.subplots(figsize=(9, 0.35 * len(labels) + 1.5))
     for shift, who in enumerate(("onnxcam", "torch-cam")):
         ratios = {f"{r.model}, {r.where}": r.ratio for r in chosen if r.contestant == who}
-        heights = [ratios.get(each, float("nan")) for each in labels]
+        heights = [ratios.get(label, float("nan")) for label in labels]
         axes.barh([i + 0.4 * shift for i in range(len(labels))], heights, 0.4, label=who)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(xscale="log", xlabel="time / plain forward passes", yticks=range(len(labels)))
@@ -234,19 +234,19 @@ def main(
     repeats: Annotated[int, typer.Option(help="Runs of each contestant.", min=1)] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="Two networks, three runs.")] = False,
 ) -> None:
-    chosen = [each.strip() for each in models.split(",") if each.strip()]
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
     names = chosen or (QUICK if quick else list(NAMES))
-    if unknown := [each for each in names if each not in NAMES]:
+    if unknown := [name for name in names if name not in NAMES]:
         raise typer.BadParameter(f"no network {unknown[0]!r}; there are {', '.join(NAMES)}")
     threads = threads or len(os.sched_getaffinity(0))
     results: list[Result] = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            job, found = prepared(name, Path(folder))
+            job, places = prepared(name, Path(folder))
             job |= {"model": NAMES[name], "device": device, "threads": threads}
-            for row in rows_of(found):
+            for row in rows_of(places):
                 long = quick and row.passes == MANY
-                if long or not any(each in row.label for each in rows.split(",")):
+                if long or not any(part in row.label for part in rows.split(",")):
                     continue
                 for result in measured(name, row, job, 3 if quick else repeats):
                     results.append(result)
@@ -259,6 +259,6 @@ def main(
 
 def _written(path: Path, results: list[Result]) -> None:
     with path.open("w", newline="") as out:
-        writer = csv.DictWriter(out, [each.name for each in fields(Result)])
+        writer = csv.DictWriter(out, [field.name for field in fields(Result)])
         writer.writeheader()
-        writer.writerows(asdict(each) for each in results)
+        writer.writerows(asdict(result) for result in results)

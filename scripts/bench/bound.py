@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.bench.contestants import CLASS, Run, kind, picture, session_of
+from scripts.bench.contestants import CLASS, Run, kind, random_image, session_of
 
 LARGEST_BATCH = {"cpu": 8, "cuda": 64}
 
@@ -62,7 +62,7 @@ def _tried(
     """The inputs (images, and one-hot cotangents for the model with gradients) and the outputs for them."""
     session = session_of(content, job)
     image, *seeds = session.get_inputs()
-    feeds = {image.name: picture(job, batch)}
+    feeds = {image.name: random_image(job, batch)}
     for seed in seeds:
         feeds[seed.name] = np.zeros((batch, *seed.shape[1:]), np.float32)
         feeds[seed.name].reshape(batch, -1)[:, CLASS] = 1

@@ -29,8 +29,8 @@ LONG = 0.5  # seconds that are timed at least; short runs are repeated
 PAUSE = 0.3  # seconds in which the threads of the contestant before give up waiting for work
 
 
-def picture(job: dict[str, Any], count: int = 1) -> Any:
-    """Pictures (count, 3, H, W), float32, the same for every contestant."""
+def random_image(job: dict[str, Any], count: int = 1) -> Any:
+    """Images (count, 3, H, W), float32, the same for every contestant."""
     shape = (count, *job["shape"])
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
@@ -41,15 +41,17 @@ def kind(job: dict[str, Any]) -> str:
 
 
 def plain(job: dict[str, Any]) -> Run:
-    """The model itself for as many pictures as the job has passes, at its fastest batch: the floor."""
+    """The model itself for as many images as the job has passes, at its fastest batch: the floor."""
     session = session_of(Path(job["path"]).read_bytes(), job)
     name, passes = session.get_inputs()[0].name, int(job["passes"])
-    sizes = [each for each in BATCHES[kind(job)] if each <= passes]
-    pictures = {each: picture(job, each) for each in {*sizes, *(passes % each for each in sizes)}}
+    sizes = [size for size in BATCHES[kind(job)] if size <= passes]
+    images = {
+        size: random_image(job, size) for size in {*sizes, *(passes % size for size in sizes)}
+    }
 
     def run(batch: int, count: int) -> None:
         for start in range(0, count, batch):
-            session.run(None, {name: pictures[min(batch, count - start)]})
+            session.run(None, {name: images[min(batch, count - start)]})
 
     def cost(batch: int) -> float:
         run(batch, batch)
@@ -83,12 +85,12 @@ def ours(job: dict[str, Any]) -> Run:
     explainer = onnxcam.Explainer(
         job["path"], job["method"], job["layer"], device=job["device"], **job["settings"]
     )
-    x = picture(job)
+    x = random_image(job)
     return lambda: explainer(x, CLASS)
 
 
 def our_gradient(job: dict[str, Any]) -> Run:
-    """The gradient at the picture, of eight pictures, in chunks as they were found to be fastest."""
+    """The gradient at the image, of eight images, in chunks as they were found to be fastest."""
     import onnxcam
     from onnxcam.runtime.chunks import chunked_runner
     from onnxcam.runtime.device import device
@@ -102,13 +104,13 @@ def our_gradient(job: dict[str, Any]) -> Run:
         return Session(content, where, threads=threads)
 
     runs = chunked_runner(Session(content, where), None, None, frozenset(), again)
-    feeds = {name: picture(job, 8), "seed": _one_hot(job, 8)}
+    feeds = {name: random_image(job, 8), "seed": _one_hot(job, 8)}
 
     def run() -> object:
         taken = runs.run(
             [f"gradient/{name}"], 8, lambda part: {k: v[part] for k, v in feeds.items()}
         )
-        return [found for _, found in taken]
+        return [array for _, array in taken]
 
     while runs.tuner and not runs.tuner.is_done:
         run()
@@ -122,16 +124,19 @@ def _one_hot(job: dict[str, Any], count: int) -> Any:
 
 
 def onnx_ad(job: dict[str, Any]) -> Run:
-    """The reverse graph of the package onnx-ad, for eight pictures."""
+    """The reverse graph of the package onnx-ad, for eight images."""
     import onnx
 
     model = onnx.load(job["fixed_path"])
     name, score = model.graph.input[0].name, model.graph.output[0].name
     reverse = importlib.import_module("onnx_ad").reverse(model, [name], [score], layout="onnx")
     session = session_of(reverse.SerializeToString(), job)
-    seeds = {each.name for each in session.get_inputs()} - {name}
-    feeds = {name: picture(job, 8), **{each: _one_hot(job, 8)[..., None] for each in seeds}}
-    outputs = [each.name for each in session.get_outputs() if each.name != score]
+    seeds = {tensor.name for tensor in session.get_inputs()} - {name}
+    feeds = {
+        name: random_image(job, 8),
+        **{seed_name: _one_hot(job, 8)[..., None] for seed_name in seeds},
+    }
+    outputs = [tensor.name for tensor in session.get_outputs() if tensor.name != score]
     return lambda: session.run(outputs, feeds)
 
 
@@ -146,11 +151,11 @@ def torch_cam(job: dict[str, Any]) -> Run:
     }
     name, more = kinds[job["method"]]
     extractor = getattr(methods, name)(model, target_layer=job["module"], **more)
-    x = torch.from_numpy(picture(job)).to(torch_device(job)).requires_grad_()
+    x = torch.from_numpy(random_image(job)).to(torch_device(job)).requires_grad_()
 
     def run() -> object:
         maps = extractor(CLASS, model(x))
-        return [each.cpu() for each in maps]  # waits for the device, as NumPy arrays do
+        return [saliency.cpu() for saliency in maps]  # waits for the device, as NumPy arrays do
 
     return run
 
@@ -163,7 +168,7 @@ def pytorch_grad_cam(job: dict[str, Any]) -> Run:
     kind = {"grad-cam": package.GradCAM, "grad-cam++": package.GradCAMPlusPlus}[job["method"]]
     layer = model.get_submodule(job["module"])
     extractor = kind(model=model, target_layers=[layer], reshape_transform=_reshape(job))
-    x = torch.from_numpy(picture(job)).to(torch_device(job))
+    x = torch.from_numpy(random_image(job)).to(torch_device(job))
     return lambda: extractor(input_tensor=x, targets=[targets.ClassifierOutputTarget(CLASS)])
 
 
@@ -182,14 +187,14 @@ def _reshape(job: dict[str, Any]) -> Callable[[Any], Any] | None:
 
 
 def captum(job: dict[str, Any]) -> Run:
-    """captum's Saliency for eight pictures, or its Grad-CAM for one."""
+    """captum's Saliency for eight images, or its Grad-CAM for one."""
     torch, model = _torch(job)
     attr = importlib.import_module("captum.attr")
     if job["method"] == "gradient":
-        x = torch.from_numpy(picture(job, 8)).to(torch_device(job)).requires_grad_()
+        x = torch.from_numpy(random_image(job, 8)).to(torch_device(job)).requires_grad_()
         saliency = attr.Saliency(model)
         return lambda: saliency.attribute(x, target=CLASS, abs=False)
-    x = torch.from_numpy(picture(job)).to(torch_device(job)).requires_grad_()
+    x = torch.from_numpy(random_image(job)).to(torch_device(job)).requires_grad_()
     grad_cam = attr.LayerGradCam(model, model.get_submodule(job["module"]))
     return lambda: grad_cam.attribute(x, target=CLASS, relu_attributions=True)
 

@@ -77,11 +77,11 @@ def fill_zeros(model: Any) -> None:
     """Random numbers for what starts at zero (heads, last scales of a block): nothing would flow."""
     torch = importlib.import_module("torch")
     with torch.no_grad():
-        for name, each in model.named_parameters():
-            if each.abs().max() < 1e-3 and not name.endswith("bias"):
-                each.normal_(0, 0.1 if each.ndim < 2 else each[0].numel() ** -0.5)
-            elif not each.any():
-                each.normal_(0, 0.05)
+        for name, weight in model.named_parameters():
+            if weight.abs().max() < 1e-3 and not name.endswith("bias"):
+                weight.normal_(0, 0.1 if weight.ndim < 2 else weight[0].numel() ** -0.5)
+            elif not weight.any():
+                weight.normal_(0, 0.05)
 
 
 def export(model: Any, path: Path, batch: int | None = None) -> None:
@@ -96,7 +96,7 @@ def export(model: Any, path: Path, batch: int | None = None) -> None:
 
 
 def places(model: Any, path: Path) -> list[Place]:
-    """The last layer, the last one whose gradient depends on the picture, and the one in the middle; of
+    """The last layer, the last one whose gradient depends on the image, and the one in the middle; of
     equals those that a module of torch writes.
     """
     import onnxcam
@@ -106,21 +106,21 @@ def places(model: Any, path: Path) -> list[Place]:
 
     loaded = onnxcam.load(path)
     layers = onnxcam.layers(loaded)
-    modules = _modules(model, path, [each.name for each in layers])
-    found = []
+    modules = _modules(model, path, [layer.name for layer in layers])
+    chosen = []
     on_the_way = candidates(loaded, layers)
     smooth = METHODS["smooth-grad-cam++"]
     for where, constant in (("last", True), ("dependent", False)):
-        for each in on_the_way:
-            named = modules.get(each.name)
-            if named and plan(loaded, smooth, each.name)[0].gradient_is_constant is constant:
-                found.append(_place(where, each, modules))
+        for layer in on_the_way:
+            named = modules.get(layer.name)
+            if named and plan(loaded, smooth, layer.name)[0].gradient_is_constant is constant:
+                chosen.append(_place(where, layer, modules))
                 break
     behind = _behind(loaded)
     half = max(behind.values()) / 2
-    known = [each for each in on_the_way if modules.get(each.name)]
-    middle = min(known, key=lambda each: abs(behind[each.name] - half))
-    return [*found, _place("middle", middle, modules)]
+    named_layers = [layer for layer in on_the_way if modules.get(layer.name)]
+    middle = min(named_layers, key=lambda layer: abs(behind[layer.name] - half))
+    return [*chosen, _place("middle", middle, modules)]
 
 
 def _place(where: str, layer: Any, modules: dict[str, str]) -> Place:
@@ -163,7 +163,7 @@ def _values(path: Path, names: list[str], x: Any) -> dict[str, Any]:
     import onnxruntime
 
     proto = onnx.load(path)
-    have = {each.name for each in proto.graph.output}
+    have = {tensor.name for tensor in proto.graph.output}
     proto.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in have
     )
@@ -180,11 +180,11 @@ def _behind(model: Any) -> dict[str, float]:
         total += _multiplications(node)
         for tensor in node.outputs:
             before[tensor.name] = total
-    return {name: total - each for name, each in before.items()}
+    return {name: total - work for name, work in before.items()}
 
 
 def _multiplications(node: Any) -> float:
-    """Of one picture: the sizes written times the weights that each number takes."""
+    """Of one image: the sizes written times the weights that each number takes."""
     if node.op not in ("Conv", "Gemm", "MatMul"):
         return 0.0
     written = math.prod(dim for dim in node.outputs[0].shape or () if isinstance(dim, int))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from scripts.bench.contestants import load_cuda_libraries, peak_memory
-from scripts.fixtures.files import COTANGENT, DATA, PICTURE, restored
+from scripts.fixtures.files import COTANGENT, DATA, IMAGE, restored
 
 BUNDLED = "bundled"  # the model that comes with onnxcam
 METHODS: dict[str, dict[str, Any]] = {"grad-cam": {}, "smooth-grad-cam++": {"samples": 8}}
@@ -47,7 +47,7 @@ def check(name: str, device: str) -> dict[str, Any]:
     try:
         model = onnxcam.load(proto)
         golden = _golden(name, model)
-        layer = next((each.name for each in onnxcam.layers(model) if each.automatic), None)
+        layer = next((layer.name for layer in onnxcam.layers(model) if layer.automatic), None)
         row |= {"layer": layer} | _gradients(model, golden, layer, device)
         if layer is not None:
             row["maps"] = _maps(model, golden["x"][:1], device)
@@ -79,7 +79,9 @@ def _kind(model: Any) -> str:
         return "quantized"
     halves = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
     return (
-        "half" if any(each.data_type in halves for each in model.graph.initializer) else "float32"
+        "half"
+        if any(tensor.data_type in halves for tensor in model.graph.initializer)
+        else "float32"
     )
 
 
@@ -91,7 +93,7 @@ def _golden(name: str, model: Any) -> dict[str, Any]:
         x = draw.standard_normal((2, *image.shape[1:]), dtype=np.float32)
         return {"x": x, "cotangent": draw.standard_normal((2, *score.shape[1:]), dtype=np.float32)}
     stored = dict(np.load(DATA / f"{name}.npz"))
-    golden = {"x": PICTURE.values(), "cotangent": COTANGENT.values(), **stored}
+    golden = {"x": IMAGE.values(), "cotangent": COTANGENT.values(), **stored}
     return golden | {"x": golden["x"].astype(image.dtype)}
 
 

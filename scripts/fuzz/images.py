@@ -102,7 +102,7 @@ def _explained(folder: Path) -> None:
 def damaged_labels(draw: Random) -> Case:
     """A file of five labels in one of the usual formats, mostly damaged."""
     names = draw.sample(
-        ("cat", "dog", "grey wolf", "naïve", "-", "x y, z", "281", "tench", "top1", "a-b"), 5
+        ("cat", "dog", "gray wolf", "naïve", "-", "x y, z", "281", "tench", "top1", "a-b"), 5
     )
     form, content = draw.choice(list(_forms(names).items()))
     if draw.random() < 0.3:

@@ -21,7 +21,7 @@ Run = Callable[[Any, Any], tuple[tuple[Any, Any], Any]]
 
 
 def probe(row: Any, path: Path) -> Run | None:
-    """What returns our gradients at the picture and the layer, and the layer's values, for pictures and a
+    """What returns our gradients at the image and the layer, and the layer's values, for images and a
     cotangent; None, with the reason in the row, where there are none.
     """
     try:
@@ -29,7 +29,7 @@ def probe(row: Any, path: Path) -> Run | None:
         row.opset, row.nodes = model.opset, len(model.graph.nodes)
         return _run(model, _layer(row, model), row)
     except MissingRuleError as fault:
-        counts = {each: len(nodes) for each, nodes in fault.operators.items()}
+        counts = {operator: len(nodes) for operator, nodes in fault.operators.items()}
         row.outcome, row.why = "no rule", json.dumps(counts)
     except OnnxcamError as fault:
         row.outcome, row.why = type(fault).__name__, str(fault)[:300]
@@ -59,18 +59,18 @@ def _run(model: Any, layer: str | None, row: Any) -> Run:
     augmented = onnxcam.gradient(model, names)
     if row:
         row.build = (time.perf_counter() - start) / row.nodes * 1000
-    outputs = [*(f"gradient/{each}" for each in names), *names[1:]]
+    outputs = [*(f"gradient/{name}" for name in names), *names[1:]]
     session = Session(augmented.bytes(), Device("cpu"))
 
     def run(x: Any, seed: Any) -> tuple[tuple[Any, Any], Any]:
-        found = session.run(outputs, {names[0]: x, "seed": seed})
-        return (found[0], found[1] if layer else None), found[2] if layer else None
+        arrays = session.run(outputs, {names[0]: x, "seed": seed})
+        return (arrays[0], arrays[1] if layer else None), arrays[2] if layer else None
 
     return run
 
 
 def _layer(row: Any, model: Any) -> str | None:
-    chosen = [each for each in onnxcam.layers(model) if each.automatic]
+    chosen = [layer for layer in onnxcam.layers(model) if layer.automatic]
     if not chosen:
         return None
     layer = chosen[0]

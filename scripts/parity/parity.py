@@ -1,4 +1,4 @@
-"""Gradients of exported timm models beside torch autograd, at the picture and at the automatic layer.
+"""Gradients of exported timm models beside torch autograd, at the image and at the automatic layer.
 
     python -m scripts.parity --csv parity.csv                      # every family's smallest model
     python -m scripts.parity --csv parity.csv --only "vit,swin" --exporter script
@@ -6,8 +6,8 @@
 Weights are random and seeded. The yardstick is torch in float64: a gradient is right if it is off by at
 most 1e-4 of its largest value, or at most twice as far as torch's own float32, and if its cosine is at
 least 0.9999, or not below torch's own. A net with kinks (ReLU, MaxPool) may take another side of one by
-rounding alone, so a picture over the bound is followed by fresh ones, three in all: a wrong rule is wrong
-at every picture. What was over the bound before stays in the row.
+rounding alone, so an image over the bound is followed by fresh ones, three in all: a wrong rule is wrong
+at every image. What was over the bound before stays in the row.
 
 The TorchScript exporter writes a free batch, the dynamo exporter a fixed one; each model is then changed
 to the other kind too, and both have to give the same gradients. Every model runs in a process of its own;
@@ -60,7 +60,7 @@ class Row:
     layer_torch: float = float("nan")
     layer_cosine: float = float("nan")
     batch_error: float = float("nan")  # between the free and the fixed batch
-    draws: int = 0  # pictures that it took; those before the last were over the bound
+    draws: int = 0  # images that it took; those before the last were over the bound
     build: float = float("nan")  # seconds for 1,000 nodes
     seconds: float = float("nan")
     why: str = ""
@@ -84,8 +84,8 @@ class Gap:
 def gap(ours: Any, single: Any, double: Any) -> Gap:
     """Our gradient and torch's float32 beside torch's float64."""
     scale = float(np.abs(double).max()) or 1.0
-    errors = [float(np.abs(each - double).max()) / scale for each in (ours, single)]
-    return Gap(*errors, *(_cosine(each, double) for each in (ours, single)))
+    errors = [float(np.abs(gradient - double).max()) / scale for gradient in (ours, single)]
+    return Gap(*errors, *(_cosine(gradient, double) for gradient in (ours, single)))
 
 
 def _cosine(first: Any, second: Any) -> float:
@@ -116,7 +116,7 @@ def compared(row: Row) -> Row:
         row.draws += 1
         over += [] if row.outcome == "right" else [f"{max(row.image_error, row.layer_error):.1e}"]
     if over and probed:
-        row.why = f"over the bound at {', '.join(over)} of {row.draws} pictures; {row.why}"
+        row.why = f"over the bound at {', '.join(over)} of {row.draws} images; {row.why}"
     return row
 
 
@@ -128,13 +128,13 @@ def _judged(row: Row, ours: tuple[Any, Any], single: Any, double: Any) -> None:
     image = gap(ours[0], single.image, double.image)
     row.image_error, row.image_torch, row.image_cosine = image.error, image.torch, image.cosine
     right = image.right
-    gaps = [gap(ours[1], single.layers[i], each) for i, each in double.layers.items()]
+    gaps = [gap(ours[1], single.layers[i], expected) for i, expected in double.layers.items()]
     if gaps:
-        layer = min(gaps, key=lambda each: each.error)
+        layer = min(gaps, key=lambda candidate: candidate.error)
         row.layer_error, row.layer_torch, row.layer_cosine = layer.error, layer.torch, layer.cosine
         right = right and layer.right
     elif row.layer:
-        row.why = "the layer is no tensor of torch's: only the picture's gradient was compared"
+        row.why = "the layer is no tensor of torch's: only the image's gradient was compared"
     row.outcome = "right" if right else "wrong"
 
 
@@ -150,7 +150,7 @@ def _own_process(row: Row, limit: float) -> Row:
     ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-        lines = [each for each in done.stdout.splitlines() if each.startswith("{")]
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if lines:
             row = Row(**json.loads(lines[-1]))
         else:
@@ -177,19 +177,19 @@ def _known(path: Path) -> list[Row]:
     if not path.exists():
         return []
     kinds = {
-        each.name: {"int": int, "float": float}.get(str(each.type), str) for each in fields(Row)
+        field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(Row)
     }
     with path.open(newline="") as file:
         return [
-            Row(**{name: kinds[name](value) for name, value in each.items()})
-            for each in csv.DictReader(file)
+            Row(**{name: kinds[name](value) for name, value in record.items()})
+            for record in csv.DictReader(file)
         ]
 
 
 def _append(path: Path, row: Row) -> None:
     fresh = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [each.name for each in fields(Row)])
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         if fresh:
             writer.writeheader()
         writer.writerow(asdict(row))
@@ -205,7 +205,7 @@ def summary(rows: list[Row]) -> str:
     lines += [f"     no rule for {name}: {count} models" for name, count in missing.most_common()]
     built = [row.build for row in rows if row.build == row.build]
     if built:
-        slowest = max((row for row in rows if row.build == row.build), key=lambda each: each.build)
+        slowest = max((row for row in rows if row.build == row.build), key=lambda row: row.build)
         lines.append(
             f"     gradient written in {np.median(built):.2f} s for 1,000 nodes (median), at most "
             f"{slowest.build:.2f} s ({slowest.model}, {slowest.nodes} nodes)"
@@ -230,7 +230,7 @@ def main(
         return
     rows = _known(file)
     done = {(row.model, row.exporter) for row in rows}
-    wanted = {each.strip() for each in only.split(",") if each.strip()}
+    wanted = {name.strip() for name in only.split(",") if name.strip()}
     for name in EXPORTERS if exporter == "both" else (exporter,):
         for family, model in FAMILIES.items():
             if (model, name) in done or (wanted and not wanted & {family, model}):

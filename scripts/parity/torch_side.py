@@ -35,7 +35,7 @@ WAYS = {  # options of the exporter, tried in turn, and whether attention is one
 
 @dataclass(frozen=True)
 class Gradients:
-    """At the picture, and at every tensor of torch's that is the layer by its values, by number. There may
+    """At the image, and at every tensor of torch's that is the layer by its values, by number. There may
     be several: a ReLU of what is not negative leaves it as it is.
     """
 
@@ -44,7 +44,7 @@ class Gradients:
 
 
 def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
-    """Two pictures and a cotangent of their scores, random. Of one picture, torch 2.13's own gradient of a
+    """Two images and a cotangent of their scores, random. Of one image, torch 2.13's own gradient of a
     strided convolution that is read as tokens is wrong on CPUs (LeViT, XCiT).
     """
     torch.manual_seed(seed)
@@ -52,7 +52,7 @@ def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
 
 
 def made(name: str, size: int | None, seed: int) -> tuple[Any, Any]:
-    """The model with random weights, and two pictures of the size that it takes."""
+    """The model with random weights, and two images of the size that it takes."""
     torch.manual_seed(seed)
     model = _of_size(name, size).eval()
     for module in model.modules():
@@ -81,7 +81,7 @@ def _of_size(name: str, size: int | None) -> Any:
 
 
 def exported(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
-    """Write the model in the first way that torch can, and return it with two pictures: "script" with a
+    """Write the model in the first way that torch can, and return it with two images: "script" with a
     free batch at the usual opset, "dynamo" as it comes; at the model's own size if not at the small one.
     Raises what torch raised in the last way.
     """
@@ -116,9 +116,9 @@ class Recording(torch.overrides.TorchFunctionMode):  # type: ignore[misc]  # tor
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for each in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(each, torch.Tensor) and each.requires_grad:
-                self.tensors.append(each)
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
+                self.tensors.append(tensor)
         return result
 
 
@@ -131,19 +131,19 @@ def gradients(model: Any, x: Any, weights: Any, values: Any, numbers: Collection
         scores = model(x)
     if values is not None:
         numbers = _nearest(record.tensors, values)
-    wanted = [x, *(record.tensors[each] for each in numbers)]
+    wanted = [x, *(record.tensors[number] for number in numbers)]
     grads = torch.autograd.grad((scores * weights).sum(), wanted, allow_unused=True)
-    arrays = [None if each is None else each.detach().numpy() for each in grads]
+    arrays = [None if gradient is None else gradient.detach().numpy() for gradient in grads]
     known = zip(numbers, arrays[1:], strict=True)
-    return Gradients(arrays[0], {i: each for i, each in known if each is not None})
+    return Gradients(arrays[0], {i: array for i, array in known if array is not None})
 
 
 def _nearest(tensors: list[Any], values: Any) -> list[int]:
     """The numbers of the tensors that are as near to the values as any. A block that adds next to nothing
     leaves almost what it was given, which is not the layer.
     """
-    alike = [i for i, each in enumerate(tensors) if tuple(each.shape) == values.shape]
+    alike = [i for i, tensor in enumerate(tensors) if tuple(tensor.shape) == values.shape]
     far = {i: float(np.abs(tensors[i].detach().numpy() - values).max()) for i in alike}
     nearest = min(far.values(), default=np.inf)
     close = nearest <= 1e-4 * float(np.abs(values).max())
-    return [i for i, each in far.items() if close and each <= nearest]
+    return [i for i, distance in far.items() if close and distance <= nearest]

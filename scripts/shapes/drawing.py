@@ -1,8 +1,8 @@
-"""Seeded pictures of simple objects on cluttered grounds, with the mask of every object.
+"""Seeded images of simple objects on cluttered grounds, with the mask of every object.
 
-A picture shows one to four instances of its labelled class and up to three distractors, each of a
+An image shows one to four instances of its labeled class and up to three distractors, each of a
 class of its own. The label is the class that covers the largest area: a distractor covers at most
-`MOST_DISTRACTOR` of the area of the label. Ground, clutter, colours, textures, sizes and angles are
+`MOST_DISTRACTOR` of the area of the label. Ground, clutter, colors, textures, sizes and angles are
 drawn from the same distributions for every class, so nothing but the objects tells the label.
 """
 
@@ -20,16 +20,16 @@ from PIL import Image, ImageDraw
 Polygon: TypeAlias = NDArray[np.float64]  # (P, 2) corners, x right and y down
 Plane: TypeAlias = NDArray[np.float64]  # (S, S) in [0, 1]
 Canvas: TypeAlias = NDArray[np.float64]  # (S, S, 3) RGB in [0, 1]
-Colour: TypeAlias = NDArray[np.float64]  # (3,) RGB in [0, 1]
+Color: TypeAlias = NDArray[np.float64]  # (3,) RGB in [0, 1]
 
 SIZE = 112  # pixels a side; radii and lengths below are shares of the side
 SUPERSAMPLE = 4
 RADII = {1: (0.11, 0.30), 2: (0.11, 0.22), 3: (0.10, 0.19), 4: (0.10, 0.16)}  # by instance count
 DISTRACTOR_RADII = (0.08, 0.18)
 MOST_DISTRACTORS = 3
-MOST_DISTRACTOR = 0.4  # of the labelled area; the aim below leaves room for pixel steps
+MOST_DISTRACTOR = 0.4  # of the labeled area; the aim below leaves room for pixel steps
 AIMED_DISTRACTOR = (0.12, 0.36)
-CONTRAST = 0.45  # least RGB distance of an object's colours from the ground under it
+CONTRAST = 0.45  # least RGB distance of an object's colors from the ground under it
 SQUEEZE = (0.88, 1.0)
 
 # --- classes: each an outline inside the unit circle; polygons after the first are holes ---------
@@ -40,9 +40,9 @@ def _polar(radii: NDArray[np.float64]) -> Polygon:
     return radii[:, None] * np.stack((np.cos(angles), np.sin(angles)), axis=1)
 
 
-def _arc(centre: float, radius: float, start: float, stop: float) -> Polygon:
+def _arc(center: float, radius: float, start: float, stop: float) -> Polygon:
     angles = np.linspace(start, stop, 32)
-    return np.stack((centre + radius * np.cos(angles), radius * np.sin(angles)), axis=1)
+    return np.stack((center + radius * np.cos(angles), radius * np.sin(angles)), axis=1)
 
 
 def _crescent(horn: float = 0.9, bite: float = 0.5) -> Polygon:
@@ -139,7 +139,7 @@ def _stamp(rng: Generator, spot: _Spot, size: int) -> Plane:
 
 
 def _rod(rng: Generator, size: int) -> Plane:
-    """A straight line that may run off the picture."""
+    """A straight line that may run off the image."""
     ends = rng.uniform(-0.2, 1.2, (2, 2)) * size
     sheet, pen = _sheet(size)
     pen.line(_corners(ends), fill=255, width=int(rng.integers(3, 16)))
@@ -169,7 +169,7 @@ def _blob(rng: Generator, size: int) -> Plane:
 
 CLUTTER: tuple[Callable[[Generator, int], Plane], ...] = (_rod, _scribble, _blob)
 
-# --- textures: how far each pixel goes from the first colour to the second ------------------------
+# --- textures: how far each pixel goes from the first color to the second ------------------------
 
 
 def _ramp(rng: Generator, size: int) -> Plane:
@@ -227,16 +227,16 @@ def _texture(rng: Generator, size: int) -> Plane:
     return TEXTURES[rng.integers(len(TEXTURES))](rng, size)
 
 
-def _paint(canvas: Canvas, cover: Plane, blend: Plane, first: Colour, second: Colour) -> Canvas:
+def _paint(canvas: Canvas, cover: Plane, blend: Plane, first: Color, second: Color) -> Canvas:
     paint = first + blend[..., None] * (second - first)
     return np.asarray(canvas + cover[..., None] * (paint - canvas))
 
 
-def _far_colour(rng: Generator, ground: Colour) -> Colour:
-    """The first of some random colours that is far enough from the ground."""
-    colours = rng.random((32, 3))
-    far = np.linalg.norm(colours - ground, axis=1) >= CONTRAST
-    return np.asarray(colours[np.argmax(far)])
+def _far_color(rng: Generator, ground: Color) -> Color:
+    """The first of some random colors that is far enough from the ground."""
+    colors = rng.random((32, 3))
+    far = np.linalg.norm(colors - ground, axis=1) >= CONTRAST
+    return np.asarray(colors[np.argmax(far)])
 
 
 def _ground(rng: Generator, size: int) -> Canvas:
@@ -252,7 +252,7 @@ def _ground(rng: Generator, size: int) -> Canvas:
 
 def _add_object(rng: Generator, canvas: Canvas, cover: Plane) -> Canvas:
     under = np.asarray(np.average(canvas, axis=(0, 1), weights=np.stack([cover] * 3, axis=2)))
-    first, second = _far_colour(rng, under), _far_colour(rng, under)
+    first, second = _far_color(rng, under), _far_color(rng, under)
     return _paint(canvas, cover, _texture(rng, len(cover)), first, second)
 
 
@@ -267,7 +267,7 @@ def _pixels(rng: Generator, canvas: Canvas) -> NDArray[np.uint8]:
 def _place(
     rng: Generator, kind: int, radius: float, taken: Sequence[_Spot], size: int
 ) -> _Spot | None:
-    """A spot inside the picture and clear of those taken; None if 60 tries find no room."""
+    """A spot inside the image and clear of those taken; None if 60 tries find no room."""
     for x, y in rng.uniform(radius, size - radius, (60, 2)):
         if all(np.hypot(x - s.x, y - s.y) > 0.96 * (radius + s.radius) for s in taken):
             return _Spot(kind, float(x), float(y), radius)
@@ -301,8 +301,8 @@ def _place_distractors(rng: Generator, instances: list[_Spot], size: int) -> lis
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture and where its objects are visible; the masks are pairwise disjoint.
+class ShapeImage:
+    """An image and where its objects are visible; the masks are pairwise disjoint.
 
     pixels: (S, S, 3) uint8, sRGB.
     label: index into CLASSES of the class that covers the largest area.
@@ -323,27 +323,27 @@ def draw(
     size: int = SIZE,
     label: int | None = None,
     instances: int | tuple[int, int] | None = None,
-) -> Picture:
-    """Draw one picture; all chance comes from `rng`, so the same state gives the same picture.
+) -> ShapeImage:
+    """Draw one image; all chance comes from `rng`, so the same state gives the same image.
 
     Args:
         rng: the source of chance.
         size: pixels a side.
         label: index into CLASSES; None for any.
-        instances: of the labelled class, 1..4: a number, (least, most), or None for any.
+        instances: of the labeled class, 1..4: a number, (least, most), or None for any.
     """
     label = int(rng.integers(len(CLASSES))) if label is None else label
     least, most = (instances, instances) if isinstance(instances, int) else instances or (1, 4)
     canvas = _ground(rng, size)
-    labelled = _place_instances(rng, label, int(rng.integers(least, most + 1)), size)
-    others = _place_distractors(rng, labelled, size)
-    covers = [_stamp(rng, spot, size) for spot in (*labelled, *others)]
+    labeled = _place_instances(rng, label, int(rng.integers(least, most + 1)), size)
+    others = _place_distractors(rng, labeled, size)
+    covers = [_stamp(rng, spot, size) for spot in (*labeled, *others)]
     for index in rng.permutation(len(covers)):
         canvas = _add_object(rng, canvas, covers[index])
     # Circles keep the objects apart but for a pixel of two corners; that pixel goes to the fuller.
     stack = np.stack(covers)
     visible = (stack >= 0.5) & (np.arange(len(covers))[:, None, None] == stack.argmax(axis=0))
     kinds = tuple(spot.kind for spot in others)
-    return Picture(
-        _pixels(rng, canvas), label, visible[: len(labelled)], visible[len(labelled) :], kinds
+    return ShapeImage(
+        _pixels(rng, canvas), label, visible[: len(labeled)], visible[len(labeled) :], kinds
     )

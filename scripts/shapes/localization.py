@@ -13,12 +13,12 @@ Map = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one picture, each in 0..1.
+    """Of one image, each in 0..1.
 
     energy: the part of the map's sum that lies inside the masks (energy-based pointing game).
-    area: the part of the picture that the masks cover: what a flat map would get.
+    area: the part of the image that the masks cover: what a flat map would get.
     pointing: 1 if the map's highest cell lies in a mask.
-    hit: the share of instances with a peak inside; a peak is a cell not below its 8 neighbours that
+    hit: the share of instances with a peak inside; a peak is a cell not below its 8 neighbors that
         reaches half of the map's maximum.
     low_hit: the same with a quarter of the maximum.
     every: 1 if all instances are hit.
@@ -48,23 +48,23 @@ def figures(full: Map, coarse: Map, masks: Mask) -> Figures:
 
 
 def peaks(coarse: Map, height: float) -> NDArray[np.float64]:
-    """The centres (P, 2) of the peaks of a map, as (y, x) in 0..1 of its size."""
+    """The centers (P, 2) of the peaks of a map, as (y, x) in 0..1 of its size."""
     h, w = coarse.shape
     wide = np.pad(coarse, 1, constant_values=-np.inf)
     around = [wide[y : y + h, x : x + w] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
     enough = height * float(coarse.max()) or 1e-300  # of an empty map no cell is a peak
-    found = np.argwhere((coarse >= enough) & (coarse >= np.max(around, axis=0)))
-    return (found + 0.5) / np.array([h, w])
+    peaks = np.argwhere((coarse >= enough) & (coarse >= np.max(around, axis=0)))
+    return (peaks + 0.5) / np.array([h, w])
 
 
-def _inside(masks: Mask, centres: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(K,): which instances hold a centre."""
+def _inside(masks: Mask, centers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(K,): which instances hold a center."""
     _, height, width = masks.shape
-    rows, columns = (centres * np.array([height, width])).astype(int).T
+    rows, columns = (centers * np.array([height, width])).astype(int).T
     return np.asarray(masks[:, rows, columns].any(axis=1))
 
 
 def mean(rows: list[Figures]) -> dict[str, float]:
-    """Each figure's mean over pictures."""
+    """Each figure's mean over images."""
     names = Figures.__dataclass_fields__
     return {name: float(np.mean([getattr(row, name) for row in rows])) for name in names}

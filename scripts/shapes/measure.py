@@ -1,10 +1,10 @@
-"""Tables of how well maps sit on the objects: on fresh pictures of the shapes model, and on photographs.
+"""Tables of how well maps sit on the objects: on fresh images of the shapes model, and on photographs.
 
-    python -m scripts.shapes.measure shapes                 # 200 pictures with several instances
+    python -m scripts.shapes.measure shapes                 # 200 images with several instances
     python -m scripts.shapes.measure photographs DATA       # real models and photographs with instance masks
 
 The rows set the readings of Smooth Grad-CAM++ beside the other methods: at the last layer, at the last
-layer whose gradient depends on the picture, and with the activation averaged over the noisy samples.
+layer whose gradient depends on the image, and with the activation averaged over the noisy samples.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ ROWS = [
 
 @dataclass(frozen=True)
 class Case:
-    """A picture, the class that is explained, and the masks of its instances."""
+    """An image, the class that is explained, and the masks of its instances."""
 
     image: Image.Image
     target: int
@@ -72,8 +72,8 @@ class Case:
 def explainers(model: Model, **shared: Any) -> Iterator[tuple[Row, onnxcam.Explainer]]:
     """An explainer for each row that the model takes."""
     listed = onnxcam.layers(model)
-    last = next(each.name for each in listed if each.automatic)
-    dependent = next(each.name for each in listed if each.auto_for_smoothing)
+    last = next(layer.name for layer in listed if layer.automatic)
+    dependent = next(layer.name for layer in listed if layer.auto_for_smoothing)
     print(f"{model.name}: last layer {last}, last dependent layer {dependent}")
     for row in ROWS:
         layer = dependent if row.where == "dependent" else last
@@ -90,30 +90,30 @@ def explainers(model: Model, **shared: Any) -> Iterator[tuple[Row, onnxcam.Expla
 
 def measured(explainer: onnxcam.Explainer, cases: Iterable[Case]) -> list[Figures]:
     """The figures of one explainer over all cases."""
-    found = []
+    results = []
     for case in cases:
         explanation = explainer(case.image, target=case.target)
-        found.append(figures(explanation.maps[0], explanation.layer_maps[0], case.masks))
-    return found
+        results.append(figures(explanation.maps[0], explanation.layer_maps[0], case.masks))
+    return results
 
 
-def recognised(model: Model, cases: Iterable[Case], top: int, **shared: Any) -> list[Case]:
+def recognize(model: Model, cases: Iterable[Case], top: int, **shared: Any) -> list[Case]:
     """The cases whose class the model ranks among its first `top`: a map of another says nothing."""
     explainer = onnxcam.Explainer(model, "grad-cam", **shared)
-    found = []
+    recognized = []
     for case in cases:
         ranked = explainer([case.image] * top, target=[f"top{k + 1}" for k in range(top)])
         if case.target in ranked.indices:
-            found.append(case)
-    return found
+            recognized.append(case)
+    return recognized
 
 
 def report(rows: dict[str, list[Figures]]) -> None:
     """Print a table, one line a row."""
     names = list(Figures.__dataclass_fields__)
     print(f"\n{'':52}" + "".join(f"{name:>10}" for name in names))
-    for name, found in rows.items():
-        print(f"{name:52}" + "".join(f"{each:10.3f}" for each in mean(found).values()))
+    for name, results in rows.items():
+        print(f"{name:52}" + "".join(f"{value:10.3f}" for value in mean(results).values()))
 
 
 app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -121,15 +121,15 @@ app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode=None)
 
 @app.command()
 def shapes(
-    count: Annotated[int, typer.Option(help="Pictures.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the pictures.")] = FRESH,
+    count: Annotated[int, typer.Option(help="Images.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the images.")] = FRESH,
 ) -> None:
-    """Fresh pictures with two to four instances, for the model in models/."""
+    """Fresh images with two to four instances, for the model in models/."""
     draws = np.random.default_rng(seed)
-    pictures = [draw(draws, instances=2 + i % 3) for i in range(count)]
-    cases = [Case(Image.fromarray(p.pixels), p.label, p.masks) for p in pictures]
+    images = [draw(draws, instances=2 + i % 3) for i in range(count)]
+    cases = [Case(Image.fromarray(p.pixels), p.label, p.masks) for p in images]
     model = onnxcam.load(ROOT / "models" / "shapes.onnx")
-    report({row.name: measured(each, cases) for row, each in explainers(model)})
+    report({row.name: measured(explainer, cases) for row, explainer in explainers(model)})
 
 
 REAL = {  # model: its preprocessing as its makers give it, and what is added to an ImageNet index
@@ -158,33 +158,34 @@ def photographs(
         size = (int(image[2]), int(image[2]))
         chosen = onnxcam.PRESETS[preset]
         squash = Preprocessing(chosen.scale, chosen.mean, chosen.std, chosen.order, "squash")
-        cases = recognised(model, _photographs(data, offset, size), 5, preprocess=squash)
-        print(f"\n{name}: {len(cases)} pictures whose class is among its first five")
+        cases = recognize(model, _photographs(data, offset, size), 5, preprocess=squash)
+        print(f"\n{name}: {len(cases)} images whose class is among its first five")
         rows = {
-            row.name: measured(each, cases) for row, each in explainers(model, preprocess=squash)
+            row.name: measured(explainer, cases)
+            for row, explainer in explainers(model, preprocess=squash)
         }
         report(rows)
-        for row, found in rows.items():
-            everything.setdefault(row, []).extend(found)
+        for row, results in rows.items():
+            everything.setdefault(row, []).extend(results)
     print("\nAll models together")
     report(everything)
 
 
 def _photographs(data: Path, offset: int, size: tuple[int, int]) -> Iterator[Case]:
-    """One case for each picture and class that a classifier knows, masks squashed to the model's size."""
+    """One case for each image and class that a classifier knows, masks squashed to the model's size."""
     listed = json.loads((data / "images/coco/annotations.json").read_text())["images"]
-    for each in listed:
-        pixels = Image.open(data / "images" / each["instance_mask"])
+    for record in listed:
+        pixels = Image.open(data / "images" / record["instance_mask"])
         small = np.asarray(pixels.resize(size[::-1], Image.Resampling.NEAREST))
-        for hit in each["classifier_hits"]:
+        for hit in record["classifier_hits"]:
             masks = [
                 small == instance["value"]
-                for instance in each["instances"]
+                for instance in record["instances"]
                 if instance["category"] == hit["category"] and not instance["iscrowd"]
             ]
             masks = [mask for mask in masks if mask.sum() >= 0.002 * mask.size]
             if masks:
-                image = Image.open(data / "images" / each["file"])
+                image = Image.open(data / "images" / record["file"])
                 yield Case(image, hit["imagenet_index"] + offset, np.stack(masks))
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from scripts.shapes.drawing import CLASSES, SIZE, Picture, draw
+from scripts.shapes.drawing import CLASSES, SIZE, ShapeImage, draw
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 METADATA = {  # the image keys of the ONNX standard, then what a user of the model needs
@@ -40,7 +40,7 @@ WORKERS, SMOOTHING = 2, 0.05
 
 @dataclass(frozen=True)
 class Settings:
-    pictures: int = 12_000
+    images: int = 12_000
     held_out: int = 2_000
     epochs: int = 22
     batch: int = 64
@@ -50,14 +50,14 @@ class Settings:
 
 
 def _draw_one(seed: int, index: int) -> tuple[NDArray[np.uint8], int, int]:
-    picture = draw(np.random.default_rng((seed, index)))
-    return picture.pixels, picture.label, len(picture.masks)
+    image = draw(np.random.default_rng((seed, index)))
+    return image.pixels, image.label, len(image.masks)
 
 
 def draw_set(seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw pictures (N, 3, S, S) uint8, their labels (N,) and instance counts (N,), both int64.
+    """Draw images (N, 3, S, S) uint8, their labels (N,) and instance counts (N,), both int64.
 
-    Every picture has a generator of its own, so the number of workers changes nothing.
+    Every image has a generator of its own, so the number of workers changes nothing.
     """
     with Pool(WORKERS) as pool:
         drawn = pool.map(partial(_draw_one, seed), range(count), chunksize=100)
@@ -101,14 +101,14 @@ class ShapesNet(nn.Module):  # type: ignore[misc]
         self.head = nn.Linear(64, len(CLASSES))
 
     def forward(self, image: Tensor) -> Tensor:
-        centred = (image - 0.5) * 4.0
-        features = self.blocks(torch.relu(self.stem(centred)))
+        centered = (image - 0.5) * 4.0
+        features = self.blocks(torch.relu(self.stem(centered)))
         logits: Tensor = self.head(features.mean((2, 3)))
         return logits
 
 
 def _vary(images: Tensor) -> Tensor:
-    """Turn and mirror a batch, and swap its colours; none of the classes minds."""
+    """Turn and mirror a batch, and swap its colors; none of the classes minds."""
     turned = torch.rot90(images, int(torch.randint(4, ())), (2, 3))
     mirrored = turned.flip(3) if torch.rand(()) < 0.5 else turned
     return mirrored[:, torch.randperm(3)]
@@ -124,16 +124,16 @@ def train(images: Tensor, labels: Tensor, settings: Settings) -> ShapesNet:
     """Fit a fresh ShapesNet with AdamW on a one-cycle schedule."""
     torch.manual_seed(settings.seed)
     net = ShapesNet().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), settings.rate, weight_decay=settings.decay)
+    optimizer = torch.optim.AdamW(net.parameters(), settings.rate, weight_decay=settings.decay)
     steps = settings.epochs * -(-len(images) // settings.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, steps)
     for epoch in range(settings.epochs):
         total = 0.0
         for batch, target in _batches(images, labels, settings.batch):
             loss = nn.functional.cross_entropy(net(batch), target, label_smoothing=SMOOTHING)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             total += loss.item() * len(target)
         print(f"epoch {epoch + 1:2d}: loss {total / len(images):.4f}", flush=True)
@@ -193,32 +193,32 @@ def check_export(net: ShapesNet, path: Path, images: Tensor) -> float:
     return difference
 
 
-def write_samples(folder: Path) -> list[tuple[str, Picture]]:
-    """Write NN_class.png and NN_class.mask.png; return the names with the pictures."""
+def write_samples(folder: Path) -> list[tuple[str, ShapeImage]]:
+    """Write NN_class.png and NN_class.mask.png; return the names with the images."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
     rng = np.random.default_rng(SAMPLE_SEED)
     samples = []
     for index, instances in enumerate(SAMPLE_INSTANCES):
-        picture = draw(rng, label=index % len(CLASSES), instances=instances)
-        name = f"{index:02d}_{CLASSES[picture.label]}"
+        image = draw(rng, label=index % len(CLASSES), instances=instances)
+        name = f"{index:02d}_{CLASSES[image.label]}"
         numbers = np.arange(1, instances + 1, dtype=np.uint8)[:, None, None]
-        Image.fromarray(picture.pixels).save(folder / f"{name}.png", optimize=True)
-        Image.fromarray((picture.masks * numbers).max(0)).save(folder / f"{name}.mask.png")
-        samples.append((name, picture))
+        Image.fromarray(image.pixels).save(folder / f"{name}.png", optimize=True)
+        Image.fromarray((image.masks * numbers).max(0)).save(folder / f"{name}.mask.png")
+        samples.append((name, image))
     return samples
 
 
-def _sample_rows(samples: list[tuple[str, Picture]], path: Path) -> str:
-    pixels = np.stack([picture.pixels for _, picture in samples])
+def _sample_rows(samples: list[tuple[str, ShapeImage]], path: Path) -> str:
+    pixels = np.stack([image.pixels for _, image in samples])
     scores = logits_of(path, torch.from_numpy(pixels).permute(0, 3, 1, 2))
     shares = torch.from_numpy(scores).softmax(1).numpy()
     rows = []
-    for (name, picture), share in zip(samples, shares, strict=True):
-        others = ", ".join(CLASSES[kind] for kind in picture.distractor_labels) or "none"
+    for (name, image), share in zip(samples, shares, strict=True):
+        others = ", ".join(CLASSES[kind] for kind in image.distractor_labels) or "none"
         answer = f"{CLASSES[int(share.argmax())]} ({share.max():.2f})"
-        rows.append(f"| `{name}` | {len(picture.masks)} | {others} | {answer} |")
+        rows.append(f"| `{name}` | {len(image.masks)} | {others} | {answer} |")
     return "\n".join(rows)
 
 
@@ -228,12 +228,12 @@ Written by `python -m scripts.shapes.train` with its defaults; do not edit by ha
 
 ## shapes.onnx
 
-A small residual network that names the class of object which covers the largest area of a picture.
+A small residual network that names the class of object which covers the largest area of an image.
 
 | | |
 |---|---|
 | Classes, in order of the logits | {classes} |
-| Input | `image`, float32 (batch, 3, {size}, {size}), RGB in [0, 1]; it is centred inside |
+| Input | `image`, float32 (batch, 3, {size}, {size}), RGB in [0, 1]; it is centered inside |
 | Output | `logits`, float32 (batch, {count}), no softmax |
 | Architecture | 3x3 stem of 24 channels, stride 2; four residual blocks of two 3x3 convolutions \
 of 32 (stride 2), 32, 64 (stride 2) and 64 channels, ReLU; global average pool; one linear layer |
@@ -241,30 +241,30 @@ of 32 (stride 2), 32, 64 (stride 2) and 64 channels, ReLU; global average pool; 
 | Parameters | {parameters:,} in training; the export folds BatchNorm into the convolutions |
 | ONNX | opset {opset}, IR version {ir}, {bytes:,} bytes, one file |
 | Metadata | `names` (JSON list of the classes) and the `Image.*` keys of the ONNX standard |
-| Licence | Apache-2.0: the model, the pictures and the masks |
+| License | Apache-2.0: the model, the images and the masks |
 | SHA-256 | `{sha256}` |
 
-**Held-out top-1 accuracy: {accuracy:.2%}** of {held_out:,} pictures of another seed, measured on
+**Held-out top-1 accuracy: {accuracy:.2%}** of {held_out:,} images of another seed, measured on
 the exported file with ONNX Runtime ({crowd:.2%} of the {crowd_count:,} of them that show two
 instances or more). No logit of theirs differs from PyTorch by more than {difference:.1e}.
 
 By class: {by_class}.
 
-## The pictures
+## The images
 
-`scripts/shapes/drawing.py` draws them: one to four instances of the labelled class and up to three
-distractors, each of a class of its own and of at most 40 % of the labelled area, in random sizes,
-angles, colours and textures, over textured grounds with lines, scribbles and blobs. Ground and
+`scripts/shapes/drawing.py` draws them: one to four instances of the labeled class and up to three
+distractors, each of a class of its own and of at most 40 % of the labeled area, in random sizes,
+angles, colors and textures, over textured grounds with lines, scribbles and blobs. Ground and
 clutter are drawn without regard to the label.
 
-Training: {pictures:,} pictures (seed {train_seed}; held out: seed {held_out_seed}), {epochs} epochs
-in batches of {batch}, with random quarter turns, mirrors and colour swaps; AdamW (weight decay
+Training: {images:,} images (seed {train_seed}; held out: seed {held_out_seed}), {epochs} epochs
+in batches of {batch}, with random quarter turns, mirrors and color swaps; AdamW (weight decay
 {decay}) on a one-cycle schedule up to a rate of {rate}, label smoothing {smoothing}, seed {seed},
 2 threads, PyTorch {torch}. Another CPU may round otherwise and end in slightly other weights.
 
 ## samples
 
-Pictures of seed {sample_seed}, in neither set. `NN_class.png` is the picture. `NN_class.mask.png`
+Images of seed {sample_seed}, in neither set. `NN_class.png` is the image. `NN_class.mask.png`
 (8 bits) is 1 to K on the visible pixels of the K instances of the class, 0 on the ground *and* on
 the distractors.
 
@@ -275,7 +275,7 @@ the distractors.
 
 
 def _facts(path: Path, images: Tensor, labels: Tensor, instances: Tensor) -> dict[str, object]:
-    """What the README says of the file and of its accuracy on the held-out pictures."""
+    """What the README says of the file and of its accuracy on the held-out images."""
     right = logits_of(path, images).argmax(1) == labels.numpy()
     crowd = instances.numpy() >= 2
     shares = [f"{name} {right[labels.numpy() == k].mean():.1%}" for k, name in enumerate(CLASSES)]
@@ -316,9 +316,9 @@ def _arguments() -> tuple[Settings, Path]:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=type(value), default=value, help=f"default {value}")
     parser.add_argument("--out", type=Path, default=MODELS, help="folder to write to")
-    given = vars(parser.parse_args())
-    out = given.pop("out")
-    return Settings(**given), out
+    arguments = vars(parser.parse_args())
+    out = arguments.pop("out")
+    return Settings(**arguments), out
 
 
 def main() -> None:
@@ -328,10 +328,8 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     start = time.perf_counter()
     held_images, held_labels, held_instances = draw_set(HELD_OUT_SEED, settings.held_out)
-    images, labels, _ = draw_set(TRAIN_SEED, settings.pictures)
-    print(
-        f"{settings.pictures} + {settings.held_out} pictures: {time.perf_counter() - start:.0f} s"
-    )
+    images, labels, _ = draw_set(TRAIN_SEED, settings.images)
+    print(f"{settings.images} + {settings.held_out} images: {time.perf_counter() - start:.0f} s")
     net = train(images, labels, settings)
     samples = write_samples(out / "samples")
     path = out / "shapes.onnx"

@@ -23,11 +23,11 @@ def test_every_method_has_its_rows() -> None:
         assert len(own) == (3 if recipe.smooths else 1)
         assert all(row.contestants[:2] == ("plain", "onnxcam") for row in own)
     assert set(PEERS) <= set(METHODS)
-    assert {each for row in rows for each in row.contestants} <= set(CONTESTANTS)
+    assert {contestant for row in rows for contestant in row.contestants} <= set(CONTESTANTS)
 
 
 def test_the_floor_of_a_row() -> None:
-    """As many passes as there are samples, one where the gradient does not depend on the picture."""
+    """As many passes as there are samples, one where the gradient does not depend on the image."""
     passes = {
         r.place.where: r.passes for r in rows_of(PLACES) if r.place and r.settings and r.method
     }
@@ -56,7 +56,7 @@ def test_a_contestant_in_its_process(tmp_path: Path, contestant: str) -> None:
         worker.run()
     memory, why = worker.end()
     assert (len(worker.times), why) == (2, "")
-    assert all(0 < each < 60 for each in worker.times)
+    assert all(0 < seconds < 60 for seconds in worker.times)
     assert 10 < memory < 10_000
 
 

@@ -101,7 +101,7 @@ def test_a_device_that_is_wrong_does_not_pass(
 
     def run_wrong(content: bytes, outputs: Any, feeds: Any, device: str) -> Any:
         results, nodes = run(content, outputs, feeds, "cpu")
-        return ([wrong * each for each in results] if device != "cpu" else results), nodes
+        return ([wrong * result for result in results] if device != "cpu" else results), nodes
 
     monkeypatch.setattr(device_fixtures, "_run", run_wrong)
     monkeypatch.setattr(device_fixtures, "_maps", lambda *_: {})

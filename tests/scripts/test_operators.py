@@ -49,10 +49,10 @@ def test_only_what_is_between_the_marks_changes() -> None:
 
 
 def test_the_readme_names_every_operator() -> None:
-    told = (ROOT / "onnxcam" / "autodiff" / "README.md").read_text(encoding="utf-8")
-    rows = told.partition(BEGIN)[2].partition(END)[0].splitlines()
+    text = (ROOT / "onnxcam" / "autodiff" / "README.md").read_text(encoding="utf-8")
+    rows = text.partition(BEGIN)[2].partition(END)[0].splitlines()
     named = {
         op for row in rows if row.startswith("| ") for op in row.split("|")[1].strip().split(", ")
     }
-    known = {each.name for each in defs.get_all_schemas() if not each.domain}
+    known = {schema.name for schema in defs.get_all_schemas() if not schema.domain}
     assert known - named == set()

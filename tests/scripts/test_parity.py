@@ -36,11 +36,11 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
     ]
     for row in rows:
         _append(tmp_path / "rows.csv", row)
-    found = _known(tmp_path / "rows.csv")
-    assert [repr(each) for each in found] == [repr(each) for each in rows]
-    told = summary(found)
-    assert "no rule for Det: 1 models" in told
-    assert "0.50 s for 1,000 nodes" in told
+    loaded = _known(tmp_path / "rows.csv")
+    assert [repr(row) for row in loaded] == [repr(row) for row in rows]
+    line = summary(loaded)
+    assert "no rule for Det: 1 models" in line
+    assert "0.50 s for 1,000 nodes" in line
 
 
 def test_there_are_ninety_families_and_each_model_once() -> None:

@@ -1,4 +1,4 @@
-"""The generator of pictures keeps its promises: seeded, labelled by area, masks that fit."""
+"""The generator of images keeps its promises: seeded, labeled by area, masks that fit."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from scripts.shapes.drawing import (
     MOST_DISTRACTOR,
     SIZE,
     TEXTURES,
-    Picture,
     Plane,
+    ShapeImage,
     Texture,
     draw,
 )
@@ -24,64 +24,64 @@ SEEDS = range(40)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
+def images() -> list[ShapeImage]:
     return [draw(np.random.default_rng(seed)) for seed in SEEDS]
 
 
-def test_same_seed_same_picture(pictures: list[Picture]) -> None:
+def test_same_seed_same_image(images: list[ShapeImage]) -> None:
     again = draw(np.random.default_rng(SEEDS[7]))
-    assert again.label == pictures[7].label
-    np.testing.assert_array_equal(again.pixels, pictures[7].pixels)
-    np.testing.assert_array_equal(again.masks, pictures[7].masks)
+    assert again.label == images[7].label
+    np.testing.assert_array_equal(again.pixels, images[7].pixels)
+    np.testing.assert_array_equal(again.masks, images[7].masks)
 
 
-def test_other_seed_other_picture(pictures: list[Picture]) -> None:
-    assert not np.array_equal(pictures[0].pixels, pictures[1].pixels)
+def test_other_seed_other_image(images: list[ShapeImage]) -> None:
+    assert not np.array_equal(images[0].pixels, images[1].pixels)
 
 
-def test_shapes_and_dtypes(pictures: list[Picture]) -> None:
-    for picture in pictures:
-        assert picture.pixels.shape == (SIZE, SIZE, 3)
-        assert picture.pixels.dtype == np.uint8
-        assert picture.masks.shape[1:] == picture.distractors.shape[1:] == (SIZE, SIZE)
-        assert picture.masks.dtype == picture.distractors.dtype == np.bool_
-        assert 1 <= len(picture.masks) <= 4
-        assert len(picture.distractors) == len(picture.distractor_labels) <= 3
+def test_shapes_and_dtypes(images: list[ShapeImage]) -> None:
+    for image in images:
+        assert image.pixels.shape == (SIZE, SIZE, 3)
+        assert image.pixels.dtype == np.uint8
+        assert image.masks.shape[1:] == image.distractors.shape[1:] == (SIZE, SIZE)
+        assert image.masks.dtype == image.distractors.dtype == np.bool_
+        assert 1 <= len(image.masks) <= 4
+        assert len(image.distractors) == len(image.distractor_labels) <= 3
 
 
-def test_masks_are_disjoint(pictures: list[Picture]) -> None:
-    for picture in pictures:
-        assert np.concatenate((picture.masks, picture.distractors)).sum(axis=0).max() <= 1
+def test_masks_are_disjoint(images: list[ShapeImage]) -> None:
+    for image in images:
+        assert np.concatenate((image.masks, image.distractors)).sum(axis=0).max() <= 1
 
 
-def test_label_covers_most(pictures: list[Picture]) -> None:
-    for picture in pictures:
-        areas = picture.distractors.sum(axis=(1, 2))
-        assert (areas <= MOST_DISTRACTOR * picture.masks.sum()).all()
+def test_label_covers_most(images: list[ShapeImage]) -> None:
+    for image in images:
+        areas = image.distractors.sum(axis=(1, 2))
+        assert (areas <= MOST_DISTRACTOR * image.masks.sum()).all()
 
 
-def test_distractors_are_of_other_classes(pictures: list[Picture]) -> None:
-    for picture in pictures:
-        kinds = (picture.label, *picture.distractor_labels)
+def test_distractors_are_of_other_classes(images: list[ShapeImage]) -> None:
+    for image in images:
+        kinds = (image.label, *image.distractor_labels)
         assert len(set(kinds)) == len(kinds)
 
 
-def test_every_object_is_large_enough_to_see(pictures: list[Picture]) -> None:
-    for picture in pictures:
-        assert min(mask.sum() for mask in (*picture.masks, *picture.distractors)) >= 60
+def test_every_object_is_large_enough_to_see(images: list[ShapeImage]) -> None:
+    for image in images:
+        assert min(mask.sum() for mask in (*image.masks, *image.distractors)) >= 60
 
 
-def test_objects_stand_out(pictures: list[Picture]) -> None:
+def test_objects_stand_out(images: list[ShapeImage]) -> None:
     """The pixels of an object differ from those right around it."""
-    for picture in pictures:
-        image = picture.pixels / 255
-        ground = np.concatenate((picture.masks, picture.distractors)).sum(axis=0) == 0
-        for mask in picture.masks:
+    for image in images:
+        pixels = image.pixels / 255
+        ground = np.concatenate((image.masks, image.distractors)).sum(axis=0) == 0
+        for mask in image.masks:
             rows, columns = np.nonzero(mask)
             box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-            inside, outside = image[box][mask[box]], image[box][ground[box]]
-            apart = np.linalg.norm(inside - outside.mean(axis=0), axis=1)
-            assert np.median(apart) > 0.2
+            inside, outside = pixels[box][mask[box]], pixels[box][ground[box]]
+            distance = np.linalg.norm(inside - outside.mean(axis=0), axis=1)
+            assert np.median(distance) > 0.2
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
@@ -102,14 +102,14 @@ def test_asked_range_of_counts() -> None:
 
 @pytest.mark.parametrize("size", [64, 160])
 def test_asked_size(size: int) -> None:
-    picture = draw(np.random.default_rng(0), size=size)
-    assert picture.pixels.shape == (size, size, 3)
-    assert picture.masks.shape[1:] == (size, size)
+    image = draw(np.random.default_rng(0), size=size)
+    assert image.pixels.shape == (size, size, 3)
+    assert image.masks.shape[1:] == (size, size)
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
 def test_masks_show_each_outline(label: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least 85 % of every object is inside the picture and uncovered, in a crowd too."""
+    """At least 85 % of every object is inside the image and uncovered, in a crowd too."""
     drawn: list[float] = []
 
     def stamp_and_measure(rng: Generator, spot: Spot, size: int) -> Plane:
@@ -118,8 +118,8 @@ def test_masks_show_each_outline(label: int, monkeypatch: pytest.MonkeyPatch) ->
         return wide[size : 2 * size, size : 2 * size]
 
     monkeypatch.setattr(shapes, "_stamp", stamp_and_measure)
-    picture = draw(np.random.default_rng(label), label=label, instances=4)
-    visible = [mask.sum() for mask in (*picture.masks, *picture.distractors)]
+    image = draw(np.random.default_rng(label), label=label, instances=4)
+    visible = [mask.sum() for mask in (*image.masks, *image.distractors)]
     np.testing.assert_array_less(0.85 * np.array(drawn), visible)
 
 
