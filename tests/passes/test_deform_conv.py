@@ -49,7 +49,7 @@ def test_dynamic_sizes() -> None:
         wrt=(0, 2),
         opset=19,
         dynamic=(0, 2, 3),
-        alike=False,
+        name_by_size=False,
     )
     assert has_function_body("DeformConv", 19)
 
@@ -57,4 +57,6 @@ def test_dynamic_sizes() -> None:
 def test_weights_of_dynamic_size_are_refused() -> None:
     operands = numbers(1, 2, 4, 5), numbers(3, 2, 2, 2), numbers(1, 8, 3, 4)
     with pytest.raises(ModelError, match="the DeformConv that reads 'x0' needs a fixed number"):
-        check_vjp("DeformConv", *operands, wrt=(0, 1, 2), opset=19, dynamic=(2,), alike=False)
+        check_vjp(
+            "DeformConv", *operands, wrt=(0, 1, 2), opset=19, dynamic=(2,), name_by_size=False
+        )

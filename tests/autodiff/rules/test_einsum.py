@@ -14,11 +14,13 @@ DIAGONAL = ["ii->i", "ii", "ii->", "bii->bi", "bii->ib", "ii,i->i", "ij,jj->i", 
 DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 1, 2, 3)], ids=str)
 
 
-def check_einsum(equation: str, dynamic: tuple[int, ...], *, alike: bool = True) -> None:
+def check_einsum(equation: str, dynamic: tuple[int, ...], *, name_by_size: bool = True) -> None:
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     xs = [numbers(*(SIZES[letter] for letter in t), seed=i) for i, t in enumerate(terms)]
     slots = range(len(terms))
-    check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=alike, equation=equation)
+    check_vjp(
+        "Einsum", *xs, wrt=slots, dynamic=dynamic, name_by_size=name_by_size, equation=equation
+    )
 
 
 @DYNAMIC
@@ -29,7 +31,7 @@ def test_einsum_matches_differences(equation: str, dynamic: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("equation", PLAIN)
 def test_einsum_with_sizes_of_different_names_matches_differences(equation: str) -> None:
-    check_einsum(equation, (0, 1, 2, 3), alike=False)
+    check_einsum(equation, (0, 1, 2, 3), name_by_size=False)
 
 
 @DYNAMIC
@@ -60,9 +62,11 @@ def test_einsum_with_ellipsis_matches_differences(
 ) -> None:
     """Only ellipses of the same rank: ONNX allows no others."""
     xs = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
-    for alike in (True, False):
+    for name_by_size in (True, False):
         slots = range(len(xs))
-        check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=alike, equation=equation)
+        check_vjp(
+            "Einsum", *xs, wrt=slots, dynamic=dynamic, name_by_size=name_by_size, equation=equation
+        )
 
 
 @pytest.mark.parametrize(
@@ -85,4 +89,4 @@ def test_einsum_with_sizes_of_one_matches_differences(
     """They broadcast to any size, also to one that is known at run time only."""
     xs = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
     slots = range(len(xs))
-    check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, alike=False, equation=equation)
+    check_vjp("Einsum", *xs, wrt=slots, dynamic=dynamic, name_by_size=False, equation=equation)

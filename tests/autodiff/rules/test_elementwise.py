@@ -46,9 +46,9 @@ def test_binary_operator_with_broadcasting(
     op: str, sizes: tuple[tuple[int, ...], bool], shapes: tuple[tuple[int, ...], ...]
 ) -> None:
     """Also with axes of unknown size, some of which turn out to be 1 and broadcast."""
-    (dynamic, alike), (a, b) = sizes, shapes
+    (dynamic, name_by_size), (a, b) = sizes, shapes
     arrays = numbers(*a, low=0.5, high=1.5), numbers(*b, seed=1, low=0.4, high=1.6)
-    check_vjp(op, *arrays, wrt=(0, 1), dynamic=dynamic, alike=alike)
+    check_vjp(op, *arrays, wrt=(0, 1), dynamic=dynamic, name_by_size=name_by_size)
 
 
 @pytest.mark.parametrize("opset", [7, 12, 13, 17])
@@ -72,7 +72,7 @@ def test_where(
     c: tuple[int, ...],
 ) -> None:
     condition = numbers(*c, seed=5) > 0
-    dynamic, alike = sizes
+    dynamic, name_by_size = sizes
     check_vjp(
         "Where",
         condition,
@@ -80,7 +80,7 @@ def test_where(
         numbers(*b, seed=1),
         wrt=(1, 2),
         dynamic=dynamic,
-        alike=alike,
+        name_by_size=name_by_size,
     )
 
 

@@ -35,7 +35,7 @@ def test_layer_normalization_output_matches_differences(
 ) -> None:
     x, (scale, bias) = numbers(2, 3, 4), parameters(3, 4)
     op = "LayerNormalization"
-    check_vjp(op, x, scale, bias, axis=1, outputs=3, of=output, dynamic=dynamic, epsilon=1e-2)
+    check_vjp(op, x, scale, bias, axis=1, outputs=3, output=output, dynamic=dynamic, epsilon=1e-2)
 
 
 def test_layer_normalization_with_broadcast_scale_matches_differences() -> None:

@@ -23,13 +23,15 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("dynamic", "alike"), [((), True), ((0, 1, 2, 3), True), ((0,), False)])
+@pytest.mark.parametrize(
+    ("dynamic", "name_by_size"), [((), True), ((0, 1, 2, 3), True), ((0,), False)]
+)
 @pytest.mark.parametrize(("a", "b"), SHAPES, ids=str)
 def test_matmul_matches_differences(
-    a: tuple[int, ...], b: tuple[int, ...], dynamic: tuple[int, ...], alike: bool
+    a: tuple[int, ...], b: tuple[int, ...], dynamic: tuple[int, ...], name_by_size: bool
 ) -> None:
     arrays = numbers(*a), numbers(*b, seed=1)
-    check_vjp("MatMul", *arrays, wrt=(0, 1), dynamic=dynamic, alike=alike)
+    check_vjp("MatMul", *arrays, wrt=(0, 1), dynamic=dynamic, name_by_size=name_by_size)
 
 
 @pytest.mark.parametrize("slot", [0, 1])

@@ -32,7 +32,7 @@ def test_lstm_matches_differences(direction: str, output: int, dynamic: tuple[in
     attributes: dict[str, Any] = {"direction": direction, "hidden_size": HIDDEN}
     wrt = (0,) if dynamic else (0, 5, 6)
     check_vjp(
-        "LSTM", *arrays, wrt=wrt, opset=14, outputs=3, of=output, dynamic=dynamic, **attributes
+        "LSTM", *arrays, wrt=wrt, opset=14, outputs=3, output=output, dynamic=dynamic, **attributes
     )
 
 
@@ -60,7 +60,7 @@ def test_lstm_of_unusual_form_is_refused(form: dict[str, Any]) -> None:
 
 def test_lstm_with_unknown_number_of_steps_is_refused() -> None:
     with pytest.raises(ModelError, match="no fixed number of steps: export the model for images"):
-        check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, dynamic=(0,), alike=False)
+        check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, dynamic=(0,), name_by_size=False)
 
 
 def test_lstm_with_sequence_lengths_is_refused() -> None:

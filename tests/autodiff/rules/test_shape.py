@@ -63,12 +63,18 @@ def test_expand_matches_differences(
     check_vjp("Expand", numbers(*size), ints(*shape), dynamic=dynamic)
 
 
-@pytest.mark.parametrize(("dynamic", "alike"), [((), True), ((0, 1, 2), True), ((0, 1, 2), False)])
+@pytest.mark.parametrize(
+    ("dynamic", "name_by_size"), [((), True), ((0, 1, 2), True), ((0, 1, 2), False)]
+)
 @pytest.mark.parametrize("axis", [1, -2])
-def test_concat_matches_differences(axis: int, dynamic: tuple[int, ...], alike: bool) -> None:
+def test_concat_matches_differences(
+    axis: int, dynamic: tuple[int, ...], name_by_size: bool
+) -> None:
     arrays = [numbers(2, n, 3, seed=n) for n in (4, 1, 2)]
-    check_vjp("Concat", *arrays, wrt=(0, 1, 2), axis=axis, dynamic=dynamic, alike=alike)
-    check_vjp("Concat", *arrays, wrt=(0, 2), axis=axis, dynamic=dynamic, alike=alike)
+    check_vjp(
+        "Concat", *arrays, wrt=(0, 1, 2), axis=axis, dynamic=dynamic, name_by_size=name_by_size
+    )
+    check_vjp("Concat", *arrays, wrt=(0, 2), axis=axis, dynamic=dynamic, name_by_size=name_by_size)
     check_vjp("Concat", *arrays, wrt=(0, 1, 2), axis=axis % 3, opset=9)
 
 
@@ -76,8 +82,14 @@ def test_concat_matches_differences(axis: int, dynamic: tuple[int, ...], alike: 
 @pytest.mark.parametrize("output", [0, 1, 2])
 def test_split_matches_differences(output: int, dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 6, 3)
-    check_vjp("Split", x, outputs=3, of=output, opset=11, axis=1, split=[1, 3, 2], dynamic=dynamic)
-    check_vjp("Split", x, outputs=3, of=output, opset=11, axis=1, dynamic=dynamic)
-    check_vjp("Split", x, ints(1, 3, 2), outputs=3, of=output, opset=13, axis=-2, dynamic=dynamic)
-    check_vjp("Split", x, outputs=3, of=output, opset=13, axis=1, dynamic=dynamic)
-    check_vjp("Split", x, outputs=3, of=output, opset=18, axis=1, num_outputs=3, dynamic=dynamic)
+    check_vjp(
+        "Split", x, outputs=3, output=output, opset=11, axis=1, split=[1, 3, 2], dynamic=dynamic
+    )
+    check_vjp("Split", x, outputs=3, output=output, opset=11, axis=1, dynamic=dynamic)
+    check_vjp(
+        "Split", x, ints(1, 3, 2), outputs=3, output=output, opset=13, axis=-2, dynamic=dynamic
+    )
+    check_vjp("Split", x, outputs=3, output=output, opset=13, axis=1, dynamic=dynamic)
+    check_vjp(
+        "Split", x, outputs=3, output=output, opset=18, axis=1, num_outputs=3, dynamic=dynamic
+    )

@@ -42,24 +42,25 @@ def check_vjp(
     wrt: Collection[int] = (0,),
     opset: int = 17,
     dynamic: Collection[int] = (),
-    alike: bool = True,
+    name_by_size: bool = True,
     outputs: int = 1,
-    of: int = 0,
+    output: int = 0,
     runner: Runner | None = None,
     **attributes: Any,
 ) -> Model:
-    """Check one operator. Inputs of the slots `wrt` are fed, the others are constants, None is left out.
+    """Check one operator and return the model with the gradient.
 
-    The axes `dynamic` of what is fed have names instead of sizes: the same name for the same size, or
-    (not `alike`) a name for each. Returns the model with the gradient.
+    `arrays` are the inputs, None for one that is omitted. Those in slots `wrt` are fed, the others constant.
+    The axes `dynamic` of fed inputs have names instead of sizes: one name per size, or, if not `name_by_size`,
+    one per axis. The gradient is that of the output number `output` of `outputs`.
     """
     inputs: list[Any] = [None if array is None else np.asarray(array) for array in arrays]
     names = ["" if array is None else f"x{slot}" for slot, array in enumerate(inputs)]
     node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], name="node", **attributes)
     feed = {names[slot]: inputs[slot] for slot in wrt}
     fixed = {n: array for n, array in zip(names, inputs, strict=True) if n and n not in feed}
-    proto = one_node_model(node, feed, fixed, opset, dynamic, alike)
-    return check_model(proto, feed, list(feed), f"y{of}", runner or run)
+    proto = one_node_model(node, feed, fixed, opset, dynamic, name_by_size)
+    return check_model(proto, feed, list(feed), f"y{output}", runner or run)
 
 
 def one_node_model(
@@ -68,7 +69,7 @@ def one_node_model(
     fixed: Mapping[str, Array],
     opset: int,
     dynamic: Collection[int] = (),
-    alike: bool = True,
+    name_by_size: bool = True,
 ) -> onnx.ModelProto:
     """A model of one node: `feed` says the inputs, `fixed` the constants."""
     inputs = [
@@ -76,7 +77,7 @@ def one_node_model(
             name,
             helper.np_dtype_to_tensor_dtype(array.dtype),
             [
-                (f"n{size}" if alike else f"{name}_{axis}") if axis in dynamic else size
+                (f"n{size}" if name_by_size else f"{name}_{axis}") if axis in dynamic else size
                 for axis, size in enumerate(array.shape)
             ],
         )
