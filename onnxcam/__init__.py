@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from onnxcam.explain.explainer import Explainer
     from onnxcam.explain.explanation import ExplainedImage, Explanation
     from onnxcam.image.preprocess import PRESETS, Preprocessing
-    from onnxcam.methods import METHODS, Recipe
+    from onnxcam.methods import METHODS, Method
     from onnxcam.model.load import load
     from onnxcam.model.model import Model
     from onnxcam.rewrite.gradient import augment, gradient
@@ -47,6 +47,7 @@ __all__ = [
     "Explanation",
     "ImageError",
     "Layer",
+    "Method",
     "MissingRuleError",
     "Model",
     "ModelError",
@@ -56,7 +57,6 @@ __all__ = [
     "OutOfMemoryError",
     "OutputError",
     "Preprocessing",
-    "Recipe",
     "RunError",
     "SettingError",
     "TargetError",
@@ -77,7 +77,7 @@ _HOMES = {
     "onnxcam.model.load": ("load",),
     "onnxcam.model.model": ("Model",),
     "onnxcam.image.preprocess": ("PRESETS", "Preprocessing"),
-    "onnxcam.methods": ("METHODS", "Recipe"),
+    "onnxcam.methods": ("METHODS", "Method"),
     "onnxcam.rewrite.gradient": ("augment", "gradient"),
     "onnxcam.rewrite.planner": ("layers",),
 }

@@ -16,6 +16,7 @@ Images: TypeAlias = NDArray[np.floating]  # (N, C, H, W) or (N, H, W, C): the mo
 Maps: TypeAlias = NDArray[np.floating]  # (N, C, h, w): an activation or a gradient
 Saliency: TypeAlias = NDArray[np.floating]  # (N, h, w) or (N, H, W): one map per image
 Scores: TypeAlias = NDArray[np.floating]  # (N, classes)
+Quantities: TypeAlias = dict[str, Floats]  # what a formula takes, by the names of its parameters
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Dim: TypeAlias = int | str | None  # a size, a name (equal names are equal sizes), or unknown
 Shape: TypeAlias = tuple[Dim, ...]

@@ -1,4 +1,4 @@
-"""One picture of what onnxcam does: methods side by side, and maps of a part of the network."""
+"""One image that shows what onnxcam does: methods side by side, and maps of parts of the network."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from onnxcam.model.model import Model
 from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import Layer
 
-LIKED = "05_hourglass.png"  # several instances of its class, and other things between them
+PREFERRED = "05_hourglass.png"  # several instances of its class, with other objects between them
 METHODS = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)
 COLUMNS, CELL, MARGIN = 5, 232, 32
 TITLE, HEADING, PROSE, GAP = 40, 26, 16, 8  # pixels
 BREAK = 28  # pixels above a heading
-AROUND = 2  # cells on each side of a peak that belong to it
+RADIUS = 2  # cells on each side of a peak that belong to it
 
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one kind, each with its caption, and what they show."""
+    """One row of the sheet: a title, an explanation, and images with captions."""
 
     title: str
     meaning: str
@@ -44,132 +44,134 @@ class Row:
 
 @dataclass(frozen=True)
 class Demo:
-    """The rows of the demonstration, and of which picture they are."""
+    """The rows of the demonstration, the image that they explain, and the model's answer."""
 
-    picture: Path
+    image: Path
     answer: str
     rows: tuple[Row, ...]
 
     def sheet(self) -> Image.Image:
-        """All of it as one picture."""
+        """All rows as one image."""
         bands = [
-            *_headed("Where did the model look?", self.answer, TITLE),
+            *_heading_bands("Where did the model look?", self.answer, TITLE),
             *(band for row in self.rows for band in _bands(row)),
-            _key(),
+            _color_key(),
         ]
-        return _down(bands)
+        return _stack(bands)
 
     def save(self, path: Path) -> Path:
-        """Write the picture, whole or not at all. OutputError where that fails."""
+        """Write the sheet, completely or not at all. OutputError if that fails."""
         sheet = self.sheet()
-        with atomic_write(path) as part:
-            sheet.save(part, format="PNG")
+        with atomic_write(path) as unfinished:
+            sheet.save(unfinished, format="PNG")
         return path
 
 
-def drawn(model: Path, pictures: Sequence[Path]) -> Demo:
-    """The demonstration with a model that takes these pictures: the one with several instances of its
-    class if it is among them, else the first.
+def make_demo(model: Path, images: Sequence[Path]) -> Demo:
+    """The demonstration with a model and one of these images: the one with several instances of its class if it
+    is among them, else the first.
     """
-    picture = next((each for each in pictures if each.name == LIKED), pictures[0])
+    image = next((path for path in images if path.name == PREFERRED), images[0])
     loaded = load(model)
-    layers = _layers(loaded)
-    whole = Explainer(loaded, "grad-cam", layers[-1].name)(str(picture))
+    layers = _last_bottlenecks(loaded)
+    explanation = Explainer(loaded, "grad-cam", layers[-1].name)(str(image))
     answer = (
-        f"{model.name} answers: {whole.targets[0]}. Yellow is the evidence for that answer. "
-        "Every map below is of this one picture."
+        f"{model.name} answers: {explanation.targets[0]}. Yellow is the evidence for that answer. "
+        "All maps below explain this one image."
     )
     rows = (
-        _methods(loaded, picture, layers[-2], layers[-1]),
-        _of_layers(loaded, picture, layers),
-        _of_feature_maps(loaded, picture, layers[-2]),
-        _of_neurons(loaded, picture, layers[-1]),
+        _method_row(loaded, image, layers[-2], layers[-1]),
+        _layer_row(loaded, image, layers),
+        _feature_map_row(loaded, image, layers[-2]),
+        _neuron_row(loaded, image, layers[-1]),
     )
-    return Demo(picture, answer, rows)
+    return Demo(image, answer, rows)
 
 
-def _layers(model: Model) -> list[Layer]:
-    """The last four layers that everything passes through, in the graph's order."""
+def _last_bottlenecks(model: Model) -> list[Layer]:
+    """The last layers that everything passes through, in the graph's order."""
     image, score = image_input(model), find_score(model)
     layers = candidates(model, spatial_layers(model, image.name, score.logits))
     return layers[: COLUMNS - 1][::-1]
 
 
-def _methods(model: Model, picture: Path, earlier: Layer, last: Layer) -> Row:
-    panels = [("the picture", _enlarged(read(picture)))]
+def _method_row(model: Model, image: Path, earlier: Layer, last: Layer) -> Row:
+    panels = [("the image", _enlarge(read(image)))]
     for method in METHODS:
         layer = last if method == "cam" else earlier
-        found = Explainer(model, method, layer.name)(str(picture))
-        panels.append((f"{method}{' (last layer only)' * (method == 'cam')}", _map(found)))
+        explanation = Explainer(model, method, layer.name)(str(image))
+        caption = f"{method} (last layer only)" if method == "cam" else method
+        panels.append((caption, _draw_map(explanation)))
     return Row(
         "Four methods",
-        f"At {earlier.name} ({_cells(earlier)} cells), the last layer where they differ: Grad-CAM weighs a "
-        "feature map by its mean gradient, Grad-CAM++ by each of its cells, for several instances of a class, "
-        "and Smooth Grad-CAM++ does so with derivatives averaged over noisy copies of the picture.",
+        f"At {earlier.name} ({_cells(earlier)} cells), the last layer where they differ: Grad-CAM weights a "
+        "feature map by its mean gradient, Grad-CAM++ by the gradient in each cell, for several instances of a "
+        "class, and Smooth Grad-CAM++ does the same with derivatives averaged over noisy copies of the image.",
         tuple(panels),
     )
 
 
-def _of_layers(model: Model, picture: Path, layers: Sequence[Layer]) -> Row:
-    panels = [("the picture", _enlarged(read(picture)))]
+def _layer_row(model: Model, image: Path, layers: Sequence[Layer]) -> Row:
+    panels = [("the image", _enlarge(read(image)))]
     for layer in layers:
-        found = Explainer(model, DEFAULT_METHOD, layer.name)(str(picture))
-        panels.append((f"{layer.name}, {_cells(layer)} cells", _map(found)))
+        explanation = Explainer(model, DEFAULT_METHOD, layer.name)(str(image))
+        panels.append((f"{layer.name}, {_cells(layer)} cells", _draw_map(explanation)))
     return Row(
         "A layer of your choice (--layer)",
-        f"{DEFAULT_METHOD} from an early layer to the last: fine outlines first, more of the object later.",
+        f"{DEFAULT_METHOD} from an early layer to the last: fine outlines in early layers, more of the "
+        "object in later ones.",
         tuple(panels),
     )
 
 
-def _of_feature_maps(model: Model, picture: Path, layer: Layer) -> Row:
+def _feature_map_row(model: Model, image: Path, layer: Layer) -> Row:
     explainer = Explainer(model, DEFAULT_METHOD, layer.name)
-    panels = [(f"all {layer.channels} feature maps", _map(explainer(str(picture))))]
-    best = _heaviest(Explainer(model, "grad-cam++", layer.name), picture, layer)
-    for chosen in (best[:COLUMNS], *([each] for each in best[: COLUMNS - 2])):
-        explainer.channels = chosen
-        alone = (
-            f"only map {chosen[0]}" if len(chosen) == 1 else f"the {len(chosen)} that weigh most"
-        )
-        panels.append((alone, _map(explainer(str(picture)))))
+    panels = [(f"all {layer.channels} feature maps", _draw_map(explainer(str(image))))]
+    best = _rank_channels(Explainer(model, "grad-cam++", layer.name), image, layer)
+    for channels in (best[:COLUMNS], *([channel] for channel in best[: COLUMNS - 2])):
+        count = len(channels)
+        caption = f"only map {channels[0]}" if count == 1 else f"the {count} that contribute most"
+        panels.append((caption, _draw_map(explainer(str(image), channels=channels))))
     return Row(
         "Feature maps of your choice (--channels)",
-        f"What some of the {layer.channels} feature maps of {layer.name} add, together and alone.",
+        f"What some of the {layer.channels} feature maps of {layer.name} contribute, together and alone.",
         tuple(panels),
     )
 
 
-def _of_neurons(model: Model, picture: Path, layer: Layer) -> Row:
+def _neuron_row(model: Model, image: Path, layer: Layer) -> Row:
     explainer = Explainer(model, DEFAULT_METHOD, layer.name)
-    whole = explainer(str(picture))
-    panels = [("all neurons", _map(whole))]
-    for rows, columns in _peaks(whole.layer_maps[0]):
-        explainer.region = f"{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
-        panels.append((f"--region {explainer.region}", _map(explainer(str(picture)))))
+    explanation = explainer(str(image))
+    panels = [("all neurons", _draw_map(explanation))]
+    for rows, columns in _peaks(explanation.layer_maps[0]):
+        region = f"{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
+        panels.append((f"--region {region}", _draw_map(explainer(str(image), region=region))))
     return Row(
         "Neurons of your choice (--region)",
-        f"What the neurons in a part of {layer.name} ({_cells(layer)} cells) add: one instance at a time.",
+        f"What the neurons in a part of {layer.name} ({_cells(layer)} cells) contribute: one instance "
+        "at a time.",
         tuple(panels),
     )
 
 
-def _heaviest(explainer: Explainer, picture: Path, layer: Layer) -> list[int]:
-    """The feature maps by how much evidence each gives alone, the most first."""
+def _rank_channels(explainer: Explainer, image: Path, layer: Layer) -> list[int]:
+    """The feature maps in the order of the evidence that each contributes alone, most first."""
     evidence = []
     for channel in range(layer.channels if isinstance(layer.channels, int) else 0):
-        explainer.channels = [channel]
-        evidence.append(float(explainer(str(picture)).layer_maps.sum()))
-    return [int(each) for each in np.argsort(evidence)[::-1]]
+        explanation = explainer(str(image), channels=[channel])
+        evidence.append(float(explanation.layer_maps.sum()))
+    return [int(channel) for channel in np.argsort(evidence)[::-1]]
 
 
-def _peaks(coarse: Floats) -> Iterator[tuple[slice, slice]]:
-    """Cells around the strongest spots of a map, each spot outside of those before it."""
-    left = np.array(coarse)
+def _peaks(layer_map: Floats) -> Iterator[tuple[slice, slice]]:
+    """The cells around the strongest peaks of a map, each peak outside the cells of those before it."""
+    remaining = np.array(layer_map)
+    height, width = remaining.shape
     for _ in range(COLUMNS - 1):
-        y, x = (int(each) for each in np.unravel_index(left.argmax(), left.shape))
-        rows = slice(max(y - AROUND, 0), min(y + AROUND + 1, left.shape[0]))
-        columns = slice(max(x - AROUND, 0), min(x + AROUND + 1, left.shape[1]))
-        left[rows, columns] = 0.0
+        y, x = map(int, np.unravel_index(remaining.argmax(), remaining.shape))
+        rows = slice(max(y - RADIUS, 0), min(y + RADIUS + 1, height))
+        columns = slice(max(x - RADIUS, 0), min(x + RADIUS + 1, width))
+        remaining[rows, columns] = 0.0
         yield rows, columns
 
 
@@ -177,23 +179,24 @@ def _cells(layer: Layer) -> str:
     return " x ".join(map(str, layer.grid))
 
 
-def _enlarged(picture: Image.Image) -> Image.Image:
-    """At least as large as it is shown, so that the map over it is drawn without steps."""
-    by = max(1, -(-CELL * 2 // max(picture.size)))
-    return picture.resize((picture.width * by, picture.height * by), Image.Resampling.LANCZOS)
+def _enlarge(image: Image.Image) -> Image.Image:
+    """At least as large as it is shown, so that the map is drawn over it smoothly."""
+    factor = max(1, -(-CELL * 2 // max(image.size)))
+    size = (image.width * factor, image.height * factor)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _map(found: Explanation) -> Image.Image:
-    original = found.images[0]
-    large = _enlarged(original.image)
-    left, top, right, bottom = (each * large.width / original.image.width for each in original.box)
+def _draw_map(explanation: Explanation) -> Image.Image:
+    original = explanation.images[0]
+    large = _enlarge(original.image)
+    left, top, right, bottom = (edge * large.width / original.image.width for edge in original.box)
     box = (left, top, min(right, large.width), min(bottom, large.height))
-    return overlay.overlay(large, found.maps[0], box, opacity=0.75)
+    return overlay.overlay(large, explanation.maps[0], box, opacity=0.75)
 
 
 @dataclass(frozen=True)
 class _Band:
-    """A part of the sheet, moved so that its contents begin at the margin."""
+    """An image on the sheet: `above` is the space above it, `left` its offset from the margin, in pixels."""
 
     image: Image.Image
     above: int = GAP
@@ -203,10 +206,10 @@ class _Band:
 def _bands(row: Row) -> list[_Band]:
     captions, panels = zip(*row.panels, strict=True)
     sheet = overlay.grid([list(panels)], column_titles=list(captions), cell=CELL)
-    return [*_headed(row.title, row.meaning, HEADING), _Band(sheet)]
+    return [*_heading_bands(row.title, row.meaning, HEADING), _Band(sheet)]
 
 
-def _headed(title: str, prose: str, size: int) -> list[_Band]:
+def _heading_bands(title: str, prose: str, size: int) -> list[_Band]:
     width = COLUMNS * (CELL + GAP) - GAP
     heading, text = (
         lettering.strip(words, width, font) for words, font in ((title, size), (prose, PROSE))
@@ -214,28 +217,28 @@ def _headed(title: str, prose: str, size: int) -> list[_Band]:
     return [_Band(heading, BREAK, -(size // 2)), _Band(text, -GAP, -(PROSE // 2))]
 
 
-def _key() -> _Band:
-    """The colours from no evidence to the most."""
-    words = [lettering.strip(each, 116, PROSE) for each in ("no evidence", "the most")]
+def _color_key() -> _Band:
+    """The color scale, from no evidence to the most."""
+    words = [lettering.strip(text, 116, PROSE) for text in ("no evidence", "the most")]
     placed = [(words[0], (0, 0)), (legend(width=256, height=16), (116, 6)), (words[1], (372, 0))]
-    return _Band(_pasted(placed, (488, words[0].height)), BREAK, -(PROSE // 2))
+    return _Band(_paste(placed, (488, words[0].height)), BREAK, -(PROSE // 2))
 
 
-def _down(bands: Sequence[_Band]) -> Image.Image:
-    """The bands one under another, on white, with a margin around them."""
+def _stack(bands: Sequence[_Band]) -> Image.Image:
+    """The bands below each other, on white, with a margin around them."""
     placed: list[tuple[Image.Image, tuple[int, int]]] = []
     top = MARGIN - BREAK
     for band in bands:
         placed.append((band.image, (MARGIN + band.left, top + band.above)))
         top += band.above + band.image.height
-    width = max(each.image.width for each in bands)
-    return _pasted(placed, (width + 2 * MARGIN, top + MARGIN))
+    width = max(band.image.width for band in bands)
+    return _paste(placed, (width + 2 * MARGIN, top + MARGIN))
 
 
-def _pasted(
+def _paste(
     placed: Sequence[tuple[Image.Image, tuple[int, int]]], size: tuple[int, int]
 ) -> Image.Image:
     sheet = Image.new("RGB", size, lettering.PAPER)
-    for each, corner in placed:
-        sheet.paste(each, corner)
+    for image, corner in placed:
+        sheet.paste(image, corner)
     return sheet

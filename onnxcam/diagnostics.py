@@ -1,4 +1,4 @@
-"""What `onnxcam check` finds out about a model."""
+"""Checks whether and how a model can be explained, for `onnxcam check`."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
-from onnxcam.rewrite.gradient import simplified
+from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.rewrite.planner import layers as layers_of
 from onnxcam.runtime.device import cuda_devices
 from onnxcam.runtime.device import device as find_device
 from onnxcam.spatial.layers import spatial_layers
 from onnxcam.specs import ImageInput, Layer
 
-UNKNOWN_CHANNELS = 3  # of the trial, if the model takes any
-SAMPLES = 2  # noisy copies in the trial: enough to run more than one input at once
+DEFAULT_CHANNELS = 3  # of the trial's input, if the model takes any
+SAMPLES = 2  # noisy copies in the trial: enough to run several inputs at once
 
 
 def checkup(
     file: Path, output: str | None = None, size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Everything that `onnxcam check` says; `size` is (height, width) of the trial's input.
+    """Everything that `onnxcam check` prints; `size` is (height, width) of the trial's input.
 
-    ModelError if there is no model, image, or score; SettingError for a size that the model does not take.
+    ModelError if there is no model, image input or score; SettingError for a size that the model does not take.
     """
     model = load(file)
     image = image_input(model)
     prepared = change(choose(AUTO, model.metadata, image), size=size)
-    tried, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
-    with_score, score = ensure_class_scores(model, output)
-    layers = _layers(model, output) or spatial_layers(with_score, image.name, score.logits)
-    # A picture of integers carries no derivative, but the layers behind it do.
-    sources = {image.name, *(each.name for each in layers)}
-    plain = simplified(with_score, sources, score.logits, DEFAULT)
-    path = subgraph_between(plain.graph, sources, {score.logits}, carries_floats)
-    trial = _trial(model, output, tried, [assumed] if assumed else [])
+    trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
+    scored_model, score = ensure_class_scores(model, output)
+    layers = _layers(model, output) or spatial_layers(scored_model, image.name, score.logits)
+    # An image of integers has no derivative, but the layers after it do.
+    sources = {image.name, *(layer.name for layer in layers)}
+    expanded = expand_operators_without_rules(scored_model, sources, score.logits, DEFAULT)
+    path = subgraph_between(expanded.graph, sources, {score.logits}, carries_floats)
+    trial = _trial(model, output, trial_size, [assumed] if assumed else [])
     return {
-        "model": _model(model),
+        "model": _describe_model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
         "score": vars(score),
         "layer": next((layer.name for layer in layers if layer.automatic), None),
         "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),
         "operators": _operators(path),
-        "reach": _reach(plain, layers, score.logits),
+        "reach": _reach(expanded, layers, score.logits),
         "devices": [_device(name) for name in _devices()],
         "trial": trial,
         "explainable": trial["error"] is None,
@@ -73,7 +73,7 @@ def _layers(model: Model, output: str | None) -> list[Layer]:
         return []
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _describe_model(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "sha256": model.digest,
@@ -85,15 +85,15 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _operators(path: Subgraph) -> list[dict[str, Any]]:
-    """The operators between the image and the score, those that let no gradient through first: they have
-    no rule, or their derivative is 0 everywhere.
+    """The operators between the image and the score. Those that block the gradient come first: they have no
+    rule, or their derivative is 0 everywhere.
     """
     rows: dict[str, dict[str, Any]] = {}
     for node in path.nodes:
         operator = operator_key(node.op, node.domain)
         rule, flat = operator in DEFAULT, operator in ZERO_GRADIENT
-        unused = {"operator": operator, "count": 0, "rule": rule, "flat": flat, "without": ""}
-        row = rows.setdefault(operator, unused)
+        new_row = {"operator": operator, "count": 0, "rule": rule, "flat": flat, "without": ""}
+        row = rows.setdefault(operator, new_row)
         row["count"] += 1
         if flat or not rule:
             row["without"] = row["without"] or node.name or node.outputs[0].name
@@ -101,8 +101,8 @@ def _operators(path: Subgraph) -> list[dict[str, Any]]:
 
 
 def _reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:
-    """How many layers every operator behind which has a rule, and the earliest of them."""
-    reached = [each.name for each in layers if _has_rules(model, each.name, score)]
+    """The number of layers after which all operators have rules, and the earliest of these layers."""
+    reached = [layer.name for layer in layers if _has_rules(model, layer.name, score)]
     earliest = reached[0] if reached else None
     return {"layers": len(layers), "explainable": len(reached), "earliest": earliest}
 
@@ -110,26 +110,28 @@ def _reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:
 def _has_rules(model: Model, layer: str, score: str) -> bool:
     try:
         return layer in differentiable_path(model.graph, {layer}, {score}, DEFAULT).tensors
-    except ModelError:  # a rule is missing, or nothing flows back
+    except ModelError:  # a rule is missing, or the gradient is blocked
         return False
 
 
 def _devices() -> list[str]:
-    return ["cpu", *(f"cuda:{each}" for each in range(cuda_devices() or 1))]
+    return ["cpu", *(f"cuda:{number}" for number in range(cuda_devices() or 1))]
 
 
 def _device(name: str) -> dict[str, Any]:
     try:
         find_device(name)
-    except DeviceError as fault:
-        return {"name": name, "usable": False, "error": one_line(fault)}
+    except DeviceError as error:
+        return {"name": name, "usable": False, "error": one_line(error)}
     return {"name": name, "usable": True, "error": None}
 
 
 def _trial(
     model: Model, output: str | None, size: tuple[int, int], assumed: list[str]
 ) -> dict[str, Any]:
-    """What `onnxcam explain` does by default, on a random input: what was tried, and why it failed."""
+    """Runs what `onnxcam explain` does by default, on a random input: the settings, and the error if it
+    failed.
+    """
     trial: dict[str, Any] = {
         "method": DEFAULT_METHOD,
         "samples": SAMPLES,
@@ -147,19 +149,19 @@ def _trial(
             "layer": explainer.plan.layers[0].name,
             "layers": [layer.name for layer in explainer.plan.layers],
             "batch": explainer.plan.image.batch,
-            "device": str(explainer.probe.batches.session.device),
+            "device": str(explainer.device),
             "notices": [*explainer.notices, *assumed],
         }
-        explanation = explainer(_random(explainer.plan.image, size))
+        explanation = explainer(_random_image(explainer.plan.image, size))
         trial["notices"] = [*explanation.notices, *assumed]
     except OnnxcamError as error:
         trial["error"] = one_line(error)
     return trial
 
 
-def _random(image: ImageInput, size: tuple[int, int]) -> Images:
-    """A picture of noise in the model's own layout and dtype."""
-    channels = image.channels or UNKNOWN_CHANNELS
+def _random_image(image: ImageInput, size: tuple[int, int]) -> Images:
+    """Random values in the model's own layout and dtype."""
+    channels = image.channels or DEFAULT_CHANNELS
     shape = (channels, *size) if image.layout == "NCHW" else (*size, channels)
     draw = np.random.Generator(np.random.SFC64(0))
     if image.dtype.kind in "iu":

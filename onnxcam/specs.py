@@ -1,5 +1,5 @@
-"""Plain data about a model that the packages exchange, without its graph: image input, score, layers, and the
-plan of what is run.
+"""Plain data that the packages pass to each other about a model: its image input, score and layers, and the
+plan of what is run. Nothing here needs onnx.
 """
 
 from __future__ import annotations
@@ -9,32 +9,47 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Dim, Floats, Images, Shape
+from onnxcam.arrays import Array, Dim, Floats, Images, Maps, Shape
 
-CLASS_SCORES = "onnxcam/classes"  # the output that is added to a model without one score per class
+CLASS_SCORES = "onnxcam/classes"  # the output added to a model without one score per class
 AUTO = "auto"
-POWERS = (1, 2, 3)  # of the gradient: a model returns their sums over noisy samples
-SEED = "seed"  # the input for the cotangents of a model with gradients
-NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # the inputs for what is added to the image
+POWERS = (1, 2, 3)  # of the gradient; the model returns their sums over noisy samples
+SEED = "seed"  # the input for the cotangents in a model with gradients
+NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # inputs: SPREAD * NOISE is added to the image
 NO_NOISE = np.zeros((1, 1, 1, 1), np.float32)
 
 
 def gradient_at(layer: str) -> str:
-    """The output that holds the gradient at a layer."""
+    """The name of the output that holds the gradient at a layer."""
     return f"gradient/{layer}"
 
 
 def moment(power: int, layer: str) -> str:
-    """The output that holds the sum of the gradient's power over the batch at a layer."""
+    """The name of the output that holds the sum over the batch of a power of the gradient at a layer."""
     return f"moment{power}/{layer}"
+
+
+def infer_grid(grid: tuple[Dim, Dim], cells: int, aspect_ratio: float) -> tuple[int, int]:
+    """Height and width of a grid with this many cells. Sizes that the graph fixes are used; if both are free,
+    the result is the pair of factors of `cells` whose ratio is nearest to `aspect_ratio`, the image's height /
+    width.
+    """
+    height, width = grid
+    if isinstance(height, int):
+        return height, cells // height
+    if isinstance(width, int):
+        return cells // width, width
+    heights = [height for height in range(1, cells + 1) if cells % height == 0]
+    best = min(heights, key=lambda height: abs(np.log(height * height / cells / aspect_ratio)))
+    return best, cells // best
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The image input of a model, as the preprocessing needs it.
+    """A model's image input: the contract between the graph and the preprocessing.
 
-    `height` and `width` are None if the model takes any size, `batch` is None if it takes any number of
-    images at once. `layout` is "NCHW" or "NHWC".
+    `height` and `width` are None if the model takes any size, `batch` is None if it takes any number of images
+    at once. `layout` is "NCHW" or "NHWC".
     """
 
     name: str
@@ -47,7 +62,7 @@ class ImageInput:
 
     @property
     def shape(self) -> Shape:
-        """The shape in the input's layout. The batch is always None."""
+        """The input's shape in its layout; the batch axis is always None."""
         sizes = (self.height, self.width)
         return (
             (None, self.channels, *sizes)
@@ -63,10 +78,12 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class Score:
-    """The scores of a model. `output` is the model's output, or what it was rounded or scaled from; `logits` is
-    the tensor before its last Softmax or Sigmoid (`output_activation`), or the output itself; `classes` is the
-    number of scores per image, one per class. With `probability`, `logits` holds probabilities, because no
-    logits before them were found.
+    """The tensor with one score per class.
+
+    `output` is the model's output, or the tensor that it was rounded or scaled from. `logits` is the tensor
+    before its last Softmax or Sigmoid (named by `output_activation`), or `output` itself. `classes` is the
+    number of scores per image. `probability` is True if `logits` holds probabilities because no logits were
+    found.
     """
 
     output: str
@@ -80,11 +97,13 @@ class Score:
 class Layer:
     """A tensor between the image and the score that holds a grid of cells.
 
-    - `is_bottleneck`: everything that the score depends on passes through it.
-    - `automatic`: `layer="auto"` takes it for methods that run the image once, `auto_for_smoothing`: for those
-      that smooth. If the branches of a model meet only after their last grids, it takes one layer per branch.
-    - `cells`: the grid of tokens (N, T, C); `tokens_before` and `tokens_after` count those outside of the grid.
-    - `ignored_by_score`: the score reads only tokens outside of the grid, so that a map would be empty.
+    is_bottleneck: everything that the score depends on in the image passes through this layer.
+    automatic: one of the layers that `layer="auto"` selects for a method that runs the image once. There are
+        several if the branches of the model meet only after their last grid.
+    auto_for_smoothing: the same for a method that averages over noisy samples.
+    cells: the grid, for tokens (N, T, C) or (N, C, T). `tokens_before` and `tokens_after` count the tokens that
+        are not cells.
+    ignored_by_score: the score reads only tokens that are not cells, so a map of this layer is empty.
     """
 
     name: str
@@ -101,7 +120,7 @@ class Layer:
 
     @property
     def layout(self) -> str:
-        """ "NCHW" or "NHWC"; of tokens "NTC" or "NCT"."""
+        """ "NCHW" or "NHWC"; for tokens "NTC" or "NCT"."""
         names = ("NCHW", "NHWC") if len(self.shape) == 4 else ("NCT", "NTC")
         return names[self.channel_axis != 1]
 
@@ -110,12 +129,13 @@ class Layer:
         """Height and width in cells."""
         if self.cells is not None:
             return self.cells
-        height, width = (dim for i, dim in enumerate(self.shape) if i not in (0, self.channel_axis))
+        axes = (axis for axis in range(len(self.shape)) if axis not in (0, self.channel_axis))
+        height, width = (self.shape[axis] for axis in axes)
         return height, width
 
     @property
     def tokens(self) -> int:
-        """The number of tokens outside of the grid: class tokens, registers."""
+        """The number of tokens that are not cells: class tokens and registers."""
         return self.tokens_before + self.tokens_after
 
     @property
@@ -123,16 +143,46 @@ class Layer:
         """The number of feature maps."""
         return self.shape[self.channel_axis]
 
+    def channels_first(self, array: Array, aspect_ratio: float) -> Maps:
+        """The layer's values or gradients as (N, C, h, w) in float64, without tokens that are not cells.
+        `aspect_ratio` is the image's height / width; it decides the grid if the graph leaves its sizes free.
+        """
+        maps = np.moveaxis(np.asarray(array, np.float64), self.channel_axis, 1)
+        if self.cells is None:
+            return maps
+        cells = maps[:, :, self.tokens_before : maps.shape[2] - self.tokens_after]
+        return cells.reshape(
+            *cells.shape[:2], *infer_grid(self.cells, cells.shape[2], aspect_ratio)
+        )
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Everything that a plan depends on besides the model: the planner takes nothing else, and the key of a
+    cached plan is made of all fields.
+
+    `rules` is the name of a table of gradient rules, `smooths` whether noisy samples are run. `layers` are
+    names, or (AUTO,). `output` is the tensor with the class scores, None to find it. `probability` explains the
+    output of the last Softmax or Sigmoid instead of the logits.
+    """
+
+    rules: str
+    smooths: bool
+    layers: tuple[str, ...] = (AUTO,)
+    output: str | None = None
+    probability: bool = False
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: a model that returns `explained_tensor`, the layers, and their gradients for a cotangent.
+    """What is run: a model that returns `explained_tensor`, the layers' values, and their gradients for a
+    cotangent.
 
-    `name`, `digest`, `metadata` and `notices` are those of the `Model`. With `gradient_is_constant`, the graph
-    proves that the gradients do not depend on the image; with `has_gradient_model`, a second model returns
-    them, which takes only the cotangent. `seed_shape` is the shape of the cotangent of one image, `seed_dtype`
-    the name of its dtype. `data` is the digest of the external data files: empty if there are none, and unique
-    if it is unknown.
+    name, digest, metadata, notices: those of the `Model`.
+    gradient_is_constant: the graph proves that the gradients do not depend on the image.
+    has_gradient_model: the gradients are outputs of a second model whose only input is the cotangent.
+    seed_shape, seed_dtype: the shape of one image's cotangent, and the name of its dtype.
+    data: the digest of the external data files; empty if there are none, and unique if it is unknown.
     """
 
     name: str
@@ -151,23 +201,23 @@ class Plan:
 
     @property
     def gradients(self) -> list[str]:
-        """The outputs that hold the gradients, in the order of the layers."""
+        """The names of the outputs with the gradients, in the order of the layers."""
         return [gradient_at(layer.name) for layer in self.layers]
 
     @property
     def activations(self) -> list[str]:
-        """The outputs that hold the values of the layers."""
+        """The names of the outputs with the layers' values."""
         return [layer.name for layer in self.layers]
 
     def seeds(self, weights: Floats) -> Array:
-        """Cotangents (N, classes) in the shape and dtype of the score."""
+        """Cotangents (N, classes) in the shape and dtype that the model takes."""
         shape = (len(weights), *self.seed_shape)
         return weights.reshape(shape).astype(self.seed_dtype)
 
     def feeds(
         self, images: Images, weights: Floats, noise: Any = None, spread: float = 0.0
     ) -> dict[str, Any]:
-        """All inputs of the models by name: the images, cotangents for `weights` (N, classes), and noise."""
+        """The inputs of both models by name: images, cotangents `weights` (N, classes), and noise."""
         return {
             self.image.name: images,
             NOISE: NO_NOISE.repeat(len(weights), axis=0) if noise is None else noise,

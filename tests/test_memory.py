@@ -70,7 +70,7 @@ def test_a_session_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_that_ends_in_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
-    monkeypatch.setattr("onnxcam.explain.explainer.resized", lacking)
+    monkeypatch.setattr("onnxcam.explain.explainer.resize_bilinear", lacking)
     with pytest.raises(RunError, match="out of memory while images were explained; close other"):
         made(X)
 

@@ -52,7 +52,7 @@ def augment(
     from onnxcam.model.image_input import image_input
     from onnxcam.model.load import load
     from onnxcam.rewrite.gradient import augment as augment_model
-    from onnxcam.rewrite.hints import add_cure
+    from onnxcam.rewrite.hints import add_hint
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
@@ -63,7 +63,7 @@ def augment(
             augmented = augment_model(with_score, names, score.logits)
         except (BlockedError, MissingRuleError) as error:
             image = image_input(with_score).name
-            raise add_cure(error, with_score, image, score.logits, DEFAULT) from error
+            raise add_hint(error, with_score, image, score.logits, DEFAULT) from error
     files = augmented.save(out)
     size = sum(file.stat().st_size for file in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {augmented.opset}")

@@ -16,7 +16,7 @@ from onnxcam.cli.progress import ProgressReporter
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
-from onnxcam.explain.result_files import certified, require_writable, result_files
+from onnxcam.explain.result_files import require_writable, result_files, verified_manifest
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
 from onnxcam.regular_files import digest_file
@@ -65,7 +65,7 @@ class Job:
         digest = _digest(path)
         for target, suffix in zip(self.targets, target_suffixes(self.targets), strict=True):
             stem = f"{name}{suffix}"
-            files = result_files(self.out, stem, self.explainer.recipe.name)
+            files = result_files(self.out, stem, self.explainer.method.name)
             fingerprint = self._fingerprint(digest, target)
             if self.skip_existing and (manifest := _present(files, fingerprint)):
                 self.skipped += 1
@@ -85,7 +85,7 @@ class Job:
         parts = {
             "onnxcam": __version__,
             "model": [explainer.plan.digest, explainer.plan.data],
-            "method": [explainer.recipe.name, explainer.settings],
+            "method": [explainer.method.name, explainer.settings],
             "score": [explainer.score_kind, explainer.plan.explained_tensor],
             "layers": [layer.name for layer in explainer.plan.layers],
             "subset": [explainer.channels, explainer.region, explainer.fuse],
@@ -111,8 +111,8 @@ class Job:
             "index": manifest["target"]["index"],
             "score": manifest["target"]["score"],
             "layers": manifest["layers"],
-            "method": self.explainer.recipe.name,
-            "is_empty": manifest["empty"],
+            "method": self.explainer.method.name,
+            "is_empty": manifest["is_empty"],
             **{kind: str(file) for kind, file in files.items()},
             "skipped": skipped,
             "error": None,
@@ -136,7 +136,7 @@ def _concerns_all(error: Exception) -> bool:
 
 def _present(files: Mapping[str, Path], fingerprint: str) -> dict[str, Any] | None:
     """The manifest, if it is of the same image and settings and its files are unchanged."""
-    manifest = certified(files)
+    manifest = verified_manifest(files)
     request = manifest.get("request") if manifest else None
     matches = isinstance(request, dict) and request.get("fingerprint") == fingerprint
     return manifest if matches else None

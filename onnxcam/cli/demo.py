@@ -27,12 +27,12 @@ def demo(
     cells. The model and the images are bundled with onnxcam.
     """
     from onnxcam.bundled import bundled_model, sample_images
-    from onnxcam.demo import drawn
+    from onnxcam.demo import make_demo
 
     model = bundled_model()
-    sheet = drawn(model, sample_images())
+    sheet = make_demo(model, sample_images())
     path = sheet.save(out / "onnxcam-demo.png")
     for row in sheet.rows:
         say(f"{row.title}: {row.meaning}")
     say("", f"{path} shows all of them. To explain one of these images alone:")
-    say(f"  onnxcam explain {model} {sheet.picture}")
+    say(f"  onnxcam explain {model} {sheet.image}")

@@ -194,7 +194,7 @@ def _make_folder(out: Path) -> None:
 
 
 def _summary(job: Job) -> str:
-    count, device = job.written, job.explainer.probe.batches.session.device
+    count, device = job.written, job.explainer.device
     summary = f"{count} map{'' if count == 1 else 's'} written to {job.out}, run on {device}"
     if job.skipped:
         summary += f", {job.skipped} already existed"

@@ -8,17 +8,13 @@ from onnxcam.cli.options import Json
 from onnxcam.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from onnxcam.methods import Recipe
+    from onnxcam.methods import Method
 
 EPILOG = """\b
 Examples:
   onnxcam explain model.onnx cat.jpg --method grad-cam
   onnxcam explain model.onnx cat.jpg --set samples=50 --set numerator=d1
 """
-SAMPLED = {
-    "once": "the image once",
-    "gaussian": "many copies of the image with Gaussian noise",
-}
 
 
 def methods(json: Json = False) -> None:
@@ -29,34 +25,34 @@ def methods(json: Json = False) -> None:
     from onnxcam.methods import METHODS
 
     if json:
-        print_json([_method_to_json(recipe) for recipe in METHODS.values()])
+        print_json([_method_to_json(method) for method in METHODS.values()])
         return
-    for number, recipe in enumerate(METHODS.values()):
+    for number, method in enumerate(METHODS.values()):
         if number:
             say()
-        _print_method(recipe)
+        _print_method(method)
 
 
-def _print_method(recipe: Recipe) -> None:
-    say(f"{recipe.name}  {recipe.source}", bold=True)
-    say(f"  {recipe.summary}")
-    say(f"  Runs {SAMPLED.get(recipe.sampler.name, recipe.sampler.name)}.")
-    if recipe.settings:
+def _print_method(method: Method) -> None:
+    say(f"{method.name}  {method.source}", bold=True)
+    say(f"  {method.summary}")
+    say(f"  Runs {method.sampler.description}.")
+    if method.settings:
         rows = [
             (f"  {name}", setting.default, setting.meaning)
-            for name, setting in recipe.settings.items()
+            for name, setting in method.settings.items()
         ]
         print_table(("  setting", "default", "meaning"), rows)
 
 
-def _method_to_json(recipe: Recipe) -> dict[str, Any]:
+def _method_to_json(method: Method) -> dict[str, Any]:
     return {
-        "name": recipe.name,
-        "computes": recipe.summary,
-        "sampler": recipe.sampler.name,
-        "source": recipe.source,
+        "name": method.name,
+        "computes": method.summary,
+        "sampler": method.sampler.name,
+        "source": method.source,
         "settings": [
             {"name": name, "default": setting.default, "meaning": setting.meaning}
-            for name, setting in recipe.settings.items()
+            for name, setting in method.settings.items()
         ],
     }

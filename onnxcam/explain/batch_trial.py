@@ -1,7 +1,8 @@
-"""Whether images can be run together: tried with two, on the scores, layers, and gradients of the final model.
+"""Tests whether images can be run together: with two images, on the scores, layers and gradients of the final
+model.
 
-Attention over axis 0, statistics of a batch, or a Reshape to one image make that wrong. The trial costs five
-passes of one image when the plan is made, or four runs of a model that takes exactly N images at a time.
+Attention over axis 0, batch statistics, or a Reshape to one image make a batch wrong. The test costs five
+passes of one image when a model is planned, or four runs of a model that takes exactly N images at a time.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from onnxcam.runtime.device import device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
 
-SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in turn if the model takes any
-# Of a free batch the middle image has others on both sides; a fixed one may have room for two.
+SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in this order if the model takes any
+# In a free batch the middle image has neighbors on both sides; a fixed batch may have room for only two.
 ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
 STRONGEST = 16.0  # factor between the cotangents of two images
-FLOOR = 1e-7  # the part of a result that is rounding error
+FLOOR = 1e-7  # rounding error, as a fraction of a result
 
 MIXES = (
-    "in this model, images that are run together influence each other, or it takes only one at a time, so each "
-    "is run by itself, which is slower; to run several, export it in evaluation mode with a free batch"
+    "in this model, images that are run together influence each other, or it takes only one at a time, so "
+    "images are run one by one, which is slower; to run several at once, export it in evaluation mode with a "
+    "free batch"
 )
 UNTRIED = (
-    "a trial run with two images failed, so each is run by itself, which is slower; `chunk` does not change "
+    "a test run with two images failed, so images are run one by one, which is slower; `chunk` does not change "
     "that"
 )
 
 
 class Runs(NamedTuple):
-    """The outputs by name: of images together, in that order, and of each of the two alone, with copies of
-    itself if the batch is fixed. `factors` multiplied the cotangents of the two images when run together.
+    """Outputs by name: of images run `together`, in this order, and of each of the two images `alone`, with
+    copies of itself if the batch is fixed. `factors` multiplied the cotangents of the two images when run
+    together.
     """
 
     together: Mapping[str, Any]
@@ -49,11 +52,11 @@ class Runs(NamedTuple):
 def confirm_batch(
     plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: bool
 ) -> Plan:
-    """The plan, with a batch of 1 and a notice if its images cannot be run together or influence each other.
-    Nothing is tried if only one is ever run: with a batch of 1, or without smoothing.
+    """The plan, with a batch of 1 and a notice if images cannot be run together or influence each other.
+    Nothing is tested if only one image is ever run: with a batch of 1, or without smoothing.
 
-    Raises ModelError for a model of exactly N > 1 images that influence each other, as none of them has a map
-    of its own; OutOfMemoryError if the memory cannot hold several, so that nothing is known.
+    Raises ModelError for a model that takes exactly N > 1 images that influence each other, since no image then
+    has a map of its own; OutOfMemoryError if the memory cannot hold several images, so that nothing is known.
     """
     fixed = plan.image.batch
     if fixed == 1 or (fixed is None and not smooths):
@@ -68,15 +71,15 @@ def confirm_batch(
         return plan
     if fixed is not None:
         if independent is None:
-            return plan  # no trial image worked; a real image will show what is wrong
+            return plan  # no test image worked; a real image will show what is wrong
         raise ModelError(
             f"{plan.name}: takes exactly {fixed} images at a time, and the result for one depends on the "
             "others, so a single image has no map; export it with a batch of 1, or with a free batch"
         )
-    return one_at_a_time(plan, UNTRIED if independent is None else MIXES)
+    return with_batch_of_one(plan, UNTRIED if independent is None else MIXES)
 
 
-def one_at_a_time(plan: Plan, notice: str = UNTRIED) -> Plan:
+def with_batch_of_one(plan: Plan, notice: str = UNTRIED) -> Plan:
     """The plan with a batch of 1 instead of a free one; a plan with a fixed batch is returned as it is."""
     if plan.image.batch is not None:
         return plan
@@ -87,7 +90,7 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
     """Whether two images give the same results together as alone; None if no image could be run at all."""
     seeds = session.shapes.get(SEED, [None])[0]
     if isinstance(seeds, int) and seeds != fixed:
-        return False  # one score for all
+        return False  # one score for all images
     draw = np.random.Generator(np.random.SFC64(1))
     weights = draw.standard_normal(plan.score.classes)
     for shape in _shapes(plan.image):
@@ -106,10 +109,10 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
             continue
         factors = (1.0, _factor(plan, first, second))
         for order in ORDERS[fixed is not None]:
-            places = list(order)
-            seeds = np.outer(np.take(factors, places), weights)
+            indices = list(order)
+            seeds = np.outer(np.take(factors, indices), weights)
             try:
-                together = _run(plan, session, pair[places], seeds, fixed or len(order))
+                together = _run(plan, session, pair[indices], seeds, fixed or len(order))
             except OutOfMemoryError:
                 raise
             except RunError:
@@ -130,17 +133,19 @@ def _shapes(image: ImageInput) -> Iterator[tuple[int, ...]]:
 
 
 def _run(plan: Plan, session: Session, images: Any, seeds: Floats, batch: int) -> dict[str, Any]:
-    """All outputs. The batch is filled up with copies of the last image, with a cotangent of 0."""
-    short = batch - len(images)
-    images = np.concatenate([images, images[-1:].repeat(short, axis=0)])
-    seeds = np.concatenate([seeds, np.zeros((short, *seeds.shape[1:]))])
+    """All outputs. The batch is filled up with copies of the last image, whose cotangents are 0."""
+    missing = batch - len(images)
+    images = np.concatenate([images, images[-1:].repeat(missing, axis=0)])
+    seeds = np.concatenate([seeds, np.zeros((missing, *seeds.shape[1:]))])
     feeds = plan.feeds(images, seeds)
-    taken = {name: array for name, array in feeds.items() if name in session.inputs}
-    return dict(zip(session.outputs, session.run(session.outputs, taken), strict=True))
+    inputs = {name: array for name, array in feeds.items() if name in session.inputs}
+    return dict(zip(session.outputs, session.run(session.outputs, inputs), strict=True))
 
 
 def _factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
-    """What makes the second image's gradients as large as the first's, so that neither hides in the sum."""
+    """The factor that makes the second image's gradients as large as the first's, so that neither vanishes in
+    the sum.
+    """
     names = [moment(1, layer.name) for layer in plan.layers]
     sizes = [
         (root_mean_square(first[name]), root_mean_square(second[name]))
@@ -175,8 +180,8 @@ def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
 
 
 def _floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
-    """The size below which an output is only rounding errors: for layers a part of their values, for gradients
-    a part of the score per value, since layers and scores may have any unit.
+    """The size below which an output is only rounding errors: for layers a fraction of their values, for
+    gradients a fraction of the score per value, since layers and scores may have any unit.
     """
     score = root_mean_square(outputs[plan.explained_tensor])
     sizes = {name: root_mean_square(outputs[name]) for name in plan.activations}
@@ -189,7 +194,7 @@ def _floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
 def _rows_agree(
     runs: Runs, name: str, factors: tuple[float, float], tolerance: float, floor: float
 ) -> bool:
-    """Whether each image has the same values next to any others."""
+    """Whether each image has the same values alone and in the batch."""
     return all(
         agree(actual, factors[image] * runs.alone[image][name][0], tolerance, floor)
         for actual, image in zip(runs.together[name], runs.order, strict=False)
@@ -197,20 +202,22 @@ def _rows_agree(
 
 
 def _copies_agree(runs: Runs, name: str, tolerance: float, floor: float) -> bool:
-    """Whether copies of one image get the same values at every position of a batch."""
+    """Whether copies of one image have the same values at every position of a batch."""
     alone = runs.alone[0][name]
     return all(agree(copy, alone[0], tolerance, floor) for copy in alone[1:])
 
 
 def _sums_agree(runs: Runs, layer: str, tolerance: float, floor: float) -> bool:
-    """Whether the moments of images together are the sums of their own: gradients are linear in cotangents."""
+    """Whether the moments of a batch are the sums of each image's moments: gradients are linear in
+    cotangents.
+    """
     if moment(1, layer) not in runs.together:
         return True
     if max(root_mean_square(outputs[moment(1, layer)]) for outputs in runs.alone) <= floor:
         return True
     for power in POWERS:
         name = moment(power, layer)
-        parts = [runs.factors[image] ** power * runs.alone[image][name] for image in runs.order]
-        if not agree(runs.together[name], np.sum(parts, axis=0), power * tolerance):
+        terms = [runs.factors[image] ** power * runs.alone[image][name] for image in runs.order]
+        if not agree(runs.together[name], np.sum(terms, axis=0), power * tolerance):
             return False
     return True

@@ -1,13 +1,13 @@
-"""What is kept on disk from one run to the next: models that are ready to run, and small choices.
+"""The disk cache: planned models that can run, and small choices, for later runs.
 
-The folder is $ONNXCAM_CACHE, or `onnxcam` in the user's folder for caches. An entry is a folder of files
-that is there whole or not at all: it is written beside, told of in `entry.json`, and renamed. Several
-processes may read, write and empty the cache at once. A disk that is full or closed is no error: nothing is
-kept then.
+The folder is $ONNXCAM_CACHE, or `onnxcam` in the user's folder for caches. An entry is a folder of files that
+is complete or absent: it is written under a temporary name, described in `entry.json`, and renamed. Several
+processes may read, write and empty the cache at the same time. A full or read-only disk is not an error: then
+nothing is stored.
 
 The cache is trusted like the user's own files: whoever can write there decides what is run. So its folders are
-closed to others, and only regular files are read, none that another user owns or can write to. Digests detect
-damage, not forgery; entries that do not match them are made again.
+closed to other users, and a file is read only if it is a regular file that no other user owns or can write to.
+Digests detect damage, not forgery; entries that do not match them are built again.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from onnxcam.atomic_write import ABANDONED, atomic_write, discard, part_of, swee
 from onnxcam.errors import OutputError
 from onnxcam.regular_files import digest_blocks, read_regular
 
-LIMIT = 2_000_000_000  # bytes of all models together, unless $ONNXCAM_CACHE_SIZE says it
-CHOICES = 1000  # files of choices at most
+LIMIT = 2_000_000_000  # bytes of all models together, unless $ONNXCAM_CACHE_SIZE is set
+CHOICES = 1000  # largest number of files of choices
 LARGEST_TEXT = 1 << 20  # bytes of an `entry.json` or a file of choices
-LARGEST_FILE = 1 << 33  # bytes of a model, which is not kept above 2 GB
+LARGEST_FILE = 1 << 33  # bytes; models above 2 GB are not stored
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ENTRY_FILE = "entry.json"
 WINDOWS = sys.platform == "win32"
 
 
 def folder() -> Path:
-    """Where things are kept; it need not exist."""
-    variable, usual = (
+    """The folder of the cache; it need not exist."""
+    variable, default = (
         ("LOCALAPPDATA", "~/AppData/Local") if WINDOWS else ("XDG_CACHE_HOME", "~/.cache")
     )
-    of_user = Path(os.environ.get(variable) or usual) / "onnxcam"
+    user_cache = Path(os.environ.get(variable) or default) / "onnxcam"
     try:
-        return Path(os.environ.get("ONNXCAM_CACHE") or of_user).expanduser()
-    except RuntimeError:  # a user without a home, as in many containers
-        return Path(os.devnull) / "onnxcam"  # where nothing can be kept
+        return Path(os.environ.get("ONNXCAM_CACHE") or user_cache).expanduser()
+    except RuntimeError:  # a user without a home folder, as in many containers
+        return Path(os.devnull) / "onnxcam"  # where nothing can be stored
 
 
 def limit() -> int:
-    """How many bytes the models may take; 0 keeps none."""
+    """The number of bytes that the models may take; 0 disables the cache."""
     try:
         return max(0, int(float(os.environ["ONNXCAM_CACHE_SIZE"])))
     except (KeyError, ValueError, OverflowError):
@@ -57,96 +57,98 @@ def limit() -> int:
 
 
 def key(parts: Mapping[str, Any]) -> str:
-    """One name for everything that an entry depends on: the SHA-256 of the parts as JSON."""
+    """The name of an entry: the SHA-256 of everything that it depends on, as JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def lookup(name: str) -> Path | None:
-    """The folder of an entry, which counts as used now; None if there is none, complete and of this user."""
-    entry = _models() / name
-    if not (_is_own(_models(), stat.S_IFDIR) and _is_own(entry, stat.S_IFDIR)):
+    """The folder of an entry, which then counts as used; None unless it is complete and belongs to this
+    user.
+    """
+    entry_folder = _models() / name
+    if not (_is_private(_models(), stat.S_IFDIR) and _is_private(entry_folder, stat.S_IFDIR)):
         return None
-    record = _read_json(entry / ENTRY_FILE)
+    record = _read_json(entry_folder / ENTRY_FILE)
     digests = record.get("files")
     try:
         if record.get("name") != name or not isinstance(digests, dict):
             return None
-        if {path.name for path in entry.iterdir()} != {ENTRY_FILE, *digests}:
+        if {path.name for path in entry_folder.iterdir()} != {ENTRY_FILE, *digests}:
             return None
-        if not all(_matches(entry / file, digest) for file, digest in digests.items()):
+        if not all(_matches(entry_folder / file, digest) for file, digest in digests.items()):
             return None
     except OSError:
         return None
-    with suppress(OSError):  # in a folder that may only be read
-        os.utime(entry / ENTRY_FILE)
-    return entry
+    with suppress(OSError):  # a read-only folder
+        os.utime(entry_folder / ENTRY_FILE)
+    return entry_folder
 
 
 def store(name: str, write: Callable[[Path], None]) -> Path | None:
-    """The folder of a new entry, whose files `write` puts into the folder that it is given; the oldest entries
-    make room for it. None where it could not be kept: no place, or larger than the limit.
+    """Store a new entry: `write` puts its files into a folder; the least recently used entries are removed to
+    make room. Returns the entry's folder, None if it could not be stored: no room, or larger than the limit.
     """
     if not limit():
         return None
-    part = part_of(_models() / name)
+    unfinished = part_of(_models() / name)
     try:
-        _make_own(_models())
+        _make_private_folder(_models())
         sweep(_models())
-        part.mkdir(mode=0o700)
-        write(part)
-        record = json.dumps({"name": name, "files": _digests(part)})
-        (part / ENTRY_FILE).write_text(record, encoding="utf-8")
-        for path in part.iterdir():
+        unfinished.mkdir(mode=0o700)
+        write(unfinished)
+        record = json.dumps({"name": name, "files": _digests(unfinished)})
+        (unfinished / ENTRY_FILE).write_text(record, encoding="utf-8")
+        for path in unfinished.iterdir():
             path.chmod(0o600)
-        if _size(part) > limit():
+        if _size(unfinished) > limit():
             return None
-        entry = _placed(part, _models() / name)
-        _make_room(entry)
+        entry_folder = _rename_new(unfinished, _models() / name)
+        _make_room(entry_folder)
     except OSError:
         return None
     finally:
-        discard(part)
-    return entry
+        discard(unfinished)
+    return entry_folder
 
 
 def forget(name: str) -> None:
-    """Remove an entry whose files are undamaged but of no use."""
-    if _is_own(_models(), stat.S_IFDIR):
+    """Remove an entry whose files are undamaged but cannot be used."""
+    if _is_private(_models(), stat.S_IFDIR):
         _remove(_models() / name)
 
 
 def problem() -> str | None:
-    """Why the cache is not used; None if it is."""
+    """Why the cache is not used; None if it is used."""
     for path in (folder(), _models(), folder() / "choices"):
         if not os.path.lexists(path):
             continue
-        own = path.is_dir() if path == folder() else _is_own(path, stat.S_IFDIR)
-        if not own:
+        is_private = path.is_dir() if path == folder() else _is_private(path, stat.S_IFDIR)
+        if not is_private:
             return f"{path} is not a folder that only you can write to"
     return None
 
 
 def size() -> int:
-    """Bytes of everything that is kept."""
+    """Bytes of everything in the cache."""
     return _size(Path(os.path.realpath(folder())))
 
 
-def get_choice(name: str, what: str) -> Any:
-    """The JSON value that was remembered of `what` under the name; None where nothing was."""
-    return _choices(name).get(what)
+def get_choice(name: str, choice: str) -> Any:
+    """The JSON value that `set_choice` stored for an entry; None if there is none."""
+    return _choices(name).get(choice)
 
 
-def set_choice(name: str, what: str, value: Any) -> None:
-    """Keep a small JSON value, for `remembered`. Of two processes that write at once one may be forgotten."""
-    text = json.dumps({**_choices(name), what: value})
+def set_choice(name: str, choice: str, value: Any) -> None:
+    """Store a small JSON value for an entry. If two processes write at the same time, one value may be lost."""
+    text = json.dumps({**_choices(name), choice: value})
     try:
-        _make_own(_choice_file(name).parent)
+        _make_private_folder(_choice_file(name).parent)
         with atomic_write(_choice_file(name)) as path:
             path.write_text(text, encoding="utf-8")
             path.chmod(0o600)
-        old = sorted(_choice_file(name).parent.glob("*.json"), key=_used)[:-CHOICES]
-        for each in old:
-            discard(each)
+        files = sorted(_choice_file(name).parent.glob("*.json"), key=_last_used)
+        for file in files[:-CHOICES]:
+            discard(file)
     except (OSError, OutputError):
         return
 
@@ -161,12 +163,12 @@ def _choice_file(name: str) -> Path:
 
 def _choices(name: str) -> dict[str, Any]:
     path = _choice_file(name)
-    return _read_json(path) if _is_own(path.parent, stat.S_IFDIR) else {}
+    return _read_json(path) if _is_private(path.parent, stat.S_IFDIR) else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a small file of ours; an empty one for anything else."""
-    if not _is_own(path, stat.S_IFREG):
+    """The JSON object in a small file of ours; an empty one for anything else."""
+    if not _is_private(path, stat.S_IFREG):
         return {}
     try:
         value = json.loads(read_regular(path, LARGEST_TEXT) or b"")
@@ -175,9 +177,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_own(path: Path, kind: int) -> bool:
-    """Whether the path is of this kind, not a link, and, by its owner and permissions, only the user can have
-    changed it. Windows keeps these elsewhere, and its cache folder belongs to the user alone.
+def _is_private(path: Path, kind: int) -> bool:
+    """Whether the path is of this kind and not a link, and whether its owner and permissions show that only
+    this user can have changed it. They are not checked on Windows, where the cache folder belongs to the user.
     """
     try:
         status = path.lstat()
@@ -188,89 +190,90 @@ def _is_own(path: Path, kind: int) -> bool:
     return os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & OTHERS_WRITE)
 
 
-def _make_own(path: Path) -> None:
-    """Make a cache folder that nobody else can open. OSError if it is a link or belongs to another user."""
+def _make_private_folder(path: Path) -> None:
+    """Create a cache folder that nobody else can open. OSError if it is a link or belongs to another user."""
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if os.name != "nt" and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-        path.chmod(0o700)  # an older version may have made it
-    if not _is_own(path, stat.S_IFDIR):
+        path.chmod(0o700)  # an older version may have created it
+    if not _is_private(path, stat.S_IFDIR):
         raise PermissionError(f"{path} belongs to another user")
 
 
-def _placed(part: Path, entry: Path) -> Path:
-    """Rename a new entry to its name, unless another process was quicker. A broken one is taken away."""
-    if lookup(entry.name) is None:
-        _remove(entry)
+def _rename_new(unfinished: Path, entry_folder: Path) -> Path:
+    """Rename a new entry to its name, unless another process was faster. A broken entry is removed."""
+    if lookup(entry_folder.name) is None:
+        _remove(entry_folder)
         try:
-            part.rename(entry)
+            unfinished.rename(entry_folder)
         except OSError:
-            if lookup(entry.name) is None:
+            if lookup(entry_folder.name) is None:
                 raise
-    return entry
+    return entry_folder
 
 
 def _make_room(newest: Path) -> None:
-    """Remove what was used least recently until the rest is within the limit. Unfinished entries count, too."""
-    others = [path for path in _listed() if path != newest]
-    unfinished = [path for path in others if path.name.startswith(".")]
-    entries = sorted((path for path in others if path not in unfinished), key=_used, reverse=True)
+    """Remove the least recently used entries until the rest is within the limit. Unfinished ones count, too."""
+    paths = [path for path in _present() if path != newest]
+    unfinished = [path for path in paths if path.name.startswith(".")]
+    finished = (path for path in paths if path not in unfinished)
+    entries = sorted(finished, key=_last_used, reverse=True)
     room = limit() - _size(newest) - sum(map(_size, unfinished))
-    for entry in entries:
-        room -= _size(entry)
+    for entry_folder in entries:
+        room -= _size(entry_folder)
         if room < 0:
-            _remove(entry)
+            _remove(entry_folder)
 
 
-def _listed() -> Iterator[Path]:
-    """Everything that takes room, after removing abandoned half-written entries."""
+def _present() -> Iterator[Path]:
+    """All entries, finished or not, after removing abandoned unfinished ones."""
     for path in _models().iterdir():
-        if path.name.startswith(".") and time.time() - _used(path) > ABANDONED:
+        if path.name.startswith(".") and time.time() - _last_used(path) > ABANDONED:
             discard(path)
         else:
             yield path
 
 
-def _remove(entry: Path) -> None:
-    """Take an entry away, all of it at once for those who look for it."""
-    gone = part_of(entry)
-    with suppress(OSError):  # it is gone already, or open on Windows
-        entry.rename(gone)
-    discard(gone)
+def _remove(entry_folder: Path) -> None:
+    """Remove an entry. It is renamed first, so that no process sees a part of it."""
+    renamed = part_of(entry_folder)
+    with suppress(OSError):  # already removed, or open on Windows
+        entry_folder.rename(renamed)
+    discard(renamed)
 
 
-def _used(entry: Path) -> float:
-    """When it was written or found last."""
+def _last_used(entry_folder: Path) -> float:
+    """When an entry or a file was last written or looked up."""
     with suppress(OSError):
-        return (entry / ENTRY_FILE).lstat().st_mtime
+        return (entry_folder / ENTRY_FILE).lstat().st_mtime
     with suppress(OSError):
-        return entry.lstat().st_mtime
+        return entry_folder.lstat().st_mtime
     return 0.0
 
 
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    inner = (Path(at, name) for at, _, names in os.walk(path) for name in names)
-    return sum(map(_bytes, inner)) if path.is_dir() and not path.is_symlink() else _bytes(path)
+    files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+    return sum(map(_bytes, files)) if path.is_dir() and not path.is_symlink() else _bytes(path)
 
 
 def _bytes(path: Path) -> int:
     try:
         return path.lstat().st_size
     except OSError:
-        return 0  # another process took it away
+        return 0  # another process removed it
 
 
-def _digests(entry: Path) -> dict[str, list[Any]]:
-    """Size and digest of each file of an entry: a disk that lost power keeps files of zeros."""
-    paths = sorted(path for path in entry.iterdir() if path.name != ENTRY_FILE)
+def _digests(entry_folder: Path) -> dict[str, list[Any]]:
+    """Size and digest of each file of an entry: after a power failure files may be all zeros."""
+    paths = sorted(path for path in entry_folder.iterdir() if path.name != ENTRY_FILE)
     return {path.name: [path.lstat().st_size, digest_blocks(path)] for path in paths}
 
 
 def _matches(path: Path, digest: object) -> bool:
-    """Whether a file is ours and as it was written; it is read only if its size is right."""
-    if not _is_own(path, stat.S_IFREG) or not isinstance(digest, list) or len(digest) != 2:
+    """Whether a file is ours and unchanged since it was written; it is read only if its size is right."""
+    if not _is_private(path, stat.S_IFREG) or not isinstance(digest, list) or len(digest) != 2:
         return False
     size = path.lstat().st_size
     return digest[0] == size <= LARGEST_FILE and digest[1] == digest_blocks(path)

@@ -1,4 +1,4 @@
-"""What an explainer gives: maps, what they are maps of, and the files that keep them."""
+"""The result of an explainer: maps, what they are maps of, and how they are drawn and saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from onnxcam.arrays import Array, Saliency
 from onnxcam.errors import SettingError
-from onnxcam.explain.result_files import require_writable, result_files, write_results
+from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
 from onnxcam.image import overlay as drawing
 from onnxcam.image.colormap import DEFAULT as DEFAULT_COLORMAP
 from onnxcam.image.preprocess import Box
@@ -24,8 +24,8 @@ from onnxcam.unique_names import make_unique
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """A picture that was explained: how it is called, what makes the original, and the part of it that the
-    model saw.
+    """An image that was explained: its name, a function that returns the original, the box (left, top, right,
+    bottom) in pixels of the original that the model saw, and the path it was read from.
     """
 
     name: str
@@ -35,15 +35,15 @@ class ExplainedImage:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The original; of an array it is drawn when it is first asked for."""
+        """The original. For an array it is drawn on first use."""
         return self.original()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the pixels themselves, not with the function that makes them."""
-        return _picture_of, (self.name, self.image, self.box, self.source)
+        return _rebuild_image, (self.name, self.image, self.box, self.source)
 
 
-def _picture_of(name: str, image: Image.Image, box: Box, source: str | None) -> ExplainedImage:
+def _rebuild_image(name: str, image: Image.Image, box: Box, source: str | None) -> ExplainedImage:
     return ExplainedImage(name, lambda: image, box, source)
 
 
@@ -52,17 +52,20 @@ class Explanation:
     """N maps and what they are maps of.
 
     Attributes:
-        maps: (N, H, W) float32 at the size of the input tensor; raw: not rescaled, not negative.
-        coarse: (N, h, w) float32 at the layer's own size (of several layers: fused, at the finest).
-        scores: (N,) float64, the target's score on the clean picture: a logit, or a difference of logits,
-            unless a probability was asked for.
+        maps: (N, H, W) float32 at the size of the input tensor; raw, that is, not rescaled; not negative.
+        layer_maps: (N, h, w) float32 at the layer's own size (for several layers: fused, at the finest size).
+        scores: (N,) float64, the target's score on the clean image: a logit, or a difference of logits,
+            unless a probability was requested.
         targets: N names: the label, or "class 281".
         indices: N class indices (the first class of a contrast).
-        target_specs: N targets as they can be asked for again: "281", "281-282", or "not 281".
+        target_specs: N specifications that select the targets again: "281", "281-282", or "not 281".
         layers: the names of the layers.
-        empty: (N,) bool: maps without evidence, no cell above 0. Maps that are only rounding errors are set
-            to 0, and a notice says so.
+        is_empty: (N,) bool: maps without evidence, that is, without a cell above 0. Maps that are only rounding
+            errors are set to 0, and a notice says so.
         notices: sentences that a user should see.
+        method: the name of the method.
+        images: the N images.
+        provenance: the part of the manifest that is the same for all images.
     """
 
     maps: Saliency
@@ -90,15 +93,15 @@ class Explanation:
         side_by_side: bool = False,
         caption: bool = False,
     ) -> Image.Image:
-        """The map of a picture drawn over it. SettingError for a colour map or opacity that is not one."""
-        picture = self.images[index]
+        """The map of an image, drawn over it. SettingError for an unknown color map or an invalid opacity."""
+        image = self.images[index]
         text = (
             f"{self.targets[index]} {self.scores[index]:.3g} · {self.method}" if caption else None
         )
         return drawing.overlay(
-            picture.image,
+            image.image,
             self.maps[index],
-            picture.box,
+            image.box,
             colormap=colormap,
             opacity=opacity,
             side_by_side=side_by_side,
@@ -106,10 +109,11 @@ class Explanation:
         )
 
     def manifest(self, index: int = 0) -> dict[str, Any]:
-        """Everything that is needed to make the map again, for JSON."""
-        picture = self.images[index]
+        """Everything that is needed to compute the map again, as JSON values."""
+        image = self.images[index]
         return {
-            "picture": {"name": picture.name, "source": picture.source, "box": list(picture.box)},
+            "schema": SCHEMA,
+            "image": {"name": image.name, "source": image.source, "box": list(image.box)},
             "target": {
                 "name": self.targets[index],
                 "index": self.indices[index],
@@ -117,7 +121,7 @@ class Explanation:
                 "score": float(self.scores[index]),
             },
             "layers": list(self.layers),
-            "empty": bool(self.is_empty[index]),
+            "is_empty": bool(self.is_empty[index]),
             "map": {
                 "shape": list(self.maps[index].shape),
                 "maximum": float(self.maps[index].max()),
@@ -132,25 +136,25 @@ class Explanation:
         *,
         names: Sequence[str] | None = None,
         overwrite: bool = False,
-        **drawn: Any,
+        **drawing: Any,
     ) -> list[Path]:
-        """Write `<name>.<method>.png`, `.npz` and `.json` for each picture; returns the .png paths.
+        """Write `<name>.<method>.png`, `.npz` and `.json` for each image; returns the .png paths.
 
-        The .npz holds `map` (H, W), `coarse` (h, w) and `score`; the .json is the manifest, with digests of
-        the other two. `names` replaces the pictures' own; a name that comes again gets a number. `drawn`
-        goes to `overlay`. An image's three files are written completely or not at all; OutputError if they
-        are not. Results of an earlier `save` are replaced; unless `overwrite`, any other file in their place
-        raises OutputError before anything is written.
+        The .npz holds `map` (H, W), `layer_map` (h, w) and `score`; the .json is the manifest, with digests of
+        the other two. `names` replaces the names of the images; a repeated name gets a number. `drawing` is
+        passed to `overlay`. The three files of an image are written completely or not at all; OutputError if
+        that fails. Results of an earlier `save` are replaced. Any other file with one of these names raises
+        OutputError before anything is written, unless `overwrite` is True.
         """
         if names is not None and len(names) != len(self):
-            raise SettingError(f"{len(names)} names for {len(self)} pictures: give one each")
-        numbered = make_unique(names or [each.name for each in self.images])
+            raise SettingError(f"{len(names)} names for {len(self)} images: pass one per image")
+        numbered = make_unique(names or [image.name for image in self.images])
         results = [result_files(Path(folder), name, self.method) for name in numbered]
         for files in results:
             require_writable(files, overwrite=overwrite)
         for i, files in enumerate(results):
-            arrays = {"map": self.maps[i], "coarse": self.layer_maps[i], "score": self.scores[i]}
-            overlay = _png(self.overlay(i, **drawn))
+            arrays = {"map": self.maps[i], "layer_map": self.layer_maps[i], "score": self.scores[i]}
+            overlay = _png(self.overlay(i, **drawing))
             write_results(files, overlay, _npz(arrays), self.manifest(i))
         return [files["overlay"] for files in results]
 

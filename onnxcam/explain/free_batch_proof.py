@@ -1,4 +1,4 @@
-"""Models of a fixed batch, freed of it where that is proven by running both."""
+"""Frees models from a fixed batch, if running both models proves that the results stay the same."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from onnxcam.specs import ImageInput
 
 
 def free_batch_if_proven(model: Model) -> Model:
-    """The model with a free batch where that is proven; else as it is, with a notice."""
+    """The model with a free batch if that is proven to be safe; otherwise the same model with a notice."""
     image = image_input(model)
     if image.batch is None:
         return model
     free = free_batch(model, image.name) if image.batch == 1 else None
-    if free is not None and _is_free(model, free, image):
+    if free is not None and _gives_same_results(model, free, image):
         return free
-    notice = f"the model takes exactly {image.batch} picture(s) at a time, so it is run that way"
+    images = "1 image" if image.batch == 1 else f"{image.batch} images"
+    notice = f"the model takes exactly {images} at a time, so it is run that way"
     return replace(model, notices=(*model.notices, notice))
 
 
-def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
-    """Whether `free` takes any batch, and gives each picture what `model` gives it alone."""
+def _gives_same_results(model: Model, free: Model, image: ImageInput) -> bool:
+    """Whether `free` takes any batch, with the results for an image that `model` has for it alone."""
     shape = tuple(model.graph.tensors()[image.name].shape)
     if not all(isinstance(dim, int) for dim in shape):
         return False
@@ -36,7 +37,7 @@ def _is_free(model: Model, free: Model, image: ImageInput) -> bool:
     try:
         single = Session(content, cpu, weights)
         content, weights = free.content_and_weights()
-        many = Session(content, cpu, weights)
-    except ModelError:  # of the original, which may run only on another device
+        batched = Session(content, cpu, weights)
+    except ModelError:  # the original may run only on another device
         return False
-    return samples_are_independent(single, many, image.name, shape, image.dtype)
+    return samples_are_independent(single, batched, image.name, shape, image.dtype)

@@ -1,4 +1,4 @@
-"""A plan as JSON text, and back: what the cache keeps of it."""
+"""Plans as JSON text, for the cache."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import numpy as np
 from onnxcam.specs import ImageInput, Layer, Plan, Score
 
 T = TypeVar("T")
-HUGE = 1 << 31  # larger than any size of a tensor
+HUGE = 1 << 31  # above any size of a tensor
 
 
 def as_json(plan: Plan) -> str:
-    """The plan as text. TypeError or ValueError for one that JSON cannot keep."""
-    told = asdict(plan)
-    told["image"]["dtype"] = np.dtype(plan.image.dtype).name
-    text = json.dumps(told)
+    """The plan as text. TypeError or ValueError if JSON cannot represent it."""
+    fields = asdict(plan)
+    fields["image"]["dtype"] = np.dtype(plan.image.dtype).name
+    text = json.dumps(fields)
     if from_json(text) != plan:
-        raise ValueError(f"{plan.name}: its plan reads back as another one")
+        raise ValueError(f"{plan.name}: its plan changes when it is written and read")
     return text
 
 
 def from_json(text: str | bytes) -> Plan:
-    """The plan that `as_json` wrote. Any other text raises LookupError, TypeError, ValueError, AttributeError,
+    """The plan that `as_json` wrote. Any other text raises LookupError, TypeError, ValueError, AttributeError
     or RecursionError.
     """
     fields = json.loads(text)
@@ -35,12 +35,12 @@ def from_json(text: str | bytes) -> Plan:
     layers = fields["layers"]
     if not isinstance(layers, list) or not layers:
         raise TypeError("a plan without layers")
-    parts = {
-        "image": _typed(ImageInput, image),
-        "score": _typed(Score, fields["score"]),
-        "layers": tuple(_typed(Layer, layer) for layer in layers),
+    specs = {
+        "image": _construct(ImageInput, image),
+        "score": _construct(Score, fields["score"]),
+        "layers": tuple(_construct(Layer, layer) for layer in layers),
     }
-    plan = _typed(Plan, {**fields, **parts})
+    plan = _construct(Plan, {**fields, **specs})
     classes, layout = plan.score.classes, plan.image.layout
     if 0 in (plan.image.batch, *plan.image.shape):
         raise ValueError("an image without pixels")
@@ -67,12 +67,12 @@ def _dtype(name: object) -> np.dtype[Any]:
     """The numeric dtype of this name; TypeError for any other."""
     dtype = np.dtype(name) if isinstance(name, str) else None
     if dtype is None or dtype.name != name or (dtype.kind not in "fiub" and name != "bfloat16"):
-        raise TypeError(f"{name!r} is not a type of numbers")
+        raise TypeError(f"{name!r} is not a numeric dtype")
     return dtype
 
 
-def _typed(kind: type[T], fields: Any) -> T:
-    """A dataclass from values of JSON. TypeError for a value that is not of the annotated type."""
+def _construct(kind: type[T], fields: Any) -> T:
+    """A dataclass from JSON values. TypeError for a value that is not of the annotated type."""
     values = {name: _tuple(value) for name, value in fields.items()}
     for name, hint in get_type_hints(kind).items():
         if name in values and not _has_type(values[name], hint):
@@ -81,15 +81,15 @@ def _typed(kind: type[T], fields: Any) -> T:
 
 
 def _tuple(value: Any) -> Any:
-    """JSON has lists only."""
+    """Lists as tuples: JSON has only lists."""
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _has_type(value: object, hint: Any) -> bool:
-    """Whether a value is of an annotated type. Integers are sizes and axes: neither negative nor huge."""
+    """Whether a value is of an annotated type. Integers are sizes and axes: not negative, and not huge."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (UnionType, Union):
-        return any(_has_type(value, one) for one in inner)
+        return any(_has_type(value, alternative) for alternative in inner)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
@@ -97,7 +97,8 @@ def _has_type(value: object, hint: Any) -> bool:
         return len(value) == len(hints) and all(map(_has_type, value, hints))
     if origin is dict:
         return isinstance(value, dict) and all(
-            _has_type(name, inner[0]) and _has_type(one, inner[1]) for name, one in value.items()
+            _has_type(key, inner[0]) and _has_type(member, inner[1])
+            for key, member in value.items()
         )
     if hint is int:
         return type(value) is int and 0 <= value < HUGE

@@ -1,4 +1,6 @@
-"""The three files of an explained image: written together, the manifest with digests of the other two."""
+"""The three files of an explained image. They are written together; the manifest has digests of the
+other two.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from onnxcam.regular_files import digest_file, read_regular
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"
-OPENING = b'{\n  "picture": {\n    "name": '  # every manifest begins so, also one that was cut off
+SCHEMA = 2  # of the manifest's keys; raise it when one is renamed or removed. Manifests before 2 have no number
+# How a manifest begins, even one that was cut off: of this schema, and before 2
+OPENINGS = (
+    f'{{\n  "schema": {SCHEMA},\n  "image": {{\n    "name": '.encode(),
+    b'{\n  "picture": {\n    "name": ',
+)
 UNFINISHED = "the run that wrote this was interrupted: explain the image again"
 
 
@@ -26,8 +33,8 @@ def result_files(folder: Path, name: str, method: str) -> dict[str, Path]:
 
 
 def require_writable(files: Mapping[str, Path], *, overwrite: bool = False) -> None:
-    """OutputError if a path is a folder or, unless `overwrite`, a file that onnxcam did not write. Files next
-    to a manifest from onnxcam are earlier results, which a new run replaces; others are the user's.
+    """OutputError if a path is a folder or, unless `overwrite` is True, a file that onnxcam did not write.
+    Files next to a manifest from onnxcam, of any schema, are earlier results, which a new run replaces.
     """
     present = [path for path in files.values() if os.path.lexists(path)]
     for path in present:
@@ -45,22 +52,24 @@ def write_results(
 ) -> None:
     """Write the three files, all or none, with digests in the manifest. OutputError if that fails."""
     contents = {files["overlay"]: overlay, files["map"]: arrays}
-    digests = {path.name: _described(content) for path, content in contents.items()}
+    digests = {path.name: _size_and_digest(content) for path, content in contents.items()}
     complete: dict[str, Any] = {**manifest, "files": digests}
     complete[SEAL] = _seal(complete)
-    origin = {name: manifest[name] for name in ("picture", "versions")}
+    origin = {name: manifest[name] for name in ("schema", "image", "versions")}
     unfinished = {**origin, "unfinished": UNFINISHED}
-    atomic_write_all(contents, files["manifest"], _encoded(complete), _encoded(unfinished))
+    atomic_write_all(contents, files["manifest"], _to_bytes(complete), _to_bytes(unfinished))
 
 
-def certified(files: Mapping[str, Path]) -> dict[str, Any] | None:
-    """The manifest, if it and the other two files are as they were written; else None."""
-    manifest = _parsed(read_regular(files["manifest"]))
+def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """The manifest, if it has the current schema, and all three files are as they were written; else None."""
+    manifest = _parse(read_regular(files["manifest"]))
     if manifest is None or manifest.pop(SEAL, None) != _seal(manifest):
         return None
+    if manifest.get("schema") != SCHEMA:
+        return None
     digests = manifest.get("files")
-    others = [path for kind, path in files.items() if kind != "manifest"]
-    if not isinstance(digests, dict) or not all(_matches(path, digests) for path in others):
+    described = [path for kind, path in files.items() if kind != "manifest"]
+    if not isinstance(digests, dict) or not all(_matches(path, digests) for path in described):
         return None
     return manifest
 
@@ -78,19 +87,22 @@ def _matches(path: Path, digests: Mapping[str, Any]) -> bool:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether onnxcam wrote the file, as far as its content still tells: after a power failure it may be cut
-    off, empty, or zeros.
+    """Whether the file's content can be from onnxcam, by any version of it. After a power failure it may be cut
+    off, empty, or all zeros.
     """
     content = read_regular(path)
     if content is None:
         return False
-    if (manifest := _parsed(content)) is not None:
+    if (manifest := _parse(content)) is not None:
         versions = manifest.get("versions")
         return isinstance(versions, dict) and "onnxcam" in versions
-    return content.startswith((b"\0", OPENING)) or OPENING.startswith(content)
+    start = content.rstrip(b"\0")
+    return content.startswith(b"\0") or any(
+        start.startswith(opening) or opening.startswith(start) for opening in OPENINGS
+    )
 
 
-def _parsed(content: bytes | None) -> dict[str, Any] | None:
+def _parse(content: bytes | None) -> dict[str, Any] | None:
     try:
         manifest = json.loads(content or b"")
     except (ValueError, RecursionError):
@@ -98,7 +110,7 @@ def _parsed(content: bytes | None) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-def _described(content: bytes) -> dict[str, Any]:
+def _size_and_digest(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -106,7 +118,7 @@ def _seal(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _encoded(manifest: Mapping[str, Any]) -> bytes:
+def _to_bytes(manifest: Mapping[str, Any]) -> bytes:
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    # a file name that is not text comes as lone surrogates, and leaves as JSON's \udcXX
+    # a file name that is not valid text contains lone surrogates; they are written as JSON's \udcXX
     return text.encode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
 """Class activation maps: formulas over the activation and the gradient of one layer, in float64.
 
 A (N, C, h, w) is the activation, g = dS/dA the gradient, D_p the mean of g^p over noisy samples. Every
-formula gives (N, h, w), not negative. Sums over (i, j) run over the layer's cells.
+formula returns (N, h, w), without negative values. Sums over (i, j) run over the layer's cells.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from onnxcam.arrays import Floats, Maps, Saliency
-from onnxcam.methods.method import GAUSSIAN, method
+from onnxcam.methods.method import method
+from onnxcam.methods.samplers.gaussian import GAUSSIAN
 
 CELLS: Any = (2, 3)
 
@@ -23,7 +24,7 @@ def weighted_sum(weight: Floats, activation: Maps) -> Saliency:
 
 @method("cam", source="Zhou et al. 2016, eq. 2")
 def cam(activation: Maps, class_weight: Floats) -> Saliency:
-    """w_k is the class's row of the linear layer behind global average pooling."""
+    """w_k is the class's row of the linear layer after global average pooling."""
     return weighted_sum(class_weight[:, :, None, None], activation)
 
 
@@ -35,7 +36,7 @@ def grad_cam(activation: Maps, gradient: Maps) -> Saliency:
 
 @method("grad-cam++", source="Chattopadhay et al. 2018, eq. 19")
 def grad_cam_plus_plus(activation: Maps, gradient: Maps) -> Saliency:
-    """w_k sums the positive gradients, weighed by alpha = g^2 / (2 g^2 + (sum A) g^3)."""
+    """w_k sums the positive gradients, weighted by alpha = g^2 / (2 g^2 + (sum A) g^3)."""
     g = gradient
     return smooth_grad_cam_plus_plus(activation, g, g * g, g * g * g)
 
@@ -51,17 +52,17 @@ def smooth_grad_cam_plus_plus(
         Literal["d2", "d1"], "of alpha: as in Grad-CAM++, or as the paper prints it"
     ] = "d2",
 ) -> Saliency:
-    """Grad-CAM++ on derivatives averaged over noisy copies of the picture.
+    """Grad-CAM++ on derivatives averaged over noisy copies of the image.
 
     alpha = D_2 / (2 D_2 + (sum_ab A_ab) D_3), 0 where the denominator is not positive;
     w_k = sum_ij alpha relu(D_1); L = relu(sum_k w_k A_k).
 
-    `numerator="d1"` is alpha as the paper prints it. Behind global average pooling and a linear layer it
-    cancels the weight's magnitude, so it is not the default.
+    `numerator="d1"` is alpha as the paper prints it. Before global average pooling and a linear layer it
+    cancels the magnitude of the weights, so it is not the default.
 
-    The paper's layers end in ReLU, where sum A is not negative. Where a layer is not (LeakyReLU, linear
-    bottlenecks), a negative sum would put a pole at g = -2 / sum A, and the maps would be those of the few
-    maps near it: it counts as 0 there.
+    The paper's layers end in ReLU, so that sum A is not negative. In other layers (LeakyReLU, linear
+    bottlenecks) a negative sum would put a pole at g = -2 / sum A, and the few feature maps near the pole
+    would dominate the result; so a negative sum is replaced by 0.
     """
     mass = np.maximum(np.sum(activation, axis=CELLS, keepdims=True), 0.0)
     alpha = positive_ratio(d1 if numerator == "d1" else d2, 2.0 * d2 + mass * d3)
@@ -69,6 +70,6 @@ def smooth_grad_cam_plus_plus(
     return weighted_sum(weight, activation)
 
 
-def positive_ratio(above: Floats, below: Floats) -> Floats:
-    """above / below, 0 where `below` is not positive."""
-    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
+def positive_ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """numerator / denominator, 0 where the denominator is not positive."""
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)

@@ -1,4 +1,4 @@
-"""From a layer's map to one at the size of the picture, and from several layers to one."""
+"""From a layer's map to a map of the image's size, and from the maps of several layers to one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats, Saliency
 
 
-def interpolate_axis(array: Floats, axis: int, wanted: int) -> Floats:
-    """Linear interpolation between the centres of an array's cells along an axis, ends held. Not a product of
-    matrices: a BLAS library's threads wait for more of them, and take the cores from what is run next.
+def interpolate_axis(array: Floats, axis: int, size: int) -> Floats:
+    """Linear interpolation between the centers of an array's cells along an axis; beyond the outermost centers
+    the values are constant. It is not a matrix product because the threads of a BLAS library keep spinning
+    after one, and slow down what runs next.
     """
-    size = array.shape[axis]
-    centre = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
-    below = np.minimum(centre.astype(np.intp), max(size - 2, 0))
-    share = np.expand_dims(centre - below, tuple(i for i in range(array.ndim) if i != axis))
-    low, high = (np.take(array, each, axis) for each in (below, np.minimum(below + 1, size - 1)))
-    return np.asarray(low * (1 - share) + high * share)
+    cells = array.shape[axis]
+    centers = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
+    lower = np.minimum(centers.astype(np.intp), max(cells - 2, 0))
+    upper = np.minimum(lower + 1, cells - 1)
+    fraction = np.expand_dims(centers - lower, tuple(i for i in range(array.ndim) if i != axis))
+    low, high = np.take(array, lower, axis), np.take(array, upper, axis)
+    return np.asarray(low * (1 - fraction) + high * fraction)
 
 
 def resize_bilinear(maps: Saliency, height: int, width: int) -> Saliency:
@@ -28,19 +30,21 @@ def resize_bilinear(maps: Saliency, height: int, width: int) -> Saliency:
 
 
 def divide_by_max(maps: Saliency) -> Saliency:
-    """Each map divided by its maximum; an empty one stays 0."""
+    """Each map divided by its maximum; an empty map stays 0."""
     highest = np.max(maps, axis=(1, 2), keepdims=True)
     return np.where(highest > 0, maps / np.where(highest > 0, highest, 1.0), 0.0)
 
 
-def fuse_maps(maps: Sequence[Saliency], how: str) -> Saliency:
-    """Several layers' maps as one: each scaled, brought to the finest grid, then their max or mean."""
-    height = max(each.shape[1] for each in maps)
-    width = max(each.shape[2] for each in maps)
-    stack = np.stack([resize_bilinear(divide_by_max(each), height, width) for each in maps])
+def fuse_maps(layers: Sequence[Saliency], how: str) -> Saliency:
+    """One map from those of several layers: the "max" or "mean" of all, each divided by its maximum and resized
+    to the finest grid.
+    """
+    height = max(maps.shape[1] for maps in layers)
+    width = max(maps.shape[2] for maps in layers)
+    stack = np.stack([resize_bilinear(divide_by_max(maps), height, width) for maps in layers])
     return np.max(stack, axis=0) if how == "max" else np.mean(stack, axis=0)
 
 
-def empty(maps: Saliency) -> NDArray[np.bool_]:
-    """(N,) bool: which maps carry no evidence, no cell above 0."""
+def are_empty(maps: Saliency) -> NDArray[np.bool_]:
+    """(N,) bool: which maps carry no evidence, that is, have no cell above 0."""
     return np.asarray(~(np.max(maps, axis=(1, 2)) > 0))

@@ -1,59 +1,84 @@
-"""The map of chosen feature maps, and of chosen neurons (Omeiza et al. 2019, section 3.3)."""
+"""Maps of chosen feature maps and of chosen neurons (Omeiza et al. 2019, section 3.3)."""
 
 from __future__ import annotations
 
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.arrays import Floats
+from onnxcam.arrays import Floats, Quantities
 from onnxcam.errors import SettingError
 
+Channels: TypeAlias = str | Sequence[int]  # [3, 7] or "3,7,10-20"
 Region: TypeAlias = str | tuple[slice, slice] | NDArray[np.bool_]  # "y0:y1,x0:x1" or a mask
 SPAN = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(?::\s*(\d{1,18})\s*)?"
 
 
-def chosen_channels(spec: str | Sequence[int] | None, channels: int) -> list[int] | None:
-    """Feature maps by number: [3, 7] or "3,7,10-20" (both ends count). SettingError outside the layer."""
+class Subset(NamedTuple):
+    """The feature maps and neurons of a layer that count; None for all."""
+
+    channels: Channels | None
+    region: Region | None
+
+    def select(self, quantities: Quantities) -> Quantities:
+        """The chosen feature maps, with zeros for the neurons that do not count. SettingError if the layer does
+        not have them.
+        """
+        _, channels, height, width = quantities["activation"].shape
+        mask = region_mask(self.region, channels, (height, width))
+        return subset(quantities, select_channels(self.channels, channels), mask)
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that JSON can hold."""
+        numbers = self.channels
+        if not (numbers is None or isinstance(numbers, str)):
+            numbers = list(map(int, numbers))
+        return {"channels": numbers, "region": region_to_json(self.region)}
+
+
+def select_channels(spec: Channels | None, channels: int) -> list[int] | None:
+    """Feature maps by number: [3, 7] or "3,7,10-20" (both ends included). SettingError if the layer does not
+    have them.
+    """
     if spec is None:
         return None
-    numbers = _numbers(spec, channels) if isinstance(spec, str) else _integers(spec)
-    wrong = [each for each in numbers if not 0 <= each < channels]
-    if wrong or not numbers:
-        what = f"channel {wrong[0]}" if wrong else "no channel"
+    numbers = _parse_numbers(spec, channels) if isinstance(spec, str) else _integers(spec)
+    outside = [number for number in numbers if not 0 <= number < channels]
+    if outside or not numbers:
+        problem = f"channel {outside[0]}" if outside else "no channel"
         raise SettingError(
-            f"channels {spec!r}: {what}; the layer has {channels}, 0 to {channels - 1}"
+            f"channels {spec!r}: {problem}; the layer has {channels}, 0 to {channels - 1}"
         )
     return sorted(set(numbers))
 
 
 def _integers(spec: Sequence[int]) -> list[int]:
     try:
-        return [operator.index(each) for each in spec]
+        return [operator.index(number) for number in spec]
     except TypeError:
-        raise SettingError(f"channels {spec!r}: expected whole numbers, or 3,7,10-20") from None
+        raise SettingError(f"channels {spec!r}: expected integers, or 3,7,10-20") from None
 
 
-def _numbers(spec: str, channels: int) -> list[int]:
-    found: list[int] = []
-    for part in spec.split(","):
-        ends = re.fullmatch(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*", part)
+def _parse_numbers(spec: str, channels: int) -> list[int]:
+    numbers: list[int] = []
+    for word in spec.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*", word)
         if not ends:
             raise SettingError(f"channels {spec!r}: expected numbers and ranges, like 3,7,10-20")
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if last < first:
-            raise SettingError(f"channels {spec!r}: the range {part.strip()} runs backwards")
-        found.extend((first, *range(first + 1, min(last, channels) + 1)))
-    return found
+            raise SettingError(f"channels {spec!r}: the range {word.strip()} runs backwards")
+        numbers.extend((first, *range(first + 1, min(last, channels) + 1)))
+    return numbers
 
 
 def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> Floats | None:
-    """Which neurons count, 0 or 1, broadcastable to (C, h, w): from "y0:y1,x0:x1" in the layer's cells,
-    a pair of slices, or a mask (h, w) or (C, h, w). SettingError where it does not fit, or is empty.
+    """A mask of the neurons that count, 0 or 1, that broadcasts to (C, h, w): from "y0:y1,x0:x1" in cells of
+    the layer, a pair of slices, or a mask (h, w) or (C, h, w). SettingError if it does not fit, or is empty.
     """
     if region is None:
         return None
@@ -65,7 +90,7 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
         mask = (region != 0).astype(np.float64)
     else:
         mask = np.zeros(grid)
-        mask[_fitting(_slices(region), grid)] = 1.0
+        mask[_require_inside(_parse_slices(region), grid)] = 1.0
     if not mask.any():
         raise SettingError(
             f"region {region_to_json(region)!r}: no cell of the layer, which is {grid[0]} x {grid[1]}"
@@ -74,32 +99,33 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
 
 
 def region_to_json(region: Region | None) -> Any:
-    """A region as JSON can keep it: None, "y0:y1,x0:x1", or a mask as nested lists."""
+    """A region as a value that JSON can hold: None, "y0:y1,x0:x1", or a mask as nested lists."""
     if isinstance(region, np.ndarray):
         return (region != 0).tolist()
     return region if region is None or isinstance(region, str) else ",".join(map(_span, region))
 
 
-def _span(part: slice) -> str:
-    ends = [part.start, part.stop, *([] if part.step is None else [part.step])]
-    return ":".join("" if each is None else str(each) for each in ends)
+def _span(interval: slice) -> str:
+    step = [] if interval.step is None else [interval.step]
+    ends = [interval.start, interval.stop, *step]
+    return ":".join("" if end is None else str(end) for end in ends)
 
 
-def _slices(region: str | tuple[slice, slice]) -> tuple[slice, slice]:
-    if isinstance(region, str) and (found := re.fullmatch(f"{SPAN},{SPAN}", region)):
-        y0, y1, y, x0, x1, x = (int(each) if each else None for each in found.groups())
+def _parse_slices(region: str | tuple[slice, slice]) -> tuple[slice, slice]:
+    if isinstance(region, str) and (match := re.fullmatch(f"{SPAN},{SPAN}", region)):
+        y0, y1, y, x0, x1, x = (int(number) if number else None for number in match.groups())
         return slice(y0, y1, y or None), slice(x0, x1, x or None)
-    if isinstance(region, tuple) and [type(each) for each in region] == [slice, slice]:
+    if isinstance(region, tuple) and [type(interval) for interval in region] == [slice, slice]:
         return region
     raise SettingError(
         f"region {region!r}: expected y0:y1,x0:x1 in cells of the layer, two slices, or a mask"
     )
 
 
-def _fitting(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple[slice, slice]:
-    """The region, if none of its ends lies outside the layer."""
-    for part, size in zip(region, grid, strict=True):
-        if any(abs(end) > size for end in (part.start, part.stop) if end is not None):
+def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple[slice, slice]:
+    """The region. SettingError if one of its ends lies outside the layer."""
+    for interval, size in zip(region, grid, strict=True):
+        if any(abs(end) > size for end in (interval.start, interval.stop) if end is not None):
             raise SettingError(
                 f"region {region_to_json(region)!r}: outside the layer, which is {grid[0]} x {grid[1]}"
             )
@@ -107,14 +133,16 @@ def _fitting(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple[slice,
 
 
 def subset(
-    probed: Mapping[str, Floats], channels: list[int] | None, mask: Floats | None
-) -> dict[str, Floats]:
-    """What was probed, with only the chosen feature maps, and zeros for the neurons that do not count:
-    they add nothing to the weights, to the sums over a map, or to the map.
+    quantities: Mapping[str, Floats], channels: list[int] | None, mask: Floats | None
+) -> Quantities:
+    """The quantities of the chosen feature maps, with zeros for the neurons that do not count: those add
+    nothing to the weights, to sums over a feature map, or to the saliency map.
     """
-    found = dict(probed)
+    selected = dict(quantities)
     if mask is not None:
-        found = {name: each * mask if each.ndim == 4 else each for name, each in found.items()}
+        selected = {
+            name: array * mask if array.ndim == 4 else array for name, array in selected.items()
+        }
     if channels is not None:
-        found = {name: each[:, channels] for name, each in found.items()}
-    return found
+        selected = {name: array[:, channels] for name, array in selected.items()}
+    return selected

@@ -1,4 +1,4 @@
-"""Gradients that do not depend on the picture, as a model of their own: no forward pass is needed for them."""
+"""Moves gradients that do not depend on the image into a second model, which needs no forward pass."""
 
 from __future__ import annotations
 
@@ -12,30 +12,39 @@ import onnx_graphsurgeon as gs
 from onnxcam.model.model import Model
 from onnxcam.specs import SEED
 
-MOST = 1 << 30  # bytes of weights
+LARGEST = 1 << 30  # bytes of weights in the second model
 
 
 def split_constant_gradient(model: Model, gradients: Sequence[str]) -> Model | None:
-    """Take the gradients out of a model and give them one that is fed SEED only. None, and no change, where
-    they take the sizes of the picture as well, or several pictures at a time, or weights that no one file has
-    room for.
+    """Move the gradients of a model, in place, into a second model whose only input is SEED. Returns None and
+    changes nothing if they also depend on the image's size, if several images are run at a time, or if the
+    weights of the second model are too large for one file.
     """
-    alone = replace(model, graph=model.graph.copy())
-    prune_outputs(alone, gradients)
-    alone.graph.cleanup(remove_unused_graph_inputs=True)
-    fed = {each.name: each.shape[0] for each in alone.graph.inputs}
-    if [*fed] != [SEED] or (isinstance(fed[SEED], int) and fed[SEED] > 1):
+    backward = replace(model, graph=model.graph.copy())
+    prune_outputs(backward, gradients)
+    backward.graph.cleanup(remove_unused_graph_inputs=True)
+    batches = {tensor.name: tensor.shape[0] for tensor in backward.graph.inputs}
+    if [*batches] != [SEED] or (isinstance(batches[SEED], int) and batches[SEED] > 1):
         return None
-    constants = [each for each in alone.graph.tensors().values() if isinstance(each, gs.Constant)]
-    if sum(math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in constants) > MOST:
+    if _constant_bytes(backward) > LARGEST:
         return None
-    model.graph.inputs = [each for each in model.graph.inputs if each.name != SEED]
-    prune_outputs(model, [each.name for each in model.graph.outputs if each.name not in gradients])
-    return alone
+    model.graph.inputs = [tensor for tensor in model.graph.inputs if tensor.name != SEED]
+    names = [tensor.name for tensor in model.graph.outputs]
+    prune_outputs(model, [name for name in names if name not in gradients])
+    return backward
+
+
+def _constant_bytes(model: Model) -> int:
+    tensors = model.graph.tensors().values()
+    return sum(
+        math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+        for tensor in tensors
+        if isinstance(tensor, gs.Constant)
+    )
 
 
 def prune_outputs(model: Model, outputs: Sequence[str]) -> None:
-    """Let a model return those of its outputs only, and compute nothing else."""
-    kept = {each.name: each for each in model.graph.outputs}
-    model.graph.outputs = [kept[name] for name in dict.fromkeys(outputs)]
+    """Remove all outputs of a model but these, and what only the removed ones need, in place."""
+    tensors = {tensor.name: tensor for tensor in model.graph.outputs}
+    model.graph.outputs = [tensors[name] for name in dict.fromkeys(outputs)]
     model.graph.cleanup(remove_unused_graph_inputs=False)

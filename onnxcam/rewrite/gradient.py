@@ -1,4 +1,4 @@
-"""Models that return gradients: the cotangent of a score goes in, gradients come out."""
+"""Models that return gradients: the cotangent of a score is an input, the gradients are outputs."""
 
 from __future__ import annotations
 
@@ -29,47 +29,54 @@ from onnxcam.rewrite.loss_scale import (
 )
 from onnxcam.specs import SEED, gradient_at
 
-__all__ = ["SEED", "augment", "gradient", "simplified"]
+__all__ = ["SEED", "augment", "expand_operators_without_rules", "gradient"]
 
 
 @reports_node
 def gradient(
     model: Model, wrt: Sequence[str], of: str | None = None, rules: str | Rules = "default"
 ) -> Model:
-    """A model with an extra input `seed`, the cotangent of the tensor `of`, in its shape and dtype.
-    Where that is a half precision the seed and the gradients are of float32 (see `rewrite/loss_scale.py`).
-    Without `of` it is the logits of a classifier: its scores before the last Softmax or Sigmoid.
+    """A copy of the model that returns gradients of the tensor `of` with respect to the tensors `wrt`.
 
-    Extra outputs: `gradient/<tensor>` for each of `wrt`, those tensors themselves, and `of`. The
-    gradient of a batch is that of the sum over it, which is each picture's own as long as pictures do not
-    mix. The model is raised to a newer opset only if an operator that a rule writes needs it.
+    It has an extra input `seed`, the cotangent of `of`, in its shape and dtype. For a half precision the seed
+    and the gradients are float32 (see `rewrite/loss_scale.py`). By default `of` is the logits of a classifier:
+    its scores before the last Softmax or Sigmoid. Extra outputs: `gradient/<tensor>` for each of `wrt`, those
+    tensors themselves, and `of`. The gradient of a batch is that of the sum over the batch, which is the
+    gradient of each image unless images influence each other. The opset is upgraded only if an operator in a
+    gradient needs it.
 
-    Raises UnknownNameError for a tensor that is not there, MissingRuleError that lists every operator on
-    the way without a rule, ModelError where a tensor does not reach `of`.
+    Raises UnknownNameError for an unknown tensor, MissingRuleError with all operators on the way that have no
+    rule, ModelError if `of` does not depend on a tensor.
     """
     table = RULE_TABLES[rules] if isinstance(rules, str) else rules
     score = find_score(model).logits if of is None else of
     while True:
         try:
-            return _written(simplified(model, wrt, score, table), wrt, score, table)
+            return _write_gradient(
+                expand_operators_without_rules(model, wrt, score, table), wrt, score, table
+            )
         except NeedsOpsetError as need:
             model = upgrade_model(model, need.opset)
 
 
 @reports_node
-def simplified(model: Model, wrt: Collection[str], of: str, rules: Rules) -> Model:
-    """A copy in which every operator on the way without a rule is taken apart, as far as ONNX defines it."""
+def expand_operators_without_rules(
+    model: Model, wrt: Collection[str], of: str, rules: Rules
+) -> Model:
+    """A copy in which operators on the way that have no rule are replaced by their definitions, if ONNX has
+    one.
+    """
     copied = model.copy()
     while True:
         path = subgraph_between(copied.graph, wrt, {of}, propagates(rules))
-        missing = [each for each in path.nodes if rules.rule_for(each) is None]
-        # defined by simpler operators (Clip), they need no constant weights
+        missing = [node for node in path.nodes if rules.rule_for(node) is None]
+        # replaced by simpler operators (Clip), they need no constant weights
         missing += readers_of_computed_weights(copied.graph, wrt, {of}, rules)
         if not missing or not expand_functions(copied.graph, missing, {*wrt, of}):
             return copied
 
 
-def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
+def _write_gradient(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     drop_unneeded_rows(model.graph, {*wrt, of})
     build, start = Builder(model.graph), len(model.graph.nodes)
     score = build.value(of)
@@ -78,21 +85,21 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
     seed = build.batch = build.input(
         SEED, accumulation_dtype(score.dtype), _seed_shape(model.graph, score)
     )
-    found = backward(build, {of: apply_loss_scale(seed, scale).astype(score.dtype)}, wrt, rules)
-    unreached = [name for name in wrt if name not in found]
+    gradients = backward(build, {of: apply_loss_scale(seed, scale).astype(score.dtype)}, wrt, rules)
+    unreached = [name for name in wrt if name not in gradients]
     if unreached:
         raise ModelError(
-            f"nothing flows from {of!r} back to {', '.join(map(repr, unreached))}: "
+            f"no gradient reaches {', '.join(map(repr, unreached))} from {of!r}: "
             "choose a tensor that the score depends on (`onnxcam layers`)"
         )
-    outputs = {each.name for each in model.graph.outputs}
-    for each in (score, *tensors):
-        if each.name not in outputs:
-            model.graph.outputs.append(each.tensor)
-            outputs.add(each.name)
+    outputs = {tensor.name for tensor in model.graph.outputs}
+    for value in (score, *tensors):
+        if value.name not in outputs:
+            model.graph.outputs.append(value.tensor)
+            outputs.add(value.name)
     for name in dict.fromkeys(wrt):
-        whole = found[name].astype(accumulation_dtype(found[name].dtype))
-        build.output(apply_loss_scale(whole, 1 / scale), gradient_at(name))
+        wide = gradients[name].astype(accumulation_dtype(gradients[name].dtype))
+        build.output(apply_loss_scale(wide, 1 / scale), gradient_at(name))
     optimize_gradient(model.graph, start)
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
@@ -100,12 +107,12 @@ def _written(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
 
 
 def _seed_shape(graph: gs.Graph, score: Value) -> Shape:
-    """The score's shape. Of one number a class the first axis is the batch: it is called what the inputs
-    call theirs, so that gradients that depend on the batch's size only need no forward pass.
+    """The score's shape. If it has one number per class, its first axis is the batch and gets the name of the
+    inputs' batch axis, so that gradients that depend only on the size of the batch need no forward pass.
     """
-    shape, names = score.shape, {each.shape[0] for each in graph.inputs if each.shape}
-    batch = len(names) == 1 and not any(isinstance(each, int) for each in names)
-    if batch and classes_of(score.tensor) and isinstance(shape[0], str):
+    shape, names = score.shape, {tensor.shape[0] for tensor in graph.inputs if tensor.shape}
+    is_free = len(names) == 1 and not any(isinstance(name, int) for name in names)
+    if is_free and classes_of(score.tensor) and isinstance(shape[0], str):
         return (names.pop(), *shape[1:])
     return shape
 
@@ -114,13 +121,13 @@ def _seed_shape(graph: gs.Graph, score: Value) -> Shape:
 def augment(
     model: Model, layers: Sequence[str], of: str | None = None, rules: str | Rules = "default"
 ) -> Model:
-    """`gradient`, with each layer's values as `activation/<layer>` beside its `gradient/<layer>`."""
+    """`gradient`, with the layers' values as extra outputs `activation/<layer>`."""
     of = find_score(model).logits if of is None else of
     augmented = gradient(model, layers, of, rules)
     build = Builder(augmented.graph)
-    kept = {each.name for each in model.graph.outputs} | set(map(gradient_at, layers))
-    kept.add(of)
-    augmented.graph.outputs = [each for each in augmented.graph.outputs if each.name in kept]
+    names = {of, *(tensor.name for tensor in model.graph.outputs), *map(gradient_at, layers)}
+    outputs = augmented.graph.outputs
+    augmented.graph.outputs = [tensor for tensor in outputs if tensor.name in names]
     for name in dict.fromkeys(layers):
         build.output(build.value(name), f"activation/{name}")
     return augmented

@@ -1,4 +1,4 @@
-"""What a user can do if no gradient comes through: suggested only after it was tried."""
+"""Suggestions for a model whose gradient is blocked; each is tried on the model before it is made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from onnxcam.graph.node_errors import name_of
 from onnxcam.graph.reachability import is_float
 from onnxcam.heads.score import classes_of
 from onnxcam.model.model import Model
-from onnxcam.rewrite.gradient import simplified
+from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.spatial.layers import choose_layers, spatial_layers
 from onnxcam.specs import Layer
 
-SMOOTH = {  # step functions, and similar ones that have a derivative
+SMOOTH = {  # replacements of step functions that have a derivative
     "Sign": "Tanh",
     "Hardmax": "Softmax",
     "ArgMax": "Softmax",
@@ -25,17 +25,19 @@ SMOOTH = {  # step functions, and similar ones that have a derivative
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), "Sigmoid"),
     **dict.fromkeys(("Floor", "Ceil", "Round"), "Identity"),
 }
-LISTED = 3  # how many layers are named
+LISTED = 3  # the number of layers that are named
 
 
-def add_cure(
+def add_hint(
     error: BlockedError | MissingRuleError,
     model: Model,
     image: str,
     of: str,
     rules: Rules,
 ) -> ModelError:
-    """The error with what works in this model: layers after the obstacle, a score before it, another export."""
+    """The error with a hint that works for this model: layers after the obstacle, a score before it, or a
+    changed export.
+    """
     nodes = [node for node in model.graph.nodes if name_of(node) == error.node]
     layers = spatial_layers(model, image, of)
     usable = [layer.name for layer in layers if reaches(model, layer, of, rules)]
@@ -49,17 +51,17 @@ def add_cure(
     earlier = next(
         (name for node in nodes for name in _scores_before(node, model, image, rules)), None
     )
-    scored = f", or explain the tensor before it (--output {earlier})" if earlier else ""
-    form = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
-    other = f"with {form} in place of {nodes[0].op}" if form else "without it"
-    return error.with_hint(f"no layer lies after it: export the model {other}{scored}")
+    alternative = f", or explain the tensor before it (--output {earlier})" if earlier else ""
+    smooth = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
+    change = f"with {smooth} in place of {nodes[0].op}" if smooth else "without it"
+    return error.with_hint(f"no layer lies after it: export the model {change}{alternative}")
 
 
 def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
-    """Whether a gradient of the score reaches a layer, with rules for all operators on the way."""
+    """Whether a gradient of the score reaches a layer, and all operators on the way have rules."""
     if layer.ignored_by_score:
         return False
-    plain = simplified(model, {layer.name}, of, rules)
+    plain = expand_operators_without_rules(model, {layer.name}, of, rules)
     try:
         return layer.name in differentiable_path(plain.graph, {layer.name}, {of}, rules).tensors
     except MissingRuleError:
@@ -67,7 +69,7 @@ def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
 
 
 def _scores_before(node: gs.Node, model: Model, image: str, rules: Rules) -> Iterator[str]:
-    """The inputs of a node that have one score per class, and a layer that a gradient of them reaches."""
+    """The inputs of a node with one score per class whose gradient reaches a layer."""
     for tensor in node.inputs:
         if is_float(tensor) and not isinstance(tensor, gs.Constant) and classes_of(tensor) > 1:
             layers = choose_layers(

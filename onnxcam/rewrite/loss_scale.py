@@ -1,8 +1,8 @@
-"""Half precision: gradients that neither vanish nor overflow on the way.
+"""Keeps gradients in half precision from vanishing and overflowing.
 
-A float16 below 6e-8 is zero, and a gradient of one class at one of thousands of neurons often is below. As in
-mixed-precision training (Micikevicius et al. 2018, arXiv:1710.03740) the cotangent is multiplied by a power of
-two, which is exact, and the gradient divided by it in float32. bfloat16 has the range of float32.
+A float16 below 6e-8 is zero, and the gradient of one class at one of thousands of neurons often is smaller. As
+in mixed-precision training (Micikevicius et al. 2018, arXiv:1710.03740) the cotangent is multiplied by a power
+of two, which is exact, and the gradient divided by it in float32. bfloat16 has the range of float32.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.shape_inference import Dtype
 from onnxcam.graph.tracing import Value
 
-SCALE = 2.0**10  # seeds of up to 63 pass; sums of the weights behind them may grow them as much
+SCALE = 2.0**10  # allows seeds up to 63; the layers may amplify them by as much
 HALVES = {"float16", "bfloat16"}
 
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
-    """float32 for a half precision, another dtype as it is."""
+    """float32 for a half precision; other dtypes are returned unchanged."""
     return np.dtype(np.float32) if _name(dtype) in HALVES else dtype
 
 
 def loss_scale(graph: gs.Graph, wrt: Collection[str], of: str, rules: Rules) -> float:
-    """What cotangents are multiplied by: more than 1 if there is a float16 on the way."""
+    """The factor of the cotangents: more than 1 if there is a float16 tensor on the way."""
     path, tensors = subgraph_between(graph, wrt, {of}, propagates(rules)), graph.tensors()
     dtypes = (tensors[name].dtype for name in path.tensors)
-    return SCALE if any(_name(each) == "float16" for each in dtypes) else 1.0
+    return SCALE if any(_name(dtype) == "float16" for dtype in dtypes) else 1.0
 
 
 def apply_loss_scale(value: Value, factor: float) -> Value:
-    """The value times a factor; itself where that is 1."""
+    """The value times a factor; the value itself if the factor is 1."""
     return value if factor == 1.0 else value * factor
 
 
 def sum_in_float32(graph: gs.Graph) -> None:
-    """Let every ScatterElements that adds do so in float32, in place: the runtime's CPU provider says that
-    it takes float16, and fails when it is run.
+    """Change every ScatterElements that adds float16 to add in float32, in place: ONNX Runtime's CPU provider
+    accepts float16 when it opens the model, but fails when it runs it.
     """
     nodes: list[gs.Node] = []
     for node in graph.nodes:
@@ -65,10 +65,11 @@ def sum_in_float32(graph: gs.Graph) -> None:
 
 
 def _cast(
-    given: gs.Tensor, dtype: np.dtype[Any], name: str, written: gs.Variable | None = None
+    tensor: gs.Tensor, dtype: np.dtype[Any], name: str, output: gs.Variable | None = None
 ) -> gs.Node:
-    made = gs.Variable(name, dtype, given.shape) if written is None else written
-    return gs.Node("Cast", name, {"to": type_code(dtype)}, [given], [made])
+    if output is None:
+        output = gs.Variable(name, dtype, tensor.shape)
+    return gs.Node("Cast", name, {"to": type_code(dtype)}, [tensor], [output])
 
 
 def _name(dtype: Dtype | None) -> str:

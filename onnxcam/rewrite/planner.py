@@ -1,10 +1,10 @@
-"""From a model and a method to the model that is run: which tensors are exposed, and the layer."""
+"""From a model and a request to the model that is run: chooses the layers and exposes their tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_gradient
 from onnxcam.rewrite.gradient import gradient
-from onnxcam.rewrite.hints import add_cure
-from onnxcam.rewrite.sampled_inputs import ROUNDS, add_noise
+from onnxcam.rewrite.hints import add_hint
+from onnxcam.rewrite.sampled_inputs import ROUND_OPSET, add_noise
 from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.spatial.layers import candidates, choose_layers, find_layer, spatial_layers
 from onnxcam.specs import (
@@ -34,201 +34,194 @@ from onnxcam.specs import (
     ImageInput,
     Layer,
     Plan,
+    PlanRequest,
     Score,
     gradient_at,
     moment,
 )
 
 
-class Needs(Protocol):
-    """Everything about a method that a plan may depend on: it is part of the cache key (`ready.Asked`)."""
-
-    @property
-    def rules(self) -> str:
-        """The name of a table of gradient rules."""
-
-    @property
-    def smooths(self) -> bool:
-        """Whether noisy samples are taken."""
-
-
 class Planned(NamedTuple):
-    """What to run, the model, and the one that its gradients have for themselves, where they do."""
+    """A plan, the model to run, and a second model with the gradients if they do not depend on the image."""
 
     plan: Plan
     model: Model
     gradients: Model | None
 
 
-@reports_node
-def plan(
-    model: Model,
-    recipe: Needs,
-    wanted: str | Sequence[str] = AUTO,
-    output: str | None = None,
-    *,
-    probability: bool = False,
-) -> Planned:
-    """How to run `recipe` at the wanted layer or layers ("auto", names), and what is run.
+class _Subject(NamedTuple):
+    """What is planned: a request for a model, its image input and score, and the tensor that is explained."""
 
-    Raises UnknownNameError for a layer that is not there, MissingRuleError, and ModelError where the
-    model has no picture input, no score, or no layer.
+    request: PlanRequest
+    model: Model
+    image: ImageInput
+    score: Score
+    explained: str
+
+
+@reports_node
+def plan(model: Model, request: PlanRequest) -> Planned:
+    """How to run a request, and what is run. Nothing but the arguments may affect the result: they are the key
+    of the cache.
+
+    Raises UnknownNameError for an unknown layer, MissingRuleError, and ModelError if the model has no image
+    input, no score, or no layer.
     """
     image = image_input(model)
-    model, score = ensure_class_scores(model, output)
-    if (
-        probability
-        and not score.probability
-        and score.output_activation not in ("Softmax", "Sigmoid")
-    ):
-        why = (
-            "its scores are the mean or maximum over pixels or boxes, which are not probabilities"
-            if score.output == CLASS_SCORES
-            else f"{score.output!r} does not end in Softmax or Sigmoid, so it gives no probability"
-        )
-        raise ModelError(f"{model.name}: {why}; explain the logit instead (--score logit)")
-    of = score.output if probability else score.logits
-    layers = spatial_layers(model, image.name, of)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not names:
-        raise UnknownNameError("no layer was named; name one, or take auto")
+    model, score = ensure_class_scores(model, request.output)
+    if request.probability:
+        _require_probability(model, score)
+    explained = score.output if request.probability else score.logits
+    subject = _Subject(request, model, image, score, explained)
+    layers = spatial_layers(model, image.name, explained)
+    if not request.layers:
+        raise UnknownNameError("no layer was named; name at least one, or use auto")
     try:
-        if names == [AUTO]:
-            return _automatic(model, recipe, image, score, of, layers)
-        chosen = tuple(find_layer(layers, name) for name in dict.fromkeys(names))
-        return _planned(model, recipe, image, score, of, chosen)
+        if request.layers == (AUTO,):
+            return _plan_automatic(subject, layers)
+        chosen = [find_layer(layers, name) for name in dict.fromkeys(request.layers)]
+        return _plan_layers(subject, chosen)
     except (BlockedError, MissingRuleError) as error:
-        raise add_cure(error, model, image.name, of, RULE_TABLES[recipe.rules]) from error
+        table = RULE_TABLES[request.rules]
+        raise add_hint(error, model, image.name, explained, table) from error
 
 
-def _planned(
-    model: Model,
-    recipe: Needs,
-    image: ImageInput,
-    score: Score,
-    of: str,
-    chosen: tuple[Layer, ...],
-) -> Planned:
-    if recipe.smooths and is_integer(image.dtype) and model.graph.opset < ROUNDS:
-        model = upgrade_model(model, ROUNDS)
-    names = [each.name for each in chosen]
-    augmented = gradient(model, names, of, recipe.rules)
+def _require_probability(model: Model, score: Score) -> None:
+    """ModelError for a score that is not, and does not become, a probability."""
+    if score.probability or score.output_activation in ("Softmax", "Sigmoid"):
+        return
+    reason = (
+        "its scores are the mean or maximum over pixels or boxes, which are not probabilities"
+        if score.output == CLASS_SCORES
+        else f"{score.output!r} does not end in Softmax or Sigmoid, so it is no probability"
+    )
+    raise ModelError(f"{model.name}: {reason}; explain the logit instead (--score logit)")
+
+
+def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> Planned:
+    request, model, image, score, explained = subject
+    if request.smooths and is_integer(image.dtype) and model.graph.opset < ROUND_OPSET:
+        model = upgrade_model(model, ROUND_OPSET)
+    names = [layer.name for layer in layers]
+    augmented = gradient(model, names, explained, request.rules)
     tensors = augmented.graph.tensors()
-    seed, gradients = tensors[SEED], [gradient_at(each) for each in names]
-    constant = not any(depends_on(tensors[each], {image.name}) for each in gradients)
-    wanted = gradients
-    if recipe.smooths and not constant:
+    seed, gradients = tensors[SEED], [gradient_at(name) for name in names]
+    is_constant = not any(depends_on(tensors[name], {image.name}) for name in gradients)
+    outputs = gradients
+    if request.smooths and not is_constant:
         add_moments(augmented.graph, names)
-        wanted = [moment(power, each) for each in names for power in POWERS]
-    prune_outputs(augmented, [of, *names, *wanted])
-    alone = split_constant_gradient(augmented, gradients) if constant else None
-    if recipe.smooths:
+        outputs = [moment(power, name) for name in names for power in POWERS]
+    prune_outputs(augmented, [explained, *names, *outputs])
+    gradient_model = split_constant_gradient(augmented, gradients) if is_constant else None
+    if request.smooths:
         add_noise(augmented.graph, image.name)
-    made = Plan(
+    planned = Plan(
         name=augmented.name,
         digest=augmented.digest,
         metadata=augmented.metadata,
-        notices=(*augmented.notices, *_notices(chosen), *training_notices(augmented.graph)),
+        notices=(*augmented.notices, *_notices(layers), *training_notices(augmented.graph)),
         image=image,
         score=score,
-        explained_tensor=of,
-        layers=chosen,
-        gradient_is_constant=constant,
-        has_gradient_model=alone is not None,
+        explained_tensor=explained,
+        layers=tuple(layers),
+        gradient_is_constant=is_constant,
+        has_gradient_model=gradient_model is not None,
         seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
         seed_dtype=np.dtype(seed.dtype).name,
     )
-    return Planned(made, augmented, alone)
+    return Planned(planned, augmented, gradient_model)
 
 
-def _notices(chosen: tuple[Layer, ...]) -> Iterator[str]:
-    for each in chosen:
-        if each.ignored_by_score:
+def _notices(layers: Sequence[Layer]) -> Iterator[str]:
+    for layer in layers:
+        if layer.ignored_by_score:
             yield (
-                f"the score reads no cell of {each.name}, only tokens beside them: its map is empty; "
-                "choose an earlier layer (`onnxcam layers`)"
+                f"the score reads no cell of {layer.name}, only the tokens beside the cells: its map is "
+                "empty; choose an earlier layer (`onnxcam layers`)"
             )
-    if len(chosen) > 1 and all(each.automatic for each in chosen):
+    if len(layers) > 1 and all(layer.automatic for layer in layers):
+        names = ", ".join(layer.name for layer in layers)
         yield (
-            f"no one layer sees everything: the maps of {len(chosen)} are fused, the last of each branch "
-            f"({', '.join(each.name for each in chosen)})"
+            f"no single layer sees the complete image: the maps of {len(layers)} layers are fused, the last "
+            f"of each branch ({names})"
         )
 
 
-def _automatic(
-    model: Model, recipe: Needs, image: ImageInput, score: Score, of: str, layers: list[Layer]
-) -> Planned:
-    """The last layer that everything passes through; for a method that smooths, the last one whose gradient
-    depends on the picture, where there is one and the rules reach it. Or the last layers of several
-    branches. ModelError if there is none of these either.
+def _plan_automatic(subject: _Subject, layers: list[Layer]) -> Planned:
+    """At the last layer that everything passes through. A method that smooths takes the last one whose gradient
+    depends on the image, if there is one and all operators after it have rules. If branches meet only after the
+    last grid, it is the last layer of each branch. ModelError if there are none of these.
     """
-    chosen = choose_layers(model, image.name, of, layers)
+    request, model, image, _, explained = subject
+    chosen = choose_layers(model, image.name, explained, layers)
     if not chosen:
         if not layers:
-            raise_if_blocked(model.graph, image.name, {of}, RULE_TABLES[recipe.rules])
-        cure = "choose one (`onnxcam layers --all`)" if layers else "it has no spatial layer at all"
+            raise_if_blocked(model.graph, image.name, {explained}, RULE_TABLES[request.rules])
+        hint = (
+            "choose one (`onnxcam layers --all`)" if layers else "there is no spatial layer at all"
+        )
         raise ModelError(
             f"{model.name}: no spatial layer that everything passes through on the way from "
-            f"{image.name!r} to {of!r}; {cure}"
+            f"{image.name!r} to {explained!r}; {hint}"
         )
-    last = _planned(model, recipe, image, score, of, _marked(chosen))
-    if len(chosen) > 1 or not (recipe.smooths and last.plan.gradient_is_constant):
+    last = _plan_layers(subject, _mark_automatic(chosen))
+    if len(chosen) > 1 or not (request.smooths and last.plan.gradient_is_constant):
         return last
-    earlier = _last_varying(model, recipe, image.name, of, candidates(model, layers)[1:])
-    if earlier is None:
-        return last
-    return _planned(model, recipe, image, score, of, _marked([earlier]))
+    earlier = _last_varying(subject, candidates(model, layers)[1:])
+    return last if earlier is None else _plan_layers(subject, _mark_automatic([earlier]))
 
 
-def _marked(layers: list[Layer]) -> tuple[Layer, ...]:
-    return tuple(replace(each, automatic=True) for each in layers)
+def _mark_automatic(layers: Sequence[Layer]) -> list[Layer]:
+    return [replace(layer, automatic=True) for layer in layers]
 
 
-def _last_varying(
-    model: Model, recipe: Needs, image: str, of: str, found: list[Layer]
-) -> Layer | None:
-    """The first of the candidates whose gradient depends on the picture, None if there is none. The gradients
-    of 1, 2, 4, … are written together; where a rule is missing for one of them, one after the other.
+def _last_varying(subject: _Subject, layers: Sequence[Layer]) -> Layer | None:
+    """The first of these candidates whose gradient depends on the image, None if there is none. The gradients
+    of 1, 2, 4, … layers are written together; if a rule is missing for one of them, one by one.
     """
     step, growth = 1, 2
-    while found:
-        tried = found[:step]
+    while layers:
+        group = layers[:step]
+        names = [layer.name for layer in group]
         try:
-            written = gradient(model, [each.name for each in tried], of, recipe.rules)
-        except (MissingRuleError, ModelError):  # ModelError: integers, which nothing flows back to
+            augmented = gradient(subject.model, names, subject.explained, subject.request.rules)
+        except (MissingRuleError, ModelError):  # ModelError: integers stop gradients
             if step == 1:
                 return None
             step = growth = 1
             continue
-        tensors = written.graph.tensors()
-        for each in tried:
-            if depends_on(tensors[gradient_at(each.name)], {image}):
-                return each
-        found, step = found[step:], step * growth
+        tensors = augmented.graph.tensors()
+        for layer in group:
+            if depends_on(tensors[gradient_at(layer.name)], {subject.image.name}):
+                return layer
+        layers, step = layers[step:], step * growth
     return None
 
 
 @reports_node
 def layers(model: Model, output: str | None = None) -> list[Layer]:
-    """The spatial layers of a model in the graph's order, the automatic choices marked if there are any."""
+    """The spatial layers of a model in the graph's order; those that "auto" selects are marked."""
     image = image_input(model)
     model, score = ensure_class_scores(model, output)
-    found = spatial_layers(model, image.name, score.logits)
-    chosen = choose_layers(model, image.name, score.logits, found)
-    smooth = _smoothing_choice(model, image, score, found) if chosen else set()
-    names = {each.name for each in chosen}
+    spatial = spatial_layers(model, image.name, score.logits)
+    chosen = {layer.name for layer in choose_layers(model, image.name, score.logits, spatial)}
+    request = METHODS[DEFAULT_METHOD].plan_request(AUTO, output)
+    subject = _Subject(request, model, image, score, score.logits)
+    for_smoothing = _automatic_names(subject, spatial) if chosen else set()
     return [
-        replace(each, automatic=each.name in names, auto_for_smoothing=each.name in smooth)
-        for each in found
+        replace(
+            layer,
+            automatic=layer.name in chosen,
+            auto_for_smoothing=layer.name in for_smoothing,
+        )
+        for layer in spatial
     ]
 
 
-def _smoothing_choice(
-    model: Model, image: ImageInput, score: Score, found: list[Layer]
-) -> set[str]:
-    recipe = METHODS[DEFAULT_METHOD]
+def _automatic_names(subject: _Subject, spatial: list[Layer]) -> set[str]:
+    """The names of the layers that "auto" selects; empty if no gradient reaches them."""
     try:
-        planned = _automatic(model, recipe, image, score, score.logits, found)
+        planned = _plan_automatic(subject, spatial)
     except (BlockedError, MissingRuleError):
         return set()
-    return {each.name for each in planned.plan.layers}
+    return {layer.name for layer in planned.plan.layers}

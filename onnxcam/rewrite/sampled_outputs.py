@@ -1,5 +1,5 @@
-"""Sums over a batch of noisy samples, taken where the gradients are: three maps a chunk leave the device,
-however many samples were run.
+"""Sums gradients over a batch of noisy samples inside the model, so that only three maps per chunk leave the
+device.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from onnxcam.specs import POWERS, gradient_at, moment
 
 
 def add_moments(graph: gs.Graph, layers: Sequence[str]) -> None:
-    """Let a graph that returns `gradient/<layer>` return `moment1/<layer>` to `moment3/<layer>` too, in
-    place: (1, ...), float64, for the cube of a gradient of 1e-13 is nothing in float32.
+    """Add the outputs `moment1/<layer>` to `moment3/<layer>` to a graph with outputs `gradient/<layer>`, in
+    place: (1, ...) in float64, since the cube of a gradient of 1e-13 is 0 in float32.
     """
     build = Builder(graph)
     for layer in layers:

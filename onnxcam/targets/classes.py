@@ -1,7 +1,7 @@
-"""What is explained: a class by rank, index or label, its negative side, or the contrast of classes.
+"""The grammar of targets: a class by rank, index or label, the evidence against it, or a contrast of classes.
 
-`top1` … `topK` · `281` or `class:281` · a label, or `label:7` where labels are numbers · `281-282-285` ·
-`not cat`. An exact label wins over any other meaning of its text, except a rank.
+`top1` … `topK` · `281` or `class:281` · a label, or `label:7` if labels are numbers · `281-282-285` · `not
+cat`. An exact label has precedence over any other meaning of its text, except a rank.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Scores
+from onnxcam.arrays import Floats
 from onnxcam.errors import TargetError, unknown
+from onnxcam.targets.target import Target
 
 Spec: TypeAlias = int | str  # "top1", 281, "281", "tabby cat", "281-282", "not 281"
 Labels: TypeAlias = Sequence[str] | None
@@ -22,25 +23,7 @@ NOT = re.compile(r"not\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 RANK = re.compile(r"top(\d{1,18})", re.IGNORECASE)
 NUMBER = re.compile(r"-?\d{1,18}")
 BY_INDEX, BY_LABEL = "class:", "label:"
-LISTED = 5  # how many classes of one name a message lists
-
-
-@dataclass(frozen=True)
-class Target:
-    """A linear functional of the class scores: `weights` (classes,), and what it is called.
-
-    `index` is the class, or the first of a contrast. `spec` selects this target again, whatever the scores:
-    "281", "281-282", "not 281".
-    """
-
-    name: str
-    weights: Floats
-    index: int
-    spec: str
-
-    def score(self, scores: Scores) -> Floats:
-        """(N, classes) -> (N,)."""
-        return np.asarray(np.sum(scores.astype(np.float64) * self.weights, axis=-1))
+LISTED = 5  # the number of classes with the same label that a message lists
 
 
 @dataclass(frozen=True)
@@ -52,7 +35,7 @@ class Side:
 
 
 def parse_rank(spec: Spec) -> int | None:
-    """The K of "topK" and "not topK"; None for a target that does not need the scores."""
+    """The K of "topK" and "not topK"; None for a target that does not depend on the scores."""
     text = str(spec).strip()
     rank = RANK.fullmatch(_after_not(text) or text)
     return int(rank[1]) if rank else None
@@ -61,23 +44,23 @@ def parse_rank(spec: Spec) -> int | None:
 def parse_target(
     spec: Spec, classes: int, labels: Labels, scores: Floats | None, middle: float = 0.0
 ) -> Target:
-    """The target that a specification means; `scores` (classes,) are needed for topK only.
+    """The target of a specification; `scores` (classes,) are needed only for topK.
 
-    One logit with two labels has two classes: the score of the second label is the logit, that of the first
-    is its negative. The second one ranks first if the logit is above `middle`.
+    A single logit with two labels has two classes: the score of the second label is the logit, that of the
+    first label is its negative. The second label ranks first if the logit is above `middle`.
 
-    Raises TargetError for a class that is not there, UnknownNameError for a label that is not.
+    Raises TargetError for a class that does not exist, UnknownNameError for an unknown label.
     """
     rank, negated = parse_rank(spec), _after_not(str(spec))
     if rank is not None:
         side = _by_rank(spec, rank, classes, labels, scores, middle)
-        return _single(_other(side) if negated else side, classes, labels)
-    parts = str(spec).split(" - " if " - " in str(spec) else "-")
-    if len(parts) == 1 or not all(parts) or _labelled(str(spec), classes, labels) is not None:
+        return _single(_opposite(side) if negated else side, classes, labels)
+    words = str(spec).split(" - " if " - " in str(spec) else "-")
+    if len(words) == 1 or not all(words) or _side_of_label(str(spec), classes, labels) is not None:
         return _single(_side(spec, classes, labels), classes, labels)
-    if negated and _labelled(negated, classes, labels) is not None:
+    if negated and _side_of_label(negated, classes, labels) is not None:
         return _single(_side(spec, classes, labels), classes, labels)
-    sides = dict.fromkeys(_side(part.strip(), classes, labels) for part in parts)
+    sides = dict.fromkeys(_side(word.strip(), classes, labels) for word in words)
     return _contrast(spec, [*sides], classes, labels)
 
 
@@ -88,7 +71,7 @@ def single_logit_notice(classes: int, labels: Labels) -> str | None:
     if labels and len(labels) == 2:
         return (
             f"one logit for two labels: it is taken as the score of {labels[1]!r}, and its negative as that "
-            f"of {labels[0]!r}; if it is the other way round, give the labels in the other order (--labels)"
+            f"of {labels[0]!r}; if that is wrong, swap the labels (--labels)"
         )
     return (
         "the model has a single score, and the evidence for it is explained; --target 'not 0' explains the "
@@ -104,7 +87,7 @@ def _by_rank(
         raise TargetError(f"target {spec!r}: the model has {sides} classes, top1 to top{sides}")
     if sides != classes:
         first = Side(0, 1 if scores[0] > middle else -1)
-        return first if rank == 1 else _other(first)
+        return first if rank == 1 else _opposite(first)
     return Side(int(np.argsort(-scores, kind="stable")[rank - 1]))
 
 
@@ -115,12 +98,12 @@ def _single(side: Side, classes: int, labels: Labels) -> Target:
 
 
 def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Target:
-    first, *others = sides
-    if not any(other.index != first.index for other in others):
+    first, *contrasted = sides
+    if not any(side.index != first.index for side in contrasted):
         raise TargetError(f"target {spec!r}: a class cannot be contrasted with itself")
     weights = np.zeros(classes)
     weights[first.index] = 1.0
-    weights[[other.index for other in others]] = -1.0 / len(others)
+    weights[[side.index for side in contrasted]] = -1.0 / len(contrasted)
     if any(side.sign < 0 for side in sides):
         raise TargetError(
             f"target {spec!r}: 'not' takes a single class; swap the sides of the contrast instead"
@@ -131,19 +114,23 @@ def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Ta
 
 
 def _spec(sides: list[Side], classes: int, labels: Labels) -> tuple[int, str]:
-    """The first class, and what selects these sides again, with `class:` if a label would win otherwise."""
-    texts = [f"{'not ' * (side.sign < 0)}{side.index}" for side in sides]
+    """The first class, and a specification of these sides, with `class:` if a label would have precedence."""
+    texts = [_sign_word(side) + str(side.index) for side in sides]
     spec = "-".join(texts)
-    labelled = len(sides) > 1 and any(label.lower() == spec for label in labels or ())
-    if labelled or any(
-        _means_another(text, side, classes, labels) for text, side in zip(texts, sides, strict=True)
+    is_label = len(sides) > 1 and any(label.lower() == spec for label in labels or ())
+    if is_label or any(
+        _is_ambiguous(text, side, classes, labels) for text, side in zip(texts, sides, strict=True)
     ):
-        spec = "-".join(f"{'not ' * (side.sign < 0)}{BY_INDEX}{side.index}" for side in sides)
+        spec = "-".join(f"{_sign_word(side)}{BY_INDEX}{side.index}" for side in sides)
     return sides[0].index, spec
 
 
-def _means_another(text: str, side: Side, classes: int, labels: Labels) -> bool:
-    """Whether a number would be read as a label, of another class or of several."""
+def _sign_word(side: Side) -> str:
+    return "not " if side.sign < 0 else ""
+
+
+def _is_ambiguous(text: str, side: Side, classes: int, labels: Labels) -> bool:
+    """Whether a number would be read as a label, of a different class or of several classes."""
     try:
         return _side(text, classes, labels) != side
     except TargetError:
@@ -153,24 +140,24 @@ def _means_another(text: str, side: Side, classes: int, labels: Labels) -> bool:
 def _side(spec: Spec, classes: int, labels: Labels) -> Side:
     """One class, or the evidence against it."""
     text = str(spec).strip()
-    side = _labelled(spec, classes, labels) if isinstance(spec, str) else None
+    side = _side_of_label(spec, classes, labels) if isinstance(spec, str) else None
     if side is None and (rest := _after_not(text)):
-        return _other(_side(rest, classes, labels))
+        return _opposite(_side(rest, classes, labels))
     if side is None and text.startswith(BY_LABEL):
-        side = _labelled(text.removeprefix(BY_LABEL), classes, labels)
+        side = _side_of_label(text.removeprefix(BY_LABEL), classes, labels)
     if side is None and NUMBER.fullmatch(text.removeprefix(BY_INDEX).strip()):
         side = Side(int(text.removeprefix(BY_INDEX)))
     if side is None:
-        hint = "give an index, topK, or a label with --labels FILE"
+        hint = "use an index, topK, or a label with --labels FILE"
         raise unknown("label", str(spec), labels or (), hint)
-    if 0 <= side.index < classes:  # a list of labels can be longer than the model's of classes
+    if 0 <= side.index < classes:  # there may be more labels than classes
         return side
     if classes == 1:
         raise TargetError(f"target {side.index}: the model has one score; expected 0 or 'not 0'")
     raise TargetError(f"target {side.index}: the model has {classes} classes, 0 to {classes - 1}")
 
 
-def _other(side: Side) -> Side:
+def _opposite(side: Side) -> Side:
     return Side(side.index, -side.sign)
 
 
@@ -184,27 +171,28 @@ def _has_two_sides(classes: int, labels: Labels) -> bool:
     return classes == 1 and labels is not None and len(labels) == 2
 
 
-def _labelled(spec: str, classes: int, labels: Labels) -> Side | None:
-    """The class of a label; case is ignored if that is unambiguous."""
-    place = _place(spec, labels)
-    if place is None or not _has_two_sides(classes, labels):
-        return None if place is None else Side(place)
-    return Side(0, 1 if place else -1)
+def _side_of_label(spec: str, classes: int, labels: Labels) -> Side | None:
+    """The class of a label; case is ignored if the result is unique."""
+    index = _label_index(spec, labels)
+    if index is None or not _has_two_sides(classes, labels):
+        return None if index is None else Side(index)
+    return Side(0, 1 if index else -1)
 
 
-def _place(spec: str, labels: Labels) -> int | None:
+def _label_index(spec: str, labels: Labels) -> int | None:
     if not labels:
         return None
-    places = [place for place, label in enumerate(labels) if label == spec]
-    if len(places) > 1:
-        listed = ", ".join(map(str, places[:LISTED])) + ", …" * (len(places) > LISTED)
+    indices = [index for index, label in enumerate(labels) if label == spec]
+    if len(indices) > 1:
+        rest = ", …" if len(indices) > LISTED else ""
+        listed = ", ".join(map(str, indices[:LISTED])) + rest
         raise TargetError(
-            f"target {spec!r}: {len(places)} classes have this label ({listed}); give the index"
+            f"target {spec!r}: {len(indices)} classes have this label ({listed}); use the index"
         )
-    folded = [label.lower() for label in labels]
-    if places or folded.count(spec.lower()) != 1:
-        return places[0] if places else None
-    return folded.index(spec.lower())
+    lowercase = [label.lower() for label in labels]
+    if indices or lowercase.count(spec.lower()) != 1:
+        return indices[0] if indices else None
+    return lowercase.index(spec.lower())
 
 
 def _name(side: Side, classes: int, labels: Labels) -> str:

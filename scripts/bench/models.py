@@ -113,7 +113,11 @@ def places(model: Any, path: Path) -> list[Place]:
     for where, constant in (("last", True), ("dependent", False)):
         for layer in on_the_way:
             named = modules.get(layer.name)
-            if named and plan(loaded, smooth, layer.name)[0].gradient_is_constant is constant:
+            if (
+                named
+                and plan(loaded, smooth.plan_request(layer.name))[0].gradient_is_constant
+                is constant
+            ):
                 chosen.append(_place(where, layer, modules))
                 break
     behind = _behind(loaded)

@@ -95,7 +95,7 @@ def test_blocking_operator_is_named(text: str, where: str) -> None:
 
 def test_sizes_are_not_named_as_blocking() -> None:
     text = "(float[N] x, float[N] z) => (float[M] y) { s = Shape(x)\n y = Expand(z, s) }"
-    with pytest.raises(ModelError, match="nothing flows from 'y' back to 'x': choose a tensor"):
+    with pytest.raises(ModelError, match="no gradient reaches 'x' from 'y': choose a tensor"):
         gradient(load(parser.parse_model(HEAD + text)), ["x"], "y")
 
 

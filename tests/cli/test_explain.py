@@ -129,7 +129,7 @@ def test_notices_are_printed_once(run: Run, model: Path, tmp_path: Path, out: Pa
     for number in range(3):
         write_image(tmp_path / "in" / f"{number}.png", number)
     result = run("explain", model, tmp_path / "in", "-l", "relu2", "-o", out)
-    assert result.stderr.count("does not depend on the picture") == 1
+    assert result.stderr.count("does not depend on the image") == 1
 
 
 def test_assumed_preprocessing_is_printed_once(

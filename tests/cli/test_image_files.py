@@ -81,7 +81,7 @@ def test_images_of_same_name_keep_separate_results(
     assert len({record["manifest"] for record in records}) == 4
     for record in records:
         manifest = json.loads(Path(record["manifest"]).read_text())
-        assert manifest["picture"]["source"] == record["image"]
+        assert manifest["image"]["source"] == record["image"]
 
 
 def test_skip_existing_skips_unchanged_results(

@@ -93,7 +93,7 @@ def test_check_reports_runs_of_one_image(run: Run, tmp_path: Path) -> None:
     path.write_bytes(MIXING.with_batch("N").content())
     result = run("check", path)
     assert result.exit_code == 0
-    assert "so each is run by itself" in result.stdout
+    assert "images are run one by one" in result.stdout
 
 
 def test_check_reports_reach_of_gradients(run: Run, tmp_path: Path) -> None:
@@ -120,7 +120,8 @@ def test_check_uses_requested_size(run: Run, tmp_path: Path) -> None:
     assert failed.exit_code == 2
     assert "random input of 224 x 224 pixels (--size)" in failed.stdout
     assert (
-        "it was given 224 x 224; if it takes another size, choose it with --size" in failed.stdout
+        "the input was 224 x 224; if the model takes another size, choose it with --size"
+        in failed.stdout
     )
     assert "cannot be explained as it is" in failed.stdout
     result = run("check", path, "--size", "8,8")

@@ -98,7 +98,7 @@ def explainer(content: bytes, **given: Any) -> Explainer:
 
 
 def one_at_a_time(notices: tuple[str, ...]) -> list[str]:
-    return [notice for notice in notices if "run by itself" in notice]
+    return [notice for notice in notices if "are run one by one" in notice]
 
 
 NO_GRADIENT = {
@@ -217,7 +217,7 @@ def test_what_cannot_be_tried_is_run_one_at_a_time() -> None:
     finally:
         SHAPES["u"] = original
     made = explainer(content)
-    assert [notice for notice in made.notices if "a trial run with two images failed" in notice]
+    assert [notice for notice in made.notices if "a test run with two images failed" in notice]
     assert made(random_images(1, (3, 40, 40))).maps.max() > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -16,16 +17,16 @@ import pytest
 from onnx import helper, numpy_helper
 
 import onnxcam
-from onnxcam import atomic_write as files
+from onnxcam import regular_files
 from onnxcam.errors import OnnxcamError
-from onnxcam.explain import cache
-from onnxcam.explain import compile as ready
-from onnxcam.explain.compile import PlanRequest
+from onnxcam.explain import cache, model_files
+from onnxcam.explain import compile as compiling
+from onnxcam.explain.model_files import ModelFiles, identify_files
 from onnxcam.explain.plan_json import as_json, from_json
-from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
+from onnxcam.specs import PlanRequest
 from tests.cli.conftest import run as run
-from tests.explain.support.compiled import SMOOTH, X, entries, explainer, planned, written
+from tests.explain.support.compiled import SMOOTH, X, entries, explainer, needs_plan, save
 from tests.support.limits import run_limited
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, MIXING, MLP, POOLED, TWO_OUTPUTS, Net
 
@@ -36,6 +37,13 @@ FOUR = replace(
     POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
     shape="4, 3, 8, 8", outputs="float[4, 5] probabilities",
 )  # fmt: skip
+
+
+IDENTIFY = """
+import sys
+from onnxcam.explain.model_files import identify_files
+print(identify_files(sys.argv[1]))
+"""
 
 
 def maps(model: Any, **more: Any) -> Any:
@@ -124,7 +132,7 @@ def test_bytes_with_external_data_are_never_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
     """The data lies nobody knows where: of two models of the same bytes one would get the other's map."""
-    written(tmp_path / "net.onnx", DEEP, **APART)
+    save(tmp_path / "net.onnx", DEEP, **APART)
     content = (tmp_path / "net.onnx").read_bytes()
     monkeypatch.chdir(tmp_path)
     results = []
@@ -146,7 +154,7 @@ def test_no_file_is_opened_that_a_model_must_not_name(
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    written(folder / "net.onnx", DEEP, **APART)
+    save(folder / "net.onnx", DEEP, **APART)
     (tmp_path / "outside").symlink_to("/dev/zero")
     os.mkfifo(folder / "pipe")
     (folder / "link").symlink_to("/dev/zero")
@@ -155,8 +163,7 @@ def test_no_file_is_opened_that_a_model_must_not_name(
     for tensor in proto.graph.initializer:
         tensor.external_data[0].value = location
     (folder / "net.onnx").write_bytes(proto.SerializeToString())
-    code = "import sys; from onnxcam.explain import compile as c; print(c._contents(sys.argv[1]))"
-    done = run_limited(["-c", code, str(folder / "net.onnx")], seconds=SECONDS)
+    done = run_limited(["-c", IDENTIFY, str(folder / "net.onnx")], seconds=SECONDS)
     assert done.stdout.strip() == "None", done.stderr
     words = ["-m", "onnxcam", "layers", str(folder / "net.onnx")]
     assert run_limited(words, seconds=SECONDS).returncode == 2
@@ -165,37 +172,36 @@ def test_no_file_is_opened_that_a_model_must_not_name(
 
 @posix
 def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
-    model = written(tmp_path / "net.onnx", DEEP, **APART)
+    model = save(tmp_path / "net.onnx", DEEP, **APART)
     with (tmp_path / "w.data").open("r+b") as file:
         file.truncate(1 << 42)
-    code = "import sys; from onnxcam.explain import compile as c; print(c._contents(sys.argv[1]))"
-    assert run_limited(["-c", code, str(model)], seconds=SECONDS).stdout.strip() == "None"
+    assert run_limited(["-c", IDENTIFY, str(model)], seconds=SECONDS).stdout.strip() == "None"
 
 
 def test_a_name_across_two_blocks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = written(tmp_path / "net.onnx", DEEP, **APART)
-    expected = ready._contents(model)
+    model = save(tmp_path / "net.onnx", DEEP, **APART)
+    expected = identify_files(model)
     assert expected is not None
     assert set(expected.data) == {"w.data"}
     for block in (1, 7, 64, 100):
-        for module in (files, ready):
+        for module in (regular_files, model_files):
             monkeypatch.setattr(module, "BLOCK", block)
-        contents = ready._contents(model)
+        contents = identify_files(model)
         assert contents is not None
         assert set(contents.data) == {"w.data"}
     monkeypatch.undo()
-    assert ready._contents(model) == expected
+    assert identify_files(model) == expected
 
 
 @posix
 def test_a_model_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
-    model = written(tmp_path / "real" / "net.onnx", DEEP, **APART)
+    model = save(tmp_path / "real" / "net.onnx", DEEP, **APART)
     (tmp_path / "link.onnx").symlink_to(model)
     shutil.copy(tmp_path / "real" / "w.data", tmp_path)
     maps(tmp_path / "link.onnx")
-    assert not planned(tmp_path / "link.onnx", monkeypatch, **SMOOTH)
-    assert planned(model, monkeypatch, **SMOOTH)  # the manifest has another name
+    assert not needs_plan(tmp_path / "link.onnx", monkeypatch, **SMOOTH)
+    assert needs_plan(model, monkeypatch, **SMOOTH)  # the manifest has another name
     change_data(tmp_path / "w.data")
     expected = maps(tmp_path / "link.onnx", cache=False)
     np.testing.assert_array_equal(maps(tmp_path / "link.onnx"), expected)
@@ -210,7 +216,7 @@ def test_skip_existing_sees_other_external_data(run: Any, tmp_path: Path) -> Non
     words = ("explain", tmp_path / "net.onnx", image, "-m", "grad-cam", "-o", tmp_path / "out")
     for more in ((), ("--no-cache",)):
         assert "1 map written" in run(*words, *more, "--force").stderr
-        assert "1 there already" in run(*words, *more, "--skip-existing").stderr
+        assert "1 already existed" in run(*words, *more, "--skip-existing").stderr
         change_data(tmp_path / "w.data")
         assert "1 map written" in run(*words, *more, "--skip-existing").stderr
     manifest = json.loads((tmp_path / "out" / "cat.grad-cam.json").read_text())
@@ -220,40 +226,57 @@ def test_skip_existing_sees_other_external_data(run: Any, tmp_path: Path) -> Non
 # The request
 
 
-def test_every_part_of_the_request_is_in_the_name() -> None:
-    contents = ready._contents(DEEP.content())
-    assert contents
-    asked = PlanRequest("default", True, ("auto",), None, False)
-    other: dict[str, Any] = {
-        "rules": "guided", "smooths": False, "layers": ("a", "b"), "output": "x", "probability": True,
-    }  # fmt: skip
-    assert set(other) == {field.name for field in fields(PlanRequest)}
-    names = [
-        ready._name(contents, replace(asked, **{name: value})) for name, value in other.items()
+FILES = ModelFiles("net.onnx", "digest", {"w.data": "1"}, ())
+REQUEST = PlanRequest("default", smooths=True)
+CHANGES: dict[str, list[Any]] = {  # every field of the request with other values
+    "rules": ["guided"],
+    "smooths": [False],
+    "layers": [("a",), ("a", "b"), ("b", "a"), ("a,b",), ()],
+    "output": ["x", ""],
+    "probability": [True],
+}
+
+
+def test_cache_key_covers_all_fields_of_request() -> None:
+    """A field that were missing in the key would let the cache serve the plan of another request."""
+    assert CHANGES.keys() == {field.name for field in fields(PlanRequest)}
+    requests = [REQUEST] + [
+        replace(REQUEST, **{name: value}) for name, values in CHANGES.items() for value in values
     ]
-    others: list[dict[str, Any]] = [
-        {"name": "other"}, {"digest": "other"}, {"data": {"w": "1"}}, {"data": {"v": "1"}},
-        {"data": {"w": "2"}},
+    keys = {compiling.cache_key(FILES, request) for request in requests}
+    assert len(keys) == len(requests)
+    assert compiling.cache_key(FILES, replace(REQUEST)) in keys
+
+
+def test_cache_key_covers_model_files() -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"name": "other"}, {"digest": "other"}, {"data": {}}, {"data": {"v.data": "1"}},
+        {"data": {"w.data": "2"}},
     ]  # fmt: skip
-    names += [ready._name(contents._replace(**more), asked) for more in others]
-    names += [ready._name(contents, replace(asked, layers=("a,b",)))]
-    assert len({ready._name(contents, asked), *names}) == len(names) + 1
+    keys = {compiling.cache_key(FILES._replace(**change), REQUEST) for change in changes}
+    assert len(keys) == len(changes)
+    assert compiling.cache_key(FILES._replace(state=((1, 2),)), REQUEST) in keys
 
 
-@pytest.mark.parametrize("smooths", [False, True])
-def test_a_plan_needs_no_more_than_the_request(smooths: bool) -> None:
-    asked = PlanRequest("default", smooths, ("features",), None, False)
-    method = onnxcam.METHODS["smooth-grad-cam++" if smooths else "grad-cam"]
-    content = DEEP.content()
-    bare = plan(load(content), asked, asked.layers, asked.output)
-    assert bare.plan == plan(load(content), method, ["features"]).plan
+def test_planner_takes_only_model_and_request() -> None:
+    """Whatever else it took would not be part of the key."""
+    assert [*inspect.signature(plan).parameters] == ["model", "request"]
+
+
+@pytest.mark.parametrize("method", onnxcam.METHODS.values(), ids=lambda method: method.name)
+def test_plan_request_describes_method(method: onnxcam.Method) -> None:
+    request = method.plan_request(["a", "b"], "scores", probability=True)
+    assert request == PlanRequest(
+        method.rules, method.sampler.smooths, ("a", "b"), "scores", probability=True
+    )
+    assert method.plan_request("auto") == PlanRequest(method.rules, method.sampler.smooths)
 
 
 @pytest.mark.parametrize("replace_by", ["the same bytes", "others and back"])
 def test_a_file_that_was_replaced_meanwhile_is_not_kept(
     tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, replace_by: str
 ) -> None:
-    model = written(tmp_path / "net.onnx", DEEP)
+    model = save(tmp_path / "net.onnx", DEEP)
     content = model.read_bytes()
 
     def meanwhile(*words: Any, **more: Any) -> Any:
@@ -275,7 +298,7 @@ def test_a_file_that_was_replaced_meanwhile_is_not_kept(
 
 
 def forge(entry: Path, plan_text: str) -> None:
-    (entry / ready.PLAN).write_text(plan_text)
+    (entry / compiling.PLAN).write_text(plan_text)
     record = {"name": entry.name, "files": cache._digests(entry)}
     (entry / cache.ENTRY_FILE).write_text(json.dumps(record))
     assert cache.lookup(entry.name)
@@ -310,14 +333,14 @@ def changed(root: Any, place: tuple[Any, ...], value: Any) -> str:
 
 @pytest.fixture
 def entry(tmp_path: Path, cache_folder: Path) -> Path:
-    maps(written(tmp_path / "net.onnx", DEEP))
+    maps(save(tmp_path / "net.onnx", DEEP))
     (entry,) = entries(cache_folder)
     return entry
 
 
 def test_forged_plans_are_made_again_or_harmless(entry: Path, tmp_path: Path) -> None:
     """Each value of a plan as each of many others: refused when it is read, or without a say in the map."""
-    good = (entry / ready.PLAN).read_text()
+    good = (entry / compiling.PLAN).read_text()
     root = json.loads(good)
     expected = maps(tmp_path / "net.onnx", cache=False)
     refused = 0
@@ -340,33 +363,35 @@ def test_forged_plans_are_made_again_or_harmless(entry: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (("of",), "x"), (("of",), ""), (("layers", 0, "name"), "x"), (("image", "height"), 9),
+        (("explained_tensor",), "x"), (("explained_tensor",), ""),
+        (("layers", 0, "name"), "x"), (("image", "height"), 9),
         (("image", "channels"), 4), (("image", "layout"), "NHWC"), (("image", "layout"), "x"),
         (("score", "classes"), 7), (("score", "classes"), 0), (("seed_shape",), [1, 5, 1]),
         (("seed_shape",), [5, 1 << 30]), (("layers", 0, "channel_axis"), 4), (("layers",), []),
         (("layers", 0, "channel_axis"), 0), (("layers", 0, "cells"), [0, 4]), (("seed_dtype",), "object"),
-        (("seed_dtype",), "float999"), (("image", "dtype"), "O"), (("apart",), True), ((), []), ((), None),
+        (("seed_dtype",), "float999"), (("image", "dtype"), "O"), (("has_gradient_model",), True),
+        (("gradient_is_constant",), True), ((), []), ((), None),
         (("image", "dtype"), "U5"), (("layers", 0), None), (("image",), [1]), (("score",), "score"),
     ],
 )  # fmt: skip
 def test_a_plan_that_does_not_fit_its_models_is_made_again(
     entry: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
 ) -> None:
-    good = (entry / ready.PLAN).read_text()
+    good = (entry / compiling.PLAN).read_text()
     expected = maps(tmp_path / "net.onnx", cache=False)
     forge(entry, changed(json.loads(good), place, value))
     np.testing.assert_array_equal(maps(tmp_path / "net.onnx"), expected)
-    assert (entry / ready.PLAN).read_text() == good
+    assert (entry / compiling.PLAN).read_text() == good
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"image":' * 100_000, "", "\0", "1" * 10_000, "NaN"]
 )
 def test_plans_that_are_none_are_made_again(entry: Path, tmp_path: Path, text: str) -> None:
-    good = (entry / ready.PLAN).read_text()
+    good = (entry / compiling.PLAN).read_text()
     forge(entry, text)
     assert maps(tmp_path / "net.onnx").max() > 0
-    assert (entry / ready.PLAN).read_text() == good
+    assert (entry / compiling.PLAN).read_text() == good
 
 
 @pytest.mark.parametrize("table", [
@@ -374,10 +399,8 @@ def test_plans_that_are_none_are_made_again(entry: Path, tmp_path: Path, text: s
     {"1 x 4": [float("nan")] * 4}, {"1 x 4": [1e308] * 10_000}, {"0 x 0": [1.0] * 9}, {"1 x 1" * 999: [1.0]},
 ])  # fmt: skip
 def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> None:
-    from onnxcam.runtime.device import usable_cpus
-
     expected = maps(tmp_path / "net.onnx", cache=False)
-    cache.set_choice(entry.name, f"layouts of {usable_cpus()} processors", table)
+    cache.set_choice(entry.name, compiling.schedule_choice(), table)
     np.testing.assert_allclose(maps(tmp_path / "net.onnx"), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -386,6 +409,6 @@ def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> N
 def test_what_was_kept_fits_and_is_used(
     tmp_path: Path, net: Net, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = written(tmp_path / "net.onnx", net)
+    model = save(tmp_path / "net.onnx", net)
     explainer(model, method)
-    assert not planned(model, monkeypatch, method)
+    assert not needs_plan(model, monkeypatch, method)

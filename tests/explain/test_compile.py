@@ -14,13 +14,14 @@ import onnx
 import pytest
 
 import onnxcam
-from onnxcam.explain import compile as ready
+from onnxcam.explain import compile as compiling
+from onnxcam.explain.model_files import external_locations
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.methods import METHODS
 from onnxcam.model import external_data
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
-from tests.explain.support.compiled import SMOOTH, X, entries, explainer, planned, written
+from tests.explain.support.compiled import SMOOTH, X, entries, explainer, needs_plan, save
 from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ ROOT = Path(onnxcam.__file__).resolve().parents[1]
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return written(tmp_path / "net.onnx", DEEP)
+    return save(tmp_path / "net.onnx", DEEP)
 
 
 def test_the_second_time_the_plan_and_the_map_are_the_same(
@@ -56,8 +57,8 @@ def test_what_has_a_plan_of_its_own(model: Path, monkeypatch: pytest.MonkeyPatch
         {"score": "probability"},
         {"output": "logits"},
     ):
-        assert planned(model, monkeypatch, **given), given
-        assert not planned(model, monkeypatch, **given), given
+        assert needs_plan(model, monkeypatch, **given), given
+        assert not needs_plan(model, monkeypatch, **given), given
 
 
 def test_what_has_not(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,43 +70,45 @@ def test_what_has_not(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         {"preprocess": "unit"},
         {"layer": ["auto"]},
     ):
-        assert not planned(model, monkeypatch, **given), given
-    assert not planned(str(model), monkeypatch)
-    assert planned(model.read_bytes(), monkeypatch)  # which has no name
-    assert not planned(model.read_bytes(), monkeypatch)
+        assert not needs_plan(model, monkeypatch, **given), given
+    assert not needs_plan(str(model), monkeypatch)
+    assert needs_plan(model.read_bytes(), monkeypatch)  # which has no name
+    assert not needs_plan(model.read_bytes(), monkeypatch)
 
 
 def test_another_model_under_the_old_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer(model)
-    written(model, POOLED)
-    assert planned(model, monkeypatch)
+    save(model, POOLED)
+    assert needs_plan(model, monkeypatch)
 
 
 def test_another_version_of_this_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer(model)
-    maker = ready._maker()
+    maker = compiling.program_version()
     for place in range(len(maker)):
         other = [*maker[:place], "other", *maker[place + 1 :]]
         with monkeypatch.context() as patch:
-            patch.setattr(ready, "_maker", lambda other=other: other)
-            assert planned(model, patch)
+            patch.setattr(compiling, "program_version", lambda other=other: other)
+            assert needs_plan(model, patch)
 
 
 def test_cache_key_covers_sources_of_all_packages() -> None:
     folder = Path(onnxcam.__file__).parent
-    assert ready.sources() == sorted(folder.rglob("*.py"))
-    assert {folder / "specs.py", folder / "autodiff" / "rules" / "conv.py"} <= {*ready.sources()}
+    assert compiling.sources() == sorted(folder.rglob("*.py"))
+    assert {folder / "specs.py", folder / "autodiff" / "rules" / "conv.py"} <= {
+        *compiling.sources()
+    }
 
 
 def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apart = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
-    model = written(tmp_path / "net.onnx", DEEP, **apart)
+    model = save(tmp_path / "net.onnx", DEEP, **apart)
     explainer(model)
-    assert not planned(model, monkeypatch)
+    assert not needs_plan(model, monkeypatch)
     weights = tmp_path / "w.data"
     changed = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.5)
     weights.write_bytes(changed.tobytes())
-    assert planned(model, monkeypatch)
+    assert needs_plan(model, monkeypatch)
     expected = explainer(model, cache=False, **SMOOTH)(X).maps
     np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected)
 
@@ -113,16 +116,16 @@ def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("told", [b"", b"\x12", b"\x12\x80\x01", b"\x18\x01x"])
 def test_external_data_that_is_told_unusually_is_not_guessed_at(told: bytes) -> None:
     usual = b"..\x0a\x08location\x12\x03a.b..\x0a\x08location\x12\x01c"
-    assert ready._locations(usual) == ["a.b", "c"]
-    with pytest.raises(ValueError, match="not told as it usually is"):
-        ready._locations(usual + b"\x0a\x08location" + told)
+    assert external_locations(usual) == ["a.b", "c"]
+    with pytest.raises(ValueError, match="encoded in an unusual way"):
+        external_locations(usual + b"\x0a\x08location" + told)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(
     model: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(*given: Any, **asked: Any) -> Any:
-        written(model, POOLED)
+        save(model, POOLED)
         return plan(*given, **asked)
 
     monkeypatch.setattr("onnxcam.rewrite.planner.plan", meanwhile)
@@ -131,7 +134,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
 
 
 @pytest.mark.parametrize(
-    "file", [ready.MODEL, ready.PLAN, ready.MODEL + ready.WEIGHTS, "entry.json"]
+    "file", [compiling.MODEL, compiling.PLAN, compiling.MODEL + compiling.WEIGHTS, "entry.json"]
 )
 @pytest.mark.parametrize("spoil", [lambda content: content[:-3], lambda content: b"\0" * 50])
 def test_a_broken_entry_is_made_anew(
@@ -157,7 +160,11 @@ def test_an_entry_that_is_whole_but_not_ours(model: Path, cache_folder: Path) ->
 
     expected = explainer(model, **SMOOTH)(X)
     (entry,) = entries(cache_folder)
-    for file, content in ((ready.PLAN, b"{}"), (ready.PLAN, b"[1]"), (ready.MODEL, b"no model")):
+    for file, content in (
+        (compiling.PLAN, b"{}"),
+        (compiling.PLAN, b"[1]"),
+        (compiling.MODEL, b"no model"),
+    ):
         (entry / file).write_bytes(content)
         told = {"name": entry.name, "files": cache._digests(entry)}
         (entry / "entry.json").write_text(json.dumps(told))
@@ -194,7 +201,7 @@ def test_without_a_place_to_keep_it(
 def test_that_pictures_do_not_mix_is_proven_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: Net, batch: int | None
 ) -> None:
-    model = written(tmp_path / "net.onnx", net)
+    model = save(tmp_path / "net.onnx", net)
     first = explainer(model)
     monkeypatch.setattr("onnxcam.explain.free_batch_proof.samples_are_independent", None)
     second = explainer(model)
@@ -205,7 +212,7 @@ def test_that_pictures_do_not_mix_is_proven_once(
 @pytest.mark.parametrize("net", [DEEP, TWO_OUTPUTS, FIXED])
 def test_a_plan_as_text(net: Net) -> None:
     for method in ("grad-cam", "smooth-grad-cam++"):
-        found, *_ = plan(load(net.content()), METHODS[method], ["features", "early"])
+        found, *_ = plan(load(net.content()), METHODS[method].plan_request(["features", "early"]))
         assert from_json(as_json(found)) == found
 
 

@@ -10,7 +10,15 @@ from onnxcam.arrays import Saliency
 from onnxcam.errors import ModelError, SettingError
 from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
 from onnxcam.runtime.session import Session
-from tests.explain.support.explained import X, explainer, noisy, plain, probes, same, top
+from tests.explain.support.explained import (
+    X,
+    assert_same_map,
+    clean_quantities,
+    explainer,
+    noisy,
+    smoothed_quantities,
+    top_class_weights,
+)
 from tests.methods.support.formulas import run
 from tests.support.nets import CLASSES, DEEP, POOLED, Net
 
@@ -31,9 +39,11 @@ def test_the_twin_slopes_are_derivatives(net: Net) -> None:
 @pytest.mark.parametrize("net", [POOLED, DEEP])
 def test_one_pass_methods(net: Net, method: str) -> None:
     found = explainer(net, method)(X)
-    expected = np.concatenate([run(method, plain(net, x, top(net, x))) for x in X])
-    same(found.layer_maps, expected)
-    same(found.maps, resize_bilinear(expected, 8, 8))
+    expected = np.concatenate(
+        [run(method, clean_quantities(net, x, top_class_weights(net, x))) for x in X]
+    )
+    assert_same_map(found.layer_maps, expected)
+    assert_same_map(found.maps, resize_bilinear(expected, 8, 8))
     logits = net.logits(net.features(X))
     np.testing.assert_allclose(found.scores, logits.max(axis=1), rtol=1e-5)
     assert found.indices == tuple(np.argmax(logits, axis=1))
@@ -44,11 +54,11 @@ def test_cam_takes_the_rows_of_the_linear_layer() -> None:
     found = explainer(POOLED, "cam")(X[:1], target=2)
     activation = POOLED.features(X[:1])
     row = POOLED.weights["v"][2].astype(np.float64)
-    same(found.layer_maps, np.maximum(np.einsum("k,nkhw->nhw", row, activation), 0))
+    assert_same_map(found.layer_maps, np.maximum(np.einsum("k,nkhw->nhw", row, activation), 0))
 
 
 def test_cam_is_refused_for_another_head() -> None:
-    with pytest.raises(ModelError, match=r"'features'.*depends on the picture; use grad-cam"):
+    with pytest.raises(ModelError, match=r"'features'.*depends on the image; use grad-cam"):
         explainer(DEEP, "cam")(X[:1])
 
 
@@ -60,12 +70,12 @@ def test_the_smoothed_method(net: Net, score: str, numerator: str) -> None:
     expected = [
         run(
             "smooth-grad-cam++",
-            probes(net, x, top(net, x), 7, 0.2, 3, score),
+            smoothed_quantities(net, x, top_class_weights(net, x), 7, 0.2, 3, score),
             numerator=numerator,
         )
         for x in X
     ]
-    same(found.layer_maps, np.concatenate(expected))
+    assert_same_map(found.layer_maps, np.concatenate(expected))
 
 
 def test_exp_differs_from_logit_and_d1_from_d2() -> None:
@@ -78,22 +88,22 @@ def test_exp_differs_from_logit_and_d1_from_d2() -> None:
 def test_sigma_says_the_noise_absolutely() -> None:
     spread = float(X[0].max() - X[0].min())
     given = explainer(DEEP, sigma=0.2 * spread, samples=7, seed=3)(X[:1])
-    same(given.layer_maps, explainer(DEEP, **SMOOTH)(X[:1]).layer_maps)
+    assert_same_map(given.layer_maps, explainer(DEEP, **SMOOTH)(X[:1]).layer_maps)
 
 
 def test_the_mean_activation() -> None:
     found = explainer(DEEP, activation="mean", **SMOOTH)(X[:1]).layer_maps
-    given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
+    given = smoothed_quantities(DEEP, X[0], top_class_weights(DEEP, X[0]), 7, 0.2, 3)
     copies = noisy(X[0], 0.2 * (X[0].max() - X[0].min()), 7, 3)
     given["activation"] = np.mean(DEEP.features(copies), axis=0, keepdims=True)
-    same(found, run("smooth-grad-cam++", given))
+    assert_same_map(found, run("smooth-grad-cam++", given))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 6, 7, 100])
 @pytest.mark.parametrize("settings", [{}, {"score": "exp"}, {"activation": "mean"}])
 def test_the_chunk_does_not_matter(settings: dict[str, Any], chunk: int) -> None:
     found = explainer(DEEP, chunk=chunk, **settings, **SMOOTH)(X[:2]).layer_maps
-    same(found, explainer(DEEP, **settings, **SMOOTH)(X[:2]).layer_maps)
+    assert_same_map(found, explainer(DEEP, **settings, **SMOOTH)(X[:2]).layer_maps)
 
 
 def test_the_same_seed_is_the_same_map() -> None:
@@ -112,13 +122,13 @@ def test_one_sample_without_noise_is_grad_cam_plus_plus() -> None:
     np.testing.assert_allclose(found, explainer(DEEP, "grad-cam++")(X).maps, rtol=1e-6)
 
 
-# Where the gradient does not depend on the picture
+# Where the gradient does not depend on the image
 
 
 def count(net: Net, **given: Any) -> tuple[Any, int]:
     """The explanation, and how many inputs the session ran for it."""
     made = explainer(net, chunk=8, cache=False, **given)  # all in one session
-    session, ran = made.probe.batches.session, [0]
+    session, ran = made.runner.batches.session, [0]
     real = session.run
 
     def counted(outputs: Any, feeds: Any) -> Any:
@@ -134,7 +144,7 @@ def test_a_constant_gradient_is_run_once_with_the_same_result(
 ) -> None:
     short, passes = count(POOLED, **SMOOTH)
     assert passes == 1
-    assert any("does not depend on the picture" in each for each in short.notices)
+    assert any("does not depend on the image" in each for each in short.notices)
     monkeypatch.setattr("onnxcam.rewrite.planner.depends_on", lambda *given: True)
     whole, passes = count(POOLED, **SMOOTH)
     assert passes == 8
@@ -166,7 +176,7 @@ def test_noise_is_put_where_the_model_runs_once(monkeypatch: pytest.MonkeyPatch)
         return ort.OrtValue.ortvalue_from_numpy(array)
 
     expected = explainer(DEEP, chunk=4, **SMOOTH)(X).maps
-    monkeypatch.setattr(Session, "placed", place)
+    monkeypatch.setattr(Session, "to_device", place)
     found = explainer(DEEP, chunk=4, **SMOOTH)(X).maps
     assert placed == [4, 3]  # for all of the pictures
     np.testing.assert_array_equal(found, expected)
@@ -180,8 +190,8 @@ def test_other_gradients_are_run_for_each_sample() -> None:
 def test_constant_gradients_are_kept_for_each_target() -> None:
     made = explainer(POOLED, "grad-cam")
     for target in (1, 4, 1):
-        expected = run("grad-cam", plain(POOLED, X[0], np.eye(CLASSES)[target]))
-        same(made(X[:1], target).layer_maps, expected)
+        expected = run("grad-cam", clean_quantities(POOLED, X[0], np.eye(CLASSES)[target]))
+        assert_same_map(made(X[:1], target).layer_maps, expected)
 
 
 # Targets and scores
@@ -190,7 +200,7 @@ def test_constant_gradients_are_kept_for_each_target() -> None:
 def test_a_contrast_is_the_difference_of_its_classes() -> None:
     found = explainer(DEEP, "grad-cam")(X[:1], target="3-0-2")
     weights = np.array([-0.5, 0, -0.5, 1, 0])
-    same(found.layer_maps, run("grad-cam", plain(DEEP, X[0], weights)))
+    assert_same_map(found.layer_maps, run("grad-cam", clean_quantities(DEEP, X[0], weights)))
     logits = DEEP.logits(DEEP.features(X[:1]))[0]
     np.testing.assert_allclose(found.scores, [logits @ weights], rtol=1e-5)
     assert (found.indices, found.target_specs) == ((3,), ("3-0-2",))
@@ -209,7 +219,7 @@ def test_a_probability_is_differentiated_through_the_softmax(net: Net, method: s
     g = net.slope(features, p[:, [1]] * (np.eye(CLASSES)[1] - p))  # dp_1/dz = p_1 (e_1 - p)
     given = {"activation": net.features(X[:1]), "gradient": g}
     given |= {f"d{k}": np.mean(g**k, axis=0)[None] for k in (1, 2, 3)}
-    same(found.layer_maps, run(method, given))
+    assert_same_map(found.layer_maps, run(method, given))
     assert 0 < found.scores[0] < 1
 
 
@@ -233,7 +243,7 @@ def test_a_target_for_each_picture() -> None:
     found = made(list(X), [0, "top2", "2-1"])
     specs: list[int | str] = [0, "top2", "2-1"]
     alone = [made(x, spec) for x, spec in zip(X, specs, strict=True)]
-    same(found.maps, np.concatenate([each.maps for each in alone]))
+    assert_same_map(found.maps, np.concatenate([each.maps for each in alone]))
     np.testing.assert_allclose(found.scores, [each.scores[0] for each in alone], rtol=1e-6)
     assert found.targets == tuple(each.targets[0] for each in alone)
 
@@ -255,7 +265,7 @@ def test_several_layers_are_fused(fuse: str) -> None:
         explainer(DEEP, "grad-cam++", layer=name)(X).layer_maps for name in ("early", "features")
     ]
     assert both.shape == (3, 8, 8)
-    same(both, fuse_maps(each, fuse))
+    assert_same_map(both, fuse_maps(each, fuse))
 
 
 def test_the_layers_are_told() -> None:
@@ -266,11 +276,11 @@ def test_the_layers_are_told() -> None:
 
 def test_chosen_feature_maps_and_neurons() -> None:
     found = explainer(DEEP, channels="1,4-5", region="1:3,0:2", **SMOOTH)(X[:1])
-    given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
+    given = smoothed_quantities(DEEP, X[0], top_class_weights(DEEP, X[0]), 7, 0.2, 3)
     zeroed = {name: np.zeros_like(each) for name, each in given.items()}
     for name, each in given.items():
         zeroed[name][:, [1, 4, 5], 1:3, 0:2] = each[:, [1, 4, 5], 1:3, 0:2]
-    same(found.layer_maps, run("smooth-grad-cam++", zeroed))
+    assert_same_map(found.layer_maps, run("smooth-grad-cam++", zeroed))
 
 
 def test_progress_adds_up_to_the_passes() -> None:

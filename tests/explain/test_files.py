@@ -46,9 +46,9 @@ def test_three_files_a_picture(photo: Path, tmp_path: Path) -> None:
         with Image.open(path) as drawn:
             np.testing.assert_array_equal(drawn, found.overlay(i))
         with np.load(path.with_suffix(".npz")) as kept:
-            assert set(kept.files) == {"map", "coarse", "score"}
+            assert set(kept.files) == {"map", "layer_map", "score"}
             np.testing.assert_array_equal(kept["map"], found.maps[i])
-            np.testing.assert_array_equal(kept["coarse"], found.layer_maps[i])
+            np.testing.assert_array_equal(kept["layer_map"], found.layer_maps[i])
             assert kept["score"] == found.scores[i]
         text = path.with_suffix(".json").read_text(encoding="utf-8")
         manifest = json.loads(text)
@@ -79,7 +79,7 @@ def again(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
         fuse=manifest["fuse"],
         **settings,
     )
-    return made(manifest["picture"]["source"], manifest["target"]["spec"])
+    return made(manifest["image"]["source"], manifest["target"]["spec"])
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_the_manifest_says_what_was_done(photo: Path, model: Path) -> None:
     assert found["target"] | {"score": 0} == {"name": "owl", "index": 2, "spec": "2", "score": 0}
     assert found["method"]["name"] == METHOD
     assert set(found["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
-    assert found["picture"]["source"] == str(photo)
+    assert found["image"]["source"] == str(photo)
     assert found["device"] == "cpu"
     assert found["score"] == {"kind": "logit", "tensor": "logits"}
     assert found["versions"]["onnxcam"] == onnxcam.__version__
     assert {"onnxruntime", "providers"} <= set(found["versions"])
     assert found["map"]["shape"] == [8, 8]
-    assert found["empty"] is False
+    assert found["is_empty"] is False
 
 
 def test_names_that_come_again_get_a_number(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_names_that_come_again_get_a_number(tmp_path: Path) -> None:
     assert [each.name.split(".")[0] for each in paths] == ["cat", "Cat-2", "cat-3"]
     with np.load(paths[1].with_suffix(".npz")) as kept:
         np.testing.assert_array_equal(kept["map"], found.maps[1])
-    with pytest.raises(SettingError, match="2 names for 3 pictures"):
+    with pytest.raises(SettingError, match="2 names for 3 images"):
         found.save(tmp_path, names=["a", "b"])
 
 
@@ -148,7 +148,7 @@ def test_a_file_name_that_is_not_text(photo: Path, tmp_path: Path) -> None:
     photo.rename(odd)
     (path,) = explainer(DEEP, "grad-cam")(odd).save(tmp_path / "out")
     text = path.with_suffix(".json").read_text(encoding="utf-8")
-    assert json.loads(text)["picture"]["source"] == str(odd)
+    assert json.loads(text)["image"]["source"] == str(odd)
 
 
 def test_labels_in_other_scripts_stay_readable(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_map_without_evidence_is_flagged(tmp_path: Path) -> None:
     assert found.is_empty.tolist() == [True, False]
     assert not found.maps[0].any()
     assert np.isfinite(found.maps).all()
-    assert found.manifest(0)["empty"] is True
+    assert found.manifest(0)["is_empty"] is True
     assert np.ptp(np.asarray(found.overlay(0)).astype(int), axis=-1).max() == 0
     assert len(found.save(tmp_path)) == 2
 
@@ -216,8 +216,8 @@ def test_every_kind_of_picture_is_one_picture(photo: Path) -> None:
     found = made(sources)
     for i in range(1, 4):
         np.testing.assert_array_equal(found.maps[i], found.maps[0])
-    assert [each.name for each in found.images] == ["photo", "photo", "picture-2", "picture-3"]
-    assert found.manifest(3)["picture"]["source"] is None
+    assert [each.name for each in found.images] == ["photo", "photo", "image-2", "image-3"]
+    assert found.manifest(3)["image"]["source"] is None
     sources[3].close()
 
 

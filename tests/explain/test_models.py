@@ -11,7 +11,15 @@ from PIL import Image
 import onnxcam
 from onnxcam.errors import ImageError
 from onnxcam.methods.postprocess import resize_bilinear
-from tests.explain.support.explained import X, explainer, noisy, plain, probes, same, top
+from tests.explain.support.explained import (
+    X,
+    assert_same_map,
+    clean_quantities,
+    explainer,
+    noisy,
+    smoothed_quantities,
+    top_class_weights,
+)
 from tests.methods.support.formulas import run
 from tests.support.nets import (
     ANY_SIZE,
@@ -34,14 +42,14 @@ def test_channels_last() -> None:
     """The same picture, the same map, whichever axis holds the colours."""
     turned = X.transpose(0, 2, 3, 1)
     for method in ("grad-cam", "grad-cam++"):
-        same(explainer(NHWC, method)(turned).maps, explainer(DEEP, method)(X).maps)
+        assert_same_map(explainer(NHWC, method)(turned).maps, explainer(DEEP, method)(X).maps)
     found = explainer(NHWC, **SMOOTH)(turned[:1])
     assert found.maps.shape == (1, 8, 8)
-    given = probes(DEEP, X[0], top(DEEP, X[0]), 7, 0.2, 3)
+    given = smoothed_quantities(DEEP, X[0], top_class_weights(DEEP, X[0]), 7, 0.2, 3)
     copies = noisy(turned[0], 0.2 * (X[0].max() - X[0].min()), 7, 3).transpose(0, 3, 1, 2)
-    g = DEEP.slope(DEEP.features(copies), top(DEEP, X[0]))
+    g = DEEP.slope(DEEP.features(copies), top_class_weights(DEEP, X[0]))
     given |= {f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)}
-    same(found.layer_maps, run("smooth-grad-cam++", given))
+    assert_same_map(found.layer_maps, run("smooth-grad-cam++", given))
 
 
 def test_a_layer_with_channels_last() -> None:
@@ -55,30 +63,30 @@ def test_a_layer_with_channels_last() -> None:
     made = explainer(last, "grad-cam", layer="turned")
     assert made.plan.layers[0].layout == "NHWC"
     assert (made.plan.layers[0].grid, made.plan.layers[0].channels) == ((4, 4), 6)
-    same(made(X).layer_maps, explainer(DEEP, "grad-cam")(X).layer_maps)
+    assert_same_map(made(X).layer_maps, explainer(DEEP, "grad-cam")(X).layer_maps)
 
 
 def test_a_picture_through_a_model_of_channels_last() -> None:
     first, second = (
         explainer(net, "grad-cam++", preprocess="unit")(RGB, target=1) for net in (DEEP, NHWC)
     )
-    same(second.maps, first.maps)
+    assert_same_map(second.maps, first.maps)
 
 
 def test_a_baked_batch_is_freed() -> None:
     made = explainer(FIXED, **SMOOTH)
     assert made.plan.image.batch is None
     assert not made.notices
-    same(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
+    assert_same_map(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
 
 
 def test_pictures_that_mix_are_run_one_by_one_with_a_notice() -> None:
     made = explainer(MIXING, **SMOOTH)
     assert made.plan.image.batch == 1
     found = made(X[:2])
-    assert [each for each in found.notices if "exactly 1 picture" in each]
+    assert [each for each in found.notices if "exactly 1 image" in each]
     sizes = []
-    session = made.probe.batches.session
+    session = made.runner.batches.session
     real = session.run
 
     def watched(outputs: Any, feeds: Any) -> Any:
@@ -98,15 +106,15 @@ def test_pictures_that_mix_get_their_own_gradient() -> None:
     z = MIXING.logits(features)[0]
     total = z.sum()
     weights = (np.eye(5)[1] - np.sign(total) * z[1] / abs(total)) / abs(total)
-    same(found.layer_maps, run("grad-cam", plain(MIXING, X[0], weights)))
+    assert_same_map(found.layer_maps, run("grad-cam", clean_quantities(MIXING, X[0], weights)))
 
 
 def test_a_fixed_batch_of_several_is_filled_up() -> None:
     four = replace(POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
                    shape="4, 3, 8, 8", outputs="float[4, 5] probabilities")  # fmt: skip
     made = explainer(four, **SMOOTH)
-    assert any("exactly 4 picture" in each for each in made.notices)
-    same(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
+    assert any("exactly 4 images" in each for each in made.notices)
+    assert_same_map(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
@@ -120,13 +128,13 @@ def test_any_height_and_width(method: str) -> None:
         g = ANY_SIZE.slope(ANY_SIZE.features(x), np.eye(5)[1])
         given = {"activation": ANY_SIZE.features(x), "gradient": g}
         given |= {f"d{p}": g**p for p in (1, 2, 3)}
-        same(found.layer_maps, run(method, given))
-        same(found.maps, resize_bilinear(found.layer_maps, *size))
+        assert_same_map(found.layer_maps, run(method, given))
+        assert_same_map(found.maps, resize_bilinear(found.layer_maps, *size))
 
 
 def test_sizes_do_not_mix_in_one_call() -> None:
     made = explainer(ANY_SIZE, "grad-cam")
-    with pytest.raises(ImageError, match="pictures of 2 sizes, one of them 9 x 8"):
+    with pytest.raises(ImageError, match="images of 2 sizes, one of them 9 x 8"):
         made([random_images(1)[0], random_images(1, (3, 9, 8))[0]])
 
 
@@ -138,14 +146,17 @@ def test_a_model_of_any_size_takes_pictures() -> None:
 def test_one_channel() -> None:
     x = random_images(1, (1, 8, 8))
     found = explainer(GREY, "grad-cam++")(x)
-    same(found.layer_maps, run("grad-cam++", plain(GREY, x[0], top(GREY, x[0]))))
+    assert_same_map(
+        found.layer_maps,
+        run("grad-cam++", clean_quantities(GREY, x[0], top_class_weights(GREY, x[0]))),
+    )
     assert explainer(GREY, "grad-cam++")(RGB).maps.shape == (1, 8, 8)
 
 
 def test_the_output_with_one_number_a_class_is_found() -> None:
     made = explainer(TWO_OUTPUTS, "grad-cam++")
     assert (made.plan.score.output, made.plan.explained_tensor) == ("probabilities", "logits")
-    same(made(X).maps, explainer(DEEP, "grad-cam++")(X).maps)
+    assert_same_map(made(X).maps, explainer(DEEP, "grad-cam++")(X).maps)
 
 
 def test_an_output_that_is_named() -> None:
@@ -178,13 +189,15 @@ def test_noise_on_integers_is_rounded_and_saturated(kind: str) -> None:
     copies = np.clip(np.rint(noisy(x[0], 0.2 * 255, 7, 3)), limits.min, limits.max) / 64
     g = DEEP.slope(DEEP.features(copies), np.eye(5)[1])
     given = {f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)}
-    same(found.layer_maps, run("smooth-grad-cam++", {"activation": DEEP.features(x / 64), **given}))
+    assert_same_map(
+        found.layer_maps, run("smooth-grad-cam++", {"activation": DEEP.features(x / 64), **given})
+    )
 
 
 def test_a_loaded_model_is_taken_as_it_is() -> None:
     model = onnxcam.load(DEEP.content())
     found = onnxcam.Explainer(model, "grad-cam", device="cpu")(X[:1])
-    same(found.maps, explainer(DEEP, "grad-cam")(X[:1]).maps)
+    assert_same_map(found.maps, explainer(DEEP, "grad-cam")(X[:1]).maps)
     assert found.provenance["model"]["sha256"] == model.digest
 
 
@@ -192,5 +205,5 @@ def test_a_device_that_does_not_work_is_told_where_it_was_not_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = explainer(DEEP, "grad-cam")
-    made.probe.batches.session.notices = ("runs on the CPU: because",)
+    made.runner.batches.session.notices = ("runs on the CPU: because",)
     assert made(X[:1]).notices == ("runs on the CPU: because",)

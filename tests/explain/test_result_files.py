@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -19,7 +20,13 @@ import onnxcam
 from onnxcam import atomic_write as files_module
 from onnxcam.atomic_write import PART
 from onnxcam.errors import OutputError
-from onnxcam.explain.result_files import certified, require_writable, result_files, write_results
+from onnxcam.explain.result_files import (
+    SCHEMA,
+    require_writable,
+    result_files,
+    verified_manifest,
+    write_results,
+)
 from tests.support.interrupt import CAUSES, interrupted
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
@@ -29,7 +36,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="no such files, or no such si
 
 def manifest(number: int) -> dict[str, Any]:
     return {
-        "picture": {"name": "cat", "source": "cat.jpg"},
+        "schema": SCHEMA,
+        "image": {"name": "cat", "source": "cat.jpg"},
         "score": number / 3,
         "versions": {"onnxcam": "1"},
     }
@@ -99,13 +107,13 @@ def test_wherever_a_run_stops_results_are_all_new_or_none_is(
         now = contents(folder)
         if cause != "killed":
             assert now in (old, new), stop
-        if certified(files):
+        if verified_manifest(files):
             assert now in (old, new), stop
         if now != old:  # what a killed run left is known as onnxcam's, and is made again
             require_writable(files)
         write(files, 2)
         assert contents(folder) == new
-        assert certified(files)
+        assert verified_manifest(files)
     else:
         pytest.fail("it never ran to its end")
 
@@ -182,10 +190,10 @@ def test_damaged_results_are_found_and_replaced(
     files: dict[str, Path], written: Callable[[int], dict[str, bytes]], kind: str, damage: str
 ) -> None:
     write(files, 1)
-    assert certified(files)
+    assert verified_manifest(files)
     path = files[kind]
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     write_again(files)
     assert contents(path.parent) == written(1)
 
@@ -202,15 +210,15 @@ def test_one_changed_bit_and_files_of_other_results_are_found(
     write(files, 1)
     good = files[kind].read_bytes()
     files[kind].write_bytes(flip(good))
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     other = result_files(tmp_path, "cat", "cam")
     write(other, 2)
     files[kind].write_bytes(other[kind].read_bytes())
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     files[kind].write_bytes(good)
-    assert certified(files)
+    assert verified_manifest(files)
     files[kind].unlink()
-    assert certified(files) is None
+    assert verified_manifest(files) is None
 
 
 @pytest.mark.parametrize(
@@ -225,7 +233,7 @@ def test_one_changed_bit_and_files_of_other_results_are_found(
 def test_a_manifest_that_is_none_vouches_for_nothing(files: dict[str, Path], text: str) -> None:
     write(files, 1)
     files["manifest"].write_text(text, encoding="utf-8")
-    assert certified(files) is None
+    assert verified_manifest(files) is None
 
 
 @pytest.mark.parametrize("change", ["score", "versions", "files", "manifest_sha256"])
@@ -236,9 +244,9 @@ def test_a_manifest_that_was_edited_vouches_for_nothing(
     edited = json.loads(files["manifest"].read_text())
     edited[change] = {"onnxcam": "2"} if change == "versions" else 0
     files["manifest"].write_text(json.dumps(edited, indent=2))
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     write_again(files)
-    assert certified(files)
+    assert verified_manifest(files)
 
 
 @posix
@@ -248,15 +256,15 @@ def test_pipes_devices_and_huge_files_are_not_read(files: dict[str, Path], kind:
     path = files[kind]
     path.unlink()
     os.mkfifo(path)
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     path.unlink()
     path.symlink_to("/dev/zero")
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     path.unlink()
     with path.open("wb") as sparse:
         sparse.truncate(1 << 40)
     began = time.monotonic()
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     assert time.monotonic() - began < 5
 
 
@@ -272,10 +280,55 @@ def test_a_file_without_a_manifest_is_the_users(files: dict[str, Path], kind: st
     assert files[kind].read_bytes() == b"precious"
 
 
+# A manifest and the beginning of one as a version without a schema number wrote them
+OLD = {
+    "picture": {"name": "cat", "source": "cat.jpg", "box": [0.0, 0.0, 8.0, 8.0]},
+    "target": {"name": "owl", "index": 2, "spec": "2", "score": 1.5},
+    "layers": ["features"],
+    "empty": False,
+    "asked": {"target": "top1", "drawn": {}, "fingerprint": "0" * 64},
+    "versions": {"onnxcam": "0.1.0"},
+}
+
+
+def write_old(files: dict[str, Path], manifest: dict[str, Any]) -> None:
+    """Results with digests and a seal that are right, and with this manifest."""
+    write(files, 1)
+    current = json.loads(files["manifest"].read_text())
+    complete = {**manifest, "files": current["files"]}
+    content = json.dumps(complete, sort_keys=True).encode()
+    complete["manifest_sha256"] = hashlib.sha256(content).hexdigest()
+    files["manifest"].write_text(json.dumps(complete, indent=2))
+
+
+@pytest.mark.parametrize("schema", [{}, {"schema": 1}, {"schema": SCHEMA + 1}, {"schema": "2"}])
+def test_results_of_other_schema_are_written_again(
+    files: dict[str, Path], written: Callable[[int], dict[str, bytes]], schema: dict[str, Any]
+) -> None:
+    write_old(files, {**OLD, "schema": SCHEMA})
+    assert verified_manifest(files)  # so only the schema makes the difference below
+    write_old(files, {**OLD, **schema})
+    assert verified_manifest(files) is None
+    write_again(files)
+    assert contents(files["manifest"].parent) == written(1)
+
+
+@pytest.mark.parametrize("length", [0, 1, 20, 31, 60])
+@pytest.mark.parametrize("text", [json.dumps(OLD, indent=2), json.dumps(manifest(1), indent=2)])
+def test_truncated_manifests_of_all_schemas_are_replaced(
+    files: dict[str, Path], text: str, length: int
+) -> None:
+    write(files, 1)
+    files["manifest"].write_text(text[:length])
+    assert verified_manifest(files) is None
+    write_again(files)
+    assert verified_manifest(files)
+
+
 def test_results_without_digests_are_of_an_older_version(files: dict[str, Path]) -> None:
     write(files, 1)
     files["manifest"].write_text(json.dumps(manifest(1), indent=2))
-    assert certified(files) is None
+    assert verified_manifest(files) is None
     require_writable(files)
 
 
@@ -291,7 +344,17 @@ def test_a_file_beside_a_manifest_is_a_result(files: dict[str, Path], kind: str)
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "{}", '{"picture": "mine"}', '{\n  "picture": {\n    "name": "x"\n  }\n}', "mine", " "],
+    [
+        "[]",
+        "{}",
+        '{"picture": "mine"}',
+        '{"image": "mine"}',
+        '{"schema": 2}',
+        "mine",
+        " ",
+        '{\n  "picture": {\n    "name": "x"\n  }\n}',
+        '{\n  "image": {\n    "name": "x"\n  }\n}',
+    ],
 )
 def test_json_of_the_user_is_no_manifest(files: dict[str, Path], text: str) -> None:
     files["manifest"].write_text(text)
@@ -354,7 +417,7 @@ def test_a_process_that_is_killed(
         process.kill()
         process.wait(30)
         process.stdout.close()
-        if certified(files):
+        if verified_manifest(files):
             assert contents(folder) in complete
         require_writable(files)
     files_module.sweep(folder)
@@ -381,6 +444,6 @@ def test_processes_that_write_the_same_at_once(
     for process in processes:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
-    assert certified(files)
+    assert verified_manifest(files)
     assert contents(folder) == written(1)
     assert len(list(folder.iterdir())) == 3

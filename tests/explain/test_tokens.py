@@ -11,10 +11,10 @@ from onnx import numpy_helper
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import UnknownNameError
-from onnxcam.explain.run import infer_grid
 from onnxcam.methods.subset import subset
 from onnxcam.rewrite.planner import layers
-from tests.explain.support.explained import same
+from onnxcam.specs import infer_grid
+from tests.explain.support.explained import assert_same_map
 from tests.methods.support.formulas import run
 from tests.support.nets import random_images
 
@@ -162,7 +162,7 @@ def test_maps_of_tokens(net: Vit, layer: str, method: str) -> None:
     for x in X:
         maps = {each: run(method, net.probed(x, layer, each)) for each in range(CLASSES)}
         target = max(maps, key=lambda each: maps[each].max())  # of some classes the map is empty
-        same(made(x[None], target=target).layer_maps, maps[target])
+        assert_same_map(made(x[None], target=target).layer_maps, maps[target])
 
 
 @pytest.mark.parametrize("net", [CLASS_TOKEN, REGISTERS, AT_THE_END])
@@ -206,7 +206,7 @@ def test_regions_and_channels_of_tokens() -> None:
     found = explainer(CLASS_TOKEN, "grad-cam++", region="0:2,1:3", channels="1,4,5")(
         X[:1], target=2
     )
-    same(found.layer_maps, run("grad-cam++", subset(given, [1, 4, 5], mask)))
+    assert_same_map(found.layer_maps, run("grad-cam++", subset(given, [1, 4, 5], mask)))
 
 
 def test_several_layers_of_both_kinds() -> None:

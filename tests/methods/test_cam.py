@@ -1,8 +1,11 @@
-"""Each formula says what its paper says: a slow twin, one cell at a time, is the witness."""
+"""Every formula agrees with a slow implementation of its paper that computes one cell at a time."""
 
 # mypy: disallow-untyped-decorators=False
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from onnxcam.arrays import Floats, Maps, Saliency
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
 from onnxcam.methods.method import QUANTITIES, method
-from tests.methods.support.formulas import feed, run
+from tests.methods.support.formulas import arguments, feed, run
 
 SHAPES = [(1, 1, 1, 1), (2, 3, 4, 5), (1, 7, 3, 3), (3, 2, 1, 6)]
 Paper = Callable[..., Any]
@@ -25,22 +28,22 @@ def cells(maps: Maps) -> list[tuple[int, int]]:
     return [(i, j) for i in range(maps.shape[2]) for j in range(maps.shape[3])]
 
 
-def combined(weight: Callable[[int, int], float], activation: Maps) -> Saliency:
+def weighted_map(weight: Callable[[int, int], float], activation: Maps) -> Saliency:
     """relu(sum_k w_k A_k), one cell at a time (Selvaraju et al. 2017, eq. 2)."""
     n, channels, h, w = activation.shape
-    found = np.zeros((n, h, w))
+    saliency = np.zeros((n, h, w))
     for b in range(n):
         weights = [weight(b, k) for k in range(channels)]
         for i, j in cells(activation):
-            found[b, i, j] = max(
+            saliency[b, i, j] = max(
                 0.0, sum(weights[k] * activation[b, k, i, j] for k in range(channels))
             )
-    return found
+    return saliency
 
 
 def paper_cam(activation: Maps, class_weight: Floats) -> Saliency:
     """Zhou et al. 2016, eq. 2: M_c(x, y) = sum_k w_k^c f_k(x, y)."""
-    return combined(lambda b, k: class_weight[b, k], activation)
+    return weighted_map(lambda b, k: class_weight[b, k], activation)
 
 
 def paper_grad_cam(activation: Maps, gradient: Maps) -> Saliency:
@@ -52,7 +55,7 @@ def paper_grad_cam(activation: Maps, gradient: Maps) -> Saliency:
             total += gradient[b, k, i, j]
         return total / len(cells(gradient))
 
-    return combined(weight, activation)
+    return weighted_map(weight, activation)
 
 
 def paper_grad_cam_plus_plus(activation: Maps, gradient: Maps) -> Saliency:
@@ -65,14 +68,14 @@ def paper_grad_cam_plus_plus(activation: Maps, gradient: Maps) -> Saliency:
         total = 0.0
         for i, j in cells(gradient):
             g = gradient[b, k, i, j]
-            below = 2 * g**2 + mass * g**3
-            total += (g**2 / below if below > 0 else 0.0) * max(g, 0.0)
+            denominator = 2 * g**2 + mass * g**3
+            total += (g**2 / denominator if denominator > 0 else 0.0) * max(g, 0.0)
         return total
 
-    return combined(weight, activation)
+    return weighted_map(weight, activation)
 
 
-def paper_smooth(numerator: str) -> Paper:
+def paper_smooth(variant: str) -> Paper:
     def paper(activation: Maps, d1: Maps, d2: Maps, d3: Maps) -> Saliency:
         """Omeiza et al. 2019, the averaged derivatives D_p in Grad-CAM++'s alpha and weights."""
 
@@ -80,12 +83,14 @@ def paper_smooth(numerator: str) -> Paper:
             mass = sum(activation[b, k, i, j] for i, j in cells(activation))
             total = 0.0
             for i, j in cells(activation):
-                above = d1[b, k, i, j] if numerator == "d1" else d2[b, k, i, j]
-                below = 2 * d2[b, k, i, j] + mass * d3[b, k, i, j]
-                total += (above / below if below > 0 else 0.0) * max(d1[b, k, i, j], 0.0)
+                numerator = d1[b, k, i, j] if variant == "d1" else d2[b, k, i, j]
+                denominator = 2 * d2[b, k, i, j] + mass * d3[b, k, i, j]
+                total += (numerator / denominator if denominator > 0 else 0.0) * max(
+                    d1[b, k, i, j], 0.0
+                )
             return total
 
-        return combined(weight, activation)
+        return weighted_map(weight, activation)
 
     return paper
 
@@ -102,27 +107,29 @@ def paper_smooth(numerator: str) -> Paper:
         ("smooth-grad-cam++", paper_smooth("d1"), {"numerator": "d1"}),
     ],
 )
-def test_says_what_the_paper_says(
+def test_formulas_agree_with_papers(
     name: str, paper: Paper, chosen: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
     for seed in range(5):
-        given = feed(shape, seed)
-        expected = paper(**{each: given[each] for each in METHODS[name].probes})
-        np.testing.assert_allclose(run(name, given, **chosen), expected, rtol=1e-12, atol=1e-14)
+        quantities = feed(shape, seed)
+        expected = paper(**arguments(name, quantities))
+        np.testing.assert_allclose(
+            run(name, quantities, **chosen), expected, rtol=1e-12, atol=1e-14
+        )
 
 
-def test_the_twins_see_something() -> None:
-    """A comparison of zeros would say nothing."""
-    given = feed((2, 3, 4, 5))
+def test_paper_implementations_give_nonzero_maps() -> None:
+    """A comparison of zeros would prove nothing."""
+    quantities = feed((2, 3, 4, 5))
     for name in METHODS:
-        assert (run(name, given) > 0).sum() > 5, name
+        assert (run(name, quantities) > 0).sum() > 5, name
     assert not np.allclose(
-        run("smooth-grad-cam++", given), run("smooth-grad-cam++", given, numerator="d1")
+        run("smooth-grad-cam++", quantities), run("smooth-grad-cam++", quantities, numerator="d1")
     )
 
 
 @pytest.mark.parametrize("numerator", ["d1", "d2"])
-def test_a_denominator_that_is_not_positive_gives_no_weight(numerator: str) -> None:
+def test_nonpositive_denominator_gives_zero_weight(numerator: str) -> None:
     activation = np.full((1, 1, 1, 1), 2.0)
     for d2, d3 in ((1.0, -1.0), (1.0, -2.0), (0.0, 0.0)):  # 2 D_2 + 2 D_3 is 0, -2, 0
         maps = METHODS["smooth-grad-cam++"].formula(
@@ -132,14 +139,16 @@ def test_a_denominator_that_is_not_positive_gives_no_weight(numerator: str) -> N
         assert maps.tolist() == [[[0.0]]]
 
 
-def test_one_sample_without_noise_is_grad_cam_plus_plus() -> None:
-    given = feed((2, 3, 4, 5))
-    g = given["gradient"]
-    once = {**given, "d1": g, "d2": g**2, "d3": g**3}
-    np.testing.assert_allclose(run("smooth-grad-cam++", once), run("grad-cam++", given), rtol=1e-12)
+def test_single_sample_without_noise_equals_grad_cam_plus_plus() -> None:
+    quantities = feed((2, 3, 4, 5))
+    g = quantities["gradient"]
+    once = {**quantities, "d1": g, "d2": g**2, "d3": g**3}
+    np.testing.assert_allclose(
+        run("smooth-grad-cam++", once), run("grad-cam++", quantities), rtol=1e-12
+    )
 
 
-# What holds of every method, by existing
+# Properties of every method
 
 GRADIENTS = {"gradient", "d1", "d2", "d3", "class_weight"}
 numbers = st.floats(-1000, 1000, width=32, allow_subnormal=True)
@@ -158,67 +167,69 @@ def feeds(draw: st.DrawFn) -> dict[str, Floats]:
     }
 
 
-def test_every_probe_is_fed() -> None:
+def test_feed_has_all_quantities() -> None:
     assert feed((1, 1, 1, 1)).keys() == QUANTITIES.keys()
 
 
 @pytest.mark.parametrize("name", METHODS)
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(feeds())
-def test_maps_are_finite_and_not_negative(name: str, given: dict[str, Floats]) -> None:
-    maps = run(name, given)
-    n, _, h, w = given["activation"].shape
+def test_maps_are_finite_and_not_negative(name: str, quantities: dict[str, Floats]) -> None:
+    maps = run(name, quantities)
+    n, _, h, w = quantities["activation"].shape
     assert maps.shape == (n, h, w)
     assert np.isfinite(maps).all()
     assert (maps >= 0).all()
 
 
-@pytest.mark.parametrize("name", [each for each in METHODS if GRADIENTS & {*METHODS[each].probes}])
-def test_no_gradient_gives_no_map(name: str) -> None:
-    given = feed((2, 3, 4, 5))
-    given.update({each: np.zeros_like(given[each]) for each in GRADIENTS})
-    assert not run(name, given).any()
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if GRADIENTS & {*METHODS[name].quantities}]
+)
+def test_zero_gradient_gives_empty_map(name: str) -> None:
+    quantities = feed((2, 3, 4, 5))
+    quantities.update({quantity: np.zeros_like(quantities[quantity]) for quantity in GRADIENTS})
+    assert not run(name, quantities).any()
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_pictures_of_a_batch_do_not_see_each_other(name: str) -> None:
-    given = feed((3, 4, 5, 2))
-    together = run(name, given)
+def test_images_of_batch_are_independent(name: str) -> None:
+    quantities = feed((3, 4, 5, 2))
+    together = run(name, quantities)
     for i in (2, 0, 1):
-        alone = run(name, {each: value[i : i + 1] for each, value in given.items()})
+        alone = run(name, {quantity: array[i : i + 1] for quantity, array in quantities.items()})
         np.testing.assert_array_equal(alone[0], together[i])
-    turned = run(name, {each: value[::-1] for each, value in given.items()})
-    np.testing.assert_array_equal(turned, together[::-1])
+    reversed_ = run(name, {quantity: array[::-1] for quantity, array in quantities.items()})
+    np.testing.assert_array_equal(reversed_, together[::-1])
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_order_of_the_channels_does_not_matter(name: str) -> None:
+def test_channel_order_does_not_matter(name: str) -> None:
     for seed in range(10):
-        given = feed((2, 6, 3, 4), seed)
+        quantities = feed((2, 6, 3, 4), seed)
         order = np.random.default_rng(seed).permutation(6)
-        turned = run(name, {each: value[:, order] for each, value in given.items()})
-        expected = run(name, given)
-        np.testing.assert_allclose(turned, expected, rtol=1e-10, atol=1e-13 * expected.max())
+        permuted = run(name, {quantity: array[:, order] for quantity, array in quantities.items()})
+        expected = run(name, quantities)
+        np.testing.assert_allclose(permuted, expected, rtol=1e-10, atol=1e-13 * expected.max())
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_setting_that_it_does_not_have_is_refused(name: str) -> None:
+def test_unknown_setting_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match="no setting 'nonsense'"):
         METHODS[name].resolve_settings({"nonsense": 1})
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_says_what_it_is(name: str) -> None:
-    recipe = METHODS[name]
-    assert recipe.summary.endswith((".", ";"))
-    assert any(each.isdigit() for each in recipe.source)
-    assert recipe.resolve_settings({}) == {
-        key: each.default for key, each in recipe.settings.items()
+def test_methods_are_described(name: str) -> None:
+    described = METHODS[name]
+    assert described.summary.endswith((".", ";"))
+    assert any(character.isdigit() for character in described.source)
+    assert described.resolve_settings({}) == {
+        key: setting.default for key, setting in described.settings.items()
     }
-    assert all(each.meaning for each in recipe.settings.values())
+    assert all(setting.meaning for setting in described.settings.values())
 
 
-# What scaling the gradient does, exactly: a power of two costs no rounding
+# Scaling the gradient has an exact effect: multiplying by a power of two does not round
 
 
 @pytest.mark.parametrize(
@@ -233,26 +244,27 @@ def test_every_method_says_what_it_is(name: str) -> None:
 )
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(-9, 9), st.integers(0, 99))
-def test_gradients_that_grow_as_activations_shrink(
+def test_scaled_gradients_with_inverse_activations_scale_map(
     name: str, chosen: dict[str, Any], power: int, exponent: int, seed: int
 ) -> None:
-    """sum(A) g does not change, so neither does alpha, and w A stays; d1 loses a factor on the way."""
+    """sum(A) g does not change, so alpha and w A do not change; with d1 alpha loses a factor."""
     c = 2.0**exponent
-    given = feed((2, 3, 3, 2), seed)
+    quantities = feed((2, 3, 3, 2), seed)
     scale = {"activation": 1 / c, "d2": c**2, "d3": c**3}
-    other = {each: value * scale.get(each, c) for each, value in given.items()}
-    np.testing.assert_array_equal(run(name, other, **chosen), run(name, given, **chosen) * c**power)
+    scaled = {quantity: array * scale.get(quantity, c) for quantity, array in quantities.items()}
+    expected = run(name, quantities, **chosen) * c**power
+    np.testing.assert_array_equal(run(name, scaled, **chosen), expected)
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(-9, 9), st.integers(0, 99))
 def test_grad_cam_is_linear_in_the_gradient(exponent: int, seed: int) -> None:
-    c, given = 2.0**exponent, feed((2, 3, 3, 2), seed)
-    scaled = run("grad-cam", {**given, "gradient": c * given["gradient"]})
-    np.testing.assert_array_equal(scaled, c * run("grad-cam", given))
+    c, quantities = 2.0**exponent, feed((2, 3, 3, 2), seed)
+    scaled = run("grad-cam", {**quantities, "gradient": c * quantities["gradient"]})
+    np.testing.assert_array_equal(scaled, c * run("grad-cam", quantities))
 
 
-def test_without_mass_every_positive_cell_counts_half() -> None:
+def test_zero_mass_gives_alpha_of_one_half() -> None:
     activation = np.array([[[[1.0, -1.0], [3.0, -3.0]]]])
     gradient = np.array([[[[2.0, -5.0], [4.0, 0.0]]]])
     maps = run("grad-cam++", {"activation": activation, "gradient": gradient})
@@ -260,36 +272,59 @@ def test_without_mass_every_positive_cell_counts_half() -> None:
 
 
 @pytest.mark.parametrize("name", ["grad-cam++", "smooth-grad-cam++"])
-def test_a_map_of_negative_sum_counts_as_one_without_mass(name: str) -> None:
-    """The paper's alpha has a pole at g = -2 / sum A there."""
-    given = feed((1, 3, 3, 4))
-    below, without = given["activation"].copy(), given["activation"].copy()
-    below[:, 1] -= below[:, 1].mean() + 0.4
-    without[:, 1] -= without[:, 1].mean()
-    alone = [
-        run(name, {**given, "activation": each[:, [1]], **_one(given)}) for each in (below, without)
+def test_negative_sum_equals_zero_mass(name: str) -> None:
+    """The paper's alpha has a pole at g = -2 / sum A in this case."""
+    quantities = feed((1, 3, 3, 4))
+    negative, zero = quantities["activation"].copy(), quantities["activation"].copy()
+    negative[:, 1] -= negative[:, 1].mean() + 0.4
+    zero[:, 1] -= zero[:, 1].mean()
+    results = [
+        run(name, {**quantities, "activation": activation[:, [1]], **_channel(quantities, 1)})
+        for activation in (negative, zero)
     ]
     weights = [
-        np.max(maps / np.maximum(each[:, 1], 1e-12) * (maps > 0))
-        for maps, each in zip(alone, (below, without), strict=True)
+        np.max(maps / np.maximum(activation[:, 1], 1e-12) * (maps > 0))
+        for maps, activation in zip(results, (negative, zero), strict=True)
     ]
     assert weights[0] > 0
     np.testing.assert_allclose(weights[0], weights[1], rtol=1e-9)
 
 
-def _one(given: dict[str, Floats]) -> dict[str, Floats]:
-    return {each: given[each][:, [1]] for each in ("gradient", "d1", "d2", "d3")}
+def _channel(quantities: dict[str, Floats], channel: int) -> dict[str, Floats]:
+    names = ("gradient", "d1", "d2", "d3")
+    return {name: quantities[name][:, [channel]] for name in names}
 
 
 # The table
 
 
-def test_a_method_that_asks_for_the_unknown_is_not_entered() -> None:
-    with pytest.raises(ValueError, match="asks for \\['hessian'\\]"):
+def test_method_with_unknown_quantity_is_not_registered() -> None:
+    with pytest.raises(ValueError, match="takes \\['hessian'\\], which are no quantities"):
         method("impossible", source="2026")(lambda activation, hessian: activation)
     assert "impossible" not in METHODS
 
 
-def test_a_name_is_entered_once() -> None:
+def test_duplicate_method_name_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         method("grad-cam", source="2017")(lambda activation: activation)
+
+
+def test_methods_of_all_modules_are_registered(tmp_path: Path) -> None:
+    """A module in the package is enough; nothing has to list it."""
+    (tmp_path / "extra.py").write_text(
+        "from onnxcam.methods.method import method\n"
+        "method('extra', source='2026')(lambda activation: activation)\n"
+    )
+    code = (
+        "import sys, importlib.util\n"
+        "spec = importlib.util.find_spec('onnxcam.methods')\n"
+        "spec.submodule_search_locations.append(sys.argv[1])\n"
+        "package = importlib.util.module_from_spec(spec)\n"
+        "sys.modules['onnxcam.methods'] = package\n"
+        "spec.loader.exec_module(package)\n"
+        "print(list(package.METHODS))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str([*METHODS, "extra"])

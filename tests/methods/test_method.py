@@ -1,4 +1,4 @@
-"""Settings come in any spelling that means a number, and leave in the default's type and in range."""
+"""Settings are converted to the type of the default and checked for their range."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ from onnxcam.methods import METHODS
 SMOOTH = METHODS["smooth-grad-cam++"]
 
 
-def test_the_defaults() -> None:
+def test_defaults_of_smooth_grad_cam_plus_plus() -> None:
     assert SMOOTH.resolve_settings({}) == {
         "samples": 25,
         "noise": 0.15,
@@ -25,7 +25,7 @@ def test_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "found"),
+    ("name", "value", "expected"),
     [
         ("samples", "50", 50),
         ("samples", 3.0, 3),
@@ -41,30 +41,30 @@ def test_the_defaults() -> None:
         ("score", "exp", "exp"),
     ],
 )
-def test_values_take_the_type_of_the_default(name: str, given: Any, found: Any) -> None:
-    settled = SMOOTH.resolve_settings({name: given})[name]
-    assert settled == found
-    assert type(settled) is type(found)
+def test_values_take_the_type_of_the_default(name: str, value: Any, expected: Any) -> None:
+    resolved = SMOOTH.resolve_settings({name: value})[name]
+    assert resolved == expected
+    assert type(resolved) is type(expected)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("samples", each) for each in (0, -1, 2.5, "many", None, float("inf"), "", 10**7)),
-        *(("noise", each) for each in (-0.1, float("nan"), float("inf"), "loud", None, [1, 2])),
-        *(("sigma", each) for each in (-1, "x", float("nan"))),
-        *(("seed", each) for each in (-1, 0.5, 2**63, "s")),
+        *(("samples", value) for value in (0, -1, 2.5, "many", None, float("inf"), "", 10**7)),
+        *(("noise", value) for value in (-0.1, float("nan"), float("inf"), "loud", None, [1, 2])),
+        *(("sigma", value) for value in (-1, "x", float("nan"))),
+        *(("seed", value) for value in (-1, 0.5, 2**63, "s")),
         *((name, "other") for name in ("numerator", "activation", "score")),
         ("numerator", None),
     ],
 )
-def test_values_out_of_range_are_named(name: str, value: Any) -> None:
+def test_invalid_value_is_named(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"{name}=.*: expected ") as caught:
         SMOOTH.resolve_settings({name: value})
     assert repr(value) in str(caught.value)
 
 
-def test_the_settings_are_listed_with_the_refusal() -> None:
+def test_unknown_setting_error_lists_settings() -> None:
     with pytest.raises(SettingError, match=r"'smaples'; its settings: samples, noise, sigma"):
         SMOOTH.resolve_settings({"smaples": 3})
     with pytest.raises(SettingError, match="grad-cam has no setting 'samples'; its settings: none"):
@@ -73,7 +73,7 @@ def test_the_settings_are_listed_with_the_refusal() -> None:
 
 @pytest.mark.parametrize("name", sorted(SMOOTH.settings))
 @pytest.mark.parametrize("method", ["cam", "grad-cam", "grad-cam++"])
-def test_a_setting_of_another_method_names_that_method(method: str, name: str) -> None:
+def test_setting_of_other_method_names_that_method(method: str, name: str) -> None:
     with pytest.raises(
         SettingError, match=rf"{re.escape(method)} has no setting '{name}'"
     ) as caught:
@@ -81,6 +81,6 @@ def test_a_setting_of_another_method_names_that_method(method: str, name: str) -
     assert str(caught.value).endswith("; methods that have it: smooth-grad-cam++")
 
 
-def test_a_setting_of_no_method_names_none() -> None:
+def test_setting_of_no_method_names_none() -> None:
     with pytest.raises(SettingError, match=r"no setting 'smaples'; its settings: none$"):
         METHODS["cam"].resolve_settings({"smaples": 1})

@@ -1,4 +1,4 @@
-"""The map of chosen feature maps and neurons is the formula's on arrays that are zero elsewhere."""
+"""The map of a subset equals the formula applied to arrays that are zero elsewhere."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ import pytest
 from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
-from onnxcam.methods.subset import chosen_channels, region_mask, region_to_json, subset
+from onnxcam.methods.subset import region_mask, region_to_json, select_channels, subset
 from tests.methods.support.formulas import feed, run
 
 GRID = (4, 5)
 
 
 @pytest.mark.parametrize(
-    ("spec", "found"),
+    ("spec", "expected"),
     [
         ("3", [3]),
         ("3,7,10-20", [3, 7, *range(10, 21)]),
@@ -27,16 +27,16 @@ GRID = (4, 5)
         (None, None),
     ],
 )
-def test_channels(spec: Any, found: Any) -> None:
-    assert chosen_channels(spec, 21) == found
+def test_channel_specs_select_numbers(spec: Any, expected: Any) -> None:
+    assert select_channels(spec, 21) == expected
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("21", "channel 21"),
         ("0-21", "channel 21"),
-        ("0-99999999999999", "channel 21"),  # and not a list of all of them
+        ("0-99999999999999", "channel 21"),  # and does not list them all
         ([-1], "channel -1"),
         ([], "no channel"),
         ("", "expected numbers"),
@@ -46,18 +46,18 @@ def test_channels(spec: Any, found: Any) -> None:
         ("-3", "expected numbers"),
         ("7-3", "backwards"),
         ("1,7-3", "backwards"),
-        ([1.5], "whole numbers"),
-        (["1"], "whole numbers"),
+        ([1.5], "expected integers"),
+        (["1"], "expected integers"),
     ],
 )
-def test_channels_that_are_not_there(spec: Any, said: str) -> None:
-    with pytest.raises(SettingError, match=said) as caught:
-        chosen_channels(spec, 21)
+def test_invalid_channels_are_refused(spec: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
+        select_channels(spec, 21)
     assert repr(spec) in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("spec", "where"),
+    ("spec", "slices"),
     [
         ("1:3,0:2", np.s_[1:3, 0:2]),
         (" 1 : 3 , 0 : 2 ", np.s_[1:3, 0:2]),
@@ -67,23 +67,22 @@ def test_channels_that_are_not_there(spec: Any, said: str) -> None:
         (np.s_[1:3, 0:2], np.s_[1:3, 0:2]),
     ],
 )
-def test_regions(spec: Any, where: Any) -> None:
+def test_region_specs_select_cells(spec: Any, slices: Any) -> None:
     expected = np.zeros(GRID)
-    expected[where] = 1
+    expected[slices] = 1
     mask = region_mask(spec, 3, GRID)
     np.testing.assert_array_equal(mask, expected)
     np.testing.assert_array_equal(region_mask(region_to_json(spec), 3, GRID), expected)
 
 
 @pytest.mark.parametrize("shape", [GRID, (3, *GRID)])
-def test_masks(shape: tuple[int, ...]) -> None:
+def test_masks_select_cells(shape: tuple[int, ...]) -> None:
     mask = np.random.default_rng(0).random(shape) > 0.5
-    found = region_mask(mask, 3, GRID)
-    assert found is not None
-    np.testing.assert_array_equal(found, mask.astype(float))
+    expected = mask.astype(float)
+    np.testing.assert_array_equal(region_mask(mask, 3, GRID), expected, strict=True)
     numbers: Any = 7 * mask
-    np.testing.assert_array_equal(region_mask(numbers, 3, GRID), found)
-    np.testing.assert_array_equal(region_mask(np.array(region_to_json(mask)), 3, GRID), found)
+    np.testing.assert_array_equal(region_mask(numbers, 3, GRID), expected)
+    np.testing.assert_array_equal(region_mask(np.array(region_to_json(mask)), 3, GRID), expected)
 
 
 def test_no_region_is_none() -> None:
@@ -92,7 +91,7 @@ def test_no_region_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "said"),
+    ("region", "message"),
     [
         ("1:3", "expected y0:y1,x0:x1"),
         ("a:b,c:d", "expected y0:y1,x0:x1"),
@@ -110,50 +109,52 @@ def test_no_region_is_none() -> None:
         (np.ones((2, *GRID), bool), "mask of shape"),
     ],
 )
-def test_regions_that_do_not_fit(region: Any, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_invalid_regions_are_refused(region: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         region_mask(region, 3, GRID)
 
 
-def test_nothing_chosen_is_everything() -> None:
-    given = feed((2, 3, *GRID))
-    found = subset(given, None, None)
-    assert all(found[name] is given[name] for name in given)
+def test_empty_subset_changes_nothing() -> None:
+    quantities = feed((2, 3, *GRID))
+    selected = subset(quantities, None, None)
+    assert all(selected[name] is quantities[name] for name in quantities)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_map_of_a_subset_is_the_formula_on_zeroed_arrays(name: str) -> None:
+def test_map_of_subset_equals_formula_on_zeroed_arrays(name: str) -> None:
     """Omeiza et al. 2019, section 3.3: k runs over the chosen maps, and (i, j) over the chosen neurons."""
-    given = feed((2, 6, *GRID))
-    zeroed = {each: np.zeros_like(value) for each, value in given.items()}
-    for each, value in given.items():
-        if value.ndim == 4:
-            zeroed[each][:, [1, 4], 1:3, 0:2] = value[:, [1, 4], 1:3, 0:2]
+    quantities = feed((2, 6, *GRID))
+    zeroed = {quantity: np.zeros_like(array) for quantity, array in quantities.items()}
+    for quantity, array in quantities.items():
+        if array.ndim == 4:
+            zeroed[quantity][:, [1, 4], 1:3, 0:2] = array[:, [1, 4], 1:3, 0:2]
         else:
-            zeroed[each][:, [1, 4]] = value[:, [1, 4]]
+            zeroed[quantity][:, [1, 4]] = array[:, [1, 4]]
     mask = region_mask("1:3,0:2", 6, GRID)
-    found = run(name, subset(given, chosen_channels("1,4", 6), mask))
-    np.testing.assert_allclose(found, run(name, zeroed), rtol=1e-12, atol=1e-14)
-    assert found.any()
-    assert not np.delete(found, np.s_[1:3], axis=1).any()
+    maps = run(name, subset(quantities, select_channels("1,4", 6), mask))
+    np.testing.assert_allclose(maps, run(name, zeroed), rtol=1e-12, atol=1e-14)
+    assert maps.any()
+    assert not np.delete(maps, np.s_[1:3], axis=1).any()
 
 
-def test_a_mask_may_differ_from_map_to_map() -> None:
-    given = feed((1, 2, *GRID))
+def test_masks_may_differ_between_channels() -> None:
+    quantities = feed((1, 2, *GRID))
     mask = np.zeros((2, *GRID), bool)
     mask[0, :2] = mask[1, 2:] = True
-    found = run("grad-cam++", subset(given, None, region_mask(mask, 2, GRID)))
-    alone = [run("grad-cam++", subset(given, [k], region_mask(mask[k], 2, GRID))) for k in range(2)]
-    np.testing.assert_allclose(found, np.add(*alone), rtol=1e-12)
+    maps = run("grad-cam++", subset(quantities, None, region_mask(mask, 2, GRID)))
+    terms = [
+        run("grad-cam++", subset(quantities, [k], region_mask(mask[k], 2, GRID))) for k in range(2)
+    ]
+    np.testing.assert_allclose(maps, np.add(*terms), rtol=1e-12)
 
 
-def test_channels_are_chosen_together_with_a_mask_for_each() -> None:
-    given = feed((1, 3, *GRID))
+def test_channels_combine_with_masks_per_channel() -> None:
+    quantities = feed((1, 3, *GRID))
     mask = np.random.default_rng(0).random((3, *GRID)) > 0.4
-    found = run("grad-cam", subset(given, [0, 2], region_mask(mask, 3, GRID)))
+    maps = run("grad-cam", subset(quantities, [0, 2], region_mask(mask, 3, GRID)))
     zeroed: dict[str, Floats] = {
-        each: value * mask * [[[1]], [[0]], [[1]]]
-        for each, value in given.items()
-        if value.ndim == 4
+        quantity: array * mask * [[[1]], [[0]], [[1]]]
+        for quantity, array in quantities.items()
+        if array.ndim == 4
     }
-    np.testing.assert_allclose(found, run("grad-cam", zeroed), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(maps, run("grad-cam", zeroed), rtol=1e-12, atol=1e-14)

@@ -1,4 +1,4 @@
-"""Gradients that have a model of their own."""
+"""Constant gradients are moved into a second model, if it needs only the cotangent."""
 
 from dataclasses import replace
 
@@ -16,49 +16,53 @@ from onnxcam.runtime.session import Session
 from onnxcam.specs import SEED
 from tests.support.nets import ANY_SIZE, CLASSES, DEEP, POOLED, random_images
 
-GRAD_CAM = METHODS["grad-cam"]
+REQUEST = METHODS["grad-cam"].plan_request("features")
 SEEDS = np.random.default_rng(0).standard_normal((2, CLASSES), dtype=np.float32)
 
 
-def test_the_gradient_without_a_picture() -> None:
-    found, model, alone = plan(load(POOLED.content()), GRAD_CAM, "features")
-    assert found.has_gradient_model
-    assert alone is not None
-    onnx.checker.check_model(alone.proto(), full_check=True)
-    forward, backward = (Session(each.bytes(), Device("cpu")) for each in (model, alone))
+def test_constant_gradient_needs_only_cotangent() -> None:
+    planned, model, gradient_model = plan(load(POOLED.content()), REQUEST)
+    assert planned.has_gradient_model
+    assert gradient_model is not None
+    onnx.checker.check_model(gradient_model.proto(), full_check=True)
+    forward, backward = (
+        Session(program.bytes(), Device("cpu")) for program in (model, gradient_model)
+    )
     assert (forward.inputs, forward.outputs) == ({"x"}, ["logits", "features"])
     assert (backward.inputs, backward.outputs) == ({SEED}, ["gradient/features"])
-    whole = Session(gradient(load(POOLED.content()), ["features"]).bytes(), Device("cpu"))
-    (expected,) = whole.run(["gradient/features"], {"x": random_images(2), SEED: SEEDS})
+    combined = Session(gradient(load(POOLED.content()), ["features"]).bytes(), Device("cpu"))
+    (expected,) = combined.run(["gradient/features"], {"x": random_images(2), SEED: SEEDS})
     np.testing.assert_array_equal(backward.run(["gradient/features"], {SEED: SEEDS})[0], expected)
 
 
-def test_what_takes_the_sizes_of_the_picture_stays_where_they_are_known() -> None:
-    found, model, alone = plan(load(ANY_SIZE.content()), GRAD_CAM, "features")
-    assert found.gradient_is_constant
-    assert not found.has_gradient_model
-    assert alone is None
-    assert "gradient/features" in [each.name for each in model.graph.outputs]
+def test_gradient_that_depends_on_image_size_is_not_split() -> None:
+    planned, model, gradient_model = plan(load(ANY_SIZE.content()), REQUEST)
+    assert planned.gradient_is_constant
+    assert not planned.has_gradient_model
+    assert gradient_model is None
+    assert "gradient/features" in [tensor.name for tensor in model.graph.outputs]
 
 
-def test_what_is_too_large_for_a_file_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxcam.rewrite.constant_gradient.MOST", 100)
-    assert plan(load(POOLED.content()), GRAD_CAM, "features").gradients is None
+def test_gradient_with_large_weights_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcam.rewrite.constant_gradient.LARGEST", 100)
+    assert plan(load(POOLED.content()), REQUEST).gradients is None
 
 
-def test_what_takes_several_pictures_at_a_time_stays() -> None:
+def test_gradient_of_fixed_batch_is_not_split() -> None:
     pair = load(replace(POOLED, shape="2, 3, 8, 8", outputs="float[2, 5] probabilities").content())
-    for found, _, alone in (plan(pair, METHODS[each], "features") for each in METHODS):
-        assert found.gradient_is_constant
-        assert alone is None
-    made = onnxcam.Explainer(pair, "smooth-grad-cam++", "features", samples=3)
+    for planned, _, gradient_model in (
+        plan(pair, method.plan_request("features")) for method in METHODS.values()
+    ):
+        assert planned.gradient_is_constant
+        assert gradient_model is None
+    explainer = onnxcam.Explainer(pair, "smooth-grad-cam++", "features", samples=3)
     expected = onnxcam.Explainer(POOLED.content(), "smooth-grad-cam++", "features", samples=3)
     np.testing.assert_allclose(
-        made(random_images(2)).maps, expected(random_images(2)).maps, rtol=1e-5
+        explainer(random_images(2)).maps, expected(random_images(2)).maps, rtol=1e-5
     )
 
 
-def test_what_depends_on_the_picture_stays() -> None:
-    found, _, alone = plan(load(DEEP.content()), GRAD_CAM, "features")
-    assert not found.has_gradient_model
-    assert alone is None
+def test_gradient_that_depends_on_image_is_not_split() -> None:
+    planned, _, gradient_model = plan(load(DEEP.content()), REQUEST)
+    assert not planned.has_gradient_model
+    assert gradient_model is None

@@ -1,4 +1,4 @@
-"""Models that return gradients: their inputs and outputs, their errors, and what they leave alone."""
+"""Models that return gradients: inputs and outputs, errors, and what stays unchanged."""
 
 import numpy as np
 import onnx
@@ -35,48 +35,52 @@ def model() -> Model:
 
 
 def names(model: Model) -> tuple[list[str], list[str]]:
-    return [each.name for each in model.graph.inputs], [each.name for each in model.graph.outputs]
+    return [tensor.name for tensor in model.graph.inputs], [
+        tensor.name for tensor in model.graph.outputs
+    ]
 
 
-def test_inputs_and_outputs(model: Model) -> None:
-    made = gradient(model, ["c", "image"], "pooled")
-    assert names(made) == (
+def test_gradient_model_has_documented_inputs_and_outputs(model: Model) -> None:
+    augmented = gradient(model, ["c", "image"], "pooled")
+    assert names(augmented) == (
         ["image", SEED],
         ["probabilities", "pooled", "c", "image", "gradient/c", "gradient/image"],
     )
-    seed = made.graph.inputs[1]
+    seed = augmented.graph.inputs[1]
     assert (seed.shape, seed.dtype) == (["N", 3], np.float32)
-    assert_valid(made.proto())
+    assert_valid(augmented.proto())
 
 
 def test_augment_names_activations(model: Model) -> None:
-    made = augment(model, ["r"], "pooled")
-    assert names(made)[1] == ["probabilities", "pooled", "gradient/r", "activation/r"]
-    assert_valid(made.proto())
+    augmented = augment(model, ["r"], "pooled")
+    assert names(augmented)[1] == ["probabilities", "pooled", "gradient/r", "activation/r"]
+    assert_valid(augmented.proto())
     feed = {"image": numbers(2, 2, 4, 4), SEED: np.ones((2, 3), np.float32)}
-    found = run(made.proto(), feed, ["activation/r", "gradient/r"])
-    whole = run(gradient(model, ["r"], "pooled").proto(), feed, ["r", "gradient/r"])
-    np.testing.assert_array_equal(found, whole)
+    actual = run(augmented.proto(), feed, ["activation/r", "gradient/r"])
+    expected = run(gradient(model, ["r"], "pooled").proto(), feed, ["r", "gradient/r"])
+    np.testing.assert_array_equal(actual, expected)
 
 
-def test_a_tensor_that_is_read_twice_gets_both_cotangents(model: Model) -> None:
+def test_tensor_with_two_readers_sums_cotangents(model: Model) -> None:
     """y = 2 r r: the mean over 16 cells has the gradient 4 r / 16."""
-    made = gradient(model, ["r"], "pooled")
+    augmented = gradient(model, ["r"], "pooled")
     seed = numbers(2, 3, seed=4)
-    r, g = run(made.proto(), {"image": numbers(2, 2, 4, 4), SEED: seed}, ["r", "gradient/r"])
+    r, g = run(augmented.proto(), {"image": numbers(2, 2, 4, 4), SEED: seed}, ["r", "gradient/r"])
     np.testing.assert_allclose(g, seed[:, :, None, None] * r / 4, rtol=1e-6)
 
 
-def test_the_score_by_itself(model: Model) -> None:
-    made = gradient(model, ["pooled", "c"], "pooled")
+def test_gradient_of_score_is_seed(model: Model) -> None:
+    augmented = gradient(model, ["pooled", "c"], "pooled")
     seed = numbers(1, 3, seed=4)
-    found = run(made.proto(), {"image": numbers(1, 2, 4, 4), SEED: seed}, ["gradient/pooled"])
-    np.testing.assert_array_equal(found[0], seed)
-    assert_valid(made.proto())
+    gradients = run(
+        augmented.proto(), {"image": numbers(1, 2, 4, 4), SEED: seed}, ["gradient/pooled"]
+    )
+    np.testing.assert_array_equal(gradients[0], seed)
+    assert_valid(augmented.proto())
 
 
-def test_pictures_do_not_mix(model: Model) -> None:
-    """The gradient of a batch is that of each picture alone."""
+def test_images_of_batch_are_independent(model: Model) -> None:
+    """The gradient of a batch is that of every image alone."""
     proto = gradient(model, ["image"], "probabilities").proto()
     images, seeds = numbers(3, 2, 4, 4), numbers(3, 3, seed=4)
     together = run(proto, {"image": images, SEED: seeds}, ["gradient/image"])[0]
@@ -85,21 +89,21 @@ def test_pictures_do_not_mix(model: Model) -> None:
         np.testing.assert_allclose(together[i : i + 1], alone[0], rtol=1e-5, atol=1e-8)
 
 
-def test_the_model_is_left_as_it_was(model: Model) -> None:
+def test_gradient_does_not_change_model(model: Model) -> None:
     before = model.bytes()
     gradient(model, ["c", "image"], "pooled")
     augment(model, ["r"], "pooled")
     assert model.bytes() == before
 
 
-def test_the_outputs_of_the_model_stay_the_same(model: Model) -> None:
+def test_model_outputs_are_unchanged(model: Model) -> None:
     feed = {"image": numbers(2, 2, 4, 4), SEED: np.ones((2, 3), np.float32)}
     plain = run(model.proto(), feed, ["probabilities"])
-    made = run(gradient(model, ["image"], "pooled").proto(), feed, ["probabilities"])
-    np.testing.assert_array_equal(plain, made)
+    augmented = run(gradient(model, ["image"], "pooled").proto(), feed, ["probabilities"])
+    np.testing.assert_array_equal(plain, augmented)
 
 
-def test_the_model_is_raised_only_where_a_rule_needs_it() -> None:
+def test_opset_is_upgraded_only_if_rule_needs_it() -> None:
     text = """<ir_version: 6, opset_import: ["" : 12]>
     net (float[1, 2, 6, 6] x) => (float[1, 2, 2, 2] y) {{
         y = {op}<kernel_shape = [3, 3], strides = [2, 2]>(x)
@@ -111,27 +115,27 @@ def test_the_model_is_raised_only_where_a_rule_needs_it() -> None:
     assert_valid(new.proto())
 
 
-def test_every_operator_without_a_rule_is_told_at_once(model: Model) -> None:
+def test_missing_rules_are_reported_together(model: Model) -> None:
     few = DEFAULT.__class__({k: v for k, v in DEFAULT.items() if k not in ("Relu", "ReduceMean")})
     with pytest.raises(MissingRuleError, match="Relu x1") as caught:
         gradient(model, ["image"], "probabilities", few)
     assert set(caught.value.operators) == {"Relu", "ReduceMean"}
-    gradient(model, ["pooled"], "probabilities", few)  # they are not on this path
+    gradient(model, ["pooled"], "probabilities", few)  # neither is on this path
 
 
-def test_an_unknown_tensor_is_answered_with_a_close_one(model: Model) -> None:
+def test_unknown_tensor_error_suggests_close_name(model: Model) -> None:
     with pytest.raises(UnknownNameError, match="did you mean pooled"):
         gradient(model, ["image"], "poled")
     with pytest.raises(UnknownNameError, match="'imgae'"):
         gradient(model, ["imgae"], "pooled")
 
 
-def test_a_tensor_behind_the_score_is_refused(model: Model) -> None:
-    with pytest.raises(ModelError, match="nothing flows from 'r' back to 'pooled'"):
+def test_tensor_after_score_is_refused(model: Model) -> None:
+    with pytest.raises(ModelError, match="no gradient reaches 'pooled' from 'r'"):
         gradient(model, ["pooled"], "r")
 
 
-def test_a_tensor_named_seed_is_refused() -> None:
+def test_tensor_named_seed_is_refused() -> None:
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[2] seed) => (float[2] y) { y = Relu(seed) }"""
     with pytest.raises(ModelError, match="reserved"):
@@ -140,20 +144,20 @@ def test_a_tensor_named_seed_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["gradient/h", "activation/h", "moment2/h"])
 @pytest.mark.parametrize("where", ["x", "k", "y"])
-def test_tensors_named_as_outputs_that_are_added(name: str, where: str) -> None:
-    """Two tensors of one name are no model, and the wrong one would be read."""
+def test_tensor_with_reserved_name_is_refused(name: str, where: str) -> None:
+    """With two tensors of the same name, the wrong one would be read."""
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[N, 3] x) => (float[N, 3] y) { h = Exp(x) k = Sin(h) l = Exp(k) y = Sin(l) }"""
-    taken = load(parser.parse_model(text))
-    taken.graph.tensors()[where].name = name
+    occupied = load(parser.parse_model(text))
+    occupied.graph.tensors()[where].name = name
     of = name if where == "y" else "y"
     with pytest.raises(
-        ModelError, match=f"already has a tensor named '{name}', which is reserved; rename it"
+        ModelError, match=f"already has a tensor named '{name}', a reserved name; rename it"
     ):
-        add_moments(augment(taken, ["h"], of).graph, ["h"])
+        add_moments(augment(occupied, ["h"], of).graph, ["h"])
 
 
-def test_a_tensor_asked_for_twice_comes_once(model: Model) -> None:
-    made = gradient(model, ["c", "c"], "pooled")
-    assert names(made)[1].count("gradient/c") == 1
-    assert_valid(made.proto())
+def test_repeated_tensor_has_one_gradient(model: Model) -> None:
+    augmented = gradient(model, ["c", "c"], "pooled")
+    assert names(augmented)[1].count("gradient/c") == 1
+    assert_valid(augmented.proto())

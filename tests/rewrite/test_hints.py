@@ -1,6 +1,7 @@
-"""What an error says to do where no gradient comes through works in this version."""
+"""The hints of errors about blocked gradients work."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,9 +15,11 @@ from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import augment
 from onnxcam.rewrite.planner import layers, plan
+from onnxcam.specs import PlanRequest
 
 SHAPES = {"w": (4, 3, 3, 3), "k": (4, 4, 3, 3), "v": (4, 5), "t": (4, 4), "one": (1, 5)}
-GRAD_CAM, SMOOTH = METHODS["grad-cam"], METHODS["smooth-grad-cam++"]
+GRAD_CAM = METHODS["grad-cam"].plan_request("auto")
+SMOOTH = METHODS["smooth-grad-cam++"].plan_request("auto")
 
 
 def net(body: str) -> onnx.ModelProto:
@@ -49,7 +52,7 @@ WITHOUT_A_LAYER_AFTER = {
         "g = Greater(r, c) q = Cast<to = 1>(g) p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)",
         "Greater (g) returns truth values", "Sigmoid in place of Greater", None,
     ),
-    "places": (
+    "indices": (
         """a = ArgMax<axis = 1, keepdims = 0>(r) e = Gather(t, a)
         m = ReduceMean<axes = [1, 2], keepdims = 0>(e) y = MatMul(m, v)""",
         "ArgMax (a) returns indices", "Softmax in place of ArgMax", None,
@@ -62,25 +65,27 @@ WITHOUT_A_LAYER_AFTER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", [GRAD_CAM, SMOOTH], ids=["once", "smooth"])
+@pytest.mark.parametrize("plan_request", [GRAD_CAM, SMOOTH], ids=["once", "smooth"])
 @pytest.mark.parametrize("kind", WITHOUT_A_LAYER_AFTER)
-def test_where_no_layer_lies_after_it_another_export_is_named(kind: str, recipe: object) -> None:
-    body, where, form, output = WITHOUT_A_LAYER_AFTER[kind]
+def test_blocked_gradient_without_later_layer_suggests_export(
+    kind: str, plan_request: PlanRequest
+) -> None:
+    body, obstacle, form, output = WITHOUT_A_LAYER_AFTER[kind]
     with pytest.raises(BlockedError) as caught:
-        plan(model(body), recipe)  # type: ignore[arg-type]
-    said = str(caught.value)
-    assert where in said
-    assert "no layer lies after it" in said
-    assert form in said
-    assert "choose a layer" not in said
-    named = re.search(r"--output (\S+)\)", said)
+        plan(model(body), plan_request)
+    message = str(caught.value)
+    assert obstacle in message
+    assert "no layer lies after it" in message
+    assert form in message
+    assert "choose a layer" not in message
+    named = re.search(r"--output (\S+)\)", message)
     assert (named and named[1]) == output
 
 
 @pytest.mark.parametrize("kind", ["sign", "round"])
 def test_named_output_can_be_explained(kind: str) -> None:
     body, _, _, output = WITHOUT_A_LAYER_AFTER[kind]
-    planned = plan(model(body), GRAD_CAM, output=output)
+    planned = plan(model(body), replace(GRAD_CAM, output=output))
     assert [layer.name for layer in planned.plan.layers] == ["r"]
 
 
@@ -91,19 +96,19 @@ def test_named_output_can_be_explained(kind: str) -> None:
         f"s = Bernoulli(r) d = Conv<pads = [1, 1, 1, 1]>(s, k) e = Relu(d) {LAST}",
     ],
 )
-def test_layers_after_it_that_a_gradient_reaches_are_named_and_can_be_explained(body: str) -> None:
-    """A layer before it was asked for."""
-    it = model(body)
+def test_blocked_gradient_suggests_later_layers_that_work(body: str) -> None:
+    """The request was for a layer before the obstacle."""
+    loaded = model(body)
     with pytest.raises((BlockedError, MissingRuleError)) as caught:
-        plan(it, GRAD_CAM, "r")
+        plan(loaded, replace(GRAD_CAM, layers=("r",)))
     named = re.search(r"a gradient reaches the layers (.*): choose one", str(caught.value))
     assert named
     assert named[1].startswith("e, d")
     for name in named[1].split(", "):
-        assert plan(it, GRAD_CAM, name).plan.layers[0].name == name
+        assert plan(loaded, replace(GRAD_CAM, layers=(name,))).plan.layers[0].name == name
 
 
-def test_operator_without_a_rule_and_without_a_layer_after_it() -> None:
+def test_missing_rule_without_later_layer_suggests_rule() -> None:
     with pytest.raises(
         MissingRuleError, match=r"com\.somebody::Pool x1 .*no layer lies after it; a rule"
     ):
@@ -111,20 +116,20 @@ def test_operator_without_a_rule_and_without_a_layer_after_it() -> None:
 
 
 @pytest.mark.parametrize("kind", WITHOUT_A_LAYER_AFTER)
-def test_layers_are_listed_where_none_can_be_explained(kind: str) -> None:
-    found = layers(model(WITHOUT_A_LAYER_AFTER[kind][0]))
-    assert not any(layer.auto_for_smoothing for layer in found)
+def test_layers_are_listed_if_none_can_be_explained(kind: str) -> None:
+    spatial = layers(model(WITHOUT_A_LAYER_AFTER[kind][0]))
+    assert not any(layer.auto_for_smoothing for layer in spatial)
 
 
-def test_model_without_any_layer_says_so() -> None:
+def test_model_without_spatial_layer_is_refused() -> None:
     text = """<ir_version: 9, opset_import: ["" : 17]>
     net (float[N, 3, 8, 8] x) => (float[N, 192] y) { y = Flatten(x) }"""
     with pytest.raises(ModelError, match="no spatial layer at all"):
         plan(load(parser.parse_model(text)), GRAD_CAM)
 
 
-def test_plain_gradient_names_a_cure_that_is_not_circular() -> None:
-    it = model(WITHOUT_A_LAYER_AFTER["sign"][0])
+def test_augment_error_gives_hint_that_is_not_circular() -> None:
+    loaded = model(WITHOUT_A_LAYER_AFTER["sign"][0])
     with pytest.raises(BlockedError, match="if there is one") as caught:
-        augment(it, ["r"], "y", DEFAULT)
+        augment(loaded, ["r"], "y", DEFAULT)
     assert caught.value.node == "s"

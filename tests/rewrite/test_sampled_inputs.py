@@ -1,4 +1,4 @@
-"""Noise that the model adds by itself."""
+"""Noise that is added inside the model."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,56 +15,60 @@ from onnxcam.runtime.session import Session
 from onnxcam.specs import NOISE, SPREAD
 from tests.support.nets import DEEP, FIXED, POOLED, Net, random_images
 
-DRAWN = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.float32)
+NOISE_VALUES = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.float32)
 
 
-def session(net: Net) -> Session:
+def noisy_session(net: Net) -> Session:
     model = load(net.content())
     add_noise(model.graph, "x")
     onnx.checker.check_model(model.proto(), full_check=True)
     return Session(model.bytes(), Device("cpu"), threads=1)
 
 
-def ran(made: Session, x: Any, noise: Any, spread: float) -> Any:
+def run(session: Session, x: Any, noise: Any, spread: float) -> Any:
     feeds = {"x": x, NOISE: noise, SPREAD: np.array(spread, np.float32)}
-    return made.run(made.outputs[:1], feeds)[0]
+    return session.run(session.outputs[:1], feeds)[0]
 
 
 @pytest.mark.parametrize("net", [DEEP, POOLED])
-def test_one_picture_and_pictures_under_noise(net: Net) -> None:
+def test_noise_is_added_to_one_image_or_several(net: Net) -> None:
     x = random_images(4)
     plain = Session(net.content(), Device("cpu"), threads=1)
-    for given in (x[:1], x):
-        expected: Any = plain.run(plain.outputs[:1], {"x": given + np.float32(0.3) * DRAWN})[0]
-        np.testing.assert_allclose(ran(session(net), given, DRAWN, 0.3), expected, rtol=1e-6)
+    for images in (x[:1], x):
+        expected: Any = plain.run(
+            plain.outputs[:1], {"x": images + np.float32(0.3) * NOISE_VALUES}
+        )[0]
+        np.testing.assert_allclose(
+            run(noisy_session(net), images, NOISE_VALUES, 0.3), expected, rtol=1e-6
+        )
 
 
-def test_without_noise() -> None:
+def test_zero_noise_changes_nothing() -> None:
     x, plain = random_images(4), Session(DEEP.content(), Device("cpu"), threads=1)
     expected = plain.run(plain.outputs[:1], {"x": x})[0]
     np.testing.assert_array_equal(
-        ran(session(DEEP), x, np.zeros((1, 1, 1, 1), np.float32), 0.0), expected
+        run(noisy_session(DEEP), x, np.zeros((1, 1, 1, 1), np.float32), 0.0), expected
     )
 
 
-def test_a_batch_of_any_name() -> None:
-    """Also of the name that the fed pictures are given, which are fewer."""
-    for name in ("pictures", "N", "batch"):
+def test_batch_axis_may_have_any_name() -> None:
+    """Even the name that the axis of the images gets, which are fewer."""
+    for name in ("images", "N", "batch"):
         net = replace(DEEP, shape=f"{name}, 3, 8, 8", outputs=f"float[{name}, 5] probabilities")
-        assert len(ran(session(net), random_images(1), DRAWN, 1.0)) == 4
+        assert len(run(noisy_session(net), random_images(1), NOISE_VALUES, 1.0)) == 4
 
 
-def test_a_fixed_batch_is_that_of_the_noise() -> None:
-    made = session(FIXED)
-    assert len(ran(made, random_images(1), DRAWN[:1], 1.0)) == 1
+def test_fixed_batch_applies_to_noise() -> None:
+    session = noisy_session(FIXED)
+    assert len(run(session, random_images(1), NOISE_VALUES[:1], 1.0)) == 1
 
 
 KINDS = [np.uint8, np.int8, np.float16, np.float64]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_the_type_of_the_picture(kind: type[np.generic]) -> None:
-    """Whole numbers are rounded and saturated."""
+def test_noisy_image_keeps_dtype(kind: type[np.generic]) -> None:
+    """Integers are rounded and saturated."""
     code = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
     x = onnx.helper.make_tensor_value_info("x", code, ["N", 3, 8, 8])
     y = onnx.helper.make_tensor_value_info("y", code, ["N", 3, 8, 8])
@@ -72,18 +76,18 @@ def test_in_the_type_of_the_picture(kind: type[np.generic]) -> None:
     opset = onnx.helper.make_opsetid("", 13)
     model = load(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8))
     add_noise(model.graph, "x")
-    made = Session(model.bytes(), Device("cpu"), threads=1)
-    given = np.random.default_rng(1).integers(0, 128, (1, 3, 8, 8)).astype(kind)
-    expected: Any = cast_saturating(given + np.float32(90) * DRAWN, np.dtype(kind))
+    session = Session(model.bytes(), Device("cpu"), threads=1)
+    image = np.random.default_rng(1).integers(0, 128, (1, 3, 8, 8)).astype(kind)
+    expected: Any = cast_saturating(image + np.float32(90) * NOISE_VALUES, np.dtype(kind))
     if np.dtype(kind).kind in "iu":
         limits: Any = np.iinfo(np.dtype(kind))
         assert {expected.min(), expected.max()} == {limits.min, limits.max}
-    found = ran(made, given, DRAWN, 90.0)
-    assert found.dtype == kind
-    np.testing.assert_array_equal(found, expected)
+    actual = run(session, image, NOISE_VALUES, 90.0)
+    assert actual.dtype == kind
+    np.testing.assert_array_equal(actual, expected)
 
 
-def test_a_picture_that_branches_read() -> None:
+def test_noise_reaches_subgraphs() -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 16]>
     g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) {
@@ -97,6 +101,8 @@ def test_a_picture_that_branches_read() -> None:
     }"""
     model = load(onnx.parser.parse_model(text))
     add_noise(model.graph, "x")
-    made = Session(model.bytes(), Device("cpu"), threads=1)
+    session = Session(model.bytes(), Device("cpu"), threads=1)
     x = np.full((1, 3, 8, 8), 9, np.float32)
-    np.testing.assert_array_equal(ran(made, x, DRAWN[:1], 1.0), 2 * (x + DRAWN[:1]))
+    np.testing.assert_array_equal(
+        run(session, x, NOISE_VALUES[:1], 1.0), 2 * (x + NOISE_VALUES[:1])
+    )

@@ -1,4 +1,4 @@
-"""Sums of powers over the batch, in the graph."""
+"""Sums of powers of gradients over the batch, computed in the graph."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ X = random_images(5)
 
 @pytest.mark.parametrize("net", [DEEP], ids=["deep"])
 @pytest.mark.parametrize("scale", [1.0, 1e-14])
-def test_sums_of_powers(net: Any, scale: float) -> None:
-    """In float64: the cube of a gradient of 1e-14 is nothing in float32."""
+def test_moments_are_sums_of_powers_in_float64(net: Any, scale: float) -> None:
+    """In float64: the cube of a gradient of 1e-14 is 0 in float32."""
     model = gradient(load(net.content()), ["x"])
     add_moments(model.graph, ["x"])
     onnx.checker.check_model(model.proto(), full_check=True)
@@ -29,11 +29,13 @@ def test_sums_of_powers(net: Any, scale: float) -> None:
         scale
     )
     names = ["gradient/x", *(moment(power, "x") for power in POWERS)]
-    given: Any = session.run(names, {"x": X, SEED: seed})
-    g, *sums = given
+    outputs: Any = session.run(names, {"x": X, SEED: seed})
+    g, *sums = outputs
     exact = np.asarray(g, np.float64)
     assert np.abs(exact).max() > 0
-    for power, found in zip(POWERS, sums, strict=True):
-        assert found.dtype == np.float64
+    for power, actual in zip(POWERS, sums, strict=True):
+        assert actual.dtype == np.float64
         expected = np.sum(exact**power, axis=0, keepdims=True)
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            actual, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()
+        )

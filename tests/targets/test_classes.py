@@ -1,4 +1,4 @@
-"""Every way to name what is explained, and every way to name what is not there."""
+"""Targets are parsed as specified, and targets that do not exist are refused."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError, UnknownNameError
-from onnxcam.targets.classes import Target, parse_target, single_logit_notice
+from onnxcam.targets.classes import parse_target, single_logit_notice
+from onnxcam.targets.target import Target
 
 LABELS = ("tabby cat", "tiger cat", "T-shirt", "Bus", "bus")
 SCORES = np.array([0.5, 3.0, -1.0, 3.0, 2.0])
 
 
-def found(spec: Any, labels: Any = LABELS) -> Target:
+def parse(spec: Any, labels: Any = LABELS) -> Target:
     return parse_target(spec, 5, labels, SCORES)
 
 
@@ -39,19 +40,19 @@ def one_hot(index: int) -> Any:
         ("t-shirt", 2),
     ],
 )
-def test_one_class(spec: Any, index: int) -> None:
-    it = found(spec)
-    assert (it.index, it.name, it.spec) == (index, LABELS[index], str(index))
-    np.testing.assert_array_equal(it.weights, one_hot(index))
+def test_single_class_specs(spec: Any, index: int) -> None:
+    target = parse(spec)
+    assert (target.index, target.name, target.spec) == (index, LABELS[index], str(index))
+    np.testing.assert_array_equal(target.weights, one_hot(index))
 
 
-def test_without_labels_a_class_is_called_by_its_number() -> None:
-    assert found("top1", None).name == "class 1"
-    assert found(4, LABELS[:2]).name == "class 4"
+def test_class_without_label_is_named_by_number() -> None:
+    assert parse("top1", None).name == "class 1"
+    assert parse(4, LABELS[:2]).name == "class 4"
 
 
 @pytest.mark.parametrize(
-    ("spec", "first", "others"),
+    ("spec", "first", "contrasted"),
     [
         ("1-0", 1, [0]),
         ("1 - 0", 1, [0]),
@@ -61,26 +62,26 @@ def test_without_labels_a_class_is_called_by_its_number() -> None:
         ("T-shirt - tabby cat", 2, [0]),
     ],
 )
-def test_a_contrast_is_a_class_less_the_mean_of_others(
-    spec: str, first: int, others: list[int]
+def test_contrast_subtracts_mean_of_other_classes(
+    spec: str, first: int, contrasted: list[int]
 ) -> None:
-    it = found(spec)
-    expected = one_hot(first) - np.mean([one_hot(each) for each in others], axis=0)
-    np.testing.assert_allclose(it.weights, expected)
-    assert it.index == first
-    assert it.name == f"{LABELS[first]} - {', '.join(LABELS[each] for each in others)}"
-    np.testing.assert_allclose(it.score(SCORES[None]), [SCORES @ expected])
-    np.testing.assert_array_equal(found(it.spec).weights, it.weights)
+    target = parse(spec)
+    expected = one_hot(first) - np.mean([one_hot(index) for index in contrasted], axis=0)
+    np.testing.assert_allclose(target.weights, expected)
+    assert target.index == first
+    assert target.name == f"{LABELS[first]} - {', '.join(LABELS[index] for index in contrasted)}"
+    np.testing.assert_allclose(target.score(SCORES[None]), [SCORES @ expected])
+    np.testing.assert_array_equal(parse(target.spec).weights, target.weights)
 
 
 def test_scores_are_summed_in_float64() -> None:
-    assert found(1).score(np.ones((3, 5), np.float16)).dtype == np.float64
+    assert parse(1).score(np.ones((3, 5), np.float16)).dtype == np.float64
 
 
 @pytest.mark.parametrize("spec", ["top0", "top6", -1, 5, "5", "-5", "0-5", "1-1", np.int64(7)])
-def test_a_class_that_is_not_there(spec: Any) -> None:
+def test_missing_class_is_refused(spec: Any) -> None:
     with pytest.raises(TargetError) as caught:
-        found(spec)
+        parse(spec)
     assert str(spec).lstrip("-").split("-")[-1] in str(caught.value)
 
 
@@ -101,31 +102,31 @@ def test_a_class_that_is_not_there(spec: Any) -> None:
         "top" + "9" * 5000,
     ],
 )
-def test_a_label_that_is_not_there(spec: Any) -> None:
+def test_unknown_label_is_refused(spec: Any) -> None:
     with pytest.raises(UnknownNameError, match="no label"):
-        found(spec)
+        parse(spec)
 
 
 def test_close_labels_are_named() -> None:
     with pytest.raises(UnknownNameError, match="did you mean tabby cat"):
-        found("tabby cta")
+        parse("tabby cta")
     with pytest.raises(UnknownNameError, match="--labels FILE"):
-        found("tabby cat", None)
+        parse("tabby cat", None)
 
 
-def test_upper_and_lower_case_leave_a_doubt() -> None:
+def test_ambiguous_case_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="'BUS'"):
-        found("BUS")
+        parse("BUS")
 
 
-def test_more_labels_than_classes() -> None:
+def test_label_without_class_is_refused() -> None:
     """1001 labels for 1000 classes: an off-by-one that must not end in an IndexError."""
     with pytest.raises(TargetError, match="target 5: the model has 5 classes"):
-        found("background", (*LABELS, "background"))
+        parse("background", (*LABELS, "background"))
 
 
 @pytest.mark.parametrize(
-    ("spec", "index", "name", "again"),
+    ("spec", "index", "name", "normalized"),
     [
         ("not 3", 3, "not Bus", "not 3"),
         ("NOT  T-shirt", 2, "not T-shirt", "not 2"),
@@ -134,25 +135,27 @@ def test_more_labels_than_classes() -> None:
         ("not top1", 1, "not tiger cat", "not 1"),
     ],
 )
-def test_what_speaks_against_a_class(spec: str, index: int, name: str, again: str) -> None:
-    it = found(spec)
-    assert (it.index, it.name, it.spec) == (index, name, again)
-    np.testing.assert_array_equal(it.weights, -one_hot(index))
-    np.testing.assert_array_equal(found(it.spec).weights, it.weights)
+def test_not_selects_evidence_against_class(
+    spec: str, index: int, name: str, normalized: str
+) -> None:
+    target = parse(spec)
+    assert (target.index, target.name, target.spec) == (index, name, normalized)
+    np.testing.assert_array_equal(target.weights, -one_hot(index))
+    np.testing.assert_array_equal(parse(target.spec).weights, target.weights)
 
 
-def test_a_label_wins_over_not_and_over_a_contrast() -> None:
+def test_exact_label_precedes_not_and_contrast() -> None:
     labels = ("ripe", "not ripe", "1-0", "class:4", "x")
     for index, label in enumerate(labels):
-        assert found(label, labels).index == index
-    assert found("not not ripe", labels).weights[1] == -1
-    assert found("ripe - not ripe", labels).spec == "0-1"
-    assert found("class:1-class:0", labels).spec == "class:1-class:0"  # "1-0" is class 2
+        assert parse(label, labels).index == index
+    assert parse("not not ripe", labels).weights[1] == -1
+    assert parse("ripe - not ripe", labels).spec == "0-1"
+    assert parse("class:1-class:0", labels).spec == "class:1-class:0"  # "1-0" is class 2
 
 
-def test_not_takes_one_class() -> None:
+def test_not_before_contrast_is_refused() -> None:
     with pytest.raises(TargetError, match="'not' takes a single class"):
-        found("not 1-0")
+        parse("not 1-0")
 
 
 NUMBERS = ("2", "0", "1", "3", "3")
@@ -160,39 +163,39 @@ NUMBERS = ("2", "0", "1", "3", "3")
 
 @pytest.mark.parametrize("index", range(5))
 @pytest.mark.parametrize("against", [False, True])
-def test_labels_that_are_numbers(index: int, against: bool) -> None:
-    """What the manifest keeps means the class that was explained, not the class of that label."""
-    it = found("not " * against + f"class:{index}", NUMBERS)
-    assert it.index == index
-    assert found(it.spec, NUMBERS).index == index
-    np.testing.assert_array_equal(found(it.spec, NUMBERS).weights, it.weights)
-    assert found(index, NUMBERS).spec == (f"class:{index}" if str(index) in NUMBERS else str(index))
+def test_spec_selects_same_class_if_labels_are_numbers(index: int, against: bool) -> None:
+    """The specification in a manifest selects the class that was explained, not the class with that label."""
+    target = parse(f"not class:{index}" if against else f"class:{index}", NUMBERS)
+    assert target.index == index
+    assert parse(target.spec, NUMBERS).index == index
+    np.testing.assert_array_equal(parse(target.spec, NUMBERS).weights, target.weights)
+    assert parse(index, NUMBERS).spec == (f"class:{index}" if str(index) in NUMBERS else str(index))
 
 
-def test_a_number_is_a_label_first() -> None:
-    assert found("2", NUMBERS).index == found("label:2", NUMBERS).index == 0
-    assert found(2, NUMBERS).index == found("class:2", NUMBERS).index == 2
-    assert found("4", NUMBERS).index == 4  # no label
-    assert found("3", ("0", "1", "2", "3", "4")).spec == "3"
+def test_number_selects_label_before_index() -> None:
+    assert parse("2", NUMBERS).index == parse("label:2", NUMBERS).index == 0
+    assert parse(2, NUMBERS).index == parse("class:2", NUMBERS).index == 2
+    assert parse("4", NUMBERS).index == 4  # no label
+    assert parse("3", ("0", "1", "2", "3", "4")).spec == "3"
     with pytest.raises(UnknownNameError):
-        found("label:4", NUMBERS)
+        parse("label:4", NUMBERS)
 
 
 @pytest.mark.parametrize("spec", ["crane", "not crane", "crane - drake", "label:crane"])
-def test_two_classes_of_one_label(spec: str) -> None:
+def test_duplicate_label_is_refused(spec: str) -> None:
     labels = ("crane", "drake", "crane", "-", "-")
-    with pytest.raises(TargetError, match=r"2 classes have this label \(0, 2\); give the index"):
-        found(spec, labels)
-    assert found("drake", labels).index == 1  # that others share a label is no fault
-    assert found(2, labels).name == "crane"
+    with pytest.raises(TargetError, match=r"2 classes have this label \(0, 2\); use the index"):
+        parse(spec, labels)
+    assert parse("drake", labels).index == 1  # duplicates of other labels do not matter
+    assert parse(2, labels).name == "crane"
 
 
 @pytest.mark.parametrize("labels", [None, ("cat",), ("a", "b", "c")])
-def test_one_logit_has_two_sides(labels: Any) -> None:
+def test_single_logit_has_two_sides(labels: Any) -> None:
     for spec, sign in (("top1", 1), (0, 1), ("not 0", -1), ("not top1", -1)):
-        it = parse_target(spec, 1, labels, np.array([-3.0]))
-        assert it.weights.tolist() == [sign]
-        assert parse_target(it.spec, 1, labels, None).weights.tolist() == [sign]
+        target = parse_target(spec, 1, labels, np.array([-3.0]))
+        assert target.weights.tolist() == [sign]
+        assert parse_target(target.spec, 1, labels, None).weights.tolist() == [sign]
     with pytest.raises(TargetError, match="expected 0 or 'not 0'"):
         parse_target(1, 1, labels, None)
 
@@ -201,31 +204,33 @@ def test_one_logit_has_two_sides(labels: Any) -> None:
 @pytest.mark.parametrize(
     ("logit", "middle", "sign"), [(2.0, 0.0, 1), (-2.0, 0.0, -1), (0.6, 0.5, 1), (0.4, 0.5, -1)]
 )
-def test_one_logit_with_two_labels(labels: Any, logit: float, middle: float, sign: int) -> None:
+def test_single_logit_with_two_labels_has_two_classes(
+    labels: Any, logit: float, middle: float, sign: int
+) -> None:
     scores = np.array([logit])
-    won, lost = labels[sign > 0], labels[sign < 0]
+    first, second = labels[sign > 0], labels[sign < 0]
     for spec, name, weight in (
-        ("top1", won, sign),
-        ("top2", lost, -sign),
-        ("not top1", lost, -sign),
+        ("top1", first, sign),
+        ("top2", second, -sign),
+        ("not top1", second, -sign),
         (labels[0], labels[0], -1),
         (labels[1], labels[1], 1),
         (f"not {labels[1]}", labels[0], -1),
         ("class:0", labels[1], 1),
     ):
-        it = parse_target(spec, 1, labels, scores, middle)
-        assert (it.name, it.weights.tolist(), it.index) == (name, [weight], 0)
-        again = parse_target(it.spec, 1, labels, None)
-        assert (again.name, again.weights.tolist()) == (name, [weight])
+        target = parse_target(spec, 1, labels, scores, middle)
+        assert (target.name, target.weights.tolist(), target.index) == (name, [weight], 0)
+        repeated = parse_target(target.spec, 1, labels, None)
+        assert (repeated.name, repeated.weights.tolist()) == (name, [weight])
     with pytest.raises(TargetError, match="2 classes, top1 to top2"):
         parse_target("top3", 1, labels, scores)
 
 
-def test_a_class_without_a_name_is_called_by_its_number() -> None:
-    assert found(0, ("", "b")).name == "class 0"
+def test_class_with_empty_label_is_named_by_number() -> None:
+    assert parse(0, ("", "b")).name == "class 0"
 
 
-def test_what_is_assumed_of_one_logit() -> None:
+def test_single_logit_notice_names_labels() -> None:
     assert single_logit_notice(2, ("a", "b")) is None
     assert "'yes'" in str(single_logit_notice(1, ("no", "yes")))
     assert "not 0" in str(single_logit_notice(1, None))

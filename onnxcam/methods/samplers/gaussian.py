@@ -1,4 +1,4 @@
-"""Noise."""
+"""Runs on copies of the image with Gaussian noise."""
 
 from __future__ import annotations
 
@@ -11,50 +11,68 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats, Images
+from onnxcam.methods.samplers.sampler import Sampler
+from onnxcam.methods.settings import Setting
 
-CACHE_BYTES = (
-    16 << 20
-)  # bytes of deviates kept for the pictures to come; beyond it they are drawn anew
+GAUSSIAN = Sampler(
+    "gaussian",
+    "many copies of the image with Gaussian noise",
+    {
+        "samples": Setting(25, "number n of noisy copies per image", (), 1, 1_000_000),
+        "noise": Setting(
+            0.15, "standard deviation, as a fraction of the tensor's range", (), 0, 100
+        ),
+        "sigma": Setting(None, "standard deviation in the tensor's own units, instead of noise"),
+        "seed": Setting(0, "seed of the noise: same seed, same map", (), 0, 2**63 - 1),
+        "activation": Setting(
+            "clean", "A of the clean image, or the mean over the samples", ("clean", "mean")
+        ),
+        "score": Setting("logit", "exp weighs a sample by exp(S_s - max S)", ("logit", "exp")),
+    },
+    smooths=True,
+)
+
+CACHE_BYTES = 16 << 20  # noise that is stored for later images; the rest is drawn for every image
 
 
 @dataclass
 class GaussianNoise:
-    """Standard normal deviates, one array of `shape` a sample, the same for every picture, device and
-    chunk size: each sample has a stream of its own, made from the seed and its number. Parts that are kept
-    are handed out as `place` makes them of the array, once.
+    """Standard normal noise, one array of `shape` per sample, the same for every image, device and chunk size:
+    each sample has its own random stream, seeded by `seed` and its number. Slices of stored noise are passed
+    through `transfer` once, which may copy them to the device.
     """
 
     seed: int
     shape: tuple[int, ...]
-    place: Callable[[Floats], Any] = np.asarray
-    _kept: Floats = field(init=False)
+    transfer: Callable[[Floats], Any] = np.asarray
+    _stored: Floats = field(init=False)
     _drawn: set[int] = field(default_factory=set, init=False)
-    _placed: dict[int, tuple[int, Any]] = field(default_factory=dict, init=False)
+    _transferred: dict[int, tuple[int, Any]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         size = 4 * math.prod(self.shape)
         try:
-            self._kept = np.empty((CACHE_BYTES // size, *self.shape), np.float32)
-        except MemoryError:  # then none are kept
-            self._kept = np.empty((0, *self.shape), np.float32)
+            self._stored = np.empty((CACHE_BYTES // size, *self.shape), np.float32)
+        except MemoryError:  # then nothing is stored
+            self._stored = np.empty((0, *self.shape), np.float32)
 
     def __getitem__(self, samples: slice) -> Any:
-        """float32 (samples, *shape), not to be written to."""
-        if samples.stop > len(self._kept):
-            return self._of(samples)
-        stop, placed = self._placed.get(samples.start, (None, None))
+        """float32 (samples, *shape); read-only by convention."""
+        if samples.stop > len(self._stored):
+            return self._draw_samples(samples)
+        stop, transferred = self._transferred.get(samples.start, (None, None))
         if stop != samples.stop:
-            placed = self.place(self._of(samples))
-            self._placed[samples.start] = samples.stop, placed
-        return placed
+            transferred = self.transfer(self._draw_samples(samples))
+            self._transferred[samples.start] = samples.stop, transferred
+        return transferred
 
-    def _of(self, samples: slice) -> Floats:
-        """Drawn on all cores, as far as they were not kept."""
-        wanted, fits = range(samples.start, samples.stop), samples.stop <= len(self._kept)
-        shape = (len(wanted), *self.shape)
-        found = self._kept[samples] if fits else np.empty(shape, np.float32)
-        missing = [each for each in wanted if not (fits and each in self._drawn)]
-        rows = [found[sample - samples.start] for sample in missing]
+    def _draw_samples(self, samples: slice) -> Floats:
+        """Draw the samples that are not stored yet, on all cores."""
+        numbers, fits = range(samples.start, samples.stop), samples.stop <= len(self._stored)
+        shape = (len(numbers), *self.shape)
+        noise = self._stored[samples] if fits else np.empty(shape, np.float32)
+        missing = [number for number in numbers if not (fits and number in self._drawn)]
+        rows = [noise[number - samples.start] for number in missing]
         if missing:
             try:
                 with ThreadPoolExecutor() as pool:
@@ -63,13 +81,13 @@ class GaussianNoise:
                 list(map(self._draw, missing, rows))
         if fits:
             self._drawn.update(missing)
-        return np.asarray(found)
+        return np.asarray(noise)
 
-    def _draw(self, sample: int, out: Floats) -> None:
-        stream = np.random.Generator(np.random.SFC64([self.seed, sample]))
+    def _draw(self, number: int, out: Floats) -> None:
+        stream = np.random.Generator(np.random.SFC64([self.seed, number]))
         stream.standard_normal(out=out, dtype=np.float32)
 
 
 def standard_deviation(image: Images, noise: float, sigma: float | None) -> float:
-    """Of the noise on one picture, in the tensor's units: `noise` times its range, unless given."""
+    """The noise's standard deviation in the tensor's units: `sigma`, or `noise` times the image's range."""
     return noise * (float(image.max()) - float(image.min())) if sigma is None else float(sigma)

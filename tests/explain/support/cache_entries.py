@@ -1,4 +1,4 @@
-"""Entries of the cache, stored and listed."""
+"""Functions that store cache entries and list them."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def keep(name: str, size: int = 1000) -> Path | None:
 
 
 def names(folder: Path) -> set[str]:
-    """Entries, and whatever else lies among them."""
-    return {each.name for each in (folder / "models").iterdir()}
+    """The names of all files in the folder of the entries."""
+    return {path.name for path in (folder / "models").iterdir()}

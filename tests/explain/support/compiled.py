@@ -1,4 +1,4 @@
-"""Explainers whose models are compiled, and the cache entries that they write."""
+"""Explainers of model files, and the cache entries that they write."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from onnxcam.rewrite.planner import plan
 from tests.support.nets import Net, random_images
 
 X = random_images(1)
-
-
 SMOOTH: dict[str, Any] = {"samples": 3, "noise": 0.2}
 
 
-def written(path: Path, net: Net, **given: Any) -> Path:
-    onnx.save_model(net.proto(), path, **given)
+def save(path: Path, net: Net, **options: Any) -> Path:
+    onnx.save_model(net.proto(), path, **options)
     return path
 
 
-def explainer(model: Any, method: str = "smooth-grad-cam++", **given: Any) -> onnxcam.Explainer:
-    return onnxcam.Explainer(model, method, device="cpu", **given)
+def explainer(model: Any, method: str = "smooth-grad-cam++", **options: Any) -> onnxcam.Explainer:
+    return onnxcam.Explainer(model, method, device="cpu", **options)
 
 
 def entries(folder: Path) -> list[Path]:
     return sorted((folder / "models").glob("*")) if folder.exists() else []
 
 
-def planned(model: Any, monkeypatch: pytest.MonkeyPatch, *given: Any, **asked: Any) -> bool:
-    """Whether an explainer had to be planned."""
+def needs_plan(model: Any, monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -> bool:
+    """Whether a new explainer has to plan its model, because the cache has no plan for it."""
     calls: list[object] = []
 
-    def counted(*given: Any, **asked: Any) -> Any:
-        calls.append(given)
-        return plan(*given, **asked)
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return plan(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr("onnxcam.rewrite.planner.plan", counted)
-        explainer(model, *given, **asked)
+        explainer(model, *args, **options)
     return bool(calls)

@@ -1,4 +1,4 @@
-"""Explainers of the small nets, and what their maps are compared with."""
+"""Explainers of the small nets, and the expected quantities of formulas in NumPy."""
 
 from typing import Any
 
@@ -11,26 +11,26 @@ from tests.support.nets import CLASSES, Net, random_images
 X = random_images(3)
 
 
-def explainer(net: Net, method: str = "smooth-grad-cam++", **given: Any) -> onnxcam.Explainer:
-    given.setdefault("layer", "features")
-    return onnxcam.Explainer(net.content(), method, device="cpu", **given)
+def explainer(net: Net, method: str = "smooth-grad-cam++", **options: Any) -> onnxcam.Explainer:
+    options.setdefault("layer", "features")
+    return onnxcam.Explainer(net.content(), method, device="cpu", **options)
 
 
-def same(found: Floats, expected: Floats) -> None:
-    """To the rounding of float32 through the runtime."""
-    assert found.shape == expected.shape
-    assert expected.max() > 0, "a comparison of zeros says nothing"
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5 * float(expected.max()))
+def assert_same_map(actual: Floats, expected: Floats) -> None:
+    """Equal up to the rounding of float32 in the runtime."""
+    assert actual.shape == expected.shape
+    assert expected.max() > 0, "a comparison of zeros proves nothing"
+    np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5 * float(expected.max()))
 
 
 def noisy(x: Floats, sigma: float, samples: int, seed: int) -> Floats:
-    """The deviates as they are documented: one SFC64 stream a sample, from the seed and its number."""
+    """Noisy copies as documented: one SFC64 stream per sample, from the seed and the sample's number."""
     streams = [np.random.Generator(np.random.SFC64([seed, s])) for s in range(samples)]
-    deviates = np.stack([each.standard_normal(x.shape, dtype=np.float32) for each in streams])
-    return x + np.float32(sigma) * deviates
+    noise = np.stack([stream.standard_normal(x.shape, dtype=np.float32) for stream in streams])
+    return x + np.float32(sigma) * noise
 
 
-def probes(
+def smoothed_quantities(
     net: Net,
     x: Floats,
     weights: Floats,
@@ -39,20 +39,20 @@ def probes(
     seed: int,
     score: str = "logit",
 ) -> dict[str, Floats]:
-    """What the smoothed formula asks for, for one picture x (C, H, W)."""
+    """The quantities of smooth-grad-cam++ for one image x (C, H, W)."""
     copies = noisy(x, noise * (x.max() - x.min()), samples, seed)
     activations = net.features(copies)
     g = net.slope(activations, weights)
     if score == "exp":
-        own = net.logits(activations) @ weights
-        g = g * np.exp(own - own.max())[:, None, None, None]
+        scores = net.logits(activations) @ weights
+        g = g * np.exp(scores - scores.max())[:, None, None, None]
     return {
         "activation": net.features(x[None]),
         **{f"d{p}": np.mean(g**p, axis=0)[None] for p in (1, 2, 3)},
     }
 
 
-def plain(net: Net, x: Floats, weights: Floats) -> dict[str, Floats]:
+def clean_quantities(net: Net, x: Floats, weights: Floats) -> dict[str, Floats]:
     activation = net.features(x[None])
     gradient = net.slope(activation, weights)
     return {
@@ -62,5 +62,5 @@ def plain(net: Net, x: Floats, weights: Floats) -> dict[str, Floats]:
     }
 
 
-def top(net: Net, x: Floats) -> Floats:
+def top_class_weights(net: Net, x: Floats) -> Floats:
     return np.eye(CLASSES)[np.argmax(net.logits(net.features(x[None]))[0])]

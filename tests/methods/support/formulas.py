@@ -1,4 +1,4 @@
-"""Formulas of methods, called with the arguments that they ask for."""
+"""Formulas of methods, called with the quantities that they take."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from onnxcam.methods import METHODS
 
 
 def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
-    """Everything that a formula may ask for; activations and gradients of both signs, and zeros. The sum
-    over a feature map is not negative, as behind the ReLU of the papers' layers.
+    """All quantities that a formula may take: activations and gradients of both signs, and zeros. The sum over
+    a feature map is not negative, as after the ReLU of the papers' layers.
     """
     draw = np.random.default_rng([seed, *shape])
     samples = draw.normal(size=(4, *shape)) * (draw.random((4, *shape)) > 0.2)
@@ -25,6 +25,11 @@ def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
     }
 
 
-def run(name: str, given: dict[str, Floats], **chosen: Any) -> Saliency:
-    recipe = METHODS[name]
-    return recipe.formula(**{each: given[each] for each in recipe.probes}, **chosen)
+def run(name: str, quantities: dict[str, Floats], **settings: Any) -> Saliency:
+    method = METHODS[name]
+    return method.formula(**arguments(name, quantities), **settings)
+
+
+def arguments(name: str, quantities: dict[str, Floats]) -> dict[str, Floats]:
+    """Those of the quantities that a method takes."""
+    return {quantity: quantities[quantity] for quantity in METHODS[name].quantities}

@@ -1,0 +1,68 @@
+"""Checks of an explainer's arguments: choices, labels, chunk size, and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxcam.errors import SettingError, TargetError
+from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
+from onnxcam.methods.method import methods_with
+from onnxcam.specs import AUTO, Plan
+from onnxcam.targets.classes import Spec
+
+LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
+
+
+def check_choices(method: str, score: str, fuse: str) -> None:
+    """SettingError for an unknown kind of score or fusion, or a score that the method does not support."""
+    if score not in ("logit", "exp", "probability"):
+        raise SettingError(f"score={score!r}: expected logit, exp or probability")
+    if fuse not in ("max", "mean"):
+        raise SettingError(f"fuse={fuse!r}: expected max or mean")
+    if score == "exp" and method not in (supporting := methods_with("score")):
+        raise SettingError(
+            f"score='exp' weighs noisy samples by the exponential of their score, but {method} has no "
+            f"samples; methods that do: {', '.join(supporting)}; for {method} choose logit or probability"
+        )
+
+
+def check_chunk(chunk: int | None) -> None:
+    """SettingError for a chunk that is not a positive integer or None."""
+    if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):
+        raise SettingError(f"chunk={chunk!r}: expected an integer, 1 or more")
+
+
+def resolve_labels(labels: LabelSource, plan: Plan) -> tuple[tuple[str, ...] | None, str | None]:
+    """One name per class, or None if there are no names, and a notice. Labels from the user must fit; labels in
+    the model's metadata that do not fit are ignored, and the notice says so.
+    """
+    classes = plan.score.classes
+    if labels is None:
+        return None, None
+    if isinstance(labels, str) and labels == AUTO:
+        names = metadata_labels(plan.metadata)
+        try:
+            return fit_labels(names, classes) if names else (None, None)
+        except SettingError as error:
+            hint = "pass labels with --labels, or name classes by number"
+            return None, f"the labels in the model's metadata are not used: {error}; {hint}"
+    if not isinstance(labels, (str, Path)):
+        return fit_labels(check_labels(labels), classes)
+    return fit_labels(read_labels(labels), classes, f"{labels}: ")
+
+
+def target_per_image(target: Spec | Sequence[Spec], count: int) -> list[Spec]:
+    """One target for each of `count` images. TargetError or SettingError for anything else."""
+    if isinstance(target, (str, int, np.integer)):
+        return [target] * count
+    if not isinstance(target, Sequence):
+        raise TargetError(f"target {target!r}: expected topK, an index, a label, or a list of them")
+    if len(target) != count:
+        raise SettingError(
+            f"{len(target)} targets for {count} images: pass one for all images, or one per image"
+        )
+    return list(target)

@@ -1,0 +1,5 @@
+"""One run on the image itself."""
+
+from onnxcam.methods.samplers.sampler import Sampler
+
+ONCE = Sampler("once", "the image once", {})

@@ -1,0 +1,60 @@
+"""Settings of methods and samplers: defaults, ranges, and checks of values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from onnxcam.errors import SettingError
+
+MAX_SETTING = 1e300  # the largest magnitude of a setting; excludes infinity
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its default, its meaning, and its choices or range."""
+
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    lowest: float = 0.0
+    highest: float = float("inf")
+
+
+def formula_settings(formula: Callable[..., Any]) -> dict[str, Setting]:
+    """The keyword-only parameters of a formula: Annotated[Literal["a", "b"], "its meaning"] = "a"."""
+    hints = get_type_hints(formula, include_extras=True)
+    return {
+        parameter.name: _from_annotation(parameter.default, hints[parameter.name])
+        for parameter in inspect.signature(formula).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def _from_annotation(default: Any, hint: Any) -> Setting:
+    kind, *meaning = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    return Setting(default, meaning[0] if meaning else "see the source", choices, -MAX_SETTING)
+
+
+def check_setting(name: str, value: Any, setting: Setting) -> Any:
+    """The value in the type of the default. SettingError if it has another type or is out of range."""
+    default = setting.default
+    if setting.choices and value not in setting.choices:
+        raise SettingError(f"{name}={value!r}: expected one of {', '.join(setting.choices)}")
+    if value is None and default is None:
+        return None
+    kind = float if default is None or isinstance(default, float) else type(default)
+    try:
+        converted = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        example = "" if default is None else f" like {default}"
+        raise SettingError(f"{name}={value!r}: expected a number{example}") from None
+    if kind is int and not isinstance(value, str) and converted != value:
+        raise SettingError(f"{name}={value!r}: expected an integer")
+    if kind is not str and not setting.lowest <= converted <= min(setting.highest, MAX_SETTING):
+        highest = f" to {setting.highest}" if setting.highest < MAX_SETTING else " or more"
+        raise SettingError(f"{name}={value!r}: expected {setting.lowest}{highest}")
+    return converted
