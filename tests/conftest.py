@@ -13,6 +13,7 @@ import onnxcam.runtime  # noqa: F401  before any test imports ONNX Runtime: its 
 from tests.autodiff.support.checked_operators import PROPERTY, RECORDED, CheckedOperators
 
 TIERS = ("", "not slow")  # expressions of -m that select all tests of a tier
+SELECTIONS = ("keyword", "deselect", "ignore", "ignore_glob", "lf")  # options that leave tests out
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -40,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     is_complete = (
         config.args_source is pytest.Config.ArgsSource.TESTPATHS
         and config.getoption("markexpr") in TIERS
-        and not any(config.getoption(option) for option in ("keyword", "deselect", "lf", "ignore"))
+        and not any(config.getoption(option, None) for option in SELECTIONS)
     )
     config.pluginmanager.register(CheckedOperators(is_complete=is_complete))
 

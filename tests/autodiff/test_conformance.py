@@ -25,11 +25,37 @@ from tests.autodiff.support.left_out import (
 )
 from tests.autodiff.support.wheel import Case, LeftOutError
 
+QUICK_ATTENTION = {  # of about a hundred cases, which take half of the time of all
+    "test_attention_3d",
+    "test_attention_4d_causal",
+    "test_attention_4d_gqa_softcap",
+    "test_attention_4d_attn_mask_bool",
+    "test_attention_4d_with_past_and_present",
+}
 
-@pytest.mark.parametrize(
-    ("name", "sizes"),
-    [pytest.param(*check, id="-".join(check)) for check in all_checks() if check not in left_out()],
-)
+
+def is_slow(name: str) -> bool:
+    """Whether a case is left to the complete tier: quicker cases check the same operator."""
+    if name.startswith("test_attention"):
+        return name not in QUICK_ATTENTION
+    return name.startswith("test_lppool_3d")
+
+
+def parameters() -> list[Any]:
+    """Every check that is not left out."""
+    return [
+        pytest.param(
+            name,
+            sizes,
+            id=f"{name}-{sizes}",
+            marks=[pytest.mark.slow] if is_slow(name) else [],
+        )
+        for name, sizes in all_checks()
+        if (name, sizes) not in left_out()
+    ]
+
+
+@pytest.mark.parametrize(("name", "sizes"), parameters())
 def test_operator(name: str, sizes: str, record_property: Callable[[str, object], None]) -> None:
     try:
         case, proto = prepared_check(name, sizes)
