@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.attributes import arguments, known_names
+from onnxcam.graph.attributes import argument_names, arguments
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
@@ -127,7 +127,7 @@ class Rules(Mapping[str, Rule]):
         if name in self._rules:
             raise ValueError(f"{name} has two rules")
         for function in filter(None, rule.functions):
-            unknown = set(_parameters(function)[1]) - known_names(operator, domain) - COMPUTED
+            unknown = set(_parameters(function)[1]) - argument_names(operator, domain) - COMPUTED
             if unknown:
                 raise ValueError(
                     f"the rule of {name} has parameters {sorted(unknown)}, which are no attributes of {name}"

@@ -18,7 +18,7 @@ from onnxcam.graph.opset import schema_at, versions
 RENAMED = {"constant_value": "value"}  # an input and the attribute that it was before
 
 
-def known_names(operator: str, domain: str = "") -> set[str]:
+def argument_names(operator: str, domain: str = "") -> set[str]:
     """Every attribute and input that some version of the operator has."""
     names: set[str] = set()
     for schema in versions(operator, domain):

@@ -17,8 +17,8 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError, NodeError, OnnxcamError, UnforeseenError, first_line
 from onnxcam.graph.node_flaws import describe_flaw
+from onnxcam.graph.tracing import PREFIX
 
-PREFIX = "onnxcam"  # of the names of nodes that onnxcam writes
 TOO_LARGE = ("array is too big", "Maximum allowed", "larger than the maximum possible")  # NumPy
 PACKAGE = Path(__file__).resolve().parents[1]
 P = ParamSpec("P")

@@ -15,7 +15,7 @@ from onnxcam.graph.operators import traits_of
 FlowPredicate: TypeAlias = Callable[
     [gs.Node, int], bool
 ]  # whether something flows through this input
-FLOATS = {onnx.TensorProto.BFLOAT16}
+FLOATS = {onnx.TensorProto.BFLOAT16}  # that NumPy does not have
 
 
 def producer(tensor: gs.Tensor) -> gs.Node | None:

@@ -23,7 +23,7 @@ from onnxcam.arrays import Dim, Shape
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.einsum import Equation, sizes_of
 from onnxcam.graph.operators import traits_of
-from onnxcam.graph.opset import schema_at
+from onnxcam.graph.opset import schema_at, type_code
 from onnxcam.graph.window import Window
 
 Dtype: TypeAlias = np.dtype[Any] | int
@@ -45,12 +45,8 @@ def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
     """The tensor's type for the inference; None if its dtype is unknown or it is a sequence."""
     if tensor.dtype is None or isinstance(tensor.dtype, onnx.TypeProto):
         return None
-    code = (
-        tensor.dtype
-        if isinstance(tensor.dtype, int)
-        else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    )
-    return _type_proto(code, None if tensor.shape is None else tuple(tensor.shape))
+    dtype = tensor.dtype if isinstance(tensor.dtype, int) else np.dtype(tensor.dtype)
+    return _type_proto(type_code(dtype), None if tensor.shape is None else tuple(tensor.shape))
 
 
 @lru_cache(maxsize=4096)  # few types occur in a model, each many times
@@ -160,7 +156,7 @@ def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Sha
     return (*shape[:2], *sizes)
 
 
-def believe_outputs(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None]) -> None:
+def apply_declared_sizes(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None]) -> None:
     """Replace sizes of outputs that only have an invented name by the sizes that the model declares for that
     output, in all tensors, in place.
 

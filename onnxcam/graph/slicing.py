@@ -12,7 +12,6 @@ from onnxcam.arrays import Shape
 from onnxcam.errors import ModelError
 from onnxcam.graph.tracing import Value
 
-Amount = int | Value  # a number, or an int64 Value of one element
 PRECISE = (np.dtype(np.float32), np.dtype(np.float64))
 MOST_NUMBERS = 1 << 28  # in a table that a rule writes: 2 GB in float64
 MOST_FACTORS = 1 << 16  # in a constant that broadcasts a value by a product

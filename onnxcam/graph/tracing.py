@@ -23,7 +23,7 @@ from onnxcam.graph.dims import is_static
 from onnxcam.graph.opset import schema_accepting, type_code, type_name
 from onnxcam.graph.shape_inference import Dtype, infer
 
-PREFIX = "onnxcam"
+PREFIX = "onnxcam"  # of the names of new nodes and tensors
 
 WRITERS: dict[Callable[..., Any], Callable[..., Value]] = {}
 """How each function of NumPy is written into a graph: `anp` fills it, one row per function."""

@@ -23,7 +23,7 @@ from onnxcam.arrays import Array, Dim, Shape
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.dims import broadcast_shapes, merge_shapes, name_unknown_dims
 from onnxcam.graph.shape_arithmetic import Sizes
-from onnxcam.graph.shape_inference import believe_outputs, infer
+from onnxcam.graph.shape_inference import apply_declared_sizes, infer
 from onnxcam.passes.constant_folding import Folding, refuse_impossible_size
 from onnxcam.passes.decomposition import Stage, decompose
 from onnxcam.passes.ort import refuse_nchwc
@@ -59,7 +59,7 @@ def canonicalize(
         _simplify(node, outputs, folding)
     # the others were replaced; graphsurgeon would format all their numbers for a log before it drops them
     graph.nodes = [node for node in walked if node.outputs]
-    believe_outputs(graph, declared)
+    apply_declared_sizes(graph, declared)
     return graph.cleanup(remove_unused_node_outputs=False, remove_unused_graph_inputs=False)
 
 
