@@ -17,7 +17,6 @@ Maps: TypeAlias = NDArray[np.floating]  # (N, C, h, w): an activation or a gradi
 Saliency: TypeAlias = NDArray[np.floating]  # (N, h, w) or (N, H, W): one map per image
 Scores: TypeAlias = NDArray[np.floating]  # (N, classes)
 Quantities: TypeAlias = dict[str, Floats]  # what a formula takes, by the names of its parameters
-Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Dim: TypeAlias = int | str | None  # a size, a name (equal names are equal sizes), or unknown
 Shape: TypeAlias = tuple[Dim, ...]
 Cast = TypeVar("Cast", covariant=True)
