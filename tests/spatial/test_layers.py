@@ -7,7 +7,13 @@ from onnxcam.model.model import Model
 from onnxcam.spatial.layers import candidates, choose_layers, find_layer
 from onnxcam.specs import Layer
 from tests.model.support.texts import load_text
-from tests.spatial.support.classifiers import KERNEL, candidate_names, classifier, layers
+from tests.spatial.support.classifiers import (
+    KERNEL,
+    candidate_names,
+    classifier,
+    layers,
+    pyramid,
+)
 
 
 def test_layers_lie_between_image_and_score() -> None:
@@ -279,22 +285,6 @@ def test_too_many_branches_leave_no_choice() -> None:
     text = f"""(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{ {branches}
         s = Sum({", ".join(f"p{i}" for i in range(9))}) scores = Flatten(s) }}"""
     assert chosen(load_text(text, **KERNEL)) == []
-
-
-def pyramid(size: str, heads: str = "fine, middle, coarse") -> Model:
-    """A detector: features of three sizes, each with a head, and the best score of all boxes."""
-    head = """{0} = Relu({1}) h{1} = Conv({0}, w) f{1} = Reshape(h{1}, k)"""
-    names = zip(("fine", "middle", "coarse"), ("c3", "c4", "c5"), strict=True)
-    outputs = {"fine": "fc3", "middle": "fc4", "coarse": "fc5"}
-    read = ", ".join(outputs[name.strip()] for name in heads.split(","))
-    return load_text(
-        f"""(float[N, 3, {size}, {size}] x) => (float[N, 3] scores) {{
-            k = Constant<value_ints = [0, 3, -1]>() stem = Conv<strides = [2, 2]>(x, w) c3 = Relu(stem)
-            c4 = Conv<strides = [2, 2]>(c3, w) c5 = Conv<strides = [2, 2]>(c4, w)
-            {" ".join(head.format(*pair) for pair in names)}
-            boxes = Concat<axis = 2>({read}) scores = ReduceMax<axes = [2], keepdims = 0>(boxes) }}""",
-        **KERNEL,
-    )
 
 
 @pytest.mark.parametrize("size", ["32", "S"])
