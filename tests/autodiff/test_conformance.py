@@ -36,9 +36,7 @@ QUICK_ATTENTION = {  # of about a hundred cases, which take half of the time of 
 
 def is_slow(name: str) -> bool:
     """Whether a case is left to the complete tier: quicker cases check the same operator."""
-    if name.startswith("test_attention"):
-        return name not in QUICK_ATTENTION
-    return name.startswith("test_lppool_3d")
+    return name.startswith("test_attention") and name not in QUICK_ATTENTION
 
 
 def parameters() -> list[Any]:

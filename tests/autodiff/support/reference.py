@@ -188,6 +188,16 @@ class AveragePool(OpRun):  # type: ignore[misc]  # onnx has no types
         return (np.sum(walk.taps(x, 0.0, 0.0), axis=0) / np.sum(counted, axis=0),)
 
 
+class LpPool(OpRun):  # type: ignore[misc]  # onnx has no types
+    """As the reference evaluator has it, but without a loop over the windows."""
+
+    op_domain = ""
+
+    def _run(self, x: Doubles, p: int | None = None, **attributes: Any) -> tuple[Doubles]:
+        values = np.abs(Walk(x.shape[2:], attributes).taps(x, 0.0, 0.0))
+        return (np.sum(values ** (p or 2), axis=0) ** (1 / (p or 2)),)
+
+
 class Walk:
     """Where the windows of a pool lie."""
 
@@ -267,6 +277,7 @@ ALWAYS = [
     GlobalMaxPool,
     MaxPool,
     AveragePool,
+    LpPool,
     Mean,
     MeanVarianceNormalization,
     LpNormalization,

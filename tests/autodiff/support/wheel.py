@@ -107,8 +107,11 @@ def _float32_array(data: Any) -> Array:
     array = numpy_helper.to_array(data) if isinstance(data, TensorProto) else np.asarray(data)
     if array.dtype.kind in "OSU":
         raise LeftOutError("inputs that are strings")
-    is_float = array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
-    return array.astype(np.float32) if is_float else array
+    return array.astype(np.float32) if _is_float(array) else array
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
 
 
 def _in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -192,7 +195,7 @@ def _runnable(proto: onnx.ModelProto, arrays: dict[str, Array]) -> tuple[onnx.Mo
             values = runner(candidate, arrays, [tensor.name for tensor in candidate.graph.output])
         except Exception:  # noqa: BLE001  whatever the checker, the runtime and the reference raise
             continue
-        if not all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
+        if not all(np.isfinite(value).all() for value in values if _is_float(value)):
             raise LeftOutError("its data lead to infinities or NaNs")
         return candidate, runner
     raise LeftOutError("neither ONNX Runtime nor onnx's reference runs it")
