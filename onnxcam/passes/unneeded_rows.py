@@ -31,9 +31,8 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import LONGEST
 from onnxcam.passes.row_dependence import reshape_target, row_axes, sliced_axes
 
-MIN_REDUCTION = (
-    4  # the size of an axis, over the rows that are requested, from which on dropping rows pays
-)
+# dropping rows pays off if an axis has this many times as many as are requested
+MIN_REDUCTION = 4
 ASSUMED_SIZE = 16  # of an axis of unknown size
 
 
@@ -66,7 +65,8 @@ class RowAnalysis:
 def drop_unneeded_rows(graph: gs.Graph, kept: Collection[str]) -> None:
     """Drop the rows that nothing reads, in place. The tensors whose names are in `kept` keep all rows.
 
-    Repeats, as a tensor that was read for its shape may lose that reader: the shape of fewer rows is constant.
+    Repeats until nothing changes: the new target of a Reshape is constant, so that tensors whose shapes were
+    read for the old one may lose rows, too.
     """
     complete = {*kept, *(output.name for output in graph.outputs)}
     while (analysis := _analyze(graph, complete)).remaining:
@@ -74,6 +74,7 @@ def drop_unneeded_rows(graph: gs.Graph, kept: Collection[str]) -> None:
 
 
 def _analyze(graph: gs.Graph, complete: Collection[str]) -> RowAnalysis:
+    """The rows that are needed of every tensor, if all are of those whose names are in `complete`."""
     analysis = RowAnalysis()
     requests = dict[str, Request].fromkeys(complete)  # of the tensors that are read
     batch_sizes = {tensor.shape[0] for tensor in graph.inputs if tensor.shape}

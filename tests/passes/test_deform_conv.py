@@ -20,7 +20,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("masked", [False, True], ids=["no mask", "mask"])
 @pytest.mark.parametrize("form", FORMS)
-def test_deform_conv(form: str, masked: bool) -> None:
+def test_deform_conv_matches_differences(form: str, masked: bool) -> None:
     attributes = FORMS[form]
     strides = attributes.get("strides", [1, 1])
     dilations = attributes.get("dilations", [1, 1])
@@ -39,7 +39,7 @@ def test_deform_conv(form: str, masked: bool) -> None:
         check_vjp("DeformConv", *operands, wrt=wrt, opset=19, dynamic=dynamic, **attributes)
 
 
-def test_dynamic_sizes() -> None:
+def test_deform_conv_of_dynamic_sizes_matches_differences() -> None:
     x, offset = numbers(1, 2, 4, 5), numbers(1, 8, 3, 4, low=-1.3, high=1.2)
     check_vjp(
         "DeformConv",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.model.load import load
 from onnxcam.passes.decomposition import Stage, decomposed_operators
 from onnxcam.passes.ort.registry import NCHWC
@@ -22,7 +23,7 @@ from tests.passes.ort.support.fused_case import (
     skip_group,
     softmax,
 )
-from tests.passes.support.parsed import CONTRIB, run
+from tests.passes.support.parsed import run
 
 X = floats(2, 3, 7, 5)
 W, B, Z = floats(4, 3, 3, 3), floats(4), floats(2, 4, 5, 3)

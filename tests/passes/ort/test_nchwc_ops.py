@@ -63,7 +63,7 @@ def test_block_size_follows_from_channels(
     assert sizes == [expected] * 3
 
 
-def test_assumed_block_size_is_noticed() -> None:
+def test_assumed_block_size_gives_a_notice() -> None:
     graph = in_blocks(32, 16, 32)
     notice = set_nchwc_block_size(graph)
     assert notice is not None

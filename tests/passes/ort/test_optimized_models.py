@@ -10,10 +10,11 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam.errors import MissingRuleError
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.model.load import load
 from onnxcam.passes.ort.registry import NCHWC
 from onnxcam.rewrite.gradient import gradient
-from tests.passes.support.parsed import CONTRIB, run
+from tests.passes.support.parsed import run
 
 CONVOLUTIONS = """
     c1 = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(x, w1, b1)

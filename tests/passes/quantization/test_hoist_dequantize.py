@@ -9,10 +9,10 @@ import pytest
 
 from onnxcam.arrays import Array
 from onnxcam.graph.constants import constant_values, dequantize
-from onnxcam.graph.operators import DOMAIN
+from onnxcam.graph.operators import CONTRIB, DOMAIN
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
-from tests.passes.support.parsed import CONTRIB, parse, run
+from tests.passes.support.parsed import parse, run
 
 
 def links(model: Model) -> list[str]:

@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxcam.graph.operators import CONTRIB
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
-from tests.passes.support.parsed import CONTRIB, run
+from tests.passes.support.parsed import run
 
 DRAW = np.random.default_rng(3)
 X = DRAW.normal(size=(2, 4, 6, 6)).astype(np.float32)

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-CONTRIB = "com.microsoft"
+from onnxcam.graph.operators import CONTRIB
 
 
 def parse(text: str, opset: int = 17, **constants: Any) -> onnx.ModelProto:

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from tests.passes.support.parsed import CONTRIB, run
+from onnxcam.graph.operators import CONTRIB
+from tests.passes.support.parsed import run
 
 
 def floats(*shape: int, dtype: Any = np.float32) -> Any:
