@@ -220,7 +220,10 @@ def numeric(tensors: list[Any]) -> list[NDArray[Any]]:
         numpy_helper.to_array(tensor) if isinstance(tensor, onnx.TensorProto) else tensor
         for tensor in tensors
     ]
-    plain = all(isinstance(array, np.ndarray) and array.dtype.kind in "fiub" for array in arrays)
+    plain = all(
+        isinstance(array, (np.ndarray, np.generic)) and array.dtype.kind in "fiub"
+        for array in arrays
+    )
     return [np.asarray(array, np.float64) for array in arrays] if plain else []
 
 
