@@ -17,7 +17,7 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from scripts.fixtures.files import COTANGENT, IMAGE, restored  # needs the path above
+from scripts.fixtures.files import COTANGENT, IMAGE, restored
 
 DATA = Path(__file__).parent / "data"
 TIMM = sorted(path.stem for path in DATA.glob("timm_*.npz"))
