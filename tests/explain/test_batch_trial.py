@@ -112,7 +112,7 @@ NO_GRADIENT = {
     [(what, "r2") for what in MIXING]
     + [(what, "r1") for what in sorted(MIXING.keys() - NO_GRADIENT)],
 )
-def test_a_free_batch_that_mixes_is_run_one_at_a_time(what: str, layer: str) -> None:
+def test_mixing_in_free_batch_is_run_one_by_one(what: str, layer: str) -> None:
     content = model(MIXING[what])
     found = [explainer(content, layer=layer, chunk=chunk) for chunk in (1, 8)]
     maps = [made(X, target=1) for made in found]
@@ -122,7 +122,7 @@ def test_a_free_batch_that_mixes_is_run_one_at_a_time(what: str, layer: str) -> 
     np.testing.assert_array_equal(maps[0].maps, maps[1].maps)
 
 
-def test_mixing_that_only_the_gradient_sees() -> None:
+def test_mixing_of_gradients_only_is_detected() -> None:
     """Too little for the quantiser's next step, but a derivative passes straight through it."""
     content = model(
         AXIS
@@ -151,7 +151,7 @@ def test_mixing_that_only_the_gradient_sees() -> None:
     ],
     ids=["Reshape to one row", "Flatten of everything"],
 )
-def test_a_free_batch_with_a_head_for_one_image(head: str) -> None:
+def test_head_for_one_image_is_run_one_by_one(head: str) -> None:
     found = explainer(model("m = Identity(r1)", head=head))
     assert one_at_a_time(found.notices)
     expected = explainer(model("m = Identity(r1)"))
@@ -164,7 +164,7 @@ PAIR = SCORES.replace("Flatten(r2)", "Reshape(r2, row)").replace(
 )
 
 
-def test_a_pair_of_images_with_one_score_is_refused() -> None:
+def test_one_score_for_two_images_is_refused() -> None:
     """Declared as two, it has no score of one image; as any number, no run of one or two works."""
     SHAPES_PAIR = {**SHAPES, "u": (108, 8)}
     original, SHAPES["u"] = SHAPES["u"], SHAPES_PAIR["u"]
@@ -181,7 +181,7 @@ def test_a_pair_of_images_with_one_score_is_refused() -> None:
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
 @pytest.mark.parametrize("what", [*sorted(MIXING.keys() - NO_GRADIENT)])
-def test_a_fixed_batch_of_several_that_mix_is_refused(what: str, method: str) -> None:
+def test_mixing_in_fixed_batch_is_refused(what: str, method: str) -> None:
     content = model(MIXING[what], "4, 3, 8, 8", "4, 5")
     with pytest.raises(
         ModelError, match=r"exactly 4 images at a time, and the result for one depends"
@@ -190,7 +190,7 @@ def test_a_fixed_batch_of_several_that_mix_is_refused(what: str, method: str) ->
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-def test_a_fixed_batch_of_several_that_do_not_mix(method: str) -> None:
+def test_fixed_batch_without_mixing_is_explained(method: str) -> None:
     fixed, free = (
         Explainer(model("m = Identity(r1)", *shapes), method, device="cpu", cache=False)(
             X, target=2
@@ -209,7 +209,7 @@ ODD = (
 )
 
 
-def test_what_cannot_be_tried_is_run_one_at_a_time() -> None:
+def test_failed_trial_is_run_one_by_one() -> None:
     """Height and width are declared free, but only 40 x 40 runs, which is not tried."""
     original, SHAPES["u"] = SHAPES["u"], (6, 8)
     try:
@@ -222,7 +222,7 @@ def test_what_cannot_be_tried_is_run_one_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("side", [224, 32, 28])
-def test_free_sizes_of_which_the_model_takes_one(side: int) -> None:
+def test_trial_finds_only_size_that_runs(side: int) -> None:
     content = model(
         "m = Identity(r1)",
         "N, 3, H, W",
@@ -239,7 +239,7 @@ def test_free_sizes_of_which_the_model_takes_one(side: int) -> None:
 
 @pytest.mark.parametrize("unit", [1e-12, 1e-8, 1e6])
 @pytest.mark.parametrize("what", ["a mean over the batch", "a maximum over the batch"])
-def test_scores_of_any_unit(what: str, unit: float) -> None:
+def test_mixing_is_detected_for_scores_of_any_scale(what: str, unit: float) -> None:
     """A millionth of a layer's values is no rounding if all scores are as small."""
     head = (
         SCORES.replace("y = MatMul(t, v)", "s = MatMul(t, v)")
@@ -253,14 +253,14 @@ def test_scores_of_any_unit(what: str, unit: float) -> None:
 
 
 @pytest.mark.parametrize("net", [POOLED, DEEP, ANY_SIZE, FIXED])
-def test_what_does_not_mix_stays_free(net: Any) -> None:
+def test_batch_without_mixing_stays_free(net: Any) -> None:
     made = explainer(net.content())
     assert made.plan.image.batch is None
     assert not one_at_a_time(made.notices)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float16, np.float64])
-def test_images_of_other_types_stay_free(dtype: Any) -> None:
+def test_batch_of_any_dtype_stays_free(dtype: Any) -> None:
     proto = onnx.load_from_string(model("m = Identity(r1)"))
     proto.graph.input[0].type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(
         np.dtype(dtype)
@@ -285,7 +285,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return opened
 
 
-def test_the_trial_is_not_repeated_where_the_plan_is_kept(
+def test_trial_is_not_repeated_for_cached_plan(
     tmp_path: Path, trials: list[int]
 ) -> None:
     path = tmp_path / "net.onnx"
@@ -296,13 +296,13 @@ def test_the_trial_is_not_repeated_where_the_plan_is_kept(
     assert one_at_a_time(second.notices)
 
 
-def test_one_image_alone_needs_no_trial(trials: list[int]) -> None:
+def test_single_pass_method_needs_no_trial(trials: list[int]) -> None:
     Explainer(POOLED.content(), "grad-cam", device="cpu", cache=False)
     assert trials == []
 
 
 @pytest.mark.parametrize("batch", ["N", "1", "4"])
-def test_a_model_that_runs_on_another_device_alone(
+def test_model_without_cpu_kernels_is_not_refused(
     batch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trial is on the CPU, which lacks kernels that CUDA has: nothing is known, nothing is refused."""
@@ -321,7 +321,7 @@ def test_a_model_that_runs_on_another_device_alone(
 # Training mode
 
 
-def test_statistics_of_a_batch_are_named() -> None:
+def test_training_mode_is_reported() -> None:
     made = explainer(model(MIXING["statistics of the batch"]), layer="r2")
     (notice,) = [each for each in made.notices if "training mode" in each]
     assert notice.startswith("BatchNormalization (m) in training mode")
@@ -339,12 +339,12 @@ def test_statistics_of_a_batch_are_named() -> None:
     ids=["Dropout", "RandomNormalLike", "Bernoulli"],
 )
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-def test_chance_is_named(drawn: str, method: str) -> None:
+def test_random_operators_are_reported(drawn: str, method: str) -> None:
     made = Explainer(model(drawn), method, layer="r2", device="cpu", cache=False)
     assert [each for each in made.notices if "scores and maps differ from run to run" in each]
 
 
-def test_dropout_in_evaluation_mode_is_nothing_to_name() -> None:
+def test_dropout_in_evaluation_mode_is_not_reported() -> None:
     half = "half = Constant<value_float = 0.5>()\n no = Constant<value = bool {0}>()\n"
     assert not explainer(model(half + "m = Dropout(r1, half, no)"), layer="r2").notices
 
@@ -352,7 +352,7 @@ def test_dropout_in_evaluation_mode_is_nothing_to_name() -> None:
 # What is compared
 
 
-def test_unlike_images() -> None:
+def test_unlike_images_differ() -> None:
     for dtype in (np.float32, np.uint8, np.int8):
         first, second = np.asarray(unlike_images((3, 16, 16), np.dtype(dtype)), np.float64)
         assert abs(first.mean() - second.mean()) > 5
@@ -373,5 +373,5 @@ def test_unlike_images() -> None:
         ([1e-3, 0.0], [0.0, 1e-3], False),
     ],
 )
-def test_agreement(found: list[float], expected: list[float], said: bool) -> None:
+def test_agree_compares_with_tolerance_and_floor(found: list[float], expected: list[float], said: bool) -> None:
     assert agree(np.array(found), np.array(expected), 1e-3, 1e-7) is said

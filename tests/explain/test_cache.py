@@ -33,7 +33,7 @@ def used(name: str, seconds: float) -> None:
         ({"LOCALAPPDATA": "/local", "XDG_CACHE_HOME": "/b"}, True, "/local/onnxcam"),
     ],
 )
-def test_the_folder(
+def test_folder_follows_environment(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], windows: bool, expected: str
 ) -> None:
     for name in ("ONNXCAM_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
@@ -44,7 +44,7 @@ def test_the_folder(
     assert cache.folder() == Path(expected)
 
 
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_disables_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -54,7 +54,7 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.size() == 0
 
 
-def test_what_is_kept_is_found(cache_folder: Path) -> None:
+def test_stored_entry_is_found(cache_folder: Path) -> None:
     assert cache.lookup("a") is None
     entry = cache.store("a", writing(TEN))
     assert entry is not None
@@ -79,7 +79,7 @@ def test_what_is_kept_is_found(cache_folder: Path) -> None:
     ],
     ids=["shorter", "zeros", "gone", "more", "untold", "cut", "binary", "foreign"],
 )
-def test_a_broken_entry_is_none_and_is_written_again(
+def test_damaged_entry_is_replaced(
     cache_folder: Path, spoil: Callable[[Path], object]
 ) -> None:
     entry = cache.store("a", writing(TEN))
@@ -91,14 +91,14 @@ def test_a_broken_entry_is_none_and_is_written_again(
     assert names(cache_folder) == {"a"}
 
 
-def test_an_entry_of_another_name() -> None:
+def test_renamed_entry_is_not_found() -> None:
     entry = keep("a")
     assert entry is not None
     entry.rename(entry.with_name("b"))
     assert cache.lookup("b") is None
 
 
-def test_the_least_recently_used_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_entry_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate("abc"):
         assert keep(name)
         used(name, 1000.0 + number)
@@ -110,7 +110,7 @@ def test_the_least_recently_used_makes_room(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("limit", ["0", "900", "-1"])
-def test_what_is_larger_than_the_limit_is_not_kept(
+def test_entry_above_limit_is_not_stored(
     monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", limit)
@@ -119,12 +119,12 @@ def test_what_is_larger_than_the_limit_is_not_kept(
 
 
 @pytest.mark.parametrize("limit", ["", "much", "inf", "nan"])
-def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+def test_non_numeric_limit_uses_default(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", limit)
     assert cache.limit() == cache.LIMIT
 
 
-def test_a_full_disk(cache_folder: Path) -> None:
+def test_full_disk_stores_nothing(cache_folder: Path) -> None:
     def write(folder: Path) -> None:
         (folder / "part").write_bytes(TEN)
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -134,7 +134,7 @@ def test_a_full_disk(cache_folder: Path) -> None:
     assert names(cache_folder) == set()
 
 
-def test_a_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_file_in_place_of_folder_disables_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(TEN)
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path / "file"))
     assert keep("a") is None
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (tmp_path / "file").read_bytes() == TEN
 
 
-def test_what_was_given_up_half_written_is_taken_away() -> None:
+def test_abandoned_entry_is_removed() -> None:
     assert keep("a")
     models = cache.folder() / "models"
     for name, seconds in ((".old", 1000.0), (".new", None)):
@@ -173,7 +173,7 @@ for turn in range(150):
 """
 
 
-def test_processes_that_write_and_empty_at_once(
+def test_concurrent_processes_see_complete_entries(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")
@@ -191,7 +191,7 @@ def test_processes_that_write_and_empty_at_once(
     assert names(cache_folder)
 
 
-def test_choices() -> None:
+def test_choices_are_stored_by_name() -> None:
     assert cache.get_choice("model cpu 2", "chunk") is None
     cache.set_choice("model cpu 2", "chunk", 16)
     cache.set_choice("model cpu 2", "times", {"8": 0.5, "16": 0.25})
@@ -203,7 +203,7 @@ def test_choices() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[16]", b"\xff"])
-def test_choices_that_are_broken(content: bytes) -> None:
+def test_damaged_choices_are_replaced(content: bytes) -> None:
     cache.set_choice("a", "chunk", 16)
     (file,) = (cache.folder() / "choices").iterdir()
     file.write_bytes(content)
@@ -212,7 +212,7 @@ def test_choices_that_are_broken(content: bytes) -> None:
     assert json.loads(file.read_bytes()) == {"chunk": 8}
 
 
-def test_choices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_choices_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "CHOICES", 3)
     for number in range(5):
         cache.set_choice(str(number), "chunk", number)

@@ -113,7 +113,7 @@ def externalise(proto: onnx.ModelProto, path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [lambda proto: proto, as_constant, in_branches])
-def test_external_data_anywhere_is_part_of_the_name(
+def test_cache_key_covers_external_data_anywhere(
     tmp_path: Path, place: Callable[[onnx.ModelProto], onnx.ModelProto]
 ) -> None:
     path = tmp_path / "net.onnx"
@@ -128,7 +128,7 @@ def test_external_data_anywhere_is_part_of_the_name(
         change_data(tmp_path / "w.data")
 
 
-def test_bytes_with_external_data_are_never_kept(
+def test_bytes_with_external_data_are_not_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
     """The data lies nobody knows where: of two models of the same bytes one would get the other's map."""
@@ -149,7 +149,7 @@ def test_bytes_with_external_data_are_never_kept(
 
 @posix
 @pytest.mark.parametrize("location", ["/dev/zero", "../outside", "pipe", "link", "inner", "w\0"])
-def test_no_file_is_opened_that_a_model_must_not_name(
+def test_irregular_external_data_is_not_opened(
     tmp_path: Path, location: str, cache_folder: Path
 ) -> None:
     folder = tmp_path / "model"
@@ -171,14 +171,14 @@ def test_no_file_is_opened_that_a_model_must_not_name(
 
 
 @posix
-def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
+def test_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
     model = save(tmp_path / "net.onnx", DEEP, **APART)
     with (tmp_path / "w.data").open("r+b") as file:
         file.truncate(1 << 42)
     assert run_limited(["-c", IDENTIFY, str(model)], seconds=SECONDS).stdout.strip() == "None"
 
 
-def test_a_name_across_two_blocks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_across_blocks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = save(tmp_path / "net.onnx", DEEP, **APART)
     expected = identify_files(model)
     assert expected is not None
@@ -194,7 +194,7 @@ def test_a_name_across_two_blocks_is_found(tmp_path: Path, monkeypatch: pytest.M
 
 
 @posix
-def test_a_model_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linked_model_uses_data_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     model = save(tmp_path / "real" / "net.onnx", DEEP, **APART)
     (tmp_path / "link.onnx").symlink_to(model)
@@ -207,7 +207,7 @@ def test_a_model_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(maps(tmp_path / "link.onnx"), expected)
 
 
-def test_skip_existing_sees_other_external_data(run: Any, tmp_path: Path) -> None:
+def test_skip_existing_detects_changed_external_data(run: Any, tmp_path: Path) -> None:
     from tests.cli.support.tiny import write_image, write_model
 
     write_model(tmp_path / "plain.onnx")
@@ -273,7 +273,7 @@ def test_plan_request_describes_method(method: onnxcam.Method) -> None:
 
 
 @pytest.mark.parametrize("replace_by", ["the same bytes", "others and back"])
-def test_a_file_that_was_replaced_meanwhile_is_not_kept(
+def test_file_replaced_during_planning_is_not_cached(
     tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, replace_by: str
 ) -> None:
     model = save(tmp_path / "net.onnx", DEEP)
@@ -338,7 +338,7 @@ def entry(tmp_path: Path, cache_folder: Path) -> Path:
     return entry
 
 
-def test_forged_plans_are_made_again_or_harmless(entry: Path, tmp_path: Path) -> None:
+def test_forged_plan_values_are_rejected_or_harmless(entry: Path, tmp_path: Path) -> None:
     """Each value of a plan as each of many others: refused when it is read, or without a say in the map."""
     good = (entry / compiling.PLAN).read_text()
     root = json.loads(good)
@@ -374,7 +374,7 @@ def test_forged_plans_are_made_again_or_harmless(entry: Path, tmp_path: Path) ->
         (("image", "dtype"), "U5"), (("layers", 0), None), (("image",), [1]), (("score",), "score"),
     ],
 )  # fmt: skip
-def test_a_plan_that_does_not_fit_its_models_is_made_again(
+def test_inconsistent_plan_is_built_again(
     entry: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
 ) -> None:
     good = (entry / compiling.PLAN).read_text()
@@ -387,7 +387,7 @@ def test_a_plan_that_does_not_fit_its_models_is_made_again(
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"image":' * 100_000, "", "\0", "1" * 10_000, "NaN"]
 )
-def test_plans_that_are_none_are_made_again(entry: Path, tmp_path: Path, text: str) -> None:
+def test_invalid_plan_text_is_built_again(entry: Path, tmp_path: Path, text: str) -> None:
     good = (entry / compiling.PLAN).read_text()
     forge(entry, text)
     assert maps(tmp_path / "net.onnx").max() > 0
@@ -398,7 +398,7 @@ def test_plans_that_are_none_are_made_again(entry: Path, tmp_path: Path, text: s
     None, 1, "fast", [], [[1.0]], {"1 x 4": "fast"}, {"1 x 4": [None]}, {"1 x 4": [-1.0] * 4},
     {"1 x 4": [float("nan")] * 4}, {"1 x 4": [1e308] * 10_000}, {"0 x 0": [1.0] * 9}, {"1 x 1" * 999: [1.0]},
 ])  # fmt: skip
-def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> None:
+def test_invalid_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> None:
     expected = maps(tmp_path / "net.onnx", cache=False)
     cache.set_choice(entry.name, compiling.schedule_choice(), table)
     np.testing.assert_allclose(maps(tmp_path / "net.onnx"), expected, rtol=1e-4, atol=1e-6)
@@ -406,7 +406,7 @@ def test_odd_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> N
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
 @pytest.mark.parametrize("net", [POOLED, TWO_OUTPUTS, ANY_SIZE, FIXED, FOUR, MIXING])
-def test_what_was_kept_fits_and_is_used(
+def test_cached_plan_fits_and_is_used(
     tmp_path: Path, net: Net, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = save(tmp_path / "net.onnx", net)

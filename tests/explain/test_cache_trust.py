@@ -51,7 +51,7 @@ def mode(path: Path) -> int:
 
 @posix
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o000, 0o077])
-def test_folders_are_closed_to_others(cache_folder: Path, mask: int) -> None:
+def test_folders_are_private(cache_folder: Path, mask: int) -> None:
     code = f"import os; os.umask({mask})\n{USE}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
     for path in (cache_folder, *cache_folder.rglob("*")):
@@ -59,7 +59,7 @@ def test_folders_are_closed_to_others(cache_folder: Path, mask: int) -> None:
 
 
 @posix
-def test_folders_of_an_older_version_are_closed(entry: Path) -> None:
+def test_open_folders_are_made_private(entry: Path) -> None:
     entry.parent.chmod(0o777)
     assert cache.lookup("a") is None
     assert keep("b")
@@ -68,7 +68,7 @@ def test_folders_of_an_older_version_are_closed(entry: Path) -> None:
 
 
 @posix
-def test_what_another_user_owns_is_not_used(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_of_other_user_is_not_used(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")}
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert cache.lookup("a") is None
@@ -82,7 +82,7 @@ def test_what_another_user_owns_is_not_used(entry: Path, monkeypatch: pytest.Mon
 @posix
 @pytest.mark.parametrize("bits", [0o020, 0o002])
 @pytest.mark.parametrize("name", ["", "content", cache.ENTRY_FILE])
-def test_what_others_can_write_is_made_again(entry: Path, name: str, bits: int) -> None:
+def test_files_writable_by_others_are_replaced(entry: Path, name: str, bits: int) -> None:
     path = entry / name
     path.chmod(mode(path) | bits)
     assert cache.lookup("a") is None
@@ -93,7 +93,7 @@ def test_what_others_can_write_is_made_again(entry: Path, name: str, bits: int) 
 
 @posix
 @pytest.mark.parametrize("bits", [0o020, 0o002])
-def test_choices_that_others_can_write_are_forgotten(entry: Path, bits: int) -> None:
+def test_choices_writable_by_others_are_ignored(entry: Path, bits: int) -> None:
     (path,) = (cache.folder() / "choices").iterdir()
     path.chmod(mode(path) | bits)
     assert cache.get_choice("a", "choice") is None
@@ -129,7 +129,7 @@ def sparse(path: Path) -> None:
 @posix
 @pytest.mark.parametrize("replace", [pipe, device, loop, folder, plain, sparse])
 @pytest.mark.parametrize("place", ["entry", "content", cache.ENTRY_FILE, "choice"])
-def test_what_is_not_as_it_was_left_is_made_again(
+def test_irregular_files_are_replaced(
     entry: Path, place: str, replace: Callable[[Path], None]
 ) -> None:
     (choice,) = (cache.folder() / "choices").iterdir()
@@ -147,7 +147,7 @@ def test_what_is_not_as_it_was_left_is_made_again(
 
 @posix
 @pytest.mark.parametrize("name", ["models", "choices", ""])
-def test_folders_that_are_links_or_no_folders(entry: Path, tmp_path: Path, name: str) -> None:
+def test_linked_folders_are_not_used(entry: Path, tmp_path: Path, name: str) -> None:
     place = cache.folder() / name
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
@@ -166,7 +166,7 @@ def test_folders_that_are_links_or_no_folders(entry: Path, tmp_path: Path, name:
 
 
 @posix
-def test_a_link_to_an_entry_is_no_entry(entry: Path, tmp_path: Path) -> None:
+def test_linked_entry_is_replaced(entry: Path, tmp_path: Path) -> None:
     """Nor is what it leads to touched when the entry is made again."""
     elsewhere = entry.rename(tmp_path / "elsewhere")
     entry.symlink_to(elsewhere)
@@ -190,7 +190,7 @@ RECORDS = [
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda text: text[:60])
-def test_forged_records_are_made_again(entry: Path, record: str) -> None:
+def test_forged_records_are_replaced(entry: Path, record: str) -> None:
     (entry / cache.ENTRY_FILE).write_text(record)
     assert cache.lookup("a") is None
     assert keep("a") == entry
@@ -198,7 +198,7 @@ def test_forged_records_are_made_again(entry: Path, record: str) -> None:
 
 
 @pytest.mark.parametrize("record", [text for text in RECORDS if text[:7] != '{"name"'])
-def test_forged_choices_are_forgotten(entry: Path, record: str) -> None:
+def test_forged_choices_are_ignored(entry: Path, record: str) -> None:
     (path,) = (cache.folder() / "choices").iterdir()
     path.write_text(record)
     assert cache.get_choice("a", "choice") is None
@@ -216,7 +216,7 @@ def leftover(size: int) -> Path:
     return part
 
 
-def test_what_is_being_written_counts(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_entries_count_toward_limit(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "bc":
         assert keep(name)
     part = leftover(2000)
@@ -228,7 +228,7 @@ def test_what_is_being_written_counts(entry: Path, monkeypatch: pytest.MonkeyPat
     assert part.exists()
 
 
-def test_what_a_dead_process_left_is_swept(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_dead_process_are_removed(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = leftover(2000)
     monkeypatch.setattr(files, "_is_alive", lambda process: False)
     assert keep("b")
@@ -247,7 +247,7 @@ cache.store("b", write)
 
 
 @posix
-def test_a_process_that_is_killed_while_it_keeps(entry: Path) -> None:
+def test_killed_process_leaves_no_entry(entry: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", DIE], cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == 9
     assert cache.lookup("a")
@@ -258,7 +258,7 @@ def test_a_process_that_is_killed_while_it_keeps(entry: Path) -> None:
 
 
 @posix
-def test_odd_files_among_the_entries_do_no_harm(
+def test_irregular_files_among_entries_are_harmless(
     entry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = cache.folder() / "models"

@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Path:
     return save(tmp_path / "net.onnx", DEEP)
 
 
-def test_the_second_time_the_plan_and_the_map_are_the_same(
+def test_cached_plan_gives_same_map(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = explainer(model, cache=False, **SMOOTH)
@@ -48,7 +48,7 @@ def test_the_second_time_the_plan_and_the_map_are_the_same(
         assert each.notices == expected.notices
 
 
-def test_what_has_a_plan_of_its_own(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_request_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer(model)
     for given in (
         {"method": "grad-cam"},
@@ -61,7 +61,7 @@ def test_what_has_a_plan_of_its_own(model: Path, monkeypatch: pytest.MonkeyPatch
         assert not needs_plan(model, monkeypatch, **given), given
 
 
-def test_what_has_not(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_key_ignores_settings_of_sampling_and_images(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer(model)
     for given in (
         {"samples": 3},
@@ -76,13 +76,13 @@ def test_what_has_not(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not needs_plan(model.read_bytes(), monkeypatch)
 
 
-def test_another_model_under_the_old_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_model_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer(model)
     save(model, POOLED)
     assert needs_plan(model, monkeypatch)
 
 
-def test_another_version_of_this_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_program_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer(model)
     maker = compiling.program_version()
     for place in range(len(maker)):
@@ -100,7 +100,7 @@ def test_cache_key_covers_sources_of_all_packages() -> None:
     }
 
 
-def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_external_data_needs_new_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apart = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
     model = save(tmp_path / "net.onnx", DEEP, **apart)
     explainer(model)
@@ -114,14 +114,14 @@ def test_weights_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("told", [b"", b"\x12", b"\x12\x80\x01", b"\x18\x01x"])
-def test_external_data_that_is_told_unusually_is_not_guessed_at(told: bytes) -> None:
+def test_unusual_external_location_is_refused(told: bytes) -> None:
     usual = b"..\x0a\x08location\x12\x03a.b..\x0a\x08location\x12\x01c"
     assert external_locations(usual) == ["a.b", "c"]
     with pytest.raises(ValueError, match="encoded in an unusual way"):
         external_locations(usual + b"\x0a\x08location" + told)
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_kept(
+def test_file_changed_during_planning_is_not_cached(
     model: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile(*given: Any, **asked: Any) -> Any:
@@ -137,7 +137,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
     "file", [compiling.MODEL, compiling.PLAN, compiling.MODEL + compiling.WEIGHTS, "entry.json"]
 )
 @pytest.mark.parametrize("spoil", [lambda content: content[:-3], lambda content: b"\0" * 50])
-def test_a_broken_entry_is_made_anew(
+def test_damaged_entry_is_built_again(
     model: Path,
     cache_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +155,7 @@ def test_a_broken_entry_is_made_anew(
     assert (entry / file).read_bytes() == whole
 
 
-def test_an_entry_that_is_whole_but_not_ours(model: Path, cache_folder: Path) -> None:
+def test_undamaged_but_invalid_entry_is_built_again(model: Path, cache_folder: Path) -> None:
     from onnxcam.explain import cache
 
     expected = explainer(model, **SMOOTH)(X)
@@ -172,14 +172,14 @@ def test_an_entry_that_is_whole_but_not_ours(model: Path, cache_folder: Path) ->
         np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)
 
 
-def test_an_entry_that_makes_room_before_it_is_read(
+def test_entry_removed_before_reading_is_built_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnxcam.explain.cache.lookup", lambda name: tmp_path / "gone")
     assert explainer(model, **SMOOTH)(X).maps.max() > 0
 
 
-def test_nothing_is_kept_of_what_cannot_be_told_by_its_bytes(
+def test_models_without_file_are_not_cached(
     model: Path, cache_folder: Path
 ) -> None:
     explainer(load(model))
@@ -188,7 +188,7 @@ def test_nothing_is_kept_of_what_cannot_be_told_by_its_bytes(
     assert entries(cache_folder) == []
 
 
-def test_without_a_place_to_keep_it(
+def test_unusable_cache_folder_does_not_stop_explainer(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -198,7 +198,7 @@ def test_without_a_place_to_keep_it(
 
 
 @pytest.mark.parametrize(("net", "batch"), [(FIXED, None), (MIXING, 1)])
-def test_that_pictures_do_not_mix_is_proven_once(
+def test_batch_independence_is_proven_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: Net, batch: int | None
 ) -> None:
     model = save(tmp_path / "net.onnx", net)
@@ -210,7 +210,7 @@ def test_that_pictures_do_not_mix_is_proven_once(
 
 
 @pytest.mark.parametrize("net", [DEEP, TWO_OUTPUTS, FIXED])
-def test_a_plan_as_text(net: Net) -> None:
+def test_plan_survives_json(net: Net) -> None:
     for method in ("grad-cam", "smooth-grad-cam++"):
         found, *_ = plan(load(net.content()), METHODS[method].plan_request(["features", "early"]))
         assert from_json(as_json(found)) == found
@@ -224,7 +224,7 @@ print([each for each in ("onnx", "onnx_graphsurgeon", "google.protobuf") if each
 """
 
 
-def test_the_second_run_does_without_onnx(model: Path) -> None:
+def test_cached_model_runs_without_onnx(model: Path) -> None:
     line = [sys.executable, "-W", "error", "-c", BARE, str(model)]
     told = [
         subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)

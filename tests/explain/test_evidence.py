@@ -119,14 +119,14 @@ def is_taken_back(found: Any) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ZERO)
 @pytest.mark.parametrize("kind", ["float", "float16"])
-def test_gradients_that_are_zero_by_mathematics(what: str, method: str, kind: str) -> None:
+def test_zero_gradient_gives_empty_map(what: str, method: str, kind: str) -> None:
     images = random_images(3, seed=5).astype(np.float16 if kind == "float16" else np.float32)
     for target in (0, 3):
         is_taken_back(explainer(model(ZERO[what], kind), method)(images, target=target))
 
 
 @pytest.mark.parametrize("kind", ["float", "float16"])
-def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
+def test_zero_mean_of_gradients_gives_empty_map(kind: str) -> None:
     """At c2 each cell's gradient of a standard deviation is (x - mean) / (n sd): not 0, but 0 in the mean."""
     images = random_images(3, seed=6).astype(np.float16 if kind == "float16" else np.float32)
     content = model(STD_POOL, kind)
@@ -137,7 +137,7 @@ def test_a_mean_of_gradients_that_is_zero_by_mathematics(kind: str) -> None:
     assert not explainer(content, layer="layer")(images, target=1).is_empty.all()
 
 
-def test_what_is_said() -> None:
+def test_notice_names_target_layer_and_hint() -> None:
     found = explainer(model(ZERO["instance norm, mean, bias"]))(random_images(2), target=2)
     (notice,) = [each for each in found.notices if "is empty, because" in each]
     assert notice.startswith(
@@ -171,7 +171,7 @@ def quantised(head: str) -> bytes:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["instance norm, mean", "layer norm, sum", "softmax, sum"])
-def test_quantised_models(what: str, method: str) -> None:
+def test_zero_gradient_of_quantized_model_gives_empty_map(what: str, method: str) -> None:
     is_taken_back(explainer(quantised(ZERO[what]), method, layer="r1")(random_images(2), target=1))
     found = explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
     assert not found(random_images(2), target="top1").is_empty.any()
@@ -194,7 +194,7 @@ SATURATED = """
 @pytest.mark.parametrize(
     ("squashing", "factor"), [("Softmax", "60.0"), ("Softmax", "3000.0"), ("Sigmoid", "100.0")]
 )
-def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
+def test_saturated_probability_gives_empty_map(squashing: str, factor: str, method: str) -> None:
     content = model(SATURATED.format(factor, squashing))
     found = explainer(content, method, score="probability")(random_images(1), target="top1")
     assert found.scores[0] == 1
@@ -204,7 +204,7 @@ def test_a_probability_of_one(squashing: str, factor: str, method: str) -> None:
     assert not explainer(content, method)(random_images(1), target="top1").is_empty.any()
 
 
-def test_a_probability_near_one_is_explained_and_one_near_zero_too() -> None:
+def test_probabilities_near_zero_and_one_are_explained() -> None:
     made = explainer(model(SATURATED.format("20.0", "Softmax")), score="probability")
     found = [made(random_images(1), target=target) for target in range(5)]
     scores = [float(each.scores[0]) for each in found]
@@ -220,7 +220,7 @@ def test_a_probability_near_one_is_explained_and_one_near_zero_too() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e-3, 1.0, 1e6])
-def test_scores_of_any_unit(scale: float, method: str) -> None:
+def test_scores_of_any_scale_are_explained(scale: float, method: str) -> None:
     """Scores a millionth of a layer's values, and a small part of a large constant."""
     head = POOL.format("c2").replace("y =", "z =") + "y = Mul(z, unit)"
     content = model(head, extra={"unit": np.array(scale, np.float32)})
@@ -231,7 +231,7 @@ def test_scores_of_any_unit(scale: float, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_that_change_steeply(method: str) -> None:
+def test_tiny_probabilities_are_explained(method: str) -> None:
     """A probability of 1e-20 doubles where a logit changes by 0.7, and is no rounding."""
     images = 60 * random_images(8) + 60  # nobody scaled them
     made = explainer(model(SATURATED.format("1.0", "Softmax")), method, score="probability")
@@ -245,7 +245,7 @@ def test_scores_that_change_steeply(method: str) -> None:
     assert steep > 5
 
 
-def test_a_small_part_of_a_score() -> None:
+def test_small_fraction_of_score_is_explained() -> None:
     head = POOL.format("c2").replace("y =", "z =") + "y = Add(z, bias)"
     for bias in (1e2, 1e4):
         content = model(head, extra={"bias": np.array(bias, np.float32)})
@@ -254,7 +254,7 @@ def test_a_small_part_of_a_score() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("net", [POOLED, DEEP])
-def test_ordinary_maps_are_not_computed_again(
+def test_ordinary_maps_need_no_extra_pass(
     net: Any, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnxcam.explain.run.Runner.gradients_near", None)
@@ -262,7 +262,7 @@ def test_ordinary_maps_are_not_computed_again(
     assert not made(random_images(3), target="top1").is_empty.any()
 
 
-def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
+def test_layer_without_evidence_adds_nothing_to_fused_map() -> None:
     """Scaled to its own maximum rounding would weigh as much as evidence."""
     head = (
         ZERO["instance norm, mean"].replace("y =", "z1 =")
@@ -281,7 +281,7 @@ def test_of_several_layers_the_one_without_evidence_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_part_of_layer_is_explained(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of a thousand feature maps changes a score of half precision by less than it is rounded to."""
     draw = np.random.default_rng(1)
     monkeypatch.setitem(ARRAYS, "w1", draw.normal(0, 0.3, (1024, 3, 3, 3)))
@@ -294,7 +294,7 @@ def test_a_small_part_of_a_layer(method: str, monkeypatch: pytest.MonkeyPatch) -
     assert not any("is empty, because" in notice for each in found for notice in each.notices)
 
 
-def test_a_notice_is_told_once_for_many_images() -> None:
+def test_notice_appears_once_for_several_images() -> None:
     found = explainer(model(ZERO["layer norm, sum"]))(random_images(3), target=1)
     assert len([each for each in found.notices if "is empty, because" in each]) == 1
 
@@ -304,7 +304,7 @@ def test_a_notice_is_told_once_for_many_images() -> None:
 ONE: Any = {"activation": np.ones((1, 2, 3, 3)), "gradient": np.ones((1, 2, 3, 3))}
 
 
-def test_bounds() -> None:
+def test_bounds_of_effect_and_terms() -> None:
     eps, saliency = float(np.finfo(np.float32).eps), np.ones((1, 3, 3))
     one = magnitudes(ONE, saliency)
     assert (one.effect, one.value, one.terms) == (18, 1, 2)
@@ -317,7 +317,7 @@ def test_bounds() -> None:
     assert is_small(tiny, 1e-9 * saliency, 1e-3)
 
 
-def test_terms_are_those_of_one_cell() -> None:
+def test_terms_are_those_of_largest_cell() -> None:
     """Where a map is small beside the largest value times all gradients, each cell is looked at."""
     activation = np.zeros((1, 2, 3, 3))
     activation[0, 0, 0, 0], activation[0, 1, 2, 2] = 1.0, 1.0
@@ -337,5 +337,5 @@ def test_terms_are_those_of_one_cell() -> None:
         ([[1.0, 2.0], [1.0, 2.0], [0.1, 0.2]], False),
     ],
 )
-def test_alike(arrays: list[list[float]], said: bool) -> None:
+def test_are_alike_compares_norms(arrays: list[list[float]], said: bool) -> None:
     assert are_alike([np.array(each) for each in arrays]) is said

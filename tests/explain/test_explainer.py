@@ -26,7 +26,7 @@ SMOOTH: dict[str, Any] = {"samples": 7, "noise": 0.2, "seed": 3}
 
 
 @pytest.mark.parametrize("net", [POOLED, DEEP])
-def test_the_twin_slopes_are_derivatives(net: Net) -> None:
+def test_slopes_of_numpy_nets_are_derivatives(net: Net) -> None:
     draw = np.random.default_rng(0)
     features, weights = net.features(X[:1]), draw.normal(size=CLASSES)
     direction = draw.normal(size=features.shape)
@@ -37,7 +37,7 @@ def test_the_twin_slopes_are_derivatives(net: Net) -> None:
 
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
 @pytest.mark.parametrize("net", [POOLED, DEEP])
-def test_one_pass_methods(net: Net, method: str) -> None:
+def test_methods_of_one_pass_agree_with_numpy(net: Net, method: str) -> None:
     found = explainer(net, method)(X)
     expected = np.concatenate(
         [run(method, clean_quantities(net, x, top_class_weights(net, x))) for x in X]
@@ -50,7 +50,7 @@ def test_one_pass_methods(net: Net, method: str) -> None:
     assert found.maps.dtype == found.layer_maps.dtype == np.float32
 
 
-def test_cam_takes_the_rows_of_the_linear_layer() -> None:
+def test_cam_uses_rows_of_linear_layer() -> None:
     found = explainer(POOLED, "cam")(X[:1], target=2)
     activation = POOLED.features(X[:1])
     row = POOLED.weights["v"][2].astype(np.float64)
@@ -65,7 +65,7 @@ def test_cam_is_refused_for_another_head() -> None:
 @pytest.mark.parametrize("numerator", ["d2", "d1"])
 @pytest.mark.parametrize("score", ["logit", "exp"])
 @pytest.mark.parametrize("net", [POOLED, DEEP])
-def test_the_smoothed_method(net: Net, score: str, numerator: str) -> None:
+def test_smooth_grad_cam_plus_plus_agrees_with_numpy(net: Net, score: str, numerator: str) -> None:
     found = explainer(net, score=score, numerator=numerator, **SMOOTH)(X)
     expected = [
         run(
@@ -85,13 +85,13 @@ def test_exp_differs_from_logit_and_d1_from_d2() -> None:
         assert not np.allclose(maps[i] / maps[i].max(), maps[j] / maps[j].max(), rtol=1e-3)
 
 
-def test_sigma_says_the_noise_absolutely() -> None:
+def test_sigma_sets_absolute_noise() -> None:
     spread = float(X[0].max() - X[0].min())
     given = explainer(DEEP, sigma=0.2 * spread, samples=7, seed=3)(X[:1])
     assert_same_map(given.layer_maps, explainer(DEEP, **SMOOTH)(X[:1]).layer_maps)
 
 
-def test_the_mean_activation() -> None:
+def test_mean_activation_agrees_with_numpy() -> None:
     found = explainer(DEEP, activation="mean", **SMOOTH)(X[:1]).layer_maps
     given = smoothed_quantities(DEEP, X[0], top_class_weights(DEEP, X[0]), 7, 0.2, 3)
     copies = noisy(X[0], 0.2 * (X[0].max() - X[0].min()), 7, 3)
@@ -101,23 +101,23 @@ def test_the_mean_activation() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 3, 6, 7, 100])
 @pytest.mark.parametrize("settings", [{}, {"score": "exp"}, {"activation": "mean"}])
-def test_the_chunk_does_not_matter(settings: dict[str, Any], chunk: int) -> None:
+def test_chunk_does_not_change_map(settings: dict[str, Any], chunk: int) -> None:
     found = explainer(DEEP, chunk=chunk, **settings, **SMOOTH)(X[:2]).layer_maps
     assert_same_map(found, explainer(DEEP, **settings, **SMOOTH)(X[:2]).layer_maps)
 
 
-def test_the_same_seed_is_the_same_map() -> None:
+def test_same_seed_gives_same_map() -> None:
     maps = [explainer(DEEP, seed=seed, samples=4)(X[:1]).maps for seed in (0, 0, 1)]
     np.testing.assert_array_equal(maps[0], maps[1])
     assert not np.allclose(maps[0], maps[2], rtol=1e-3)
 
 
-def test_more_samples_are_another_mean() -> None:
+def test_number_of_samples_changes_map() -> None:
     few, many = (explainer(DEEP, samples=n)(X[:1]).maps for n in (2, 9))
     assert not np.allclose(few, many, rtol=1e-3)
 
 
-def test_one_sample_without_noise_is_grad_cam_plus_plus() -> None:
+def test_single_sample_without_noise_equals_grad_cam_plus_plus() -> None:
     found = explainer(DEEP, samples=1, noise=0)(X).maps
     np.testing.assert_allclose(found, explainer(DEEP, "grad-cam++")(X).maps, rtol=1e-6)
 
@@ -139,7 +139,7 @@ def count(net: Net, **given: Any) -> tuple[Any, int]:
     return made(X[:1]), ran[0]
 
 
-def test_a_constant_gradient_is_run_once_with_the_same_result(
+def test_constant_gradient_is_run_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     short, passes = count(POOLED, **SMOOTH)
@@ -153,7 +153,7 @@ def test_a_constant_gradient_is_run_once_with_the_same_result(
 
 
 @pytest.mark.parametrize("settings", [{"score": "exp"}, {"activation": "mean"}])
-def test_what_differs_between_samples_is_run_for_each(
+def test_settings_that_vary_by_sample_run_all_samples(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     found, passes = count(POOLED, **settings, **SMOOTH)
@@ -163,12 +163,12 @@ def test_what_differs_between_samples_is_run_for_each(
     np.testing.assert_allclose(found.maps, count(POOLED, **settings, **SMOOTH)[0].maps, rtol=1e-5)
 
 
-def test_samples_are_run_once_more_where_their_scores_weigh_their_gradients() -> None:
+def test_exp_score_runs_samples_twice() -> None:
     """The weights are known when all were run."""
     assert count(DEEP, score="exp", **SMOOTH)[1] == 1 + 2 * 7
 
 
-def test_noise_is_put_where_the_model_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_is_transferred_to_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[int] = []
 
     def place(session: Session, array: Any) -> Any:
@@ -182,12 +182,12 @@ def test_noise_is_put_where_the_model_runs_once(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_other_gradients_are_run_for_each_sample() -> None:
+def test_varying_gradient_runs_all_samples() -> None:
     assert count(DEEP, **SMOOTH)[1] == 8
     assert count(POOLED, layer="early", **SMOOTH)[1] == 8
 
 
-def test_constant_gradients_are_kept_for_each_target() -> None:
+def test_constant_gradient_depends_on_target() -> None:
     made = explainer(POOLED, "grad-cam")
     for target in (1, 4, 1):
         expected = run("grad-cam", clean_quantities(POOLED, X[0], np.eye(CLASSES)[target]))
@@ -197,7 +197,7 @@ def test_constant_gradients_are_kept_for_each_target() -> None:
 # Targets and scores
 
 
-def test_a_contrast_is_the_difference_of_its_classes() -> None:
+def test_contrast_explains_difference_of_classes() -> None:
     found = explainer(DEEP, "grad-cam")(X[:1], target="3-0-2")
     weights = np.array([-0.5, 0, -0.5, 1, 0])
     assert_same_map(found.layer_maps, run("grad-cam", clean_quantities(DEEP, X[0], weights)))
@@ -209,7 +209,7 @@ def test_a_contrast_is_the_difference_of_its_classes() -> None:
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
 @pytest.mark.parametrize("net", [POOLED, DEEP])
-def test_a_probability_is_differentiated_through_the_softmax(net: Net, method: str) -> None:
+def test_probability_is_differentiated_through_softmax(net: Net, method: str) -> None:
     smooth = SMOOTH if method.startswith("smooth") else {}
     found = explainer(net, method, score="probability", **smooth)(X[:1], target=1)
     copies = noisy(X[0], 0.2 * (X[0].max() - X[0].min()), 7, 3) if smooth else X[:1]
@@ -223,14 +223,14 @@ def test_a_probability_is_differentiated_through_the_softmax(net: Net, method: s
     assert 0 < found.scores[0] < 1
 
 
-def test_a_probability_needs_a_softmax() -> None:
+def test_probability_without_softmax_is_refused() -> None:
     bare = Net(head=POOLED.head.split("    probabilities")[0], outputs="float[N, 5] logits")
     with pytest.raises(ModelError, match="'logits' does not end in Softmax or Sigmoid"):
         explainer(bare, "grad-cam", score="probability")
     assert len(explainer(bare, "grad-cam")(X[:1])) == 1
 
 
-def test_exp_is_for_methods_that_sample() -> None:
+def test_exp_score_without_samples_is_refused() -> None:
     for method in ("cam", "grad-cam", "grad-cam++"):
         with pytest.raises(
             SettingError, match=r"score='exp' weighs .* do: smooth-grad-cam\+\+; for"
@@ -238,7 +238,7 @@ def test_exp_is_for_methods_that_sample() -> None:
             explainer(DEEP, method, score="exp")
 
 
-def test_a_target_for_each_picture() -> None:
+def test_targets_may_differ_between_images() -> None:
     made = explainer(DEEP, **SMOOTH)
     found = made(list(X), [0, "top2", "2-1"])
     specs: list[int | str] = [0, "top2", "2-1"]
@@ -248,7 +248,7 @@ def test_a_target_for_each_picture() -> None:
     assert found.targets == tuple(each.targets[0] for each in alone)
 
 
-def test_the_order_of_the_pictures_does_not_matter() -> None:
+def test_image_order_does_not_matter() -> None:
     made = explainer(DEEP, **SMOOTH)
     np.testing.assert_array_equal(made(X[::-1]).maps, made(X).maps[::-1])
 
@@ -268,13 +268,13 @@ def test_several_layers_are_fused(fuse: str) -> None:
     assert_same_map(both, fuse_maps(each, fuse))
 
 
-def test_the_layers_are_told() -> None:
+def test_explanation_names_layers() -> None:
     found = explainer(DEEP, "grad-cam", layer=["early", "features", "early"])(X[:1])
     assert found.layers == ("early", "features")
     assert explainer(DEEP, "grad-cam", layer="auto")(X[:1]).layers == ("features",)
 
 
-def test_chosen_feature_maps_and_neurons() -> None:
+def test_channels_and_region_select_part_of_layer() -> None:
     found = explainer(DEEP, channels="1,4-5", region="1:3,0:2", **SMOOTH)(X[:1])
     given = smoothed_quantities(DEEP, X[0], top_class_weights(DEEP, X[0]), 7, 0.2, 3)
     zeroed = {name: np.zeros_like(each) for name, each in given.items()}
@@ -283,7 +283,7 @@ def test_chosen_feature_maps_and_neurons() -> None:
     assert_same_map(found.layer_maps, run("smooth-grad-cam++", zeroed))
 
 
-def test_progress_adds_up_to_the_passes() -> None:
+def test_progress_sums_to_passes() -> None:
     for net, method in (
         (DEEP, "smooth-grad-cam++"),
         (POOLED, "smooth-grad-cam++"),

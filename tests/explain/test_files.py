@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_three_files_a_picture(photo: Path, tmp_path: Path) -> None:
+def test_save_writes_three_files_per_image(photo: Path, tmp_path: Path) -> None:
     found = explainer(DEEP, labels=LABELS)([photo, X[0]])
     out = tmp_path / "new" / "folder"
     paths = found.save(out)
@@ -96,7 +96,7 @@ def again(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
         ({"method": "grad-cam++", "preprocess": "tf"}, "top1"),
     ],
 )
-def test_the_manifest_is_enough_to_do_it_again(
+def test_manifest_reproduces_explanation(
     given: dict[str, Any], target: Any, photo: Path, model: Path, tmp_path: Path
 ) -> None:
     made = onnxcam.Explainer(model, device="cpu", labels=LABELS, **{"layer": "features", **given})
@@ -109,7 +109,7 @@ def test_the_manifest_is_enough_to_do_it_again(
     np.testing.assert_array_equal(second.scores, first.scores)
 
 
-def test_the_manifest_says_what_was_done(photo: Path, model: Path) -> None:
+def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     loaded = onnxcam.load(model)
     made = onnxcam.Explainer(loaded, layer="early", device="cpu", labels=LABELS)
     found = made(photo, "owl").manifest()
@@ -127,7 +127,7 @@ def test_the_manifest_says_what_was_done(photo: Path, model: Path) -> None:
     assert found["is_empty"] is False
 
 
-def test_names_that_come_again_get_a_number(tmp_path: Path) -> None:
+def test_repeated_names_get_numbers(tmp_path: Path) -> None:
     found = explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
     paths = found.save(tmp_path, names=["cat", "Cat", "cat"])
     assert [each.name.split(".")[0] for each in paths] == ["cat", "Cat-2", "cat-3"]
@@ -137,13 +137,13 @@ def test_names_that_come_again_get_a_number(tmp_path: Path) -> None:
         found.save(tmp_path, names=["a", "b"])
 
 
-def test_a_name_that_is_a_number_already(tmp_path: Path) -> None:
+def test_numbered_name_stays_unique(tmp_path: Path) -> None:
     found = explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
     paths = found.save(tmp_path, names=["cat-2", "cat", "cat"])
     assert len(set(paths)) == 3
 
 
-def test_a_file_name_that_is_not_text(photo: Path, tmp_path: Path) -> None:
+def test_undecodable_file_name_is_saved(photo: Path, tmp_path: Path) -> None:
     odd = photo.with_name("caf\udce9.png")  # Latin-1 on a disk that says UTF-8
     photo.rename(odd)
     (path,) = explainer(DEEP, "grad-cam")(odd).save(tmp_path / "out")
@@ -151,13 +151,13 @@ def test_a_file_name_that_is_not_text(photo: Path, tmp_path: Path) -> None:
     assert json.loads(text)["image"]["source"] == str(odd)
 
 
-def test_labels_in_other_scripts_stay_readable(tmp_path: Path) -> None:
+def test_non_latin_labels_stay_readable(tmp_path: Path) -> None:
     made = explainer(DEEP, "grad-cam", labels=["猫", "犬", "梟", "魚", "蜂"])
     (path,) = made(X[:1], "犬").save(tmp_path)
     assert '"犬"' in path.with_suffix(".json").read_text(encoding="utf-8")
 
 
-def test_saving_again_replaces(tmp_path: Path) -> None:
+def test_repeated_save_replaces_files(tmp_path: Path) -> None:
     found = explainer(DEEP, "grad-cam")(X[:1])
     before = [each.read_bytes() for each in found.save(tmp_path)]
     assert [each.read_bytes() for each in found.save(tmp_path)] == before
@@ -167,7 +167,7 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
 # Overlays
 
 
-def test_the_overlay_is_of_the_size_of_the_picture(photo: Path) -> None:
+def test_overlay_has_size_of_image(photo: Path) -> None:
     found = explainer(DEEP, "grad-cam++")([photo, X[0]])
     assert found.overlay().size == (60, 40)
     assert found.overlay(1).size == (8, 8)
@@ -176,7 +176,7 @@ def test_the_overlay_is_of_the_size_of_the_picture(photo: Path) -> None:
     np.testing.assert_array_equal(found.overlay(0, opacity=0).size, (60, 40))
 
 
-def test_the_map_lies_where_the_model_looked(photo: Path) -> None:
+def test_overlay_covers_box_of_model(photo: Path) -> None:
     """Of a wide picture the model sees the middle: the sides are no evidence."""
     found = explainer(DEEP, "grad-cam++")(photo)
     picture = found.images[0]
@@ -187,7 +187,7 @@ def test_the_map_lies_where_the_model_looked(photo: Path) -> None:
     np.testing.assert_array_equal(found.overlay(), drawn)
 
 
-def test_drawing_settings_go_through(photo: Path, tmp_path: Path) -> None:
+def test_save_passes_drawing_settings(photo: Path, tmp_path: Path) -> None:
     found = explainer(DEEP, "grad-cam++")(photo)
     (path,) = found.save(tmp_path, side_by_side=True, opacity=0.3)
     with Image.open(path) as drawn:
@@ -197,7 +197,7 @@ def test_drawing_settings_go_through(photo: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_a_map_without_evidence_is_flagged(tmp_path: Path) -> None:
+def test_empty_map_is_flagged(tmp_path: Path) -> None:
     found = explainer(POOLED, "grad-cam")(X[:2], target=[3, 1])  # class 3 has no evidence there
     assert found.is_empty.tolist() == [True, False]
     assert not found.maps[0].any()
@@ -210,7 +210,7 @@ def test_a_map_without_evidence_is_flagged(tmp_path: Path) -> None:
 # What is given
 
 
-def test_every_kind_of_picture_is_one_picture(photo: Path) -> None:
+def test_image_sources_give_same_map(photo: Path) -> None:
     made = explainer(DEEP, "grad-cam++", preprocess="unit")
     sources: list[Any] = [photo, str(photo), photo.read_bytes(), Image.open(photo)]
     found = made(sources)
@@ -221,7 +221,7 @@ def test_every_kind_of_picture_is_one_picture(photo: Path) -> None:
     sources[3].close()
 
 
-def test_arrays_of_every_rank() -> None:
+def test_arrays_of_any_rank_give_same_maps() -> None:
     made = explainer(DEEP, "grad-cam++")
     whole = made(X)
     assert len(whole) == 3
@@ -236,7 +236,7 @@ def test_arrays_are_not_changed() -> None:
     np.testing.assert_array_equal(given, X)
 
 
-def test_preprocessing_is_found_or_given(photo: Path) -> None:
+def test_preprocessing_comes_from_metadata_or_argument(photo: Path) -> None:
     proto = DEEP.proto()
     told = proto.metadata_props.add()
     told.key, told.value = "Image.NominalPixelRange", "Normalized_1_1"
@@ -247,7 +247,7 @@ def test_preprocessing_is_found_or_given(photo: Path) -> None:
     assert explainer(ANY_SIZE, "grad-cam", preprocess=own)(photo).maps.shape == (1, 16, 24)
 
 
-def test_assumed_preprocessing_is_told_for_images_only(photo: Path) -> None:
+def test_assumed_preprocessing_is_reported_for_images_only(photo: Path) -> None:
     made = explainer(DEEP)
     assert not made(X).notices
     (notice,) = made(photo).notices
@@ -259,7 +259,7 @@ def test_assumed_preprocessing_is_told_for_images_only(photo: Path) -> None:
     assert not made(photo).notices
 
 
-def test_labels_from_every_place(photo: Path, tmp_path: Path) -> None:
+def test_labels_from_any_source(photo: Path, tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("\n".join(LABELS), encoding="utf-8")
     proto = DEEP.proto()

@@ -45,7 +45,7 @@ def halved(proto: onnx.ModelProto, inputs: bool = True) -> onnx.ModelProto:
 @pytest.mark.parametrize("inputs", [True, False])
 @pytest.mark.parametrize("net", [POOLED, DEEP, NHWC, FIXED])
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-def test_the_map_is_that_of_the_float32_model(net: Net, method: str, inputs: bool) -> None:
+def test_float16_map_agrees_with_float32(net: Net, method: str, inputs: bool) -> None:
     x = X.transpose(0, 2, 3, 1) if net is NHWC else X
     more: dict[str, Any] = {"samples": 6} if method.startswith("smooth") else {}
     ours, theirs = (
@@ -62,7 +62,7 @@ def test_the_map_is_that_of_the_float32_model(net: Net, method: str, inputs: boo
         np.testing.assert_allclose(own, other, atol=2e-2 * float(other.max()))
 
 
-def test_a_photograph_is_fed_in_half_precision() -> None:
+def test_photograph_is_cast_to_half_precision() -> None:
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
     content = halved(DEEP.proto(), True).SerializeToString()
     for method in ("grad-cam", "smooth-grad-cam++"):
@@ -100,21 +100,21 @@ def slopes(kind: str) -> Any:
     return evaluator.run(None, {"x": x, "seed": np.array([[1, 0], [0, 1]], np.float32)})[-4:]
 
 
-def test_gradients_that_float16_cannot_hold() -> None:
+def test_loss_scale_keeps_tiny_gradients() -> None:
     for ours, theirs in zip(slopes("float16"), slopes("float"), strict=True):
         assert ours.dtype == theirs.dtype == np.float32
         assert np.abs(theirs).min() > 0
         np.testing.assert_allclose(ours, theirs, rtol=5e-3)
 
 
-def test_without_the_scale_they_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_vanish_without_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "SCALE", 1.0)
     at_x, at_early, at_more, _ = slopes("float16")
     for found in (at_x, at_early, at_more):
         assert np.mean(found == 0) > 0.3
 
 
-def test_the_scale_is_exact_and_only_where_it_is_needed() -> None:
+def test_loss_scale_is_exact_and_only_for_float16() -> None:
     assert np.log2(precision.SCALE) % 1 == 0
     plain = gradient(load(fading("float")), ["x"], "y")
     assert not any(each.op == "Cast" for each in plain.graph.nodes)
@@ -124,7 +124,7 @@ def test_the_scale_is_exact_and_only_where_it_is_needed() -> None:
     )
 
 
-def test_mixed_precision_is_scaled_as_well() -> None:
+def test_mixed_precision_is_scaled() -> None:
     """The score is float32; what lies between is not."""
     mixed = gradient(load(halved(POOLED.proto(), inputs=False)), ["features"], "logits")
     seed = mixed.graph.tensors()["seed"]
@@ -133,13 +133,13 @@ def test_mixed_precision_is_scaled_as_well() -> None:
     assert any(each is not None and np.all(each == precision.SCALE) for each in values)
 
 
-def test_the_activation_stays_in_its_precision() -> None:
+def test_activation_keeps_its_dtype() -> None:
     augmented = augment(load(halved(DEEP.proto())), ["features"]).graph.tensors()
     assert augmented["activation/features"].dtype == np.float16
     assert augmented["gradient/features"].dtype == np.float32
 
 
-def test_sums_over_indices_run_on_the_cpu() -> None:
+def test_scatter_sums_of_float16_run_on_cpu() -> None:
     """Its ScatterElements with a sum refuses float16 when it is run."""
     text = """<ir_version: 9, opset_import: ["": 17]> net (float16[2, 4] x) => (float16[2, 3] y) {
         k = Constant<value = int64[3] {1, 1, 3}>()

@@ -57,7 +57,7 @@ def known(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("dims", SHAPES, ids=str)
 @pytest.mark.parametrize("outputs", [True, False], ids=["", "outputs of no shape"])
-def test_the_map_does_not_depend_on_what_is_free(known: Any, dims: Dims, outputs: bool) -> None:
+def test_free_sizes_do_not_change_map(known: Any, dims: Dims, outputs: bool) -> None:
     proto, which, expected = known
     found = explained(shaped(proto, dims, outputs), *which)
     assert expected.maps.max() > 0
@@ -66,7 +66,7 @@ def test_the_map_does_not_depend_on_what_is_free(known: Any, dims: Dims, outputs
 
 
 @pytest.mark.parametrize("dims", SHAPES, ids=str)
-def test_the_automatic_layer_has_cells(known: Any, dims: Dims) -> None:
+def test_automatic_layer_has_several_cells(known: Any, dims: Dims) -> None:
     """A pooled tensor (N, C, 1, 1) is no layer, whatever is known of the sizes before it."""
     found = explained(shaped(known[0], dims))
     assert found.layer_maps.size > 1
@@ -82,20 +82,20 @@ def test_the_automatic_layer_has_cells(known: Any, dims: Dims) -> None:
     ],
     ids=str,
 )
-def test_the_size_that_is_taken_where_none_is_given(dims: Dims, size: tuple[int, int]) -> None:
+def test_default_size_follows_model(dims: Dims, size: tuple[int, int]) -> None:
     """The model's own; a square where one side is free; 224 x 224 where both are."""
     found = explained(shaped(ANY_SIZE.proto(), dims), size=None)
     assert found.maps.shape == (1, *size)
 
 
-def test_a_size_that_the_model_does_not_take_is_an_error() -> None:
+def test_unsupported_size_raises_error() -> None:
     """Positions are learned for 30 patches."""
     content = shaped(NETS["transformer"][0], ("N", 3, "H", "W"))
     with pytest.raises(OnnxcamError, match="ONNX Runtime failed"):
         explained(content, size=(40, 40))
 
 
-def test_an_input_that_nothing_tells_the_shape_of() -> None:
+def test_input_without_shape_is_refused() -> None:
     text = """<ir_version: 8, opset_import: ["": 17]>
         net (float[N, 4] x) => (float[N, 4] y) { a = Tanh(x) y = Softmax(a) }"""
     with pytest.raises(ModelError, match="Field 'shape' of 'type' is required"):

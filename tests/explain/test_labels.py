@@ -31,14 +31,14 @@ def explainer(
 @pytest.mark.parametrize(
     "labels", [NAMES[:4], (*NAMES, "ant"), {0: "cat", 1: "dog"}, ["background", *NAMES[:3]]]
 )
-def test_labels_that_do_not_fit_are_refused(labels: Any) -> None:
+def test_labels_of_wrong_number_are_refused(labels: Any) -> None:
     with pytest.raises(
         onnxcam.SettingError, match=r"labels for 5 classes; expected one name per class"
     ):
         explainer(labels)
 
 
-def test_the_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_label_file_of_wrong_length_is_named(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("name\n" + "\n".join(NAMES))
     with pytest.raises(
@@ -58,11 +58,11 @@ def test_the_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
         iter(NAMES),
     ],
 )
-def test_labels_in_every_shape_of_python(labels: Any) -> None:
+def test_labels_of_python_types_are_accepted(labels: Any) -> None:
     assert explainer(labels)(X, "dog").indices == (1,)
 
 
-def test_a_background_too_many_is_left_out_with_a_notice() -> None:
+def test_extra_background_label_is_dropped_with_notice() -> None:
     found = explainer(("background", *NAMES))(X, "dog")
     assert found.indices == (1,)
     assert ["'background', is left out" in notice for notice in found.notices] == [True]
@@ -82,13 +82,13 @@ def test_a_background_too_many_is_left_out_with_a_notice() -> None:
         ("label2id", json.dumps({name: index for index, name in enumerate(NAMES)})),
     ],
 )
-def test_labels_in_the_metadata(key: str, value: str) -> None:
+def test_labels_are_read_from_metadata(key: str, value: str) -> None:
     found = explainer(metadata={key: value})(X, "owl")
     assert found.targets == ("owl",)
     assert not found.notices
 
 
-def test_metadata_that_does_not_fit_is_left_out_with_a_notice() -> None:
+def test_metadata_labels_of_wrong_number_are_ignored_with_notice() -> None:
     found = explainer(metadata=TWO_NAMES)(X, "1")
     assert found.targets == ("class 1",)
     (notice,) = found.notices
@@ -100,5 +100,5 @@ def test_metadata_that_does_not_fit_is_left_out_with_a_notice() -> None:
     assert not explainer(NAMES, TWO_NAMES).notices
 
 
-def test_a_count_of_classes_in_the_metadata_is_no_list() -> None:
+def test_count_of_classes_in_metadata_is_ignored() -> None:
     assert not explainer(metadata={"classes": "5", "labels": "imagenet"}).notices

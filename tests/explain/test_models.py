@@ -38,7 +38,7 @@ SMOOTH: dict[str, Any] = {"samples": 7, "noise": 0.2, "seed": 3}
 RGB = Image.fromarray(np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.uint8))
 
 
-def test_channels_last() -> None:
+def test_channels_last_input_gives_same_map() -> None:
     """The same picture, the same map, whichever axis holds the colours."""
     turned = X.transpose(0, 2, 3, 1)
     for method in ("grad-cam", "grad-cam++"):
@@ -52,7 +52,7 @@ def test_channels_last() -> None:
     assert_same_map(found.layer_maps, run("smooth-grad-cam++", given))
 
 
-def test_a_layer_with_channels_last() -> None:
+def test_channels_last_layer_gives_same_map() -> None:
     """The map of a transposed layer is the map of the layer."""
     last = replace(
         DEEP,
@@ -66,21 +66,21 @@ def test_a_layer_with_channels_last() -> None:
     assert_same_map(made(X).layer_maps, explainer(DEEP, "grad-cam")(X).layer_maps)
 
 
-def test_a_picture_through_a_model_of_channels_last() -> None:
+def test_image_for_channels_last_model_gives_same_map() -> None:
     first, second = (
         explainer(net, "grad-cam++", preprocess="unit")(RGB, target=1) for net in (DEEP, NHWC)
     )
     assert_same_map(second.maps, first.maps)
 
 
-def test_a_baked_batch_is_freed() -> None:
+def test_fixed_batch_of_one_is_freed() -> None:
     made = explainer(FIXED, **SMOOTH)
     assert made.plan.image.batch is None
     assert not made.notices
     assert_same_map(made(X).maps, explainer(DEEP, **SMOOTH)(X).maps)
 
 
-def test_pictures_that_mix_are_run_one_by_one_with_a_notice() -> None:
+def test_mixing_model_is_run_one_by_one_with_notice() -> None:
     made = explainer(MIXING, **SMOOTH)
     assert made.plan.image.batch == 1
     found = made(X[:2])
@@ -99,7 +99,7 @@ def test_pictures_that_mix_are_run_one_by_one_with_a_notice() -> None:
     np.testing.assert_array_equal(again.maps, found.maps)
 
 
-def test_pictures_that_mix_get_their_own_gradient() -> None:
+def test_mixing_model_gives_gradient_of_single_image() -> None:
     """d(z_c / |sum z|) at batch 1: (e_c - sign(sum) s_c 1) / |sum z|."""
     found = explainer(MIXING, "grad-cam")(X[:1], target=1)
     features = MIXING.features(X[:1])
@@ -109,7 +109,7 @@ def test_pictures_that_mix_get_their_own_gradient() -> None:
     assert_same_map(found.layer_maps, run("grad-cam", clean_quantities(MIXING, X[0], weights)))
 
 
-def test_a_fixed_batch_of_several_is_filled_up() -> None:
+def test_fixed_batch_of_several_is_filled_up() -> None:
     four = replace(POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
                    shape="4, 3, 8, 8", outputs="float[4, 5] probabilities")  # fmt: skip
     made = explainer(four, **SMOOTH)
@@ -118,7 +118,7 @@ def test_a_fixed_batch_of_several_is_filled_up() -> None:
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
-def test_any_height_and_width(method: str) -> None:
+def test_images_of_any_size_are_explained(method: str) -> None:
     """One after the other through the same explainer: nothing of one size is kept for another."""
     made = explainer(ANY_SIZE, method)
     for size in ((8, 8), (12, 20), (9, 7), (8, 8)):
@@ -132,18 +132,18 @@ def test_any_height_and_width(method: str) -> None:
         assert_same_map(found.maps, resize_bilinear(found.layer_maps, *size))
 
 
-def test_sizes_do_not_mix_in_one_call() -> None:
+def test_different_sizes_in_one_call_are_refused() -> None:
     made = explainer(ANY_SIZE, "grad-cam")
     with pytest.raises(ImageError, match="images of 2 sizes, one of them 9 x 8"):
         made([random_images(1)[0], random_images(1, (3, 9, 8))[0]])
 
 
-def test_a_model_of_any_size_takes_pictures() -> None:
+def test_model_of_any_size_takes_images() -> None:
     found = explainer(ANY_SIZE, "grad-cam")([RGB, RGB.resize((50, 90))])
     assert found.maps.shape == (2, 224, 224)
 
 
-def test_one_channel() -> None:
+def test_model_of_one_channel_takes_rgb_images() -> None:
     x = random_images(1, (1, 8, 8))
     found = explainer(GREY, "grad-cam++")(x)
     assert_same_map(
@@ -153,13 +153,13 @@ def test_one_channel() -> None:
     assert explainer(GREY, "grad-cam++")(RGB).maps.shape == (1, 8, 8)
 
 
-def test_the_output_with_one_number_a_class_is_found() -> None:
+def test_output_with_class_scores_is_found() -> None:
     made = explainer(TWO_OUTPUTS, "grad-cam++")
     assert (made.plan.score.output, made.plan.explained_tensor) == ("probabilities", "logits")
     assert_same_map(made(X).maps, explainer(DEEP, "grad-cam++")(X).maps)
 
 
-def test_an_output_that_is_named() -> None:
+def test_named_output_is_explained() -> None:
     made = explainer(DEEP, "grad-cam++", output="hidden")
     assert made.plan.score.classes == 8
     assert made(X[:1], target=7).scores.shape == (1,)
@@ -194,14 +194,14 @@ def test_noise_on_integers_is_rounded_and_saturated(kind: str) -> None:
     )
 
 
-def test_a_loaded_model_is_taken_as_it_is() -> None:
+def test_loaded_model_is_used_unchanged() -> None:
     model = onnxcam.load(DEEP.content())
     found = onnxcam.Explainer(model, "grad-cam", device="cpu")(X[:1])
     assert_same_map(found.maps, explainer(DEEP, "grad-cam")(X[:1]).maps)
     assert found.provenance["model"]["sha256"] == model.digest
 
 
-def test_a_device_that_does_not_work_is_told_where_it_was_not_asked_for(
+def test_notice_of_session_is_passed_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = explainer(DEEP, "grad-cam")

@@ -93,7 +93,7 @@ def alike(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, least: float) 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_map_is_nearly_that_of_the_float_model(method: str) -> None:
+def test_quantized_map_agrees_with_float_model(method: str) -> None:
     ours = explained(quantised(whole=False).SerializeToString(), X, method)
     theirs = explained(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
@@ -102,7 +102,7 @@ def test_the_map_is_nearly_that_of_the_float_model(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("batch", ["N", "1"])
-def test_whole_numbers_in_and_out(method: str, batch: str) -> None:
+def test_integer_input_and_output_are_explained(method: str, batch: str) -> None:
     """uint8 pictures and uint8 probabilities: the layers behind, and the scores before."""
     ours = explained(quantised(whole=True, batch=batch).SerializeToString(), WHOLE, method)
     theirs = explained(DEEP.content(), X, method)
@@ -110,18 +110,18 @@ def test_whole_numbers_in_and_out(method: str, batch: str) -> None:
     alike(ours, theirs, 0.9 if method.startswith("smooth") else 0.98)
 
 
-def test_the_layer_that_is_chosen() -> None:
+def test_automatic_layer_is_last_float_layer() -> None:
     content = quantised(whole=True).SerializeToString()
     assert onnxcam.Explainer(content, "grad-cam", device="cpu").plan.layers[0].name == LAST
 
 
-def test_the_layers_are_those_of_the_floats() -> None:
+def test_layers_hold_floats_only() -> None:
     found = [each.name for each in onnxcam.layers(onnxcam.load(quantised(whole=False)))]
     assert {"early", "c1", "r1", "c2", "r2", LAST} <= set(found)
     assert not any(name.endswith("_q") for name in found), "whole numbers"
 
 
-def test_a_score_beyond_the_range_is_explained() -> None:
+def test_score_beyond_quantized_range_is_explained() -> None:
     """It is taken before it is rounded: behind, a score at the end of the range has no gradient."""
     model = quantised(whole=False)
     for tensor in model.graph.initializer:

@@ -85,7 +85,7 @@ def prepare(files: dict[str, Path], before: str) -> None:
 @pytest.mark.parametrize("before", ["nothing", "results", "files of the user"])
 @pytest.mark.parametrize("late", [False, True], ids=["before the step", "after or within it"])
 @pytest.mark.parametrize("cause", CAUSES)
-def test_wherever_a_run_stops_results_are_all_new_or_none_is(
+def test_interrupted_run_leaves_all_new_results_or_none(
     files: dict[str, Path],
     written: Callable[[int], dict[str, bytes]],
     cause: str,
@@ -119,7 +119,7 @@ def test_wherever_a_run_stops_results_are_all_new_or_none_is(
 
 
 @pytest.mark.parametrize("cause", ["Ctrl-C", "full disk"])
-def test_a_failed_run_leaves_no_parts(files: dict[str, Path], cause: str) -> None:
+def test_failed_run_leaves_no_temporary_files(files: dict[str, Path], cause: str) -> None:
     write(files, 1)
     for stop in range(1, 16):
         with interrupted(stop, cause, late=True), suppress(OutputError):
@@ -127,7 +127,7 @@ def test_a_failed_run_leaves_no_parts(files: dict[str, Path], cause: str) -> Non
         assert len(list(files["map"].parent.iterdir())) == 3, stop
 
 
-def test_parts_of_a_killed_run_are_swept_and_no_others(
+def test_temporary_files_of_killed_run_are_removed(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = files["map"].parent
@@ -159,7 +159,7 @@ part_of(Path(sys.argv[1])).touch()
 """
 
 
-def test_a_new_process_sweeps_where_it_writes(files: dict[str, Path]) -> None:
+def test_new_process_removes_abandoned_files(files: dict[str, Path]) -> None:
     line = [sys.executable, "-c", ABANDON, str(files["map"])]
     subprocess.run(line, check=True, cwd=ROOT, timeout=60)
     assert len(list(files["map"].parent.iterdir())) == 1
@@ -186,7 +186,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_results_are_found_and_replaced(
+def test_damaged_results_are_detected_and_replaced(
     files: dict[str, Path], written: Callable[[int], dict[str, bytes]], kind: str, damage: str
 ) -> None:
     write(files, 1)
@@ -204,7 +204,7 @@ def write_again(files: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["overlay", "map"])
-def test_one_changed_bit_and_files_of_other_results_are_found(
+def test_changed_bit_and_exchanged_file_are_detected(
     files: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     write(files, 1)
@@ -230,14 +230,14 @@ def test_one_changed_bit_and_files_of_other_results_are_found(
     ],
     ids=lambda text: text[:20],
 )  # fmt: skip
-def test_a_manifest_that_is_none_vouches_for_nothing(files: dict[str, Path], text: str) -> None:
+def test_invalid_manifest_is_not_verified(files: dict[str, Path], text: str) -> None:
     write(files, 1)
     files["manifest"].write_text(text, encoding="utf-8")
     assert verified_manifest(files) is None
 
 
 @pytest.mark.parametrize("change", ["score", "versions", "files", "manifest_sha256"])
-def test_a_manifest_that_was_edited_vouches_for_nothing(
+def test_edited_manifest_is_not_verified(
     files: dict[str, Path], change: str
 ) -> None:
     write(files, 1)
@@ -251,7 +251,7 @@ def test_a_manifest_that_was_edited_vouches_for_nothing(
 
 @posix
 @pytest.mark.parametrize("kind", KINDS)
-def test_pipes_devices_and_huge_files_are_not_read(files: dict[str, Path], kind: str) -> None:
+def test_irregular_and_huge_files_are_not_read(files: dict[str, Path], kind: str) -> None:
     write(files, 1)
     path = files[kind]
     path.unlink()
@@ -272,7 +272,7 @@ def test_pipes_devices_and_huge_files_are_not_read(files: dict[str, Path], kind:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_without_a_manifest_is_the_users(files: dict[str, Path], kind: str) -> None:
+def test_file_without_manifest_is_kept(files: dict[str, Path], kind: str) -> None:
     files[kind].write_bytes(b"precious")
     with pytest.raises(OutputError, match=r"already exists.*--force \(in Python: overwrite=True"):
         require_writable(files)
@@ -325,7 +325,7 @@ def test_truncated_manifests_of_all_schemas_are_replaced(
     assert verified_manifest(files)
 
 
-def test_results_without_digests_are_of_an_older_version(files: dict[str, Path]) -> None:
+def test_results_without_digests_are_replaced(files: dict[str, Path]) -> None:
     write(files, 1)
     files["manifest"].write_text(json.dumps(manifest(1), indent=2))
     assert verified_manifest(files) is None
@@ -333,7 +333,7 @@ def test_results_without_digests_are_of_an_older_version(files: dict[str, Path])
 
 
 @pytest.mark.parametrize("kind", ["overlay", "map"])
-def test_a_file_beside_a_manifest_is_a_result(files: dict[str, Path], kind: str) -> None:
+def test_file_beside_manifest_is_replaced(files: dict[str, Path], kind: str) -> None:
     write(files, 1)
     files[kind].write_bytes(b"edited")
     require_writable(files)
@@ -356,21 +356,21 @@ def test_a_file_beside_a_manifest_is_a_result(files: dict[str, Path], kind: str)
         '{\n  "image": {\n    "name": "x"\n  }\n}',
     ],
 )
-def test_json_of_the_user_is_no_manifest(files: dict[str, Path], text: str) -> None:
+def test_json_file_of_user_is_kept(files: dict[str, Path], text: str) -> None:
     files["manifest"].write_text(text)
     with pytest.raises(OutputError, match="already exists"):
         require_writable(files)
 
 
 @posix
-def test_a_link_to_nowhere_is_the_users(files: dict[str, Path]) -> None:
+def test_dangling_link_is_kept(files: dict[str, Path]) -> None:
     files["overlay"].symlink_to("nowhere.png")
     with pytest.raises(OutputError, match="already exists"):
         require_writable(files)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_of_that_name_is_never_replaced(files: dict[str, Path], kind: str) -> None:
+def test_folder_is_never_replaced(files: dict[str, Path], kind: str) -> None:
     write(files, 1)
     files[kind].unlink()
     files[kind].mkdir()
@@ -402,7 +402,7 @@ while True:
 
 
 @posix
-def test_a_process_that_is_killed(
+def test_killed_process_leaves_valid_results_or_none(
     files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
 ) -> None:
     draw, folder = random.Random(5), files["map"].parent
@@ -435,7 +435,7 @@ for _ in range(30):
 """
 
 
-def test_processes_that_write_the_same_at_once(
+def test_concurrent_processes_write_complete_results(
     files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
 ) -> None:
     folder = files["map"].parent

@@ -153,7 +153,7 @@ NETS = [
 
 @pytest.mark.parametrize(("net", "layer"), NETS)
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
-def test_maps_of_tokens(net: Vit, layer: str, method: str) -> None:
+def test_token_maps_agree_with_numpy(net: Vit, layer: str, method: str) -> None:
     made = explainer(net, method)
     assert [each.name for each in made.plan.layers] == [layer]
     found = made(X, target=2)
@@ -166,7 +166,7 @@ def test_maps_of_tokens(net: Vit, layer: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("net", [CLASS_TOKEN, REGISTERS, AT_THE_END])
-def test_the_score_of_the_twin(net: Vit) -> None:
+def test_score_of_numpy_net_agrees(net: Vit) -> None:
     found = explainer(net)(X, target=1)
     for x, score in zip(X, found.scores, strict=True):
         tokens = net.tokens(x)
@@ -174,12 +174,12 @@ def test_the_score_of_the_twin(net: Vit) -> None:
         np.testing.assert_allclose(score, twin[1], rtol=1e-5)
 
 
-def test_smoothing_takes_the_last_layer_whose_gradient_depends_on_the_picture() -> None:
+def test_smoothing_takes_last_layer_with_varying_gradient() -> None:
     assert explainer(MEAN, "smooth-grad-cam++").plan.layers[0].name == "stream"
     assert explainer(CLASS_TOKEN, "smooth-grad-cam++").plan.layers[0].name == "ln"
 
 
-def test_behind_the_last_attention_the_cells_are_not_read() -> None:
+def test_cells_after_last_attention_are_ignored_by_score() -> None:
     listed = {each.name: each for each in layers(onnxcam.load(CLASS_TOKEN.content()))}
     assert [name for name, each in listed.items() if each.ignored_by_score] == [
         "mixed", "sum", "hidden", "active", "stream", "normed"
@@ -193,13 +193,13 @@ def test_behind_the_last_attention_the_cells_are_not_read() -> None:
     assert not explainer(CLASS_TOKEN, layer="ln").notices
 
 
-def test_everything_is_read_by_a_mean() -> None:
+def test_mean_over_tokens_reads_all_cells() -> None:
     listed = layers(onnxcam.load(MEAN.content()))
     assert not any(each.ignored_by_score for each in listed)
     assert {"stream", "normed", "cells"} <= {each.name for each in listed if each.is_bottleneck}
 
 
-def test_regions_and_channels_of_tokens() -> None:
+def test_regions_and_channels_select_tokens() -> None:
     given = CLASS_TOKEN.probed(X[0], "ln", 2)
     mask = np.zeros((HEIGHT, COLUMNS))
     mask[0:2, 1:3] = 1
@@ -209,12 +209,12 @@ def test_regions_and_channels_of_tokens() -> None:
     assert_same_map(found.layer_maps, run("grad-cam++", subset(given, [1, 4, 5], mask)))
 
 
-def test_several_layers_of_both_kinds() -> None:
+def test_token_and_convolution_layers_are_fused() -> None:
     found = explainer(CLASS_TOKEN, layer=["conv", "ln"])(X[:1])
     assert found.layer_maps.shape == (1, HEIGHT, COLUMNS)
 
 
-def test_a_part_of_a_name_is_enough_where_one_layer_has_it() -> None:
+def test_unique_part_of_name_selects_layer() -> None:
     assert explainer(CLASS_TOKEN, layer="patch").plan.layers[0].name == "patches"
     with pytest.raises(UnknownNameError, match=r"'s\*m' matches 2 layers: sum, stream"):
         explainer(CLASS_TOKEN, layer="s*m")
@@ -231,7 +231,7 @@ def test_a_part_of_a_name_is_enough_where_one_layer_has_it() -> None:
         (("h", "w"), 49, 1.0, (7, 7)),
     ],
 )
-def test_the_grid_of_a_count_of_cells(
+def test_infer_grid_finds_grid_of_cell_count(
     grid: Any, count: int, proportion: float, found: tuple[int, int]
 ) -> None:
     assert infer_grid(grid, count, proportion) == found
