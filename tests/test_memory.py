@@ -20,7 +20,7 @@ X = random_images(1)
 SMOOTH: dict[str, Any] = {"samples": 6, "device": "cpu", "layer": "features"}
 
 
-def lacking(*given: object, **more: object) -> Any:
+def lacking(*source: object, **more: object) -> Any:
     raise MemoryError
 
 
@@ -29,14 +29,14 @@ def room_for(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     real = Session.run
 
     def run(session: Session, outputs: Any, feeds: Any) -> Any:
-        if max(len(each) for each in feeds.values() if np.ndim(each)) > images:
+        if max(len(array) for array in feeds.values() if np.ndim(array)) > images:
             raise OutOfMemoryError("out of memory")
         return real(session, outputs, feeds)
 
     monkeypatch.setattr(Session, "run", run)
 
 
-def test_a_trial_without_memory_is_tried_again_the_next_time(
+def test_trial_without_memory_is_repeated_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.onnx"
@@ -44,47 +44,47 @@ def test_a_trial_without_memory_is_tried_again_the_next_time(
     with monkeypatch.context() as less:
         room_for(less, 1)
         poor = Explainer(path, **SMOOTH)
-        found = poor(X)
+        explanation = poor(X)
     assert poor.plan.image.batch == 1
-    assert UNTRIED in found.notices
+    assert UNTRIED in explanation.notices
     rich = Explainer(path, **SMOOTH)
     assert rich.plan.image.batch is None
     assert not rich.notices
-    np.testing.assert_allclose(found.maps, rich(X).maps, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(explanation.maps, rich(X).maps, rtol=1e-4, atol=1e-7)
 
 
-def test_a_fixed_batch_without_memory_is_not_called_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_batch_without_memory_is_not_called_mixing(monkeypatch: pytest.MonkeyPatch) -> None:
     room_for(monkeypatch, 1)
     four = replace(DEEP, shape="4, 3, 8, 8", outputs="float[4, 5] probabilities")
-    made = Explainer(four.content(), **SMOOTH, cache=False)
-    assert made.plan.image.batch == 4
+    explainer = Explainer(four.content(), **SMOOTH, cache=False)
+    assert explainer.plan.image.batch == 4
     with pytest.raises(RunError, match="out of memory on cpu with 4"):
-        made(X)
+        explainer(X)
 
 
-def test_a_session_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_without_memory_raises_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxcam.runtime.session._inference_session", lacking)
     with pytest.raises(OutOfMemoryError, match="the model does not fit into the memory of cpu"):
         Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
 
 
-def test_memory_that_ends_in_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
+def test_formula_without_memory_raises_run_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
     monkeypatch.setattr("onnxcam.explain.explainer.resize_bilinear", lacking)
     with pytest.raises(RunError, match="out of memory while images were explained; close other"):
-        made(X)
+        explainer(X)
 
 
-def test_noise_is_drawn_anew_where_it_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Explainer(DEEP.content(), **SMOOTH, cache=False)
-    expected = made(X).maps
+def test_noise_is_redrawn_without_memory_to_store_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = Explainer(DEEP.content(), **SMOOTH, cache=False)
+    expected = explainer(X).maps
     real = np.empty
-    made = Explainer(DEEP.content(), **SMOOTH, cache=False)
+    explainer = Explainer(DEEP.content(), **SMOOTH, cache=False)
     monkeypatch.setattr(
         "onnxcam.methods.samplers.gaussian.np.empty",
         lambda shape, *more: lacking() if shape[0] > 6 else real(shape, *more),
     )
-    np.testing.assert_allclose(made(X).maps, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(explainer(X).maps, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_noise_is_drawn_anew_where_it_cannot_be_kept(monkeypatch: pytest.MonkeyP
         ),
     ],
 )
-def test_what_counts_as_memory(fault: Exception, said: str) -> None:
+def test_memory_errors_are_translated(fault: Exception, said: str) -> None:
     with pytest.raises(OutOfMemoryError, match=said), memory_errors("here"):
         raise fault
 
 
-def test_what_does_not() -> None:
+def test_other_errors_are_not_translated() -> None:
     with pytest.raises(ImportError, match="no such module"), memory_errors("here"):
         raise ImportError("no such module")
 
@@ -122,7 +122,7 @@ except OnnxcamError as error:
 
 
 @pytest.mark.parametrize("megabytes", [8, 24])
-def test_a_model_larger_than_the_memory(tmp_path: Path, megabytes: int) -> None:
+def test_model_larger_than_memory_is_refused(tmp_path: Path, megabytes: int) -> None:
     small, large, script = (tmp_path / name for name in ("small.onnx", "large.onnx", "script.py"))
     small.write_bytes(DEEP.content())
     proto = onnx.load_from_string(DEEP.content())
@@ -134,7 +134,7 @@ def test_a_model_larger_than_the_memory(tmp_path: Path, megabytes: int) -> None:
     proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2_000_000
     large.write_bytes(proto.SerializeToString())
     script.write_text(LIMITED)
-    found = run_limited([str(script), str(small), str(large), str(megabytes)], megabytes=16384)
-    assert found.returncode == 0, found.stderr
-    assert "memory" in found.stdout
-    assert len(found.stdout.splitlines()) == 1
+    result = run_limited([str(script), str(small), str(large), str(megabytes)], megabytes=16384)
+    assert result.returncode == 0, result.stderr
+    assert "memory" in result.stdout
+    assert len(result.stdout.splitlines()) == 1

@@ -48,7 +48,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("use", ["command line", "library"])
-def test_a_fresh_home_holds_nothing_but_the_cache(home: Path, tmp_path: Path, use: str) -> None:
+def test_fresh_home_holds_only_the_cache(home: Path, tmp_path: Path, use: str) -> None:
     model = write_model(tmp_path / "net.onnx")
     image = write_image(tmp_path / "cat.png")
     if use == "library":
@@ -60,21 +60,21 @@ def test_a_fresh_home_holds_nothing_but_the_cache(home: Path, tmp_path: Path, us
     assert {path.parts[:2] for path in written} <= {(".cache", "onnxcam"), ("local", "onnxcam")}
 
 
-def test_doctor_writes_nothing_and_says_that_telemetry_is_off(home: Path) -> None:
+def test_doctor_writes_nothing_and_reports_telemetry_off(home: Path) -> None:
     report = json.loads(run_at_home(home, "-m", "onnxcam", "doctor", "--json"))
     assert report["telemetry"] == {"disabled": True, "setting": f"{VARIABLE}=1"}
     assert files_of(home) == []
 
 
 @pytest.mark.parametrize("value", ["0", "1", "true", ""])
-def test_a_value_of_the_user_stays(home: Path, value: str) -> None:
+def test_variable_of_user_is_kept(home: Path, value: str) -> None:
     assert run_at_home(home, "-c", VALUE, **{VARIABLE: value}).strip() == repr(value)
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [("0", "ON"), ("", "ON"), ("off", "ON"), ("Yes", "off"), ("1", "off")]
 )
-def test_doctor_says_what_the_variable_means(
+def test_doctor_reports_meaning_of_variable(
     value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ONNX Runtime 1.31.1 reads it: with the values said to be ON it wrote a device id."""

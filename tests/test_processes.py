@@ -74,11 +74,11 @@ if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[4])
     with context.Pool(2) as pool:
         if sys.argv[4] == "fork":
-            found = pool.map(explained, [X[:1], X[1:]] * 2)
+            results = pool.map(explained, [X[:1], X[1:]] * 2)
         else:
-            found = pool.map(sent, [(explainer, X[:1]), (explainer, X[1:])] * 2)
-    for i, each in enumerate(found):
-        assert np.allclose(each.maps, expected[i % 2 : i % 2 + 1], rtol=1e-4, atol=1e-7), i
+            results = pool.map(sent, [(explainer, X[:1]), (explainer, X[1:])] * 2)
+    for i, result in enumerate(results):
+        assert np.allclose(result.maps, expected[i % 2 : i % 2 + 1], rtol=1e-4, atol=1e-7), i
     print("same")
 """
 )
@@ -111,47 +111,49 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(tmp_path: Path, code: str, *words: str | Path) -> str:
     script = tmp_path / "script.py"
     script.write_text(code)
-    found = run_limited([str(script), *map(str, words)], seconds=60, megabytes=16384)
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
+    result = run_limited([str(script), *map(str, words)], seconds=60, megabytes=16384)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 @pytest.mark.parametrize("used", ["used", "unused"])
 @pytest.mark.parametrize("cached", ["cached", "bytes"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_fork(path: Path, tmp_path: Path, method: str, cached: str, used: str) -> None:
+def test_forked_explainer_gives_same_map(
+    path: Path, tmp_path: Path, method: str, cached: str, used: str
+) -> None:
     assert ran(tmp_path, FORK, path, method, cached, used) == "same"
 
 
-def test_a_fork_that_only_ends(path: Path, tmp_path: Path) -> None:
+def test_idle_fork_exits(path: Path, tmp_path: Path) -> None:
     """It must not wait for the threads of its parent when it closes what it has."""
     assert ran(tmp_path, IDLE, path, "smooth-grad-cam++", "cached") == "7"
 
 
-def test_forks_of_forks(path: Path, tmp_path: Path) -> None:
+def test_nested_forks_give_same_map(path: Path, tmp_path: Path) -> None:
     assert ran(tmp_path, NESTED, path, "smooth-grad-cam++", "cached") == "same"
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
-def test_pools(path: Path, tmp_path: Path, start: str) -> None:
+def test_pools_give_same_maps(path: Path, tmp_path: Path, start: str) -> None:
     assert ran(tmp_path, POOL, path, "smooth-grad-cam++", "cached", start) == "same"
 
 
 # Pickling
 
 
-def same(found: Explanation, expected: Explanation) -> None:
-    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5, atol=1e-7)
-    assert found.targets == expected.targets
-    assert found.layers == expected.layers
-    assert found.notices == expected.notices
+def same(explanation: Explanation, expected: Explanation) -> None:
+    np.testing.assert_allclose(explanation.maps, expected.maps, rtol=1e-5, atol=1e-7)
+    assert explanation.targets == expected.targets
+    assert explanation.layers == expected.layers
+    assert explanation.notices == expected.notices
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "again", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy, copy.copy]
+    "copy_of", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy, copy.copy]
 )
-def test_an_explainer_is_pickled_by_its_arguments(path: Path, method: str, again: Any) -> None:
+def test_explainer_is_pickled_by_arguments(path: Path, method: str, copy_of: Any) -> None:
     settings: dict[str, Any] = {"samples": 3, "seed": 5} if "smooth" in method else {}
     first = Explainer(
         path,
@@ -164,20 +166,20 @@ def test_an_explainer_is_pickled_by_its_arguments(path: Path, method: str, again
         region="0:2,:",
         **settings,
     )
-    second = again(first)
+    second = copy_of(first)
     same(second(X, target="c"), first(X, target="c"))
     assert second.settings == first.settings
 
 
-@pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
-def test_what_was_changed_is_pickled_too(path: Path, tmp_path: Path, again: Any) -> None:
+@pytest.mark.parametrize("copy_of", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
+def test_changed_attributes_are_pickled(path: Path, tmp_path: Path, copy_of: Any) -> None:
     """Images prepared otherwise have other maps, which nobody would notice."""
     image = tmp_path / "cat.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(image)
     first = Explainer(path, "grad-cam", device="cpu")
     first.change_preprocessing(mean=(0.1, 0.2, 0.3), order="bgr")
     first.labels, first.channels = ("a", "b", "c", "d", "e"), [0, 2]
-    second = again(first)
+    second = copy_of(first)
     same(second(image, target="b"), first(image, target="b"))
     assert second.preprocessing == first.preprocessing
     assert second.notices == first.notices
@@ -186,7 +188,9 @@ def test_what_was_changed_is_pickled_too(path: Path, tmp_path: Path, again: Any)
 
 
 @pytest.mark.parametrize("kind", ["str", "bytes", "proto"])
-def test_models_that_can_be_pickled(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explainer_of_any_model_file_is_pickled(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(path.parent)
     sources = {"str": path.name, "bytes": path.read_bytes(), "proto": onnx.load(path)}
     first: Any = Explainer(sources[kind], "grad-cam", device="cpu", score="probability")
@@ -197,26 +201,28 @@ def test_models_that_can_be_pickled(path: Path, kind: str, monkeypatch: pytest.M
     assert second.plan.digest == first.plan.digest
 
 
-def test_a_loaded_model_is_refused_with_the_cure(path: Path) -> None:
-    made = Explainer(load(path), "grad-cam", device="cpu")
+def test_loaded_model_is_not_pickled(path: Path) -> None:
+    explainer = Explainer(load(path), "grad-cam", device="cpu")
     with pytest.raises(
         ModelError, match=r"net.onnx: .* cannot be pickled; create it from the path of the file"
     ):
-        pickle.dumps(made)
-    made(X)
+        pickle.dumps(explainer)
+    explainer(X)
 
 
-def test_an_explanation_is_pickled_with_its_images(path: Path, tmp_path: Path) -> None:
+def test_explanation_is_pickled_with_images(path: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     image = tmp_path / "cat.png"
     Image.fromarray(pixels).save(image)
-    made = Explainer(path, "grad-cam", device="cpu", preprocess="unit")
-    for given in (X, image):
-        found = made(given)
-        again = pickle.loads(pickle.dumps(found))
-        same(again, found)
-        assert again.manifest(0) == found.manifest(0)
-        np.testing.assert_array_equal(np.asarray(again.overlay(0)), np.asarray(found.overlay(0)))
+    explainer = Explainer(path, "grad-cam", device="cpu", preprocess="unit")
+    for source in (X, image):
+        explanation = explainer(source)
+        second = pickle.loads(pickle.dumps(explanation))
+        same(second, explanation)
+        assert second.manifest(0) == explanation.manifest(0)
+        np.testing.assert_array_equal(
+            np.asarray(second.overlay(0)), np.asarray(explanation.overlay(0))
+        )
 
 
 # Threads
@@ -224,23 +230,27 @@ def test_an_explanation_is_pickled_with_its_images(path: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("net", [DEEP, POOLED])
-def test_threads_that_share_an_explainer(net: Any, method: str) -> None:
+def test_threads_share_explainer(net: Any, method: str) -> None:
     settings: dict[str, Any] = {"samples": 9} if "smooth" in method else {}
-    made = Explainer(net.content(), method, "features", device="cpu", cache=False, **settings)
+    explainer = Explainer(net.content(), method, "features", device="cpu", cache=False, **settings)
     images = random_images(12, seed=4)
     targets = [i % 5 for i in range(12)]
-    expected = [made(images[i], target=targets[i]).maps for i in range(12)]
+    expected = [explainer(images[i], target=targets[i]).maps for i in range(12)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda i: made(images[i], target=targets[i]).maps, [*range(12)] * 3))
-    for i, maps in enumerate(found):
+        results = list(
+            pool.map(lambda i: explainer(images[i], target=targets[i]).maps, [*range(12)] * 3)
+        )
+    for i, maps in enumerate(results):
         np.testing.assert_allclose(maps, expected[i % 12], rtol=1e-4, atol=1e-7)
 
 
-def test_threads_with_images_of_several_sizes() -> None:
-    made = Explainer(ANY_SIZE.content(), "smooth-grad-cam++", "features", device="cpu", samples=7)
+def test_threads_share_explainer_of_any_size() -> None:
+    explainer = Explainer(
+        ANY_SIZE.content(), "smooth-grad-cam++", "features", device="cpu", samples=7
+    )
     images = [random_images(1, (3, 8 + i % 3, 9), seed=i) for i in range(12)]
-    expected = [made(image, target=1).maps for image in images]
+    expected = [explainer(image, target=1).maps for image in images]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda image: made(image, target=1).maps, images * 3))
-    for i, maps in enumerate(found):
+        results = list(pool.map(lambda image: explainer(image, target=1).maps, images * 3))
+    for i, maps in enumerate(results):
         np.testing.assert_allclose(maps, expected[i % 12], rtol=1e-4, atol=1e-7)

@@ -60,7 +60,7 @@ MIXING = {  # from r1 (N, 4, 8, 8) to m
     "a softmax over the batch": """
         share = Softmax<axis = 0>(r1)
         m = Mul(share, r1)""",
-    "a range of the whole batch": """
+    "a range of the complete batch": """
         q, s, z = DynamicQuantizeLinear(r1)
         m = DequantizeLinear(q, s, z)""",
     "what comes after": """
@@ -93,8 +93,8 @@ def model(
     return bytes(proto.SerializeToString())
 
 
-def explainer(content: bytes, **given: Any) -> Explainer:
-    return Explainer(content, device="cpu", cache=False, **(SMOOTH | given))
+def make_explainer(content: bytes, **options: Any) -> Explainer:
+    return Explainer(content, device="cpu", cache=False, **(SMOOTH | options))
 
 
 def one_at_a_time(notices: tuple[str, ...]) -> list[str]:
@@ -114,16 +114,16 @@ NO_GRADIENT = {
 )
 def test_mixing_in_free_batch_is_run_one_by_one(what: str, layer: str) -> None:
     content = model(MIXING[what])
-    found = [explainer(content, layer=layer, chunk=chunk) for chunk in (1, 8)]
-    maps = [made(X, target=1) for made in found]
-    assert all(one_at_a_time(each.notices) for each in maps)
-    assert found[1].plan.image.batch == 1
+    explainers = [make_explainer(content, layer=layer, chunk=chunk) for chunk in (1, 8)]
+    maps = [explainer(X, target=1) for explainer in explainers]
+    assert all(one_at_a_time(array.notices) for array in maps)
+    assert explainers[1].plan.image.batch == 1
     assert maps[0].maps.max() > 0
     np.testing.assert_array_equal(maps[0].maps, maps[1].maps)
 
 
 def test_mixing_of_gradients_only_is_detected() -> None:
-    """Too little for the quantiser's next step, but a derivative passes straight through it."""
+    """Too little for the quantizer's next step, but a derivative passes straight through it."""
     content = model(
         AXIS
         + """
@@ -134,10 +134,10 @@ def test_mixing_of_gradients_only_is_detected() -> None:
         d = DequantizeLinear(q, step, zero_point)
         m = Add(r1, d)"""
     )
-    made = explainer(content, layer="r1", chunk=8)
-    assert one_at_a_time(made.notices)
+    explainer = make_explainer(content, layer="r1", chunk=8)
+    assert one_at_a_time(explainer.notices)
     np.testing.assert_array_equal(
-        made(X, target=1).maps, explainer(content, layer="r1", chunk=1)(X, target=1).maps
+        explainer(X, target=1).maps, make_explainer(content, layer="r1", chunk=1)(X, target=1).maps
     )
 
 
@@ -152,10 +152,12 @@ def test_mixing_of_gradients_only_is_detected() -> None:
     ids=["Reshape to one row", "Flatten of everything"],
 )
 def test_head_for_one_image_is_run_one_by_one(head: str) -> None:
-    found = explainer(model("m = Identity(r1)", head=head))
-    assert one_at_a_time(found.notices)
-    expected = explainer(model("m = Identity(r1)"))
-    np.testing.assert_allclose(found(X).layer_maps, expected(X).layer_maps, rtol=1e-4, atol=1e-7)
+    explainer = make_explainer(model("m = Identity(r1)", head=head))
+    assert one_at_a_time(explainer.notices)
+    expected = make_explainer(model("m = Identity(r1)"))
+    np.testing.assert_allclose(
+        explainer(X).layer_maps, expected(X).layer_maps, rtol=1e-4, atol=1e-7
+    )
     assert not one_at_a_time(expected.notices)
 
 
@@ -216,9 +218,9 @@ def test_failed_trial_is_run_one_by_one() -> None:
         content = model("m = Identity(r1)", "N, 3, H, W", head=ODD)
     finally:
         SHAPES["u"] = original
-    made = explainer(content)
-    assert [notice for notice in made.notices if "a test run with two images failed" in notice]
-    assert made(random_images(1, (3, 40, 40))).maps.max() > 0
+    explainer = make_explainer(content)
+    assert [notice for notice in explainer.notices if "a test run with two images failed" in notice]
+    assert explainer(random_images(1, (3, 40, 40))).maps.max() > 0
 
 
 @pytest.mark.parametrize("side", [224, 32, 28])
@@ -232,9 +234,9 @@ def test_trial_finds_only_size_that_runs(side: int) -> None:
     for tensor in proto.graph.initializer:
         if tensor.name == "u":
             tensor.CopyFrom(numpy_helper.from_array(np.ones((6, 8), np.float32), "u"))
-    made = explainer(proto.SerializeToString())
-    assert made.plan.image.batch is None
-    assert not made.notices
+    explainer = make_explainer(proto.SerializeToString())
+    assert explainer.plan.image.batch is None
+    assert not explainer.notices
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1e-8, 1e6])
@@ -247,16 +249,18 @@ def test_mixing_is_detected_for_scores_of_any_scale(what: str, unit: float) -> N
         unit = Constant<value_float = {unit!r}>()
         y = Mul(s, unit)"""
     )
-    made = explainer(model(MIXING[what], head=head), layer="r1")
-    assert one_at_a_time(made.notices)
-    assert not one_at_a_time(explainer(model("m = Identity(r1)", head=head), layer="r1").notices)
+    explainer = make_explainer(model(MIXING[what], head=head), layer="r1")
+    assert one_at_a_time(explainer.notices)
+    assert not one_at_a_time(
+        make_explainer(model("m = Identity(r1)", head=head), layer="r1").notices
+    )
 
 
 @pytest.mark.parametrize("net", [POOLED, DEEP, ANY_SIZE, FIXED])
 def test_batch_without_mixing_stays_free(net: Any) -> None:
-    made = explainer(net.content())
-    assert made.plan.image.batch is None
-    assert not one_at_a_time(made.notices)
+    explainer = make_explainer(net.content())
+    assert explainer.plan.image.batch is None
+    assert not one_at_a_time(explainer.notices)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float16, np.float64])
@@ -268,26 +272,24 @@ def test_batch_of_any_dtype_stays_free(dtype: Any) -> None:
     cast = onnx.helper.make_node("Cast", ["x"], ["as_float"], to=onnx.TensorProto.FLOAT)
     proto.graph.node.insert(0, cast)
     proto.graph.node[1].input[0] = "as_float"
-    assert not explainer(proto.SerializeToString(), layer="r1").notices
+    assert not make_explainer(proto.SerializeToString(), layer="r1").notices
 
 
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many sessions were opened for trials."""
+    """One item per session that was opened for a trial."""
     opened: list[int] = []
     real = Session
 
-    def counted(*given: Any, **more: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
         opened.append(1)
-        return real(*given, **more)
+        return real(*args, **options)
 
     monkeypatch.setattr("onnxcam.explain.batch_trial.Session", counted)
     return opened
 
 
-def test_trial_is_not_repeated_for_cached_plan(
-    tmp_path: Path, trials: list[int]
-) -> None:
+def test_trial_is_not_repeated_for_cached_plan(tmp_path: Path, trials: list[int]) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(model(MIXING["a mean over the batch"]))
     first, second = (Explainer(path, device="cpu", **SMOOTH) for _ in range(2))
@@ -312,18 +314,18 @@ def test_model_without_cpu_kernels_is_not_refused(
 
     for module in ("batch_trial", "free_batch_proof"):
         monkeypatch.setattr(f"onnxcam.explain.{module}.Session", refused)
-    made = explainer(model("m = Identity(r1)", f"{batch}, 3, 8, 8", f"{batch}, 5"))
-    assert made.plan.image.batch == (4 if batch == "4" else 1)
-    assert (UNTRIED in made.notices) == (batch == "N")
-    assert not made(X, target=1).is_empty.any()
+    explainer = make_explainer(model("m = Identity(r1)", f"{batch}, 3, 8, 8", f"{batch}, 5"))
+    assert explainer.plan.image.batch == (4 if batch == "4" else 1)
+    assert (UNTRIED in explainer.notices) == (batch == "N")
+    assert not explainer(X, target=1).is_empty.any()
 
 
 # Training mode
 
 
 def test_training_mode_is_reported() -> None:
-    made = explainer(model(MIXING["statistics of the batch"]), layer="r2")
-    (notice,) = [each for each in made.notices if "training mode" in each]
+    explainer = make_explainer(model(MIXING["statistics of the batch"]), layer="r2")
+    (notice,) = [notice for notice in explainer.notices if "training mode" in notice]
     assert notice.startswith("BatchNormalization (m) in training mode")
 
 
@@ -340,13 +342,15 @@ def test_training_mode_is_reported() -> None:
 )
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
 def test_random_operators_are_reported(drawn: str, method: str) -> None:
-    made = Explainer(model(drawn), method, layer="r2", device="cpu", cache=False)
-    assert [each for each in made.notices if "scores and maps differ from run to run" in each]
+    explainer = Explainer(model(drawn), method, layer="r2", device="cpu", cache=False)
+    assert [
+        notice for notice in explainer.notices if "scores and maps differ from run to run" in notice
+    ]
 
 
 def test_dropout_in_evaluation_mode_is_not_reported() -> None:
     half = "half = Constant<value_float = 0.5>()\n no = Constant<value = bool {0}>()\n"
-    assert not explainer(model(half + "m = Dropout(r1, half, no)"), layer="r2").notices
+    assert not make_explainer(model(half + "m = Dropout(r1, half, no)"), layer="r2").notices
 
 
 # What is compared
@@ -361,7 +365,7 @@ def test_unlike_images_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected", "said"),
+    ("actual", "expected", "agrees"),
     [
         ([1.0, 2.0], [1.0, 2.0], True),
         ([1.0005, 2.0], [1.0, 2.0], True),
@@ -373,5 +377,7 @@ def test_unlike_images_differ() -> None:
         ([1e-3, 0.0], [0.0, 1e-3], False),
     ],
 )
-def test_agree_compares_with_tolerance_and_floor(found: list[float], expected: list[float], said: bool) -> None:
-    assert agree(np.array(found), np.array(expected), 1e-3, 1e-7) is said
+def test_agree_compares_with_tolerance_and_floor(
+    actual: list[float], expected: list[float], agrees: bool
+) -> None:
+    assert agree(np.array(actual), np.array(expected), 1e-3, 1e-7) is agrees

@@ -1,4 +1,4 @@
-"""What is kept on disk: whole or not at all, within its bound, and never in the way of a run."""
+"""Cache entries are complete or absent, within the size limit, and errors never stop a run."""
 
 from __future__ import annotations
 
@@ -56,45 +56,43 @@ def test_missing_home_disables_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stored_entry_is_found(cache_folder: Path) -> None:
     assert cache.lookup("a") is None
-    entry = cache.store("a", writing(TEN))
-    assert entry is not None
-    assert (entry / "content").read_bytes() == TEN
-    assert cache.lookup("a") == entry
+    entry_folder = cache.store("a", writing(TEN))
+    assert entry_folder is not None
+    assert (entry_folder / "content").read_bytes() == TEN
+    assert cache.lookup("a") == entry_folder
     assert cache.lookup("b") is None
     assert names(cache_folder) == {"a"}
-    assert cache.size() == 10 + (entry / "entry.json").stat().st_size
+    assert cache.size() == 10 + (entry_folder / "entry.json").stat().st_size
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda entry: (entry / "content").write_bytes(TEN[:-1]),
-        lambda entry: (entry / "content").write_bytes(b"\0" * 10),
-        lambda entry: (entry / "content").unlink(),
-        lambda entry: (entry / "other").write_bytes(TEN),
-        lambda entry: (entry / "entry.json").unlink(),
-        lambda entry: (entry / "entry.json").write_bytes(b"{"),
-        lambda entry: (entry / "entry.json").write_bytes(b"\xff[]"),
-        lambda entry: (entry / "entry.json").write_text("[1]"),
+        lambda entry_folder: (entry_folder / "content").write_bytes(TEN[:-1]),
+        lambda entry_folder: (entry_folder / "content").write_bytes(b"\0" * 10),
+        lambda entry_folder: (entry_folder / "content").unlink(),
+        lambda entry_folder: (entry_folder / "other").write_bytes(TEN),
+        lambda entry_folder: (entry_folder / "entry.json").unlink(),
+        lambda entry_folder: (entry_folder / "entry.json").write_bytes(b"{"),
+        lambda entry_folder: (entry_folder / "entry.json").write_bytes(b"\xff[]"),
+        lambda entry_folder: (entry_folder / "entry.json").write_text("[1]"),
     ],
-    ids=["shorter", "zeros", "gone", "more", "untold", "cut", "binary", "foreign"],
+    ids=["shorter", "zeros", "missing", "extra", "no record", "cut", "binary", "foreign"],
 )
-def test_damaged_entry_is_replaced(
-    cache_folder: Path, spoil: Callable[[Path], object]
-) -> None:
-    entry = cache.store("a", writing(TEN))
-    assert entry is not None
-    spoil(entry)
+def test_damaged_entry_is_replaced(cache_folder: Path, spoil: Callable[[Path], object]) -> None:
+    entry_folder = cache.store("a", writing(TEN))
+    assert entry_folder is not None
+    spoil(entry_folder)
     assert cache.lookup("a") is None
-    assert cache.store("a", writing(TEN)) == entry
-    assert cache.lookup("a") == entry
+    assert cache.store("a", writing(TEN)) == entry_folder
+    assert cache.lookup("a") == entry_folder
     assert names(cache_folder) == {"a"}
 
 
 def test_renamed_entry_is_not_found() -> None:
-    entry = keep("a")
-    assert entry is not None
-    entry.rename(entry.with_name("b"))
+    entry_folder = keep("a")
+    assert entry_folder is not None
+    entry_folder.rename(entry_folder.with_name("b"))
     assert cache.lookup("b") is None
 
 
@@ -102,17 +100,15 @@ def test_least_recently_used_entry_is_removed(monkeypatch: pytest.MonkeyPatch) -
     for number, name in enumerate("abc"):
         assert keep(name)
         used(name, 1000.0 + number)
-    assert cache.lookup("a")  # and so used last
-    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")  # three of 1000 bytes and what tells of them
+    assert cache.lookup("a")  # now used last
+    monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")  # three of 1000 bytes with their records
     assert keep("d")
     assert names(cache.folder()) == {"a", "c", "d"}
     assert cache.size() <= 3500
 
 
 @pytest.mark.parametrize("limit", ["0", "900", "-1"])
-def test_entry_above_limit_is_not_stored(
-    monkeypatch: pytest.MonkeyPatch, limit: str
-) -> None:
+def test_entry_above_limit_is_not_stored(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", limit)
     assert keep("a") is None
     assert cache.size() == 0
@@ -134,7 +130,9 @@ def test_full_disk_stores_nothing(cache_folder: Path) -> None:
     assert names(cache_folder) == set()
 
 
-def test_file_in_place_of_folder_disables_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_file_in_place_of_folder_disables_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_bytes(TEN)
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path / "file"))
     assert keep("a") is None
@@ -164,8 +162,8 @@ for turn in range(150):
         try:
             content = (entry / "content").read_bytes()
         except OSError:
-            continue  # made room for another
-        assert content == name.encode() * 1000, "not whole"
+            continue  # removed to make room
+        assert content == name.encode() * 1000, "incomplete"
     else:
         cache.store(name, lambda folder: (folder / "content").write_bytes(name.encode() * 1000))
     cache.set_choice(name, "turn", turn)
@@ -179,15 +177,13 @@ def test_concurrent_processes_see_complete_entries(
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")
     line = [sys.executable, "-W", "error", "-c", BUSY]
     busy = [
-        subprocess.Popen([*line, str(each)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        for each in range(3)
+        subprocess.Popen([*line, str(number)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for number in range(3)
     ]
-    for each in busy:
-        _, said = each.communicate(timeout=60)
-        assert (each.returncode, said) == (0, "")
-    assert {name[0] for name in names(cache_folder)} <= set(
-        "abcdef"
-    )  # nothing half-written is left
+    for process in busy:
+        _, output = process.communicate(timeout=60)
+        assert (process.returncode, output) == (0, "")
+    assert {name[0] for name in names(cache_folder)} <= set("abcdef")  # nothing unfinished remains
     assert names(cache_folder)
 
 
@@ -218,4 +214,4 @@ def test_number_of_choices_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         cache.set_choice(str(number), "chunk", number)
         for file in (cache.folder() / "choices").iterdir():
             os.utime(file, (file.stat().st_mtime - 10,) * 2)
-    assert [cache.get_choice(str(each), "chunk") for each in range(5)] == [None, None, 2, 3, 4]
+    assert [cache.get_choice(str(number), "chunk") for number in range(5)] == [None, None, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""An entry of the cache is named by everything that it depends on, and holds what fits together."""
+"""A cache key covers everything that a plan depends on, and entries hold plans that fit their models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.rewrite.planner import plan
 from onnxcam.specs import PlanRequest
 from tests.cli.conftest import run as run
-from tests.explain.support.compiled import SMOOTH, X, entries, explainer, needs_plan, save
+from tests.explain.support.compiled import SMOOTH, X, entries, make_explainer, needs_plan, save
 from tests.support.limits import run_limited
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, MIXING, MLP, POOLED, TWO_OUTPUTS, Net
 
@@ -46,8 +46,8 @@ print(identify_files(sys.argv[1]))
 """
 
 
-def maps(model: Any, **more: Any) -> Any:
-    return explainer(model, **SMOOTH, **more)(X).maps
+def maps(model: Any, **options: Any) -> Any:
+    return make_explainer(model, **SMOOTH, **options)(X).maps
 
 
 def change_data(path: Path, factor: float = -1.5) -> None:
@@ -131,7 +131,7 @@ def test_cache_key_covers_external_data_anywhere(
 def test_bytes_with_external_data_are_not_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
-    """The data lies nobody knows where: of two models of the same bytes one would get the other's map."""
+    """The folder of the data is unknown: two models of the same bytes would share one map."""
     save(tmp_path / "net.onnx", DEEP, **APART)
     content = (tmp_path / "net.onnx").read_bytes()
     monkeypatch.chdir(tmp_path)
@@ -194,7 +194,9 @@ def test_location_across_blocks_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @posix
-def test_linked_model_uses_data_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linked_model_uses_data_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "real").mkdir()
     model = save(tmp_path / "real" / "net.onnx", DEEP, **APART)
     (tmp_path / "link.onnx").symlink_to(model)
@@ -288,20 +290,20 @@ def test_file_replaced_during_planning_is_not_cached(
 
     with monkeypatch.context() as patch:
         patch.setattr("onnxcam.rewrite.planner.plan", meanwhile)
-        explainer(model)
+        make_explainer(model)
     assert entries(cache_folder) == []
-    explainer(model)
+    make_explainer(model)
     assert len(entries(cache_folder)) == 1
 
 
-# Plans that were forged: their digests are right
+# Forged plans with correct digests
 
 
-def forge(entry: Path, plan_text: str) -> None:
-    (entry / compiling.PLAN).write_text(plan_text)
-    record = {"name": entry.name, "files": cache._digests(entry)}
-    (entry / cache.ENTRY_FILE).write_text(json.dumps(record))
-    assert cache.lookup(entry.name)
+def forge(entry_folder: Path, plan_text: str) -> None:
+    (entry_folder / compiling.PLAN).write_text(plan_text)
+    record = {"name": entry_folder.name, "files": cache._digests(entry_folder)}
+    (entry_folder / cache.ENTRY_FILE).write_text(json.dumps(record))
+    assert cache.lookup(entry_folder.name)
 
 
 VALUES: list[Any] = [
@@ -332,15 +334,15 @@ def changed(root: Any, place: tuple[Any, ...], value: Any) -> str:
 
 
 @pytest.fixture
-def entry(tmp_path: Path, cache_folder: Path) -> Path:
+def entry_folder(tmp_path: Path, cache_folder: Path) -> Path:
     maps(save(tmp_path / "net.onnx", DEEP))
-    (entry,) = entries(cache_folder)
-    return entry
+    (entry_folder,) = entries(cache_folder)
+    return entry_folder
 
 
-def test_forged_plan_values_are_rejected_or_harmless(entry: Path, tmp_path: Path) -> None:
-    """Each value of a plan as each of many others: refused when it is read, or without a say in the map."""
-    good = (entry / compiling.PLAN).read_text()
+def test_forged_plan_values_are_rejected_or_harmless(entry_folder: Path, tmp_path: Path) -> None:
+    """Every value of a plan is replaced by many others: they are refused, or do not change the map."""
+    good = (entry_folder / compiling.PLAN).read_text()
     root = json.loads(good)
     expected = maps(tmp_path / "net.onnx", cache=False)
     refused = 0
@@ -353,9 +355,9 @@ def test_forged_plan_values_are_rejected_or_harmless(entry: Path, tmp_path: Path
                 refused += 1
                 continue
             if json.loads(text) != root:
-                forge(entry, text)
-                found = maps(tmp_path / "net.onnx")
-                np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=f"{place} {value}")
+                forge(entry_folder, text)
+                actual = maps(tmp_path / "net.onnx")
+                np.testing.assert_allclose(actual, expected, rtol=1e-4, err_msg=f"{place} {value}")
     assert refused > 300
     assert from_json(good) == from_json(as_json(from_json(good)))
 
@@ -375,32 +377,32 @@ def test_forged_plan_values_are_rejected_or_harmless(entry: Path, tmp_path: Path
     ],
 )  # fmt: skip
 def test_inconsistent_plan_is_built_again(
-    entry: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
+    entry_folder: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
 ) -> None:
-    good = (entry / compiling.PLAN).read_text()
+    good = (entry_folder / compiling.PLAN).read_text()
     expected = maps(tmp_path / "net.onnx", cache=False)
-    forge(entry, changed(json.loads(good), place, value))
+    forge(entry_folder, changed(json.loads(good), place, value))
     np.testing.assert_array_equal(maps(tmp_path / "net.onnx"), expected)
-    assert (entry / compiling.PLAN).read_text() == good
+    assert (entry_folder / compiling.PLAN).read_text() == good
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"image":' * 100_000, "", "\0", "1" * 10_000, "NaN"]
 )
-def test_invalid_plan_text_is_built_again(entry: Path, tmp_path: Path, text: str) -> None:
-    good = (entry / compiling.PLAN).read_text()
-    forge(entry, text)
+def test_invalid_plan_text_is_built_again(entry_folder: Path, tmp_path: Path, text: str) -> None:
+    good = (entry_folder / compiling.PLAN).read_text()
+    forge(entry_folder, text)
     assert maps(tmp_path / "net.onnx").max() > 0
-    assert (entry / compiling.PLAN).read_text() == good
+    assert (entry_folder / compiling.PLAN).read_text() == good
 
 
 @pytest.mark.parametrize("table", [
     None, 1, "fast", [], [[1.0]], {"1 x 4": "fast"}, {"1 x 4": [None]}, {"1 x 4": [-1.0] * 4},
     {"1 x 4": [float("nan")] * 4}, {"1 x 4": [1e308] * 10_000}, {"0 x 0": [1.0] * 9}, {"1 x 1" * 999: [1.0]},
 ])  # fmt: skip
-def test_invalid_choices_change_no_map(entry: Path, tmp_path: Path, table: Any) -> None:
+def test_invalid_choices_change_no_map(entry_folder: Path, tmp_path: Path, table: Any) -> None:
     expected = maps(tmp_path / "net.onnx", cache=False)
-    cache.set_choice(entry.name, compiling.schedule_choice(), table)
+    cache.set_choice(entry_folder.name, compiling.schedule_choice(), table)
     np.testing.assert_allclose(maps(tmp_path / "net.onnx"), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -410,5 +412,5 @@ def test_cached_plan_fits_and_is_used(
     tmp_path: Path, net: Net, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = save(tmp_path / "net.onnx", net)
-    explainer(model, method)
+    make_explainer(model, method)
     assert not needs_plan(model, monkeypatch, method)

@@ -37,12 +37,12 @@ print(cache.get_choice("a", "choice"))
 
 
 @pytest.fixture
-def entry(cache_folder: Path) -> Path:
+def entry_folder(cache_folder: Path) -> Path:
     """An entry with one file, and a choice."""
-    entry = keep("a")
-    assert entry
+    entry_folder = keep("a")
+    assert entry_folder
     cache.set_choice("a", "choice", 1)
-    return entry
+    return entry_folder
 
 
 def mode(path: Path) -> int:
@@ -59,16 +59,18 @@ def test_folders_are_private(cache_folder: Path, mask: int) -> None:
 
 
 @posix
-def test_open_folders_are_made_private(entry: Path) -> None:
-    entry.parent.chmod(0o777)
+def test_open_folders_are_made_private(entry_folder: Path) -> None:
+    entry_folder.parent.chmod(0o777)
     assert cache.lookup("a") is None
     assert keep("b")
-    assert mode(entry.parent) == 0o700
+    assert mode(entry_folder.parent) == 0o700
     assert cache.lookup("a")
 
 
 @posix
-def test_cache_of_other_user_is_not_used(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_of_other_user_is_not_used(
+    entry_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")}
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert cache.lookup("a") is None
@@ -76,14 +78,14 @@ def test_cache_of_other_user_is_not_used(entry: Path, monkeypatch: pytest.Monkey
     assert keep("b") is None
     cache.set_choice("a", "choice", 2)
     assert {path: path.lstat().st_mtime_ns for path in cache.folder().rglob("*")} == before
-    assert cache.problem() == f"{entry.parent} is not a folder that only you can write to"
+    assert cache.problem() == f"{entry_folder.parent} is not a folder that only you can write to"
 
 
 @posix
 @pytest.mark.parametrize("bits", [0o020, 0o002])
 @pytest.mark.parametrize("name", ["", "content", cache.ENTRY_FILE])
-def test_files_writable_by_others_are_replaced(entry: Path, name: str, bits: int) -> None:
-    path = entry / name
+def test_files_writable_by_others_are_replaced(entry_folder: Path, name: str, bits: int) -> None:
+    path = entry_folder / name
     path.chmod(mode(path) | bits)
     assert cache.lookup("a") is None
     assert keep("a")
@@ -93,7 +95,7 @@ def test_files_writable_by_others_are_replaced(entry: Path, name: str, bits: int
 
 @posix
 @pytest.mark.parametrize("bits", [0o020, 0o002])
-def test_choices_writable_by_others_are_ignored(entry: Path, bits: int) -> None:
+def test_choices_writable_by_others_are_ignored(entry_folder: Path, bits: int) -> None:
     (path,) = (cache.folder() / "choices").iterdir()
     path.chmod(mode(path) | bits)
     assert cache.get_choice("a", "choice") is None
@@ -130,16 +132,16 @@ def sparse(path: Path) -> None:
 @pytest.mark.parametrize("replace", [pipe, device, loop, folder, plain, sparse])
 @pytest.mark.parametrize("place", ["entry", "content", cache.ENTRY_FILE, "choice"])
 def test_irregular_files_are_replaced(
-    entry: Path, place: str, replace: Callable[[Path], None]
+    entry_folder: Path, place: str, replace: Callable[[Path], None]
 ) -> None:
     (choice,) = (cache.folder() / "choices").iterdir()
-    path = {"entry": entry, "choice": choice}.get(place, entry / place)
+    path = {"entry": entry_folder, "choice": choice}.get(place, entry_folder / place)
     path.rename(cache.folder() / "old")
     replace(path)
     done = run_limited(USE, seconds=SECONDS)
     assert done.returncode == 0, done.stderr
     if place == "choice":  # a folder there is not replaced by a file
-        expected = [f"{entry} None", str(b"x" * 1000), "None" if replace is folder else "2"]
+        expected = [f"{entry_folder} None", str(b"x" * 1000), "None" if replace is folder else "2"]
     else:
         expected = ["None 1", "b'new'", "2"]
     assert done.stdout.splitlines() == expected
@@ -147,7 +149,7 @@ def test_irregular_files_are_replaced(
 
 @posix
 @pytest.mark.parametrize("name", ["models", "choices", ""])
-def test_linked_folders_are_not_used(entry: Path, tmp_path: Path, name: str) -> None:
+def test_linked_folders_are_not_used(entry_folder: Path, tmp_path: Path, name: str) -> None:
     place = cache.folder() / name
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
@@ -166,13 +168,13 @@ def test_linked_folders_are_not_used(entry: Path, tmp_path: Path, name: str) -> 
 
 
 @posix
-def test_linked_entry_is_replaced(entry: Path, tmp_path: Path) -> None:
+def test_linked_entry_is_replaced(entry_folder: Path, tmp_path: Path) -> None:
     """Nor is what it leads to touched when the entry is made again."""
-    elsewhere = entry.rename(tmp_path / "elsewhere")
-    entry.symlink_to(elsewhere)
+    elsewhere = entry_folder.rename(tmp_path / "elsewhere")
+    entry_folder.symlink_to(elsewhere)
     assert cache.lookup("a") is None
-    assert keep("a") == entry
-    assert not entry.is_symlink()
+    assert keep("a") == entry_folder
+    assert not entry_folder.is_symlink()
     assert sorted(path.name for path in elsewhere.iterdir()) == ["content", cache.ENTRY_FILE]
 
 
@@ -190,15 +192,15 @@ RECORDS = [
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda text: text[:60])
-def test_forged_records_are_replaced(entry: Path, record: str) -> None:
-    (entry / cache.ENTRY_FILE).write_text(record)
+def test_forged_records_are_replaced(entry_folder: Path, record: str) -> None:
+    (entry_folder / cache.ENTRY_FILE).write_text(record)
     assert cache.lookup("a") is None
-    assert keep("a") == entry
-    assert cache.lookup("a") == entry
+    assert keep("a") == entry_folder
+    assert cache.lookup("a") == entry_folder
 
 
 @pytest.mark.parametrize("record", [text for text in RECORDS if text[:7] != '{"name"'])
-def test_forged_choices_are_ignored(entry: Path, record: str) -> None:
+def test_forged_choices_are_ignored(entry_folder: Path, record: str) -> None:
     (path,) = (cache.folder() / "choices").iterdir()
     path.write_text(record)
     assert cache.get_choice("a", "choice") is None
@@ -216,7 +218,9 @@ def leftover(size: int) -> Path:
     return part
 
 
-def test_unfinished_entries_count_toward_limit(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_entries_count_toward_limit(
+    entry_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in "bc":
         assert keep(name)
     part = leftover(2000)
@@ -228,7 +232,9 @@ def test_unfinished_entries_count_toward_limit(entry: Path, monkeypatch: pytest.
     assert part.exists()
 
 
-def test_files_of_dead_process_are_removed(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_dead_process_are_removed(
+    entry_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     part = leftover(2000)
     monkeypatch.setattr(files, "_is_alive", lambda process: False)
     assert keep("b")
@@ -247,7 +253,7 @@ cache.store("b", write)
 
 
 @posix
-def test_killed_process_leaves_no_entry(entry: Path) -> None:
+def test_killed_process_leaves_no_entry(entry_folder: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", DIE], cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == 9
     assert cache.lookup("a")
@@ -259,7 +265,7 @@ def test_killed_process_leaves_no_entry(entry: Path) -> None:
 
 @posix
 def test_irregular_files_among_entries_are_harmless(
-    entry: Path, monkeypatch: pytest.MonkeyPatch
+    entry_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = cache.folder() / "models"
     os.mkfifo(models / "pipe")

@@ -1,4 +1,4 @@
-"""Start-up: what a second run finds on disk, when it must not, and that the map is the same either way."""
+"""Cached models: when they are used, when they must not be, and that the map is the same either way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onnxcam.methods import METHODS
 from onnxcam.model import external_data
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
-from tests.explain.support.compiled import SMOOTH, X, entries, explainer, needs_plan, save
+from tests.explain.support.compiled import SMOOTH, X, entries, make_explainer, needs_plan, save
 from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
@@ -32,58 +32,58 @@ def model(tmp_path: Path) -> Path:
     return save(tmp_path / "net.onnx", DEEP)
 
 
-def test_cached_plan_gives_same_map(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = explainer(model, cache=False, **SMOOTH)
-    first = explainer(model, **SMOOTH)
+def test_cached_plan_gives_same_map(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = make_explainer(model, cache=False, **SMOOTH)
+    first = make_explainer(model, **SMOOTH)
     monkeypatch.setattr("onnxcam.model.load.load", None)
-    second = explainer(model, **SMOOTH)
+    second = make_explainer(model, **SMOOTH)
     assert plain.plan == first.plan == second.plan
     expected = plain(X)
     assert expected.maps.max() > 0
-    for each in (first(X), second(X)):
-        np.testing.assert_array_equal(each.maps, expected.maps)
-        assert each.provenance == expected.provenance
-        assert each.notices == expected.notices
+    for explanation in (first(X), second(X)):
+        np.testing.assert_array_equal(explanation.maps, expected.maps)
+        assert explanation.provenance == expected.provenance
+        assert explanation.notices == expected.notices
 
 
 def test_changed_request_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    explainer(model)
-    for given in (
+    make_explainer(model)
+    for options in (
         {"method": "grad-cam"},
         {"layer": "early"},
         {"layer": ["early", "features"]},
         {"score": "probability"},
         {"output": "logits"},
     ):
-        assert needs_plan(model, monkeypatch, **given), given
-        assert not needs_plan(model, monkeypatch, **given), given
+        assert needs_plan(model, monkeypatch, **options), options
+        assert not needs_plan(model, monkeypatch, **options), options
 
 
-def test_cache_key_ignores_settings_of_sampling_and_images(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    explainer(model)
-    for given in (
+def test_cache_key_ignores_settings_of_sampling_and_images(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_explainer(model)
+    for options in (
         {"samples": 3},
         {"numerator": "d1"},
         {"chunk": 2},
         {"preprocess": "unit"},
         {"layer": ["auto"]},
     ):
-        assert not needs_plan(model, monkeypatch, **given), given
+        assert not needs_plan(model, monkeypatch, **options), options
     assert not needs_plan(str(model), monkeypatch)
     assert needs_plan(model.read_bytes(), monkeypatch)  # which has no name
     assert not needs_plan(model.read_bytes(), monkeypatch)
 
 
 def test_changed_model_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    explainer(model)
+    make_explainer(model)
     save(model, POOLED)
     assert needs_plan(model, monkeypatch)
 
 
 def test_changed_program_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    explainer(model)
+    make_explainer(model)
     maker = compiling.program_version()
     for place in range(len(maker)):
         other = [*maker[:place], "other", *maker[place + 1 :]]
@@ -100,36 +100,38 @@ def test_cache_key_covers_sources_of_all_packages() -> None:
     }
 
 
-def test_changed_external_data_needs_new_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_external_data_needs_new_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apart = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
     model = save(tmp_path / "net.onnx", DEEP, **apart)
-    explainer(model)
+    make_explainer(model)
     assert not needs_plan(model, monkeypatch)
     weights = tmp_path / "w.data"
     changed = np.frombuffer(weights.read_bytes(), np.float32) * np.float32(1.5)
     weights.write_bytes(changed.tobytes())
     assert needs_plan(model, monkeypatch)
-    expected = explainer(model, cache=False, **SMOOTH)(X).maps
-    np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected)
+    expected = make_explainer(model, cache=False, **SMOOTH)(X).maps
+    np.testing.assert_array_equal(make_explainer(model, **SMOOTH)(X).maps, expected)
 
 
-@pytest.mark.parametrize("told", [b"", b"\x12", b"\x12\x80\x01", b"\x18\x01x"])
-def test_unusual_external_location_is_refused(told: bytes) -> None:
+@pytest.mark.parametrize("value", [b"", b"\x12", b"\x12\x80\x01", b"\x18\x01x"])
+def test_unusual_external_location_is_refused(value: bytes) -> None:
     usual = b"..\x0a\x08location\x12\x03a.b..\x0a\x08location\x12\x01c"
     assert external_locations(usual) == ["a.b", "c"]
     with pytest.raises(ValueError, match="encoded in an unusual way"):
-        external_locations(usual + b"\x0a\x08location" + told)
+        external_locations(usual + b"\x0a\x08location" + value)
 
 
 def test_file_changed_during_planning_is_not_cached(
     model: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def meanwhile(*given: Any, **asked: Any) -> Any:
+    def meanwhile(*args: Any) -> Any:
         save(model, POOLED)
-        return plan(*given, **asked)
+        return plan(*args)
 
     monkeypatch.setattr("onnxcam.rewrite.planner.plan", meanwhile)
-    explainer(model)
+    make_explainer(model)
     assert entries(cache_folder) == []
 
 
@@ -147,44 +149,42 @@ def test_damaged_entry_is_built_again(
     monkeypatch.setattr(
         external_data, "CACHED_LARGE_BYTES", 200
     )  # bytes: weights in a file of their own
-    expected = explainer(model, **SMOOTH)(X)
-    (entry,) = entries(cache_folder)
-    whole = (entry / file).read_bytes()
-    (entry / file).write_bytes(spoil(whole))
-    np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)
-    assert (entry / file).read_bytes() == whole
+    expected = make_explainer(model, **SMOOTH)(X)
+    (entry_folder,) = entries(cache_folder)
+    content = (entry_folder / file).read_bytes()
+    (entry_folder / file).write_bytes(spoil(content))
+    np.testing.assert_array_equal(make_explainer(model, **SMOOTH)(X).maps, expected.maps)
+    assert (entry_folder / file).read_bytes() == content
 
 
 def test_undamaged_but_invalid_entry_is_built_again(model: Path, cache_folder: Path) -> None:
     from onnxcam.explain import cache
 
-    expected = explainer(model, **SMOOTH)(X)
-    (entry,) = entries(cache_folder)
+    expected = make_explainer(model, **SMOOTH)(X)
+    (entry_folder,) = entries(cache_folder)
     for file, content in (
         (compiling.PLAN, b"{}"),
         (compiling.PLAN, b"[1]"),
         (compiling.MODEL, b"no model"),
     ):
-        (entry / file).write_bytes(content)
-        told = {"name": entry.name, "files": cache._digests(entry)}
-        (entry / "entry.json").write_text(json.dumps(told))
-        assert cache.lookup(entry.name)
-        np.testing.assert_array_equal(explainer(model, **SMOOTH)(X).maps, expected.maps)
+        (entry_folder / file).write_bytes(content)
+        record = {"name": entry_folder.name, "files": cache._digests(entry_folder)}
+        (entry_folder / "entry.json").write_text(json.dumps(record))
+        assert cache.lookup(entry_folder.name)
+        np.testing.assert_array_equal(make_explainer(model, **SMOOTH)(X).maps, expected.maps)
 
 
 def test_entry_removed_before_reading_is_built_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnxcam.explain.cache.lookup", lambda name: tmp_path / "gone")
-    assert explainer(model, **SMOOTH)(X).maps.max() > 0
+    assert make_explainer(model, **SMOOTH)(X).maps.max() > 0
 
 
-def test_models_without_file_are_not_cached(
-    model: Path, cache_folder: Path
-) -> None:
-    explainer(load(model))
-    explainer(onnx.load(model))
-    explainer(model, cache=False)
+def test_models_without_file_are_not_cached(model: Path, cache_folder: Path) -> None:
+    make_explainer(load(model))
+    make_explainer(onnx.load(model))
+    make_explainer(model, cache=False)
     assert entries(cache_folder) == []
 
 
@@ -194,7 +194,7 @@ def test_unusable_cache_folder_does_not_stop_explainer(
     (tmp_path / "file").touch()
     monkeypatch.setenv("ONNXCAM_CACHE", str(tmp_path / "file"))
     for _ in range(2):
-        assert explainer(model, **SMOOTH)(X).maps.max() > 0
+        assert make_explainer(model, **SMOOTH)(X).maps.max() > 0
 
 
 @pytest.mark.parametrize(("net", "batch"), [(FIXED, None), (MIXING, 1)])
@@ -202,9 +202,9 @@ def test_batch_independence_is_proven_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: Net, batch: int | None
 ) -> None:
     model = save(tmp_path / "net.onnx", net)
-    first = explainer(model)
+    first = make_explainer(model)
     monkeypatch.setattr("onnxcam.explain.free_batch_proof.samples_are_independent", None)
-    second = explainer(model)
+    second = make_explainer(model)
     assert first.plan.image.batch == second.plan.image.batch == batch
     assert first.notices == second.notices
 
@@ -212,23 +212,23 @@ def test_batch_independence_is_proven_once(
 @pytest.mark.parametrize("net", [DEEP, TWO_OUTPUTS, FIXED])
 def test_plan_survives_json(net: Net) -> None:
     for method in ("grad-cam", "smooth-grad-cam++"):
-        found, *_ = plan(load(net.content()), METHODS[method].plan_request(["features", "early"]))
-        assert from_json(as_json(found)) == found
+        planned, *_ = plan(load(net.content()), METHODS[method].plan_request(["features", "early"]))
+        assert from_json(as_json(planned)) == planned
 
 
 BARE = """
 import sys
 from onnxcam import Explainer
 made = Explainer(sys.argv[1], device="cpu")
-print([each for each in ("onnx", "onnx_graphsurgeon", "google.protobuf") if each in sys.modules])
+print([name for name in ("onnx", "onnx_graphsurgeon", "google.protobuf") if name in sys.modules])
 """
 
 
 def test_cached_model_runs_without_onnx(model: Path) -> None:
     line = [sys.executable, "-W", "error", "-c", BARE, str(model)]
-    told = [
+    outputs = [
         subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
         for _ in range(2)
     ]
-    assert "onnx_graphsurgeon" in told[0].stdout
-    assert told[1].stdout.strip() == "[]"
+    assert "onnx_graphsurgeon" in outputs[0].stdout
+    assert outputs[1].stdout.strip() == "[]"

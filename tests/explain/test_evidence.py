@@ -1,4 +1,4 @@
-"""What is 0 by mathematics and 1e-11 by rounding is no evidence; what is small is."""
+"""Maps that are 0 in theory and 1e-11 by rounding are empty; other small maps are evidence."""
 
 from typing import Any
 
@@ -104,16 +104,16 @@ def model(head: str, kind: str = "float", extra: dict[str, Any] | None = None) -
     return bytes(proto.SerializeToString())
 
 
-def explainer(content: bytes, method: str = "grad-cam", **given: Any) -> Explainer:
+def make_explainer(content: bytes, method: str = "grad-cam", **options: Any) -> Explainer:
     settings: dict[str, Any] = {"samples": 5} if "smooth" in method else {}
-    given = {"layer": "layer", **settings, **given}
-    return Explainer(content, method, device="cpu", cache=False, **given)
+    options = {"layer": "layer", **settings, **options}
+    return Explainer(content, method, device="cpu", cache=False, **options)
 
 
-def is_taken_back(found: Any) -> None:
-    assert found.is_empty.all()
-    assert not found.maps.any()
-    assert not found.layer_maps.any()
+def assert_empty(explanation: Any) -> None:
+    assert explanation.is_empty.all()
+    assert not explanation.maps.any()
+    assert not explanation.layer_maps.any()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -122,24 +122,26 @@ def is_taken_back(found: Any) -> None:
 def test_zero_gradient_gives_empty_map(what: str, method: str, kind: str) -> None:
     images = random_images(3, seed=5).astype(np.float16 if kind == "float16" else np.float32)
     for target in (0, 3):
-        is_taken_back(explainer(model(ZERO[what], kind), method)(images, target=target))
+        assert_empty(make_explainer(model(ZERO[what], kind), method)(images, target=target))
 
 
 @pytest.mark.parametrize("kind", ["float", "float16"])
 def test_zero_mean_of_gradients_gives_empty_map(kind: str) -> None:
-    """At c2 each cell's gradient of a standard deviation is (x - mean) / (n sd): not 0, but 0 in the mean."""
+    """At c2 the cells' gradient of a standard deviation is (x - mean) / (n sd): not 0, but 0 in the mean."""
     images = random_images(3, seed=6).astype(np.float16 if kind == "float16" else np.float32)
     content = model(STD_POOL, kind)
-    found = explainer(content, layer="c2")(images, target=1)
-    is_taken_back(found)
-    assert "is empty, because" in found.notices[-1]
-    assert not explainer(content, "grad-cam++", layer="c2")(images, target=1).is_empty.any()
-    assert not explainer(content, layer="layer")(images, target=1).is_empty.all()
+    explanation = make_explainer(content, layer="c2")(images, target=1)
+    assert_empty(explanation)
+    assert "is empty, because" in explanation.notices[-1]
+    assert not make_explainer(content, "grad-cam++", layer="c2")(images, target=1).is_empty.any()
+    assert not make_explainer(content, layer="layer")(images, target=1).is_empty.all()
 
 
 def test_notice_names_target_layer_and_hint() -> None:
-    found = explainer(model(ZERO["instance norm, mean, bias"]))(random_images(2), target=2)
-    (notice,) = [each for each in found.notices if "is empty, because" in each]
+    explanation = make_explainer(model(ZERO["instance norm, mean, bias"]))(
+        random_images(2), target=2
+    )
+    (notice,) = [notice for notice in explanation.notices if "is empty, because" in notice]
     assert notice.startswith(
         "class 2: the map at layer is empty, because the score depends on it by no more than rounding errors"
     )
@@ -172,9 +174,11 @@ def quantised(head: str) -> bytes:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", ["instance norm, mean", "layer norm, sum", "softmax, sum"])
 def test_zero_gradient_of_quantized_model_gives_empty_map(what: str, method: str) -> None:
-    is_taken_back(explainer(quantised(ZERO[what]), method, layer="r1")(random_images(2), target=1))
-    found = explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
-    assert not found(random_images(2), target="top1").is_empty.any()
+    assert_empty(
+        make_explainer(quantised(ZERO[what]), method, layer="r1")(random_images(2), target=1)
+    )
+    explanation = make_explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
+    assert not explanation(random_images(2), target="top1").is_empty.any()
 
 
 # Saturated probabilities
@@ -196,23 +200,28 @@ SATURATED = """
 )
 def test_saturated_probability_gives_empty_map(squashing: str, factor: str, method: str) -> None:
     content = model(SATURATED.format(factor, squashing))
-    found = explainer(content, method, score="probability")(random_images(1), target="top1")
-    assert found.scores[0] == 1
-    is_taken_back(found)
+    explanation = make_explainer(content, method, score="probability")(
+        random_images(1), target="top1"
+    )
+    assert explanation.scores[0] == 1
+    assert_empty(explanation)
     if factor == "60.0":  # the others are 0 without rounding
-        assert "the probability is saturated at 1: explain the logit instead" in found.notices[-1]
-    assert not explainer(content, method)(random_images(1), target="top1").is_empty.any()
+        assert (
+            "the probability is saturated at 1: explain the logit instead"
+            in explanation.notices[-1]
+        )
+    assert not make_explainer(content, method)(random_images(1), target="top1").is_empty.any()
 
 
 def test_probabilities_near_zero_and_one_are_explained() -> None:
-    made = explainer(model(SATURATED.format("20.0", "Softmax")), score="probability")
-    found = [made(random_images(1), target=target) for target in range(5)]
-    scores = [float(each.scores[0]) for each in found]
+    explainer = make_explainer(model(SATURATED.format("20.0", "Softmax")), score="probability")
+    explanations = [explainer(random_images(1), target=target) for target in range(5)]
+    scores = [float(explanation.scores[0]) for explanation in explanations]
     assert min(scores) < 1e-15
     assert 0.999 < max(scores) < 0.9999
-    assert not found[int(np.argmax(scores))].is_empty[0]
-    assert not found[int(np.argmin(scores))].is_empty[0]
-    assert not any(each.notices for each in found)
+    assert not explanations[int(np.argmax(scores))].is_empty[0]
+    assert not explanations[int(np.argmin(scores))].is_empty[0]
+    assert not any(explanation.notices for explanation in explanations)
 
 
 # Evidence, however small
@@ -224,24 +233,26 @@ def test_scores_of_any_scale_are_explained(scale: float, method: str) -> None:
     """Scores a millionth of a layer's values, and a small part of a large constant."""
     head = POOL.format("c2").replace("y =", "z =") + "y = Mul(z, unit)"
     content = model(head, extra={"unit": np.array(scale, np.float32)})
-    found = explainer(content, method)(random_images(3), target="top1")
-    assert found.notices == explainer(content, method).notices
-    plain = explainer(model(POOL.format("c2")), method)(random_images(3), target="top1")
-    np.testing.assert_array_equal(found.is_empty, plain.is_empty)
+    explanation = make_explainer(content, method)(random_images(3), target="top1")
+    assert explanation.notices == make_explainer(content, method).notices
+    plain = make_explainer(model(POOL.format("c2")), method)(random_images(3), target="top1")
+    np.testing.assert_array_equal(explanation.is_empty, plain.is_empty)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_tiny_probabilities_are_explained(method: str) -> None:
     """A probability of 1e-20 doubles where a logit changes by 0.7, and is no rounding."""
     images = 60 * random_images(8) + 60  # nobody scaled them
-    made = explainer(model(SATURATED.format("1.0", "Softmax")), method, score="probability")
+    explainer = make_explainer(
+        model(SATURATED.format("1.0", "Softmax")), method, score="probability"
+    )
     steep = 0
     for target in range(5):
         for image in images:
-            found = made(image, target=target)
-            if 1e-25 < found.scores[0] < 1e-6:
+            explanation = explainer(image, target=target)
+            if 1e-25 < explanation.scores[0] < 1e-6:
                 steep += 1
-                assert not found.notices, (target, found.scores)
+                assert not explanation.notices, (target, explanation.scores)
     assert steep > 5
 
 
@@ -249,7 +260,7 @@ def test_small_fraction_of_score_is_explained() -> None:
     head = POOL.format("c2").replace("y =", "z =") + "y = Add(z, bias)"
     for bias in (1e2, 1e4):
         content = model(head, extra={"bias": np.array(bias, np.float32)})
-        assert not explainer(content)(random_images(3), target=1).notices
+        assert not make_explainer(content)(random_images(3), target=1).notices
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -258,8 +269,8 @@ def test_ordinary_maps_need_no_extra_pass(
     net: Any, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnxcam.explain.run.Runner.gradients_near", None)
-    made = explainer(net.content(), method, layer="features")
-    assert not made(random_images(3), target="top1").is_empty.any()
+    explainer = make_explainer(net.content(), method, layer="features")
+    assert not explainer(random_images(3), target="top1").is_empty.any()
 
 
 def test_layer_without_evidence_adds_nothing_to_fused_map() -> None:
@@ -274,8 +285,8 @@ def test_layer_without_evidence_adds_nothing_to_fused_map() -> None:
         y = Add(z1, z2)"""
     )
     content = model(head, extra={"u": np.ones((4, 5), np.float32)})
-    both = explainer(content, layer=["c2", "other"])(random_images(1), target=1)
-    alone = explainer(content, layer="other")(random_images(1), target=1)
+    both = make_explainer(content, layer=["c2", "other"])(random_images(1), target=1)
+    alone = make_explainer(content, layer="other")(random_images(1), target=1)
     assert "the map at c2 is empty" in both.notices[-1]
     np.testing.assert_allclose(both.maps, alone.maps / alone.layer_maps.max(), rtol=1e-5)
 
@@ -289,14 +300,20 @@ def test_small_part_of_layer_is_explained(method: str, monkeypatch: pytest.Monke
     content = model("r2 = Relu(c2)" + POOL.format("r2"), "float16")
     image = random_images(1, seed=5).astype(np.float16)
     part: dict[str, Any] = {"region": "2:4,2:4"}
-    found = [explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)]
-    assert sum(each.layer_maps.max() > 0 for each in found) >= 3
-    assert not any("is empty, because" in notice for each in found for notice in each.notices)
+    explanations = [
+        make_explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)
+    ]
+    assert sum(explanation.layer_maps.max() > 0 for explanation in explanations) >= 3
+    assert not any(
+        "is empty, because" in notice
+        for explanation in explanations
+        for notice in explanation.notices
+    )
 
 
 def test_notice_appears_once_for_several_images() -> None:
-    found = explainer(model(ZERO["layer norm, sum"]))(random_images(3), target=1)
-    assert len([each for each in found.notices if "is empty, because" in each]) == 1
+    explanation = make_explainer(model(ZERO["layer norm, sum"]))(random_images(3), target=1)
+    assert len([notice for notice in explanation.notices if "is empty, because" in notice]) == 1
 
 
 # The bounds
@@ -318,7 +335,7 @@ def test_bounds_of_effect_and_terms() -> None:
 
 
 def test_terms_are_those_of_largest_cell() -> None:
-    """Where a map is small beside the largest value times all gradients, each cell is looked at."""
+    """Where a map is small beside the largest value times all gradients, all cells are compared."""
     activation = np.zeros((1, 2, 3, 3))
     activation[0, 0, 0, 0], activation[0, 1, 2, 2] = 1.0, 1.0
     probed = {"activation": activation, "gradient": np.ones((1, 2, 3, 3))}
@@ -338,4 +355,4 @@ def test_terms_are_those_of_largest_cell() -> None:
     ],
 )
 def test_are_alike_compares_norms(arrays: list[list[float]], said: bool) -> None:
-    assert are_alike([np.array(each) for each in arrays]) is said
+    assert are_alike([np.array(array) for array in arrays]) is said

@@ -1,4 +1,4 @@
-"""Pictures and arrays in, overlays and three files out, with all that is needed to do it again."""
+"""Images and arrays in, overlays and three files out, with everything that is needed to reproduce them."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import onnxcam
 from onnxcam.errors import SettingError
 from onnxcam.image.overlay import overlay
 from onnxcam.image.preprocess import Preprocessing
-from tests.explain.support.explained import X, explainer
+from tests.explain.support.explained import X, make_explainer
 from tests.support.nets import ANY_SIZE, DEEP, POOLED
 
 LABELS = ("cat", "dog", "owl", "fish", "bee")
@@ -37,41 +37,41 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_save_writes_three_files_per_image(photo: Path, tmp_path: Path) -> None:
-    found = explainer(DEEP, labels=LABELS)([photo, X[0]])
+    explanation = make_explainer(DEEP, labels=LABELS)([photo, X[0]])
     out = tmp_path / "new" / "folder"
-    paths = found.save(out)
+    paths = explanation.save(out)
     assert paths == [out / f"{name}.{METHOD}.png" for name in ("photo", "array-1")]
     assert len(list(out.iterdir())) == 6
     for i, path in enumerate(paths):
         with Image.open(path) as drawn:
-            np.testing.assert_array_equal(drawn, found.overlay(i))
+            np.testing.assert_array_equal(drawn, explanation.overlay(i))
         with np.load(path.with_suffix(".npz")) as kept:
             assert set(kept.files) == {"map", "layer_map", "score"}
-            np.testing.assert_array_equal(kept["map"], found.maps[i])
-            np.testing.assert_array_equal(kept["layer_map"], found.layer_maps[i])
-            assert kept["score"] == found.scores[i]
+            np.testing.assert_array_equal(kept["map"], explanation.maps[i])
+            np.testing.assert_array_equal(kept["layer_map"], explanation.layer_maps[i])
+            assert kept["score"] == explanation.scores[i]
         text = path.with_suffix(".json").read_text(encoding="utf-8")
         manifest = json.loads(text)
         assert set(manifest.pop("files")) == {path.name, path.with_suffix(".npz").name}
         assert manifest.pop("manifest_sha256")
-        assert manifest == json.loads(json.dumps(found.manifest(i)))
+        assert manifest == json.loads(json.dumps(explanation.manifest(i)))
 
 
-def again(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
-    """The explanation that a manifest tells of, from the manifest and the files alone."""
+def reproduce(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
+    """The explanation that a manifest describes, from the manifest and the files alone."""
     settings = dict(manifest["method"]["settings"])
     settings.pop("score", None)
     listed = manifest["subset"]["region"]
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in manifest["preprocessing"].items()
     }
-    made = onnxcam.Explainer(
+    explainer = onnxcam.Explainer(
         model,
         manifest["method"]["name"],
         manifest["layers"],
         device=manifest["device"],
-        preprocess=Preprocessing(**given),
+        preprocess=Preprocessing(**options),
         output=manifest["score"]["tensor"],
         score=manifest["score"]["kind"],
         channels=manifest["subset"]["channels"],
@@ -79,11 +79,11 @@ def again(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
         fuse=manifest["fuse"],
         **settings,
     )
-    return made(manifest["image"]["source"], manifest["target"]["spec"])
+    return explainer(manifest["image"]["source"], manifest["target"]["spec"])
 
 
 @pytest.mark.parametrize(
-    ("given", "target"),
+    ("options", "target"),
     [
         ({}, "top1"),
         ({"samples": 4, "noise": 0.3, "seed": np.int64(9), "numerator": "d1"}, "dog"),
@@ -97,70 +97,77 @@ def again(manifest: Mapping[str, Any], model: Path) -> onnxcam.Explanation:
     ],
 )
 def test_manifest_reproduces_explanation(
-    given: dict[str, Any], target: Any, photo: Path, model: Path, tmp_path: Path
+    options: dict[str, Any], target: Any, photo: Path, model: Path, tmp_path: Path
 ) -> None:
-    made = onnxcam.Explainer(model, device="cpu", labels=LABELS, **{"layer": "features", **given})
-    first = made(photo, target)
+    explainer = onnxcam.Explainer(
+        model, device="cpu", labels=LABELS, **{"layer": "features", **options}
+    )
+    first = explainer(photo, target)
     assert first.maps.any()
     (path,) = first.save(tmp_path)
     manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    second = again(manifest, model)
+    second = reproduce(manifest, model)
     np.testing.assert_array_equal(second.maps, first.maps)
     np.testing.assert_array_equal(second.scores, first.scores)
 
 
 def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     loaded = onnxcam.load(model)
-    made = onnxcam.Explainer(loaded, layer="early", device="cpu", labels=LABELS)
-    found = made(photo, "owl").manifest()
-    assert found["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
-    assert found["layers"] == ["early"]
-    assert found["target"] | {"score": 0} == {"name": "owl", "index": 2, "spec": "2", "score": 0}
-    assert found["method"]["name"] == METHOD
-    assert set(found["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
-    assert found["image"]["source"] == str(photo)
-    assert found["device"] == "cpu"
-    assert found["score"] == {"kind": "logit", "tensor": "logits"}
-    assert found["versions"]["onnxcam"] == onnxcam.__version__
-    assert {"onnxruntime", "providers"} <= set(found["versions"])
-    assert found["map"]["shape"] == [8, 8]
-    assert found["is_empty"] is False
+    explainer = onnxcam.Explainer(loaded, layer="early", device="cpu", labels=LABELS)
+    explanation = explainer(photo, "owl").manifest()
+    assert explanation["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
+    assert explanation["layers"] == ["early"]
+    assert explanation["target"] | {"score": 0} == {
+        "name": "owl",
+        "index": 2,
+        "spec": "2",
+        "score": 0,
+    }
+    assert explanation["method"]["name"] == METHOD
+    assert set(explanation["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
+    assert explanation["image"]["source"] == str(photo)
+    assert explanation["device"] == "cpu"
+    assert explanation["score"] == {"kind": "logit", "tensor": "logits"}
+    assert explanation["versions"]["onnxcam"] == onnxcam.__version__
+    assert {"onnxruntime", "providers"} <= set(explanation["versions"])
+    assert explanation["map"]["shape"] == [8, 8]
+    assert explanation["is_empty"] is False
 
 
 def test_repeated_names_get_numbers(tmp_path: Path) -> None:
-    found = explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
-    paths = found.save(tmp_path, names=["cat", "Cat", "cat"])
-    assert [each.name.split(".")[0] for each in paths] == ["cat", "Cat-2", "cat-3"]
+    explanation = make_explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
+    paths = explanation.save(tmp_path, names=["cat", "Cat", "cat"])
+    assert [path.name.split(".")[0] for path in paths] == ["cat", "Cat-2", "cat-3"]
     with np.load(paths[1].with_suffix(".npz")) as kept:
-        np.testing.assert_array_equal(kept["map"], found.maps[1])
+        np.testing.assert_array_equal(kept["map"], explanation.maps[1])
     with pytest.raises(SettingError, match="2 names for 3 images"):
-        found.save(tmp_path, names=["a", "b"])
+        explanation.save(tmp_path, names=["a", "b"])
 
 
 def test_numbered_name_stays_unique(tmp_path: Path) -> None:
-    found = explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
-    paths = found.save(tmp_path, names=["cat-2", "cat", "cat"])
+    explanation = make_explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
+    paths = explanation.save(tmp_path, names=["cat-2", "cat", "cat"])
     assert len(set(paths)) == 3
 
 
 def test_undecodable_file_name_is_saved(photo: Path, tmp_path: Path) -> None:
     odd = photo.with_name("caf\udce9.png")  # Latin-1 on a disk that says UTF-8
     photo.rename(odd)
-    (path,) = explainer(DEEP, "grad-cam")(odd).save(tmp_path / "out")
+    (path,) = make_explainer(DEEP, "grad-cam")(odd).save(tmp_path / "out")
     text = path.with_suffix(".json").read_text(encoding="utf-8")
     assert json.loads(text)["image"]["source"] == str(odd)
 
 
 def test_non_latin_labels_stay_readable(tmp_path: Path) -> None:
-    made = explainer(DEEP, "grad-cam", labels=["猫", "犬", "梟", "魚", "蜂"])
-    (path,) = made(X[:1], "犬").save(tmp_path)
+    explainer = make_explainer(DEEP, "grad-cam", labels=["猫", "犬", "梟", "魚", "蜂"])
+    (path,) = explainer(X[:1], "犬").save(tmp_path)
     assert '"犬"' in path.with_suffix(".json").read_text(encoding="utf-8")
 
 
 def test_repeated_save_replaces_files(tmp_path: Path) -> None:
-    found = explainer(DEEP, "grad-cam")(X[:1])
-    before = [each.read_bytes() for each in found.save(tmp_path)]
-    assert [each.read_bytes() for each in found.save(tmp_path)] == before
+    explanation = make_explainer(DEEP, "grad-cam")(X[:1])
+    before = [path.read_bytes() for path in explanation.save(tmp_path)]
+    assert [path.read_bytes() for path in explanation.save(tmp_path)] == before
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -168,109 +175,111 @@ def test_repeated_save_replaces_files(tmp_path: Path) -> None:
 
 
 def test_overlay_has_size_of_image(photo: Path) -> None:
-    found = explainer(DEEP, "grad-cam++")([photo, X[0]])
-    assert found.overlay().size == (60, 40)
-    assert found.overlay(1).size == (8, 8)
-    assert found.overlay(0, side_by_side=True).width > 120
-    assert found.overlay(0, caption=True).height > 40
-    np.testing.assert_array_equal(found.overlay(0, opacity=0).size, (60, 40))
+    explanation = make_explainer(DEEP, "grad-cam++")([photo, X[0]])
+    assert explanation.overlay().size == (60, 40)
+    assert explanation.overlay(1).size == (8, 8)
+    assert explanation.overlay(0, side_by_side=True).width > 120
+    assert explanation.overlay(0, caption=True).height > 40
+    np.testing.assert_array_equal(explanation.overlay(0, opacity=0).size, (60, 40))
 
 
 def test_overlay_covers_box_of_model(photo: Path) -> None:
-    """Of a wide picture the model sees the middle: the sides are no evidence."""
-    found = explainer(DEEP, "grad-cam++")(photo)
-    picture = found.images[0]
-    left, top, right, bottom = picture.box
-    assert right - left == pytest.approx(bottom - top, rel=0.1)  # whole pixels
+    """The model sees only the middle of a wide image."""
+    explanation = make_explainer(DEEP, "grad-cam++")(photo)
+    image = explanation.images[0]
+    left, top, right, bottom = image.box
+    assert right - left == pytest.approx(bottom - top, rel=0.1)  # rounded to pixels
     assert left > 5
-    drawn = overlay(picture.image, found.maps[0], picture.box, opacity=0.6)
-    np.testing.assert_array_equal(found.overlay(), drawn)
+    drawn = overlay(image.image, explanation.maps[0], image.box, opacity=0.6)
+    np.testing.assert_array_equal(explanation.overlay(), drawn)
 
 
 def test_save_passes_drawing_settings(photo: Path, tmp_path: Path) -> None:
-    found = explainer(DEEP, "grad-cam++")(photo)
-    (path,) = found.save(tmp_path, side_by_side=True, opacity=0.3)
+    explanation = make_explainer(DEEP, "grad-cam++")(photo)
+    (path,) = explanation.save(tmp_path, side_by_side=True, opacity=0.3)
     with Image.open(path) as drawn:
-        np.testing.assert_array_equal(drawn, found.overlay(side_by_side=True, opacity=0.3))
+        np.testing.assert_array_equal(drawn, explanation.overlay(side_by_side=True, opacity=0.3))
     with pytest.raises(SettingError, match="opacity"):
-        found.save(tmp_path / "other", opacity=7)
+        explanation.save(tmp_path / "other", opacity=7)
     assert not (tmp_path / "other").exists()
 
 
 def test_empty_map_is_flagged(tmp_path: Path) -> None:
-    found = explainer(POOLED, "grad-cam")(X[:2], target=[3, 1])  # class 3 has no evidence there
-    assert found.is_empty.tolist() == [True, False]
-    assert not found.maps[0].any()
-    assert np.isfinite(found.maps).all()
-    assert found.manifest(0)["is_empty"] is True
-    assert np.ptp(np.asarray(found.overlay(0)).astype(int), axis=-1).max() == 0
-    assert len(found.save(tmp_path)) == 2
+    explanation = make_explainer(POOLED, "grad-cam")(
+        X[:2], target=[3, 1]
+    )  # class 3 has no evidence there
+    assert explanation.is_empty.tolist() == [True, False]
+    assert not explanation.maps[0].any()
+    assert np.isfinite(explanation.maps).all()
+    assert explanation.manifest(0)["is_empty"] is True
+    assert np.ptp(np.asarray(explanation.overlay(0)).astype(int), axis=-1).max() == 0
+    assert len(explanation.save(tmp_path)) == 2
 
 
 # What is given
 
 
 def test_image_sources_give_same_map(photo: Path) -> None:
-    made = explainer(DEEP, "grad-cam++", preprocess="unit")
+    explainer = make_explainer(DEEP, "grad-cam++", preprocess="unit")
     sources: list[Any] = [photo, str(photo), photo.read_bytes(), Image.open(photo)]
-    found = made(sources)
+    explanation = explainer(sources)
     for i in range(1, 4):
-        np.testing.assert_array_equal(found.maps[i], found.maps[0])
-    assert [each.name for each in found.images] == ["photo", "photo", "image-2", "image-3"]
-    assert found.manifest(3)["image"]["source"] is None
+        np.testing.assert_array_equal(explanation.maps[i], explanation.maps[0])
+    assert [image.name for image in explanation.images] == ["photo", "photo", "image-2", "image-3"]
+    assert explanation.manifest(3)["image"]["source"] is None
     sources[3].close()
 
 
 def test_arrays_of_any_rank_give_same_maps() -> None:
-    made = explainer(DEEP, "grad-cam++")
-    whole = made(X)
-    assert len(whole) == 3
-    for other in (list(X), [X[:2], X[2]], X.astype(np.float64)):
-        np.testing.assert_array_equal(made(other).maps, whole.maps)
-    assert len(made(X[0])) == 1
+    explainer = make_explainer(DEEP, "grad-cam++")
+    expected = explainer(X)
+    assert len(expected) == 3
+    for arrays in (list(X), [X[:2], X[2]], X.astype(np.float64)):
+        np.testing.assert_array_equal(explainer(arrays).maps, expected.maps)
+    assert len(explainer(X[0])) == 1
 
 
 def test_arrays_are_not_changed() -> None:
-    given = X.copy()
-    explainer(DEEP, samples=2)(given)
-    np.testing.assert_array_equal(given, X)
+    source = X.copy()
+    make_explainer(DEEP, samples=2)(source)
+    np.testing.assert_array_equal(source, X)
 
 
 def test_preprocessing_comes_from_metadata_or_argument(photo: Path) -> None:
     proto = DEEP.proto()
-    told = proto.metadata_props.add()
-    told.key, told.value = "Image.NominalPixelRange", "Normalized_1_1"
-    made = onnxcam.Explainer(proto.SerializeToString(), "grad-cam++", device="cpu")
-    assert made.preprocessing.scale == 127.5
-    assert explainer(DEEP).preprocessing == onnxcam.PRESETS["imagenet"]
+    labels_entry = proto.metadata_props.add()
+    labels_entry.key, labels_entry.value = "Image.NominalPixelRange", "Normalized_1_1"
+    explainer = onnxcam.Explainer(proto.SerializeToString(), "grad-cam++", device="cpu")
+    assert explainer.preprocessing.scale == 127.5
+    assert make_explainer(DEEP).preprocessing == onnxcam.PRESETS["imagenet"]
     own = replace(onnxcam.PRESETS["unit"], size=(16, 24))
-    assert explainer(ANY_SIZE, "grad-cam", preprocess=own)(photo).maps.shape == (1, 16, 24)
+    assert make_explainer(ANY_SIZE, "grad-cam", preprocess=own)(photo).maps.shape == (1, 16, 24)
 
 
 def test_assumed_preprocessing_is_reported_for_images_only(photo: Path) -> None:
-    made = explainer(DEEP)
-    assert not made(X).notices
-    (notice,) = made(photo).notices
+    explainer = make_explainer(DEEP)
+    assert not explainer(X).notices
+    (notice,) = explainer(photo).notices
     assert "--preprocess" in notice
-    assert made([X[0], photo]).notices == (notice,)
-    assert made(photo).manifest()["notices"] == [notice]
-    assert not explainer(DEEP, preprocess="imagenet")(photo).notices
-    made.preprocessing = Preprocessing(mean=(0.5,))
-    assert not made(photo).notices
+    assert explainer([X[0], photo]).notices == (notice,)
+    assert explainer(photo).manifest()["notices"] == [notice]
+    assert not make_explainer(DEEP, preprocess="imagenet")(photo).notices
+    explainer.preprocessing = Preprocessing(mean=(0.5,))
+    assert not explainer(photo).notices
 
 
 def test_labels_from_any_source(photo: Path, tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("\n".join(LABELS), encoding="utf-8")
     proto = DEEP.proto()
-    told = proto.metadata_props.add()
-    told.key, told.value = "names", json.dumps(LABELS)
+    labels_entry = proto.metadata_props.add()
+    labels_entry.key, labels_entry.value = "names", json.dumps(LABELS)
     models: list[tuple[Any, Any]] = [
         (DEEP.content(), path), (DEEP.content(), str(path)), (DEEP.content(), LABELS),
         (proto.SerializeToString(), "auto"),
     ]  # fmt: skip
-    for content, given in models:
-        made = onnxcam.Explainer(content, "grad-cam", labels=given, device="cpu")
-        assert made(X[:1], "dog").targets == ("dog",)
+    for content, source in models:
+        explainer = onnxcam.Explainer(content, "grad-cam", labels=source, device="cpu")
+        assert explainer(X[:1], "dog").targets == ("dog",)
     bare = onnxcam.Explainer(models[3][0], "grad-cam", labels=None, device="cpu")
     assert bare(X[:1], 1).targets == ("class 1",)

@@ -21,18 +21,18 @@ X = random_images(3)
 
 
 def halved(proto: onnx.ModelProto, inputs: bool = True) -> onnx.ModelProto:
-    """The model with float16 weights and tensors; its input too, or cast behind it."""
+    """The model with float16 weights and tensors; its input too, or cast after it."""
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             half = numpy_helper.to_array(tensor).astype(np.float16)
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     if inputs:
-        for each in (*proto.graph.input, *proto.graph.output):
-            each.type.tensor_type.elem_type = TensorProto.FLOAT16
+        for tensor_info in (*proto.graph.input, *proto.graph.output):
+            tensor_info.type.tensor_type.elem_type = TensorProto.FLOAT16
         return proto
     name = proto.graph.input[0].name
     for node in proto.graph.node:
-        node.input[:] = ["narrow" if each == name else each for each in node.input]
+        node.input[:] = ["narrow" if read == name else read for read in node.input]
     last = proto.graph.node[-1]
     written = last.output[0]
     last.output[0] = "narrow_output"
@@ -66,8 +66,8 @@ def test_photograph_is_cast_to_half_precision() -> None:
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
     content = halved(DEEP.proto(), True).SerializeToString()
     for method in ("grad-cam", "smooth-grad-cam++"):
-        made = onnxcam.Explainer(content, method, layer="features", device="cpu")
-        assert np.isfinite(made(photo).maps).all()
+        explainer = onnxcam.Explainer(content, method, layer="features", device="cpu")
+        assert np.isfinite(explainer(photo).maps).all()
 
 
 FADING = """<ir_version: 9, opset_import: ["": 17]> net ({0}[N, 3] x) => ({0}[N, 2] y) {{
@@ -83,8 +83,8 @@ def fading(kind: str) -> onnx.ModelProto:
     """At `more` the gradient of one class at a neuron is 2^-26 or so, which float16 does not hold."""
     dtype = np.float16 if kind == "float16" else np.float32
     proto = onnx.parser.parse_model(FADING.format(kind))
-    for name, each in (("up", UP), ("down", DOWN), ("w", W)):
-        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(each, dtype), name))
+    for name, value in (("up", UP), ("down", DOWN), ("w", W)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
     return proto
 
 
@@ -110,17 +110,17 @@ def test_loss_scale_keeps_tiny_gradients() -> None:
 def test_gradients_vanish_without_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "SCALE", 1.0)
     at_x, at_early, at_more, _ = slopes("float16")
-    for found in (at_x, at_early, at_more):
-        assert np.mean(found == 0) > 0.3
+    for explanation in (at_x, at_early, at_more):
+        assert np.mean(explanation == 0) > 0.3
 
 
 def test_loss_scale_is_exact_and_only_for_float16() -> None:
     assert np.log2(precision.SCALE) % 1 == 0
     plain = gradient(load(fading("float")), ["x"], "y")
-    assert not any(each.op == "Cast" for each in plain.graph.nodes)
+    assert not any(node.op == "Cast" for node in plain.graph.nodes)
     assert not any(
-        isinstance(each, np.ndarray) and precision.SCALE in each
-        for each in (getattr(t, "values", None) for t in plain.graph.tensors().values())
+        isinstance(values, np.ndarray) and precision.SCALE in values
+        for values in (getattr(t, "values", None) for t in plain.graph.tensors().values())
     )
 
 
@@ -129,8 +129,8 @@ def test_mixed_precision_is_scaled() -> None:
     mixed = gradient(load(halved(POOLED.proto(), inputs=False)), ["features"], "logits")
     seed = mixed.graph.tensors()["seed"]
     assert seed.dtype == np.float32
-    values = [getattr(each, "values", None) for each in mixed.graph.tensors().values()]
-    assert any(each is not None and np.all(each == precision.SCALE) for each in values)
+    arrays = [getattr(tensor, "values", None) for tensor in mixed.graph.tensors().values()]
+    assert any(array is not None and np.all(array == precision.SCALE) for array in arrays)
 
 
 def test_activation_keeps_its_dtype() -> None:
@@ -145,5 +145,5 @@ def test_scatter_sums_of_float16_run_on_cpu() -> None:
         k = Constant<value = int64[3] {1, 1, 3}>()
         y = Gather<axis = 1>(x, k) }"""
     augmented = gradient(load(onnx.parser.parse_model(text)), ["x"], "y").proto()
-    found = run(augmented, x=np.ones((2, 4), np.float16), seed=np.ones((2, 3), np.float32))[-1]
-    assert found.tolist() == [[0, 2, 0, 1]] * 2
+    actual = run(augmented, x=np.ones((2, 4), np.float16), seed=np.ones((2, 3), np.float32))[-1]
+    assert actual.tolist() == [[0, 2, 0, 1]] * 2

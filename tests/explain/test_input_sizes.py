@@ -1,4 +1,4 @@
-"""Batch, height and width each fixed, named, unnamed, or the whole shape left out: the same map every time."""
+"""The map is the same for fixed, named and unnamed sizes, and without a declared shape."""
 
 from itertools import product
 from pathlib import Path
@@ -25,7 +25,9 @@ SHAPES: list[Any] = [None, *product((1, 2, "N", ""), (3,), (HEIGHT, "H", ""), (W
 
 
 def shaped(proto: onnx.ModelProto, dims: Dims, outputs: bool = True) -> bytes:
-    """The model with an input of those sizes, "" for one without a name; its outputs told or not."""
+    """The model with an input of those sizes, "" for one without a name, with or without
+    the shapes of its outputs.
+    """
     copied = onnx.ModelProto.FromString(proto.SerializeToString())
     copied.graph.input[0].type.tensor_type.ClearField("shape")
     for dim in dims or ():
@@ -34,8 +36,8 @@ def shaped(proto: onnx.ModelProto, dims: Dims, outputs: bool = True) -> bytes:
             axis.dim_value = dim
         elif dim:
             axis.dim_param = dim
-    for each in copied.graph.output if not outputs else ():
-        each.type.tensor_type.ClearField("shape")
+    for output in copied.graph.output if not outputs else ():
+        output.type.tensor_type.ClearField("shape")
     return bytes(copied.SerializeToString())
 
 
@@ -59,17 +61,17 @@ def known(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("outputs", [True, False], ids=["", "outputs of no shape"])
 def test_free_sizes_do_not_change_map(known: Any, dims: Dims, outputs: bool) -> None:
     proto, which, expected = known
-    found = explained(shaped(proto, dims, outputs), *which)
+    explanation = explained(shaped(proto, dims, outputs), *which)
     assert expected.maps.max() > 0
-    np.testing.assert_allclose(found.layer_maps, expected.layer_maps, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(explanation.layer_maps, expected.layer_maps, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(explanation.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dims", SHAPES, ids=str)
 def test_automatic_layer_has_several_cells(known: Any, dims: Dims) -> None:
     """A pooled tensor (N, C, 1, 1) is no layer, whatever is known of the sizes before it."""
-    found = explained(shaped(known[0], dims))
-    assert found.layer_maps.size > 1
+    explanation = explained(shaped(known[0], dims))
+    assert explanation.layer_maps.size > 1
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,8 @@ def test_automatic_layer_has_several_cells(known: Any, dims: Dims) -> None:
 )
 def test_default_size_follows_model(dims: Dims, size: tuple[int, int]) -> None:
     """The model's own; a square where one side is free; 224 x 224 where both are."""
-    found = explained(shaped(ANY_SIZE.proto(), dims), size=None)
-    assert found.maps.shape == (1, *size)
+    explanation = explained(shaped(ANY_SIZE.proto(), dims), size=None)
+    assert explanation.maps.shape == (1, *size)
 
 
 def test_unsupported_size_raises_error() -> None:

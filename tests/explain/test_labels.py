@@ -18,7 +18,7 @@ NAMES = ("cat", "dog", "owl", "fish", "bee")
 TWO_NAMES = {"names": "{0: 'cat', 1: 'dog'}"}
 
 
-def explainer(
+def make_explainer(
     labels: Any = "auto", metadata: Mapping[str, str] = MappingProxyType({})
 ) -> onnxcam.Explainer:
     proto = DEEP.proto()
@@ -35,7 +35,7 @@ def test_labels_of_wrong_number_are_refused(labels: Any) -> None:
     with pytest.raises(
         onnxcam.SettingError, match=r"labels for 5 classes; expected one name per class"
     ):
-        explainer(labels)
+        make_explainer(labels)
 
 
 def test_label_file_of_wrong_length_is_named(tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_label_file_of_wrong_length_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         onnxcam.SettingError, match=r"labels\.txt: 6 labels for 5 classes.*a heading"
     ):
-        explainer(path)
+        make_explainer(path)
     path.rename(tmp_path / "labels.csv")
-    assert explainer(tmp_path / "labels.csv").labels == NAMES
+    assert make_explainer(tmp_path / "labels.csv").labels == NAMES
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_label_file_of_wrong_length_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_labels_of_python_types_are_accepted(labels: Any) -> None:
-    assert explainer(labels)(X, "dog").indices == (1,)
+    assert make_explainer(labels)(X, "dog").indices == (1,)
 
 
 def test_extra_background_label_is_dropped_with_notice() -> None:
-    found = explainer(("background", *NAMES))(X, "dog")
-    assert found.indices == (1,)
-    assert ["'background', is left out" in notice for notice in found.notices] == [True]
-    assert found.manifest()["notices"] == list(found.notices)
+    explanation = make_explainer(("background", *NAMES))(X, "dog")
+    assert explanation.indices == (1,)
+    assert ["'background', is left out" in notice for notice in explanation.notices] == [True]
+    assert explanation.manifest()["notices"] == list(explanation.notices)
 
 
 @pytest.mark.parametrize(
@@ -83,22 +83,22 @@ def test_extra_background_label_is_dropped_with_notice() -> None:
     ],
 )
 def test_labels_are_read_from_metadata(key: str, value: str) -> None:
-    found = explainer(metadata={key: value})(X, "owl")
-    assert found.targets == ("owl",)
-    assert not found.notices
+    explanation = make_explainer(metadata={key: value})(X, "owl")
+    assert explanation.targets == ("owl",)
+    assert not explanation.notices
 
 
 def test_metadata_labels_of_wrong_number_are_ignored_with_notice() -> None:
-    found = explainer(metadata=TWO_NAMES)(X, "1")
-    assert found.targets == ("class 1",)
-    (notice,) = found.notices
+    explanation = make_explainer(metadata=TWO_NAMES)(X, "1")
+    assert explanation.targets == ("class 1",)
+    (notice,) = explanation.notices
     assert notice.startswith(
         "the labels in the model's metadata are not used: 2 labels for 5 classes"
     )
     assert "--labels" in notice
-    assert not explainer(None, TWO_NAMES).notices
-    assert not explainer(NAMES, TWO_NAMES).notices
+    assert not make_explainer(None, TWO_NAMES).notices
+    assert not make_explainer(NAMES, TWO_NAMES).notices
 
 
 def test_count_of_classes_in_metadata_is_ignored() -> None:
-    assert not explainer(metadata={"classes": "5", "labels": "imagenet"}).notices
+    assert not make_explainer(metadata={"classes": "5", "labels": "imagenet"}).notices

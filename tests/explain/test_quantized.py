@@ -1,4 +1,4 @@
-"""Quantised models end to end, against the float models that they were made of."""
+"""Quantized models end to end, against the float models that they were made of."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ LAST = "features_q/float"  # what the integers that are flattened stand for
 RANGES = {"x": 8.0, "early": 4.0, "features": 3.0, "active": 4.0, "logits": 8.0}  # as calibrated
 
 
-def quantised_weights() -> dict[str, Any]:
-    """int8 weights with a scale for each output channel."""
-    found: dict[str, Any] = {}
+def quantized_weights() -> dict[str, Any]:
+    """int8 weights with a scale per output channel."""
+    explanation: dict[str, Any] = {}
     for name in ("w1", "w2", "u", "v"):
         w = FLOATS[name]
         scale = np.abs(w).reshape(len(w), -1).max(1) / 127
         shape = (-1, *[1] * (w.ndim - 1))
-        found[name] = np.rint(w / scale.reshape(shape)).astype(np.int8)
-        found[f"{name}_s"] = scale.astype(np.float32)
-        found[f"{name}_z"] = np.zeros(len(w), np.int8)
+        explanation[name] = np.rint(w / scale.reshape(shape)).astype(np.int8)
+        explanation[f"{name}_s"] = scale.astype(np.float32)
+        explanation[f"{name}_z"] = np.zeros(len(w), np.int8)
     for name, width in RANGES.items():
         signed = name in ("x", "logits")
-        found[f"{name}_s"] = np.float32(width / 255)
-        found[f"{name}_z"] = np.uint8(128 if signed else 0)
-    found |= {name: FLOATS[name] for name in ("b1", "b2", "e", "d")}
-    return found
+        explanation[f"{name}_s"] = np.float32(width / 255)
+        explanation[f"{name}_z"] = np.uint8(128 if signed else 0)
+    explanation |= {name: FLOATS[name] for name in ("b1", "b2", "e", "d")}
+    return explanation
 
 
 def pair(name: str, of: str) -> str:
@@ -59,31 +59,31 @@ QDQ = f"""
     raw = Gemm<transB = 1>(active, v_f, d)
     {{tail}}"""
 FLOAT_IN = "x_q = QuantizeLinear(x, x_s, x_z) x_d = DequantizeLinear(x_q, x_s, x_z)"
-WHOLE_IN = "x_d = DequantizeLinear(x, x_s, x_z)"
+INTEGERS_IN = "x_d = DequantizeLinear(x, x_s, x_z)"
 FLOAT_OUT = pair("logits", "raw") + " probabilities = Softmax<axis = -1>(logits)"
-WHOLE_OUT = (
+INTEGERS_OUT = (
     pair("logits", "raw")
     + " p = Softmax<axis = -1>(logits) probabilities = QuantizeLinear(p, p_s, active_z)"
 )
 
 
-def quantised(whole: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto:
-    kinds = ("uint8", "uint8") if whole else ("float", "float")
-    lead, tail = (WHOLE_IN, WHOLE_OUT) if whole else (FLOAT_IN, FLOAT_OUT)
+def quantized(integers: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto:
+    kinds = ("uint8", "uint8") if integers else ("float", "float")
+    lead, tail = (INTEGERS_IN, INTEGERS_OUT) if integers else (FLOAT_IN, FLOAT_OUT)
     text = f"""({kinds[0]}[{batch}, 3, 8, 8] x) => ({kinds[1]}[{batch}, 5] probabilities)
         {{ {QDQ.format(lead=lead, tail=tail)} }}"""
-    used = quantised_weights() | ({"p_s": np.float32(1 / 255)} if whole else {})
+    used = quantized_weights() | ({"p_s": np.float32(1 / 255)} if integers else {})
     return parse(text, opset, **used)
 
 
 X = np.clip(random_images(3), -4, 3.9)
-WHOLE = np.clip(np.rint(X / (8 / 255)) + 128, 0, 255)
+INTEGERS = np.clip(np.rint(X / (8 / 255)) + 128, 0, 255)
 
 
-def explained(content: Any, x: Floats, method: str, **given: Any) -> onnxcam.Explanation:
-    given |= {"samples": 8} if method.startswith("smooth") else {}
-    given.setdefault("layer", "features")
-    return onnxcam.Explainer(content, method, device="cpu", **given)(x, target="top1")
+def explained(content: Any, x: Floats, method: str, **options: Any) -> onnxcam.Explanation:
+    options |= {"samples": 8} if method.startswith("smooth") else {}
+    options.setdefault("layer", "features")
+    return onnxcam.Explainer(content, method, device="cpu", **options)(x, target="top1")
 
 
 def alike(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, least: float) -> None:
@@ -94,7 +94,7 @@ def alike(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, least: float) 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_quantized_map_agrees_with_float_model(method: str) -> None:
-    ours = explained(quantised(whole=False).SerializeToString(), X, method)
+    ours = explained(quantized(integers=False).SerializeToString(), X, method)
     theirs = explained(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
     alike(ours, theirs, 0.98)
@@ -104,26 +104,26 @@ def test_quantized_map_agrees_with_float_model(method: str) -> None:
 @pytest.mark.parametrize("batch", ["N", "1"])
 def test_integer_input_and_output_are_explained(method: str, batch: str) -> None:
     """uint8 pictures and uint8 probabilities: the layers behind, and the scores before."""
-    ours = explained(quantised(whole=True, batch=batch).SerializeToString(), WHOLE, method)
+    ours = explained(quantized(integers=True, batch=batch).SerializeToString(), INTEGERS, method)
     theirs = explained(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
     alike(ours, theirs, 0.9 if method.startswith("smooth") else 0.98)
 
 
 def test_automatic_layer_is_last_float_layer() -> None:
-    content = quantised(whole=True).SerializeToString()
+    content = quantized(integers=True).SerializeToString()
     assert onnxcam.Explainer(content, "grad-cam", device="cpu").plan.layers[0].name == LAST
 
 
 def test_layers_hold_floats_only() -> None:
-    found = [each.name for each in onnxcam.layers(onnxcam.load(quantised(whole=False)))]
-    assert {"early", "c1", "r1", "c2", "r2", LAST} <= set(found)
-    assert not any(name.endswith("_q") for name in found), "whole numbers"
+    names = [layer.name for layer in onnxcam.layers(onnxcam.load(quantized(integers=False)))]
+    assert {"early", "c1", "r1", "c2", "r2", LAST} <= set(names)
+    assert not any(name.endswith("_q") for name in names), "integers"
 
 
 def test_score_beyond_quantized_range_is_explained() -> None:
     """It is taken before it is rounded: behind, a score at the end of the range has no gradient."""
-    model = quantised(whole=False)
+    model = quantized(integers=False)
     for tensor in model.graph.initializer:
         if tensor.name == "logits_s":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e-4), "logits_s"))

@@ -237,9 +237,7 @@ def test_invalid_manifest_is_not_verified(files: dict[str, Path], text: str) -> 
 
 
 @pytest.mark.parametrize("change", ["score", "versions", "files", "manifest_sha256"])
-def test_edited_manifest_is_not_verified(
-    files: dict[str, Path], change: str
-) -> None:
+def test_edited_manifest_is_not_verified(files: dict[str, Path], change: str) -> None:
     write(files, 1)
     edited = json.loads(files["manifest"].read_text())
     edited[change] = {"onnxcam": "2"} if change == "versions" else 0

@@ -1,4 +1,4 @@
-"""Vision transformers: the cells are found among the tokens, and the map is that of a NumPy twin."""
+"""Vision transformers: cells are told from other tokens, and maps agree with a NumPy net."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +67,8 @@ class Vit:
             patches = Transpose<perm = [0, 2, 1]>(flat)
             size = Shape<end = 1>(x)
             rest = Constant<value_ints = [{self.extra}, {WIDTH}]>()
-            whole = Concat<axis = 0>(size, rest)
-            many = Expand(cls, whole)
+            full = Concat<axis = 0>(size, rest)
+            many = Expand(cls, full)
             tokens = Concat<axis = 1>{joined}
             ln = LayerNormalization(tokens, scale, bias)
             queries = MatMul(ln, q) keys = MatMul(ln, k) values = MatMul(ln, v)
@@ -97,9 +97,9 @@ class Vit:
         return np.concatenate([cells, extra] if self.behind else [extra, cells])
 
     def norm(self, tokens: Floats) -> Floats:
-        centred = tokens - tokens.mean(-1, keepdims=True)
-        found = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-        return found * self.weights["scale"] + self.weights["bias"]
+        centered = tokens - tokens.mean(-1, keepdims=True)
+        normalized = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-5)
+        return normalized * self.weights["scale"] + self.weights["bias"]
 
     def block(self, tokens: Floats, ln: Floats) -> Floats:
         w = self.weights
@@ -139,7 +139,7 @@ class Vit:
         return cells
 
 
-def explainer(net: Vit, method: str = "grad-cam", **settings: Any) -> onnxcam.Explainer:
+def make_explainer(net: Vit, method: str = "grad-cam", **settings: Any) -> onnxcam.Explainer:
     return onnxcam.Explainer(net.content(), method, device="cpu", preprocess="unit", **settings)
 
 
@@ -154,74 +154,76 @@ NETS = [
 @pytest.mark.parametrize(("net", "layer"), NETS)
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
 def test_token_maps_agree_with_numpy(net: Vit, layer: str, method: str) -> None:
-    made = explainer(net, method)
-    assert [each.name for each in made.plan.layers] == [layer]
-    found = made(X, target=2)
-    assert found.layer_maps.shape == (2, HEIGHT, COLUMNS)
-    assert found.maps.shape == (2, 4, 6)
+    explainer = make_explainer(net, method)
+    assert [layer.name for layer in explainer.plan.layers] == [layer]
+    explanation = explainer(X, target=2)
+    assert explanation.layer_maps.shape == (2, HEIGHT, COLUMNS)
+    assert explanation.maps.shape == (2, 4, 6)
     for x in X:
-        maps = {each: run(method, net.probed(x, layer, each)) for each in range(CLASSES)}
-        target = max(maps, key=lambda each: maps[each].max())  # of some classes the map is empty
-        assert_same_map(made(x[None], target=target).layer_maps, maps[target])
+        maps = {number: run(method, net.probed(x, layer, number)) for number in range(CLASSES)}
+        target = max(
+            maps, key=lambda index: maps[index].max()
+        )  # the maps of some classes are empty
+        assert_same_map(explainer(x[None], target=target).layer_maps, maps[target])
 
 
 @pytest.mark.parametrize("net", [CLASS_TOKEN, REGISTERS, AT_THE_END])
 def test_score_of_numpy_net_agrees(net: Vit) -> None:
-    found = explainer(net)(X, target=1)
-    for x, score in zip(X, found.scores, strict=True):
+    explanation = make_explainer(net)(X, target=1)
+    for x, score in zip(X, explanation.scores, strict=True):
         tokens = net.tokens(x)
         twin = net.logits(net.norm(net.block(tokens, net.norm(tokens))))
         np.testing.assert_allclose(score, twin[1], rtol=1e-5)
 
 
 def test_smoothing_takes_last_layer_with_varying_gradient() -> None:
-    assert explainer(MEAN, "smooth-grad-cam++").plan.layers[0].name == "stream"
-    assert explainer(CLASS_TOKEN, "smooth-grad-cam++").plan.layers[0].name == "ln"
+    assert make_explainer(MEAN, "smooth-grad-cam++").plan.layers[0].name == "stream"
+    assert make_explainer(CLASS_TOKEN, "smooth-grad-cam++").plan.layers[0].name == "ln"
 
 
 def test_cells_after_last_attention_are_ignored_by_score() -> None:
-    listed = {each.name: each for each in layers(onnxcam.load(CLASS_TOKEN.content()))}
-    assert [name for name, each in listed.items() if each.ignored_by_score] == [
+    listed = {layer.name: layer for layer in layers(onnxcam.load(CLASS_TOKEN.content()))}
+    assert [name for name, layer in listed.items() if layer.ignored_by_score] == [
         "mixed", "sum", "hidden", "active", "stream", "normed"
     ]  # fmt: skip
-    assert [name for name, each in listed.items() if each.is_bottleneck] == [
+    assert [name for name, layer in listed.items() if layer.is_bottleneck] == [
         "conv", "flat", "patches", "tokens", "ln"
     ]  # fmt: skip
-    found = explainer(CLASS_TOKEN, layer="stream")(X)
-    assert found.is_empty.all()
-    assert ["reads no cell of stream" in each for each in found.notices] == [True]
-    assert not explainer(CLASS_TOKEN, layer="ln").notices
+    explanation = make_explainer(CLASS_TOKEN, layer="stream")(X)
+    assert explanation.is_empty.all()
+    assert ["reads no cell of stream" in notice for notice in explanation.notices] == [True]
+    assert not make_explainer(CLASS_TOKEN, layer="ln").notices
 
 
 def test_mean_over_tokens_reads_all_cells() -> None:
     listed = layers(onnxcam.load(MEAN.content()))
-    assert not any(each.ignored_by_score for each in listed)
-    assert {"stream", "normed", "cells"} <= {each.name for each in listed if each.is_bottleneck}
+    assert not any(layer.ignored_by_score for layer in listed)
+    assert {"stream", "normed", "cells"} <= {layer.name for layer in listed if layer.is_bottleneck}
 
 
 def test_regions_and_channels_select_tokens() -> None:
-    given = CLASS_TOKEN.probed(X[0], "ln", 2)
+    source = CLASS_TOKEN.probed(X[0], "ln", 2)
     mask = np.zeros((HEIGHT, COLUMNS))
     mask[0:2, 1:3] = 1
-    found = explainer(CLASS_TOKEN, "grad-cam++", region="0:2,1:3", channels="1,4,5")(
+    explanation = make_explainer(CLASS_TOKEN, "grad-cam++", region="0:2,1:3", channels="1,4,5")(
         X[:1], target=2
     )
-    assert_same_map(found.layer_maps, run("grad-cam++", subset(given, [1, 4, 5], mask)))
+    assert_same_map(explanation.layer_maps, run("grad-cam++", subset(source, [1, 4, 5], mask)))
 
 
 def test_token_and_convolution_layers_are_fused() -> None:
-    found = explainer(CLASS_TOKEN, layer=["conv", "ln"])(X[:1])
-    assert found.layer_maps.shape == (1, HEIGHT, COLUMNS)
+    explanation = make_explainer(CLASS_TOKEN, layer=["conv", "ln"])(X[:1])
+    assert explanation.layer_maps.shape == (1, HEIGHT, COLUMNS)
 
 
 def test_unique_part_of_name_selects_layer() -> None:
-    assert explainer(CLASS_TOKEN, layer="patch").plan.layers[0].name == "patches"
+    assert make_explainer(CLASS_TOKEN, layer="patch").plan.layers[0].name == "patches"
     with pytest.raises(UnknownNameError, match=r"'s\*m' matches 2 layers: sum, stream"):
-        explainer(CLASS_TOKEN, layer="s*m")
+        make_explainer(CLASS_TOKEN, layer="s*m")
 
 
 @pytest.mark.parametrize(
-    ("grid", "count", "proportion", "found"),
+    ("grid", "count", "aspect_ratio", "expected"),
     [
         ((2, 3), 6, 1.0, (2, 3)),
         (("h", 3), 6, 1.0, (2, 3)),
@@ -232,6 +234,6 @@ def test_unique_part_of_name_selects_layer() -> None:
     ],
 )
 def test_infer_grid_finds_grid_of_cell_count(
-    grid: Any, count: int, proportion: float, found: tuple[int, int]
+    grid: Any, count: int, aspect_ratio: float, expected: tuple[int, int]
 ) -> None:
-    assert infer_grid(grid, count, proportion) == found
+    assert infer_grid(grid, count, aspect_ratio) == expected

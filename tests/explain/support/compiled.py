@@ -21,7 +21,9 @@ def save(path: Path, net: Net, **options: Any) -> Path:
     return path
 
 
-def explainer(model: Any, method: str = "smooth-grad-cam++", **options: Any) -> onnxcam.Explainer:
+def make_explainer(
+    model: Any, method: str = "smooth-grad-cam++", **options: Any
+) -> onnxcam.Explainer:
     return onnxcam.Explainer(model, method, device="cpu", **options)
 
 
@@ -39,5 +41,5 @@ def needs_plan(model: Any, monkeypatch: pytest.MonkeyPatch, *args: Any, **option
 
     with monkeypatch.context() as patch:
         patch.setattr("onnxcam.rewrite.planner.plan", counted)
-        explainer(model, *args, **options)
+        make_explainer(model, *args, **options)
     return bool(calls)

@@ -11,7 +11,9 @@ from tests.support.nets import CLASSES, Net, random_images
 X = random_images(3)
 
 
-def explainer(net: Net, method: str = "smooth-grad-cam++", **options: Any) -> onnxcam.Explainer:
+def make_explainer(
+    net: Net, method: str = "smooth-grad-cam++", **options: Any
+) -> onnxcam.Explainer:
     options.setdefault("layer", "features")
     return onnxcam.Explainer(net.content(), method, device="cpu", **options)
 
