@@ -1,27 +1,30 @@
-"""The tables of gradient rules: DEFAULT holds every row of the files beside this one, but for `_*.py`."""
+"""The tables of gradient rules. DEFAULT holds the rows of all files in this folder but `_*.py`."""
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.registry import Registry
 
-FAMILIES = [
-    importlib.import_module(f"{__name__}.{module.name}")
-    for module in pkgutil.iter_modules(__path__)
-    if not module.name.startswith("_")
-]
+
+def rule_modules(folders: Iterable[str]) -> list[str]:
+    """The names of the modules in some folders that define `rules`; `_*.py` may hold what they share."""
+    return [
+        module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")
+    ]
 
 
-def _joined() -> Rules:
+def _join() -> Rules:
     table = Rules()
     for family in FAMILIES:
-        if table.keys() & family.rules.keys():
-            raise ValueError(f"{family.__name__} has a rule that another family has")
+        if twice := sorted(table.keys() & family.rules.keys()):
+            raise ValueError(f"{family.__name__} has rules that another file has: {twice}")
         table = table | family.rules
     return table
 
 
-DEFAULT = _joined()
+FAMILIES = [importlib.import_module(f"{__name__}.{name}") for name in rule_modules(__path__)]
+DEFAULT = _join()
 RULE_TABLES: Registry[Rules] = Registry("rule table")
 RULE_TABLES.add("default", DEFAULT)
