@@ -88,7 +88,7 @@ def test_noise_is_redrawn_without_memory_to_store_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("error", "said"),
     [
         (MemoryError(), "out of memory here; close other programs"),
         (
@@ -97,9 +97,9 @@ def test_noise_is_redrawn_without_memory_to_store_it(monkeypatch: pytest.MonkeyP
         ),
     ],
 )
-def test_memory_errors_are_translated(fault: Exception, said: str) -> None:
+def test_memory_errors_are_translated(error: Exception, said: str) -> None:
     with pytest.raises(OutOfMemoryError, match=said), memory_errors("here"):
-        raise fault
+        raise error
 
 
 def test_other_errors_are_not_translated() -> None:

@@ -93,7 +93,7 @@ def _require_probability(model: Model, score: Score) -> None:
     reason = (
         "its scores are the mean or maximum over pixels or boxes, which are not probabilities"
         if score.output == CLASS_SCORES
-        else f"{score.output!r} does not end in Softmax or Sigmoid, so it is no probability"
+        else f"{score.output!r} does not end in Softmax or Sigmoid, so it is not a probability"
     )
     raise ModelError(f"{model.name}: {reason}; explain the logit instead (--score logit)")
 

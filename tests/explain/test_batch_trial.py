@@ -104,7 +104,7 @@ def one_at_a_time(notices: tuple[str, ...]) -> list[str]:
 NO_GRADIENT = {
     "statistics of the batch",
     "images reversed",
-}  # passes these: the layer is behind them
+}  # their mixing comes before the layer, so no gradient passes through it
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_trial_finds_only_size_that_runs(side: int) -> None:
 @pytest.mark.parametrize("unit", [1e-12, 1e-8, 1e6])
 @pytest.mark.parametrize("what", ["a mean over the batch", "a maximum over the batch"])
 def test_mixing_is_detected_for_scores_of_any_scale(what: str, unit: float) -> None:
-    """A millionth of a layer's values is no rounding if all scores are as small."""
+    """A millionth of a layer's values is not a rounding error if all scores are as small."""
     head = (
         SCORES.replace("y = MatMul(t, v)", "s = MatMul(t, v)")
         + f"""

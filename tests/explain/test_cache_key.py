@@ -31,7 +31,7 @@ from tests.support.limits import run_limited
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, MIXING, MLP, POOLED, TWO_OUTPUTS, Net
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
-APART = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+EXTERNAL = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
 SECONDS = 30
 FOUR = replace(
     POOLED, head=MLP + "    probabilities = Softmax<axis = -1>(logits)",
@@ -82,7 +82,7 @@ def in_branches(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def externalise(proto: onnx.ModelProto, path: Path) -> None:
+def externalize(proto: onnx.ModelProto, path: Path) -> None:
     """Write a model whose float weights, wherever they stand, lie in `w.data` beside it."""
     data = bytearray()
     graphs = [proto.graph]
@@ -112,17 +112,17 @@ def externalise(proto: onnx.ModelProto, path: Path) -> None:
 # External data
 
 
-@pytest.mark.parametrize("place", [lambda proto: proto, as_constant, in_branches])
+@pytest.mark.parametrize("move_weights", [lambda proto: proto, as_constant, in_branches])
 def test_cache_key_covers_external_data_anywhere(
-    tmp_path: Path, place: Callable[[onnx.ModelProto], onnx.ModelProto]
+    tmp_path: Path, move_weights: Callable[[onnx.ModelProto], onnx.ModelProto]
 ) -> None:
     path = tmp_path / "net.onnx"
-    externalise(place(DEEP.proto()), path)
+    externalize(move_weights(DEEP.proto()), path)
     for _ in range(2):
         try:
             expected = maps(path, cache=False)
         except OnnxcamError:
-            pytest.skip("this model is refused: there is no map that could be an old one")
+            pytest.skip("this model is refused: there is no map that could be stale")
         np.testing.assert_array_equal(maps(path), expected)
         np.testing.assert_array_equal(maps(path), expected)
         change_data(tmp_path / "w.data")
@@ -132,7 +132,7 @@ def test_bytes_with_external_data_are_not_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
     """The folder of the data is unknown: two models of the same bytes would share one map."""
-    save(tmp_path / "net.onnx", DEEP, **APART)
+    save(tmp_path / "net.onnx", DEEP, **EXTERNAL)
     content = (tmp_path / "net.onnx").read_bytes()
     monkeypatch.chdir(tmp_path)
     results = []
@@ -154,7 +154,7 @@ def test_irregular_external_data_is_not_opened(
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    save(folder / "net.onnx", DEEP, **APART)
+    save(folder / "net.onnx", DEEP, **EXTERNAL)
     (tmp_path / "outside").symlink_to("/dev/zero")
     os.mkfifo(folder / "pipe")
     (folder / "link").symlink_to("/dev/zero")
@@ -172,14 +172,14 @@ def test_irregular_external_data_is_not_opened(
 
 @posix
 def test_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
-    model = save(tmp_path / "net.onnx", DEEP, **APART)
+    model = save(tmp_path / "net.onnx", DEEP, **EXTERNAL)
     with (tmp_path / "w.data").open("r+b") as file:
         file.truncate(1 << 42)
     assert run_limited(["-c", IDENTIFY, str(model)], seconds=SECONDS).stdout.strip() == "None"
 
 
 def test_location_across_blocks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = save(tmp_path / "net.onnx", DEEP, **APART)
+    model = save(tmp_path / "net.onnx", DEEP, **EXTERNAL)
     expected = identify_files(model)
     assert expected is not None
     assert set(expected.data) == {"w.data"}
@@ -198,7 +198,7 @@ def test_linked_model_uses_data_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "real").mkdir()
-    model = save(tmp_path / "real" / "net.onnx", DEEP, **APART)
+    model = save(tmp_path / "real" / "net.onnx", DEEP, **EXTERNAL)
     (tmp_path / "link.onnx").symlink_to(model)
     shutil.copy(tmp_path / "real" / "w.data", tmp_path)
     maps(tmp_path / "link.onnx")
@@ -214,13 +214,13 @@ def test_skip_existing_detects_changed_external_data(run: Any, tmp_path: Path) -
 
     write_model(tmp_path / "plain.onnx")
     image = write_image(tmp_path / "cat.png")
-    onnx.save_model(onnx.load(tmp_path / "plain.onnx"), tmp_path / "net.onnx", **APART)
+    onnx.save_model(onnx.load(tmp_path / "plain.onnx"), tmp_path / "net.onnx", **EXTERNAL)
     words = ("explain", tmp_path / "net.onnx", image, "-m", "grad-cam", "-o", tmp_path / "out")
-    for more in ((), ("--no-cache",)):
-        assert "1 map written" in run(*words, *more, "--force").stderr
-        assert "1 already existed" in run(*words, *more, "--skip-existing").stderr
+    for options in ((), ("--no-cache",)):
+        assert "1 map written" in run(*words, *options, "--force").stderr
+        assert "1 already existed" in run(*words, *options, "--skip-existing").stderr
         change_data(tmp_path / "w.data")
-        assert "1 map written" in run(*words, *more, "--skip-existing").stderr
+        assert "1 map written" in run(*words, *options, "--skip-existing").stderr
     manifest = json.loads((tmp_path / "out" / "cat.grad-cam.json").read_text())
     assert manifest["model"]["external_data"]
 
@@ -281,12 +281,12 @@ def test_file_replaced_during_planning_is_not_cached(
     model = save(tmp_path / "net.onnx", DEEP)
     content = model.read_bytes()
 
-    def meanwhile(*words: Any, **more: Any) -> Any:
+    def meanwhile(*words: Any, **options: Any) -> Any:
         if replace_by == "others and back":
             model.write_bytes(b"other")
         (tmp_path / "copy").write_bytes(content)
         (tmp_path / "copy").replace(model)
-        return plan(*words, **more)
+        return plan(*words, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr("onnxcam.rewrite.planner.plan", meanwhile)
@@ -312,8 +312,8 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value."""
+def paths_of(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to all members of a JSON value."""
     inner = (
         node.items()
         if isinstance(node, dict)
@@ -321,13 +321,13 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         if isinstance(node, list)
         else ()
     )
-    return [path, *(place for name, child in inner for place in places(child, (*path, name)))]
+    return [path, *(where for name, child in inner for where in paths_of(child, (*path, name)))]
 
 
-def changed(root: Any, place: tuple[Any, ...], value: Any) -> str:
+def changed(root: Any, where: tuple[Any, ...], value: Any) -> str:
     copied = json.loads(json.dumps({"": root}))
     node, last = copied, ""
-    for name in place:
+    for name in where:
         node, last = node[last], name
     node[last] = value
     return json.dumps(copied[""])
@@ -346,9 +346,9 @@ def test_forged_plan_values_are_rejected_or_harmless(entry_folder: Path, tmp_pat
     root = json.loads(good)
     expected = maps(tmp_path / "net.onnx", cache=False)
     refused = 0
-    for place in places(root):
+    for where in paths_of(root):
         for value in VALUES:
-            text = changed(root, place, value)
+            text = changed(root, where, value)
             try:
                 from_json(text)
             except (LookupError, TypeError, ValueError, AttributeError):
@@ -357,13 +357,13 @@ def test_forged_plan_values_are_rejected_or_harmless(entry_folder: Path, tmp_pat
             if json.loads(text) != root:
                 forge(entry_folder, text)
                 actual = maps(tmp_path / "net.onnx")
-                np.testing.assert_allclose(actual, expected, rtol=1e-4, err_msg=f"{place} {value}")
+                np.testing.assert_allclose(actual, expected, rtol=1e-4, err_msg=f"{where} {value}")
     assert refused > 300
     assert from_json(good) == from_json(as_json(from_json(good)))
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("where", "value"),
     [
         (("explained_tensor",), "x"), (("explained_tensor",), ""),
         (("layers", 0, "name"), "x"), (("image", "height"), 9),
@@ -377,11 +377,11 @@ def test_forged_plan_values_are_rejected_or_harmless(entry_folder: Path, tmp_pat
     ],
 )  # fmt: skip
 def test_inconsistent_plan_is_built_again(
-    entry_folder: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
+    entry_folder: Path, tmp_path: Path, where: tuple[Any, ...], value: Any
 ) -> None:
     good = (entry_folder / compiling.PLAN).read_text()
     expected = maps(tmp_path / "net.onnx", cache=False)
-    forge(entry_folder, changed(json.loads(good), place, value))
+    forge(entry_folder, changed(json.loads(good), where, value))
     np.testing.assert_array_equal(maps(tmp_path / "net.onnx"), expected)
     assert (entry_folder / compiling.PLAN).read_text() == good
 

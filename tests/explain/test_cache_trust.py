@@ -130,17 +130,17 @@ def sparse(path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("replace", [pipe, device, loop, folder, plain, sparse])
-@pytest.mark.parametrize("place", ["entry", "content", cache.ENTRY_FILE, "choice"])
+@pytest.mark.parametrize("where", ["entry", "content", cache.ENTRY_FILE, "choice"])
 def test_irregular_files_are_replaced(
-    entry_folder: Path, place: str, replace: Callable[[Path], None]
+    entry_folder: Path, where: str, replace: Callable[[Path], None]
 ) -> None:
     (choice,) = (cache.folder() / "choices").iterdir()
-    path = {"entry": entry_folder, "choice": choice}.get(place, entry_folder / place)
+    path = {"entry": entry_folder, "choice": choice}.get(where, entry_folder / where)
     path.rename(cache.folder() / "old")
     replace(path)
     done = run_limited(USE, seconds=SECONDS)
     assert done.returncode == 0, done.stderr
-    if place == "choice":  # a folder there is not replaced by a file
+    if where == "choice":  # a folder there is not replaced by a file
         expected = [f"{entry_folder} None", str(b"x" * 1000), "None" if replace is folder else "2"]
     else:
         expected = ["None 1", "b'new'", "2"]
@@ -150,14 +150,14 @@ def test_irregular_files_are_replaced(
 @posix
 @pytest.mark.parametrize("name", ["models", "choices", ""])
 def test_linked_folders_are_not_used(entry_folder: Path, tmp_path: Path, name: str) -> None:
-    place = cache.folder() / name
-    place.rename(tmp_path / "elsewhere")
-    place.symlink_to(tmp_path / "elsewhere")
+    where = cache.folder() / name
+    where.rename(tmp_path / "elsewhere")
+    where.symlink_to(tmp_path / "elsewhere")
     if not name:  # the user's own choice of a larger disk
         assert cache.lookup("a")
         assert cache.problem() is None
-        place.unlink()
-        place.write_bytes(b"")
+        where.unlink()
+        where.write_bytes(b"")
         assert cache.problem()
     assert (cache.lookup("a") is None) == (name != "choices")
     before = sorted((tmp_path / "elsewhere").rglob("*"))
@@ -208,14 +208,14 @@ def test_forged_choices_are_ignored(entry_folder: Path, record: str) -> None:
     assert cache.get_choice("a", "choice") == 3
 
 
-# What is left of interrupted runs
+# Remains of interrupted runs
 
 
 def leftover(size: int) -> Path:
-    part = part_of(cache.folder() / "models" / "x")
-    part.mkdir()
-    (part / "half").write_bytes(b"x" * size)
-    return part
+    unfinished = part_of(cache.folder() / "models" / "x")
+    unfinished.mkdir()
+    (unfinished / "half").write_bytes(b"x" * size)
+    return unfinished
 
 
 def test_unfinished_entries_count_toward_limit(
@@ -223,22 +223,22 @@ def test_unfinished_entries_count_toward_limit(
 ) -> None:
     for name in "bc":
         assert keep(name)
-    part = leftover(2000)
+    unfinished = leftover(2000)
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "4500")
     assert keep("d")
-    remaining = names(cache.folder()) - {part.name}
+    remaining = names(cache.folder()) - {unfinished.name}
     assert "d" in remaining
     assert len(remaining) == 2
-    assert part.exists()
+    assert unfinished.exists()
 
 
 def test_files_of_dead_process_are_removed(
     entry_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = leftover(2000)
+    unfinished = leftover(2000)
     monkeypatch.setattr(files, "_is_alive", lambda process: False)
     assert keep("b")
-    assert not part.exists()
+    assert not unfinished.exists()
     assert names(cache.folder()) == {"a", "b"}
 
 

@@ -85,10 +85,10 @@ def test_changed_model_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPat
 def test_changed_program_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_explainer(model)
     maker = compiling.program_version()
-    for place in range(len(maker)):
-        other = [*maker[:place], "other", *maker[place + 1 :]]
+    for position in range(len(maker)):
+        changed = [*maker[:position], "other", *maker[position + 1 :]]
         with monkeypatch.context() as patch:
-            patch.setattr(compiling, "program_version", lambda other=other: other)
+            patch.setattr(compiling, "program_version", lambda changed=changed: changed)
             assert needs_plan(model, patch)
 
 
@@ -103,8 +103,8 @@ def test_cache_key_covers_sources_of_all_packages() -> None:
 def test_changed_external_data_needs_new_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apart = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
-    model = save(tmp_path / "net.onnx", DEEP, **apart)
+    external = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    model = save(tmp_path / "net.onnx", DEEP, **external)
     make_explainer(model)
     assert not needs_plan(model, monkeypatch)
     weights = tmp_path / "w.data"

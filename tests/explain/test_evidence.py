@@ -148,7 +148,7 @@ def test_notice_names_target_layer_and_hint() -> None:
     assert notice.endswith("choose another layer (`onnxcam layers`), target or method")
 
 
-def quantised(head: str) -> bytes:
+def quantized(head: str) -> bytes:
     """The same with the layer and the second weights as integers of eight bits."""
     steps = {
         "step": np.float32(0.02),
@@ -175,9 +175,9 @@ def quantised(head: str) -> bytes:
 @pytest.mark.parametrize("what", ["instance norm, mean", "layer norm, sum", "softmax, sum"])
 def test_zero_gradient_of_quantized_model_gives_empty_map(what: str, method: str) -> None:
     assert_empty(
-        make_explainer(quantised(ZERO[what]), method, layer="r1")(random_images(2), target=1)
+        make_explainer(quantized(ZERO[what]), method, layer="r1")(random_images(2), target=1)
     )
-    explanation = make_explainer(quantised("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
+    explanation = make_explainer(quantized("r2 = Relu(c2)" + POOL.format("r2")), method, layer="r1")
     assert not explanation(random_images(2), target="top1").is_empty.any()
 
 
@@ -241,7 +241,7 @@ def test_scores_of_any_scale_are_explained(scale: float, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_tiny_probabilities_are_explained(method: str) -> None:
-    """A probability of 1e-20 doubles where a logit changes by 0.7, and is no rounding."""
+    """A probability of 1e-20 doubles where a logit changes by 0.7, and is not a rounding error."""
     images = 60 * random_images(8) + 60  # nobody scaled them
     explainer = make_explainer(
         model(SATURATED.format("1.0", "Softmax")), method, score="probability"
@@ -299,9 +299,9 @@ def test_small_part_of_layer_is_explained(method: str, monkeypatch: pytest.Monke
     monkeypatch.setitem(ARRAYS, "w2", draw.normal(0, 0.05, (6, 1024, 3, 3)))
     content = model("r2 = Relu(c2)" + POOL.format("r2"), "float16")
     image = random_images(1, seed=5).astype(np.float16)
-    part: dict[str, Any] = {"region": "2:4,2:4"}
+    subset: dict[str, Any] = {"region": "2:4,2:4"}
     explanations = [
-        make_explainer(content, method, channels=[k], **part)(image, target=1) for k in range(12)
+        make_explainer(content, method, channels=[k], **subset)(image, target=1) for k in range(12)
     ]
     assert sum(explanation.layer_maps.max() > 0 for explanation in explanations) >= 3
     assert not any(

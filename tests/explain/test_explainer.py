@@ -115,8 +115,8 @@ def test_same_seed_gives_same_map() -> None:
 
 
 def test_number_of_samples_changes_map() -> None:
-    few, many = (make_explainer(DEEP, samples=n)(X[:1]).maps for n in (2, 9))
-    assert not np.allclose(few, many, rtol=1e-3)
+    few, several = (make_explainer(DEEP, samples=n)(X[:1]).maps for n in (2, 9))
+    assert not np.allclose(few, several, rtol=1e-3)
 
 
 def test_single_sample_without_noise_equals_grad_cam_plus_plus() -> None:
@@ -175,12 +175,12 @@ def test_exp_score_runs_samples_twice() -> None:
 def test_noise_is_transferred_to_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
     transferred: list[int] = []
 
-    def place(session: Session, array: Any) -> Any:
+    def transfer(session: Session, array: Any) -> Any:
         transferred.append(len(array))
         return ort.OrtValue.ortvalue_from_numpy(array)
 
     expected = make_explainer(DEEP, chunk=4, **SMOOTH)(X).maps
-    monkeypatch.setattr(Session, "to_device", place)
+    monkeypatch.setattr(Session, "to_device", transfer)
     actual = make_explainer(DEEP, chunk=4, **SMOOTH)(X).maps
     assert transferred == [4, 3]  # once for all images
     np.testing.assert_array_equal(actual, expected)
@@ -288,6 +288,23 @@ def test_channels_and_region_select_part_of_layer() -> None:
     for name, array in source.items():
         zeroed[name][:, [1, 4, 5], 1:3, 0:2] = array[:, [1, 4, 5], 1:3, 0:2]
     assert_same_map(explanation.layer_maps, run("smooth-grad-cam++", zeroed))
+
+
+def test_channels_and_region_of_call_apply_to_that_call_only() -> None:
+    expected = make_explainer(DEEP, "grad-cam++", channels="1,4-5", region="1:3,0:2")(X[:1])
+    explainer = make_explainer(DEEP, "grad-cam++", channels=[0])
+    before = explainer(X[:1]).maps
+    explanation = explainer(X[:1], channels="1,4-5", region="1:3,0:2")
+    np.testing.assert_array_equal(explanation.maps, expected.maps)
+    assert not np.array_equal(explanation.maps, before)
+    assert explanation.manifest()["subset"] == {"channels": "1,4-5", "region": "1:3,0:2"}
+    np.testing.assert_array_equal(explainer(X[:1]).maps, before)
+    with pytest.raises(SettingError, match="channel 6"):
+        explainer(X[:1], channels=[6])
+
+
+def test_device_is_that_of_session() -> None:
+    assert str(make_explainer(DEEP, "grad-cam").device) == "cpu"
 
 
 def test_progress_sums_to_passes() -> None:

@@ -45,11 +45,11 @@ def test_save_writes_three_files_per_image(photo: Path, tmp_path: Path) -> None:
     for i, path in enumerate(paths):
         with Image.open(path) as drawn:
             np.testing.assert_array_equal(drawn, explanation.overlay(i))
-        with np.load(path.with_suffix(".npz")) as kept:
-            assert set(kept.files) == {"map", "layer_map", "score"}
-            np.testing.assert_array_equal(kept["map"], explanation.maps[i])
-            np.testing.assert_array_equal(kept["layer_map"], explanation.layer_maps[i])
-            assert kept["score"] == explanation.scores[i]
+        with np.load(path.with_suffix(".npz")) as arrays:
+            assert set(arrays.files) == {"map", "layer_map", "score"}
+            np.testing.assert_array_equal(arrays["map"], explanation.maps[i])
+            np.testing.assert_array_equal(arrays["layer_map"], explanation.layer_maps[i])
+            assert arrays["score"] == explanation.scores[i]
         text = path.with_suffix(".json").read_text(encoding="utf-8")
         manifest = json.loads(text)
         assert set(manifest.pop("files")) == {path.name, path.with_suffix(".npz").name}
@@ -114,32 +114,32 @@ def test_manifest_reproduces_explanation(
 def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     loaded = onnxcam.load(model)
     explainer = onnxcam.Explainer(loaded, layer="early", device="cpu", labels=LABELS)
-    explanation = explainer(photo, "owl").manifest()
-    assert explanation["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
-    assert explanation["layers"] == ["early"]
-    assert explanation["target"] | {"score": 0} == {
+    manifest = explainer(photo, "owl").manifest()
+    assert manifest["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
+    assert manifest["layers"] == ["early"]
+    assert manifest["target"] | {"score": 0} == {
         "name": "owl",
         "index": 2,
         "spec": "2",
         "score": 0,
     }
-    assert explanation["method"]["name"] == METHOD
-    assert set(explanation["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
-    assert explanation["image"]["source"] == str(photo)
-    assert explanation["device"] == "cpu"
-    assert explanation["score"] == {"kind": "logit", "tensor": "logits"}
-    assert explanation["versions"]["onnxcam"] == onnxcam.__version__
-    assert {"onnxruntime", "providers"} <= set(explanation["versions"])
-    assert explanation["map"]["shape"] == [8, 8]
-    assert explanation["is_empty"] is False
+    assert manifest["method"]["name"] == METHOD
+    assert set(manifest["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
+    assert manifest["image"]["source"] == str(photo)
+    assert manifest["device"] == "cpu"
+    assert manifest["score"] == {"kind": "logit", "tensor": "logits"}
+    assert manifest["versions"]["onnxcam"] == onnxcam.__version__
+    assert {"onnxruntime", "providers"} <= set(manifest["versions"])
+    assert manifest["map"]["shape"] == [8, 8]
+    assert manifest["is_empty"] is False
 
 
 def test_repeated_names_get_numbers(tmp_path: Path) -> None:
     explanation = make_explainer(DEEP, "grad-cam")([X[0], X[1], X[2]])
     paths = explanation.save(tmp_path, names=["cat", "Cat", "cat"])
     assert [path.name.split(".")[0] for path in paths] == ["cat", "Cat-2", "cat-3"]
-    with np.load(paths[1].with_suffix(".npz")) as kept:
-        np.testing.assert_array_equal(kept["map"], explanation.maps[1])
+    with np.load(paths[1].with_suffix(".npz")) as arrays:
+        np.testing.assert_array_equal(arrays["map"], explanation.maps[1])
     with pytest.raises(SettingError, match="2 names for 3 images"):
         explanation.save(tmp_path, names=["a", "b"])
 
@@ -252,8 +252,8 @@ def test_preprocessing_comes_from_metadata_or_argument(photo: Path) -> None:
     explainer = onnxcam.Explainer(proto.SerializeToString(), "grad-cam++", device="cpu")
     assert explainer.preprocessing.scale == 127.5
     assert make_explainer(DEEP).preprocessing == onnxcam.PRESETS["imagenet"]
-    own = replace(onnxcam.PRESETS["unit"], size=(16, 24))
-    assert make_explainer(ANY_SIZE, "grad-cam", preprocess=own)(photo).maps.shape == (1, 16, 24)
+    small = replace(onnxcam.PRESETS["unit"], size=(16, 24))
+    assert make_explainer(ANY_SIZE, "grad-cam", preprocess=small)(photo).maps.shape == (1, 16, 24)
 
 
 def test_assumed_preprocessing_is_reported_for_images_only(photo: Path) -> None:

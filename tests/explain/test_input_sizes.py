@@ -14,7 +14,7 @@ from onnxcam.errors import ModelError, OnnxcamError
 from tests.support.nets import ANY_SIZE
 
 DATA = Path(__file__).parents[1] / "data"
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (31, 27, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (31, 27, 3), dtype=np.uint8))
 HEIGHT, WIDTH = 24, 20
 Dims = tuple[int | str, ...] | None
 NETS: dict[str, tuple[onnx.ModelProto, str, int]] = {  # a layer, and a class that it speaks for
@@ -46,7 +46,7 @@ def explained(
 ) -> Any:
     preprocess = onnxcam.Preprocessing(size=size)
     explainer = onnxcam.Explainer(content, "grad-cam++", layer, device="cpu", preprocess=preprocess)
-    return explainer([PICTURE], target=target)
+    return explainer([IMAGE], target=target)
 
 
 @pytest.fixture(scope="module", params=NETS)
@@ -69,7 +69,7 @@ def test_free_sizes_do_not_change_map(known: Any, dims: Dims, outputs: bool) -> 
 
 @pytest.mark.parametrize("dims", SHAPES, ids=str)
 def test_automatic_layer_has_several_cells(known: Any, dims: Dims) -> None:
-    """A pooled tensor (N, C, 1, 1) is no layer, whatever is known of the sizes before it."""
+    """A pooled tensor (N, C, 1, 1) is not a layer, whichever sizes before it are known."""
     explanation = explained(shaped(known[0], dims))
     assert explanation.layer_maps.size > 1
 

@@ -39,7 +39,7 @@ RGB = Image.fromarray(np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.
 
 
 def test_channels_last_input_gives_same_map() -> None:
-    """The same picture, the same map, whichever axis holds the colours."""
+    """The same image gives the same map, whichever axis holds the channels."""
     turned = X.transpose(0, 2, 3, 1)
     for method in ("grad-cam", "grad-cam++"):
         assert_same_map(

@@ -86,7 +86,7 @@ def explained(content: Any, x: Floats, method: str, **options: Any) -> onnxcam.E
     return onnxcam.Explainer(content, method, device="cpu", **options)(x, target="top1")
 
 
-def alike(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, least: float) -> None:
+def assert_correlated(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, least: float) -> None:
     for own, other in zip(ours.maps, theirs.maps, strict=True):
         assert other.max() > 0
         assert np.corrcoef(own.ravel(), other.ravel())[0, 1] > least
@@ -97,17 +97,17 @@ def test_quantized_map_agrees_with_float_model(method: str) -> None:
     ours = explained(quantized(integers=False).SerializeToString(), X, method)
     theirs = explained(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
-    alike(ours, theirs, 0.98)
+    assert_correlated(ours, theirs, 0.98)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("batch", ["N", "1"])
 def test_integer_input_and_output_are_explained(method: str, batch: str) -> None:
-    """uint8 pictures and uint8 probabilities: the layers behind, and the scores before."""
+    """With uint8 images and uint8 probabilities, layers lie after the input and scores before the output."""
     ours = explained(quantized(integers=True, batch=batch).SerializeToString(), INTEGERS, method)
     theirs = explained(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
-    alike(ours, theirs, 0.9 if method.startswith("smooth") else 0.98)
+    assert_correlated(ours, theirs, 0.9 if method.startswith("smooth") else 0.98)
 
 
 def test_automatic_layer_is_last_float_layer() -> None:
@@ -122,10 +122,10 @@ def test_layers_hold_floats_only() -> None:
 
 
 def test_score_beyond_quantized_range_is_explained() -> None:
-    """It is taken before it is rounded: behind, a score at the end of the range has no gradient."""
+    """The score is taken before rounding: after it, a score at the end of the range has no gradient."""
     model = quantized(integers=False)
     for tensor in model.graph.initializer:
         if tensor.name == "logits_s":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e-4), "logits_s"))
     ours = explained(model.SerializeToString(), X, "grad-cam")
-    alike(ours, explained(DEEP.content(), X, "grad-cam"), 0.98)
+    assert_correlated(ours, explained(DEEP.content(), X, "grad-cam"), 0.98)

@@ -1,4 +1,4 @@
-"""Vision transformers: cells are told from other tokens, and maps agree with a NumPy net."""
+"""Vision transformers: cells are separated from other tokens, and maps agree with a NumPy net."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,11 @@ X = random_images(2, (3, 4, 6))
 @dataclass(frozen=True)
 class Vit:
     """One block of attention on a grid of 2 x 3 patches. Read is the first token, the mean of the cells, or
-    the mean of all tokens; `extra` class tokens stand before the cells, or behind them.
+    the mean of all tokens; `extra` class tokens stand before the cells, or after them.
     """
 
     extra: int = 1
-    behind: bool = False
+    cells_first: bool = False
     read: str = "token"
     batch: str = "N"
 
@@ -45,12 +45,12 @@ class Vit:
 
     @property
     def cells(self) -> slice:
-        start = 0 if self.behind else self.extra
+        start = 0 if self.cells_first else self.extra
         return slice(start, start + HEIGHT * COLUMNS)
 
     def content(self) -> bytes:
-        joined = "(patches, many)" if self.behind else "(many, patches)"
-        first = HEIGHT * COLUMNS if self.behind else 0
+        joined = "(patches, many)" if self.cells_first else "(many, patches)"
+        first = HEIGHT * COLUMNS if self.cells_first else 0
         reading = {
             "token": f"i = Constant<value_int = {first}>() picked = Gather<axis = 1>(normed, i)",
             "mean": f"""a = Constant<value_ints = [{self.cells.start}]>()
@@ -90,11 +90,11 @@ class Vit:
     # The twin
 
     def tokens(self, x: Floats) -> Floats:
-        """(T, WIDTH) of one picture (3, 4, 6)."""
+        """(T, WIDTH) of one image (3, 4, 6)."""
         patches = x.astype(np.float64).reshape(3, HEIGHT, 2, COLUMNS, 2)
         cells = np.einsum("chiwj,kcij->hwk", patches, self.weights["w"]).reshape(-1, WIDTH)
         extra = self.weights["cls"][0]
-        return np.concatenate([cells, extra] if self.behind else [extra, cells])
+        return np.concatenate([cells, extra] if self.cells_first else [extra, cells])
 
     def norm(self, tokens: Floats) -> Floats:
         centered = tokens - tokens.mean(-1, keepdims=True)
@@ -108,7 +108,7 @@ class Vit:
         return total + np.tanh(total @ w["mlp"])
 
     def logits(self, normed: Floats) -> Floats:
-        first = HEIGHT * COLUMNS if self.behind else 0
+        first = HEIGHT * COLUMNS if self.cells_first else 0
         read = {
             "token": normed[first],
             "mean": normed[self.cells].mean(0),
@@ -143,11 +143,11 @@ def make_explainer(net: Vit, method: str = "grad-cam", **settings: Any) -> onnxc
     return onnxcam.Explainer(net.content(), method, device="cpu", preprocess="unit", **settings)
 
 
-CLASS_TOKEN, AT_THE_END, REGISTERS = Vit(), Vit(behind=True), Vit(extra=3)
+CLASS_TOKEN, AT_THE_END, REGISTERS = Vit(), Vit(cells_first=True), Vit(extra=3)
 MEAN, ALL = Vit(read="mean"), Vit(read="all")
 NETS = [
     (CLASS_TOKEN, "ln"), (AT_THE_END, "ln"), (REGISTERS, "ln"), (Vit(batch="1"), "ln"),
-    (MEAN, "cells"), (Vit(read="mean", behind=True), "cells"), (ALL, "normed"),
+    (MEAN, "cells"), (Vit(read="mean", cells_first=True), "cells"), (ALL, "normed"),
 ]  # fmt: skip
 
 
