@@ -51,9 +51,9 @@ def affine_1x1(x: Value, slope: float, offset: float = 0.0) -> Value:
 def mask_between(x: Value, low: float, high: float) -> Value | None:
     """1 where low < x < high and 0 elsewhere, exactly; None where two steps are faster, or the only form.
 
-    V is a V over x that is `high` at both bounds. Where these are 0 and `high` it turns at 2**-100, which
-    rounds no other x: V is 0 there, and x beyond. GPUs may convolve in TF32, so `high` must be a number with
-    eleven bits; a larger x would come out below it otherwise.
+    The mask is one step over v(x), which is V-shaped and equals `high` at both bounds. For the bounds 0 and
+    `high` it turns at 2**-100, which rounds no other x: v is 0 at the turn, and x above it. GPUs may convolve
+    in TF32, so `high` must be a number with eleven bits; else what is clipped to it would come out below it.
     """
     if not is_blocked(x):
         return None

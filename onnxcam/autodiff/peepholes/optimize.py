@@ -38,7 +38,7 @@ def optimize_gradient(
             value = _replacement(build, node.outputs[0], by_operator.get(node.op, ()), written)
             new = graph.nodes[position:]
             if value is None or not ahead.isdisjoint(_producers(new)):
-                _detach(new)  # it would read what is computed later
+                _detach(new)  # unused, or it would read what is computed further down
                 break
             written.update({id(node): node for node in new})
             _redirect(node.outputs[0], value.tensor)

@@ -74,7 +74,7 @@ def is_scalar(value: Value, number: float) -> bool:
 
 
 def step_between(y: Value, above: Value, below: Value) -> Value | None:
-    """Two steps as one over a V: one pass over memory less, unless there is but one cell."""
+    """Two steps as one step over a V-shaped function: one pass over memory less. Not for a single cell."""
     low, high = step_bound(above, 1), step_bound(below, -1)
     if low is None or high is None or y.shape[2:] == (1, 1):
         return None
