@@ -229,11 +229,13 @@ class Explainer:
         self, image: Floats, spec: Spec, chosen: Subset, progress: ProgressCallback
     ) -> ImageResult:
         classes = self.plan.score.classes
-        known = parse_target(spec, classes, self.labels, None) if parse_rank(spec) is None else None
-        scores, activations = self._forward(image, known)
+        fixed_target = (
+            parse_target(spec, classes, self.labels, None) if parse_rank(spec) is None else None
+        )
+        scores, activations = self._forward(image, fixed_target)
         is_probability = self.score_kind == "probability" or self.plan.score.probability
         middle = 0.5 if is_probability else 0.0  # the score that divides the two sides of one logit
-        target = known or parse_target(spec, classes, self.labels, scores[0], middle)
+        target = fixed_target or parse_target(spec, classes, self.labels, scores[0], middle)
         settings = self._formula_settings()
         formula = BoundFormula(
             lambda quantities: self.method.formula(**quantities, **settings), chosen.select
@@ -257,10 +259,10 @@ class Explainer:
                 "choose another layer, or check the model's weights"
             )
 
-    def _forward(self, image: Images, known: Target | None) -> tuple[Scores, list[Maps]]:
+    def _forward(self, image: Images, fixed_target: Target | None) -> tuple[Scores, list[Maps]]:
         """The clean pass. If it fails for a model that takes any size, the error names the size."""
         try:
-            return self.runner.forward(image, known)
+            return self.runner.forward(image, fixed_target)
         except RunError as error:
             if self.plan.image.height and self.plan.image.width:
                 raise

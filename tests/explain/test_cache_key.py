@@ -386,6 +386,26 @@ def test_inconsistent_plan_is_built_again(
     assert (entry_folder / compiling.PLAN).read_text() == good
 
 
+OLD_NAMES = {  # of fields, in plans of older versions
+    "explained_tensor": "of", "gradient_is_constant": "constant", "has_gradient_model": "apart",
+    "is_bottleneck": "whole", "auto_for_smoothing": "automatic_smooth", "tokens_before": "before",
+    "tokens_after": "after", "ignored_by_score": "unread", "output_activation": "squashing",
+}  # fmt: skip
+
+
+def test_plan_of_older_version_is_built_again(entry_folder: Path, tmp_path: Path) -> None:
+    """Even if it had the key of a plan of this version."""
+    good = (entry_folder / compiling.PLAN).read_text()
+    old = good
+    for name, old_name in OLD_NAMES.items():
+        assert f'"{name}": ' in old
+        old = old.replace(f'"{name}": ', f'"{old_name}": ')
+    forge(entry_folder, old)
+    expected = maps(tmp_path / "net.onnx", cache=False)
+    np.testing.assert_array_equal(maps(tmp_path / "net.onnx"), expected)
+    assert (entry_folder / compiling.PLAN).read_text() == good
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"image":' * 100_000, "", "\0", "1" * 10_000, "NaN"]
 )
