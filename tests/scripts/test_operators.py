@@ -25,6 +25,7 @@ def test_tallies_count_checks_by_operator(tmp_path: Path) -> None:
     assert passed == {"Abs": 2, "Dropout": 1, "": 1}
     reason = "in a form without a gradient rule, refused by name"
     assert tallies["BatchNormalization"].left == {reason: 4}
+    assert tallies[""].left["has a loop or a branch"]  # words stay apart where no operator is named
     assert "BitShift" not in tallies
     lines = list(table(tallies))
     assert "| Abs | elementwise | 2 |  |" in lines
@@ -32,6 +33,7 @@ def test_tallies_count_checks_by_operator(tmp_path: Path) -> None:
     (row,) = [line for line in lines if line.startswith("| BatchNormalization |")]
     assert "| own tests | 4 " in row
     assert f") {reason}" in lines[-1]
+    assert not any(line.startswith("| LinearAttention |") for line in lines)  # has no gradient
 
 
 def test_a_check_that_failed_writes_no_table(tmp_path: Path) -> None:
