@@ -8,6 +8,7 @@ from onnxcam.arrays import Floats
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import check_vjp, numbers, one_node_model, run
+from tests.autodiff.support.checked_operators import RECORDED
 from tests.autodiff.support.pool_windows import DILATED, SIZES, WINDOWS
 
 
@@ -51,6 +52,7 @@ def check_global_lp_pool(x: Floats, p: int, dynamic: tuple[int, ...]) -> None:
     norm = np.sum(np.abs(x) ** p, axis=(2, 3), keepdims=True) ** (1 / p)
     expected = seed * np.sign(x) * np.abs(x) ** (p - 1) * norm ** (1.0 - p)
     np.testing.assert_allclose(computed, expected, rtol=1e-5, atol=1e-6)
+    RECORDED.add("GlobalLpPool")
 
 
 def test_lp_pool_of_zeros_has_zero_gradient() -> None:

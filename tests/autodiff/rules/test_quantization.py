@@ -12,6 +12,7 @@ from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid
 from tests.autodiff.support.check import run as run_fused
+from tests.autodiff.support.checked_operators import RECORDED
 from tests.passes.support.parsed import parse, run
 
 X = np.random.default_rng(1).normal(size=(2, 3, 4, 4)).astype(np.float32) * 2
@@ -52,6 +53,7 @@ def test_gradient_passes_inside_the_quantized_range(s: Any, z: Any) -> None:
     assert 0.1 < inside.mean() < 0.99
     np.testing.assert_array_equal(computed, np.where(inside, g, 0))
     np.testing.assert_array_equal(y, run(original, x=X)[0])
+    RECORDED.add(operator_key("DequantizeLinear", DOMAIN))
 
 
 def test_rule_is_for_the_domain_of_this_package() -> None:
