@@ -35,5 +35,5 @@ def _missing(name: str) -> ModelError:
     folders = " and ".join(map(str, FOLDERS))
     return ModelError(
         f"the bundled {name} is missing (searched {folders}); install onnxcam again, "
-        "or use a model and an image of your own (`onnxcam explain --help`)"
+        "or use your own model and image (`onnxcam explain --help`)"
     )

@@ -107,7 +107,9 @@ class NeedsOpsetError(ModelError):
 
     def __init__(self, operator: str, opset: int) -> None:
         self.operator, self.opset = operator, opset
-        super().__init__(f"{operator} needs opset {opset}; export the model with a newer opset")
+        super().__init__(
+            f"{operator} needs opset {opset}; export the model with opset {opset} or newer"
+        )
 
 
 class UnknownNameError(OnnxcamError):

@@ -132,7 +132,7 @@ def test_gradients_that_are_not_finite_raise_run_error() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", "no input takes images"),
+        ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", "no input accepts images"),
         (
             "(float[N, 3, 4, 4] x, float[1] z) => (float[N, 3, 4, 4] y) { y = Add(x, z) }",
             "has the inputs z in addition to the image 'x'",
@@ -221,7 +221,9 @@ def test_other_object_as_image_raises_image_error(source: Any) -> None:
     ids=lambda array: f"{array.shape}-{array.dtype}",
 )
 def test_array_of_wrong_shape_or_dtype_raises_image_error(array: Any) -> None:
-    with pytest.raises(ImageError, match=r"'x' takes numbers of shape \(N, 3, 8, 8\)") as caught:
+    with pytest.raises(
+        ImageError, match=r"'x' expects preprocessed numbers of shape \(N, 3, 8, 8\)"
+    ) as caught:
         explain(model(), array)
     assert str(array.shape) in str(caught.value)
 
@@ -273,7 +275,7 @@ def test_largest_finite_numbers_give_error_or_finite_map() -> None:
         ({"chunk": 0}, SettingError, "chunk=0"),
         ({"chunk": 1.5}, SettingError, "chunk=1.5"),
         ({"chunk": "8"}, SettingError, "chunk='8'"),
-        ({"channels": "6"}, SettingError, "channel 6; the layer has 6"),
+        ({"channels": "6"}, SettingError, "no channel 6; the layer has channels 0 to 5"),
         ({"channels": "a"}, SettingError, "'a'"),
         ({"region": "0:9,0:9"}, SettingError, "4 x 4"),
         ({"region": np.zeros((4, 4), bool)}, SettingError, "no cell"),

@@ -83,7 +83,9 @@ def blocking_nodes(
             reads_reached = any(tensor.name in reached for tensor in node.inputs)
             if reads_reached and not any(tensor.name in reached for tensor in outputs):
                 floats = any(map(is_float, outputs))
-                reason = "has no derivative by this input" if floats else "returns no floats there"
+                reason = (
+                    "has no derivative for this input" if floats else "passes on no float values"
+                )
                 reason = ZERO_GRADIENT.get(operator_key(node.op, node.domain), reason)
                 blocking.append((node, reason))
     return blocking[::-1]

@@ -22,7 +22,7 @@ WEIGHTS: dict[str, tuple[int, ...]] = {  # the slots of each operator
     "Pad": (2,),
 }
 REASON = (
-    "has weights that are computed from the same input, and no rule for their share of the gradient: "
+    "has weights that are computed from the same input, and no rule for the gradient through these weights: "
     "choose a layer after it"
 )
 

@@ -54,6 +54,6 @@ def onnxcam(
         ),
     ] = False,
 ) -> None:
-    """Where did an exported model look? Draws heat maps for .onnx image models with Smooth Grad-CAM++ and its
-    family. The framework that the model came from is not needed.
+    """Where did an exported model look? Draws heat maps for .onnx image models with Smooth Grad-CAM++ and
+    related methods. The framework that the model came from is not needed.
     """

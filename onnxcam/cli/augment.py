@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
 EPILOG = """\b
-The new model runs in any ONNX runtime, without onnxcam. It returns what the original returns, and in
-addition `activation/LAYER` and `gradient/LAYER` for each layer. Its extra input `seed` selects what the
-gradient is of: 1 for the class and 0 for the others (one row per image), or 1 and -1 for a contrast.
+The new model runs in any ONNX runtime, without onnxcam. It returns the outputs of the original model and,
+for each layer, `activation/LAYER` and `gradient/LAYER`. Its extra input `seed` selects the score whose
+gradient is computed: 1 for the class and 0 for the others (one row per image), or 1 and -1 for a contrast.
 
 \b
 Examples:
@@ -72,7 +72,7 @@ def augment(
 
 def _require_writable(model: Path, out: Path, force: bool) -> None:
     if out.exists() and model.exists() and out.samefile(model):
-        raise OutputError(f"{out} is the model itself; choose another file")
+        raise OutputError(f"{out} is the model itself; choose another output file")
     if out.exists() and not force:
         raise OutputError(
             f"{out} already exists; choose another file, or overwrite it with --force"
@@ -99,8 +99,8 @@ def _print_signature(model: Model, score: str) -> None:
     print_facts([(f"  out  {tensor.name}", _type_of(tensor)) for tensor in graph.outputs])
     seed = next(tensor for tensor in graph.inputs if tensor.name == SEED)
     say(
-        f"feed {SEED!r} with the cotangent of {score!r}, {_type_of(seed)}: "
-        "1 for the class to explain, 0 for the others"
+        f"the input {SEED!r}, {_type_of(seed)}, is the cotangent of {score!r}: "
+        "feed 1 for the class to explain and 0 for the others"
     )
 
 

@@ -18,7 +18,7 @@ Examples:
 
 def demo(
     out: Annotated[
-        Path, Option("--out", "-o", metavar="DIR", help="Output folder of onnxcam-demo.png.")
+        Path, Option("--out", "-o", metavar="DIR", help="Folder to write onnxcam-demo.png to.")
     ] = Path(),
 ) -> None:
     """Draw one sheet that shows what onnxcam does.
@@ -34,5 +34,5 @@ def demo(
     path = sheet.save(out / "onnxcam-demo.png")
     for row in sheet.rows:
         say(f"{row.title}: {row.meaning}")
-    say("", f"{path} shows all of them. To explain one of these images alone:")
+    say("", f"{path} shows all of these maps. To explain one of the images alone:")
     say(f"  onnxcam explain {model} {sheet.image}")

@@ -15,7 +15,7 @@ from onnxcam.cli.output import print_facts, print_json, say
 from onnxcam.errors import DeviceError, OnnxcamError, one_line
 
 EPILOG = """\b
-Exit code 0 if the self-test passes on the device that `--device auto` takes, 2 if not.
+Exit code 0 if the self-test passes on the device that `--device auto` selects, 2 if not.
 
 \b
 Examples:
@@ -41,10 +41,10 @@ MODEL = (  # TEXT as a file
 
 
 def doctor(json: Json = False) -> None:
-    """Examine this installation and its devices.
+    """Check this installation and its devices.
 
     Reports versions, providers, devices and the cache, and whether a self-test passes. If a GPU is not used,
-    the report says why and what would help.
+    the report explains why and how to fix it.
     """
     report = examine()
     if json:
@@ -132,7 +132,7 @@ def _print_report(report: dict[str, Any]) -> None:
             ("available providers", ", ".join(report["providers"])),
             ("CUDA devices", report["cuda_devices"]),
             *((f"self-test on {test['device']}", _outcome(test)) for test in report["devices"]),
-            ("--device auto takes", report["auto"]),
+            ("--device auto selects", report["auto"]),
             ("cache", _cache(report["cache"])),
             ("ONNX Runtime telemetry", _telemetry(report["telemetry"])),
             *(("note", notice) for notice in report["notices"]),

@@ -56,15 +56,15 @@ For each image, all or none of these files are written:
   NAME.METHOD.png   the heat map over the image
   NAME.METHOD.npz   the raw map, and the map at the size of the layer, for NumPy
   NAME.METHOD.json  everything needed to repeat the result, and digests of the other two files
-Results of earlier runs are replaced. A file with such a name but without such a .json is yours, and is
-not touched unless you pass --force.
+Results of earlier runs are replaced. A file with one of these names but no matching .json was not written
+by onnxcam and is not touched unless you pass --force.
 
 \b
-With --json each line holds image, target, index, score, layers, method, is_empty, overlay, map, manifest,
-skipped and error; for an image that failed, image and error.
+With --json, each line has the keys image, target, index, score, layers, method, is_empty, overlay, map,
+manifest, skipped and error. For an image that failed, it has only image and error.
 
 \b
-Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is wrong.
+Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is invalid.
 
 \b
 Examples:

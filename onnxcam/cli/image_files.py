@@ -35,7 +35,7 @@ def collect_images(
         for image in listed:
             images.setdefault(_absolute(image), image)
     if not images:
-        raise ImageError("; ".join(notices) or "no image was given")
+        raise ImageError("; ".join(notices) or "there are no images to explain; name at least one")
     return list(images.values()), notices
 
 
@@ -71,7 +71,7 @@ def _skipped_files(folder: Path, others: Sequence[Path]) -> str:
     shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
     rest = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     files = f"{len(others)} file{'s' if len(others) > 1 else ''}"
-    return f"{folder}: skipped {files} without the file extension of an image: {shown}{rest}"
+    return f"{folder}: skipped {files} without an image file extension: {shown}{rest}"
 
 
 def _is_result(path: Path, folder: Path, out: Path) -> bool:

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Marks:
   auto        the choice of `--layer auto` for a method that runs the image once (grad-cam); several layers
-              if the branches of the model meet only after their last cells: their maps are fused
-  smooth      its choice for a method that smooths (smooth-grad-cam++): the gradient there depends on the
-              image
-  bottleneck  everything that the score sees of the image passes through this layer
-  ignored     the score reads none of its cells, only tokens next to them (--all): a map would be empty
+              are marked, and their maps are fused, if the branches of the model meet only after their last
+              grids of cells
+  smooth      the choice of `--layer auto` for a method that averages over noisy copies (smooth-grad-cam++):
+              the gradient at this layer depends on the image
+  bottleneck  all information from the image to the score passes through this layer
+  ignored     the score uses only the tokens next to the cells, so a map would be empty (only with --all)
 
 \b
 Layouts:
   NCHW, NHWC  a grid of cells, with the channels before or after it
-  NTC, NCT    tokens: the cells row by row; "+1" counts class tokens and others that are not cells
+  NTC, NCT    tokens: the cells row by row; "+1" is the number of tokens that are not cells, such as the
+              class token
 
 \b
 Examples:
@@ -40,15 +42,15 @@ def layers(
     model: ModelFile,
     show_all: Annotated[
         bool,
-        Option("--all", help="Also list layers that some evidence bypasses."),
+        Option("--all", help="Also list layers inside branches, which some evidence bypasses."),
     ] = False,
     output: ScoreTensor = None,
     json: Json = False,
 ) -> None:
-    """List the layers that a map can be drawn of.
+    """List the layers that a map can be drawn for.
 
-    They are listed in order, from the image to the score. The last ones show what belongs to the class, on a
-    coarse grid of cells; earlier ones are finer, and show parts and outlines.
+    They are listed in order, from the image to the score. The last layers show what belongs to the class, on
+    a coarse grid of cells; earlier layers have finer grids and show parts and outlines.
     """
     from onnxcam.model.load import load
     from onnxcam.rewrite.planner import layers as layers_of
@@ -62,7 +64,11 @@ def layers(
         return
     print_table(HEADINGS, [_row(layer) for layer in shown])
     if len(shown) < len(all_layers):
-        say(f"{len(all_layers) - len(shown)} more layers inside branches: --all", err=True)
+        count = len(all_layers) - len(shown)
+        say(
+            f"{count} more layer{'' if count == 1 else 's'} inside branches (list with --all)",
+            err=True,
+        )
 
 
 def layer_to_json(layer: Layer) -> dict[str, Any]:

@@ -23,16 +23,14 @@ Images: TypeAlias = Annotated[
     list[Path],
     Argument(
         metavar="IMAGE...",
-        help="Images, and folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …).",
+        help="Images or folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …).",
     ),
 ]
-Recursive: TypeAlias = Annotated[
-    bool, Option("--recursive", "-r", help="Search the subfolders of folders, too.")
-]
+Recursive: TypeAlias = Annotated[bool, Option("--recursive", "-r", help="Also search subfolders.")]
 Method: TypeAlias = Annotated[
     str,
     Option(
-        "--method", "-m", metavar="NAME", help="One of the methods that `onnxcam methods` lists."
+        "--method", "-m", metavar="NAME", help="One of the methods listed by `onnxcam methods`."
     ),
 ]
 LayerNames: TypeAlias = Annotated[
@@ -41,8 +39,8 @@ LayerNames: TypeAlias = Annotated[
         "--layer",
         "-l",
         metavar="NAME",
-        help="A layer that `onnxcam layers` lists, by its name, a unique part of it, or a pattern (*block3*); "
-        "the maps of several layers are fused.  [default: auto]",
+        help="A layer listed by `onnxcam layers`: its name, a unique part of the name, or a pattern "
+        "(*block3*); repeat it to fuse the maps of several layers.  [default: auto]",
         show_default=False,
     ),
 ]
@@ -62,8 +60,8 @@ Labels: TypeAlias = Annotated[
     Option(
         "--labels",
         metavar="FILE",
-        help="Names of the classes: one per line, JSON (also class_to_idx and config.json), YAML, or CSV; "
-        "default: those in the model, if any.",
+        help="File with the names of the classes: one per line, JSON (including class_to_idx and "
+        "config.json), YAML, or CSV; default: the names in the model's metadata, if any.",
     ),
 ]
 Samples: TypeAlias = Annotated[
@@ -80,17 +78,25 @@ Noise: TypeAlias = Annotated[
     Option(
         "--noise",
         metavar="X",
-        help="Standard deviation of the noise, as a fraction of the range of the tensor "
+        help="Standard deviation of the noise, as a fraction of the value range of the input tensor "
         "(--set noise=X).",
     ),
 ]
 Seed: TypeAlias = Annotated[
     int | None,
-    Option("--seed", metavar="N", help="Seed of the noise: same seed, same map (--set seed=N)."),
+    Option(
+        "--seed",
+        metavar="N",
+        help="Seed of the noise; the same seed gives the same map (--set seed=N).",
+    ),
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None,
-    Option("--set", metavar="NAME=VALUE", help="A setting of the method; see `onnxcam methods`."),
+    Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A setting of the method (see `onnxcam methods`); repeat it for several.",
+    ),
 ]
 ScoreKind: TypeAlias = Annotated[
     str,
@@ -120,13 +126,13 @@ Preprocess: TypeAlias = Annotated[
     Option(
         "--preprocess",
         metavar="NAME",
-        help="imagenet, tf, caffe, unit, raw, or auto: what the model's metadata says, otherwise a default, "
-        "with a notice.",
+        help="imagenet, tf, caffe, unit, raw, or auto: as described in the model's metadata, otherwise a "
+        "default, which is reported.",
     ),
 ]
 Size: TypeAlias = Annotated[
     str | None,
-    Option("--size", metavar="H,W", help="Input size in pixels, if the model takes any size."),
+    Option("--size", metavar="H,W", help="Input size in pixels, if the model accepts any size."),
 ]
 Mean: TypeAlias = Annotated[
     str | None,
@@ -142,7 +148,7 @@ Std: TypeAlias = Annotated[
 ]
 Scale: TypeAlias = Annotated[
     float | None,
-    Option("--scale", metavar="X", help="Divisor of the pixels (0 to 255), applied first."),
+    Option("--scale", metavar="X", help="Divisor of the pixel values (0 to 255), applied first."),
 ]
 Order: TypeAlias = Annotated[
     str | None, Option("--order", metavar="rgb|bgr", help="Order of the model's color channels.")
@@ -152,7 +158,7 @@ Fit: TypeAlias = Annotated[
     Option(
         "--fit",
         metavar="crop|squash",
-        help="Crop the center, or squash the full image to the input size.",
+        help="Crop the center, or squash the entire image to the input size.",
     ),
 ]
 DeviceName: TypeAlias = Annotated[
@@ -168,7 +174,7 @@ Chunk: TypeAlias = Annotated[
     Option(
         "--chunk",
         metavar="N",
-        help="How many inputs to run at once; default: the fastest number is measured.",
+        help="Number of inputs to run at once; default: the fastest number, found by measurement.",
         min=1,
     ),
 ]
@@ -176,7 +182,7 @@ NoCache: TypeAlias = Annotated[
     bool,
     Option(
         "--no-cache",
-        help="Neither use nor fill the cache of rewritten models (see `onnxcam doctor`).",
+        help="Do not use the cache of rewritten models (see `onnxcam doctor`).",
     ),
 ]
 Out: TypeAlias = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Output folder.")]
@@ -191,7 +197,8 @@ SideBySide: TypeAlias = Annotated[
     bool, Option("--side-by-side", help="Draw the original image next to the map.")
 ]
 Caption: TypeAlias = Annotated[
-    bool, Option("--caption/--no-caption", help="Write target, score and method below the image.")
+    bool,
+    Option("--caption/--no-caption", help="Write the target, score and method below the image."),
 ]
 JsonLines: TypeAlias = Annotated[
     bool, Option("--json", help="Print one JSON object per line on standard output.")
@@ -201,7 +208,7 @@ SkipExisting: TypeAlias = Annotated[
     bool,
     Option(
         "--skip-existing",
-        help="Skip images whose results of an earlier run with the same settings exist unchanged.",
+        help="Skip images that already have unchanged results from a run with the same settings.",
     ),
 ]
 Force: TypeAlias = Annotated[

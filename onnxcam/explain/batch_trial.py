@@ -27,13 +27,13 @@ STRONGEST = 16.0  # factor between the cotangents of two images
 FLOOR = 1e-7  # rounding error, as a fraction of a result
 
 MIXES = (
-    "in this model, images that are run together influence each other, or it takes only one at a time, so "
-    "images are run one by one, which is slower; to run several at once, export it in evaluation mode with a "
-    "free batch"
+    "images are run one by one, which is slower, because the model accepts only one at a time, or because "
+    "images that are run together influence each other; to run several at once, export the model in "
+    "evaluation mode with a dynamic batch size"
 )
 UNTRIED = (
-    "a test run with two images failed, so images are run one by one, which is slower; `chunk` does not change "
-    "that"
+    "images are run one by one, which is slower, because a test run with two images failed; `chunk` does not "
+    "change that"
 )
 
 
@@ -73,8 +73,9 @@ def confirm_batch(
         if independent is None:
             return plan  # no test image worked; a real image will show what is wrong
         raise ModelError(
-            f"{plan.name}: takes exactly {fixed} images at a time, and the result for one depends on the "
-            "others, so a single image has no map; export it with a batch of 1, or with a free batch"
+            f"{plan.name}: the model accepts exactly {fixed} images at a time, and the result for one depends "
+            "on the others, so a single image has no map; export it with a batch size of 1 or a dynamic batch "
+            "size"
         )
     return with_batch_of_one(plan, UNTRIED if independent is None else MIXES)
 

@@ -87,7 +87,7 @@ def _is_confirmed(
 
 def _notice(runner: Runner, target: Target, size: float, names: Sequence[str]) -> str:
     return (
-        f"{target.name}: the map at {', '.join(names)} is empty, because the score depends on it by no more "
+        f"{target.name}: the map at {', '.join(names)} is empty, because its effect on the score is no larger "
         f"than rounding errors; {_hint(runner, size)}"
     )
 
@@ -99,7 +99,7 @@ def _hint(runner: Runner, size: float) -> str:
     )
     if is_probability and size > SATURATED:
         hint = (
-            "name the tensor before it with --output"
+            "name the tensor before the activation with --output"
             if score.probability
             else "explain the logit instead (--score logit)"
         )

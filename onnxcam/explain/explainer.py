@@ -163,9 +163,9 @@ class Explainer:
         if self.method.smooths and self.runner.one_pass_is_enough:
             names = ", ".join(layer.name for layer in self.plan.layers)
             notices.append(
-                f"the gradient at {names} does not depend on the image, so all noisy samples agree: one "
-                "pass was run instead of many, with the same result; for smoothing to matter choose an "
-                "earlier layer (`onnxcam layers`)"
+                f"the gradient at {names} does not depend on the image, so all noisy samples give the same "
+                "result, and only one was run; for smoothing to have an effect, choose an earlier layer "
+                "(`onnxcam layers`)"
             )
         return tuple(notices)
 
@@ -268,7 +268,7 @@ class Explainer:
                 raise
             height, width = self.plan.image.size_of(image)
             raise RunError(
-                f"{error} (the input was {height} x {width}; if the model takes another size, choose it "
+                f"{error} (the input was {height} x {width}; if the model expects another size, set it "
                 "with --size)"
             ) from error
 

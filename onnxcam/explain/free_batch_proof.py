@@ -23,7 +23,7 @@ def free_batch_if_proven(model: Model) -> Model:
     if free is not None and _gives_same_results(model, free, image):
         return free
     images = "1 image" if image.batch == 1 else f"{image.batch} images"
-    notice = f"the model takes exactly {images} at a time, so it is run that way"
+    notice = f"the model accepts exactly {images} at a time, so it is run that way"
     return replace(model, notices=(*model.notices, notice))
 
 

@@ -50,8 +50,8 @@ def _require_one_size(tensors: list[Floats], image: ImageInput) -> None:
     if len(sizes) > 1:
         height, width = sizes[1]
         raise ImageError(
-            f"images of {len(sizes)} sizes, one of them {height} x {width}; explain images of one size at "
-            "a time"
+            f"the images have {len(sizes)} sizes, one of them {height} x {width}; explain images of one size "
+            "at a time"
         )
 
 
@@ -71,8 +71,8 @@ def _as_batch(array: Floats, image: ImageInput) -> Floats:
     if not fits or not batch.size or batch.dtype.kind not in "biuf":
         shape = ", ".join(str(sizes[axis] or axis) for axis in image.layout[1:])
         raise ImageError(
-            f"an array of shape {array.shape} and dtype {array.dtype}; the model's input "
-            f"{image.name!r} takes numbers of shape (N, {shape}), already preprocessed"
+            f"the array has shape {array.shape} and dtype {array.dtype}, but the model's input "
+            f"{image.name!r} expects preprocessed numbers of shape (N, {shape})"
         )
     with np.errstate(over="ignore"):
         cast: Any = cast_saturating(batch, image.dtype) if np.isfinite(batch).all() else batch

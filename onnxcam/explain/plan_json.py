@@ -22,7 +22,7 @@ def as_json(plan: Plan) -> str:
     fields["image"]["dtype"] = np.dtype(plan.image.dtype).name
     text = json.dumps(fields)
     if from_json(text) != plan:
-        raise ValueError(f"{plan.name}: its plan changes when it is written and read")
+        raise ValueError(f"{plan.name}: the plan changes when it is written as JSON and read again")
     return text
 
 

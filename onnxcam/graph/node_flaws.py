@@ -130,7 +130,7 @@ def _refusal(node: gs.Node, graph: gs.Graph) -> str | None:
     domains = graph.import_domains
     model = onnx.helper.make_model(alone, opset_imports=domains, ir_version=IR_VERSION)
     reason = refusal(model.SerializeToString())
-    return None if reason is None else f"is refused by ONNX Runtime ({reason})"
+    return None if reason is None else f"is rejected by ONNX Runtime ({reason})"
 
 
 def _is_small(tensor: gs.Constant) -> bool:

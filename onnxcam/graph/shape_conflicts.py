@@ -77,7 +77,7 @@ def _of_normalization(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
     for tensor in node.inputs[1:]:
         shape = tensor.shape
         if shape is not None and (len(shape) != 1 or len(x) < 2 or _differ(shape[0], x[1])):
-            yield f"takes {tuple(shape)} numbers of {tensor.name!r} for the channels of {x}"
+            yield f"has {tuple(shape)} numbers in {tensor.name!r} for the channels of {x}"
 
 
 def _of_scales(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _of_scales(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
     if count == 1:
         return
     if len(scale) != 1 or not -len(x) <= axis < len(x) or _differ(x[axis], count):
-        yield f"takes {scale} scales along the axis {axis} of {x}"
+        yield f"has {scale} scales along axis {axis} of {x}"
 
 
 def _differ(first: object, second: object) -> bool:

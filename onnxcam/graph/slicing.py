@@ -21,8 +21,8 @@ def refuse_too_many(what: str, *counts: int) -> None:
     """ModelError if a table with so many rows, columns, … is too large to be written into the model."""
     if math.prod(counts) > MOST_NUMBERS:
         raise ModelError(
-            f"{what}: its gradient needs a table of {' x '.join(map(str, counts))} numbers, more than the "
-            f"{MOST_NUMBERS} that can be written; choose a layer after it (`onnxcam layers`)"
+            f"the gradient of {what} needs a table of {' x '.join(map(str, counts))} numbers, more than "
+            f"the maximum of {MOST_NUMBERS}; choose a layer after it (`onnxcam layers`)"
         )
 
 

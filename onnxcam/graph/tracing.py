@@ -49,7 +49,7 @@ class Value(NDArrayOperatorsMixin):
         if self.tensor.shape is None:
             raise ModelError(
                 f"the shape of tensor {self.name!r} cannot be inferred; "
-                "export the model with shapes (or run its own shape inference) first"
+                "export the model with shapes, or run ONNX's shape inference on it first"
             )
         return tuple(self.tensor.shape)
 

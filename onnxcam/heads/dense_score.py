@@ -60,8 +60,8 @@ def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
         for head in heads:
             if head.output.name in names and output.name != head.output.name:
                 yield (
-                    f"{output.name} is not a tensor: {head.output.name}, which it is made from, is explained; "
-                    "--output NAME chooses another tensor"
+                    f"{output.name} is not a tensor, so {head.output.name}, which it is made from, is "
+                    "explained; --output NAME chooses another tensor"
                 )
 
 
@@ -132,7 +132,7 @@ def _head_notices(heads: Sequence[Head]) -> list[str]:
     notices = [f"{names} {_describe_pooling(first, plural=plural)}"] if first.other_axes else []
     if first.is_guess:
         notices.append(
-            f"the class axis of {first.output.name} {list(first.output.shape)} is unknown: the one "
+            f"the class axis of {first.output.name} {list(first.output.shape)} is unknown, so the one "
             f"of size {first.class_count} is assumed; --output NAME chooses another tensor"
         )
     if first.inner_logits:

@@ -62,7 +62,7 @@ def _named_columns(headings: Sequence[str], columns: Sequence[list[str]]) -> Nam
         name = words[0] if len(words) == 1 else by_heading[0] if by_heading else None
     if name is None:
         raise ValueError(
-            "it does not say which column holds the names; begin with the heading index,name"
+            "it is unclear which column holds the names; begin with the heading index,name"
         )
     others = [i for i in numbers if i != name]
     index = next((i for i in others if headings[i] in INDEX_HEADINGS), None)

@@ -68,7 +68,9 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         raise SettingError(f"{path}: the labels are not UTF-8 text; save them as UTF-8") from error
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
-        raise SettingError(f"{path}: cannot read the labels ({cause}); check the path") from error
+        raise SettingError(
+            f"{path}: the labels cannot be read ({cause}); check the path"
+        ) from error
     try:
         names = _parse(text, Path(path).suffix.lower())
     except ValueError as error:
@@ -104,14 +106,14 @@ def fit_labels(
         names = ("background", *names)
         notice = "class 0 is taken as the background, and the first label as class 1"
     elif count == classes + 1 and classes > 1 and names[0].casefold() in BACKGROUND:
-        notice = f"the first, {names[0]!r}, is left out"
+        notice = f"the first label, {names[0]!r}, is ignored"
         names = names[1:]
     elif count != classes and (count, classes) != (2, 1):
         raise SettingError(
-            f"{where}{count} labels for {classes} class{'es' * (classes > 1)}{_hint(count - classes)}"
+            f"{where}{count} labels for {classes} class{'es' if classes > 1 else ''}{_hint(count - classes)}"
         )
     if notice:
-        wrong = f"if that is wrong, give {classes} names with --labels"
+        wrong = f"if that is wrong, pass {classes} names with --labels"
         notice = f"{count} labels for {classes} classes: {notice}; {wrong}"
     return tuple(name or f"class {index}" for index, name in enumerate(names)), notice
 

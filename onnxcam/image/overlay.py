@@ -101,7 +101,7 @@ def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> Non
     if not 0 <= opacity <= 1:
         raise SettingError(f"opacity {opacity}: expected 0 to 1")
     if saliency.ndim != 2 or not saliency.size:
-        raise SettingError(f"a map of shape {saliency.shape}: expected (height, width), one map")
+        raise SettingError(f"a map of shape {saliency.shape}: expected one map (height, width)")
     if not np.isfinite(saliency).all():
         raise SettingError("the map holds values that are not finite; expected the raw, finite map")
     left, top, right, bottom = box
@@ -190,14 +190,16 @@ def _check_grid(
     cell: int,
 ) -> None:
     if not any(map(len, rows)):
-        raise SettingError("a grid of no images; give at least one row with one image")
+        raise SettingError("a grid needs at least one row with one image")
     if max(map(len, rows)) > len(column_titles):
         raise SettingError(
             f"{max(map(len, rows))} images in a row and {len(column_titles)} column titles; "
             "expected a title for each column"
         )
     if row_titles is not None and len(row_titles) != len(rows):
-        raise SettingError(f"{len(row_titles)} row titles for {len(rows)} rows; expected as many")
+        raise SettingError(
+            f"{len(row_titles)} row titles for {len(rows)} rows; expected a title for each row"
+        )
     if not 32 <= cell <= 2048:
         raise SettingError(f"cell {cell}: expected 32 to 2048 pixels")
 

@@ -173,8 +173,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
 def _channels(takes: ImageInput) -> int:
     if takes.channels not in (None, 1, 3):
         raise SettingError(
-            f"the model's input {takes.name!r} takes {takes.channels} channels; images are "
-            "prepared for 1 or 3: preprocess the array yourself and pass it instead of an image"
+            f"the model's input {takes.name!r} expects {takes.channels} channels, but images can be prepared "
+            "only for 1 or 3; preprocess the array yourself and pass it instead of an image"
         )
     return takes.channels or 3
 
@@ -195,13 +195,13 @@ def tensor_size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, i
             raise SettingError(
                 f"size {requested[0]} x {requested[1]}: the model's input {takes.name!r} is fixed at "
                 f"{takes.height or 'any'} x {takes.width or 'any'} (height x width); "
-                "leave the size out"
+                "leave out the size"
             )
     side = takes.height or takes.width or _DEFAULT_SIDE  # an unspecified side makes a square
     height, width = takes.height or requested[0] or side, takes.width or requested[1] or side
     if not _is_size((height, width)):
         raise SettingError(
-            f"the model's input {takes.name!r} is {height} x {width}; images are prepared for "
+            f"the model's input {takes.name!r} is {height} x {width}, but images can be prepared only for "
             f"sides of 1 to {LARGEST_SIDE} pixels"
         )
     return height, width
@@ -238,7 +238,7 @@ def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Arra
     """`values` in the model's dtype; `span` is what 0 and 255 become."""
     if takes.dtype.kind in "bOSU":
         raise SettingError(
-            f"the model's input {takes.name!r} is of type {takes.dtype}, which holds no pixels"
+            f"the model's input {takes.name!r} is of type {takes.dtype}, which cannot hold pixels"
         )
     if takes.dtype.kind not in "iu":
         return values.astype(takes.dtype)
@@ -247,7 +247,7 @@ def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Arra
     low, high = np.clip(span - zero, limits.min, limits.max)
     if np.max(high - low) < _FEWEST_LEVELS:
         raise SettingError(
-            f"the preprocessing leaves {low.min():.3g} to {high.max():.3g} for the {takes.dtype} "
-            f"input {takes.name!r}, nearly nothing of the image; use the preset 'raw'"
+            f"the preprocessing produces only {low.min():.3g} to {high.max():.3g} for the {takes.dtype} "
+            f"input {takes.name!r}, so almost nothing of the image remains; use the preset 'raw'"
         )
     return cast_saturating(values - zero, takes.dtype)

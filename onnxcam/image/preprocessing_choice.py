@@ -46,7 +46,7 @@ def _automatic(metadata: Mapping[str, str], takes: ImageInput) -> Choice:
     if (stated := from_metadata(metadata)) is not None:
         named = named_settings(metadata)
         assumed = tuple(name for name in _GUESSED[:3] if name not in named)
-        return Choice(stated, assumed, "besides what its metadata says")
+        return Choice(stated, assumed, "in addition to its metadata")
     author = next((metadata[key] for key in _AUTHOR_KEYS if metadata.get(key)), "")
     preset = _AUTHORS.get(author.strip().lower(), preset_for(takes))
     by = f"; its metadata names {author[:60]!r}" if author else ""
@@ -68,9 +68,9 @@ def notice_of(choice: Choice, takes: ImageInput) -> str | None:
     if settings.size is None and None in (takes.height, takes.width):
         size = f"--size {_text(tensor_size(settings, takes))}"
     if not options:
-        return f"the model takes images of any size; {size} is assumed" if size else None
+        return f"the model accepts images of any size; {size} is assumed" if size else None
     return (
-        f"the model does not say how its images are prepared; assumed: {' '.join([*options, size]).strip()} "
+        f"the model does not specify how images are prepared; assumed: {' '.join([*options, size]).strip()} "
         f"({choice.origin}); if it was trained differently, scores and maps are wrong: change these "
         f"options, or choose another --preprocess ({', '.join(PRESETS)})"
     )

@@ -83,7 +83,7 @@ def _read(source: str | Path | bytes | Image.Image, where: str) -> Image.Image:
     with _open(source, where) as stream:
         if heif.is_heif(stream) and not heif.register_heif():
             raise ImageError(
-                f"{where}: is a HEIC image, which needs an extra: pip install 'onnxcam[heic]', or save "
+                f"{where}: is a HEIC image, which needs an extra; pip install 'onnxcam[heic]', or save "
                 f"it as {_FORMATS}"
             )
         with Image.open(stream) as image:
@@ -98,7 +98,7 @@ def _reason(error: Exception) -> str:
         case IsADirectoryError():
             return "is a folder; name the image in it"
         case PermissionError():
-            return "may not be read; check the file's permissions"
+            return "cannot be read (permission denied); check the file's permissions"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():
             return _too_large()
         case MemoryError():
@@ -133,8 +133,8 @@ def _open(source: str | Path | bytes, where: str) -> IO[bytes]:
     if size > LARGEST_FILE:
         stream.close()
         raise ImageError(
-            f"{where}: the file has {size / 1e9:.2f} GB, but at most {LARGEST_FILE / 1e9:.2f} GB are "
-            "read; make it smaller, or open it with Pillow and explain that image"
+            f"{where}: the file is {size / 1e9:.2f} GB, more than the maximum of {LARGEST_FILE / 1e9:.2f} GB; "
+            "make it smaller, or open it with Pillow and explain that image"
         )
     return stream
 
@@ -145,7 +145,9 @@ def _convert(image: Image.Image, where: str) -> Image.Image:
 
 def _load(image: Image.Image, where: str) -> Image.Image:
     if image.format in _STARTS_PROGRAMS:
-        raise ImageError(f"{where}: {image.format} is not read; save it as {_FORMATS}")
+        raise ImageError(
+            f"{where}: the format {image.format} is not supported; save it as {_FORMATS}"
+        )
     # Pillow only warns between once and twice its limit.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -172,8 +174,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _rgb(image: Image.Image, where: str) -> Image.Image:
     if image.mode == "F":
         raise ImageError(
-            f"{where}: its pixels are floats, and no file says which is black and which is white; "
-            "save it with 8 or 16 bits a channel"
+            f"{where}: its pixels are floats, and it is unknown which values are black and white; "
+            "save it with 8 or 16 bits per channel"
         )
     if image.mode.startswith("I"):
         image = _eight_bits(image, where)
@@ -186,8 +188,8 @@ def _eight_bits(image: Image.Image, where: str) -> Image.Image:
     deep = np.asarray(image)
     if deep.min() < 0 or deep.max() > 65535:
         raise ImageError(
-            f"{where}: its pixels run from {deep.min()} to {deep.max()}, expected 0 to 65535; "
-            "save it with 8 or 16 bits a channel"
+            f"{where}: its pixels range from {deep.min()} to {deep.max()}, expected 0 to 65535; "
+            "save it with 8 or 16 bits per channel"
         )
     return Image.fromarray(np.rint(deep * (255 / 65535)).astype(np.uint8))
 

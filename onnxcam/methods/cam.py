@@ -49,7 +49,8 @@ def smooth_grad_cam_plus_plus(
     d3: Maps,
     *,
     numerator: Annotated[
-        Literal["d2", "d1"], "of alpha: as in Grad-CAM++, or as the paper prints it"
+        Literal["d2", "d1"],
+        "numerator of alpha: as in Grad-CAM++ (d2), or as printed in the paper (d1)",
     ] = "d2",
 ) -> Saliency:
     """Grad-CAM++ on derivatives averaged over noisy copies of the image.

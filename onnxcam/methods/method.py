@@ -109,7 +109,7 @@ def method(
         unknown = set(registered.quantities) - QUANTITIES.keys()
         if unknown:
             raise ValueError(
-                f"{name} takes {sorted(unknown)}, which are no quantities; there are: "
+                f"{name} takes {sorted(unknown)}, which are not quantities; the quantities are: "
                 f"{', '.join(QUANTITIES)}"
             )
         methods.add(name, registered)

@@ -49,9 +49,9 @@ def select_channels(spec: Channels | None, channels: int) -> list[int] | None:
     numbers = _parse_numbers(spec, channels) if isinstance(spec, str) else _integers(spec)
     outside = [number for number in numbers if not 0 <= number < channels]
     if outside or not numbers:
-        problem = f"channel {outside[0]}" if outside else "no channel"
+        problem = f"there is no channel {outside[0]}" if outside else "it selects no channel"
         raise SettingError(
-            f"channels {spec!r}: {problem}; the layer has {channels}, 0 to {channels - 1}"
+            f"channels {spec!r}: {problem}; the layer has channels 0 to {channels - 1}"
         )
     return sorted(set(numbers))
 
@@ -60,7 +60,9 @@ def _integers(spec: Sequence[int]) -> list[int]:
     try:
         return [operator.index(number) for number in spec]
     except TypeError:
-        raise SettingError(f"channels {spec!r}: expected integers, or 3,7,10-20") from None
+        raise SettingError(
+            f"channels {spec!r}: expected integers, or text like 3,7,10-20"
+        ) from None
 
 
 def _parse_numbers(spec: str, channels: int) -> list[int]:
@@ -71,7 +73,9 @@ def _parse_numbers(spec: str, channels: int) -> list[int]:
             raise SettingError(f"channels {spec!r}: expected numbers and ranges, like 3,7,10-20")
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if last < first:
-            raise SettingError(f"channels {spec!r}: the range {word.strip()} runs backwards")
+            raise SettingError(
+                f"channels {spec!r}: the range {word.strip()} is reversed; write the smaller number first"
+            )
         numbers.extend((first, *range(first + 1, min(last, channels) + 1)))
     return numbers
 
@@ -85,7 +89,8 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
     if isinstance(region, np.ndarray):
         if region.shape not in (grid, (channels, *grid)):
             raise SettingError(
-                f"region: a mask of shape {region.shape}; the layer is {channels} x {grid[0]} x {grid[1]}"
+                f"region: the mask has shape {region.shape}, but the layer is "
+                f"{channels} x {grid[0]} x {grid[1]}"
             )
         mask = (region != 0).astype(np.float64)
     else:
@@ -93,7 +98,7 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
         mask[_require_inside(_parse_slices(region), grid)] = 1.0
     if not mask.any():
         raise SettingError(
-            f"region {region_to_json(region)!r}: no cell of the layer, which is {grid[0]} x {grid[1]}"
+            f"region {region_to_json(region)!r}: selects no cell of the layer, which is {grid[0]} x {grid[1]}"
         )
     return mask
 
@@ -127,7 +132,7 @@ def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple
     for interval, size in zip(region, grid, strict=True):
         if any(abs(end) > size for end in (interval.start, interval.stop) if end is not None):
             raise SettingError(
-                f"region {region_to_json(region)!r}: outside the layer, which is {grid[0]} x {grid[1]}"
+                f"region {region_to_json(region)!r}: is outside the layer, which is {grid[0]} x {grid[1]}"
             )
     return region
 

@@ -38,7 +38,7 @@ def _resolve(model: Path, location: str) -> Path | str:
     try:
         path = Path(os.path.realpath(model.parent / location))
         if not any(path.is_relative_to(folder) for folder in folders):
-            return "it is outside of the model's folder"
+            return "it is outside the model's folder"
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         return getattr(error, "strerror", None) or str(error)

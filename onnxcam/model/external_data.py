@@ -57,7 +57,7 @@ def read_external_data(proto: onnx.ModelProto, model: Path) -> None:
     external = [tensor for tensor in tensors(all_scopes(proto)) if uses_external_data(tensor)]
     if sum(map(_content_bytes, external)) > MAX_EMBEDDED_BYTES:
         raise ModelError(
-            f"{model}: constants of more than {MAX_EMBEDDED_BYTES} bytes in inner graphs and attributes; "
+            f"{model}: has constants of more than {MAX_EMBEDDED_BYTES} bytes in subgraphs and attributes; "
             "export it with its weights as initializers"
         )
     for tensor in external:

@@ -19,14 +19,14 @@ def image_input(model: Model) -> ImageInput:
     if not images:
         listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.inputs)
         raise ModelError(
-            f"{model.name}: no input takes images (four axes); its inputs: {listed or 'none'}"
+            f"{model.name}: no input accepts images (four axes); its inputs: {listed or 'none'}"
         )
     image = images[0]
     others = [tensor.name for tensor in model.graph.inputs if tensor is not image]
     if others:
         raise ModelError(
             f"{model.name}: has the inputs {', '.join(others)} in addition to the image {image.name!r}; "
-            "only models with one input can be explained: turn the others into constants"
+            "only models with one input can be explained; turn the others into constants"
         )
     axis = image_channel_axis(model.graph, image)
     sizes = [dim if isinstance(dim, int) else None for dim in image.shape]
@@ -42,7 +42,7 @@ def _channels(model: Model, image: gs.Tensor, declared: int | None) -> int | Non
     if read and (declared or 1) > 1 and declared != read:  # one channel may be broadcast to several
         raise ModelError(
             f"{model.name}: the input {image.name!r} is declared with {declared} channels, but the "
-            f"convolution that reads it takes {read}; export the model again"
+            f"convolution that reads it expects {read}; export the model again"
         )
     return declared or read
 

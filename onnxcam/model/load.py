@@ -120,7 +120,7 @@ def _serialize(proto: onnx.ModelProto) -> bytes:
         return bytes(proto.SerializeToString())
     except (EncodeError, ValueError) as error:
         raise ModelError(
-            f"the given model cannot be serialized ({first_line(error)}); give the path of its file"
+            f"the given model cannot be serialized ({first_line(error)}); pass the path of its file"
         ) from error
 
 
@@ -142,12 +142,12 @@ def _read(path: Path) -> bytes:
 def _check_file(path: Path, status: os.stat_result) -> None:
     """ModelError for a folder, a device, or a file that is too large."""
     if stat.S_ISDIR(status.st_mode):
-        raise ModelError(f"{path}: a folder; give the .onnx file in it")
+        raise ModelError(f"{path}: is a folder; name the .onnx file in it")
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
-        raise ModelError(f"{path}: a device or a socket; give an .onnx file")
+        raise ModelError(f"{path}: is a device or a socket; name an .onnx file")
     if status.st_size > MAX_FILE_BYTES:
         raise ModelError(
-            f"{path}: {status.st_size} bytes, more than the {MAX_FILE_BYTES} that an .onnx file can have; "
+            f"{path}: has {status.st_size} bytes, more than the {MAX_FILE_BYTES} that an .onnx file can have; "
             "export it with its weights as external data"
         )
 
@@ -162,12 +162,12 @@ def _parse(content: bytes, name: str) -> onnx.ModelProto:
                 f"{name}: out of memory while its {len(content)} bytes were parsed; close other programs"
             ) from error
         raise ModelError(
-            f"{name}: not an ONNX model, or cut off ({len(content)} bytes read: {first_line(error)}); "
+            f"{name}: not an ONNX model, or truncated ({len(content)} bytes read: {first_line(error)}); "
             "copy or export the file again"
         ) from error
     if not proto.HasField("graph") or not proto.graph.node:
         raise ModelError(
-            f"{name}: an ONNX file without a graph ({len(content)} bytes); export it again"
+            f"{name}: is an ONNX file without a graph ({len(content)} bytes); export it again"
         )
     return proto
 

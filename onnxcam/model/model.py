@@ -103,7 +103,7 @@ class Model:
         content, weights = self.content_and_weights(weights_path.name)
         if reason := refusal(content, weights):
             raise ModelError(
-                f"{path}: not written, because ONNX Runtime does not open it ({reason}); if it opens "
+                f"{path}: not written, because ONNX Runtime cannot open it ({reason}); if it opens "
                 f"{self.name}, please report this with the model"
             )
         with ExitStack() as stack:

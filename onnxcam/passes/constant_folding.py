@@ -101,7 +101,7 @@ class Folding:
             raise _node_error(
                 node,
                 f"the constants that the model computes take more than {self.max_unfolded / 1e9:.1f} GB; "
-                "export it with constants folded",
+                "export the model with constants folded",
             )
         return None
 

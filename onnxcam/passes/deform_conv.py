@@ -46,7 +46,7 @@ def deform_conv(
     if window is None or not isinstance(channels, int) or not is_static(kernels):
         raise ModelError(
             f"the DeformConv that reads {node.inputs[0].name!r} needs a fixed number of channels and weights "
-            "of fixed size: export it with both"
+            "of fixed size; export the model with fixed sizes"
         )
     groups, offset_groups = (
         argument(node, name, build.opset) for name in ("group", "offset_group")

@@ -89,7 +89,7 @@ def _write_gradient(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> 
     unreached = [name for name in wrt if name not in gradients]
     if unreached:
         raise ModelError(
-            f"no gradient reaches {', '.join(map(repr, unreached))} from {of!r}: "
+            f"no gradient reaches {', '.join(map(repr, unreached))} from {of!r}; "
             "choose a tensor that the score depends on (`onnxcam layers`)"
         )
     outputs = {tensor.name for tensor in model.graph.outputs}

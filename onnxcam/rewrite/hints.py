@@ -43,10 +43,10 @@ def add_hint(
     usable = [layer.name for layer in layers if reaches(model, layer, of, rules)]
     if usable:
         named = ", ".join(usable[: -LISTED - 1 : -1])
-        return error.with_hint(f"a gradient reaches the layers {named}: choose one of them")
+        return error.with_hint(f"choose one of the layers that a gradient reaches: {named}")
     if isinstance(error, MissingRuleError):
         return error.with_hint(
-            "no layer lies after it; a rule can be added in onnxcam/autodiff/rules"
+            "there is no layer after it; a rule can be added in onnxcam/autodiff/rules"
         )
     earlier = next(
         (name for node in nodes for name in _scores_before(node, model, image, rules)), None
@@ -54,7 +54,7 @@ def add_hint(
     alternative = f", or explain the tensor before it (--output {earlier})" if earlier else ""
     smooth = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
     change = f"with {smooth} in place of {nodes[0].op}" if smooth else "without it"
-    return error.with_hint(f"no layer lies after it: export the model {change}{alternative}")
+    return error.with_hint(f"there is no layer after it; export the model {change}{alternative}")
 
 
 def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:

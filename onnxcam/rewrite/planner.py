@@ -136,14 +136,14 @@ def _notices(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
         if layer.ignored_by_score:
             yield (
-                f"the score reads no cell of {layer.name}, only the tokens beside the cells: its map is "
-                "empty; choose an earlier layer (`onnxcam layers`)"
+                f"the score uses only the tokens next to the cells of {layer.name}, so its map is empty; "
+                "choose an earlier layer (`onnxcam layers`)"
             )
     if len(layers) > 1 and all(layer.automatic for layer in layers):
         names = ", ".join(layer.name for layer in layers)
         yield (
-            f"no single layer sees the complete image: the maps of {len(layers)} layers are fused, the last "
-            f"of each branch ({names})"
+            f"no single layer depends on the entire image, so the maps of {len(layers)} layers are fused, the "
+            f"last of each branch ({names})"
         )
 
 
@@ -161,8 +161,7 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> Planned:
             "choose one (`onnxcam layers --all`)" if layers else "there is no spatial layer at all"
         )
         raise ModelError(
-            f"{model.name}: no spatial layer that everything passes through on the way from "
-            f"{image.name!r} to {explained!r}; {hint}"
+            f"{model.name}: no spatial layer lies on all paths from {image.name!r} to {explained!r}; {hint}"
         )
     last = _plan_layers(subject, _mark_automatic(chosen))
     if len(chosen) > 1 or not (request.smooths and last.plan.gradient_is_constant):

@@ -22,7 +22,7 @@ def blames_invalid_models(model: object) -> Iterator[None]:
     except UnforeseenError as error:
         if isinstance(model, (str, Path, bytes)) and (why := reason_not_opened(model)):
             raise ModelError(
-                f"ONNX Runtime does not open the model: {why}; correct the model and export it again"
+                f"ONNX Runtime cannot open the model: {why}; correct the model and export it again"
             ) from error
         raise
 

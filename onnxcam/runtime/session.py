@@ -96,7 +96,8 @@ class Session:
         if device.kind == "cuda" and CUDA not in self.providers:
             raise DeviceError(
                 f"device {device}: ONNX Runtime fell back to {', '.join(self.providers)}: its CUDA "
-                "libraries are missing or do not fit (pip install 'onnxcam[cuda]'), or use --device cpu"
+                "libraries are missing or have the wrong version; pip install 'onnxcam[cuda]', or use "
+                "--device cpu"
             )
 
     @property
@@ -203,7 +204,7 @@ def _translate(error: Exception, device: Device) -> OnnxcamError:
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
     if device.kind == "cuda" and "cuda" in str(error).lower():
         return DeviceError(f"device {device}: {first_line(error)}; use --device cpu")
-    return ModelError(f"ONNX Runtime does not open the model: {first_line(error)}")
+    return ModelError(f"ONNX Runtime cannot open the model: {first_line(error)}")
 
 
 def _is_out_of_memory(message: str) -> bool:

@@ -70,8 +70,8 @@ def single_logit_notice(classes: int, labels: Labels) -> str | None:
         return None
     if labels and len(labels) == 2:
         return (
-            f"one logit for two labels: it is taken as the score of {labels[1]!r}, and its negative as that "
-            f"of {labels[0]!r}; if that is wrong, swap the labels (--labels)"
+            f"the model has one logit for two labels: the logit is taken as the score of {labels[1]!r}, and "
+            f"its negative as that of {labels[0]!r}; if that is wrong, swap the labels (--labels)"
         )
     return (
         "the model has a single score, and the evidence for it is explained; --target 'not 0' explains the "

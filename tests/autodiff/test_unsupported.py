@@ -74,8 +74,8 @@ ONE = "one = Constant<value_ints = [1]>()\n"
         ("k = ArgMax(h)  y = Cast<to = 1>(k)", "ArgMax (k) returns indices"),
         ("k = Greater(h, h)  y = Cast<to = 1>(k)", "Greater (k) returns truth values"),
         ("k = Round(h)  y = Neg(k)", "Round (k) is a step function, flat"),
-        ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) returns no floats there"),
-        ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) returns no floats there"),
+        ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) passes on no float values"),
+        ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) passes on no float values"),
         (
             "k = Sign(h)  l = Sign(h)  y = Add(k, l)",
             "Sign (k) is a step function, flat between its steps (and 1",
@@ -95,7 +95,7 @@ def test_blocking_operator_is_named(text: str, where: str) -> None:
 
 def test_sizes_are_not_named_as_blocking() -> None:
     text = "(float[N] x, float[N] z) => (float[M] y) { s = Shape(x)\n y = Expand(z, s) }"
-    with pytest.raises(ModelError, match="no gradient reaches 'x' from 'y': choose a tensor"):
+    with pytest.raises(ModelError, match="no gradient reaches 'x' from 'y'; choose a tensor"):
         gradient(load(parser.parse_model(HEAD + text)), ["x"], "y")
 
 

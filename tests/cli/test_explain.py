@@ -138,7 +138,7 @@ def test_assumed_preprocessing_is_printed_once(
     for number in range(3):
         write_image(tmp_path / "in" / f"{number}.png", number)
     words = ("explain", model, tmp_path / "in", "-m", "grad-cam", "-o", out)
-    assert run(*words).stderr.count("does not say how its images are prepared") == 1
+    assert run(*words).stderr.count("does not specify how images are prepared") == 1
     manifest = json.loads((out / "1.grad-cam.json").read_text())
     assert "--mean 0.485,0.456,0.406" in manifest["notices"][-1]
     partly = run(*words, "--mean", "0.5", "--std", "0.5")
@@ -168,7 +168,7 @@ def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) ->
         (("--set", "samples=2", "-n", "3"), "set twice"),
         (("--set", "samples=many"), "samples='many'"),
         (("--score", "loss"), "logit, exp or probability"),
-        (("--channels", "99"), "the layer has 4"),
+        (("--channels", "99"), "the layer has channels 0 to 3"),
         (("--region", "4"), "expected y0:y1,x0:x1"),
         (("--preprocess", "imagnet"), "did you mean imagenet"),
         (("--size", "7"), "expected height,width"),
@@ -179,7 +179,7 @@ def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) ->
         (("--fuse", "min"), "fuse='min': expected max or mean"),
         (
             ("-m", "grad-cam", "--score", "exp"),
-            "methods that do: smooth-grad-cam++; for grad-cam choose",
+            "a method with samples: smooth-grad-cam++",
         ),
         (("-m", "cam", "--set", "score=exp"), "methods that have it: smooth-grad-cam++"),
         (("--device", "tpu"), "expected auto, cpu, cuda"),

@@ -21,7 +21,7 @@ def test_images_are_collected_from_folders(tmp_path: Path) -> None:
     out = tmp_path / "out"
     flat, notices = collect_images([tmp_path], recursive=False, out=out)
     assert [path.name for path in flat] == ["a.jpg", "b.PNG"]
-    assert notices == [f"{tmp_path}: skipped 1 file without the file extension of an image: a.txt"]
+    assert notices == [f"{tmp_path}: skipped 1 file without an image file extension: a.txt"]
     deep, _ = collect_images([tmp_path, tmp_path / "a.jpg"], recursive=True, out=out)
     assert [path.name for path in deep] == ["a.jpg", "b.PNG", "c.webp"]
 

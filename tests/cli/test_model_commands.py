@@ -46,7 +46,7 @@ def test_layers_of_separate_branches_are_marked(run: Run, tmp_path: Path) -> Non
     result = run("layers", path)
     assert [row.split()[0] for row in result.stdout.splitlines()[1:]] == ["a", "c"]
     assert [row.split()[-2:] for row in result.stdout.splitlines()[1:]] == [["auto", "smooth"]] * 2
-    assert "1 more layers inside branches" in result.stderr
+    assert "1 more layer inside branches" in result.stderr
 
 
 def test_layers_of_invalid_model_is_error(run: Run, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_check_uses_requested_size(run: Run, tmp_path: Path) -> None:
     assert failed.exit_code == 2
     assert "random input of 224 x 224 pixels (--size)" in failed.stdout
     assert (
-        "the input was 224 x 224; if the model takes another size, choose it with --size"
+        "the input was 224 x 224; if the model expects another size, set it with --size"
         in failed.stdout
     )
     assert "cannot be explained as it is" in failed.stdout
@@ -259,7 +259,7 @@ def test_augment_writes_only_loadable_models(
     monkeypatch.setattr("onnxcam.rewrite.gradient.augment", broken)
     result = run("augment", model, "-o", path, "--force")
     assert result.exit_code == 2
-    assert "not written, because ONNX Runtime does not open it" in result.stderr
+    assert "not written, because ONNX Runtime cannot open it" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert [(path.name, path.read_bytes()) for path in out.iterdir()] == (
         [(path.name, there)] if there else []
@@ -308,7 +308,7 @@ def test_augment_names_obstacle_and_alternative(
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "Sign (the step) is a step function" in result.stderr
-    assert "no layer lies after it" in result.stderr
+    assert "there is no layer after it" in result.stderr
     output = result.stderr.rpartition("--output ")[2].rstrip(")\n")
     works = run("augment", blocked, "--output", output, "-o", out / "augmented.onnx")
     assert works.exit_code == 0, works.stderr

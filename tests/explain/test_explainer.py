@@ -237,7 +237,7 @@ def test_probability_without_softmax_is_refused() -> None:
 def test_exp_score_without_samples_is_refused() -> None:
     for method in ("cam", "grad-cam", "grad-cam++"):
         with pytest.raises(
-            SettingError, match=r"score='exp' weighs .* do: smooth-grad-cam\+\+; for"
+            SettingError, match=r"score='exp' weights .* with samples: smooth-grad-cam\+\+"
         ):
             make_explainer(DEEP, method, score="exp")
 

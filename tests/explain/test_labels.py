@@ -65,7 +65,7 @@ def test_labels_of_python_types_are_accepted(labels: Any) -> None:
 def test_extra_background_label_is_dropped_with_notice() -> None:
     explanation = make_explainer(("background", *NAMES))(X, "dog")
     assert explanation.indices == (1,)
-    assert ["'background', is left out" in notice for notice in explanation.notices] == [True]
+    assert ["'background', is ignored" in notice for notice in explanation.notices] == [True]
     assert explanation.manifest()["notices"] == list(explanation.notices)
 
 

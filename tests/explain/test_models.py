@@ -138,7 +138,7 @@ def test_images_of_any_size_are_explained(method: str) -> None:
 
 def test_different_sizes_in_one_call_are_refused() -> None:
     explainer = make_explainer(ANY_SIZE, "grad-cam")
-    with pytest.raises(ImageError, match="images of 2 sizes, one of them 9 x 8"):
+    with pytest.raises(ImageError, match="images have 2 sizes, one of them 9 x 8"):
         explainer([random_images(1)[0], random_images(1, (3, 9, 8))[0]])
 
 

@@ -191,7 +191,7 @@ def test_cells_after_last_attention_are_ignored_by_score() -> None:
     ]  # fmt: skip
     explanation = make_explainer(CLASS_TOKEN, layer="stream")(X)
     assert explanation.is_empty.all()
-    assert ["reads no cell of stream" in notice for notice in explanation.notices] == [True]
+    assert ["next to the cells of stream" in notice for notice in explanation.notices] == [True]
     assert not make_explainer(CLASS_TOKEN, layer="ln").notices
 
 

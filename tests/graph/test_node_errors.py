@@ -149,7 +149,7 @@ def test_flaw_of_hostile_attribute_is_described(
         ("Conv", "x w", {"pads": 1}, "attribute 'pads' is 1, expected INTS"),
         ("Cast", "x", {"to": 99}, "attribute 'to' is 99"),
         ("Nonsense", "x", {}, "is not an ONNX operator"),
-        ("Einsum", "x", {"equation": "VALID"}, "is refused by ONNX Runtime"),
+        ("Einsum", "x", {"equation": "VALID"}, "is rejected by ONNX Runtime"),
     ],
 )
 def test_malformed_node_is_described(

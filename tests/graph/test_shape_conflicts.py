@@ -39,11 +39,11 @@ WRONG: list[tuple[str, Shapes, dict[str, Any], str]] = [
     ("ConvTranspose", [(1, 3, 8, 8), (4, 3, 3, 3)], {}, "channels do not fit"),
     ("ConvTranspose", [(1, 4, 8, 8), (4, 3, 3, 3), (3,)], {"group": 2}, "to 6 channels"),
     ("BatchNormalization", [(1, 3, 8), (3,), (3,), (3,), (4,)], {}, "for the channels of"),
-    ("BatchNormalization", [(1, 3, 8), (3, 1), (3,), (3,), (3,)], {}, "takes (3, 1) numbers"),
-    ("InstanceNormalization", [(1, 3, 8), (3,), (1,)], {}, "takes (1,) numbers"),
-    ("DequantizeLinear", [(8, 3, 3, 3), (8,)], {"axis": 3}, "takes (8,) scales along the axis 3"),
-    ("DequantizeLinear", [(8, 3, 3, 3), (8,)], {}, "along the axis 1"),
-    ("QuantizeLinear", [(1, 3, 8, 8), (1, 3, 1, 1)], {}, "takes (1, 3, 1, 1) scales"),
+    ("BatchNormalization", [(1, 3, 8), (3, 1), (3,), (3,), (3,)], {}, "has (3, 1) numbers"),
+    ("InstanceNormalization", [(1, 3, 8), (3,), (1,)], {}, "has (1,) numbers"),
+    ("DequantizeLinear", [(8, 3, 3, 3), (8,)], {"axis": 3}, "has (8,) scales along axis 3"),
+    ("DequantizeLinear", [(8, 3, 3, 3), (8,)], {}, "along axis 1"),
+    ("QuantizeLinear", [(1, 3, 8, 8), (1, 3, 1, 1)], {}, "has (1, 3, 1, 1) scales"),
     ("DepthToSpace", [(1, 8, 2, 3)], {"blocksize": 64, "mode": "CRD"}, "the 8 of axis 1 by 4096"),
     ("DepthToSpace", [("N", 6, "H", "W")], {"blocksize": 2}, "the 6 of axis 1 by 4"),
     ("SpaceToDepth", [(1, 3, 8, 9)], {"blocksize": 2}, "the 9 of axis 3 by 2"),
@@ -132,5 +132,5 @@ def test_gradient_names_weights_scaled_along_wrong_axis(axis: int) -> None:
         helper.make_node("Conv", ["x", "w"], ["y"]),
     ]
     constants = {"q": np.ones((5, 3, 2, 2), np.int8), "s": np.ones(5, np.float32)}
-    with pytest.raises(ModelError, match=r"\(the weights\): takes \(5,\) scales along"):
+    with pytest.raises(ModelError, match=r"\(the weights\): has \(5,\) scales along"):
         gradient(load(model_of(nodes, constants)), ["x"], "y")

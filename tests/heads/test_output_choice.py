@@ -188,7 +188,7 @@ def test_scores_in_map_are_explained(batch: str) -> None:
     explainer = onnxcam.Explainer(load(with_map(batch)), "grad-cam", "features", device="cpu")
     assert explainer.plan.score.logits == "logits"
     assert any(
-        "maps is not a tensor: prob, which it is made from, is explained" in notice
+        "maps is not a tensor, so prob, which it is made from, is explained" in notice
         for notice in explainer.notices
     )
     assert explainer(random_images(2), target=3).maps.shape == (2, 8, 8)
@@ -210,4 +210,4 @@ def test_scores_in_sequence_are_explained() -> None:
     )
     model, score = ensure_class_scores(load(proto))
     assert score.logits == "logits"
-    assert "y is not a tensor: logits, which it is made from, is explained" in model.notices[0]
+    assert "y is not a tensor, so logits, which it is made from, is explained" in model.notices[0]

@@ -102,11 +102,13 @@ def test_label_file_is_read(tmp_path: Path) -> None:
 
 def test_file_without_labels_is_error(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
-    with pytest.raises(SettingError, match=r"labels\.txt: cannot read the labels \(No such file"):
+    with pytest.raises(
+        SettingError, match=r"labels\.txt: the labels cannot be read \(No such file"
+    ):
         read_labels(path)
-    with pytest.raises(SettingError, match="cannot read the labels"):
+    with pytest.raises(SettingError, match="the labels cannot be read"):
         read_labels(tmp_path)
-    with pytest.raises(SettingError, match="cannot read the labels"):
+    with pytest.raises(SettingError, match="the labels cannot be read"):
         read_labels("a\0b")
     path.write_bytes(b"caf\xe9")
     with pytest.raises(SettingError, match=r"labels\.txt: the labels are not UTF-8"):
@@ -262,7 +264,7 @@ def test_labels_are_read_from_regular_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     for path in (tmp_path / "pipe.txt", Path("/dev/zero")):
         with pytest.raises(
-            SettingError, match=r"cannot read the labels \(a .*, not a regular file"
+            SettingError, match=r"the labels cannot be read \(a .*, not a regular file"
         ):
             read_labels(path)
     (tmp_path / "sparse.txt").touch()
@@ -295,7 +297,7 @@ def test_background_label_without_class_is_dropped(classes: int, word: str) -> N
     names, notice = fit_labels((word, *numbered(classes)), classes)
     assert names == numbered(classes)
     assert notice is not None
-    assert "is left out" in notice
+    assert "is ignored" in notice
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,10 @@ def test_transparent_image_is_laid_on_white() -> None:
     [
         ({"opacity": 1.5}, "opacity 1.5: expected 0 to 1"),
         ({"opacity": float("nan")}, "opacity nan"),
-        ({"saliency": np.zeros((1, 4, 4))}, r"shape \(1, 4, 4\): expected \(height, width\)"),
+        (
+            {"saliency": np.zeros((1, 4, 4))},
+            r"shape \(1, 4, 4\): expected one map \(height, width\)",
+        ),
         ({"saliency": np.zeros((0, 4))}, r"shape \(0, 4\)"),
         ({"saliency": np.full((4, 4), np.nan)}, "not finite"),
         ({"saliency": np.full((4, 4), np.inf)}, "not finite"),
@@ -259,8 +262,8 @@ def test_row_titles_take_a_column_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("rows", "changed", "error"),
     [
-        ([], {}, "no images"),
-        ([[]], {}, "no images"),
+        ([], {}, "a grid needs at least one row"),
+        ([[]], {}, "a grid needs at least one row"),
         ([[plain(), plain()]], {}, "2 images in a row and 1 column titles"),
         ([[plain()]], {"row_titles": ["a", "b"]}, "2 row titles for 1 rows"),
         ([[plain()]], {"cell": 31}, "cell 31: expected 32 to 2048"),

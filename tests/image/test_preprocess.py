@@ -185,7 +185,7 @@ def test_size_unlike_fixed_input_is_error() -> None:
 
 @pytest.mark.parametrize("channels", [2, 4, 0])
 def test_other_numbers_of_channels_are_refused(channels: int) -> None:
-    with pytest.raises(SettingError, match=f"takes {channels} channels.*preprocess the array"):
+    with pytest.raises(SettingError, match=f"expects {channels} channels.*preprocess the array"):
         prepare(noise(9, 9), Preprocessing(), takes(channels))
 
 
@@ -216,7 +216,7 @@ def test_settings_that_leave_nothing_of_the_image_are_refused(preset: str, dtype
 
 @pytest.mark.parametrize("dtype", ["bool", "object", "str"])
 def test_inputs_that_hold_no_pixels_are_refused(dtype: str) -> None:
-    with pytest.raises(SettingError, match="which holds no pixels"):
+    with pytest.raises(SettingError, match="which cannot hold pixels"):
         prepare(noise(9, 9), PRESETS["raw"], takes(dtype=dtype))
 
 

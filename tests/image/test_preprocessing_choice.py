@@ -90,7 +90,7 @@ def test_settings_of_metadata_give_no_notice(metadata: dict[str, str]) -> None:
     ],
 )
 def test_settings_missing_in_metadata_are_shown(metadata: dict[str, str], assumed: str) -> None:
-    assert f"assumed: {assumed} (besides what its metadata says)" in str(notice(metadata=metadata))
+    assert f"assumed: {assumed} (in addition to its metadata)" in str(notice(metadata=metadata))
 
 
 def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
@@ -104,9 +104,11 @@ def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
 
 
 def test_assumed_size_is_shown() -> None:
-    assert notice(ANY_SIZE, "tf") == "the model takes images of any size; --size 224,224 is assumed"
+    assert (
+        notice(ANY_SIZE, "tf") == "the model accepts images of any size; --size 224,224 is assumed"
+    )
     assert "--fit crop --size 224,224 (" in str(notice(ANY_SIZE))
-    assert notice(TALL, "tf") == "the model takes images of any size; --size 64,64 is assumed"
+    assert notice(TALL, "tf") == "the model accepts images of any size; --size 64,64 is assumed"
     sized = change(choose("tf", {}, ANY_SIZE), size=(96, 128))
     assert notice_of(sized, ANY_SIZE) is None
 

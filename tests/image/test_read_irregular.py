@@ -51,7 +51,7 @@ IRREGULAR: dict[str, tuple[Callable[[Path], None], str]] = {
     "link to itself": (make_link_to("image.png"), "cannot be read"),
     "link to nothing": (make_link_to("gone.png"), "no such file"),
     "folder": (Path.mkdir, "is a folder"),
-    "sparse zeros": (make_sparse(b""), "8.59 GB, but at most 1.07 GB"),
+    "sparse zeros": (make_sparse(b""), "8.59 GB, more than the maximum of 1.07 GB"),
     "sparse PNG": (make_sparse(PNG_HEAD), "8.59 GB"),
     "sparse WebP": (make_sparse(b"RIFF\xff\xff\xff\xffWEBPVP8 "), "8.59 GB"),
 }

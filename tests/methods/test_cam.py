@@ -299,7 +299,7 @@ def _channel(quantities: dict[str, Floats], channel: int) -> dict[str, Floats]:
 
 
 def test_method_with_unknown_quantity_is_not_registered() -> None:
-    with pytest.raises(ValueError, match="takes \\['hessian'\\], which are no quantities"):
+    with pytest.raises(ValueError, match="takes \\['hessian'\\], which are not quantities"):
         method("impossible", source="2026")(lambda activation, hessian: activation)
     assert "impossible" not in METHODS
 

@@ -202,7 +202,7 @@ def set_external_data(path: Path, tensor: int = 0, **fields: str) -> None:
         ({"location": "../net/weights.bin"}, "No such file|outside"),
         ({"location": ""}, "a folder, not a regular file"),
         ({"location": "pipe"}, "a pipe, not a regular file"),
-        ({"location": "link"}, "outside of the model's folder"),
+        ({"location": "link"}, "outside the model's folder"),
         ({"location": "missing"}, "No such file"),
     ],
     ids=str,

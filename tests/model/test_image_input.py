@@ -96,7 +96,7 @@ def test_image_input_layout_and_sizes(text: str, expected: ImageInput) -> None:
 def test_model_without_image_input_is_refused() -> None:
     text = """(float[N, 3] a, int64[2] b) => (float[N, 3] y, int64[2] z)
         { y = Relu(a) z = Neg(b) }"""
-    with pytest.raises(ModelError, match=r"no input takes images .*a \['N', 3\], b \[2\]"):
+    with pytest.raises(ModelError, match=r"no input accepts images .*a \['N', 3\], b \[2\]"):
         image_input(load_text(text))
 
 
@@ -130,7 +130,7 @@ def test_channels_unlike_those_of_convolution_are_refused(body: str, channels: i
     text = f"""(float[N, {channels}, 4, 4] x) => (float[N, K, H, W] y)
         <float[1, 3, 1, 1] w = {{1, 1, 1}}, float[1] k = {{2}}> {{ {body} }}"""
     with pytest.raises(
-        ModelError, match=f"'x' is declared with {channels} channels, but .* takes 3"
+        ModelError, match=f"'x' is declared with {channels} channels, but .* expects 3"
     ):
         image_input(load_text(text))
 

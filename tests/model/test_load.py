@@ -85,14 +85,14 @@ def test_load_of_damaged_file_raises_model_error_or_succeeds(data: st.DataObject
 
 
 def test_load_of_folder_or_missing_file_raises_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="a folder"):
+    with pytest.raises(ModelError, match="is a folder"):
         load(tmp_path)
     with pytest.raises(ModelError, match="cannot be read"):
         load(tmp_path / "none.onnx")
 
 
 def test_old_opset_raises_model_error() -> None:
-    with pytest.raises(ModelError, match="opset 6; opset 7 or newer"):
+    with pytest.raises(ModelError, match="has opset 6; export the model with opset 7 or newer"):
         load(proto(opset=6))
 
 
@@ -212,7 +212,7 @@ def test_proto_that_cannot_be_serialized_raises_model_error() -> None:
     for _ in range(60):
         node = graph.node.add(op_type="If", output=["y"])
         graph = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
-    with pytest.raises(ModelError, match=r"cannot be serialized|cut off"):
+    with pytest.raises(ModelError, match=r"cannot be serialized|truncated"):
         load(deep)
 
 

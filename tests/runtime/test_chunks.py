@@ -109,7 +109,7 @@ def test_session_lists_inputs_and_outputs() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x08\x07"])
 def test_invalid_model_is_error(content: bytes) -> None:
-    with pytest.raises(ModelError, match=r"does not open the model: ."):
+    with pytest.raises(ModelError, match=r"cannot open the model: ."):
         on_cpu(content)
 
 

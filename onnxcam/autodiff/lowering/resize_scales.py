@@ -41,7 +41,10 @@ class ResizeScales:
     def _common_scale(self, x: Value) -> float:
         sizes = [size for axis in self.axes if isinstance(size := x.shape[axis], int)]
         if isinstance(self.sizes, Value) or self.sizes is None or len(sizes) < len(self.axes):
-            raise ModelError(f"Resize of {x.name!r} that keeps the aspect ratio needs fixed sizes")
+            raise ModelError(
+                f"the Resize that reads {x.name!r} keeps the aspect ratio, so it needs fixed sizes; "
+                "export the model with fixed sizes"
+            )
         scales = np.asarray(self.sizes, np.float64) / sizes
         return float(min(scales) if self.policy == "not_larger" else max(scales))
 

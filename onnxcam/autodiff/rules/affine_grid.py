@@ -21,7 +21,10 @@ def affine_grid_vjp(g: Value, y: Value, theta: Value, size: Value, *, align_corn
     rank = y.ndim - 2
     sizes = zip(theta.shape[1:], (rank, rank + 1), strict=True)
     if any(isinstance(dim, int) and dim != expected for dim, expected in sizes):
-        raise ModelError(f"AffineGrid of {theta.name!r}: its matrices must be {rank} x {rank + 1}")
+        raise ModelError(
+            f"the AffineGrid that reads {theta.name!r} needs matrices of {rank} x {rank + 1} numbers; "
+            "correct the model"
+        )
     identity = broadcast_like(g.build.constant(np.eye(rank, rank + 1)[None], theta.dtype), theta)
     positions = g.build.op("AffineGrid", identity, size, align_corners=align_corners, shape=y.shape)
     rows, points = (anp.reshape(value, [0, -1, rank]) for value in (g, positions))

@@ -26,8 +26,11 @@ def average_pool_vjp(
     """AveragePool-22, y = sum x / n over each window: the sum of g / n over the windows of x. Since opset 1."""
     channels = x.shape[1]
     if not isinstance(channels, int):
-        raise ModelError(f"AveragePool of {x.name!r}: its number of channels must be fixed")
-    refuse_too_many(f"AveragePool of {x.name!r}", channels, *window.kernel)
+        raise ModelError(
+            f"the AveragePool that reads {x.name!r} needs a fixed number of channels; "
+            "export the model with fixed sizes"
+        )
+    refuse_too_many(f"the AveragePool that reads {x.name!r}", channels, *window.kernel)
     share = g / count_cells(x, y, window, bool(count_include_pad))
     if _is_tiling(g, x, window):
         return pad_to(repeat_nearest(share, window.strides), x.shape)
@@ -60,7 +63,9 @@ def count_cells(x: Value, y: Value, window: Window, include_pad: bool) -> Floats
     if isinstance(total, Value):
         return total
     if not np.size(total):
-        raise ModelError(f"AveragePool of {x.name!r}: its windows leave an empty output")
+        raise ModelError(
+            f"the AveragePool that reads {x.name!r} has an empty output; use larger images"
+        )
     return float(total.flat[0]) if np.all(total == total.flat[0]) else total
 
 
@@ -68,7 +73,7 @@ def _count_along(x: Value, y: Value, axis: int, window: Window, include_pad: boo
     """The number (O,) of cells that windows count along one axis: an array, or a Value if a size is unknown."""
     size, out = x.shape[axis + 2], y.shape[axis + 2]
     rows = out if isinstance(out, int) else 1
-    refuse_too_many(f"AveragePool of {x.name!r}", rows, window.kernel[axis])
+    refuse_too_many(f"the AveragePool that reads {x.name!r}", rows, window.kernel[axis])
     positions: Any
     length: Any
     if isinstance(size, int) and isinstance(out, int):

@@ -32,7 +32,7 @@ def batch_norm_vjp(
     """
     if training_mode or is_test == 0 or spatial == 0:
         raise ModelError(
-            f"the BatchNormalization that writes {y.name!r} uses the statistics of its batch: "
+            f"the BatchNormalization that writes {y.name!r} uses the statistics of the batch; "
             "export the model in inference mode"
         )
     per_channel = [-1, *[1] * (x.ndim - 2)]

@@ -33,7 +33,10 @@ def col2im_vjp(
     """
     block, channels = block_shape.constant, y.shape[1]
     if block is None or not isinstance(channels, int):
-        raise ModelError(f"Col2Im of {x.name!r} needs a fixed block and a fixed number of channels")
+        raise ModelError(
+            f"the Col2Im that reads {x.name!r} needs a fixed block and a fixed number of channels; "
+            "export the model with fixed sizes"
+        )
     rank = len(block)
     columns = g.build.op(
         "Conv",
@@ -52,8 +55,10 @@ def _one_hot_kernels(block: Array) -> Array:
     """(cells, 1, *block): one kernel for each cell."""
     count = math.prod(block.tolist())
     if min(block.tolist()) < 1:
-        raise ModelError(f"Col2Im of blocks {block.tolist()}: their sizes must be 1 or more")
-    refuse_too_many("Col2Im", count, count)
+        raise ModelError(
+            f"a Col2Im has blocks of size {block.tolist()}, expected 1 or more; correct the model"
+        )
+    refuse_too_many("a Col2Im", count, count)
     return np.eye(count).reshape(count, 1, *block.tolist())
 
 

@@ -21,7 +21,7 @@ def _fixed(window: Window | None, kernel: Value) -> Window:
     """The window of a node; ModelError if it is not known."""
     if window is None:
         raise ModelError(
-            f"the size of the kernel {kernel.name!r} cannot be inferred: export the model with fixed weights"
+            f"the size of the kernel {kernel.name!r} cannot be inferred; export the model with fixed weights"
         )
     return window
 
@@ -86,7 +86,10 @@ def _pads(
     tail = np.array(output_padding or [0] * rank) + window.extents
     if output_shape:
         if not is_static(x.shape[2:]):
-            raise ModelError(f"ConvTranspose of {x.name!r} to an output_shape needs fixed sizes")
+            raise ModelError(
+                f"the ConvTranspose that reads {x.name!r} has an output_shape, so it needs fixed sizes; "
+                "export the model with fixed sizes"
+            )
         cells = (np.array([static_dim(size) for size in x.shape[2:]]) - 1) * window.strides + tail
         total = np.maximum(cells - output_shape[-rank:], 0)
     else:  # the size for SAME is s H

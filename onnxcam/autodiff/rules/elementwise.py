@@ -112,7 +112,7 @@ def dropout_vjp(
     off = training_mode is None or (not isinstance(training_mode, Value) and not training_mode)
     if not off and (isinstance(ratio, Value) or ratio is None or np.any(ratio)):
         raise ModelError(
-            f"the Dropout that writes {y.name!r} drops values at random: export the model in inference mode"
+            f"the Dropout that writes {y.name!r} drops values at random; export the model in inference mode"
         )
     return g
 

@@ -47,7 +47,7 @@ def _flatten_indices(g: Value, x: Value, indices: Value, axis: int) -> Value:
 
 def _gather_inverse(g: Value, positions: Array, size: int, axis: int) -> Value:
     """For distinct positions a Gather by the inverse, from a slice of zeros where none points."""
-    refuse_too_many(f"Gather of {g.name!r}", size)
+    refuse_too_many("a Gather", size)
     inverse = np.full(size, len(positions))
     inverse[positions] = np.arange(len(positions))
     if len(positions) < size:

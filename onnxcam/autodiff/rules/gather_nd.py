@@ -20,7 +20,10 @@ def gather_nd_vjp(g: Value, y: Value, x: Value, indices: Value, *, batch_dims: i
     """
     build, batch, length = g.build, batch_dims or 0, indices.shape[-1]
     if not isinstance(length, int):
-        raise ModelError(f"GatherND of {x.name!r}: the length of its index tuples must be fixed")
+        raise ModelError(
+            f"the GatherND that reads {x.name!r} needs index tuples of a fixed length; "
+            "export the model with fixed sizes"
+        )
     minus_one = build.constant(np.array([-1], np.int64))
     row_size = _product(x, range(batch + length, x.ndim))
     rows = _row_numbers(x, indices, batch, length)

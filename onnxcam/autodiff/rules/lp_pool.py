@@ -35,8 +35,11 @@ def lp_pool_vjp(g: Value, y: Value, x: Value, *, window: Window, p: int) -> Valu
     """
     channels = x.shape[1]
     if not isinstance(channels, int):
-        raise ModelError(f"LpPool of {x.name!r}: its number of channels must be fixed")
-    refuse_too_many(f"LpPool of {x.name!r}", channels, *window.kernel)
+        raise ModelError(
+            f"the LpPool that reads {x.name!r} needs a fixed number of channels; "
+            "export the model with fixed sizes"
+        )
+    refuse_too_many(f"the LpPool that reads {x.name!r}", channels, *window.kernel)
     ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
     return conv_vjp_input(scale_by_norm(g, y, p), ones, x, window, channels) * norm_slope(x, p)
 

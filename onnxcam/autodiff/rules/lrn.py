@@ -22,8 +22,11 @@ def lrn_vjp(
     """
     channels = x.shape[1]
     if not isinstance(channels, int):
-        raise ModelError(f"LRN of {x.name!r}: its number of channels must be fixed")
-    refuse_too_many(f"LRN of {x.name!r}", channels, channels)
+        raise ModelError(
+            f"the LRN that reads {x.name!r} needs a fixed number of channels; "
+            "export the model with fixed sizes"
+        )
+    refuse_too_many(f"the LRN that reads {x.name!r}", channels, channels)
     window = _window_matrix(channels, size)
     divisor = bias + (alpha / size) * _mix_channels(x * x, window)
     inner = g * x * divisor ** (-beta - 1.0)

@@ -73,7 +73,10 @@ def compute_gates(
     products = in_time_order(anp.expand_dims(x, 1) @ anp.swapaxes(w, 1, 2), direction)
     preactivations = products + before @ anp.swapaxes(r, 1, 2)
     if not isinstance(hidden := r.shape[2], int):
-        raise ModelError(f"the LSTM that reads {x.name!r} needs weights of fixed sizes")
+        raise ModelError(
+            f"the LSTM that reads {x.name!r} needs weights of fixed sizes; "
+            "export the model with fixed weights"
+        )
     if b is not None:
         biases = slice_equal(b, 0, 1, 4 * hidden) + slice_equal(b, 1, 1, 4 * hidden)
         preactivations = preactivations + anp.expand_dims(biases, 1)
@@ -152,16 +155,16 @@ def _check_form(x: Value, activations: Sequence[str] | None, *unsupported: objec
     if any(unsupported) or list(activations or expected) != expected:
         raise ModelError(
             f"the LSTM that reads {x.name!r} has peepholes, lengths, clip, coupled gates, the batch first or "
-            "activations of its own, which have no gradient rule: export it as torch's LSTM"
+            "other activations, which have no gradient rule; export it in the form of torch.nn.LSTM"
         )
     if isinstance(x.shape[0], int) and x.shape[0] > MAX_STEPS:
         raise ModelError(
             f"the LSTM that reads {x.name!r} runs {x.shape[0]} steps, but gradients are written for at most "
-            f"{MAX_STEPS}: choose a layer after it (`onnxcam layers`)"
+            f"{MAX_STEPS}; choose a layer after it (`onnxcam layers`)"
         )
     if not isinstance(x.shape[0], int):
         raise ModelError(
-            f"the LSTM that reads {x.name!r} has no fixed number of steps: export the model for images of "
+            f"the LSTM that reads {x.name!r} needs a fixed number of steps; export the model for images of "
             "one size"
         )
 

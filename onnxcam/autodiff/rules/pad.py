@@ -39,7 +39,9 @@ def _cut_dynamic_pads(
     g: Value, x: Value, mode: str, pads: Value, axes: Array | Value | None
 ) -> Value:
     if mode != "constant":
-        raise ModelError(f"the pads of {x.name!r} are computed at run time: fix them on export")
+        raise ModelError(
+            f"the Pad that reads {x.name!r} in mode {mode} needs fixed pads; export the model with fixed pads"
+        )
     operands = [-pads, g.build.constant(0, g.dtype)]
     if axes is not None:
         operands.append(axes if isinstance(axes, Value) else g.build.constant(np.asarray(axes)))
@@ -49,8 +51,11 @@ def _cut_dynamic_pads(
 def _add_copies(g: Value, x: Value, axis: int, pads: tuple[int, int], mode: str) -> Value:
     size = x.shape[axis]
     if not isinstance(size, int):
-        raise ModelError(f"Pad in mode {mode} of {x.name!r} needs a fixed size of axis {axis}")
-    refuse_too_many(f"Pad in mode {mode} of {x.name!r}", size, size + sum(map(abs, pads)))
+        raise ModelError(
+            f"the Pad that reads {x.name!r} in mode {mode} needs a fixed size of axis {axis}; "
+            "export the model with fixed sizes"
+        )
+    refuse_too_many(f"the Pad that reads {x.name!r}", size, size + sum(map(abs, pads)))
     cut = [max(-pad, 0) for pad in pads]
     cells = np.arange(size)[cut[0] : size - cut[1]]
     numpy_mode: Any = mode  # reflect, edge, wrap: NumPy's words too

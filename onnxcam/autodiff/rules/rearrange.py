@@ -21,7 +21,10 @@ def depth_to_space_vjp(g: Value, y: Value, x: Value, *, blocksize: int, mode: st
         return blocks
     channels = x.shape[1]
     if not isinstance(channels, int):
-        raise ModelError(f"DepthToSpace of {x.name!r}: its number of channels must be fixed")
+        raise ModelError(
+            f"the DepthToSpace that reads {x.name!r} needs a fixed number of channels; "
+            "export the model with fixed sizes"
+        )
     order = np.arange(channels).reshape(blocksize * blocksize, -1).T.ravel()
     return g.build.op("Gather", blocks, g.build.constant(order.astype(np.int64)), axis=1)
 

@@ -23,7 +23,7 @@ def reduced_axes(x: Value, axes: Axes | Value, noop: int | None) -> tuple[int, .
     """The axes that a Reduce operator reduces, counted from the front."""
     if isinstance(axes, Value):
         raise ModelError(
-            f"a reduction of {x.name!r} computes its axes at run time: export the model with fixed axes"
+            f"the reduction that reads {x.name!r} needs fixed axes; export the model with fixed axes"
         )
     axes = () if axes is None else tuple(int(axis) % x.ndim for axis in axes)
     return axes if axes or noop else tuple(range(x.ndim))

@@ -52,7 +52,7 @@ def _repeats(
     if len(repeats) < len(axes):
         return {}
     for count in repeats.values():
-        refuse_too_many(f"Resize of {x.name!r}", 3 * count)
+        refuse_too_many(f"the Resize that reads {x.name!r}", 3 * count)
         matrix = how.matrix(3, 3 * count, count)
         if matrix is None or not np.array_equal(matrix, np.repeat(np.eye(3), count, axis=1)):
             return {}
@@ -63,7 +63,7 @@ def _sum_blocks(g: Value, x: Value, repeats: dict[int, int]) -> Value:
     """A depthwise convolution with ones: four times faster than a sum over reshaped blocks."""
     channels = static_dim(x.shape[1])
     block = [repeats.get(axis, 1) for axis in range(2, x.ndim)]
-    refuse_too_many(f"Resize of {x.name!r}", channels, *block)
+    refuse_too_many(f"the Resize that reads {x.name!r}", channels, *block)
     ones = g.build.constant(np.ones((channels, 1, *block)), g.dtype)
     total = g.build.op("Conv", g, ones, group=channels, kernel_shape=block, strides=block)
     total.tensor.shape = list(x.shape)
@@ -77,7 +77,7 @@ def _matrix(
     size, out = x.shape[axis], y.shape[axis]
     scale, crop = scales.scale(axis, x, y), scales.crop(axis)
     if isinstance(size, int) and isinstance(out, int) and scale is not None and crop is not None:
-        refuse_too_many(f"Resize of {x.name!r}", size, max(size, out))
+        refuse_too_many(f"the Resize that reads {x.name!r}", size, max(size, out))
         matrix = how.matrix(size, out, scale, crop)
         if matrix is not None:
             return matrix

@@ -121,8 +121,8 @@ def roi_align_vjp(
     """
     if mode != "avg":
         raise ModelError(
-            f"the RoiAlign that writes {y.name!r} takes maxima of weighted corners, which has no gradient "
-            "rule: export it with mode avg"
+            f"the RoiAlign that writes {y.name!r} has mode {mode}, which has no gradient rule; "
+            "export it with mode avg"
         )
     half_pixel = coordinate_transformation_mode == "half_pixel"
     dtype = g.dtype if g.dtype in PRECISE else np.dtype(np.float32)

@@ -36,7 +36,8 @@ def _check_reduction(x: Value, reduction: str | None) -> None:
     """ModelError for a reduction without a rule."""
     if reduction not in (None, "none", "add"):
         raise ModelError(
-            f"a scatter into {x.name!r} with reduction {reduction!r} has no gradient rule"
+            f"the scatter that reads {x.name!r} has reduction {reduction!r}, which has no gradient rule; "
+            "export it with reduction none or add"
         )
 
 

@@ -47,9 +47,12 @@ def _embed(g: Value, x: Value, axis: int, start: int, end: int, step: int) -> Va
     size = x.shape[axis]
     if not isinstance(size, int):
         if step < 1 or start < 0:
-            raise ModelError(f"Slice of {x.name!r} backwards or from the end needs a fixed size")
+            raise ModelError(
+                f"the Slice that reads {x.name!r} backwards or from the end needs a fixed size; "
+                "export the model with fixed sizes"
+            )
         return _embed_dynamic(g, x, axis, g.build.constant(np.array([start])), step)
-    refuse_too_many(f"Slice of {x.name!r}", size)
+    refuse_too_many(f"the Slice that reads {x.name!r}", size)
     cells = np.arange(size)[slice(start, None if step < 0 and end < -size else end, step)]
     if not len(cells):
         return full_like(x, 0.0)
@@ -68,9 +71,15 @@ def _slice_vjp_dynamic(
 ) -> Value:
     count = starts.shape[0] if isinstance(starts, Value) else len(starts)
     if isinstance(axes, Value) or isinstance(steps, Value) or not isinstance(count, int):
-        raise ModelError(f"Slice of {x.name!r} takes axes or steps at run time: fix them on export")
+        raise ModelError(
+            f"the Slice that reads {x.name!r} needs fixed axes and steps; "
+            "export the model with fixed axes and steps"
+        )
     if steps is not None and np.any(np.asarray(steps, np.int64) < 1):
-        raise ModelError(f"Slice of {x.name!r} backwards needs a fixed size")
+        raise ModelError(
+            f"the Slice that reads {x.name!r} backwards needs a fixed size; "
+            "export the model with fixed sizes"
+        )
     for i in range(count):
         axis = (i if axes is None else int(axes[i])) % x.ndim
         start = _normalized_start(g, x, axis, starts, i)

@@ -23,11 +23,11 @@ GAUSSIAN = Sampler(
             0.15, "standard deviation, as a fraction of the tensor's range", (), 0, 100
         ),
         "sigma": Setting(None, "standard deviation in the tensor's own units, instead of noise"),
-        "seed": Setting(0, "seed of the noise: same seed, same map", (), 0, 2**63 - 1),
+        "seed": Setting(0, "seed of the noise; the same seed gives the same map", (), 0, 2**63 - 1),
         "activation": Setting(
             "clean", "A of the clean image, or the mean over the samples", ("clean", "mean")
         ),
-        "score": Setting("logit", "exp weighs a sample by exp(S_s - max S)", ("logit", "exp")),
+        "score": Setting("logit", "exp weights each sample by exp(S_s - max S)", ("logit", "exp")),
     },
     smooths=True,
 )

@@ -32,10 +32,10 @@ def check_opset(proto: onnx.ModelProto, name: str) -> None:
     imports = proto.opset_import
     version = next((imported.version for imported in imports if not imported.domain), None)
     if version is None or version < OLDEST_OPSET:
-        problem = "no opset of the default domain" if version is None else f"opset {version}"
-        raise ModelError(
-            f"{name}: {problem}; opset {OLDEST_OPSET} or newer is needed: export it again"
+        problem = (
+            "has no opset of the default domain" if version is None else f"has opset {version}"
         )
+        raise ModelError(f"{name}: {problem}; export the model with opset {OLDEST_OPSET} or newer")
 
 
 def check_names(proto: onnx.ModelProto, scopes: Sequence[Scope]) -> None:

@@ -54,13 +54,13 @@ def _check_input(tensor: onnx.ValueInfoProto, name: str) -> None:
     prefix = f"{name}: the input {tensor.name!r} is declared with"
     if 0 in static:
         raise ModelError(
-            f"{prefix} a size of 0, so nothing can be fed to it; export it with a free size or 1"
+            f"{prefix} a size of 0, so nothing can be fed to it; export the model with a dynamic size or 1"
         )
     if math.prod(static) > MAX_INPUT_SIZE:
         shown = " x ".join(map(str, static[:8]))
         raise ModelError(
-            f"{prefix} {shown} numbers, more than the {MAX_INPUT_SIZE} that an input may have; "
-            "export it with the sizes of real images, or free ones"
+            f"{prefix} {shown} numbers, more than the maximum of {MAX_INPUT_SIZE}; "
+            "export the model with the size of real images, or dynamic sizes"
         )
 
 

@@ -55,9 +55,7 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
     if attribute.name in AXES:
         invalid = [number for number in numbers if abs(number) > MAX_RANK]
         if invalid or len(attribute.ints) > MAX_RANK:
-            return (
-                f"names the axis {invalid[0]}" if invalid else f"names {len(attribute.ints)} axes"
-            )
+            return f"names axis {invalid[0]}" if invalid else f"names {len(attribute.ints)} axes"
     if attribute.name == "batch_dims" and attribute.i < 0:
         return f"is {attribute.i}, expected 0 or more"
     if attribute.name == "num_outputs" and not len(node.output) <= attribute.i <= MAX_OUTPUTS:

@@ -111,8 +111,8 @@ def _check_size(sparse: onnx.SparseTensorProto, budget: int, name: str) -> int:
     size = math.prod(sparse.dims) * np.dtype(dtype).itemsize
     if size > budget or min(sparse.dims, default=0) < 0:
         raise ModelError(
-            f"{name}: the sparse constants take more than {MAX_DENSE_BYTES} bytes once they are dense "
-            f"({sparse.values.name!r}: {list(sparse.dims)[:8]}); export them dense"
+            f"{name}: the sparse constants need more than {MAX_DENSE_BYTES} bytes as dense tensors "
+            f"({sparse.values.name!r}: {list(sparse.dims)[:8]}); export the model with dense constants"
         )
     return size
 

@@ -59,7 +59,9 @@ def test_lstm_of_unusual_form_is_refused(form: dict[str, Any]) -> None:
 
 
 def test_lstm_with_unknown_number_of_steps_is_refused() -> None:
-    with pytest.raises(ModelError, match="no fixed number of steps: export the model for images"):
+    with pytest.raises(
+        ModelError, match="needs a fixed number of steps; export the model for images"
+    ):
         check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, dynamic=(0,), name_by_size=False)
 
 

@@ -161,7 +161,7 @@ def test_aspect_ratio_policy_matches_the_runtime(mode: str, policy: str) -> None
 
 
 def test_aspect_ratio_policy_with_unknown_sizes_is_refused() -> None:
-    with pytest.raises(ModelError, match="keeps the aspect ratio needs fixed sizes"):
+    with pytest.raises(ModelError, match="keeps the aspect ratio, so it needs fixed sizes"):
         check_resize(
             None,
             None,

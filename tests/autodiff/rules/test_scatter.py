@@ -55,5 +55,5 @@ def test_added_updates_at_one_index_match_differences() -> None:
 @pytest.mark.parametrize("reduction", ["mul", "max", "min"])
 def test_scatter_with_other_reduction_is_refused(reduction: str) -> None:
     x, indices = numbers(4, 3), np.zeros((1, 3), np.int64)
-    with pytest.raises(ModelError, match=f"reduction '{reduction}' has no gradient rule"):
+    with pytest.raises(ModelError, match=f"reduction '{reduction}', which has no gradient rule"):
         check_vjp("ScatterElements", x, indices, x[:1], opset=18, reduction=reduction)
