@@ -52,7 +52,7 @@ def schemas() -> dict[str, Any]:
 
 @pytest.mark.parametrize("operator", sorted({*DEFAULT, *ZERO_GRADIENT}))
 def test_operator_with_a_rule_has_a_row(operator: str) -> None:
-    assert operator in TRAITS
+    assert operator in TRAITS, f"add a row for {operator} to TRAITS in onnxcam/graph/operators.py"
 
 
 def test_rows_are_operators_of_onnx_or_onnx_runtime() -> None:
@@ -261,14 +261,15 @@ def test_kept_range_holds() -> None:
             assert bounds[0] <= written[0] <= written[1] <= bounds[1], operator
 
 
-def test_increasing_operators_keep_the_order_of_two_numbers() -> None:
+def test_increasing_operators_do_not_fall_anywhere() -> None:
     names = operators_with(lambda row: row.increasing and row.elementwise == "unary")
     assert names
     for name in names:
-        low, high = (run(name, np.array([number], np.float32)) for number in (0.25, 0.75))
-        assert low is not None
-        assert high is not None
-        assert low[0] <= high[0], name
+        y = run(name, np.linspace(-5, 5, 401, dtype=np.float32))
+        assert y is not None
+        defined = y[np.isfinite(y)]  # not the logarithms of negative numbers
+        assert len(defined) > 100
+        assert (np.diff(defined) >= -1e-6).all(), f"{name} falls: it is not increasing"
 
 
 def run(operator: str, x: NDArray[np.float32]) -> NDArray[Any] | None:
@@ -308,7 +309,8 @@ def test_operators_that_keep_positions_are_elementwise() -> None:
     names = sorted({schema.name for schema in defs.get_all_schemas() if not schema.domain})
     keeping = {name for name in names if keeps_positions(name)}
     assert len(keeping) > 40
-    assert keeping - ELEMENTWISE - COMPUTES_NOTHING == set()
+    unstated = keeping - ELEMENTWISE - COMPUTES_NOTHING
+    assert unstated == set(), "state that they are elementwise in onnxcam/graph/operators.py"
 
 
 @pytest.mark.parametrize(
