@@ -56,6 +56,7 @@ For each image, all or none of these files are written:
   NAME.METHOD.png   the heat map over the image
   NAME.METHOD.npz   the raw map, and the map at the size of the layer, for NumPy
   NAME.METHOD.json  everything needed to repeat the result, and digests of the other two files
+With several targets, their names are NAME.TARGET.METHOD.
 Results of earlier runs are replaced. A file with one of these names but no matching .json was not written
 by onnxcam and is not touched unless you pass --force.
 

@@ -255,8 +255,8 @@ class Explainer:
         if not all(np.isfinite(array).all() for array in arrays):
             names = ", ".join(layer.name for layer in self.plan.layers)
             raise RunError(
-                f"{self.plan.name}: values or gradients at {names} are not finite (NaN or infinite); "
-                "choose another layer, or check the model's weights"
+                f"{self.plan.name}: values, gradients or the map at {names} are not finite (NaN or infinite); "
+                "choose another layer, or check the model's weights and the settings of the method"
             )
 
     def _forward(self, image: Images, fixed_target: Target | None) -> tuple[Scores, list[Maps]]:

@@ -1,7 +1,8 @@
 """NumPy for arrays and Values: the functions that can be written into a graph, one row per function.
 
 `anp.exp` is `np.exp` itself, with a type that takes Values too: of arrays it computes, of Values it
-writes operators. What is not here a graph cannot compute; what is only computed of arrays is `np`'s.
+writes operators. A rule writes any other operator with `g.build.op`; what is only computed of arrays is
+`np`'s.
 """
 
 from __future__ import annotations
@@ -154,7 +155,9 @@ def clip(a: Value, a_min: Operand, a_max: Operand) -> Value:
 
 @_writes(np.where)
 def where(condition: Value, x: Operand, y: Operand) -> Value:
-    """x where the condition holds, else y."""
+    """x where the condition holds, else y. A number takes the dtype of the other operand; two numbers are
+    float64 or int64, as in NumPy, so that a float32 result needs a Value: `x.constant_like(1.0)`.
+    """
     like = x if isinstance(x, Value) else y if isinstance(y, Value) else condition
     operands = like.constant_like(x), like.constant_like(y)
     return condition.build.op("Where", condition, *operands)

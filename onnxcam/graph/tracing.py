@@ -147,7 +147,10 @@ class Builder:
     def value(self, name: str) -> Value:
         """The tensor of this name; UnknownNameError if there is none."""
         if name not in self.tensors:
-            raise unknown("tensor", name, self.tensors, "see `onnxcam layers --all`")
+            hint = (
+                "`onnxcam check` names its input and its score, `onnxcam layers --all` its layers"
+            )
+            raise unknown("tensor", name, self.tensors, hint)
         return Value(self, self.tensors[name])
 
     def constant(self, array: Any, dtype: Any = None) -> Value:

@@ -29,7 +29,9 @@ def test_tables_cover_every_operator() -> None:
 def test_tables_are_disjoint() -> None:
     differentiated = {op for op, rule in DEFAULT.items() if rule.functions}
     assert differentiated & UNSUPPORTED.keys() == set(), "has a rule: delete its row in UNSUPPORTED"
-    assert differentiated & ZERO_GRADIENT.keys() == set(), "has a rule, but TRAITS says zero_gradient"
+    assert differentiated & ZERO_GRADIENT.keys() == set(), (
+        "has a rule, but TRAITS says zero_gradient"
+    )
     assert UNSUPPORTED.keys() & ZERO_GRADIENT.keys() == set()
     assert (UNSUPPORTED.keys() | ZERO_GRADIENT.keys()) <= operators()
 
