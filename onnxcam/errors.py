@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 LONGEST_LINE = 300  # characters
 AFTER = "choose a layer after it, if there is one (`onnxcam layers --all`)"
@@ -33,6 +34,18 @@ AFTER = "choose a layer after it, if there is one (`onnxcam layers --all`)"
 
 class OnnxcamError(Exception):
     """The base class of all errors that onnxcam raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the attributes: they cannot be passed to `__init__` again."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    kind: type[OnnxcamError], args: tuple[Any, ...], attributes: Mapping[str, Any]
+) -> OnnxcamError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ModelError(OnnxcamError):
