@@ -17,14 +17,14 @@ from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.image.preprocess import tensor_size
-from onnxcam.image.preprocessing_choice import AUTO, change, choose, notice_of
+from onnxcam.image.preprocessing_choice import AUTO, choose, notice_of, with_settings
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.rewrite.planner import layers as layers_of
-from onnxcam.runtime.device import cuda_devices
+from onnxcam.runtime.device import cuda_device_count
 from onnxcam.runtime.device import device as find_device
 from onnxcam.spatial.layers import spatial_layers
 from onnxcam.specs import ImageInput, Layer
@@ -42,7 +42,7 @@ def checkup(
     """
     model = load(file)
     image = image_input(model)
-    prepared = change(choose(AUTO, model.metadata, image), size=size)
+    prepared = with_settings(choose(AUTO, model.metadata, image), size=size)
     trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
     scored_model, score = ensure_class_scores(model, output)
     layers = _layers(model, output) or spatial_layers(scored_model, image.name, score.logits)
@@ -115,7 +115,7 @@ def _has_rules(model: Model, layer: str, score: str) -> bool:
 
 
 def _devices() -> list[str]:
-    return ["cpu", *(f"cuda:{number}" for number in range(cuda_devices() or 1))]
+    return ["cpu", *(f"cuda:{number}" for number in range(cuda_device_count() or 1))]
 
 
 def _device(name: str) -> dict[str, Any]:

@@ -34,9 +34,8 @@ def cache_folder(caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(
-        config, "workerinput"
-    ):  # a worker of pytest-xdist: the main process gets its reports
+    # a worker of pytest-xdist: the main process gets its reports
+    if hasattr(config, "workerinput"):
         return
     is_complete = (
         config.args_source is pytest.Config.ArgsSource.TESTPATHS

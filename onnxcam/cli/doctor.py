@@ -59,7 +59,7 @@ def examine() -> dict[str, Any]:
     """Everything that `onnxcam doctor` reports."""
     from onnxcam.explain import cache
     from onnxcam.runtime import telemetry
-    from onnxcam.runtime.device import cuda_devices, device
+    from onnxcam.runtime.device import cuda_device_count, device
     from onnxcam.runtime.session import open_session, versions
 
     tests = {name: _self_test(name) for name in ("cpu", "cuda")}
@@ -68,7 +68,7 @@ def examine() -> dict[str, Any]:
     return {
         "versions": {**_versions(), "onnxruntime": runtime["onnxruntime"]},
         "providers": runtime["providers"].split(", "),
-        "cuda_devices": cuda_devices(),
+        "cuda_devices": cuda_device_count(),
         "devices": list(tests.values()),
         "auto": str(auto.device),
         "cache": {

@@ -15,7 +15,12 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import ModelError, OutOfMemoryError, RunError
-from onnxcam.runtime.batch_independence import agree, root_mean_square, tolerance_of, unlike_images
+from onnxcam.runtime.batch_independence import (
+    are_close,
+    contrasting_images,
+    root_mean_square,
+    tolerance_of,
+)
 from onnxcam.runtime.device import device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
@@ -95,7 +100,7 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
     draw = np.random.Generator(np.random.SFC64(1))
     weights = draw.standard_normal(plan.score.classes)
     for shape in _shapes(plan.image):
-        pair = unlike_images(shape, plan.image.dtype)
+        pair = contrasting_images(shape, plan.image.dtype)
         try:
             first, second = (
                 _run(plan, session, image[None], weights[None], fixed or 1) for image in pair
@@ -197,7 +202,7 @@ def _rows_agree(
 ) -> bool:
     """Whether each image has the same values alone and in the batch."""
     return all(
-        agree(actual, factors[image] * runs.alone[image][name][0], tolerance, floor)
+        are_close(actual, factors[image] * runs.alone[image][name][0], tolerance, floor)
         for actual, image in zip(runs.together[name], runs.order, strict=False)
     )
 
@@ -205,7 +210,7 @@ def _rows_agree(
 def _copies_agree(runs: Runs, name: str, tolerance: float, floor: float) -> bool:
     """Whether copies of one image have the same values at every position of a batch."""
     alone = runs.alone[0][name]
-    return all(agree(copy, alone[0], tolerance, floor) for copy in alone[1:])
+    return all(are_close(copy, alone[0], tolerance, floor) for copy in alone[1:])
 
 
 def _sums_agree(runs: Runs, layer: str, tolerance: float, floor: float) -> bool:
@@ -219,6 +224,6 @@ def _sums_agree(runs: Runs, layer: str, tolerance: float, floor: float) -> bool:
     for power in POWERS:
         name = moment(power, layer)
         terms = [runs.factors[image] ** power * runs.alone[image][name] for image in runs.order]
-        if not agree(runs.together[name], np.sum(terms, axis=0), power * tolerance):
+        if not are_close(runs.together[name], np.sum(terms, axis=0), power * tolerance):
             return False
     return True

@@ -23,7 +23,7 @@ from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.inputs import ImageSource, load_inputs
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.image.preprocess import Preprocessing, to_dict
-from onnxcam.image.preprocessing_choice import Choice, change, choose, notice_of
+from onnxcam.image.preprocessing_choice import Choice, choose, notice_of, with_settings
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.postprocess import are_empty, fuse_maps, resize_bilinear
 from onnxcam.methods.subset import Channels, Region, Subset
@@ -144,7 +144,7 @@ class Explainer:
         """Replace some settings of the preprocessing (see `image.preprocess.with_overrides`); None changes
         nothing.
         """
-        self._preprocessing = change(self._preprocessing, **settings)
+        self._preprocessing = with_settings(self._preprocessing, **settings)
 
     @property
     def preprocessing_notice(self) -> str | None:

@@ -74,7 +74,7 @@ def _operator(operator: str) -> Writer:
     return lambda first, *operands: first.build.op(operator, first, *operands)
 
 
-def _not(operator: str) -> Writer:
+def _negated_operator(operator: str) -> Writer:
     return lambda a, b: a.build.op("Not", a.build.op(operator, a, b))
 
 
@@ -104,17 +104,19 @@ sinh = _unary(np.sinh, "Sinh")
 cosh = _unary(np.cosh, "Cosh")
 
 equal = _binary(np.equal, "Equal")
-not_equal = _binary(np.not_equal, _not("Equal"))
+not_equal = _binary(np.not_equal, _negated_operator("Equal"))
 greater = _binary(np.greater, "Greater")
 less = _binary(np.less, "Less")
-greater_equal = _binary(np.greater_equal, _not("Less"))  # GreaterOrEqual is of opset 12
-less_equal = _binary(np.less_equal, _not("Greater"))  # so NaN >= x and NaN <= x are true
+# GreaterOrEqual is of opset 12
+greater_equal = _binary(np.greater_equal, _negated_operator("Less"))
+# so NaN >= x and NaN <= x are true
+less_equal = _binary(np.less_equal, _negated_operator("Greater"))
 logical_and = _binary(np.logical_and, "And")
 logical_or = _binary(np.logical_or, "Or")
 logical_not = _unary(np.logical_not, "Not")
 
 
-def _writes(
+def _register_writer(
     function: Callable[..., Any],
 ) -> Callable[[Callable[Concatenate[Value, P], Value]], Function[P]]:
     """Decorates what writes a function of NumPy; its signature is that for arrays too."""
@@ -126,14 +128,14 @@ def _writes(
     return register
 
 
-def _axes(a: Value, axis: Axes | None) -> list[int]:
+def _normalize_axes(a: Value, axis: Axes | None) -> list[int]:
     axes = range(a.ndim) if axis is None else np.atleast_1d(np.asarray(axis)).tolist()
     return sorted(index % a.ndim for index in axes)
 
 
 def _reduction(function: Callable[..., Any], operator: str) -> Reduction:
     def reduce(a: Value, axis: Axes | None = None, keepdims: bool = False) -> Value:
-        axes = _axes(a, axis)
+        axes = _normalize_axes(a, axis)
         return with_axes(operator, a, axes, keepdims=int(keepdims)) if axes else a
 
     WRITERS[function] = reduce
@@ -147,13 +149,13 @@ min = _reduction(np.min, "ReduceMin")  # noqa: A001
 prod = _reduction(np.prod, "ReduceProd")
 
 
-@_writes(np.clip)
+@_register_writer(np.clip)
 def clip(a: Value, a_min: Operand, a_max: Operand) -> Value:
     """Limited to a range."""
     return minimum(maximum(a, a_min), a_max)
 
 
-@_writes(np.where)
+@_register_writer(np.where)
 def where(condition: Value, x: Operand, y: Operand) -> Value:
     """x where the condition holds, else y. A number takes the dtype of the other operand; two numbers are
     float64 or int64, as in NumPy, so that a float32 result needs a Value: `x.constant_like(1.0)`.
@@ -163,20 +165,20 @@ def where(condition: Value, x: Operand, y: Operand) -> Value:
     return condition.build.op("Where", condition, *operands)
 
 
-@_writes(np.reshape)
+@_register_writer(np.reshape)
 def reshape(a: Value, shape: Sequence[int]) -> Value:
     """The same elements in another shape."""
     return a.build.op("Reshape", a, a.build.constant(np.array(shape, np.int64)))
 
 
-@_writes(np.transpose)
+@_register_writer(np.transpose)
 def transpose(a: Value, axes: Sequence[int] | None = None) -> Value:
     """The axes in another order; without one, reversed."""
     order = list(range(a.ndim))[::-1] if axes is None else [int(axis) for axis in axes]
     return a if order == list(range(a.ndim)) else a.build.op("Transpose", a, perm=order)
 
 
-@_writes(np.swapaxes)
+@_register_writer(np.swapaxes)
 def swapaxes(a: Value, axis1: int, axis2: int) -> Value:
     """Two axes exchanged."""
     order = list(range(a.ndim))
@@ -184,13 +186,13 @@ def swapaxes(a: Value, axis1: int, axis2: int) -> Value:
     return transpose(a, order)
 
 
-@_writes(np.broadcast_to)
+@_register_writer(np.broadcast_to)
 def broadcast_to(a: Value, shape: Sequence[int]) -> Value:
     """Repeated along axes of size 1, and along new first axes."""
     return a.build.op("Expand", a, a.build.constant(np.array(shape, np.int64)))
 
 
-@_writes(np.expand_dims)
+@_register_writer(np.expand_dims)
 def expand_dims(a: Value, axis: Axes) -> Value:
     """New axes of size 1 at these positions of the result."""
     axes = np.atleast_1d(np.asarray(axis))
@@ -198,10 +200,10 @@ def expand_dims(a: Value, axis: Axes) -> Value:
     return with_axes("Unsqueeze", a, sorted(int(index) % rank for index in axes))
 
 
-@_writes(np.squeeze)
+@_register_writer(np.squeeze)
 def squeeze(a: Value, axis: Axes | None = None) -> Value:
     """Without these axes of size 1."""
-    return with_axes("Squeeze", a, _axes(a, axis))
+    return with_axes("Squeeze", a, _normalize_axes(a, axis))
 
 
 def _concatenate(arrays: Sequence[Operand], axis: int = 0) -> Value:

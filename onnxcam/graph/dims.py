@@ -23,8 +23,8 @@ def broadcast_dim(first: Dim, second: Dim) -> Dim:
 def broadcast_named_dim(first: Dim, second: Dim) -> Dim:
     """The same, but `max(a,b)` of two names."""
     dim = broadcast_dim(first, second)
-    undecided = dim is None and first is not None and second is not None
-    return f"max({first},{second})" if undecided else dim
+    is_undecided = dim is None and first is not None and second is not None
+    return f"max({first},{second})" if is_undecided else dim
 
 
 def broadcast_shapes(first: Sequence[Dim], second: Sequence[Dim]) -> Shape:

@@ -18,24 +18,33 @@ class Equation:
     result: str
 
     @classmethod
-    def read(cls, equation: str, ranks: list[int]) -> Equation:
+    def parse(cls, equation: str, ranks: list[int]) -> Equation:
         """Parse an equation for operands of these ranks; spaces are ignored."""
         operands, arrow, result = equation.replace(" ", "").partition("->")
         terms = operands.split(",")
-        counts = [rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True)]
-        width = max((n for t, n in zip(terms, counts, strict=True) if "..." in t), default=0)
-        free = "".join(letter for letter in string.ascii_letters if letter not in equation)[:width]
+        counts = [
+            rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)
+        ]
+        width = max((n for term, n in zip(terms, counts, strict=True) if "..." in term), default=0)
+        ellipsis_letters = "".join(
+            letter for letter in string.ascii_letters if letter not in equation
+        )[:width]
         if not arrow:
-            letters = _occurring_once(operands.replace("...", ""))
+            letters = _implicit_result(operands.replace("...", ""))
             result = f"...{letters}" if "..." in operands else letters
-        written = [t.replace("...", free[width - n :]) for t, n in zip(terms, counts, strict=True)]
-        return cls(tuple(written), result.replace("...", free))
+        operand_letters = [
+            term.replace("...", ellipsis_letters[width - n :])
+            for term, n in zip(terms, counts, strict=True)
+        ]
+        return cls(tuple(operand_letters), result.replace("...", ellipsis_letters))
 
 
-def _occurring_once(letters: str) -> str:
+def _implicit_result(letters: str) -> str:
     """The letters that occur once, in alphabetical order: the implicit result."""
-    once = (letter for letter in set(letters) if letter.isalpha() and letters.count(letter) == 1)
-    return "".join(sorted(once))
+    letters_once = (
+        letter for letter in set(letters) if letter.isalpha() and letters.count(letter) == 1
+    )
+    return "".join(sorted(letters_once))
 
 
 def sizes_of(terms: Sequence[str], shapes: Sequence[Sequence[Dim]]) -> dict[str, Dim]:

@@ -45,8 +45,8 @@ def reports_node(function: Callable[P, R]) -> Callable[P, R]:
 
 def explain_failure(error: Exception) -> OnnxcamError:
     """The error of onnxcam to raise in place of an exception."""
-    node = next(_locals(error.__traceback__, "node", gs.Node), None)
-    graph = next(_graphs(error.__traceback__), None)
+    node = next(_local_variables(error.__traceback__, "node", gs.Node), None)
+    graph = next(_graphs_in_frames(error.__traceback__), None)
     name = "" if node is None else name_of(node)
     operator = "" if node is None else operator_of(node)
     where = f"{operator} ({name}): " if node is not None else ""
@@ -78,21 +78,21 @@ def operator_of(node: gs.Node) -> str:
     return str(node.op if domain in ("", "ai.onnx") else f"{domain}::{node.op}")
 
 
-def _locals(traceback: TracebackType | None, name: str, kind: type[T]) -> Iterator[T]:
+def _local_variables(traceback: TracebackType | None, name: str, kind: type[T]) -> Iterator[T]:
     """The variables `name` in the frames of a traceback, innermost first, without nodes that onnxcam wrote."""
     if traceback is None:
         return
-    yield from _locals(traceback.tb_next, name, kind)
+    yield from _local_variables(traceback.tb_next, name, kind)
     value = traceback.tb_frame.f_locals.get(name)
     if isinstance(value, kind) and not str(getattr(value, "name", "")).startswith(f"{PREFIX}/"):
         yield value
 
 
-def _graphs(traceback: TracebackType | None) -> Iterator[gs.Graph]:
+def _graphs_in_frames(traceback: TracebackType | None) -> Iterator[gs.Graph]:
     """The graphs in the frames of a traceback, those of builders and models, too; the innermost first."""
     if traceback is None:
         return
-    yield from _graphs(traceback.tb_next)
+    yield from _graphs_in_frames(traceback.tb_next)
     for name in ("graph", "build", "model"):
         value = traceback.tb_frame.f_locals.get(name)
         # a gs.Graph that is asked for an attribute it lacks prints an error

@@ -15,19 +15,19 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.graph.attribute_limits import allowed_values
 from onnxcam.graph.opset import IR_VERSION, versions
-from onnxcam.graph.shape_conflicts import misfits
+from onnxcam.graph.shape_conflicts import describe_conflicts
 from onnxcam.graph.shape_inference import type_proto
 
 OPTIONAL = defs.OpSchema.FormalParameterOption.Optional
 
-SMALL = 1 << 20  # bytes of a constant that ONNX Runtime gets
-KINDS: dict[str, Callable[[Any], bool]] = {
+MAX_CONSTANT_BYTES = 1 << 20  # bytes of a constant that ONNX Runtime gets
+TYPE_TESTS: dict[str, Callable[[Any], bool]] = {
     "INT": lambda value: isinstance(value, int),
     "FLOAT": lambda value: isinstance(value, float),
     "STRING": lambda value: isinstance(value, str),
-    "INTS": lambda value: _all(value, int),
-    "FLOATS": lambda value: _all(value, float),
-    "STRINGS": lambda value: _all(value, str),
+    "INTS": lambda value: _is_list_of(value, int),
+    "FLOATS": lambda value: _is_list_of(value, float),
+    "STRINGS": lambda value: _is_list_of(value, str),
     "TENSOR": lambda value: not isinstance(value, (int, float, str, list, gs.Graph)),
     "GRAPH": lambda value: isinstance(value, gs.Graph),
 }
@@ -43,12 +43,12 @@ def describe_flaw(node: gs.Node, graph: gs.Graph | None = None) -> str | None:
     flaws = (
         *_flaws_of_inputs(node, schemas),
         *_flaws_of_attributes(node, schemas),
-        *misfits(node),
+        *describe_conflicts(node),
     )
     if flaws or graph is None:
         return next(iter(flaws), None)
     try:
-        return _refusal(node, graph)
+        return _runtime_refusal(node, graph)
     except Exception:  # noqa: BLE001  the node cannot be written; its first error counts
         return None
 
@@ -62,15 +62,15 @@ def _flaws_of_inputs(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterator[st
     if not fewest <= count <= most:
         yield f"has {count} inputs, expected {fewest} to {most}"
     for slot, tensor in enumerate(node.inputs):
-        formal = [
+        parameters = [
             schema.inputs[min(slot, len(schema.inputs) - 1)] for schema in schemas if schema.inputs
         ]
         if (
-            formal
+            parameters
             and tensor.is_empty()
-            and all(parameter.option != OPTIONAL for parameter in formal)
+            and all(parameter.option != OPTIONAL for parameter in parameters)
         ):
-            yield f"is missing its input {formal[-1].name!r}"
+            yield f"is missing its input {parameters[-1].name!r}"
     numbers = [t.values.size for t in node.inputs[1:4] if isinstance(t, gs.Constant)]
     if node.op == "Slice" and len(set(numbers)) > 1:
         yield "has starts, ends, and axes of different lengths"
@@ -80,22 +80,22 @@ def _flaws_of_inputs(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterator[st
 
 
 def _flaws_of_attributes(node: gs.Node, schemas: list[defs.OpSchema]) -> Iterator[str]:
-    formal = {
+    attributes = {
         name: attribute for schema in schemas for name, attribute in schema.attributes.items()
     }
-    for name in formal:
+    for name in attributes:
         if name not in node.attrs and _is_required(name, schemas):
             yield f"is missing its attribute {name!r}"
     for name, value in node.attrs.items():
-        if schemas and name not in formal:
+        if schemas and name not in attributes:
             yield f"has the unknown attribute {name!r}"
             continue
-        expected = str(formal[name].type).rpartition(".")[2] if schemas else ""
-        if expected in KINDS and not KINDS[expected](value):
-            yield f"attribute {name!r} is {_short(value)}, expected {expected}"
+        expected = str(attributes[name].type).rpartition(".")[2] if schemas else ""
+        if expected in TYPE_TESTS and not TYPE_TESTS[expected](value):
+            yield f"attribute {name!r} is {_abbreviate(value)}, expected {expected}"
             continue
         if (allowed := allowed_values(node, name, value)) is not None:
-            yield f"attribute {name!r} is {_short(value)}, expected {allowed}"
+            yield f"attribute {name!r} is {_abbreviate(value)}, expected {allowed}"
 
 
 def _is_required(name: str, schemas: list[defs.OpSchema]) -> bool:
@@ -103,16 +103,16 @@ def _is_required(name: str, schemas: list[defs.OpSchema]) -> bool:
     return name in newest and bool(newest[name].required)
 
 
-def _all(value: Any, kind: type) -> bool:
+def _is_list_of(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(number, kind) for number in value)
 
 
-def _short(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = repr(value) if isinstance(value, (int, float, str, list)) else type(value).__name__
     return text if len(text) < 60 else f"{text[:57]}..."
 
 
-def _refusal(node: gs.Node, graph: gs.Graph) -> str | None:
+def _runtime_refusal(node: gs.Node, graph: gs.Graph) -> str | None:
     """Why ONNX Runtime does not open a model of this node alone; None if it does, or the types are unknown."""
     from onnxcam.runtime.session import refusal
 
@@ -120,7 +120,7 @@ def _refusal(node: gs.Node, graph: gs.Graph) -> str | None:
     if not node.outputs or None in types.values():
         return None
     constants = {t.name: t for t in node.inputs if isinstance(t, gs.Constant) and _is_small(t)}
-    alone = onnx.helper.make_graph(
+    node_graph = onnx.helper.make_graph(
         [OnnxExporter.export_node(node)],
         "node",
         [onnx.helper.make_value_info(n, t) for n, t in types.items() if n not in constants],
@@ -128,10 +128,10 @@ def _refusal(node: gs.Node, graph: gs.Graph) -> str | None:
         [numpy_helper.from_array(t.values, name) for name, t in constants.items()],
     )
     domains = graph.import_domains
-    model = onnx.helper.make_model(alone, opset_imports=domains, ir_version=IR_VERSION)
+    model = onnx.helper.make_model(node_graph, opset_imports=domains, ir_version=IR_VERSION)
     reason = refusal(model.SerializeToString())
     return None if reason is None else f"is rejected by ONNX Runtime ({reason})"
 
 
 def _is_small(tensor: gs.Constant) -> bool:
-    return int(np.prod(tensor.shape)) * 8 <= SMALL
+    return int(np.prod(tensor.shape)) * 8 <= MAX_CONSTANT_BYTES

@@ -12,10 +12,9 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.operators import traits_of
 
-FlowPredicate: TypeAlias = Callable[
-    [gs.Node, int], bool
-]  # whether something flows through this input
-FLOATS = {onnx.TensorProto.BFLOAT16}  # that NumPy does not have
+# whether something flows through this input
+FlowPredicate: TypeAlias = Callable[[gs.Node, int], bool]
+ONNX_FLOATS = {onnx.TensorProto.BFLOAT16}  # that NumPy does not have
 
 
 def producer(tensor: gs.Tensor) -> gs.Node | None:
@@ -36,7 +35,7 @@ def is_float(tensor: gs.Tensor) -> bool:
     if tensor.dtype is None:
         return True
     if isinstance(tensor.dtype, int):
-        return tensor.dtype in FLOATS
+        return tensor.dtype in ONNX_FLOATS
     return bool(np.issubdtype(tensor.dtype, np.floating)) or np.dtype(tensor.dtype).kind == "V"
 
 
@@ -51,18 +50,18 @@ def subgraph_between(
     """The nodes and tensors on paths from a source to a goal, through inputs that `carries` accepts."""
     reached, after_source = set(sources), []
     for node in graph.nodes:
-        if any(True for _ in _open(node, reached, carries)):
+        if any(True for _ in _reached_inputs(node, reached, carries)):
             reached.update(t.name for t in node.outputs if t.name and is_float(t))
             after_source.append(node)
     needed, on_path = set(goals) & reached, []
     for node in reversed(after_source):
         if any(tensor.name in needed for tensor in node.outputs):
-            needed.update(_open(node, reached, carries))
+            needed.update(_reached_inputs(node, reached, carries))
             on_path.append(node)
     return Subgraph(on_path[::-1], needed)
 
 
-def _open(node: gs.Node, reached: set[str], carries: FlowPredicate) -> Iterator[str]:
+def _reached_inputs(node: gs.Node, reached: set[str], carries: FlowPredicate) -> Iterator[str]:
     for slot, tensor in enumerate(node.inputs):
         if tensor.name in reached and carries(node, slot):
             yield tensor.name
@@ -87,17 +86,17 @@ def bottlenecks(path: Subgraph) -> list[str]:
         for name in {tensor.name for tensor in node.inputs} & path.tensors:
             readers[name] = readers.get(name, 0) + 1
     written = {tensor.name for node in path.nodes for tensor in node.outputs}
-    open_now = {name for name in path.tensors if name not in written}
-    names = list(open_now) if len(open_now) == 1 else []
+    live = {name for name in path.tensors if name not in written}
+    names = list(live) if len(live) == 1 else []
     for node in path.nodes:
         for name in {tensor.name for tensor in node.inputs} & path.tensors:
             readers[name] -= 1
             if not readers[name]:
-                open_now.discard(name)
-        fresh = [tensor.name for tensor in node.outputs if tensor.name in path.tensors]
-        open_now.update(fresh)
-        if len(open_now) == 1 and fresh:
-            names.extend(fresh)
+                live.discard(name)
+        produced = [tensor.name for tensor in node.outputs if tensor.name in path.tensors]
+        live.update(produced)
+        if len(live) == 1 and produced:
+            names.extend(produced)
     return names
 
 

@@ -20,7 +20,7 @@ from onnxcam.graph import symbolic_sizes
 from onnxcam.graph.attributes import argument
 
 Sizes: TypeAlias = NDArray[np.object_]
-LONGEST = 64  # sizes in an array: shapes are short
+MAX_SIZES = 64  # sizes in an array: shapes are short
 DTYPES = (np.int64, np.int32, np.bool_, np.float32, np.float64, np.float16)
 INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, np.int64, np.int32)
 
@@ -45,13 +45,13 @@ def size_arithmetic(node: gs.Node, sizes_of: dict[str, Sizes], opset: int) -> Si
         sizes = rule(node, [_operand(tensor, sizes_of) for tensor in node.inputs], opset)
     except (TypeError, ValueError, IndexError, ArithmeticError):
         return None  # a name where a number is needed
-    return sizes if sizes.size <= LONGEST else None
+    return sizes if sizes.size <= MAX_SIZES else None
 
 
 def _operand(tensor: gs.Tensor, sizes_of: dict[str, Sizes]) -> Sizes | None:
     if not isinstance(tensor, gs.Constant):
         return sizes_of.get(tensor.name)
-    if math.prod(tensor.shape) > LONGEST or tensor.dtype not in DTYPES:
+    if math.prod(tensor.shape) > MAX_SIZES or tensor.dtype not in DTYPES:
         return None
     return np.array(tensor.values.tolist(), dtype=object)
 
@@ -107,11 +107,11 @@ def _map(function: Callable[[float], float], sizes: Sizes) -> Sizes:
     return np.array(mapped, dtype=object).reshape(sizes.shape)
 
 
-def _rounded(function: Callable[[float], int]) -> Callable[[gs.Node, list[Any], int], Sizes]:
+def _rounding_rule(function: Callable[[float], int]) -> Callable[[gs.Node, list[Any], int], Sizes]:
     return lambda node, xs, opset: _map(lambda number: float(function(number)), xs[0])
 
 
-def _pairs(
+def _elementwise_rule(
     rule: Callable[[Any, Any], symbolic_sizes.Size],
 ) -> Callable[[gs.Node, list[Any], int], Sizes]:
     """The rule for every pair of sizes, broadcast, in the precision of the operands."""
@@ -120,7 +120,7 @@ def _pairs(
         del opset
         dtypes = [tensor.dtype for tensor in node.inputs if tensor.dtype is not None]
         dtype = np.dtype(dtypes[0]) if dtypes else np.dtype(np.float32)
-        pairs = np.broadcast(*(_require(operand) for operand in operands))
+        pairs = np.broadcast(*(_require_known(operand) for operand in operands))
         sizes = [rule(*pair) for pair in pairs]
         rounded = [float(dtype.type(size)) if isinstance(size, float) else size for size in sizes]
         return np.array(rounded, dtype=object).reshape(pairs.shape)
@@ -140,11 +140,13 @@ def _reduce_product(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
 
 def _where(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
     del node, opset
-    condition, first, second = np.broadcast_arrays(*(_require(operand) for operand in operands))
+    condition, first, second = np.broadcast_arrays(
+        *(_require_known(operand) for operand in operands)
+    )
     return np.where(np.array(condition, dtype=bool), first, second)
 
 
-def _require(operand: Sizes | None) -> Sizes:
+def _require_known(operand: Sizes | None) -> Sizes:
     return _refuse() if operand is None else operand
 
 
@@ -161,16 +163,16 @@ RULES: dict[str, Callable[[gs.Node, list[Any], int], Sizes]] = {
     "Squeeze": lambda node, xs, opset: xs[0].reshape(()),
     "Cast": _cast,
     "Identity": lambda node, xs, opset: xs[0],
-    "Equal": _pairs(symbolic_sizes.equal),
+    "Equal": _elementwise_rule(symbolic_sizes.equal),
     "Where": _where,
-    "Add": _pairs(symbolic_sizes.add),
-    "Sub": _pairs(symbolic_sizes.subtract),
-    "Mul": _pairs(symbolic_sizes.multiply),
-    "Div": _pairs(symbolic_sizes.divide),
-    "Min": _pairs(symbolic_sizes.minimum),
-    "Max": _pairs(symbolic_sizes.maximum),
-    "Ceil": _rounded(math.ceil),
-    "Floor": _rounded(math.floor),
-    "Round": _rounded(round),  # halves to even numbers, as ONNX has it
+    "Add": _elementwise_rule(symbolic_sizes.add),
+    "Sub": _elementwise_rule(symbolic_sizes.subtract),
+    "Mul": _elementwise_rule(symbolic_sizes.multiply),
+    "Div": _elementwise_rule(symbolic_sizes.divide),
+    "Min": _elementwise_rule(symbolic_sizes.minimum),
+    "Max": _elementwise_rule(symbolic_sizes.maximum),
+    "Ceil": _rounding_rule(math.ceil),
+    "Floor": _rounding_rule(math.floor),
+    "Round": _rounding_rule(round),  # halves to even numbers, as ONNX has it
     "ReduceProd": _reduce_product,
 }

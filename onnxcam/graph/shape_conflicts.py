@@ -12,7 +12,7 @@ from onnxcam.arrays import Shape
 DOMAINS = {"", "ai.onnx", "com.microsoft", "onnxcam"}
 
 
-def misfits(node: gs.Node) -> Iterator[str]:
+def describe_conflicts(node: gs.Node) -> Iterator[str]:
     """What does not fit in a node, as the ends of sentences that begin with its name. Unknown sizes are not
     compared.
     """
@@ -20,21 +20,21 @@ def misfits(node: gs.Node) -> Iterator[str]:
     if (node.domain or "") not in DOMAINS or not shapes or shapes[0] is None:
         return
     if node.op in BLOCK_AXES:
-        yield from _of_blocks(node, shapes[0])
-    elif node.op in MISFITS and len(shapes) > 1 and shapes[1] is not None:
-        yield from MISFITS[node.op](node, shapes[0], shapes[1])
+        yield from _block_conflicts(node, shapes[0])
+    elif node.op in CONFLICTS and len(shapes) > 1 and shapes[1] is not None:
+        yield from CONFLICTS[node.op](node, shapes[0], shapes[1])
 
 
-def _of_blocks(node: gs.Node, x: Shape) -> Iterator[str]:
-    block = node.attrs.get("blocksize", 1)
+def _block_conflicts(node: gs.Node, x: Shape) -> Iterator[str]:
+    block_size = node.attrs.get("blocksize", 1)
     power, axes = BLOCK_AXES[node.op]
-    divisor = max(block, 1) ** power
+    divisor = max(block_size, 1) ** power
     for axis in axes:
         if axis < len(x) and isinstance(size := x[axis], int) and size % divisor:
-            yield f"cannot divide the {size} of axis {axis} by {divisor} (blocksize {block})"
+            yield f"cannot divide the {size} of axis {axis} by {divisor} (blocksize {block_size})"
 
 
-def _of_products(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
+def _matmul_conflicts(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
     del node
     if not a or not b:
         yield f"multiplies {a} by {b}, expected at least 1 axis each"
@@ -42,7 +42,7 @@ def _of_products(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
         yield f"multiplies matrices that do not fit: {a} by {b}"
 
 
-def _of_gemm(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
+def _gemm_conflicts(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
     if (len(a), len(b)) != (2, 2):
         yield f"multiplies {a} by {b}, expected 2 axes each"
         return
@@ -58,21 +58,21 @@ def _of_gemm(node: gs.Node, a: Shape, b: Shape) -> Iterator[str]:
         yield f"adds {tuple(bias or ())} to a product of shape {(rows, columns)}"
 
 
-def _of_windows(node: gs.Node, x: Shape, weight: Shape) -> Iterator[str]:
+def _conv_conflicts(node: gs.Node, x: Shape, weight: Shape) -> Iterator[str]:
     if len(x) != len(weight) or len(x) < len("NCX"):
         yield f"convolves {x} with weights {weight}, expected the same number of axes, at least 3"
         return
-    group, turned = node.attrs.get("group", 1), node.op == "ConvTranspose"
-    channels = weight[0] if turned else weight[1]
-    if isinstance(channels, int) and _differ(x[1], channels if turned else channels * group):
+    group, is_transposed = node.attrs.get("group", 1), node.op == "ConvTranspose"
+    channels = weight[0] if is_transposed else weight[1]
+    if isinstance(channels, int) and _differ(x[1], channels if is_transposed else channels * group):
         yield f"convolves {x} with weights {weight} in {group} groups: the channels do not fit"
     bias = node.inputs[2].shape if len(node.inputs) > 2 else None
-    count = weight[1] * group if turned and isinstance(weight[1], int) else weight[0]
+    count = weight[1] * group if is_transposed and isinstance(weight[1], int) else weight[0]
     if bias is not None and (len(bias) != 1 or _differ(bias[0], count)):
         yield f"adds a bias {tuple(bias)} to {count} channels"
 
 
-def _of_normalization(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
+def _normalization_conflicts(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
     del scale  # it is one of several
     for tensor in node.inputs[1:]:
         shape = tensor.shape
@@ -80,7 +80,7 @@ def _of_normalization(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
             yield f"has {tuple(shape)} numbers in {tensor.name!r} for the channels of {x}"
 
 
-def _of_scales(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
+def _quantization_conflicts(node: gs.Node, x: Shape, scale: Shape) -> Iterator[str]:
     if node.attrs.get("block_size") or not all(isinstance(size, int) for size in scale):
         return
     axis = node.attrs.get("axis", 1)
@@ -97,13 +97,13 @@ def _differ(first: object, second: object) -> bool:
 
 # operator -> the power of the block's size that must divide the sizes of these axes
 BLOCK_AXES = {"DepthToSpace": (2, (1,)), "SpaceToDepth": (1, (2, 3))}
-MISFITS: dict[str, Callable[[gs.Node, Shape, Shape], Iterator[str]]] = {
-    "MatMul": _of_products,
-    "Gemm": _of_gemm,
-    "Conv": _of_windows,
-    "ConvTranspose": _of_windows,
-    "BatchNormalization": _of_normalization,
-    "InstanceNormalization": _of_normalization,
-    "QuantizeLinear": _of_scales,
-    "DequantizeLinear": _of_scales,
+CONFLICTS: dict[str, Callable[[gs.Node, Shape, Shape], Iterator[str]]] = {
+    "MatMul": _matmul_conflicts,
+    "Gemm": _gemm_conflicts,
+    "Conv": _conv_conflicts,
+    "ConvTranspose": _conv_conflicts,
+    "BatchNormalization": _normalization_conflicts,
+    "InstanceNormalization": _normalization_conflicts,
+    "QuantizeLinear": _quantization_conflicts,
+    "DequantizeLinear": _quantization_conflicts,
 }

@@ -28,17 +28,20 @@ from onnxcam.graph.window import Window
 
 Dtype: TypeAlias = np.dtype[Any] | int
 
+# onnx infers no shape, or a wrong one
 LIKE_INPUT = {
     "GroupNormalization",
     "MeanVarianceNormalization",
-}  # onnx infers no shape, or a wrong one
+}
 DTYPE_INPUT = {"QuantizeLinear": 2, "DequantizeLinear": 1}  # the input that has the output's dtype
-FLAT = 2  # axes of an output with one score per class
-UNINFERRED = (
+SCORES_RANK = 2  # axes of an output with one score per class
+INFERENCE_ERRORS = (
     *(onnx.shape_inference.InferenceError, onnx.onnx_cpp2py_export.checker.ValidationError),
     UnboundLocalError,  # graphsurgeon cannot write branches with sequences
 )
-SMALL = 1024  # elements of constants whose values the inference gets: shapes, axes, scales
+MAX_CONSTANT_ELEMENTS = (
+    1024  # elements of constants whose values the inference gets: shapes, axes, scales
+)
 
 
 def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
@@ -46,23 +49,24 @@ def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
     if tensor.dtype is None or isinstance(tensor.dtype, onnx.TypeProto):
         return None
     dtype = tensor.dtype if isinstance(tensor.dtype, int) else np.dtype(tensor.dtype)
-    return _type_proto(type_code(dtype), None if tensor.shape is None else tuple(tensor.shape))
+    return _cached_type_proto(
+        type_code(dtype), None if tensor.shape is None else tuple(tensor.shape)
+    )
 
 
 @lru_cache(maxsize=4096)  # few types occur in a model, each many times
-def _type_proto(code: int, shape: Shape | None) -> onnx.TypeProto:
+def _cached_type_proto(code: int, shape: Shape | None) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(code, shape)
 
 
 def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | None] | None]:
     """The dtype and shape of each output of a node; None for an output that cannot be inferred."""
     domain = node.domain or ""
-    if (
-        domain and node.op in DTYPE_INPUT
-    ):  # of ONNX Runtime's domain, or of ours: onnx has no inference
+    # of ONNX Runtime's domain, or of ours: onnx has no inference
+    if domain and node.op in DTYPE_INPUT:
         slot = DTYPE_INPUT[node.op]
-        has_input = slot < len(node.inputs) and not node.inputs[slot].is_empty()
-        dtype = node.inputs[slot].dtype if has_input else np.dtype(np.uint8)
+        has_dtype_input = slot < len(node.inputs) and not node.inputs[slot].is_empty()
+        dtype = node.inputs[slot].dtype if has_dtype_input else np.dtype(np.uint8)
         return [None if dtype is None else (dtype, node.inputs[0].shape)]
     schema = schema_at(node.op, opsets.get(domain, 1), domain)
     unknown: list[tuple[Dtype, Shape | None] | None] = [None] * len(node.outputs)
@@ -82,13 +86,13 @@ def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | No
             _small_constants(node),
             opset_imports=imports,
         )
-    except UNINFERRED:
+    except INFERENCE_ERRORS:
         return unknown
-    inferred = [_read(types.get(tensor.name)) for tensor in node.outputs]
-    return inferred if domain else _corrected(node, inferred, input_types, opsets)
+    inferred = [_dtype_and_shape(types.get(tensor.name)) for tensor in node.outputs]
+    return inferred if domain else _correct_inference(node, inferred, input_types, opsets)
 
 
-def _corrected(
+def _correct_inference(
     node: gs.Node,
     inferred: list[tuple[Dtype, Shape | None] | None],
     input_types: Mapping[str, onnx.TypeProto | None],
@@ -96,14 +100,14 @@ def _corrected(
 ) -> list[tuple[Dtype, Shape | None] | None]:
     """What onnx inferred, with its mistakes corrected and the sizes that windows leave as expressions."""
     if node.op in LIKE_INPUT:
-        return [_read(input_types[node.inputs[0].name]), *inferred[1:]]
+        return [_dtype_and_shape(input_types[node.inputs[0].name]), *inferred[1:]]
     if inferred[0] is None:
         return inferred
     dtype, shape = inferred[0]
     if node.op == "Attention":  # of an unknown width onnx infers 0
         shape = tuple(dim or None for dim in shape or ()) or None
     if traits_of(node).window in ("conv", "pool"):
-        shape = _windowed(node, shape, opsets)
+        shape = _window_output_shape(node, shape, opsets)
     return [(dtype, shape), *inferred[1:]]
 
 
@@ -111,11 +115,11 @@ def _small_constants(node: gs.Node) -> dict[str, onnx.TensorProto]:
     return {
         tensor.name: numpy_helper.from_array(tensor.values, tensor.name)
         for tensor in node.inputs
-        if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= SMALL
+        if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= MAX_CONSTANT_ELEMENTS
     }
 
 
-def _read(proto: onnx.TypeProto | None) -> tuple[Dtype, Shape | None] | None:
+def _dtype_and_shape(proto: onnx.TypeProto | None) -> tuple[Dtype, Shape | None] | None:
     if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.elem_type:
         return None
     tensor = proto.tensor_type
@@ -136,12 +140,14 @@ def _einsum_shape(node: gs.Node) -> Shape | None:
     shapes = [tensor.shape for tensor in node.inputs]
     if None in shapes:
         return None
-    equation = Equation.read(str(node.attrs["equation"]), [len(shape) for shape in shapes])
+    equation = Equation.parse(str(node.attrs["equation"]), [len(shape) for shape in shapes])
     sizes = sizes_of(equation.operands, shapes)
     return tuple(sizes[letter] for letter in equation.result)
 
 
-def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Shape | None:
+def _window_output_shape(
+    node: gs.Node, shape: Shape | None, opsets: dict[str, int]
+) -> Shape | None:
     """The output shape of a window, with expressions for what it leaves of named sizes."""
     input_shape = node.inputs[0].shape
     if shape is None or input_shape is None or is_static(shape):
@@ -150,7 +156,7 @@ def _windowed(node: gs.Node, shape: Shape | None, opsets: dict[str, int]) -> Sha
     if window is None:
         return shape
     sizes = [
-        size if isinstance(size, int) else window.leaves(axis, dim)
+        size if isinstance(size, int) else window.output_dim(axis, dim)
         for axis, (size, dim) in enumerate(zip(shape[2:], input_shape[2:], strict=True))
     ]
     return (*shape[:2], *sizes)
@@ -164,25 +170,37 @@ def apply_declared_sizes(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] |
     of any size (perhaps those of the export). Names of input sizes are trusted, too. A name that is an
     expression of input sizes says more than a number, and stays.
     """
-    free = {dim for tensor in graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
-    any_size = any(
+    input_names = {
+        dim for tensor in graph.inputs for dim in tensor.shape or () if isinstance(dim, str)
+    }
+    takes_any_size = any(
         isinstance(dim, str) for tensor in graph.inputs for dim in (tensor.shape or ())[1:]
     )
     tensors = graph.tensors().values()
-    inner = [tensor for tensor in tensors if isinstance(tensor, gs.Variable) and tensor.shape]
-    invented = {f"{tensor.name}.{i}" for tensor in inner for i in range(len(tensor.shape))} - free
+    shaped_tensors = [
+        tensor for tensor in tensors if isinstance(tensor, gs.Variable) and tensor.shape
+    ]
+    invented = {
+        f"{tensor.name}.{i}" for tensor in shaped_tensors for i in range(len(tensor.shape))
+    } - input_names
     candidates: dict[str, set[Dim]] = {}
     for output in graph.outputs:
         dims, shape = output.shape or (), declared.get(output.name) or ()
         for dim, size in zip(dims, shape, strict=False) if len(dims) == len(shape) else ():
-            number = isinstance(size, int) and size > 1 and not (any_size and len(dims) > FLAT)
-            if isinstance(dim, str) and (dim in invented or not _is_made_of(dim, free)):
-                candidates.setdefault(dim, set()).update({size} if number or size in free else ())
+            number = (
+                isinstance(size, int)
+                and size > 1
+                and not (takes_any_size and len(dims) > SCORES_RANK)
+            )
+            if isinstance(dim, str) and (dim in invented or not _mentions_any(dim, input_names)):
+                candidates.setdefault(dim, set()).update(
+                    {size} if number or size in input_names else ()
+                )
     sizes = {dim: min(numbers, key=str) for dim, numbers in candidates.items() if len(numbers) == 1}
-    for tensor in inner if sizes else ():
+    for tensor in shaped_tensors if sizes else ():
         tensor.shape = [sizes.get(dim, dim) for dim in tensor.shape]
 
 
-def _is_made_of(dim: str, names: Iterable[str]) -> bool:
+def _mentions_any(dim: str, names: Iterable[str]) -> bool:
     """Whether an expression uses one of the names."""
     return any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", dim) for name in names)

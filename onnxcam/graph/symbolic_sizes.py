@@ -34,17 +34,17 @@ def multiply(first: Any, second: Any) -> Size:
     number, name = (first, second) if are_numbers(first) else (second, first)
     if not are_numbers(number) or number != int(number) or number < 1 or name is None:
         return None
-    factor, base = _factors(name)
-    return _product_of(int(number) * factor, base)
+    factor, base = _split_factor(name)
+    return _format_product(int(number) * factor, base)
 
 
-def _factors(name: str) -> tuple[int, str]:
+def _split_factor(name: str) -> tuple[int, str]:
     """The number and the name whose product a name is: "64x[N]" -> 64, "N"."""
     number, bracket, rest = name.partition("x[")
     return (int(number), rest[:-1]) if bracket and number.isdigit() else (1, name)
 
 
-def _product_of(factor: int, base: str) -> Size:
+def _format_product(factor: int, base: str) -> Size:
     if factor >= LARGEST:
         return None
     return base if factor == 1 else f"{factor}x[{base}]"
@@ -59,8 +59,8 @@ def divide(first: Any, second: Any) -> Size:
         return first / second
     if not isinstance(first, str) or not are_numbers(second) or second < 1:
         return None
-    factor, base = _factors(first)
-    return None if factor % second else _product_of(int(factor // second), base)
+    factor, base = _split_factor(first)
+    return None if factor % second else _format_product(int(factor // second), base)
 
 
 def minimum(first: Any, second: Any) -> Size:

@@ -81,8 +81,8 @@ class Value(NDArrayOperatorsMixin):
             return operand
         array = np.asarray(operand)
         is_float = np.issubdtype(np.result_type(array.dtype, np.float32), np.floating)
-        takes_ours = is_float and array.dtype != np.bool_ and self._has_numbers()
-        return self.build.constant(array, self.dtype if takes_ours else array.dtype)
+        takes_own_dtype = is_float and array.dtype != np.bool_ and self._has_numbers()
+        return self.build.constant(array, self.dtype if takes_own_dtype else array.dtype)
 
     def _has_numbers(self) -> bool:
         return not isinstance(self.dtype, int) and self.dtype != np.bool_
@@ -227,9 +227,9 @@ class Builder:
         self.graph.nodes.append(gs.Node("Identity", name, {}, [value.tensor], [tensor]))
         self.graph.outputs.append(tensor)
 
-    def unique_name(self, word: str) -> str:
+    def unique_name(self, stem: str) -> str:
         """A name that no tensor has, made of a word and a number."""
-        while (name := f"{PREFIX}/{word}_{self._count}") in self.tensors:
+        while (name := f"{PREFIX}/{stem}_{self._count}") in self.tensors:
             self._count += 1
         self._count += 1
         return name

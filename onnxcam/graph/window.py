@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attributes import arguments
 
-LONGEST = 1 << 24  # cells that a kernel, stride or pad may span: more is a mistake, or an attack
+MAX_SPAN = 1 << 24  # cells that a kernel, stride or pad may span: more is a mistake, or an attack
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Window:
         """The number of cells that the dilated kernel spans, per axis."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
-    def leaves(self, axis: int, dim: int | str | None) -> int | str | None:
+    def output_dim(self, axis: int, dim: int | str | None) -> int | str | None:
         """The output size for an input size of this name, as an expression: '(H-1)//2+1'."""
         stride, before, after = self.strides[axis], self.begin[axis], self.end[axis]
         if dim is None:
             return None
         if self.same:
-            return dim if stride == 1 else f"-(-{_bracketed(dim)}//{stride})"
+            return dim if stride == 1 else f"-(-{_parenthesize(dim)}//{stride})"
         assert before is not None and after is not None  # noqa: S101, PT018  only SAME leaves them open
         if self.ceil:  # the last position must start inside: not a function of the slack alone
             return f"ceil({dim};{self.extents[axis]},{stride},{before},{after})"
         slack = before + after - self.extents[axis]
         if stride == 1:
             return dim if slack == -1 else f"({dim}{slack + 1:+d})"
-        return f"({dim}{slack:+d})//{stride}+1" if slack else f"{_bracketed(dim)}//{stride}+1"
+        return f"({dim}{slack:+d})//{stride}+1" if slack else f"{_parenthesize(dim)}//{stride}+1"
 
     @classmethod
     def from_node(cls, node: gs.Node, opset: int) -> Window | None:
@@ -74,12 +74,12 @@ class Window:
             ceil=bool(settings["ceil_mode"]),
         )
         numbers = (*window.kernel, *window.strides, *window.dilations, *map(abs, pads))
-        if not all(0 <= number <= LONGEST for number in numbers):
+        if not all(0 <= number <= MAX_SPAN for number in numbers):
             raise ValueError(f"a window of {kernel}, strides {strides}, dilations {dilations}")
         sizes = (node.inputs[0].shape or [None] * (rank + 2))[2:]
-        return window.resolved(settings["auto_pad"] or "NOTSET", sizes)
+        return window.with_auto_pad(settings["auto_pad"] or "NOTSET", sizes)
 
-    def resolved(self, auto_pad: str, sizes: Iterable[int | str | None]) -> Window:
+    def with_auto_pad(self, auto_pad: str, sizes: Iterable[int | str | None]) -> Window:
         """The window with the pads that `auto_pad` prescribes for these input sizes."""
         if auto_pad == "NOTSET":
             return self
@@ -108,5 +108,5 @@ def _kernel_of_weight(node: gs.Node) -> tuple[int, ...] | None:
     return tuple(shape[2:])
 
 
-def _bracketed(dim: int | str) -> str:
+def _parenthesize(dim: int | str) -> str:
     return str(dim) if str(dim).isidentifier() else f"({dim})"

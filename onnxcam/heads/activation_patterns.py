@@ -22,14 +22,14 @@ from onnxcam.heads.monotone import (
 SUMS = ("ReduceSum", "ReduceL1")  # of exponentials, which are positive
 
 
-def match_activation(node: gs.Node, *, shifted: bool = False) -> tuple[gs.Tensor, str] | None:
+def match_activation(node: gs.Node, *, is_shifted: bool = False) -> tuple[gs.Tensor, str] | None:
     """The logits of an activation that ends at the node, and its operator: Softmax, LogSoftmax or Sigmoid.
 
-    `shifted` says that a constant is added to the node's output.
+    `is_shifted` says that a constant is added to the node's output.
     """
     if traits_of(node).output_activation:
         return node.inputs[0], node.op
-    if node.op == "Tanh" and shifted:  # (1 + tanh z) / 2 is the Sigmoid of 2 z
+    if node.op == "Tanh" and is_shifted:  # (1 + tanh z) / 2 is the Sigmoid of 2 z
         return node.inputs[0], "Sigmoid"
     for match in (_match_quotient, _match_reciprocal, _match_exponential, _match_log_softmax):
         if (logits_and_operator := match(node)) is not None:
@@ -59,7 +59,7 @@ def without_shift(tensor: gs.Tensor) -> gs.Tensor:
 
 def _match_quotient(node: gs.Node) -> tuple[gs.Tensor, str] | None:
     """exp(x) / sum exp(x), or exp(x) / (1 + exp(x))."""
-    quotient = _quotient(node)
+    quotient = _split_quotient(node)
     if quotient is None:
         return None
     dividend, divisor = quotient
@@ -68,7 +68,7 @@ def _match_quotient(node: gs.Node) -> tuple[gs.Tensor, str] | None:
         return None
     if divisor is None:
         return exponent, "Softmax"
-    total, constants = _without_constants(divisor)
+    total, constants = _split_off_constants(divisor)
     if total is before_reshapes(dividend):
         return (exponent, "Sigmoid") if constants == [1.0] else None
     return (exponent, "Softmax") if _is_sum_of(total, before_reshapes(dividend)) else None
@@ -82,7 +82,7 @@ def _match_reciprocal(node: gs.Node) -> tuple[gs.Tensor, str] | None:
         divisor = node.inputs[1]
     else:
         return None
-    total, constants = _without_constants(divisor)
+    total, constants = _split_off_constants(divisor)
     exponent = _exponent(total)
     logits = negated_input(exponent) if exponent is not None and constants == [1.0] else None
     return None if logits is None else (logits, "Sigmoid")
@@ -117,14 +117,14 @@ def _log_sum_exp_input(tensor: gs.Tensor, depth: int = 2) -> gs.Tensor | None:
     if node.op == "Add":
         sums = (_log_sum_exp_input(operand, depth - 1) for operand in node.inputs if depth)
         return next(filter(None, sums), None)
-    inner = producer(_without_constants(node.inputs[0])[0]) if node.op == "Log" else None
+    inner = producer(_split_off_constants(node.inputs[0])[0]) if node.op == "Log" else None
     if inner is None or inner.op not in (*SUMS, "ReduceSumExp"):
         return None
     exponent = _exponent(inner.inputs[0])
     return None if exponent is None else without_shift(exponent)
 
 
-def _quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
+def _split_quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
     """Dividend and divisor; the divisor is None if it is the sum of magnitudes."""
     if node.op == "Div":
         return node.inputs[0], node.inputs[1]
@@ -152,11 +152,11 @@ def _is_sum_of(total: gs.Tensor, terms: gs.Tensor) -> bool:
     node = producer(total)
     if node is None or node.op not in (*SUMS, "MatMul"):
         return False
-    sums = node.op != "MatMul" or _is_all_ones(node.inputs[1])
-    return sums and before_reshapes(node.inputs[0]) is terms
+    is_sum = node.op != "MatMul" or _is_all_ones(node.inputs[1])
+    return is_sum and before_reshapes(node.inputs[0]) is terms
 
 
-def _without_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:
+def _split_off_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:
     """A sum without the constants that are added to it (or clip it), and those that are added."""
     added: list[float] = []
     current = before_reshapes(tensor, reshapes_or_repeats)

@@ -33,38 +33,38 @@ class ClassAxisFinder:
         self.model, self.batch, self.labels = model, batch, labels
 
     def find(
-        self, logits: gs.Tensor, axes: Axes | None, long: list[int]
+        self, logits: gs.Tensor, axes: Axes | None, long_axes: list[int]
     ) -> tuple[int | None, bool]:
         """The class axis among the axes longer than 1, None for one class; and whether it is a guess.
 
         `axes` is what the axes hold as far as they could be followed from the image.
         """
         shape = tuple(logits.shape)
-        if len(long) == 1:
-            return (None if self._holds_boxes(shape, axes, long[0]) else long[0]), False
-        if not long or (axes and all(_is_spatial(axes[axis]) for axis in long)):
+        if len(long_axes) == 1:
+            return (None if self._holds_boxes(shape, axes, long_axes[0]) else long_axes[0]), False
+        if not long_axes or (axes and all(_is_spatial(axes[axis]) for axis in long_axes)):
             return None, False
         evidence = (
-            [axis for axis in long if self._fits_labels(shape[axis])],
-            _softmax_axes(logits, long, self.model.opset),
-            [axis for axis in long if axes and not _is_spatial(axes[axis])],
-            [axis for axis in long if shape[axis] not in self._box_counts(shape)],
-            self._newest_axes(axes, long),
-            _weight_axes(logits, long),
+            [axis for axis in long_axes if self._fits_labels(shape[axis])],
+            _softmax_axes(logits, long_axes, self.model.opset),
+            [axis for axis in long_axes if axes and not _is_spatial(axes[axis])],
+            [axis for axis in long_axes if shape[axis] not in self._box_counts(shape)],
+            self._newest_axes(axes, long_axes),
+            _weight_axes(logits, long_axes),
         )
         for candidates in evidence:
             if len(candidates) == 1:
                 return candidates[0], False
-        unstacked = [axis for axis in long if not (axes and self._is_stacked(axes[axis]))]
-        return shortest_axis(shape, unstacked or long), True
+        unstacked = [axis for axis in long_axes if not (axes and self._is_stacked(axes[axis]))]
+        return shortest_axis(shape, unstacked or long_axes), True
 
     def _is_stacked(self, axis: Axis) -> bool:
         """Whether a Concat along an axis of size 1 made the axis: of ensemble members, crops, or branches."""
         origins = [factor.origin for factor in axis if isinstance(factor, Factor)]
-        return bool(origins) and all(origin in self._stacks for origin in origins)
+        return bool(origins) and all(origin in self._stack_origins for origin in origins)
 
     @cached_property
-    def _stacks(self) -> set[str]:
+    def _stack_origins(self) -> set[str]:
         """The names in `AxisFlow` of the axes that a Concat along an axis of size 1 made."""
         return {
             f"{node.outputs[0].name}.{axis}"
@@ -76,12 +76,12 @@ class ClassAxisFinder:
 
     def _holds_boxes(self, shape: Shape, axes: Axes | None, axis: int) -> bool:
         """Whether the only long axis is one of pixels or boxes."""
-        held = kinds(axes[axis]) - {BATCH} if axes else set()
-        if held == {CHANNELS}:
+        axis_kinds = kinds(axes[axis]) - {BATCH} if axes else set()
+        if axis_kinds == {CHANNELS}:
             return False
-        anchors = CHANNELS in held and not (shape[-1] == 1 and axis == len(shape) - 2)
+        holds_anchors = CHANNELS in axis_kinds and not (shape[-1] == 1 and axis == len(shape) - 2)
         is_box_count = shape[axis] in self._box_counts(shape, last=True)
-        return is_box_count or bool(held and not anchors)
+        return is_box_count or bool(axis_kinds and not holds_anchors)
 
     def _box_counts(self, shape: Shape, *, last: bool = False) -> set[Dim]:
         """How many boxes other outputs have, of shape (N, boxes, 4) or, unless `last`, (N, 4, boxes)."""
@@ -89,9 +89,9 @@ class ClassAxisFinder:
         for output in self.model.graph.outputs:
             first, *rest = output.shape or [1]
             is_batch = first in (self.batch, 1) or isinstance(first, str)
-            long = [dim for dim in (rest if is_batch else output.shape) if dim != 1]
-            if len(long) == 2 and BOX in long[last:] and tuple(output.shape) != shape:
-                sizes |= {long[0] if long[1] == BOX else long[1]}
+            long_dims = [dim for dim in (rest if is_batch else output.shape) if dim != 1]
+            if len(long_dims) == 2 and BOX in long_dims[last:] and tuple(output.shape) != shape:
+                sizes |= {long_dims[0] if long_dims[1] == BOX else long_dims[1]}
         return sizes
 
     def _fits_labels(self, dim: Dim) -> bool:
@@ -101,16 +101,16 @@ class ClassAxisFinder:
         columns = columns_by_labels(dim, self.labels, self.model.metadata)
         return dim in (self.labels, self.labels + 1) or columns is not None
 
-    def _newest_axes(self, axes: Axes | None, long: list[int]) -> list[int]:
+    def _newest_axes(self, axes: Axes | None, long_axes: list[int]) -> list[int]:
         """The axes that the latest weights wrote; of two parts of one axis, the inner one."""
-        if axes is None or any(self._is_stacked(axes[axis]) for axis in long):
+        if axes is None or any(self._is_stacked(axes[axis]) for axis in long_axes):
             return []  # weights may have written the classes, or these may have been stacked
         order = {
             tensor.name: index
             for index, node in enumerate(self.model.graph.nodes)
             for tensor in node.outputs
         }
-        ages = {axis: _age(axes[axis], order) for axis in long if not _is_spatial(axes[axis])}
+        ages = {axis: _age(axes[axis], order) for axis in long_axes if not _is_spatial(axes[axis])}
         newest = max(ages.values(), default=None)
         return [axis for axis, age in ages.items() if age == newest]
 
@@ -131,7 +131,7 @@ def _is_spatial(axis: Axis) -> bool:
     return holds_cells(axis) or bool(kinds(axis) - {CHANNELS, BATCH})
 
 
-def _softmax_axes(tensor: gs.Tensor, long: list[int], opset: int) -> list[int]:
+def _softmax_axes(tensor: gs.Tensor, long_axes: list[int], opset: int) -> list[int]:
     """The axes along which the Softmax nodes that read or write these numbers normalize."""
     rank, softmax_axes = len(tensor.shape), set()
     for node in (*tensor.outputs, *tensor.inputs):
@@ -139,21 +139,20 @@ def _softmax_axes(tensor: gs.Tensor, long: list[int], opset: int) -> list[int]:
         is_softmax = traits.output_activation and traits.normalizes == "axis"
         if is_softmax and ("axis" in node.attrs or opset >= LAST_BY_DEFAULT):
             softmax_axes.add(int(node.attrs.get("axis", -1)) % rank)
-    return [axis for axis in long if axis in softmax_axes]
+    return [axis for axis in long_axes if axis in softmax_axes]
 
 
-def _weight_axes(tensor: gs.Tensor, long: list[int]) -> list[int]:
+def _weight_axes(tensor: gs.Tensor, long_axes: list[int]) -> list[int]:
     """The axis that the last weights wrote, if all operators after them keep the axes."""
-    axis_of = list(
-        range(len(tensor.shape))
-    )  # the axis of the current tensor, per axis of the first one
+    # the axis of the current tensor, per axis of the first one
+    axis_of = list(range(len(tensor.shape)))
     while (node := producer(tensor)) is not None:
         varying = [operand for operand in node.inputs if not isinstance(operand, gs.Constant)]
         if len(varying) != 1:
             return []
         if node.op in WEIGHTS and node.inputs[0] is varying[0]:
             written = len(tensor.shape) - 1 if node.op == "MatMul" else 1
-            return [axis for axis in long if axis_of[axis] == written]
+            return [axis for axis in long_axes if axis_of[axis] == written]
         if node.op == "Transpose":
             perm = node.attrs.get("perm", range(len(axis_of))[::-1])
             axis_of = [int(perm[axis]) for axis in axis_of]

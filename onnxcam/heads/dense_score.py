@@ -39,18 +39,18 @@ def ensure_class_scores(model: Model, output: str | None = None) -> tuple[Model,
         raise no_score_error(model, output)
     choice = choose_output(heads, labels)
     check_detections(model, choice.head, labels)
-    pooled = [head for head in heads if _is_pooled_with(head, choice.head)]
-    choice_notice = choice.notice(pooled)
+    pooled_heads = [head for head in heads if _is_pooled_with(head, choice.head)]
+    choice_notice = choice.notice(pooled_heads)
     notices = [
-        *_container_notices(model, pooled),
+        *_container_notices(model, pooled_heads),
         *([choice_notice] if choice_notice else []),
-        *_head_notices(pooled),
+        *_head_notices(pooled_heads),
     ]
     if notices:
         model = replace(model, notices=(*model.notices, *notices))
     if choice.head.has_class_scores:
         return model, to_score(choice.head)
-    return _add_pooled_scores(model, pooled)
+    return _add_pooled_scores(model, pooled_heads)
 
 
 def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
@@ -65,32 +65,32 @@ def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
                 )
 
 
-def _is_pooled_with(head: Head, chosen: Head) -> bool:
+def _is_pooled_with(head: Head, chosen_head: Head) -> bool:
     """Whether a head scores the boxes of another grid in the same way. A head with one score per class is
     explained alone.
     """
-    if not chosen.other_axes:
-        return head is chosen
-    return _scoring(head) == _scoring(chosen)
+    if not chosen_head.other_axes:
+        return head is chosen_head
+    return _pooling_key(head) == _pooling_key(chosen_head)
 
 
-def _scoring(head: Head) -> tuple[object, ...]:
+def _pooling_key(head: Head) -> tuple[object, ...]:
     """What heads for different grids of one detector have in common."""
     return head.class_count, len(head.other_axes), head.class_columns, head.output_activation
 
 
 def _add_pooled_scores(model: Model, heads: list[Head]) -> tuple[Model, Score]:
     """A copy of the model with one score per class, pooled over the heads."""
-    copied, node_count = model.copy(), len(model.graph.nodes)
-    build = Builder(copied.graph)
+    copy, node_count = model.copy(), len(model.graph.nodes)
+    build = Builder(copy.graph)
     rows = [_pool(build, head) for head in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
     build.output(classes, CLASS_SCORES)
-    for node in copied.graph.nodes[node_count:-1]:  # the names show that they are not the model's
+    for node in copy.graph.nodes[node_count:-1]:  # the names show that they are not the model's
         node.name = node.outputs[0].name = f"{CLASS_SCORES}/{node.outputs[0].name}"
     is_probability = any(head.inner_logits for head in heads)
     count = heads[0].class_count
-    return copied, Score(CLASS_SCORES, CLASS_SCORES, None, count, probability=is_probability)
+    return copy, Score(CLASS_SCORES, CLASS_SCORES, None, count, probability=is_probability)
 
 
 def _pool(build: Builder, head: Head) -> Value:
@@ -98,8 +98,8 @@ def _pool(build: Builder, head: Head) -> Value:
     scores = _class_scores(build, head)
     pool = anp.mean if head.is_map else anp.max
     pooled: Value = pool(scores, axis=head.other_axes, keepdims=True) if head.other_axes else scores
-    front = [axis for axis in (head.batch_axis, head.class_axis) if axis is not None]
-    order = [*front, *(axis for axis in range(pooled.ndim) if axis not in front)]
+    first_axes = [axis for axis in (head.batch_axis, head.class_axis) if axis is not None]
+    order = [*first_axes, *(axis for axis in range(pooled.ndim) if axis not in first_axes)]
     batch = 1 if head.batch_axis is None else scores.shape[head.batch_axis]
     transposed = anp.transpose(pooled, order) if order != sorted(order) else pooled
     target = build.constant(np.array([-1, head.class_count], np.int64))
@@ -119,7 +119,7 @@ def _class_scores(build: Builder, head: Head) -> Value:
     if columns.objectness is None:
         return classes
     objectness = slice_axes(numbers, [columns.objectness], [columns.objectness + 1], axes)
-    if columns.raw:
+    if columns.are_logits:
         return build.op("Sigmoid", classes) * build.op("Sigmoid", objectness)
     return classes * objectness
 
@@ -151,7 +151,7 @@ def _describe_pooling(head: Head, *, plural: bool) -> str:
         return f"{'score' if plural else 'scores'} each pixel: the mean of a class over the image is explained"
     if columns is not None:
         times = "" if columns.objectness is None else f", times number {columns.objectness}"
-        times += ", both after a Sigmoid" if columns.raw else ""
+        times += ", both after a Sigmoid" if columns.are_logits else ""
         position = (
             f"number {columns.start}"
             if count == 1

@@ -25,7 +25,7 @@ class ClassColumns:
     """Numbers `start` to `stop` of a detection are its classes.
 
     `objectness` is the position of the number that says whether there is an object at all; `logits` the tensor
-    that holds the classes before their Sigmoid. `raw` says that the classes and the objectness are logits, not
+    that holds the classes before their Sigmoid. `are_logits` says that classes and objectness are logits, not
     probabilities.
     """
 
@@ -33,7 +33,7 @@ class ClassColumns:
     stop: int
     objectness: int | None = None
     logits: str | None = None
-    raw: bool = False
+    are_logits: bool = False
 
 
 class ConcatSlice(NamedTuple):
@@ -60,7 +60,7 @@ def class_columns(
     if columns is not None and columns.objectness is not None:
         position = columns.objectness
         sources = [slice_.tensor for slice_ in slices if slice_.start <= position < slice_.stop]
-        return replace(columns, raw=not any(map(_is_probability, (tensor, *sources))))
+        return replace(columns, are_logits=not any(map(_is_probability, (tensor, *sources))))
     return _with_logits(columns, slices) if columns and is_direct else columns
 
 
@@ -70,12 +70,12 @@ def _is_probability(tensor: gs.Tensor) -> bool:
 
 def columns_by_labels(size: int, labels: int, metadata: Mapping[str, str]) -> ClassColumns | None:
     """The classes of detections of `size` numbers by the number of labels, as in Ultralytics models."""
-    task, extra = metadata.get("task", "").strip().lower(), size - labels
+    task, numbers_besides = metadata.get("task", "").strip().lower(), size - labels
     points = _key_points(metadata)
-    by_task = {"obb": 1, "segment": MASK, "pose": points or -1}.get(task, 0)
+    numbers_of_task = {"obb": 1, "segment": MASK, "pose": points or -1}.get(task, 0)
     for start in (BOX, BOX + 1, BINS):
-        numbers_after = {by_task} if task else {0, MASK, points}
-        if extra - start in numbers_after:
+        numbers_after = {numbers_of_task} if task else {0, MASK, points}
+        if numbers_besides - start in numbers_after:
             return ClassColumns(start, start + labels, BOX if start == BOX + 1 else None)
     return None
 
@@ -103,12 +103,12 @@ def concat_slices(tensor: gs.Tensor, axis: int) -> tuple[list[ConcatSlice], bool
         if node.op == "Concat":
             concat_axis = int(node.attrs["axis"]) % len(tensor.shape)
             if concat_axis == axis:
-                return list(_slices(node, axis)), is_direct
+                return list(_concat_operands(node, axis)), is_direct
         elif node.op == "Transpose":
             axis = int(node.attrs.get("perm", range(len(tensor.shape))[::-1])[axis])
         elif (
             only_reshapes(traits_of(node))
-            and (source_axis := _axis_before(source, tensor, axis)) is not None
+            and (source_axis := _axis_in_source(source, tensor, axis)) is not None
         ):
             axis = source_axis
         else:
@@ -117,7 +117,7 @@ def concat_slices(tensor: gs.Tensor, axis: int) -> tuple[list[ConcatSlice], bool
     return [], False
 
 
-def _slices(node: gs.Node, axis: int) -> Iterator[ConcatSlice]:
+def _concat_operands(node: gs.Node, axis: int) -> Iterator[ConcatSlice]:
     start = 0
     for tensor in node.inputs:
         size = tensor.shape[axis] if tensor.shape else None
@@ -127,14 +127,14 @@ def _slices(node: gs.Node, axis: int) -> Iterator[ConcatSlice]:
         start += size
 
 
-def _axis_before(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
+def _axis_in_source(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
     """The axis of `source` that a Reshape kept: of the same size, with the same sizes before or after it."""
     if source.shape is None or tensor.shape is None:
         return None
-    for first in (True, False):
-        sizes = tensor.shape[:axis] if first else tensor.shape[axis + 1 :]
+    for is_before in (True, False):
+        sizes = tensor.shape[:axis] if is_before else tensor.shape[axis + 1 :]
         for index, dim in enumerate(source.shape):
-            source_sizes = source.shape[:index] if first else source.shape[index + 1 :]
+            source_sizes = source.shape[:index] if is_before else source.shape[index + 1 :]
             if dim == tensor.shape[axis] and _product(source_sizes) == _product(sizes):
                 return index
     return None

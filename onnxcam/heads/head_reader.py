@@ -49,12 +49,12 @@ class HeadReader:
         floats = before_rounding(output)
         if not is_float(floats) or floats.shape is None:
             return None
-        head, activation = self._head(output, floats), find_output_activation(floats)
+        head, activation = self._read_as(output, floats), find_output_activation(floats)
         if head is None or activation is None:
             return head
         if head.class_columns and head.class_columns.objectness is not None:
             return head
-        logits = self._head(output, before_rounding(activation.logits))
+        logits = self._read_as(output, before_rounding(activation.logits))
         if logits is None or (logits.class_count, not logits.other_axes) != (
             head.class_count,
             not head.other_axes,
@@ -68,7 +68,7 @@ class HeadReader:
             inner_logits=(),
         )
 
-    def _head(self, output: gs.Tensor, logits: gs.Tensor) -> Head | None:
+    def _read_as(self, output: gs.Tensor, logits: gs.Tensor) -> Head | None:
         """The output read as these logits, without looking for an output activation."""
         if logits.shape is None:
             return None
@@ -76,13 +76,13 @@ class HeadReader:
         batch = self._batch_axis(shape, axes)
         if batch is None and self.batch != 1:
             return None
-        long = [axis for axis, dim in enumerate(shape) if axis != batch and dim != 1]
-        class_axis, is_guess = self.class_axes.find(logits, axes, long)
+        long_axes = [axis for axis, dim in enumerate(shape) if axis != batch and dim != 1]
+        class_axis, is_guess = self.class_axes.find(logits, axes, long_axes)
         if class_axis is not None and not isinstance(shape[class_axis], int):
             return None
-        others = tuple(axis for axis in long if axis != class_axis)
+        other_axes = tuple(axis for axis in long_axes if axis != class_axis)
         columns = None
-        if class_axis is not None and others:
+        if class_axis is not None and other_axes:
             columns = class_columns(logits, class_axis, self.labels, self.model.metadata)
         return Head(
             output=output,
@@ -91,9 +91,9 @@ class HeadReader:
             output_activation=None,
             batch_axis=batch,
             class_axis=class_axis,
-            other_axes=others,
+            other_axes=other_axes,
             class_columns=columns,
-            is_map=len(others) == len("HW") and columns is None,
+            is_map=len(other_axes) == len("HW") and columns is None,
             inner_logits=() if columns else tuple(mixed_logits(logits)),
             is_guess=is_guess,
         )

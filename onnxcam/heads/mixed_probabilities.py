@@ -12,40 +12,46 @@ from onnxcam.heads.output_activation import activation_at
 
 def mixed_logits(tensor: gs.Tensor) -> list[str]:
     """The logits of the probabilities that a tensor is a mixture of; empty if it is none."""
-    return _mixed(tensor, MAX_DEPTH, {})
+    return _find_mixed_logits(tensor, MAX_DEPTH, {})
 
 
-def _mixed(tensor: gs.Tensor, depth: int, cache: dict[tuple[str, int], list[str]]) -> list[str]:
+def _find_mixed_logits(
+    tensor: gs.Tensor, depth: int, cache: dict[tuple[str, int], list[str]]
+) -> list[str]:
     """The same, at most `depth` operators back. `cache` holds results, since many paths may meet."""
     key = (tensor.name, depth)
     if key not in cache:
         node = producer(tensor)
-        cache[key] = [] if node is None or not depth else _mixed_by(node, depth - 1, cache)
+        cache[key] = (
+            [] if node is None or not depth else _mixed_logits_of_node(node, depth - 1, cache)
+        )
     return cache[key]
 
 
-def _mixed_by(node: gs.Node, depth: int, cache: dict[tuple[str, int], list[str]]) -> list[str]:
+def _mixed_logits_of_node(
+    node: gs.Node, depth: int, cache: dict[tuple[str, int], list[str]]
+) -> list[str]:
     if (activation := activation_at(node, 1)) is not None:
         return [activation.logits.name]
     if node.op == "HardSigmoid" or (node.op == "Clip" and _clips_to_unit_interval(node)):
         return [node.inputs[0].name]
     if node.op == "Div" or keeps_probabilities(node):
-        return _mixed(node.inputs[0], depth, cache)
-    if not _mixes(node):
+        return _find_mixed_logits(node.inputs[0], depth, cache)
+    if not _is_mixture(node):
         return []
     logits: dict[str, None] = {}
     operands = node.inputs[1:] if node.op == "Where" else node.inputs
     for tensor in {operand.name: operand for operand in operands}.values():
         if isinstance(tensor, gs.Constant) or tensor.is_empty():
             continue
-        names = _mixed(tensor, depth, cache)
+        names = _find_mixed_logits(tensor, depth, cache)
         if not names:
             return []
         logits.update(dict.fromkeys(names))
     return list(logits)
 
 
-def _mixes(node: gs.Node) -> bool:
+def _is_mixture(node: gs.Node) -> bool:
     """Whether numbers between 0 and 1 stay there or are only rescaled."""
     traits = traits_of(node)
     return traits.blends or traits.moves in ("join", "transpose", "slice", "gather")

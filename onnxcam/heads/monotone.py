@@ -61,8 +61,8 @@ def negated_input(tensor: gs.Tensor) -> gs.Tensor | None:
 def keeps_probabilities(node: gs.Node) -> bool:
     """Whether probabilities stay probabilities: at most rounded, clipped, or moved to another axis."""
     traits = traits_of(node)
-    moves = only_reshapes(traits) or traits.moves == "transpose"
-    return moves or traits.quantizes or node.op == "Clip"
+    only_moves = only_reshapes(traits) or traits.moves == "transpose"
+    return only_moves or traits.quantizes or node.op == "Clip"
 
 
 def reshapes_or_repeats(traits: Traits) -> bool:

@@ -25,12 +25,12 @@ class OutputActivation:
 
 def find_output_activation(tensor: gs.Tensor) -> OutputActivation | None:
     """The last activation before a tensor, if what follows keeps the order of the classes; otherwise None."""
-    current, sign, is_exact, shifted = tensor, 1, True, False
+    current, sign, is_exact, is_shifted = tensor, 1, True, False
     for _ in range(MAX_DEPTH):
         node = producer(current)
         if node is None:
             return None
-        if (activation := activation_at(node, sign, shifted=shifted)) is not None:
+        if (activation := activation_at(node, sign, is_shifted=is_shifted)) is not None:
             probabilities = tensor if is_exact else activation.probabilities
             return OutputActivation(activation.logits, probabilities, activation.operator)
         step = monotone_input(node)
@@ -38,17 +38,17 @@ def find_output_activation(tensor: gs.Tensor) -> OutputActivation | None:
             return None
         current, sign = step[0], sign * step[1]
         is_exact = is_exact and keeps_probabilities(node)
-        shifted = shifted or node.op in ("Add", "Sub")
+        is_shifted = is_shifted or node.op in ("Add", "Sub")
     return None
 
 
-def activation_at(node: gs.Node, sign: int, *, shifted: bool = False) -> OutputActivation | None:
+def activation_at(node: gs.Node, sign: int, *, is_shifted: bool = False) -> OutputActivation | None:
     """The activation that ends at a node, if the score increases with its logits.
 
-    `sign` says whether the score increases (1) or decreases (-1) with the node's output, and `shifted` that a
-    constant is added to it.
+    `sign` says whether the score increases (1) or decreases (-1) with the node's output, and `is_shifted` that
+    a constant is added to it.
     """
-    match = match_activation(node, shifted=shifted)
+    match = match_activation(node, is_shifted=is_shifted)
     if match is None:
         return None
     logits, operator = match

@@ -17,7 +17,7 @@ OTHER_NAMES = re.compile(
     r"box|bbox|loc|coord|landm|kps|key_?point|embed|feat|mask|proto|offset|anchor|angle|regress",
     re.IGNORECASE,
 )
-LENGTHS = {"ReduceL2", "Sqrt"}
+NORM_OPERATORS = {"ReduceL2", "Sqrt"}
 REASONS = (  # the strongest first, in the order of `_evidence`
     "it has one score per label",
     "the other one is an intermediate result",
@@ -39,9 +39,9 @@ class OutputChoice:
     reason: str
     others: tuple[Head, ...]
 
-    def notice(self, pooled: Sequence[Head] = ()) -> str | None:
-        """What was chosen, and how to change it; the heads `pooled` are explained together with this one."""
-        names = {head.logits.name for head in (self.head, *pooled)}
+    def notice(self, pooled_heads: Sequence[Head] = ()) -> str | None:
+        """What was chosen, and how to change it; `pooled_heads` are explained together with this one."""
+        names = {head.logits.name for head in (self.head, *pooled_heads)}
         rejected = [head for head in self.others if head.logits.name not in names]
         if not rejected:
             return None
@@ -73,14 +73,14 @@ def choose_output(heads: Sequence[Head], labels: int | None = None) -> OutputCho
         for head in heads
     ]
     first = evidence.index(max(evidence))
-    equal = [
+    equal_heads = [
         index
         for index, head in enumerate(heads)
         if (head.class_count, head.other_axes, evidence[index])
         == (heads[first].class_count, (), evidence[first])
     ]
     # of equal heads, those that use less of the model are auxiliary
-    best = max(equal, key=lambda index: len(ancestors[index])) if equal else first
+    best = max(equal_heads, key=lambda index: len(ancestors[index])) if equal_heads else first
     reason = DEEPER if best != first else _reason(heads, evidence, best)
     return OutputChoice(heads[best], reason, tuple(heads[:best] + heads[best + 1 :]))
 
@@ -110,17 +110,19 @@ def _evidence(
 ) -> tuple[bool, ...]:
     """What speaks for a head, the strongest first (see `REASONS`)."""
     name = str(head.output.name)
-    named_as_scores = bool(SCORE_NAMES.search(name))
-    named_otherwise = bool(OTHER_NAMES.search(name)) and not named_as_scores
+    is_named_as_scores = bool(SCORE_NAMES.search(name))
+    is_named_otherwise = bool(OTHER_NAMES.search(name)) and not is_named_as_scores
     has_softmax = head.output_activation in ("Softmax", "LogSoftmax")  # boxes never have one
-    is_boxes = has_non_boxes and head.class_count == BOX and not has_softmax and not named_as_scores
+    is_boxes = (
+        has_non_boxes and head.class_count == BOX and not has_softmax and not is_named_as_scores
+    )
     return (
         labels is not None and head.class_count == labels,
         not is_intermediate,
-        not (named_otherwise or is_boxes or _is_unit_length(head.logits)),
+        not (is_named_otherwise or is_boxes or _is_unit_length(head.logits)),
         not head.other_axes,
         bool(head.output_activation or head.inner_logits or head.class_columns),
-        named_as_scores,
+        is_named_as_scores,
     )
 
 
@@ -153,7 +155,7 @@ def _is_unit_length(tensor: gs.Tensor) -> bool:
         return node is not None and node.op == "LpNormalization"
     divisor = node.inputs[1]
     while (node := producer(divisor)) is not None:
-        if node.op in LENGTHS:
+        if node.op in NORM_OPERATORS:
             return True
         if node.op not in ("Clip", "Expand", "Max", "Add"):
             return False

@@ -75,7 +75,7 @@ def _requested_tensors(model: Model, output: str | None) -> list[gs.Tensor]:
 
 
 def _why_no_score(model: Model, output: str | None, tensors: list[gs.Tensor]) -> str:
-    integers = [tensor for tensor in tensors if classes_of(tensor) and not is_float(tensor)]
+    integers = [tensor for tensor in tensors if class_count_of(tensor) and not is_float(tensor)]
     if integers and not isinstance(integers[0].dtype, int):
         return (
             f"{integers[0].name!r} has the dtype {np.dtype(integers[0].dtype).name}, and no gradient flows "
@@ -96,12 +96,16 @@ def _list_outputs(model: Model) -> str:
     return ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.outputs)
 
 
-def classes_of(tensor: gs.Tensor) -> int:
+def class_count_of(tensor: gs.Tensor) -> int:
     """How many numbers an image has if they lie along one axis; otherwise 0."""
     if tensor.shape is None or len(tensor.shape) < 2:
         return 0
-    long = [dim for dim in tensor.shape[1:] if dim != 1]
-    return long[0] if len(long) == 1 and isinstance(long[0], int) else int(not long)
+    long_dims = [dim for dim in tensor.shape[1:] if dim != 1]
+    return (
+        long_dims[0]
+        if len(long_dims) == 1 and isinstance(long_dims[0], int)
+        else int(not long_dims)
+    )
 
 
 def check_detections(model: Model, head: Head, labels: int | None) -> None:

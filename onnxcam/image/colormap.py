@@ -49,18 +49,18 @@ _EMBER_LIGHTNESS = (0.22, 0.96)
 
 def ember(values: Floats) -> NDArray[np.uint8]:
     """Dark violet, magenta, orange, light yellow: perceived lightness rises with the value."""
-    return _ember_levels()[np.rint(_unit(values) * 255).astype(np.intp)]
+    return _ember_levels()[np.rint(_clip_to_unit(values) * 255).astype(np.intp)]
 
 
 def jet(values: Floats) -> NDArray[np.uint8]:
     """Blue, cyan, yellow, red: the map of most papers; its lightness does not follow the value."""
-    quarters = 4 * _unit(values)[..., np.newaxis] - np.array([3.0, 2.0, 1.0])
-    return _bytes(1.5 - np.abs(quarters))
+    quarters = 4 * _clip_to_unit(values)[..., np.newaxis] - np.array([3.0, 2.0, 1.0])
+    return _to_bytes(1.5 - np.abs(quarters))
 
 
 def gray(values: Floats) -> NDArray[np.uint8]:
     """Black to white."""
-    return _bytes(np.repeat(_unit(values)[..., np.newaxis], 3, axis=-1))
+    return _to_bytes(np.repeat(_clip_to_unit(values)[..., np.newaxis], 3, axis=-1))
 
 
 for _colormap in (ember, jet, gray):
@@ -82,18 +82,18 @@ def _ember_levels() -> NDArray[np.uint8]:
     hue = np.radians(np.interp(value, _EMBER[:, 0], _EMBER[:, 2]))
     lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
     linear = (lab @ _LAB_TO_CONES.T) ** 3 @ _CONES_TO_RGB.T
-    return _bytes(_gamma(linear))
+    return _to_bytes(_to_srgb(linear))
 
 
-def _gamma(linear: Floats) -> Floats:
+def _to_srgb(linear: Floats) -> Floats:
     """Linear light to sRGB values (IEC 61966-2-1)."""
     light = np.clip(linear, 0, 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def _unit(values: Floats) -> NDArray[np.float64]:
+def _clip_to_unit(values: Floats) -> NDArray[np.float64]:
     return np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=0.0), 0, 1)
 
 
-def _bytes(colors: Floats) -> NDArray[np.uint8]:
+def _to_bytes(colors: Floats) -> NDArray[np.uint8]:
     return np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)

@@ -36,17 +36,19 @@ def names_in_csv(text: str, suffix: str = ".csv") -> Names:
     rows = [[cell.strip() for cell in row] for row in rows]
     if len({len(row) for row in rows}) != 1:
         raise ValueError(
-            f"its rows have {_counts(rows)} columns; quote names that contain {separator!r}"
+            f"its rows have {_column_counts(rows)} columns; quote names that contain {separator!r}"
         )
     headings = [re.sub(r"[\s_-]+", "", cell.lower()) for cell in rows[0]]
-    headed = any(cell in NAME_HEADINGS for cell in headings) and not any(map(_is_index, rows[0]))
-    columns = [list(column) for column in zip(*rows[headed:], strict=True)]
+    has_heading = any(cell in NAME_HEADINGS for cell in headings) and not any(
+        map(_is_index, rows[0])
+    )
+    columns = [list(column) for column in zip(*rows[has_heading:], strict=True)]
     if not columns:
         raise ValueError("it has a heading but no rows")
-    return _named_columns(headings if headed else [""] * len(columns), columns)
+    return _named_columns(headings if has_heading else [""] * len(columns), columns)
 
 
-def _counts(rows: Sequence[Sequence[str]]) -> str:
+def _column_counts(rows: Sequence[Sequence[str]]) -> str:
     return " or ".join(str(count) for count in sorted({len(row) for row in rows}))
 
 
@@ -87,95 +89,101 @@ def names_in_yaml(text: str, keys: Iterable[str]) -> Names:
     for key in keys:
         for number, line in enumerate(lines):
             match = re.fullmatch(rf"""["']?{re.escape(key)}["']?\s*:(?:\s+(.*))?""", line)
-            first = _uncommented(match[1] or "") if match else "no collection"
+            first = _strip_comment(match[1] or "") if match else "no collection"
             if first[:1] in ("", "[", "{"):
-                return _collection(first, lines[number + 1 :])
-    return _collection("", lines)
+                return _parse_collection(first, lines[number + 1 :])
+    return _parse_collection("", lines)
 
 
 def _is_blank(line: str) -> bool:
     return not line.strip() or line.lstrip().startswith("#")
 
 
-def _collection(first: str, lines: Sequence[str]) -> Names:
+def _parse_collection(first: str, lines: Sequence[str]) -> Names:
     if not first and lines and lines[0].lstrip()[0] in "[{":
         first, lines = lines[0].strip(), lines[1:]
     if first[:1] in ("[", "{"):
-        return _flow(first, lines)
-    return _block(lines)
+        return _parse_flow(first, lines)
+    return _parse_block(lines)
 
 
-def _flow(first: str, lines: Sequence[str]) -> Names:
+def _parse_flow(first: str, lines: Sequence[str]) -> Names:
     """[cat, dog] or {0: cat, 1: dog}, perhaps over several lines."""
     closing, text = {"[": "]", "{": "}"}[first[0]], first
     for line in lines:
         if text.endswith(closing):
             break
-        text += " " + _uncommented(line.strip())
+        text += " " + _strip_comment(line.strip())
     if not text.endswith(closing):
         raise ValueError(f"its YAML list of names is not closed by {closing}")
     inner = text[1:-1].strip().removesuffix(",")
     if text[0] == "[":
-        return [_scalar(match[1]) for match in _parts(_LIST_PART, inner)]
-    return _unique((_scalar(match[1]), _scalar(match[2])) for match in _parts(_MAPPING_PART, inner))
+        return [_parse_scalar(match[1]) for match in _match_all(_LIST_PART, inner)]
+    return _to_unique_dict(
+        (_parse_scalar(match[1]), _parse_scalar(match[2]))
+        for match in _match_all(_MAPPING_PART, inner)
+    )
 
 
-def _parts(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+def _match_all(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     position = 0
     while position < len(text):
         match = pattern.match(text, position)
         if match is None:
-            raise ValueError(f"in its YAML, {_short(text[position:])} is not a name in a list")
+            raise ValueError(f"in its YAML, {_abbreviate(text[position:])} is not a name in a list")
         yield match
         position = match.end()
 
 
-def _block(lines: Sequence[str]) -> Names:
+def _parse_block(lines: Sequence[str]) -> Names:
     """Lines `- cat`, or `0: cat`, of one indentation, up to the first that is indented less."""
     names: list[tuple[str | None, str]] = []
     indent: str | None = None
     for line in lines:
         match = _BLOCK_PART.fullmatch(line)
-        if names and _ends(line, names[0][0], indent or ""):
+        if names and _ends_block(line, names[0][0], indent or ""):
             break
         if match is None or match[3] is None or indent not in (None, match[1]):
-            raise ValueError(f"in its YAML, {_short(line)} is not a name in a list")
+            raise ValueError(f"in its YAML, {_abbreviate(line)} is not a name in a list")
         indent = match[1]
-        names.append((match[2] and _scalar(match[2]), _scalar(_uncommented(match[3]))))
+        names.append(
+            (match[2] and _parse_scalar(match[2]), _parse_scalar(_strip_comment(match[3])))
+        )
     keys = [key for key, _ in names if key is not None]
     if not keys:
         return [name for _, name in names]
-    return _unique((key, name) for key, name in names if key is not None)
+    return _to_unique_dict((key, name) for key, name in names if key is not None)
 
 
-def _ends(line: str, first: str | None, indent: str) -> bool:
+def _ends_block(line: str, first: str | None, indent: str) -> bool:
     """Whether an unindented line is the next key of the file, after an indented block or an unindented list."""
     return not line.startswith(" ") and (indent != "" or (first is None and line[0] != "-"))
 
 
-def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    listed = list(pairs)
-    if len(dict(listed)) < len(listed):
+def _to_unique_dict(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    pair_list = list(pairs)
+    if len(dict(pair_list)) < len(pair_list):
         raise ValueError("its YAML has a key twice")
-    return dict(listed)
+    return dict(pair_list)
 
 
-def _uncommented(text: str) -> str:
+def _strip_comment(text: str) -> str:
     """The text without its comment, which begins with # after a blank and outside quotes."""
-    quote = before = ""
+    quote = previous = ""
     for position, character in enumerate(text):
         if quote:
-            closes = character == quote and (quote == "'" or before != "\\")
+            closes = character == quote and (quote == "'" or previous != "\\")
             quote = "" if closes else quote
-        elif character in "\"'" and before in ("", " ", ",", "[", "{", ":"):
+        elif character in "\"'" and previous in ("", " ", ",", "[", "{", ":"):
             quote = character
-        elif character == "#" and before in ("", " ", "\t"):
+        elif character == "#" and previous in ("", " ", "\t"):
             return text[:position].rstrip()
-        before = "" if before == character == "\\" else character  # two of them are one, escaped
+        # two of them are one, escaped
+        previous = "" if previous == character == "\\" else character
     return text
 
 
-def _scalar(text: str) -> str:
+def _parse_scalar(text: str) -> str:
     """A plain or quoted scalar as text: `no`, `on`, and `1.0` are names as they are written."""
     text = text.strip()
     if text[:1] == "'":
@@ -183,9 +191,9 @@ def _scalar(text: str) -> str:
     if text[:1] == '"':
         return str(json.loads(text))  # its ValueError says what is wrong with an escape
     if not text or text[0] in "&*!|>%@`[{" or ": " in text or " #" in text:
-        raise ValueError(f"in its YAML, {_short(text)} is not a plain name; quote it")
+        raise ValueError(f"in its YAML, {_abbreviate(text)} is not a plain name; quote it")
     return text
 
 
-def _short(text: str) -> str:
+def _abbreviate(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}...")

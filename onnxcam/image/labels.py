@@ -84,7 +84,7 @@ def check_labels(labels: Any) -> tuple[str, ...]:
     """The names in a sequence, a mapping of index to name, or of name to index. SettingError for others."""
     if isinstance(labels, Iterable) and not isinstance(labels, Mapping | Set | str | bytes):
         labels = list(labels)
-    names = _names(labels)
+    names = _names_in(labels)
     if names is None:
         raise SettingError(
             f"labels of type {type(labels).__name__}: expected a name for each class, or a mapping of index "
@@ -94,7 +94,7 @@ def check_labels(labels: Any) -> tuple[str, ...]:
 
 
 def fit_labels(
-    names: tuple[str, ...], classes: int, where: str = ""
+    names: tuple[str, ...], classes: int, prefix: str = ""
 ) -> tuple[tuple[str, ...], str | None]:
     """One name for each of the classes, and a notice about how they were matched.
 
@@ -110,19 +110,19 @@ def fit_labels(
         names = names[1:]
     elif count != classes and (count, classes) != (2, 1):
         raise SettingError(
-            f"{where}{count} labels for {classes} class{'es' if classes > 1 else ''}{_hint(count - classes)}"
+            f"{prefix}{count} labels for {classes} class{'es' if classes > 1 else ''}{_hint(count - classes)}"
         )
     if notice:
-        wrong = f"if that is wrong, pass {classes} names with --labels"
-        notice = f"{count} labels for {classes} classes: {notice}; {wrong}"
+        correction = f"if that is wrong, pass {classes} names with --labels"
+        notice = f"{count} labels for {classes} classes: {notice}; {correction}"
     return tuple(name or f"class {index}" for index, name in enumerate(names)), notice
 
 
-def _hint(more: int) -> str:
+def _hint(surplus: int) -> str:
     expected = "; expected one name per class, class 0 first"
-    if more == 1:
+    if surplus == 1:
         return f"{expected} (is there a heading, or do the indices begin at 1?)"
-    return f"{expected} (if class 0 is the background, name it, too)" if more == -1 else expected
+    return f"{expected} (if class 0 is the background, name it, too)" if surplus == -1 else expected
 
 
 def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:
@@ -130,15 +130,15 @@ def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:
     if not text or len(text) > _LONGEST_TEXT:
         return None
     if suffix in (".yaml", ".yml"):
-        return _names(names_in_yaml(text, NAME_KEYS))
+        return _names_in(names_in_yaml(text, NAME_KEYS))
     if suffix in (".csv", ".tsv"):
-        return _names(names_in_csv(text, suffix))
+        return _names_in(names_in_csv(text, suffix))
     if text[0] not in "[{(":
-        return _of_lines([line.strip() for line in lines])
-    return _names(_literal(text))
+        return _names_on_lines([line.strip() for line in lines])
+    return _names_in(_parse_literal(text))
 
 
-def _of_lines(lines: list[str]) -> tuple[str, ...]:
+def _names_on_lines(lines: list[str]) -> tuple[str, ...]:
     """The name on each line; sorted by number if all lines begin with one, from 0 and without gaps."""
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
     by_index = {int(match[1]): match[2] for match in numbered if match}
@@ -147,7 +147,7 @@ def _of_lines(lines: list[str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _literal(text: str) -> Any:
+def _parse_literal(text: str) -> Any:
     """The JSON or Python literal in `text`, or None."""
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -157,32 +157,32 @@ def _literal(text: str) -> Any:
     return None
 
 
-def _names(value: Any) -> tuple[str, ...] | None:
+def _names_in(value: Any) -> tuple[str, ...] | None:
     """The names in a sequence or mapping, or in what a mapping holds under a key of `NAME_KEYS`."""
     if isinstance(value, Mapping):
         nested = (value[key] for key in NAME_KEYS if key in value)
         value = next((inner for inner in nested if isinstance(inner, list | tuple | dict)), value)
     if isinstance(value, Mapping):
-        return _in_order(value)
-    return _texts(value) if isinstance(value, list | tuple) else None
+        return _sort_by_index(value)
+    return _to_texts(value) if isinstance(value, list | tuple) else None
 
 
-def _in_order(mapping: Mapping[Any, Any]) -> tuple[str, ...] | None:
+def _sort_by_index(mapping: Mapping[Any, Any]) -> tuple[str, ...] | None:
     """The names in order of their index; an index without a name is named by itself.
 
     The indices are the values if these count from 0 and the keys are text (`class_to_idx`, whose names
     may be numbers), else the keys. None if both may be indices and disagree.
     """
     to_name, to_index = (
-        _indexed(mapping.items()),
-        _indexed((i, name) for name, i in mapping.items()),
+        _key_by_index(mapping.items()),
+        _key_by_index((i, name) for name, i in mapping.items()),
     )
-    integers = all(type(index) is int for index in mapping.values())
-    if to_name and to_index and integers:
-        counted = sorted(to_index) == list(range(len(to_index)))
-        if counted and all(isinstance(name, str) for name in mapping):
+    values_are_integers = all(type(index) is int for index in mapping.values())
+    if to_name and to_index and values_are_integers:
+        counts_from_zero = sorted(to_index) == list(range(len(to_index)))
+        if counts_from_zero and all(isinstance(name, str) for name in mapping):
             to_name = None
-        elif sorted(to_name) == list(range(len(to_name))) and not counted:
+        elif sorted(to_name) == list(range(len(to_name))) and not counts_from_zero:
             to_index = None
         elif {i: str(name) for i, name in to_name.items()} != {
             i: str(name) for i, name in to_index.items()
@@ -191,21 +191,21 @@ def _in_order(mapping: Mapping[Any, Any]) -> tuple[str, ...] | None:
     by_index = to_name or to_index
     if not by_index:
         return None
-    return _texts(by_index.get(index, str(index)) for index in range(max(by_index) + 1))
+    return _to_texts(by_index.get(index, str(index)) for index in range(max(by_index) + 1))
 
 
-def _indexed(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any] | None:
+def _key_by_index(pairs: Iterable[tuple[Any, Any]]) -> dict[int, Any] | None:
     """Index to name, or None if the first of a pair is not an index or occurs twice."""
-    listed = list(pairs)
-    if not listed or not all(_INDEX.fullmatch(str(index)) for index, _ in listed):
+    pair_list = list(pairs)
+    if not pair_list or not all(_INDEX.fullmatch(str(index)) for index, _ in pair_list):
         return None
-    by_index = {int(index): name for index, name in listed}
-    return by_index if len(by_index) == len(listed) and max(by_index) <= _LARGEST_LABEL else None
+    by_index = {int(index): name for index, name in pair_list}
+    return by_index if len(by_index) == len(pair_list) and max(by_index) <= _LARGEST_LABEL else None
 
 
-def _texts(names: Iterable[Any]) -> tuple[str, ...] | None:
+def _to_texts(names: Iterable[Any]) -> tuple[str, ...] | None:
     """Names as text; of a pair such as ["n01440764", "tench"] the last. None if one is not a name."""
-    last = [name[-1] if isinstance(name, list | tuple) and name else name for name in names]
-    if not all(isinstance(name, str | int | float) for name in last):
+    texts = [name[-1] if isinstance(name, list | tuple) and name else name for name in names]
+    if not all(isinstance(name, str | int | float) for name in texts):
         return None
-    return tuple(str(name) for name in last) or None
+    return tuple(str(name) for name in texts) or None

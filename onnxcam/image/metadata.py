@@ -37,11 +37,11 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
     """
     order = _ORDERS.get(metadata.get("Image.BitmapPixelFormat", "").strip())
     span = _RANGES.get(metadata.get("Image.NominalPixelRange", "").strip())
-    mean, std = _numbers(metadata.get("mean", "")), _numbers(metadata.get("std", ""))
+    mean, std = _parse_numbers(metadata.get("mean", "")), _parse_numbers(metadata.get("std", ""))
     if order is None and span is None and mean is None and std is None:
         return None
-    scale, mean, std = _arithmetic(span, mean, std)
-    crop = _numbers(metadata.get("crop_pct", ""))
+    scale, mean, std = _scale_mean_std(span, mean, std)
+    crop = _parse_numbers(metadata.get("crop_pct", ""))
     try:
         # ONNX's keys describe the complete bitmap that is bound to the input; cropping it
         # is another step, and one that would hide part of the image: only if it is named.
@@ -57,7 +57,7 @@ def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
         return None
 
 
-def stated_size(metadata: Mapping[str, str], takes: ImageInput) -> tuple[int, int] | None:
+def size_in_metadata(metadata: Mapping[str, str], takes: ImageInput) -> tuple[int, int] | None:
     """(height, width) that the metadata names (`imgsz`, `input_size`) for a model of any size, or None."""
     for key in _SIZE_KEYS:
         sides = [int(side) for side in re.findall(r"\d{1,5}", metadata.get(key, "")[:100])]
@@ -68,33 +68,35 @@ def stated_size(metadata: Mapping[str, str], takes: ImageInput) -> tuple[int, in
     return None
 
 
-def named_settings(metadata: Mapping[str, str]) -> frozenset[str]:
+def settings_in_metadata(metadata: Mapping[str, str]) -> frozenset[str]:
     """The settings that the metadata really names; `from_metadata` assumes the others."""
-    lists = {key: _numbers(metadata.get(key, "")) for key in ("mean", "std")}
+    lists = {key: _parse_numbers(metadata.get(key, "")) for key in ("mean", "std")}
     named = {key for key, numbers in lists.items() if numbers is not None}
     if metadata.get("Image.NominalPixelRange", "").strip() in _RANGES:
         return frozenset({"scale", "mean", "std"})
     # mean 0 and std 1 alone fit pixels of 0 to 1 as well as of 0 to 255
-    telling = any(set(lists[key] or ()) - {neutral} for key, neutral in (("mean", 0), ("std", 1)))
-    return frozenset(named | {"scale"} if len(named) == len(lists) and telling else named)
+    shows_scale = any(
+        set(lists[key] or ()) - {neutral} for key, neutral in (("mean", 0), ("std", 1))
+    )
+    return frozenset(named | {"scale"} if len(named) == len(lists) and shows_scale else named)
 
 
-def _arithmetic(
+def _scale_mean_std(
     span: tuple[float, float, float] | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
 ) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """Scale, mean and std; lists are closer to the training code than a range, so they win."""
     if mean is None and std is None:
-        scale, shift, spread = span or _RANGES["Normalized_0_1"]
-        return scale, (shift,), (spread,)
+        scale, shift, range_std = span or _RANGES["Normalized_0_1"]
+        return scale, (shift,), (range_std,)
     mean, std = mean or (0.0,), std or (1.0,)
     if mean == (0.0,) * len(mean) and std == (1.0,) * len(std) and span is not None:
         return span[0], (span[1],), (span[2],)
     return 1.0 if max(*map(abs, mean), *std, 1.0) > 1 else 255.0, mean, std
 
 
-def _numbers(text: str) -> tuple[float, ...] | None:
+def _parse_numbers(text: str) -> tuple[float, ...] | None:
     """The 1 or 3 numbers in "[0.5, 0.5, 0.5]", "0.5,0.5,0.5" or "0.5 0.5 0.5"; otherwise None."""
     words = re.split(r"[,\s]+", text[:200].strip().strip("[]()").strip())
     try:

@@ -58,16 +58,20 @@ def overlay(
     image = image if image.mode == "RGB" else read(image)
     _check(image, saliency, box, opacity)
     colors = COLORMAPS[colormap]
-    photo, covered = _fit(image, box)
-    value = _value(saliency, (covered[2] - covered[0], covered[3] - covered[1]))
-    if value is None:
+    photo, covered_box = _fit_to_sheet(image, box)
+    normalized_map = _normalize_map(
+        saliency, (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1])
+    )
+    if normalized_map is None:
         overlaid = lettering.stamp(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
-        overlaid = Image.fromarray(_dimmed(np.asarray(photo)))
-        seen = _blend(np.asarray(photo.crop(covered)), value, colors(value), opacity)
-        overlaid.paste(Image.fromarray(seen), covered)
+        overlaid = Image.fromarray(_dim(np.asarray(photo)))
+        blended = _blend(
+            np.asarray(photo.crop(covered_box)), normalized_map, colors(normalized_map), opacity
+        )
+        overlaid.paste(Image.fromarray(blended), covered_box)
     panels = [photo, overlaid] if side_by_side else [overlaid]
-    return _add_caption(_side_by_side(panels), caption)
+    return _add_caption(_place_side_by_side(panels), caption)
 
 
 def grid(
@@ -89,12 +93,12 @@ def grid(
     _check_grid(rows, column_titles, row_titles, cell)
     size = cell // 14
     headings = [lettering.strip(title, cell, size, centered=True) for title in column_titles]
-    lines = [[_thumbnail(image, cell) for image in row] for row in rows]
+    image_rows = [[_thumbnail(image, cell) for image in row] for row in rows]
     if row_titles is not None:
-        sides = [lettering.strip(title, cell * 5 // 8, size) for title in row_titles]
-        lines = [[side, *line] for side, line in zip(sides, lines, strict=True)]
-        headings = [Image.new("RGB", (sides[0].width, 1), lettering.PAPER), *headings]
-    return _stack([headings, *lines], [heading.width for heading in headings])
+        side_titles = [lettering.strip(title, cell * 5 // 8, size) for title in row_titles]
+        image_rows = [[side, *line] for side, line in zip(side_titles, image_rows, strict=True)]
+        headings = [Image.new("RGB", (side_titles[0].width, 1), lettering.PAPER), *headings]
+    return _stack([headings, *image_rows], [heading.width for heading in headings])
 
 
 def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> None:
@@ -112,7 +116,7 @@ def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> Non
         )
 
 
-def _fit(image: Image.Image, box: Box) -> tuple[Image.Image, tuple[int, int, int, int]]:
+def _fit_to_sheet(image: Image.Image, box: Box) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """The image at the size it is drawn, and the whole pixels of it that the box covers."""
     shrink = min(1.0, LONGEST_SIDE / max(image.size))
     size = [max(1, round(side * shrink)) for side in image.size]
@@ -129,7 +133,7 @@ def _whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
     return first, max(round(end), first + 1)
 
 
-def _value(saliency: Floats, size: tuple[int, int]) -> NDArray[np.float32] | None:
+def _normalize_map(saliency: Floats, size: tuple[int, int]) -> NDArray[np.float32] | None:
     """The map in [0, 1] at `size` (width, height); None where nothing is above 0."""
     positive = np.maximum(saliency.astype(np.float64), 0)
     peak = positive.max()
@@ -143,12 +147,12 @@ def _blend(
     photo: NDArray[np.uint8], value: Floats, colors: NDArray[np.uint8], opacity: float
 ) -> NDArray[np.uint8]:
     """The colors over the photograph, more of them where the value is high."""
-    shown = value[..., np.newaxis]
+    evidence = value[..., np.newaxis]
     # The square root, because weak evidence would otherwise be too faint to be seen at all.
-    tint = opacity * np.sqrt(shown)
-    shade = 1 - _SHADE * opacity * (1 - shown)
-    muted = _mix(photo, _luma(photo), _GRAY * opacity) * shade
-    return _bytes(_mix(muted, colors, tint))
+    tint = opacity * np.sqrt(evidence)
+    shade = 1 - _SHADE * opacity * (1 - evidence)
+    muted_photo = _mix(photo, _luma(photo), _GRAY * opacity) * shade
+    return _to_bytes(_mix(muted_photo, colors, tint))
 
 
 def _mix(
@@ -164,23 +168,23 @@ def _luma(photo: NDArray[np.uint8]) -> Floats:
     return np.sum(photo * luma, axis=-1, keepdims=True, dtype=np.float32)
 
 
-def _dimmed(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return _bytes(np.repeat(_luma(photo) * _UNSEEN, 3, axis=-1))
+def _dim(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return _to_bytes(np.repeat(_luma(photo) * _UNSEEN, 3, axis=-1))
 
 
-def _bytes(values: Floats) -> NDArray[np.uint8]:
+def _to_bytes(values: Floats) -> NDArray[np.uint8]:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
-def _side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
+def _place_side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
     return _stack([panels], [panel.width for panel in panels])
 
 
 def _add_caption(image: Image.Image, caption: str | None) -> Image.Image:
     if caption is None:
         return image
-    below = lettering.strip(caption, image.width, image.width // 36)
-    return _paste([(image, (0, 0)), (below, (0, image.height))])
+    strip = lettering.strip(caption, image.width, image.width // 36)
+    return _paste([(image, (0, 0)), (strip, (0, image.height))])
 
 
 def _check_grid(
@@ -210,15 +214,15 @@ def _thumbnail(image: Image.Image, cell: int) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def _stack(lines: Sequence[Sequence[Image.Image]], widths: Sequence[int]) -> Image.Image:
+def _stack(image_rows: Sequence[Sequence[Image.Image]], widths: Sequence[int]) -> Image.Image:
     """The images in rows and columns, each in the middle of its cell."""
     lefts = np.cumsum([0, *(width + _GAP for width in widths)])
-    heights = [max((image.height for image in line), default=1) for line in lines]
+    heights = [max((image.height for image in image_row), default=1) for image_row in image_rows]
     tops = np.cumsum([0, *(height + _GAP for height in heights)])
     placed = [
         (image, (int(left) + (width - image.width) // 2, int(top) + (height - image.height) // 2))
-        for line, top, height in zip(lines, tops, heights, strict=False)
-        for image, left, width in zip(line, lefts, widths, strict=False)
+        for image_row, top, height in zip(image_rows, tops, heights, strict=False)
+        for image, left, width in zip(image_row, lefts, widths, strict=False)
     ]
     return _paste(placed, (int(lefts[-1]) - _GAP, int(tops[-1]) - _GAP))
 

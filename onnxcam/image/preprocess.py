@@ -129,8 +129,10 @@ def with_overrides(
     Raises:
         SettingError: Values out of range.
     """
-    given = {"size": size, "mean": mean, "std": std, "scale": scale, "order": order, "fit": fit}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    overrides = {"size": size, "mean": mean, "std": std, "scale": scale, "order": order, "fit": fit}
+    settings: dict[str, Any] = {
+        name: value for name, value in overrides.items() if value is not None
+    }
     return replace(preprocessing, **settings)
 
 
@@ -147,7 +149,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
 
     A model of one channel gets the gray image, with mean and std averaged over the channels. An
     integer input gets the values rounded and saturated to its dtype; an int8 input gets pixels - 128
-    where the settings leave pixels at 0 to 255 (preset "raw"), the convention of quantised models.
+    where the settings leave pixels at 0 to 255 (preset "raw"), the convention of quantized models.
 
     Raises:
         SettingError: The model takes neither 1 nor 3 channels, its size is fixed and not the
@@ -156,21 +158,21 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
         ImageError: The image cannot be decoded.
     """
     rgb = image if image.mode == "RGB" else read(image)
-    channels = _channels(takes)
+    channels = _channel_count(takes)
     mean, std = (
         _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
     )
     height, width = tensor_size(preprocessing, takes)
-    box = _box(rgb.size, (width, height), preprocessing)
+    box = _visible_box(rgb.size, (width, height), preprocessing)
     resized = rgb.resize((width, height), _RESAMPLE[preprocessing.resample], box=box)
     values = (_pixels(resized, channels, preprocessing.order) / preprocessing.scale - mean) / std
     span = (np.array([[0.0], [255.0]]) / preprocessing.scale - mean) / std
-    typed = _typed(values.astype(np.float32), span, takes)
-    chosen = typed.transpose(2, 0, 1) if takes.layout == "NCHW" else typed
-    return PreparedImage(np.ascontiguousarray(chosen[np.newaxis]), box, rgb)
+    converted = _to_model_dtype(values.astype(np.float32), span, takes)
+    tensor = converted.transpose(2, 0, 1) if takes.layout == "NCHW" else converted
+    return PreparedImage(np.ascontiguousarray(tensor[np.newaxis]), box, rgb)
 
 
-def _channels(takes: ImageInput) -> int:
+def _channel_count(takes: ImageInput) -> int:
     if takes.channels not in (None, 1, 3):
         raise SettingError(
             f"the model's input {takes.name!r} expects {takes.channels} channels, but images can be prepared "
@@ -207,7 +209,9 @@ def tensor_size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, i
     return height, width
 
 
-def _box(image: tuple[int, int], tensor: tuple[int, int], preprocessing: Preprocessing) -> Box:
+def _visible_box(
+    image: tuple[int, int], tensor: tuple[int, int], preprocessing: Preprocessing
+) -> Box:
     """The part of the image that the tensor shows; both sizes are (width, height).
 
     For "crop": where the usual two steps, resizing and cutting out the center at whole pixels, would
@@ -215,9 +219,10 @@ def _box(image: tuple[int, int], tensor: tuple[int, int], preprocessing: Preproc
     """
     if preprocessing.fit == "squash":
         return (0.0, 0.0, float(image[0]), float(image[1]))
-    short = [math.floor(side / preprocessing.crop_ratio + 1e-9) for side in tensor]
-    limiting = int(short[1] * image[0] > short[0] * image[1])  # the axis that decides the scale
-    resized = [short[limiting] * side // image[limiting] for side in image]
+    resized_sides = [math.floor(side / preprocessing.crop_ratio + 1e-9) for side in tensor]
+    # the axis that decides the scale
+    limiting_axis = int(resized_sides[1] * image[0] > resized_sides[0] * image[1])
+    resized = [resized_sides[limiting_axis] * side // image[limiting_axis] for side in image]
     start = [round((full - side) / 2) for full, side in zip(resized, tensor, strict=True)]
     left, top = (s * p / r for s, p, r in zip(start, image, resized, strict=True))
     right, bottom = (
@@ -234,7 +239,7 @@ def _pixels(image: Image.Image, channels: int, order: Order) -> NDArray[np.float
     return rgb if order == "rgb" else rgb[..., ::-1]
 
 
-def _typed(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Array:
+def _to_model_dtype(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Array:
     """`values` in the model's dtype; `span` is what 0 and 255 become."""
     if takes.dtype.kind in "bOSU":
         raise SettingError(

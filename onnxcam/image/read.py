@@ -55,7 +55,7 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
             (`PIL.Image.MAX_IMAGE_PIXELS`, `LARGEST_FILE`), a pipe or a device, HEIC without the
             extra that reads it, or its pixels are floats of unknown range.
     """
-    where = _name(source)
+    where = _name_source(source)
     try:
         return _read(source, where)
     except ImageError:
@@ -63,17 +63,19 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
     # Decoders raise all kinds of exceptions (struct.error, KeyError, zlib.error, ...); all of them mean
     # that the file is damaged.
     except Exception as error:
-        raise ImageError(f"{where}: {_reason(error)}") from error
+        raise ImageError(f"{where}: {_describe_failure(error)}") from error
 
 
 def readable_suffixes() -> frozenset[str]:
     """The endings, with the dot and in lower case, of the files that `read` takes by default."""
     Image.init()
-    named = {suffix for suffix, kind in Image.registered_extensions().items() if _reads(kind)}
-    return frozenset(named | _READ_AS_JPEG | heif.SUFFIXES)
+    decodable = {
+        suffix for suffix, kind in Image.registered_extensions().items() if _can_read(kind)
+    }
+    return frozenset(decodable | _READ_AS_JPEG | heif.SUFFIXES)
 
 
-def _reads(kind: str) -> bool:
+def _can_read(kind: str) -> bool:
     return kind in Image.OPEN and kind not in (*_STARTS_PROGRAMS, *_NAMED_ONLY)
 
 
@@ -90,7 +92,7 @@ def _read(source: str | Path | bytes | Image.Image, where: str) -> Image.Image:
             return _convert(image, where)
 
 
-def _reason(error: Exception) -> str:
+def _describe_failure(error: Exception) -> str:
     """What an exception of the file system or of a decoder means, and what to do."""
     match error:
         case FileNotFoundError():
@@ -111,7 +113,7 @@ def _reason(error: Exception) -> str:
     return f"the image is damaged or of an unknown kind ({cause}); save it again as {_FORMATS}"
 
 
-def _name(source: object) -> str:
+def _name_source(source: object) -> str:
     match source:
         case bytes():
             return "the bytes"
@@ -140,7 +142,7 @@ def _open(source: str | Path | bytes, where: str) -> IO[bytes]:
 
 
 def _convert(image: Image.Image, where: str) -> Image.Image:
-    return _rgb(_upright(_load(image, where)), where)
+    return _to_rgb(_turn_upright(_load(image, where)), where)
 
 
 def _load(image: Image.Image, where: str) -> Image.Image:
@@ -165,36 +167,36 @@ def _too_large() -> str:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it writes the other EXIF fields anew and fails on odd ones.
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image, where: str) -> Image.Image:
+def _to_rgb(image: Image.Image, where: str) -> Image.Image:
     if image.mode == "F":
         raise ImageError(
             f"{where}: its pixels are floats, and it is unknown which values are black and white; "
             "save it with 8 or 16 bits per channel"
         )
     if image.mode.startswith("I"):
-        image = _eight_bits(image, where)
-    rgb = _on_white(image) if image.has_transparency_data else image.convert("RGB")
+        image = _to_eight_bits(image, where)
+    rgb = _lay_on_white(image) if image.has_transparency_data else image.convert("RGB")
     rgb.info.clear()  # otherwise a second call would apply its EXIF rotation again
     return rgb
 
 
-def _eight_bits(image: Image.Image, where: str) -> Image.Image:
-    deep = np.asarray(image)
-    if deep.min() < 0 or deep.max() > 65535:
+def _to_eight_bits(image: Image.Image, where: str) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
         raise ImageError(
-            f"{where}: its pixels range from {deep.min()} to {deep.max()}, expected 0 to 65535; "
+            f"{where}: its pixels range from {values.min()} to {values.max()}, expected 0 to 65535; "
             "save it with 8 or 16 bits per channel"
         )
-    return Image.fromarray(np.rint(deep * (255 / 65535)).astype(np.uint8))
+    return Image.fromarray(np.rint(values * (255 / 65535)).astype(np.uint8))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _lay_on_white(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # has no direct way to RGBA
         image = image.convert("LA")
     white = Image.new("RGBA", image.size, "white")

@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 INK = (24, 24, 24)
 PAPER = (255, 255, 255)
 _SMALLEST, _LARGEST = 10, 96  # pixels of font size
-_MOST_LINES = 3
+_MAX_LINES = 3
 # The font has ASCII and little more; letters without an ASCII decomposition are replaced.
-_REPLACED = str.maketrans({"×": "x", "–": "-", "—": "-", "’": "'", "ß": "ss", "ø": "o", "æ": "ae"})
+_REPLACEMENTS = str.maketrans(
+    {"×": "x", "–": "-", "—": "-", "’": "'", "ß": "ss", "ø": "o", "æ": "ae"}
+)
 
 
 def strip(text: str, width: int, size: int, *, centered: bool = False) -> Image.Image:
@@ -24,15 +26,15 @@ def strip(text: str, width: int, size: int, *, centered: bool = False) -> Image.
     """
     font = _font(size)
     pad = round(font.size / 2)
-    lines = _lines(text, max(1, width - 2 * pad), font)
-    step = round(font.size * 1.25)
-    paper = Image.new("RGB", (width, step * len(lines) + pad), PAPER)
-    draw = ImageDraw.Draw(paper)
+    lines = _break_lines(text, max(1, width - 2 * pad), font)
+    line_height = round(font.size * 1.25)
+    strip_image = Image.new("RGB", (width, line_height * len(lines) + pad), PAPER)
+    draw = ImageDraw.Draw(strip_image)
     for number, line in enumerate(lines):
-        middle = pad // 2 + number * step + step // 2
+        middle = pad // 2 + number * line_height + line_height // 2
         left = (width - font.getlength(line)) / 2 if centered else pad
         draw.text((left, middle), line, INK, font, anchor="lm")
-    return paper
+    return strip_image
 
 
 def stamp(image: Image.Image, text: str) -> Image.Image:
@@ -42,9 +44,9 @@ def stamp(image: Image.Image, text: str) -> Image.Image:
     center = (image.width / 2, image.height / 2)
     copy = image.copy()
     draw = ImageDraw.Draw(copy)
-    left, top, right, bottom = draw.textbbox(center, _shown(text), font, anchor="mm")
+    left, top, right, bottom = draw.textbbox(center, _to_font_letters(text), font, anchor="mm")
     draw.rounded_rectangle((left - pad, top - pad, right + pad, bottom + pad), pad, fill=INK)
-    draw.text(center, _shown(text), PAPER, font, anchor="mm")
+    draw.text(center, _to_font_letters(text), PAPER, font, anchor="mm")
     return copy
 
 
@@ -53,32 +55,33 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return cast(ImageFont.FreeTypeFont, font)  # with a size it is never the bitmap font
 
 
-def _shown(text: str) -> str:
+def _to_font_letters(text: str) -> str:
     """`text` in the letters of the font: accents are dropped, other letters become "?"."""
-    plain = unicodedata.normalize("NFKD", text.translate(_REPLACED))
+    plain = unicodedata.normalize("NFKD", text.translate(_REPLACEMENTS))
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return re.sub(r"[^ -~·]", "?", " ".join(letters.split()))
 
 
-def _lines(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+def _break_lines(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     lines = [""]
-    for word in _shown(text[: _MOST_LINES * width]).split():  # no letter is less than a pixel wide
+    text = text[: _MAX_LINES * width]  # no letter is less than a pixel wide
+    for word in _to_font_letters(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
-    shown = lines[:_MOST_LINES]
-    if len(lines) > _MOST_LINES:
-        shown[-1] += "..."
-    return [_cut(line, width, font) for line in shown]
+    visible_lines = lines[:_MAX_LINES]
+    if len(lines) > _MAX_LINES:
+        visible_lines[-1] += "..."
+    return [_truncate(line, width, font) for line in visible_lines]
 
 
-def _cut(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+def _truncate(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     if font.getlength(line) <= width:
         return line
     stem = line.removesuffix("...")
-    fitting = bisect_left(
+    fitting_length = bisect_left(
         range(len(stem)), True, key=lambda last: font.getlength(f"{stem[: last + 1]}...") > width
     )
-    return f"{stem[:fitting]}..."
+    return f"{stem[:fitting_length]}..."

@@ -19,7 +19,7 @@ from onnx.external_data_helper import uses_external_data
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.model.data_files import locate_data
-from onnxcam.model.proto.walk import all_scopes, tensors
+from onnxcam.model.proto.walk import all_scopes, constant_tensors
 
 MAX_EMBEDDED_BYTES = 2**31 - 2**26  # weights in one protocol buffer; the rest is for the graph
 LARGE_BYTES = 1 << 16  # a weight of this size is mapped, or written to the file of weights
@@ -54,7 +54,9 @@ def read_external_data(proto: onnx.ModelProto, model: Path) -> None:
     """Read the external data of the model at the path `model` into `proto`, in place. ModelError if they cannot
     be read or do not fit.
     """
-    external = [tensor for tensor in tensors(all_scopes(proto)) if uses_external_data(tensor)]
+    external = [
+        tensor for tensor in constant_tensors(all_scopes(proto)) if uses_external_data(tensor)
+    ]
     if sum(map(_content_bytes, external)) > MAX_EMBEDDED_BYTES:
         raise ModelError(
             f"{model}: has constants of more than {MAX_EMBEDDED_BYTES} bytes in subgraphs and attributes; "
@@ -71,7 +73,7 @@ def use_embedded_data(proto: onnx.ModelProto, name: str) -> None:
     """Use the data that a model without a path holds itself, although it marks them as external, in place.
     ModelError if it does not hold them.
     """
-    for tensor in tensors(all_scopes(proto)):
+    for tensor in constant_tensors(all_scopes(proto)):
         if uses_external_data(tensor):
             if not tensor.raw_data:
                 raise ModelError(
@@ -107,13 +109,13 @@ def detach_large_weights(graph: gs.Graph) -> tuple[gs.Graph, dict[str, Array]]:
     weights = {
         tensor.name: tensor.values for tensor in constants if _constant_bytes(tensor) >= LARGE_BYTES
     }
-    copied = graph.copy()
-    copied_tensors = copied.tensors()
+    copy = graph.copy()
+    tensors = copy.tensors()
     for name, values in weights.items():
-        variable = copied_tensors[name].to_variable(values.dtype, list(values.shape))
+        variable = tensors[name].to_variable(values.dtype, list(values.shape))
         variable.type = "tensor_type"  # constants have none
-        copied.inputs.append(variable)
-    return copied, weights
+        copy.inputs.append(variable)
+    return copy, weights
 
 
 def reference_external_data(

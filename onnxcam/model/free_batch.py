@@ -62,10 +62,10 @@ def _repeat_constants(graph: gs.Graph, node: gs.Node, batch: int) -> None:
         if variable is None or not isinstance(tensor, gs.Constant) or tensor.shape[0] != batch:
             continue
         if (tensor.values == tensor.values[:1]).all():
-            node.inputs[slot] = _insert_repeated(graph, node, slot, variable)
+            node.inputs[slot] = _insert_repetition(graph, node, slot, variable)
 
 
-def _insert_repeated(
+def _insert_repetition(
     graph: gs.Graph, node: gs.Node, slot: int, variable: gs.Variable
 ) -> gs.Variable:
     """Insert nodes before `node` that repeat its constant in `slot` as often as `variable` has rows."""

@@ -13,16 +13,16 @@ from onnxcam.graph.operators import traits_of
 
 def training_notices(graph: gs.Graph) -> Iterator[str]:
     """Notices about a graph that is not in evaluation mode, with the first such node."""
-    normalizing = [node for node in graph.nodes if _uses_batch_statistics(node, graph.opset)]
-    if normalizing:
+    batch_norms = [node for node in graph.nodes if _uses_batch_statistics(node, graph.opset)]
+    if batch_norms:
         yield (
-            f"{_describe(normalizing)} in training mode: each image is normalized by its own statistics "
+            f"{_describe(batch_norms)} in training mode: each image is normalized by its own statistics "
             "instead of the learned ones; export the model in evaluation mode"
         )
-    random = [node for node in graph.nodes if _is_random(node, graph.opset)]
-    if random:
+    drawing = [node for node in graph.nodes if _is_random(node, graph.opset)]
+    if drawing:
         yield (
-            f"random numbers from {_describe(random)}: scores and maps differ from run to run; export the "
+            f"random numbers from {_describe(drawing)}: scores and maps differ from run to run; export the "
             "model in evaluation mode"
         )
 

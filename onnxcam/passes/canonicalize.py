@@ -31,28 +31,28 @@ from onnxcam.passes.ort import refuse_nchwc
 
 def canonicalize(
     graph: gs.Graph,
-    kept: Collection[str] = (),
+    preserved: Collection[str] = (),
     stages: Collection[Stage] = frozenset({Stage.LOADING}),
 ) -> gs.Graph:
-    """Canonicalize `graph` in place; returns it. Tensors whose names are in `kept` stay. `stages`: which
+    """Canonicalize `graph` in place; returns it. Tensors whose names are in `preserved` stay. `stages`: which
     decompositions are applied. NeedsOpsetError if one of them needs a newer opset.
     """
     opsets = {imported.domain: imported.version for imported in graph.import_domains}
     opsets.setdefault("", opsets.get("ai.onnx", graph.opset))
-    outputs = {output.name for output in graph.outputs} | set(kept)
+    outputs = {output.name for output in graph.outputs} | set(preserved)
     folding = Folding.for_graph(graph, opsets)
     declared = {output.name: output.shape for output in graph.outputs}
     for tensor in graph.inputs:
         _set_shape(tensor, tensor.shape)
-    waiting, walked = list(graph.nodes)[::-1], []
-    while waiting:
-        node = waiting.pop()
+    pending, walked = list(graph.nodes)[::-1], []
+    while pending:
+        node = pending.pop()
         _drop_empty_lists(node)
         if (branch := _constant_branch(node)) is not None:
-            waiting.extend(_inline_branch(node, branch)[::-1])
+            pending.extend(_inline_branch(node, branch)[::-1])
             continue
         if (replacement := decompose(node, graph, outputs, stages)) is not None:
-            waiting.extend(replacement[::-1])
+            pending.extend(replacement[::-1])
             continue
         refuse_nchwc(node)
         walked.append(node)
@@ -97,31 +97,33 @@ def _inline_branch(node: gs.Node, branch: gs.Graph) -> list[gs.Node]:
     the same names.
     """
     prefix, outputs = node.outputs[0].name, list(node.outputs)
-    inside = {id(inner) for inner in branch.nodes}
+    branch_ids = {id(inner) for inner in branch.nodes}
     local = {id(tensor): tensor for inner in branch.nodes for tensor in inner.outputs}
     for inner in branch.nodes:
         for tensor in inner.inputs:
             readers = {id(reader) for reader in tensor.outputs}
-            if isinstance(tensor, gs.Constant) and readers <= inside:
+            if isinstance(tensor, gs.Constant) and readers <= branch_ids:
                 local[id(tensor)] = tensor
     for tensor in local.values():
         if not tensor.is_empty():
             tensor.name = f"{prefix}/{tensor.name}"
     node.inputs.clear()
     node.outputs.clear()
-    ends = [
+    identities = [
         gs.Node("Identity", f"{output.name}/taken", {}, [result], [output])
         for result, output in zip(branch.outputs, outputs, strict=True)
     ]
-    return [*branch.nodes, *ends]
+    return [*branch.nodes, *identities]
 
 
 def _does_nothing(node: gs.Node, opset: int) -> bool:
     if node.domain or node.op not in ("Identity", "Dropout"):
         return False
     training = argument(node, "training_mode", opset) if node.op == "Dropout" else None
-    mask = node.op == "Dropout" and len(node.outputs) > 1 and node.outputs[1].outputs
-    return not mask and (training is None or (isinstance(training, np.ndarray) and not training))
+    mask_is_read = node.op == "Dropout" and len(node.outputs) > 1 and node.outputs[1].outputs
+    return not mask_is_read and (
+        training is None or (isinstance(training, np.ndarray) and not training)
+    )
 
 
 def _gathers_in_order(node: gs.Node) -> bool:
@@ -198,11 +200,11 @@ def _resolve_target(target: list[Dim], shape: Sequence[Dim] | None) -> Shape:
         return tuple(None if dim in (0, -1) else dim for dim in target)
     dims = [shape[i] if dim == 0 and i < len(shape) else dim for i, dim in enumerate(target)]
     names, old_names = (
-        [str(d) for d in sizes if not isinstance(d, int)] for sizes in (dims, shape)
+        [str(dim) for dim in sizes if not isinstance(dim, int)] for sizes in (dims, shape)
     )
     count, old_count = (
-        math.prod(d for d in sizes if isinstance(d, int)) for sizes in (dims, shape)
+        math.prod(dim for dim in sizes if isinstance(dim, int)) for sizes in (dims, shape)
     )
     same_names = None not in shape and sorted(names) == sorted(old_names)
-    rest = old_count // -count if count and same_names else None  # count has the factor -1
-    return tuple(rest if dim == -1 else dim for dim in dims)
+    missing_size = old_count // -count if count and same_names else None  # count has the factor -1
+    return tuple(missing_size if dim == -1 else dim for dim in dims)

@@ -45,22 +45,22 @@ class Folding:
     """The state of folding while the nodes of a graph are visited in order.
 
     `sizes`: values of the tensors of shape arithmetic, by name. `independent`: names of tensors that depend on
-    no input of the graph but are not folded. `folded`: bytes of folded constants. `unfolded`: bytes of those
+    no input of the graph but are not folded. `folded_bytes`: of folded constants. `unfolded_bytes`: of those
     that the model computes itself.
     """
 
     opsets: dict[str, int]
-    max_unfolded: int = MAX_UNFOLDED_BYTES
+    max_unfolded_bytes: int = MAX_UNFOLDED_BYTES
     sizes: dict[str, Sizes] = field(default_factory=dict)
     independent: set[str] = field(default_factory=set)
-    folded: int = 0
-    unfolded: int = 0
+    folded_bytes: int = 0
+    unfolded_bytes: int = 0
 
     @classmethod
     def for_graph(cls, graph: gs.Graph, opsets: dict[str, int]) -> Folding:
         """The state before the first node of a graph."""
         tensors = graph.tensors().values()
-        stored = sum(_bytes(t.dtype, t.shape) for t in tensors if isinstance(t, gs.Constant))
+        stored = sum(_tensor_bytes(t.dtype, t.shape) for t in tensors if isinstance(t, gs.Constant))
         return cls(opsets, MAX_UNFOLDED_BYTES + 4 * stored)
 
     def values(self, node: gs.Node) -> list[Array] | None:
@@ -68,8 +68,8 @@ class Folding:
         NodeError for constants that no machine could hold, or that would crash the process.
         """
         refuse_division_by_zero(node)
-        foldable = not node.domain and _is_foldable(node)
-        if foldable:
+        is_foldable = not node.domain and _is_foldable(node)
+        if is_foldable:
             sizes = size_arithmetic(node, self.sizes, self.opsets[""])
             if sizes is not None:
                 self.sizes[node.outputs[0].name] = sizes
@@ -77,9 +77,9 @@ class Folding:
         if not all(self._is_independent(tensor) for tensor in node.inputs):
             return None
         self.independent |= {tensor.name for tensor in node.outputs if tensor.name}
-        if not foldable:
+        if not is_foldable:
             return None
-        return constant_values(node) if node.op == "Constant" else self._evaluate(node)
+        return values_of_constant_node(node) if node.op == "Constant" else self._evaluate(node)
 
     def _is_independent(self, tensor: gs.Tensor) -> bool:
         return (
@@ -92,35 +92,36 @@ class Folding:
             for result, tensor in zip(infer(node, self.opsets), node.outputs, strict=True)
             if not tensor.is_empty()
         ]
-        size = sum(_bytes(*result) for result in inferred if result is not None)
+        size = sum(_tensor_bytes(*result) for result in inferred if result is not None)
         if self._fits(node, inferred) and (values := evaluate_node(node, self.opsets)) is not None:
-            self.folded += sum(array.nbytes for array in values)
+            self.folded_bytes += sum(array.nbytes for array in values)
             return values
-        self.unfolded += size
-        if self.unfolded > self.max_unfolded:
+        self.unfolded_bytes += size
+        if self.unfolded_bytes > self.max_unfolded_bytes:
             raise _node_error(
                 node,
-                f"the constants that the model computes take more than {self.max_unfolded / 1e9:.1f} GB; "
+                f"the constants that the model computes take more than {self.max_unfolded_bytes / 1e9:.1f} GB; "
                 "export the model with constants folded",
             )
         return None
 
     def _fits(self, node: gs.Node, inferred: Inferred) -> bool:
         """Whether all inputs of a node are constants and its outputs are small."""
-        constants = [tensor for tensor in node.inputs if not tensor.is_empty()]
-        if not all(isinstance(tensor, gs.Constant) for tensor in constants):
+        inputs = [tensor for tensor in node.inputs if not tensor.is_empty()]
+        if not all(isinstance(tensor, gs.Constant) for tensor in inputs):
             return False
-        types = [tensor.dtype for tensor in constants] + [
-            result[0] for result in inferred if result
-        ]
+        types = [tensor.dtype for tensor in inputs] + [result[0] for result in inferred if result]
         if any(_is_text(dtype) for dtype in types):
             return False  # text may grow while its shape stays
-        read = sum(tensor.values.nbytes for tensor in constants)
+        read_bytes = sum(tensor.values.nbytes for tensor in inputs)
         shapes = [result[1] if result else None for result in inferred]
-        written = sum(8 * _count(shape) for shape in shapes if is_static(shape))
+        written_bytes = sum(8 * _element_count(shape) for shape in shapes if is_static(shape))
         if not all(map(is_static, shapes)):
-            written += read * SHRINKING.get(node.op, self.max_unfolded)
-        return written <= max(MAX_NODE_BYTES, read) and self.folded + written <= MAX_FOLDED_BYTES
+            written_bytes += read_bytes * SHRINKING.get(node.op, self.max_unfolded_bytes)
+        return (
+            written_bytes <= max(MAX_NODE_BYTES, read_bytes)
+            and self.folded_bytes + written_bytes <= MAX_FOLDED_BYTES
+        )
 
 
 def _is_foldable(node: gs.Node) -> bool:
@@ -144,18 +145,19 @@ def refuse_division_by_zero(node: gs.Node) -> None:
 
 def refuse_impossible_size(node: gs.Node, tensor: gs.Tensor) -> None:
     """NodeError for a tensor that no machine has the memory for: not even its gradient rules would fit."""
-    if _count(tensor.shape) > MAX_ELEMENTS:
+    if _element_count(tensor.shape) > MAX_ELEMENTS:
         raise _node_error(
-            node, f"writes {_count(tensor.shape):.1e} numbers ({tensor.shape}); correct its sizes"
+            node,
+            f"writes {_element_count(tensor.shape):.1e} numbers ({tensor.shape}); correct its sizes",
         )
 
 
-def _node_error(node: gs.Node, why: str) -> NodeError:
+def _node_error(node: gs.Node, problem: str) -> NodeError:
     operator, name = operator_of(node), name_of(node)
-    return NodeError(f"{operator} ({name}): {why}", operator, name)
+    return NodeError(f"{operator} ({name}): {problem}", operator, name)
 
 
-def constant_values(node: gs.Node) -> list[Array] | None:
+def values_of_constant_node(node: gs.Node) -> list[Array] | None:
     """What a Constant holds; None for text and for a sparse tensor. NodeError unless it is one value."""
     if len(node.attrs) != 1:
         raise _node_error(node, f"holds {len(node.attrs)} values, not one; correct the model")
@@ -203,11 +205,11 @@ def _is_text(dtype: Dtype | None) -> bool:
     return dtype is not None and not isinstance(dtype, int) and np.dtype(dtype).kind in "OSU"
 
 
-def _count(shape: Shape | None) -> int:
+def _element_count(shape: Shape | None) -> int:
     return math.prod(max(dim, 0) for dim in shape or () if isinstance(dim, int))
 
 
-def _bytes(dtype: Dtype | None, shape: Shape | None) -> int:
+def _tensor_bytes(dtype: Dtype | None, shape: Shape | None) -> int:
     """Bytes of a tensor as far as its shape is known."""
     width = 2 if dtype is None or isinstance(dtype, int) else np.dtype(dtype).itemsize
-    return width * _count(shape)
+    return width * _element_count(shape)

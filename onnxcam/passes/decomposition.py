@@ -73,12 +73,12 @@ def decomposed_operators(stage: Stage) -> set[tuple[str, str]]:
 
 
 def decompose(
-    node: gs.Node, graph: gs.Graph, kept: Collection[str], stages: Collection[Stage]
+    node: gs.Node, graph: gs.Graph, preserved: Collection[str], stages: Collection[Stage]
 ) -> list[gs.Node] | None:
     """Nodes that compute the outputs of a node of `graph`, under the same names. None leaves the node as it is:
     it has no row for these stages, or its row does not support this form.
 
-    The node is disconnected, in place; the caller inserts the new nodes. `kept`: names of outputs that are
+    The node is disconnected, in place; the caller inserts the new nodes. `preserved`: names of outputs that are
     needed even if no node reads them. NeedsOpsetError for a new operator that the graph's opset lacks.
     """
     row = DECOMPOSITIONS.get((node.domain or "", node.op))
@@ -87,7 +87,7 @@ def decompose(
     build = Builder(gs.Graph(opset=graph.opset, import_domains=graph.import_domains))
     build.tensors |= {tensor.name: tensor for tensor in node.inputs}
     try:
-        values = _needed_outputs(row, node, build, kept)
+        values = _needed_outputs(row, node, build, preserved)
     except Exception:
         _disconnect(build.graph.nodes)
         raise
@@ -98,19 +98,19 @@ def decompose(
 
 
 def _needed_outputs(
-    row: Decomposition, node: gs.Node, build: Builder, kept: Collection[str]
+    row: Decomposition, node: gs.Node, build: Builder, preserved: Collection[str]
 ) -> list[Value | None] | None:
     """The value of every output that is needed, None for the others; None for a form that is not supported."""
-    values = _evaluate(row, node, build)
-    needed = [bool(tensor.outputs) or tensor.name in kept for tensor in node.outputs]
-    values += (None,) * (len(needed) - len(values))
-    values = tuple(value if need else None for need, value in zip(needed, values, strict=False))
-    if any(need and value is None for need, value in zip(needed, values, strict=True)):
+    values = _apply_row(row, node, build)
+    is_needed = [bool(tensor.outputs) or tensor.name in preserved for tensor in node.outputs]
+    values += (None,) * (len(is_needed) - len(values))
+    values = tuple(value if need else None for need, value in zip(is_needed, values, strict=False))
+    if any(need and value is None for need, value in zip(is_needed, values, strict=True)):
         return None
     return list(values)
 
 
-def _evaluate(row: Decomposition, node: gs.Node, build: Builder) -> Outputs:
+def _apply_row(row: Decomposition, node: gs.Node, build: Builder) -> Outputs:
     inputs = [None if tensor.is_empty() else Value(build, tensor) for tensor in node.inputs]
     keywords = dict(node.attrs)
     if "node" in row.signature.parameters:
@@ -158,7 +158,7 @@ def _replace(node: gs.Node, nodes: list[gs.Node], values: Sequence[Value | None]
 
 def _rename(nodes: Sequence[gs.Node], inputs: Collection[int], prefix: str) -> None:
     """Name the new nodes, their outputs and their constants after the output of the node that they replace."""
-    inside = {id(node) for node in nodes}
+    new_ids = {id(node) for node in nodes}
     for i, node in enumerate(nodes):
         node.name = f"{prefix}/{node.op}_{i}"
         for slot, tensor in enumerate(node.outputs):
@@ -166,7 +166,7 @@ def _rename(nodes: Sequence[gs.Node], inputs: Collection[int], prefix: str) -> N
         for slot, tensor in enumerate(node.inputs):
             if not isinstance(tensor, gs.Constant) or id(tensor) in inputs:
                 continue
-            if {id(reader) for reader in tensor.outputs} <= inside:
+            if {id(reader) for reader in tensor.outputs} <= new_ids:
                 tensor.name = f"{node.name}/{slot}"
 
 

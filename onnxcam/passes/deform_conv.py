@@ -73,25 +73,25 @@ def _sampling_grid(x: Value, offset: Value, window: Window) -> Value:
     sizes = [dim_size(offset, axis) for axis in (2, 3)]
     offsets = _reshape(offset, [-1, taps, 2], *sizes)
     positions = [
-        (2.0 * _positions(offsets, window, axis, sizes[axis]) + 1.0)
-        / _float(dim_size(x, axis + 2), offsets)
+        (2.0 * _sample_positions(offsets, window, axis, sizes[axis]) + 1.0)
+        / _cast_like(dim_size(x, axis + 2), offsets)
         for axis in (X, Y)
     ]
     scaled = [anp.expand_dims(position - 1.0, -1) for position in positions]
     return anp.concatenate(scaled, axis=-1)
 
 
-def _positions(offsets: Value, window: Window, axis: int, size: Value) -> Value:
+def _sample_positions(offsets: Value, window: Window, axis: int, size: Value) -> Value:
     """Where the taps read along an axis, in pixels: (N offset groups, taps, rows, columns)."""
     build, begin = offsets.build, window.begin[axis]
     taps = np.indices(window.kernel)[axis].reshape(-1, 1, 1) * window.dilations[axis] - begin
-    starts = _float(arange(size) * build.constant([window.strides[axis]]), offsets)
+    starts = _cast_like(arange(size) * build.constant([window.strides[axis]]), offsets)
     starts = anp.expand_dims(starts, 1) if axis == Y else starts
     shifts = build.op("Gather", offsets, build.constant(np.array(axis)), axis=2)
     return shifts + (starts + offsets.constant_like(taps.astype(np.float32)))
 
 
-def _float(value: Value, like: Value) -> Value:
+def _cast_like(value: Value, like: Value) -> Value:
     return value.astype(like.dtype)
 
 

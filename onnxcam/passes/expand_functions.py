@@ -42,20 +42,20 @@ def has_function_body(operator: str, opset: int) -> bool:
 
 
 def expand_functions(
-    graph: gs.Graph, chosen: Collection[gs.Node], kept: Collection[str] = ()
+    graph: gs.Graph, chosen: Collection[gs.Node], preserved: Collection[str] = ()
 ) -> bool:
     """Replace the chosen nodes of `graph` in place; False if none could be. The tensors whose names are in
-    `kept` still exist afterwards.
+    `preserved` still exist afterwards.
     """
     ids, changed, nodes = {id(node) for node in chosen}, False, []
-    needed = {*kept, *(output.name for output in graph.outputs)}
+    needed = {*preserved, *(output.name for output in graph.outputs)}
     for node in graph.nodes:
         body = _expand(node, graph, needed) if id(node) in ids else None
         nodes.extend([node] if body is None else body)
         changed = changed or body is not None
     if changed:
         graph.nodes = nodes
-        canonicalize(graph, kept)
+        canonicalize(graph, preserved)
     return changed
 
 
@@ -83,10 +83,10 @@ def _function_body(
     then names the operator itself.
     """
     call = _function_call(node, schema)
-    function = _function(call, schema, opset, types)
+    function = _function_proto(call, schema, opset, types)
     function.domain = call.domain = FUNCTION_DOMAIN
-    typed = zip(call.input, types, strict=True)
-    inputs = [onnx.helper.make_value_info(name, kind) for name, kind in typed if name]
+    typed_inputs = zip(call.input, types, strict=True)
+    inputs = [onnx.helper.make_value_info(name, kind) for name, kind in typed_inputs if name]
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in call.output if name]
     model = onnx.helper.make_model(
         onnx.helper.make_graph([call], node.op, inputs, outputs),
@@ -132,7 +132,7 @@ def _cast_dtype(tensor: gs.Tensor) -> np.dtype[Any] | None:
     return dtype if dtype.kind == "f" else None
 
 
-def _function(
+def _function_proto(
     call: onnx.NodeProto, schema: defs.OpSchema, opset: int, types: Sequence[onnx.TypeProto]
 ) -> onnx.FunctionProto:
     """The newest function body that the opset has. Some operators write theirs for the types of the inputs."""

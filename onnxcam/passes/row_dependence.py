@@ -118,13 +118,13 @@ def _reshape(node: gs.Node, axis: int, opset: int) -> RowAxes | None:
     if node.op == "Squeeze" and argument(node, "axes", opset) is None:
         return None
     shape, new_shape = node.inputs[0].shape, node.outputs[0].shape
-    before, after = _size(new_shape[:axis]), _size(new_shape[axis + 1 :])
+    before, after = _symbolic_size(new_shape[:axis]), _symbolic_size(new_shape[axis + 1 :])
     source = next(
         (
             i
             for i, dim in enumerate(shape)
             if dim == new_shape[axis]
-            and (_size(shape[:i]) == before or _size(shape[i + 1 :]) == after)
+            and (_symbolic_size(shape[:i]) == before or _symbolic_size(shape[i + 1 :]) == after)
         ),
         None,
     )
@@ -135,7 +135,7 @@ def _reshape(node: gs.Node, axis: int, opset: int) -> RowAxes | None:
     return [source]
 
 
-def _size(shape: Sequence[Dim]) -> tuple[int, list[str]]:
+def _symbolic_size(shape: Sequence[Dim]) -> tuple[int, list[str]]:
     """The number of elements: the product of a number and of named dimensions, in order of their names."""
     names = sorted(str(dim) for dim in shape if not isinstance(dim, int))
     return math.prod(dim for dim in shape if isinstance(dim, int)), names
@@ -155,7 +155,7 @@ def reshape_target(
     return target if target.count(-1) < 2 else None
 
 
-def _join(node: gs.Node, axis: int, opset: int) -> RowAxes | None:
+def _concat_or_split(node: gs.Node, axis: int, opset: int) -> RowAxes | None:
     """Concat and Split along another axis; along their own the sizes differ. Some rows of a Concat depend on
     one operand only, but the others must stay connected to the score, with a gradient of zero.
     """
@@ -179,7 +179,7 @@ def sliced_axes(node: gs.Node, opset: int) -> list[int] | None:
 
 ROWWISE: dict[str, RowRule] = {  # operators with a rule of their own
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshape),
-    **dict.fromkeys(("Concat", "Split"), _join),
+    **dict.fromkeys(("Concat", "Split"), _concat_or_split),
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Slice": _slice,

@@ -28,7 +28,7 @@ from onnxcam.graph.attributes import argument
 from onnxcam.graph.reachability import captured_tensors, is_float
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.graph.window import LONGEST
+from onnxcam.graph.window import MAX_SPAN
 from onnxcam.passes.row_dependence import reshape_target, row_axes, sliced_axes
 
 # dropping rows pays off if an axis has this many times as many as are requested
@@ -62,21 +62,21 @@ class RowAnalysis:
     picks: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def drop_unneeded_rows(graph: gs.Graph, kept: Collection[str]) -> None:
-    """Drop the rows that nothing reads, in place. The tensors whose names are in `kept` keep all rows.
+def drop_unneeded_rows(graph: gs.Graph, preserved: Collection[str]) -> None:
+    """Drop the rows that nothing reads, in place. The tensors whose names are in `preserved` keep all rows.
 
     Repeats until nothing changes: the new target of a Reshape is constant, so that tensors whose shapes were
     read for the old one may lose rows, too.
     """
-    complete = {*kept, *(output.name for output in graph.outputs)}
-    while (analysis := _analyze(graph, complete)).remaining:
+    complete_names = {*preserved, *(output.name for output in graph.outputs)}
+    while (analysis := _analyze(graph, complete_names)).remaining:
         _rewrite(graph, analysis)
 
 
-def _analyze(graph: gs.Graph, complete: Collection[str]) -> RowAnalysis:
-    """The rows that are needed of every tensor, if all are of those whose names are in `complete`."""
+def _analyze(graph: gs.Graph, complete_names: Collection[str]) -> RowAnalysis:
+    """The rows that are needed of every tensor, if all are of those whose names are in `complete_names`."""
     analysis = RowAnalysis()
-    requests = dict[str, Request].fromkeys(complete)  # of the tensors that are read
+    requests = dict[str, Request].fromkeys(complete_names)  # of the tensors that are read
     batch_sizes = {tensor.shape[0] for tensor in graph.inputs if tensor.shape}
     for node in reversed(graph.nodes):
         outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
@@ -91,7 +91,7 @@ def _analyze(graph: gs.Graph, complete: Collection[str]) -> RowAnalysis:
             analysis.needed[node.outputs[0].name] = needed
         else:
             needed = [None] * len(node.inputs)
-            if (pick := _pick(node, batch_sizes, graph.opset)) is not None:
+            if (pick := _picked_rows(node, batch_sizes, graph.opset)) is not None:
                 needed[0], analysis.picks[node.outputs[0].name] = pick
         for tensor, request in zip(node.inputs, needed, strict=True):
             union = _union(requests.get(tensor.name, request), request)
@@ -121,15 +121,15 @@ def _propagate(node: gs.Node, rows: RowSelection, opset: int) -> list[Request] |
     return [None if axis is None else RowSelection(axis, rows.indices) for axis in axes]
 
 
-def _pick(
+def _picked_rows(
     node: gs.Node, batch_sizes: Collection[Any], opset: int
 ) -> tuple[RowSelection, NDArray[Any]] | None:
     """The rows that a Gather or Slice with constant indices requests, and these indices; None for any other
     operator. The images of a batch are not rows.
     """
-    if node.op not in PICKING or node.domain or node.inputs[0].shape is None:
+    if node.op not in PICKED_ROWS or node.domain or node.inputs[0].shape is None:
         return None
-    picked = PICKING[node.op](node, opset)
+    picked = PICKED_ROWS[node.op](node, opset)
     if picked is None or not is_float(node.inputs[0]):
         return None
     axis, indices = picked
@@ -157,11 +157,11 @@ def _sliced_rows(node: gs.Node, opset: int) -> tuple[int, NDArray[Any]] | None:
     start, end, step = (1 if bound is None else int(bound[0]) for bound in bounds)
     size = node.inputs[0].shape[axes[0]]
     if isinstance(size, int):
-        return None if size > LONGEST else (axes[0], np.arange(size)[start:end:step])
+        return None if size > MAX_SPAN else (axes[0], np.arange(size)[start:end:step])
     return (axes[0], np.zeros(1, np.int64)) if (start, end, step) == (0, 1, 1) else None
 
 
-PICKING = {"Gather": _gathered_rows, "Slice": _sliced_rows}
+PICKED_ROWS = {"Gather": _gathered_rows, "Slice": _sliced_rows}
 
 
 def _rewrite(graph: gs.Graph, analysis: RowAnalysis) -> None:

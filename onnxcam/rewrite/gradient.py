@@ -16,7 +16,7 @@ from onnxcam.errors import ModelError, NeedsOpsetError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.heads.score import classes_of, find_score
+from onnxcam.heads.score import class_count_of, find_score
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.passes.expand_functions import expand_functions
@@ -112,7 +112,7 @@ def _seed_shape(graph: gs.Graph, score: Value) -> Shape:
     """
     shape, names = score.shape, {tensor.shape[0] for tensor in graph.inputs if tensor.shape}
     is_free = len(names) == 1 and not any(isinstance(name, int) for name in names)
-    if is_free and classes_of(score.tensor) and isinstance(shape[0], str):
+    if is_free and class_count_of(score.tensor) and isinstance(shape[0], str):
         return (names.pop(), *shape[1:])
     return shape
 

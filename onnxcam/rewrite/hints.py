@@ -11,7 +11,7 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError
 from onnxcam.graph.node_errors import name_of
 from onnxcam.graph.reachability import is_float
-from onnxcam.heads.score import classes_of
+from onnxcam.heads.score import class_count_of
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.spatial.layers import choose_layers, spatial_layers
@@ -71,7 +71,7 @@ def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
 def _scores_before(node: gs.Node, model: Model, image: str, rules: Rules) -> Iterator[str]:
     """The inputs of a node with one score per class whose gradient reaches a layer."""
     for tensor in node.inputs:
-        if is_float(tensor) and not isinstance(tensor, gs.Constant) and classes_of(tensor) > 1:
+        if is_float(tensor) and not isinstance(tensor, gs.Constant) and class_count_of(tensor) > 1:
             layers = choose_layers(
                 model, image, tensor.name, spatial_layers(model, image, tensor.name)
             )

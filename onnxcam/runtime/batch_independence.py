@@ -12,10 +12,11 @@ from onnxcam.errors import RunError
 from onnxcam.runtime.session import Session
 
 TOLERANCE = 1e-3  # of float32: kernels round by the size of a batch, up to 1e-4 after many layers
-ROUNDINGS, MOST = 32, 0.05  # half precision: this many machine epsilons, but no larger fraction
+# half precision: this many machine epsilons, but no larger fraction
+ROUNDINGS, MAX_TOLERANCE = 32, 0.05
 
 
-def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def contrasting_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """(2, *shape): noise about 0, and noise about 8 that is sixteen times as strong, so that a batch of both
     has other statistics than either. Integers stay within 0 to 127, which all of their types hold.
     """
@@ -30,7 +31,7 @@ def unlike_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return (pair if dtype.kind == "f" else np.clip(pair, 0, 127)).astype(dtype)
 
 
-def agree(actual: Array, expected: Array, tolerance: float, floor: float = 0.0) -> bool:
+def are_close(actual: Array, expected: Array, tolerance: float, floor: float = 0.0) -> bool:
     """Whether the root mean square of the difference is within `tolerance` times that of the expected values,
     or below `floor`. Of values that are not finite only the positions are compared.
     """
@@ -54,22 +55,22 @@ def tolerance_of(arrays: Sequence[Array]) -> float:
     """How much two runs of a model may differ, by the coarsest type among its outputs."""
     dtypes: list[Any] = [array.dtype for array in arrays if array.dtype.kind == "f"]
     steps = [float(np.finfo(dtype).eps) for dtype in dtypes]
-    return min(MOST, max([TOLERANCE, *(ROUNDINGS * step for step in steps)]))
+    return min(MAX_TOLERANCE, max([TOLERANCE, *(ROUNDINGS * step for step in steps)]))
 
 
 def samples_are_independent(
     single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> bool:
     """Whether a model with a freed batch gives two images the results that the original gives each alone."""
-    pair = unlike_images(shape[1:], dtype)
+    pair = contrasting_images(shape[1:], dtype)
     try:
-        together = free.run(free.outputs, {name: pair})
-        separate = [single.run(free.outputs, {name: image[None]}) for image in pair]
+        batch_outputs = free.run(free.outputs, {name: pair})
+        single_outputs = [single.run(free.outputs, {name: image[None]}) for image in pair]
     except RunError:
         return False
-    tolerance = tolerance_of(together)
+    tolerance = tolerance_of(batch_outputs)
     return all(
-        len(batched) == 2 and agree(batched[index : index + 1], expected, tolerance)
-        for index, outputs in enumerate(separate)
-        for batched, expected in zip(together, outputs, strict=True)
+        len(batched) == 2 and are_close(batched[index : index + 1], expected, tolerance)
+        for index, outputs in enumerate(single_outputs)
+        for batched, expected in zip(batch_outputs, outputs, strict=True)
     )

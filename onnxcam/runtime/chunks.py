@@ -15,13 +15,13 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, OutOfMemoryError, RunError
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.fork import abandon, watch
-from onnxcam.runtime.schedule import MOST_WORKERS, Schedule, Tuner, schedules
+from onnxcam.runtime.schedule import MAX_WORKERS, Schedule, Tuner, schedules
 from onnxcam.runtime.session import FeedValue, Session
 
 CHUNK = (
     8  # if nothing is measured: as fast per input as larger chunks, with a fraction of the memory
 )
-AHEAD = 2  # chunks that wait for each worker
+CHUNKS_AHEAD = 2  # chunks that wait for each worker
 Feed = Callable[[slice], Mapping[str, FeedValue]]
 
 
@@ -69,7 +69,7 @@ class ChunkedRunner:
                     yield chunk, arrays
                     start = chunk.stop
             except (OutOfMemoryError, MemoryError) as error:
-                self._halve(schedule, error)
+                self._halve_chunk(schedule, error)
             except ModelError:
                 if self._workers is not None or self.tuner is None:
                     raise
@@ -102,10 +102,10 @@ class ChunkedRunner:
         if tuner is None or tuner.is_done:
             return self._run_chunks(outputs, _even_chunks(start, count, schedule), feed, schedule)
         stop = min(start + schedule.inputs, count)
-        begin = time.perf_counter()
+        start_time = time.perf_counter()
         chunks = _even_chunks(start, stop, schedule)
         results = list(self._run_chunks(outputs, chunks, feed, schedule))
-        tuner.record(schedule, stop - start, time.perf_counter() - begin)
+        tuner.record(schedule, stop - start, time.perf_counter() - start_time)
         return results
 
     def _run_chunks(
@@ -117,11 +117,11 @@ class ChunkedRunner:
                 yield chunk, self._run(self.session, outputs, chunk, feed)
             return
         session, pool = self._start_workers(schedule.workers)
-        waiting, running = deque(chunks), deque[tuple[slice, Future[list[Array]]]]()
+        pending, running = deque(chunks), deque[tuple[slice, Future[list[Array]]]]()
         try:
-            while waiting or running:
-                while waiting and len(running) < AHEAD * schedule.workers:
-                    chunk = waiting.popleft()
+            while pending or running:
+                while pending and len(running) < CHUNKS_AHEAD * schedule.workers:
+                    chunk = pending.popleft()
                     running.append((chunk, pool.submit(self._run, session, outputs, chunk, feed)))
                 chunk, future = running.popleft()
                 yield chunk, future.result()
@@ -149,7 +149,7 @@ class ChunkedRunner:
         arrays = session.run(outputs, padded)
         return [array[:count] if len(array) == batch else array for array in arrays]
 
-    def _halve(self, schedule: Schedule, error: BaseException) -> None:
+    def _halve_chunk(self, schedule: Schedule, error: BaseException) -> None:
         if self.fixed_batch is not None or schedule.inputs <= 1:
             count = self.fixed_batch or 1
             raise RunError(
@@ -162,9 +162,9 @@ class ChunkedRunner:
 def _even_chunks(start: int, stop: int, schedule: Schedule) -> list[slice]:
     """Chunks of nearly equal size, the same number for each worker, so that no chunk is small."""
     inputs = stop - start
-    needed = -(-inputs // schedule.chunk)
-    count = min(inputs, -(-needed // schedule.workers) * schedule.workers)
-    edges = [start - (-inputs * i // count) for i in range(count + 1)]
+    chunk_count = -(-inputs // schedule.chunk)
+    even_count = min(inputs, -(-chunk_count // schedule.workers) * schedule.workers)
+    edges = [start - (-inputs * i // even_count) for i in range(even_count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
@@ -190,11 +190,11 @@ def chunked_runner(
     zeros = zero_padded_inputs
     if chunk is not None or fixed_batch is not None or session.device.kind != "cpu":
         return ChunkedRunner(session, fixed_batch, chunk or CHUNK, zero_padded_inputs=zeros)
-    workers = min(usable_cpus(), MOST_WORKERS) if reopen else 1
+    workers = min(usable_cpus(), MAX_WORKERS) if reopen else 1
     threads = max(1, usable_cpus() // workers)
     return ChunkedRunner(
         session,
-        tuner=Tuner.resumed(schedules(workers), times),
+        tuner=Tuner.resume(schedules(workers), times),
         open_worker=(lambda: reopen(threads)) if reopen else None,
         on_measured=on_measured,
         zero_padded_inputs=zeros,

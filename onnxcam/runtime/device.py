@@ -51,17 +51,17 @@ def usable_cpus() -> int:
 
 
 @lru_cache(maxsize=1)
-def cuda_devices() -> int:
-    """How many CUDA devices the driver has; 0 without a driver. ONNX Runtime prints errors if it is parts for
+def cuda_device_count() -> int:
+    """How many CUDA devices the driver has; 0 without a driver. ONNX Runtime prints errors if it is asked for
     CUDA where there is none, so the driver is checked first.
     """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         count = ctypes.c_int(0)
-        ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        has_driver = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
     except (OSError, AttributeError):
         return 0
-    return count.value if ready else 0
+    return count.value if has_driver else 0
 
 
 def device(name: str) -> Device:
@@ -85,10 +85,10 @@ def device(name: str) -> Device:
 
 def _why_no_cuda(index: int) -> str | None:
     """Why a CUDA device cannot be used; None if it can."""
-    if not cuda_devices():
+    if not cuda_device_count():
         return "no NVIDIA driver, or no device, was found"
-    if index >= cuda_devices():
-        return f"the driver has {cuda_devices()} device(s), cuda:0 to cuda:{cuda_devices() - 1}"
+    if index >= cuda_device_count():
+        return f"the driver has {cuda_device_count()} device(s), cuda:0 to cuda:{cuda_device_count() - 1}"
     if CUDA not in ort.get_available_providers():
         return "this ONNX Runtime was built without CUDA (install onnxruntime-gpu, not onnxruntime)"
     return None

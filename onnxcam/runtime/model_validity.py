@@ -20,9 +20,9 @@ def blames_invalid_models(model: object) -> Iterator[None]:
     try:
         yield
     except UnforeseenError as error:
-        if isinstance(model, (str, Path, bytes)) and (why := reason_not_opened(model)):
+        if isinstance(model, (str, Path, bytes)) and (reason := reason_not_opened(model)):
             raise ModelError(
-                f"ONNX Runtime cannot open the model: {why}; correct the model and export it again"
+                f"ONNX Runtime cannot open the model: {reason}; correct the model and export it again"
             ) from error
         raise
 
@@ -31,9 +31,8 @@ def reason_not_opened(model: str | Path | bytes) -> str:
     """Why ONNX Runtime does not open the unchanged model; empty if it does."""
     options = ort.SessionOptions()
     options.log_severity_level = QUIET
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )  # nothing is folded
+    # nothing is folded
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  of its own types

@@ -12,10 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-LARGEST = 16  # inputs of a round with several workers
-MOST_WORKERS = 8  # each holds its own activations
-WARM_UP = 1  # rounds of a schedule that do not count: the runtime plans its memory in them
-TRIALS = 3  # rounds that count
+MAX_ROUND_INPUTS = 16  # inputs of a round with several workers
+MAX_WORKERS = 8  # each holds its own activations
+WARM_UP_ROUNDS = 1  # rounds of a schedule that do not count: the runtime plans its memory in them
+TIMED_ROUNDS = 3  # rounds that count
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ class Schedule:
 
 def schedules(workers: int) -> tuple[Schedule, ...]:
     """The schedules worth trying on a CPU, the likeliest first, with one worker and with several."""
-    several = [
-        Schedule(workers, chunk) for chunk in (2, 1) if workers > 1 and workers * chunk <= LARGEST
+    parallel = [
+        Schedule(workers, chunk)
+        for chunk in (2, 1)
+        if workers > 1 and workers * chunk <= MAX_ROUND_INPUTS
     ]
-    return (*several[:1], Schedule(1, 4), *several[1:], Schedule(1, 8))
+    return (*parallel[:1], Schedule(1, 4), *parallel[1:], Schedule(1, 8))
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Tuner:
     times: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
-    def resumed(cls, schedules: Sequence[Schedule], times: object) -> Tuner:
+    def resume(cls, schedules: Sequence[Schedule], times: object) -> Tuner:
         """A tuner with the times of an earlier run; anything that is not a table of times is ignored."""
         table = times if isinstance(times, Mapping) else {}
         names = {str(schedule) for schedule in schedules}
@@ -71,29 +73,33 @@ class Tuner:
     @property
     def is_done(self) -> bool:
         """Whether every schedule was measured."""
-        return all(self._rounds(schedule) >= WARM_UP + TRIALS for schedule in self.schedules)
+        return all(
+            self._rounds(schedule) >= WARM_UP_ROUNDS + TIMED_ROUNDS for schedule in self.schedules
+        )
 
     @property
     def best(self) -> Schedule:
         """The fastest so far; the first one if nothing was measured yet."""
-        measured = [schedule for schedule in self.schedules if self._rounds(schedule) > WARM_UP]
+        measured = [
+            schedule for schedule in self.schedules if self._rounds(schedule) > WARM_UP_ROUNDS
+        ]
         return min(measured, key=self._cost, default=self.schedules[0])
 
     def next_schedule(self, remaining: int) -> Schedule:
         """The schedule of the next round: the least measured one whose round the `remaining` inputs fill, so
         that a slow moment of the machine affects all schedules alike; the best one if all are measured.
         """
-        unfinished = [s for s in self.schedules if self._rounds(s) < WARM_UP + TRIALS]
+        unfinished = [s for s in self.schedules if self._rounds(s) < WARM_UP_ROUNDS + TIMED_ROUNDS]
         filled = (schedule for schedule in unfinished if schedule.inputs <= remaining)
         return min(filled, key=self._rounds, default=self.best)
 
     def record(self, schedule: Schedule, inputs: int, seconds: float) -> None:
         """Record the time of a round; only a full round of a schedule that is being measured counts."""
-        if inputs == schedule.inputs and self._rounds(schedule) < WARM_UP + TRIALS:
+        if inputs == schedule.inputs and self._rounds(schedule) < WARM_UP_ROUNDS + TIMED_ROUNDS:
             self.times.setdefault(str(schedule), []).append(seconds / inputs)
 
     def _rounds(self, schedule: Schedule) -> int:
         return len(self.times.get(str(schedule), ()))
 
     def _cost(self, schedule: Schedule) -> float:
-        return min(self.times[str(schedule)][WARM_UP:])  # disturbances only add to a time
+        return min(self.times[str(schedule)][WARM_UP_ROUNDS:])  # disturbances only add to a time

@@ -25,8 +25,9 @@ from onnxcam.runtime.fork import abandon, watch
 
 FeedValue: TypeAlias = Array | ort.OrtValue
 # Threads that spin while they wait for work take a core from other runs: parallel runs take 15 % longer.
-REST = ("session.force_spinning_stop", "1")
-REOPENABLE = 256 << 20  # bytes of a model in memory that is stored to be opened again after a fork
+NO_SPINNING = ("session.force_spinning_stop", "1")
+# bytes of a model in memory that is stored to be opened again after a fork
+MAX_REOPENABLE_BYTES = 256 << 20
 QUIET = 4  # fatal only: failures reach the user as errors of our own
 ort.set_default_logger_severity(QUIET)
 ONE_THREAD = (
@@ -36,23 +37,25 @@ ONE_THREAD = (
 
 
 @contextmanager
-def memory_errors(doing: str) -> Iterator[None]:
+def memory_errors(activity: str) -> Iterator[None]:
     """Raise one clear error if memory runs out outside of ONNX Runtime, too."""
     try:
         yield
     except MemoryError as error:
         raise OutOfMemoryError(
-            f"out of memory {doing}; close other programs, or use a smaller image or model, or fewer samples"
+            f"out of memory {activity}; close other programs, or use a smaller image or model, or fewer samples"
         ) from error
     except ImportError as error:
         if "failed to map segment" not in str(error):
             raise
-        raise OutOfMemoryError(f"out of memory {doing}: a library could not be loaded") from error
+        raise OutOfMemoryError(
+            f"out of memory {activity}: a library could not be loaded"
+        ) from error
 
 
 class Session:
     """One model, given as the content of an .onnx file or its path, on one device. `weights` are those that a
-    model of more than 2 GB has outside of its content (`Model.parts`); they are not copied.
+    model of more than 2 GB has outside of its content (`Model.content_and_weights`); they are not copied.
 
     DeviceError if ONNX Runtime does not provide the requested device, ModelError if it does not open the model.
     """
@@ -67,7 +70,7 @@ class Session:
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
-        options.add_session_config_entry(*REST)
+        options.add_session_config_entry(*NO_SPINNING)
         if threads is not None:
             options.intra_op_num_threads = threads
         self.notices: tuple[str, ...] = ()
@@ -86,8 +89,8 @@ class Session:
             except Exception as second_error:
                 raise _translate(second_error, device) from second_error
             self.notices = (ONE_THREAD,)
-        small = isinstance(content, Path) or len(content) <= REOPENABLE
-        self._source = (content, options) if small else None
+        is_reopenable = isinstance(content, Path) or len(content) <= MAX_REOPENABLE_BYTES
+        self._source = (content, options) if is_reopenable else None
         self.device = device
         watch(self)
         self.shapes = {node.name: list(node.shape) for node in self._live.get_inputs()}
@@ -105,9 +108,9 @@ class Session:
         """ONNX Runtime's session; opened again in a process that was forked since."""
         if self._session is None:
             if self._source is None or self.device.kind != "cpu":
-                what = "CUDA" if self.device.kind != "cpu" else "a model of this size in memory"
+                cause = "CUDA" if self.device.kind != "cpu" else "a model of this size in memory"
                 raise RunError(
-                    f"{what} cannot be used in a process that was forked after the model was opened; "
+                    f"{cause} cannot be used in a process that was forked after the model was opened; "
                     "create the explainer in that process, or start it with spawn"
                 )
             try:

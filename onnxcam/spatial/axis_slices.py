@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcam.arrays import Dim
-from onnxcam.graph.window import LONGEST
+from onnxcam.graph.window import MAX_SPAN
 from onnxcam.spatial.axes import (
     CHANNELS,
     COLUMNS,
@@ -60,7 +60,7 @@ def slice_axis(axis: Axis, size: int, positions: Sequence[int], origin: str) -> 
     """What some positions of an axis of that size hold."""
     if positions == range(size):
         return axis
-    if len(positions) > LONGEST:
+    if len(positions) > MAX_SPAN:
         return new_axis(MOVED, len(positions), origin)
     if len(positions) == size and list(positions) == list(range(size)):
         return axis

@@ -113,9 +113,8 @@ def interrupted_run(draw: Random) -> Case:
     """An exception somewhere in a run; `--skip-existing` must then give what a fresh run gives."""
     lines = draw.random() < 0.5
     place = draw.randrange(400 if lines else 60)
-    make = (
-        FAILURES[0] if lines else draw.choice(FAILURES)
-    )  # nothing else can come between two lines
+    # nothing else can come between two lines
+    make = FAILURES[0] if lines else draw.choice(FAILURES)
     twice = draw.random() < 0.3
     damage = draw.getrandbits(32) if draw.random() < 0.3 else None
     what = f"{make()!r} at {'line' if lines else 'call'} {place}{', twice' * twice}{', damaged' * bool(damage)}"

@@ -31,11 +31,12 @@ DIRECTIONS = 3
 STEPS = (0.05, 0.02, 0.008, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
 FLOATS = (np.float32, np.float64, np.float16)
 ROUGH = {"float16", "bfloat16"}
+# also all types of 8 bits or fewer
 NARROW = {
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.BFLOAT16,
     *range(17, 26),
-}  # and of 8 bits or fewer
+}
 QUANTIZED = ("Quantize", "QLinear", "Integer")
 RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
 

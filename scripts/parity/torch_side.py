@@ -16,9 +16,8 @@ import torch
 
 from scripts.bench.models import fill_zeros
 
-with contextlib.suppress(
-    ImportError
-):  # makes torchvision for CUDA importable beside torch for CPUs
+# makes torchvision for CUDA importable beside torch for CPUs
+with contextlib.suppress(ImportError):
     importlib.import_module("torchvision_cpu")
 timm = importlib.import_module("timm")
 

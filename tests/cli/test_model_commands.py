@@ -108,9 +108,8 @@ def test_check_of_feature_map_output(run: Run, model: Path) -> None:
     assert report["score"]["output"] == "onnxcam/classes"
 
 
-ONE_SIZE = Net(
-    head=MLP + SOFTMAX, shape="N, 3, H, W"
-)  # free by its declaration, 8 x 8 by its weights
+# free by its declaration, 8 x 8 by its weights
+ONE_SIZE = Net(head=MLP + SOFTMAX, shape="N, 3, H, W")
 
 
 def test_check_uses_requested_size(run: Run, tmp_path: Path) -> None:

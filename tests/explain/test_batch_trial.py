@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from onnxcam import Explainer
 from onnxcam.errors import ModelError
 from onnxcam.explain.batch_trial import UNTRIED
-from onnxcam.runtime.batch_independence import agree, unlike_images
+from onnxcam.runtime.batch_independence import are_close, contrasting_images
 from onnxcam.runtime.session import Session
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, POOLED, random_images
 
@@ -358,7 +358,7 @@ def test_dropout_in_evaluation_mode_is_not_reported() -> None:
 
 def test_unlike_images_differ() -> None:
     for dtype in (np.float32, np.uint8, np.int8):
-        first, second = np.asarray(unlike_images((3, 16, 16), np.dtype(dtype)), np.float64)
+        first, second = np.asarray(contrasting_images((3, 16, 16), np.dtype(dtype)), np.float64)
         assert abs(first.mean() - second.mean()) > 5
         assert min(first.std(), second.std()) > 0.9
         assert not np.array_equal(first, second)
@@ -380,4 +380,4 @@ def test_unlike_images_differ() -> None:
 def test_agree_compares_with_tolerance_and_floor(
     actual: list[float], expected: list[float], agrees: bool
 ) -> None:
-    assert agree(np.array(actual), np.array(expected), 1e-3, 1e-7) is agrees
+    assert are_close(np.array(actual), np.array(expected), 1e-3, 1e-7) is agrees

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, NodeError
 from onnxcam.graph.node_flaws import describe_flaw
-from onnxcam.graph.shape_conflicts import misfits
+from onnxcam.graph.shape_conflicts import describe_conflicts
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 
@@ -84,21 +84,21 @@ def test_misfit_of_operands_is_described(
     node = node_of(operator, shapes, attributes)
     assert message in (describe_flaw(node) or "")
     node.domain = "custom"
-    assert not list(misfits(node))
+    assert not list(describe_conflicts(node))
 
 
 @pytest.mark.parametrize(("operator", "shapes", "attributes"), RIGHT)
 def test_fitting_operands_have_no_misfit(
     operator: str, shapes: Shapes, attributes: dict[str, Any]
 ) -> None:
-    assert not list(misfits(node_of(operator, shapes, attributes)))
+    assert not list(describe_conflicts(node_of(operator, shapes, attributes)))
 
 
 def test_operand_of_unknown_shape_has_no_misfit() -> None:
     for operator in ("Gemm", "MatMul", "Conv", "BatchNormalization", "DequantizeLinear"):
         node = node_of(operator, [(1, 2), (3, 4)], {})
         node.inputs[1].shape = None
-        assert not list(misfits(node))
+        assert not list(describe_conflicts(node))
 
 
 def model_of(nodes: list[onnx.NodeProto], constants: dict[str, Any]) -> onnx.ModelProto:

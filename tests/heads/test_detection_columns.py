@@ -87,9 +87,8 @@ def test_label_selects_its_class(transposed: bool) -> None:
     model, score = ensure_class_scores(load(proto))
     assert score.classes == 2
     pooled, p, z = run(model, CLASS_SCORES, "p", "z")
-    expected = (
-        p.max(axis=2) if transposed else z.max(axis=2)
-    )  # the logits if the Concat is next to the output
+    # the logits if the Concat is next to the output
+    expected = p.max(axis=2) if transposed else z.max(axis=2)
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
     explainer = onnxcam.Explainer(load(proto), "grad-cam", "features", device="cpu")
     explanation = explainer(random_images(2), target=["dog", "top1"])

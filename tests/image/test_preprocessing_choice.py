@@ -11,7 +11,7 @@ import pytest
 
 from onnxcam.errors import SettingError, UnknownNameError
 from onnxcam.image.preprocess import PRESETS, Preprocessing
-from onnxcam.image.preprocessing_choice import change, choose, notice_of
+from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.specs import ImageInput
 
 FLOATS = ImageInput("x", "NCHW", 3, 32, 32, 1, np.dtype("float32"))
@@ -94,11 +94,11 @@ def test_settings_missing_in_metadata_are_shown(metadata: dict[str, str], assume
 
 
 def test_settings_that_the_user_gives_are_no_longer_assumed() -> None:
-    choice = change(choose("auto", {}, FLOATS), mean=(0.5,), std=None, fit="squash")
+    choice = with_settings(choose("auto", {}, FLOATS), mean=(0.5,), std=None, fit="squash")
     text = str(notice_of(choice, FLOATS))
     assert "assumed: --scale 255 --std 0.229,0.224,0.225 --order rgb (" in text
     named = {"scale": 255.0, "mean": (0.5,), "std": (0.5,), "order": "bgr", "fit": "crop"}
-    choice = change(choice, **named)
+    choice = with_settings(choice, **named)
     assert notice_of(choice, FLOATS) is None
     assert choice.preprocessing.order == "bgr"
 
@@ -109,7 +109,7 @@ def test_assumed_size_is_shown() -> None:
     )
     assert "--fit crop --size 224,224 (" in str(notice(ANY_SIZE))
     assert notice(TALL, "tf") == "the model accepts images of any size; --size 64,64 is assumed"
-    sized = change(choose("tf", {}, ANY_SIZE), size=(96, 128))
+    sized = with_settings(choose("tf", {}, ANY_SIZE), size=(96, 128))
     assert notice_of(sized, ANY_SIZE) is None
 
 
@@ -144,4 +144,4 @@ def test_presets_and_settings_that_are_not_there() -> None:
     with pytest.raises(UnknownNameError, match="imagenet"):
         choose("imagnet", {}, FLOATS)
     with pytest.raises(SettingError, match="fit 'stretch'"):
-        change(choose("auto", {}, FLOATS), fit="stretch")
+        with_settings(choose("auto", {}, FLOATS), fit="stretch")

@@ -190,9 +190,8 @@ def test_unreadable_file_is_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object) -> io.BytesIO:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(
-        "onnxcam.image.read.open_regular", refuse
-    )  # the tests may run as root, whom no mode keeps out
+    # the tests may run as root, whom no mode keeps out
+    monkeypatch.setattr("onnxcam.image.read.open_regular", refuse)
     with pytest.raises(
         ImageError,
         match=r"cat\.png: cannot be read \(permission denied\); check the file's permissions",
@@ -270,9 +269,8 @@ def test_damaged_tags_are_no_warning_of_ours(tmp_path: Path, code: str, warned: 
     path = tmp_path / "image.tif"
     Image.new("RGB", (8, 8)).save(path, dpi=(72, 72))
     content = path.read_bytes()
-    tag = content.index(
-        struct.pack("<HHL", 282, 5, 1)
-    )  # the resolution: a fraction that lies elsewhere
+    # the resolution: a fraction that lies elsewhere
+    tag = content.index(struct.pack("<HHL", 282, 5, 1))
     path.write_bytes(content[: tag + 8] + struct.pack("<L", 10**6) + content[tag + 12 :])
     command = [sys.executable, "-c", code.format(path=str(path))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

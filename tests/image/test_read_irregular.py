@@ -202,9 +202,8 @@ def test_heic_is_registered_once_where_it_is_installed(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
     heif.register_heif.cache_clear()
     for _ in range(2):
-        with pytest.raises(
-            ImageError, match="is not an image"
-        ):  # the plugin here registers nothing
+        # the plugin here registers nothing
+        with pytest.raises(ImageError, match="is not an image"):
             read(HEIC)
     heif.register_heif.cache_clear()
     assert calls == [True]

@@ -15,7 +15,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError, NodeError
 from onnxcam.model.load import load
-from onnxcam.passes.constant_folding import constant_values
+from onnxcam.passes.constant_folding import values_of_constant_node
 from tests.passes.support import bombs
 from tests.support.limits import run_limited
 
@@ -237,4 +237,4 @@ def test_constant_without_exactly_one_value_is_refused(attributes: dict[str, obj
     with pytest.raises(
         NodeError, match=rf"Constant \(c\): holds {len(attributes)} values, not one"
     ):
-        constant_values(node)
+        values_of_constant_node(node)

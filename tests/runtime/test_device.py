@@ -11,7 +11,7 @@ import pytest
 from onnxcam.errors import DeviceError, ModelError, OutOfMemoryError
 from onnxcam.runtime import device as module
 from onnxcam.runtime import session as sessions
-from onnxcam.runtime.device import CPU, CUDA, Device, cuda_devices, device
+from onnxcam.runtime.device import CPU, CUDA, Device, cuda_device_count, device
 from onnxcam.runtime.session import Session, open_session
 from tests.support.nets import FIXED
 
@@ -19,7 +19,7 @@ from tests.support.nets import FIXED
 def machine(monkeypatch: pytest.MonkeyPatch, devices: int, *providers: str) -> list[bool]:
     """Pretend a driver with so many devices, and a runtime with such providers."""
     loaded: list[bool] = []
-    monkeypatch.setattr(module, "cuda_devices", lambda: devices)
+    monkeypatch.setattr(module, "cuda_device_count", lambda: devices)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [*providers, CPU])
     monkeypatch.setattr(ort, "preload_dlls", lambda: loaded.append(True), raising=False)
     return loaded
@@ -121,12 +121,12 @@ def test_unloadable_driver_has_no_devices(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> None:
         raise OSError(name)
 
-    cuda_devices.cache_clear()
+    cuda_device_count.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     try:
-        assert cuda_devices() == 0
+        assert cuda_device_count() == 0
     finally:
-        cuda_devices.cache_clear()
+        cuda_device_count.cache_clear()
 
 
 class Driver:
@@ -147,12 +147,12 @@ class Driver:
 def test_device_count_comes_from_driver(
     monkeypatch: pytest.MonkeyPatch, code: int, expected: int
 ) -> None:
-    cuda_devices.cache_clear()
+    cuda_device_count.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(code, 3))
     try:
-        assert cuda_devices() == expected
+        assert cuda_device_count() == expected
     finally:
-        cuda_devices.cache_clear()
+        cuda_device_count.cache_clear()
 
 
 class FallenBack:
@@ -241,7 +241,7 @@ def test_sessions_print_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["refused"] * 3, "")
 
 
-@pytest.mark.skipif(cuda_devices() > 0, reason="this machine has a GPU: nothing to refuse")
+@pytest.mark.skipif(cuda_device_count() > 0, reason="this machine has a GPU: nothing to refuse")
 def test_cuda_without_device_is_refused_silently(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DeviceError, match="no NVIDIA driver"):
         device("cuda")

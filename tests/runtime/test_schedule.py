@@ -13,7 +13,7 @@ from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.runtime import chunks
 from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.device import Device
-from onnxcam.runtime.schedule import TRIALS, WARM_UP, Schedule, Tuner, schedules
+from onnxcam.runtime.schedule import TIMED_ROUNDS, WARM_UP_ROUNDS, Schedule, Tuner, schedules
 from onnxcam.runtime.session import Session
 
 ONE, TWO = Schedule(1, 8), Schedule(2, 2)
@@ -100,7 +100,7 @@ def test_only_new_measurements_are_reported(clock: Clock) -> None:
     assert not measured
     run(runner, 40)
     run(runner, 40)
-    assert measured == [{"1 x 8": [1.0] * (WARM_UP + TRIALS)}]
+    assert measured == [{"1 x 8": [1.0] * (WARM_UP_ROUNDS + TIMED_ROUNDS)}]
 
 
 def test_model_that_cannot_be_reopened_runs_with_one_worker(clock: Clock) -> None:
@@ -117,10 +117,10 @@ def test_warm_up_and_partial_rounds_do_not_count() -> None:
     tuner.record(ONE, 8, 800.0)
     tuner.record(ONE, 3, 1e-9)
     assert not tuner.is_done
-    for _ in range(TRIALS + 2):
+    for _ in range(TIMED_ROUNDS + 2):
         tuner.record(ONE, 8, 8.0)
     assert tuner.is_done
-    assert tuner.times == {"1 x 8": [100.0] * WARM_UP + [1.0] * TRIALS}
+    assert tuner.times == {"1 x 8": [100.0] * WARM_UP_ROUNDS + [1.0] * TIMED_ROUNDS}
 
 
 def test_few_inputs_use_best_schedule_so_far(clock: Clock) -> None:
@@ -131,14 +131,14 @@ def test_few_inputs_use_best_schedule_so_far(clock: Clock) -> None:
 
 
 def test_valid_measurements_are_resumed() -> None:
-    measured = Tuner.resumed([ONE, TWO], {"1 x 8": [1.0, 2.0], "9 x 9": [1.0], "2 x 2": "fast"})
+    measured = Tuner.resume([ONE, TWO], {"1 x 8": [1.0, 2.0], "9 x 9": [1.0], "2 x 2": "fast"})
     assert measured.times == {"1 x 8": [1.0, 2.0]}
-    assert Tuner.resumed([ONE], ["1 x 8"]).times == {}
-    assert Tuner.resumed([ONE], {"1 x 8": [1.0, None]}).times == {}
+    assert Tuner.resume([ONE], ["1 x 8"]).times == {}
+    assert Tuner.resume([ONE], {"1 x 8": [1.0, None]}).times == {}
     for odd in (float("nan"), float("inf"), -1.0, True, [1.0], 10**400, "1.0"):
-        assert Tuner.resumed([ONE], {"1 x 8": [1.0, odd]}).times == {}
+        assert Tuner.resume([ONE], {"1 x 8": [1.0, odd]}).times == {}
     for table in (None, 1, "1 x 8", [[1.0]], {"1 x 8": {"a": 1.0}}, {"1 x 8": 1.0}):
-        assert Tuner.resumed([ONE], table).times == {}
+        assert Tuner.resume([ONE], table).times == {}
 
 
 def test_out_of_memory_in_worker_ends_tuning(clock: Clock) -> None:
@@ -181,7 +181,7 @@ def test_failed_worker_stops_others_before_retry() -> None:
             return super().run(outputs, feeds)
 
     clock = Clock()
-    measured = {"2 x 2": [1.0] * (WARM_UP + TRIALS)}
+    measured = {"2 x 2": [1.0] * (WARM_UP_ROUNDS + TIMED_ROUNDS)}
     runner = tuned(Main(clock, 1.0), Slow(clock, 1.0), Tuner([TWO], measured))
     run(runner, 8)
     assert log == ["worker"] * log.count("worker") + ["main"] * 8
@@ -189,7 +189,7 @@ def test_failed_worker_stops_others_before_retry() -> None:
 
 def test_early_end_leaves_no_worker_running(clock: Clock) -> None:
     worker = Costly(clock, 1.0)
-    measured = {"2 x 2": [1.0] * (WARM_UP + TRIALS)}
+    measured = {"2 x 2": [1.0] * (WARM_UP_ROUNDS + TIMED_ROUNDS)}
     runner = tuned(Costly(clock, 1.0), worker, Tuner([TWO], measured))
     inputs = np.zeros((200, 2))
     for _ in runner.run(["y"], 200, lambda chunk: {"x": inputs[chunk]}):

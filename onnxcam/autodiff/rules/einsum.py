@@ -20,7 +20,7 @@ def einsum_vjp(g: Value, y: Value, *xs: Value, equation: str, slot: int) -> Valu
     Along an axis that only x has, the result is repeated. Along two axes with the same letter, only the
     diagonal gets a cotangent. Since opset 12.
     """
-    parsed = Equation.read(equation, [operand.ndim for operand in xs])
+    parsed = Equation.parse(equation, [operand.ndim for operand in xs])
     x, letters = xs[slot], parsed.operands[slot]
     terms = [(parsed.result, g)] + [
         (term, operand)

@@ -18,9 +18,8 @@ def max_pool_vjp(g: Value, y: Value, x: Value, *, storage_order: int | None) -> 
     Since opset 1. Indices count over the whole tensor. Windows that overlap may name a cell twice, so the sum
     must be exact: that of ScatterElements is, that of ScatterND is not.
     """
-    if (
-        storage_order
-    ):  # its indices run down the columns: a second pool returns indices along the rows
+    # its indices run down the columns: a second pool returns indices along the rows
+    if storage_order:
         attributes = dict(y.tensor.inputs[0].attrs)
         del attributes["storage_order"]
         y = y.build.ops("MaxPool", x, outputs=2, **attributes)[0]

@@ -12,7 +12,7 @@ from onnx.external_data_helper import uses_external_data
 
 from onnxcam.errors import ModelError, first_line
 from onnxcam.model.proto.declared_sizes import declared_shapes
-from onnxcam.model.proto.walk import Scope, tensors
+from onnxcam.model.proto.walk import Scope, constant_tensors
 
 ITEM_BYTES = {
     TensorProto.INT8: 1,
@@ -41,7 +41,7 @@ def check_opset(proto: onnx.ModelProto, name: str) -> None:
 def check_names(proto: onnx.ModelProto, scopes: Sequence[Scope]) -> None:
     """ValidationError for a name that is not UTF-8: protobuf reads it as bytes, and cannot write it."""
     names: list[Any] = [imported.domain for imported in proto.opset_import]
-    names += [tensor.name for tensor in tensors(scopes)]
+    names += [tensor.name for tensor in constant_tensors(scopes)]
     names += [dim.dim_param for shape in declared_shapes(scopes) for dim in shape.dim]
     for scope in scopes:
         names.append(scope.name)
@@ -74,7 +74,7 @@ def _check_texts(node: onnx.NodeProto) -> None:
 
 def check_constants(scopes: Iterable[Scope]) -> None:
     """ValidationError for a constant whose content does not fit its shape; ONNX's checker accepts it."""
-    for tensor in tensors(scopes):
+    for tensor in constant_tensors(scopes):
         if _has_content(tensor):
             continue
         try:

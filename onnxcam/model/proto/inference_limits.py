@@ -22,10 +22,10 @@ MAX_OUTPUTS = 1 << 16
 MAX_SKIP = 1 << 16  # words that an n-gram of TfIdfVectorizer may skip
 MAX_ITERATIONS = 1 << 24  # of a loop whose condition never ends it
 MAX_SHAPE_LENGTH = 1 << 16  # of a shape that is computed while shapes are inferred
-AXES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
-AXES |= {"scan_input_axes", "scan_output_axes"}
-NUMBERS = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT}
-NUMBERS |= {TensorProto.DOUBLE, TensorProto.BOOL}
+AXIS_ATTRIBUTES = {"axis", "axes", "batch_axis", "time_axis", "batch_dims", "perm"}
+AXIS_ATTRIBUTES |= {"scan_input_axes", "scan_output_axes"}
+NUMBER_TYPES = {TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT}
+NUMBER_TYPES |= {TensorProto.DOUBLE, TensorProto.BOOL}
 RANDOM_VECTORS = {"RandomNormal", "RandomUniform"}
 FLAGS = {  # a value other than 0 and 1 means different things to ONNX, ONNX Runtime and others
     *("align_corners", "allowzero", "antialias", "ceil_mode", "center_point_box"),
@@ -42,17 +42,17 @@ def check_attributes(scopes: Iterable[Scope], name: str) -> None:
     for scope in scopes:
         for node in scope.node:
             for attribute in node.attribute:
-                if problem := _problem(node, attribute):
+                if problem := _attribute_problem(node, attribute):
                     raise ModelError(
                         f"{name}: not a valid ONNX model ({describe_node(node)}: the attribute "
                         f"{attribute.name} {problem}); export it again"
                     )
 
 
-def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
+def _attribute_problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
     """What is wrong with an attribute; empty if nothing is."""
     numbers = [attribute.i, *attribute.ints]
-    if attribute.name in AXES:
+    if attribute.name in AXIS_ATTRIBUTES:
         invalid = [number for number in numbers if abs(number) > MAX_RANK]
         if invalid or len(attribute.ints) > MAX_RANK:
             return f"names axis {invalid[0]}" if invalid else f"names {len(attribute.ints)} axes"
@@ -80,7 +80,7 @@ def _problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
 def check_loops(scopes: Iterable[Scope], name: str) -> None:
     """ModelError for a loop that never ends: ONNX Runtime would run it until the process is killed."""
     for scope in scopes:
-        numbers = _numbers(scope, "Loop")
+        numbers = _scalar_constants(scope, "Loop")
         for node in scope.node:
             if node.op_type == "Loop" and not node.domain and _is_endless(node, numbers):
                 raise ModelError(
@@ -100,19 +100,19 @@ def _is_endless(node: onnx.NodeProto, numbers: dict[str, float | None]) -> bool:
     if len(body.input) < 2 or not body.output:
         return False
     producers = {inner.output[0]: inner for inner in body.node if inner.output}
-    constants = {tensor.name: _number(tensor) for tensor in body.initializer}
-    constants |= {key: number for inner in body.node for key, number in _constant(inner)}
-    end = body.output[0].name
-    while end in producers and producers[end].op_type == "Identity":
-        end = producers[end].input[0]
-    return end == body.input[1].name or bool(constants.get(end))
+    constants = {tensor.name: _scalar(tensor) for tensor in body.initializer}
+    constants |= {key: number for inner in body.node for key, number in _scalar_of_constant(inner)}
+    loop_condition = body.output[0].name
+    while loop_condition in producers and producers[loop_condition].op_type == "Identity":
+        loop_condition = producers[loop_condition].input[0]
+    return loop_condition == body.input[1].name or bool(constants.get(loop_condition))
 
 
-def _constant(node: onnx.NodeProto) -> list[tuple[str, float | None]]:
+def _scalar_of_constant(node: onnx.NodeProto) -> list[tuple[str, float | None]]:
     """The output of a Constant node with its only number, as a list of one pair; empty for other nodes."""
     if node.op_type != "Constant" or node.domain:
         return []
-    return [(node.output[0], _number(a.t)) for a in node.attribute if a.name == "value"]
+    return [(node.output[0], _scalar(a.t)) for a in node.attribute if a.name == "value"]
 
 
 def _random_problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str:
@@ -124,7 +124,7 @@ def _random_problem(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> str
     return "" if low <= high else f"is {attribute.f}, expected low {low} <= high {high}"
 
 
-def propagates_sizes(graph: onnx.GraphProto) -> bool:
+def has_short_shapes(graph: onnx.GraphProto) -> bool:
     """Whether the shapes that the graph computes stay short enough for the inference to compute them."""
     lengths = {
         tensor.name: tensor.dims[0] if tensor.dims else 1
@@ -133,9 +133,11 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
         and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     }
     lengths.update((tensor.name, _declared_length(tensor)) for tensor in graph.input)
-    numbers = {operator: _numbers(graph, operator) for operator in ("Range", "ConstantOfShape")}
+    numbers = {
+        operator: _scalar_constants(graph, operator) for operator in ("Range", "ConstantOfShape")
+    }
     for node in graph.node:
-        length = _length(node, [lengths.get(name, 0) for name in node.input])
+        length = _max_length(node, [lengths.get(name, 0) for name in node.input])
         if node.op_type in numbers and not node.domain:
             operands = [numbers[node.op_type].get(name) for name in node.input]
             is_range = node.op_type == "Range"
@@ -146,7 +148,7 @@ def propagates_sizes(graph: onnx.GraphProto) -> bool:
     return True
 
 
-def _length(node: onnx.NodeProto, lengths: list[int]) -> int:
+def _max_length(node: onnx.NodeProto, lengths: list[int]) -> int:
     """How many numbers a node of shape arithmetic may output for inputs of these lengths; 0 for other nodes."""
     if node.domain or not defs.has(node.op_type):
         return 0
@@ -170,20 +172,20 @@ def _declared_length(tensor: onnx.ValueInfoProto) -> int:
     return int(dims[0].dim_value) if len(dims) == 1 else 0
 
 
-def _numbers(scope: Scope, operator: str) -> dict[str, float | None]:
+def _scalar_constants(scope: Scope, operator: str) -> dict[str, float | None]:
     """The constants that are one number, by name; empty for a graph without `operator`, which reads them."""
     if all(node.op_type != operator for node in scope.node):
         return {}
     constants = scope.initializer if isinstance(scope, onnx.GraphProto) else ()
-    numbers = {tensor.name: _number(tensor) for tensor in constants}
+    numbers = {tensor.name: _scalar(tensor) for tensor in constants}
     for node in scope.node:
-        numbers.update(_constant(node))
+        numbers.update(_scalar_of_constant(node))
     return numbers
 
 
-def _number(tensor: onnx.TensorProto) -> float | None:
+def _scalar(tensor: onnx.TensorProto) -> float | None:
     """The number in a constant; None if it has several, or another type."""
-    if math.prod(tensor.dims) != 1 or tensor.data_type not in NUMBERS:
+    if math.prod(tensor.dims) != 1 or tensor.data_type not in NUMBER_TYPES:
         return None
     return float(numpy_helper.to_array(tensor).ravel()[0])
 

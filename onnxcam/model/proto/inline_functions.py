@@ -10,7 +10,7 @@ import onnx
 from onnx import inliner
 
 from onnxcam.errors import ModelError
-from onnxcam.model.proto.walk import CycleError, Scope, dependency_order, scopes
+from onnxcam.model.proto.walk import CycleError, Scope, dependency_order, nested_scopes
 
 MAX_NODES = 1 << 14  # ONNX Runtime may take minutes to open the gradient of so many
 SHALLOW_DEPTH = 8  # levels of functions, as exporters write the modules of a network
@@ -18,7 +18,7 @@ MAX_DEEP_NODES = 1 << 11  # with functions nested deeper, each calling the next 
 MAX_BYTES = 1 << 31  # of a protocol buffer
 MAX_DEPTH = 100  # of functions that call each other
 
-Key: TypeAlias = tuple[str, str, str]
+FunctionKey: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def check_functions(proto: onnx.ModelProto, name: str) -> None:
         )
 
 
-def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
+def _costs(proto: onnx.ModelProto, name: str) -> dict[FunctionKey, Cost]:
     """The cost of each function. ModelError if one calls itself."""
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
-    calls = [set(_calls(function)) for function in functions.values()]
+    calls = [set(_call_counts(function)) for function in functions.values()]
     try:
         order = dependency_order(calls, [[key] for key in functions])
     except CycleError as error:
@@ -65,16 +65,16 @@ def _costs(proto: onnx.ModelProto, name: str) -> dict[Key, Cost]:
             f"{name}: the function {key[1]!r} calls itself, directly or through others; "
             "export the model without functions"
         ) from error
-    costs: dict[Key, Cost] = {}
+    costs: dict[FunctionKey, Cost] = {}
     for index in order:
         key = list(functions)[index]
         costs[key] = _cost(functions[key], costs)
     return costs
 
 
-def _cost(scope: Scope, costs: dict[Key, Cost]) -> Cost:
-    calls = {key: times for key, times in _calls(scope).items() if key in costs}
-    nodes = sum(len(inner.node) for inner in scopes(scope)) - sum(calls.values())
+def _cost(scope: Scope, costs: dict[FunctionKey, Cost]) -> Cost:
+    calls = {key: times for key, times in _call_counts(scope).items() if key in costs}
+    nodes = sum(len(inner.node) for inner in nested_scopes(scope)) - sum(calls.values())
     return Cost(
         min(nodes + sum(costs[key].nodes * times for key, times in calls.items()), 1 << 62),
         min(
@@ -84,8 +84,10 @@ def _cost(scope: Scope, costs: dict[Key, Cost]) -> Cost:
     )
 
 
-def _calls(scope: Scope) -> Counter[Key]:
+def _call_counts(scope: Scope) -> Counter[FunctionKey]:
     """How often each operator is called, functions among them."""
     return Counter(
-        (node.domain, node.op_type, node.overload) for inner in scopes(scope) for node in inner.node
+        (node.domain, node.op_type, node.overload)
+        for inner in nested_scopes(scope)
+        for node in inner.node
     )

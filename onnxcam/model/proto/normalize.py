@@ -70,16 +70,16 @@ def _sort(scope: Scope, name: str) -> set[str]:
     if order != sorted(order):
         del scope.node[:]
         scope.node.extend(nodes[index] for index in order)
-    return set().union(*reads, _outputs(scope)) - set().union(*writes, _inputs(scope))
+    return set().union(*reads, _output_names(scope)) - set().union(*writes, _input_names(scope))
 
 
-def _outputs(scope: Scope) -> set[str]:
+def _output_names(scope: Scope) -> set[str]:
     if isinstance(scope, onnx.FunctionProto):
         return set(scope.output)
     return {tensor.name for tensor in scope.output}
 
 
-def _inputs(scope: Scope) -> set[str]:
+def _input_names(scope: Scope) -> set[str]:
     """The inputs and constants of a graph."""
     if isinstance(scope, onnx.FunctionProto):
         return set(scope.input)
@@ -93,19 +93,19 @@ def make_dense(scopes: Iterable[Scope], name: str) -> None:
     for scope in scopes:
         if isinstance(scope, onnx.GraphProto):
             for sparse in scope.sparse_initializer:
-                budget -= _check_size(sparse, budget, name)
-                scope.initializer.append(_dense(sparse))
+                budget -= _dense_bytes(sparse, budget, name)
+                scope.initializer.append(_to_dense(sparse))
             del scope.sparse_initializer[:]
         for node in scope.node:
             for attribute in node.attribute:
                 if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
-                    budget -= _check_size(attribute.sparse_tensor, budget, name)
+                    budget -= _dense_bytes(attribute.sparse_tensor, budget, name)
                     attribute.CopyFrom(
-                        onnx.helper.make_attribute("value", _dense(attribute.sparse_tensor))
+                        onnx.helper.make_attribute("value", _to_dense(attribute.sparse_tensor))
                     )
 
 
-def _check_size(sparse: onnx.SparseTensorProto, budget: int, name: str) -> int:
+def _dense_bytes(sparse: onnx.SparseTensorProto, budget: int, name: str) -> int:
     """Bytes of the dense tensor. ModelError if they exceed the budget."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(sparse.values.data_type)
     size = math.prod(sparse.dims) * np.dtype(dtype).itemsize
@@ -117,7 +117,7 @@ def _check_size(sparse: onnx.SparseTensorProto, budget: int, name: str) -> int:
     return size
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+def _to_dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     values = numpy_helper.to_array(sparse.values).ravel()
     indices = numpy_helper.to_array(sparse.indices)
     dense = np.zeros(tuple(sparse.dims), values.dtype)

@@ -7,7 +7,7 @@ import math
 import onnx
 from onnx import TensorProto, shape_inference
 
-from onnxcam.model.proto.inference_limits import propagates_sizes
+from onnxcam.model.proto.inference_limits import has_short_shapes
 
 LARGE_SIZE = 1 << 14  # numbers: shapes, axes, and scales, which the inference reads, have fewer
 WEIGHT_TYPES = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
@@ -27,7 +27,7 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     }
     for index in contents:
         proto.graph.initializer[index].ClearField("raw_data")
-    inferred = shape_inference.infer_shapes(proto, data_prop=propagates_sizes(proto.graph))
+    inferred = shape_inference.infer_shapes(proto, data_prop=has_short_shapes(proto.graph))
     for index, content in contents.items():
         inferred.graph.initializer[index].raw_data = content
     return inferred

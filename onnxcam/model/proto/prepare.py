@@ -25,7 +25,7 @@ from onnxcam.model.proto.walk import all_scopes
 from onnxcam.passes.input_rank import check_model, give_ranks
 from onnxcam.passes.ort import normalize_ort_domains
 
-INVALID = (checker.ValidationError, shape_inference.InferenceError, ProtobufError)
+INVALID_MODEL_ERRORS = (checker.ValidationError, shape_inference.InferenceError, ProtobufError)
 T = TypeVar("T")
 
 
@@ -56,7 +56,7 @@ def prepare_proto(
         check_attributes(scopes, name)
         check_loops(scopes, name)
         inferred = _call_onnx(infer_shapes, proto)
-    except INVALID as error:
+    except INVALID_MODEL_ERRORS as error:
         raise ModelError(
             f"{name}: not a valid ONNX model ({first_line(error)}); export it again"
         ) from error

@@ -11,7 +11,7 @@ from onnx import AttributeProto
 Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 # Types of attributes without graphs and tensors; ONNX's checker rejects attributes with other content.
-PLAIN = {
+PLAIN_TYPES = {
     *(AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING),
     *(AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS),
 }
@@ -33,29 +33,29 @@ def describe_node(node: onnx.NodeProto) -> str:
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs among the attributes of a node: branches and bodies."""
     for attribute in node.attribute:
-        if attribute.type in PLAIN:
+        if attribute.type in PLAIN_TYPES:
             continue
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
-def scopes(*outer: Scope) -> Iterator[Scope]:
+def nested_scopes(*roots: Scope) -> Iterator[Scope]:
     """Graphs and functions, and all graphs in them."""
-    waiting = list(outer)
-    while waiting:
-        scope = waiting.pop()
+    pending = list(roots)
+    while pending:
+        scope = pending.pop()
         yield scope
         for node in scope.node:
-            waiting.extend(inner_graphs(node))
+            pending.extend(inner_graphs(node))
 
 
 def all_scopes(proto: onnx.ModelProto) -> Iterator[Scope]:
     """Every graph and function of a model."""
-    return scopes(proto.graph, *proto.functions)
+    return nested_scopes(proto.graph, *proto.functions)
 
 
-def tensors(scopes: Iterable[Scope]) -> Iterator[onnx.TensorProto]:
+def constant_tensors(scopes: Iterable[Scope]) -> Iterator[onnx.TensorProto]:
     """Every constant of graphs and functions: initializers and attributes, and the parts of sparse ones."""
     for scope in scopes:
         sparse: list[onnx.SparseTensorProto] = []
@@ -64,7 +64,7 @@ def tensors(scopes: Iterable[Scope]) -> Iterator[onnx.TensorProto]:
             sparse.extend(scope.sparse_initializer)
         for node in scope.node:
             for attribute in node.attribute:
-                if attribute.type in PLAIN:
+                if attribute.type in PLAIN_TYPES:
                     continue
                 if attribute.HasField("t"):
                     yield attribute.t

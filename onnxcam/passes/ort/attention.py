@@ -51,13 +51,13 @@ def _static_size(x: Value, axis: int) -> int:
     return size
 
 
-def _mask_bias(mask: Value, masked: float, like: Value) -> Value | None:
-    """A mask of shape (N, keys) or (N, queries, keys) as a bias: `masked` where the mask is 0, else 0."""
+def _mask_bias(mask: Value, masked_bias: float, like: Value) -> Value | None:
+    """A mask of shape (N, keys) or (N, queries, keys) as a bias: `masked_bias` where the mask is 0, else 0."""
     if mask.ndim not in (2, 3):
         return None
     mask = anp.expand_dims(mask, [1, 2] if mask.ndim == 2 else [1])
     attends = anp.greater(mask, mask.build.constant(0, mask.dtype))
-    return anp.where(attends, like.constant_like(0.0), like.constant_like(masked))
+    return anp.where(attends, like.constant_like(0.0), like.constant_like(masked_bias))
 
 
 def _causal_bias(tokens: Dim, like: Value) -> Value | None:
@@ -80,13 +80,13 @@ def _masked_attention(
     scale: float | None,
     mask: Value | None,
     bias: Value | None,
-    masked: float,
+    masked_bias: float,
     unidirectional: int,
 ) -> Value | None:
     q, k, _ = qkv
     biases: list[Value | None] = [] if bias is None else [bias]
     if mask is not None:
-        biases.append(_mask_bias(mask, masked, q))
+        biases.append(_mask_bias(mask, masked_bias, q))
     if unidirectional:
         biases.append(_causal_bias(q.shape[2], q) if q.shape[2] == k.shape[2] else None)
     supported = [added for added in biases if added is not None]
@@ -173,4 +173,4 @@ def _add_bias(inputs: Sequence[Value], bias: Value) -> list[Value]:
     width = _static_size(inputs[0], 2)
     sizes = [width, width, _static_size(bias, 0) - 2 * width]
     biases = _split_last_axis(bias, sizes)
-    return [x if x.ndim == 4 else x + added for x, added in zip(inputs, biases, strict=True)]
+    return [x if x.ndim == 4 else x + part for x, part in zip(inputs, biases, strict=True)]

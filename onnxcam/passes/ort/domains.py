@@ -21,12 +21,12 @@ def normalize_ort_domains(proto: onnx.ModelProto) -> tuple[str, ...]:
     proto.ir_version = max(proto.ir_version, 4)
     imports = proto.opset_import
     opset = next(imported.version for imported in imports if imported.domain in ("", "ai.onnx"))
-    of_ort = decomposed_operators(Stage.LOADING)
+    ort_operators = decomposed_operators(Stage.LOADING)
     misplaced = [
         node
         for node in proto.graph.node
         if node.domain in ("", "ai.onnx")
-        and (CONTRIB, node.op_type) in of_ort
+        and (CONTRIB, node.op_type) in ort_operators
         and schema_at(node.op_type, opset) is None
     ]
     for node in misplaced:

@@ -53,10 +53,10 @@ def _fused_matmul_activation(
     y: Any = _fused_matmul(a, b, **attributes)
     if activation == "Softmax":
         return y.build.op("Softmax", y, axis=activation_axis)
-    return activate(y, activation, _not_none(activation_alpha, activation_beta, activation_gamma))
+    return activate(y, activation, _drop_none(activation_alpha, activation_beta, activation_gamma))
 
 
-def _not_none(*parameters: float | None) -> list[float]:
+def _drop_none(*parameters: float | None) -> list[float]:
     return [number for number in parameters if number is not None]
 
 
@@ -74,7 +74,7 @@ def _fused_gemm(
 ) -> Value | None:
     operands = [a, b] if c is None else [a, b, c]
     y = a.build.op("Gemm", *operands, **attributes)
-    return activate(y, activation, _not_none(activation_alpha, activation_beta, activation_gamma))
+    return activate(y, activation, _drop_none(activation_alpha, activation_beta, activation_gamma))
 
 
 @decomposes("MatMulNBits")

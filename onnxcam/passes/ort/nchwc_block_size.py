@@ -16,7 +16,7 @@ from onnxcam.passes.ort.registry import NCHWC
 
 SMALL, LARGE = 8, 16
 # the target of the Reshape that splits off the axis of a block, before the block size
-SPLIT = [0, -1, 0, 0]
+SPLIT_TARGET = [0, -1, 0, 0]
 LARGE_WITH = {"X86_V4", "AVX512F", "AVX512_SKX"}  # NumPy's names of processor features
 
 
@@ -55,10 +55,10 @@ def _size_from_reshapes(graph: onnx.GraphProto) -> int | None:
     size = None
     for node in graph.node:
         target = targets.get(node.input[1]) if node.op_type == "Reshape" else None
-        if target in ([*SPLIT, SMALL], [*SPLIT, LARGE]):
+        if target in ([*SPLIT_TARGET, SMALL], [*SPLIT_TARGET, LARGE]):
             node.op_type, node.domain, size = "SplitBlocks", NCHWC, target[-1]
             split |= set(node.output)
-        elif target == SPLIT and node.input[0] in split:
+        elif target == SPLIT_TARGET and node.input[0] in split:
             node.op_type, node.domain = "MergeBlocks", NCHWC
         elif node.op_type != "Reshape" and split & set(node.input):
             split |= set(node.output)
@@ -90,8 +90,8 @@ def _padded_channels(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> It
             continue
         source: onnx.NodeProto | None = node
         while source is not None and not (source.domain == NCHWC and source.op_type == "Conv"):
-            follows = source.input and source.op_type != "Concat"
-            source = producers.get(source.input[0]) if follows else None
+            continues = source.input and source.op_type != "Concat"
+            source = producers.get(source.input[0]) if continues else None
         if source is not None and source.input[1] in shapes:
             yield shapes[source.input[1]][0] - _int_attribute(node, "channels", 0)
 

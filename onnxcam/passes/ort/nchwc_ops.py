@@ -65,7 +65,7 @@ def _reorder_output(x: Value, *, block: int, channels: int, channels_last: int =
     return move_channels_last(y) if channels_last else y
 
 
-def _pool(operator: str) -> None:
+def _add_pool(operator: str) -> None:
     @decomposes(operator, domain=NCHWC)
     def pool(x: Value, *, block: int, **attributes: Any) -> Value:
         del block
@@ -73,7 +73,7 @@ def _pool(operator: str) -> None:
 
 
 for _operator in ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"):
-    _pool(_operator)
+    _add_pool(_operator)
 
 
 @decomposes("Upsample", domain=NCHWC)
@@ -105,8 +105,8 @@ def _upsample(
 @decomposes("SplitBlocks", domain=NCHWC)
 def _split_blocks(x: Value, shape: Value, *, block: int, allowzero: int = 0) -> Value:
     del shape, allowzero
-    last = anp.reshape(move_channels_last(x), [0, 0, 0, -1, block])
-    return anp.transpose(last, [0, 3, 1, 2, 4])
+    split = anp.reshape(move_channels_last(x), [0, 0, 0, -1, block])
+    return anp.transpose(split, [0, 3, 1, 2, 4])
 
 
 @decomposes("MergeBlocks", domain=NCHWC)

@@ -13,7 +13,7 @@ from onnxcam.passes.ort.registry import decomposes
 LAYER_NORMALIZATION_OPSET = 17  # the first of ONNX that has it
 
 
-def _for_statistics(x: Value) -> Value:
+def _to_statistics_dtype(x: Value) -> Value:
     """x as float32, in which statistics of half precision are computed; float64 stays."""
     return x if x.dtype == np.float64 else x.astype(np.dtype(np.float32))
 
@@ -42,7 +42,7 @@ def _layer_norm(
     if x.build.opset >= LAYER_NORMALIZATION_OPSET:
         scales = [value.astype(x.dtype) for value in (scale, shift) if value is not None]
         return x.build.ops("LayerNormalization", x, *scales, outputs=3, axis=axis, epsilon=epsilon)
-    wide, axes = _for_statistics(x), _trailing_axes(x, axis)
+    wide, axes = _to_statistics_dtype(x), _trailing_axes(x, axis)
     mean = anp.mean(wide, axis=axes, keepdims=True)
     centered = wide - mean
     deviation = anp.sqrt(anp.mean(centered * centered, axis=axes, keepdims=True) + epsilon)
@@ -55,7 +55,7 @@ def _rms_norm(
 ) -> Outputs:
     """y and 1 / the root of the mean square (Zhang and Sennrich 2019, arXiv:1910.07467)."""
     del stash_type
-    wide, axes = _for_statistics(x), _trailing_axes(x, axis)
+    wide, axes = _to_statistics_dtype(x), _trailing_axes(x, axis)
     root = anp.sqrt(anp.mean(wide * wide, axis=axes, keepdims=True) + epsilon)
     return _scale_and_shift(wide / root, x, scale), anp.reciprocal(root)
 

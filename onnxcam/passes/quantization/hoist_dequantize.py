@@ -52,11 +52,11 @@ class DequantizedTensors:
         return nodes
 
     def _write(self, quantized: gs.Tensor, template: gs.Node, key: Key) -> None:
-        node = _mover(quantized)
+        node = _moving_node(quantized)
         if node is None:
             inputs = [quantized, *list(template.inputs)[1:]]
             attrs = dict(template.attrs)
-            self._emit("DequantizeLinear", template.domain, attrs, inputs, [quantized])
+            self._append_node("DequantizeLinear", template.domain, attrs, inputs, [quantized])
             self.cached[key] = self.pending[-1].outputs[0]
             return
         moved = _moved_slots(node)
@@ -64,11 +64,11 @@ class DequantizedTensors:
             self.floats_of(tensor, template) if slot in moved else tensor
             for slot, tensor in enumerate(node.inputs)
         ]
-        self._emit(node.op, node.domain, dict(node.attrs), inputs, node.outputs)
+        self._append_node(node.op, node.domain, dict(node.attrs), inputs, node.outputs)
         for integers, floats in zip(node.outputs, self.pending[-1].outputs, strict=True):
             self.cached[integers.name, key[1], key[2]] = floats
 
-    def _emit(
+    def _append_node(
         self,
         operator: str,
         domain: str | None,
@@ -93,7 +93,7 @@ def _moved_slots(node: gs.Node) -> range:
     return range(len(node.inputs)) if node.op == "Concat" else range(1)
 
 
-def _mover(quantized: gs.Tensor) -> gs.Node | None:
+def _moving_node(quantized: gs.Tensor) -> gs.Node | None:
     """The moving operator that wrote these integers, if everything that it moved was quantized from floats."""
     node = producer(quantized)
     if node is None or node.domain or traits_of(node).moves in (None, "cast", "pad"):
@@ -101,7 +101,7 @@ def _mover(quantized: gs.Tensor) -> gs.Node | None:
     if node.op == "MaxPool" and len(node.outputs) > 1:
         return None
     sources = [node.inputs[slot] for slot in _moved_slots(node)]
-    return node if all(quantizer_of(source) or _mover(source) for source in sources) else None
+    return node if all(quantizer_of(source) or _moving_node(source) for source in sources) else None
 
 
 def hoist_dequantize(graph: gs.Graph) -> gs.Graph:
@@ -120,7 +120,7 @@ def _hoist(graph: gs.Graph, node: gs.Node, tensors: DequantizedTensors) -> list[
     if not is_operator(node, "DequantizeLinear") or not _has_one_scale(node):
         return [node]
     quantized, output = node.inputs[0], node.outputs[0]
-    if _mover(quantized) is None:
+    if _moving_node(quantized) is None:
         duplicate = tensors.duplicate_of(node) if quantizer_of(quantized) is not None else None
         if duplicate is not None:
             _turn_into_identity(node, duplicate)

@@ -133,7 +133,7 @@ def _gemm(
     return y if y_scale is None else _quantize(y, y_scale, y_zero)
 
 
-def _binary(operator: str) -> Formula:
+def _binary_formula(operator: str) -> Formula:
     def formula(
         a: Value,
         a_scale: Value,
@@ -151,7 +151,7 @@ def _binary(operator: str) -> Formula:
     return formula
 
 
-def _unary(operator: str) -> Formula:
+def _unary_formula(operator: str) -> Formula:
     def formula(
         x: Value,
         x_scale: Value,
@@ -174,9 +174,13 @@ def _unary(operator: str) -> Formula:
 
 
 for _operator in ("Add", "Mul"):
-    decomposes(f"QLinear{_operator}", stage=Stage.QUANTIZED, domain=CONTRIB)(_binary(_operator))
+    decomposes(f"QLinear{_operator}", stage=Stage.QUANTIZED, domain=CONTRIB)(
+        _binary_formula(_operator)
+    )
 for _operator in ("Sigmoid", "LeakyRelu", "AveragePool", "GlobalAveragePool"):
-    decomposes(f"QLinear{_operator}", stage=Stage.QUANTIZED, domain=CONTRIB)(_unary(_operator))
+    decomposes(f"QLinear{_operator}", stage=Stage.QUANTIZED, domain=CONTRIB)(
+        _unary_formula(_operator)
+    )
 
 
 @decomposes("QLinearWhere", stage=Stage.QUANTIZED, domain=CONTRIB)
@@ -223,7 +227,7 @@ def _concat(y_scale: Value, y_zero: Value | None, *operands: Any, axis: int) -> 
 # Sums of integers, whose inputs have no scale
 
 
-def _centered(values: Value, zero: Value | None, axis: int) -> Value:
+def _subtract_zero(values: Value, zero: Value | None, axis: int) -> Value:
     """values - zero as floats. Values that were quantized in the graph: (dequantized values) / scale, through
     which a gradient passes.
     """
@@ -237,7 +241,7 @@ def _centered(values: Value, zero: Value | None, axis: int) -> Value:
     return _dequantize_operand(values, build.constant(1.0, np.float32), zero, axis)
 
 
-def _sums(floats: Value, node: gs.Node) -> Value:
+def _cast_sums(floats: Value, node: gs.Node) -> Value:
     """Sums as the int32 that a node writes, or as floats if that is what all its readers cast them to."""
     readers = node.outputs[0].outputs
     return (
@@ -257,8 +261,8 @@ def _conv_integer(
     node: gs.Node,
     **attributes: Any,
 ) -> Value:
-    operands = _centered(x, x_zero, 1), _centered(w, w_zero, 0)
-    return _sums(x.build.op("Conv", *operands, **attributes), node)
+    operands = _subtract_zero(x, x_zero, 1), _subtract_zero(w, w_zero, 0)
+    return _cast_sums(x.build.op("Conv", *operands, **attributes), node)
 
 
 @decomposes("MatMulInteger", stage=Stage.QUANTIZED)
@@ -270,5 +274,5 @@ def _matmul_integer(
     *,
     node: gs.Node,
 ) -> Value:
-    operands = _centered(a, a_zero, -2), _centered(b, b_zero, -1)
-    return _sums(a.build.op("MatMul", *operands), node)
+    operands = _subtract_zero(a, a_zero, -2), _subtract_zero(b, b_zero, -1)
+    return _cast_sums(a.build.op("MatMul", *operands), node)

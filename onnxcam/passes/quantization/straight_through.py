@@ -54,7 +54,7 @@ def attach_float_sources(graph: gs.Graph) -> gs.Graph:
         quantizer = quantizer_of(node.inputs[0])
         if quantizer is None or not _have_same_scale(node, quantizer):
             continue
-        x, limits = quantizer.inputs[0], _limits(node, quantizer)
+        x, limits = quantizer.inputs[0], _gradient_limits(node, quantizer)
         missing = [gs.Variable.empty()] * (3 - len(node.inputs))
         node.inputs.extend([*missing, x, *limits])
         node.attrs["contrib"] = int(node.domain == CONTRIB)
@@ -136,7 +136,7 @@ def _representable_range(node: gs.Node) -> list[NDArray[np.float64]] | None:
     return [np.asarray((bound - zero) * scale.astype(np.float64)) for bound in bounds]
 
 
-def _limits(node: gs.Node, quantizer: gs.Node) -> list[gs.Tensor]:
+def _gradient_limits(node: gs.Node, quantizer: gs.Node) -> list[gs.Tensor]:
     """The lowest and the highest number that the integers represent, beyond which the gradient is 0.
 
     None of them for a range that is fitted at run time, and for values that are never out of range by half a

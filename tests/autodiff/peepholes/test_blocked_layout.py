@@ -21,9 +21,8 @@ GATE: list[Line] = [
 ]
 END: Line = ("Conv", "b w1", "y")
 POOLED = ({"Resize", "GlobalAveragePool"}, {"ReduceSum"})
-Operators = tuple[
-    set[str], set[str]
-]  # for known sizes: those that are written, and those that are not
+# for known sizes: those that are written, and those that are not
+Operators = tuple[set[str], set[str]]
 BODIES: dict[str, tuple[list[Line], Operators]] = {
     "silu": ([*SILU, END], (set(), {"HardSigmoid"})),
     "silu, operands swapped": ([SILU[0], ("Mul", "s a", "b"), END], (set(), {"HardSigmoid"})),
@@ -83,10 +82,11 @@ def test_clip_gradient_is_one_strictly_between_the_bounds(low: float, high: floa
     near = [np.nextafter(bound, np.float32(to)) for bound in bounds for to in (-np.inf, np.inf)]
     near = [x for x in near if abs(x) > 1e-37]  # processors may take smaller ones as 0
     others = [0.0, 2.0**-100, 2.0**-99, 1e-30, -1e-30, 1e-7, 3e4, -3e4, high / 2]
+    # no numbers of TF32: there are two steps, which are 1 from 2**-100 on
     if high not in (
         0.1,
         1e6,
-    ):  # no numbers of TF32: there are two steps, which are 1 from 2**-100 on
+    ):
         others.append(1e-36)
     points = np.array([*bounds, *near, *others], np.float32)
     x = np.resize(points, (1, CHANNELS, len(points), 1))

@@ -80,9 +80,8 @@ def test_einsum_with_ellipsis_matches_differences(
     ],
     ids=str,
 )
-@pytest.mark.parametrize(
-    "dynamic", [(0,), (0, 1)], ids=str
-)  # with fixed sizes, onnx infers a wrong shape
+# with fixed sizes, onnx infers a wrong shape
+@pytest.mark.parametrize("dynamic", [(0,), (0, 1)], ids=str)
 def test_einsum_with_sizes_of_one_matches_differences(
     dynamic: tuple[int, ...], equation: str, shapes: list[tuple[int, ...]]
 ) -> None:

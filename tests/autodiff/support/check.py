@@ -105,9 +105,8 @@ def with_output_types(proto: onnx.ModelProto) -> onnx.ModelProto:
     types = {tensor.name: tensor for tensor in inferred.graph.value_info}
     for output in (types.get(output.name, output) for output in declared):
         tensor = output.type.tensor_type
-        tensor.elem_type = (
-            tensor.elem_type or onnx.TensorProto.FLOAT
-        )  # onnx has no inference for it
+        # onnx has no inference for it
+        tensor.elem_type = tensor.elem_type or onnx.TensorProto.FLOAT
         if not tensor.HasField("shape"):
             tensor.shape.dim.extend(
                 onnx.TensorShapeProto.Dimension() for _ in range(ranks[output.name])

@@ -11,12 +11,13 @@ from onnxcam.arrays import Array
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 NAMES = tuple(sorted(path.stem.removeprefix("light_") for path in FOLDER.glob("light_*.onnx")))
 HIDDEN = {4096: 64}  # units of AlexNet's and VGG's heads: half a gigabyte of weights adds no test
+# scale bias mean var
 NORMALIZATION = {
     1: (0.5, 1.5),
     2: (-0.1, 0.1),
     3: (-0.1, 0.1),
     4: (0.5, 1.5),
-}  # scale bias mean var
+}
 
 
 def weighted(name: str) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxcam
 from onnxcam.errors import ModelError
 from onnxcam.model.load import load
-from onnxcam.model.proto.inference_limits import check_loops, propagates_sizes
+from onnxcam.model.proto.inference_limits import check_loops, has_short_shapes
 from onnxcam.model.proto.walk import all_scopes
 from tests.support.limits import run_limited
 
@@ -151,8 +151,8 @@ def chain(operator: str, length: int, **attributes: Any) -> list[onnx.NodeProto]
 def test_shapes_that_double_are_not_propagated() -> None:
     """The inference would store 4 * 2 ** 24 sizes of about 60 bytes each."""
     long, short = (model_of_nodes(chain("Concat", n, axis=0)) for n in (24, 8))
-    assert not propagates_sizes(long.graph)
-    assert propagates_sizes(short.graph)
+    assert not has_short_shapes(long.graph)
+    assert has_short_shapes(short.graph)
     code = (
         "import onnxcam, tests.model.proto.test_inference_limits as t\n"
         "model = onnxcam.load(t.model_of_nodes(t.chain('Concat', 16, axis=0)))\n"
@@ -189,7 +189,7 @@ def test_impossible_sizes_are_refused_or_loaded(sizes: list[int]) -> None:
 def test_huge_range_is_not_propagated(limits: np.ndarray[Any, Any], written: str) -> None:
     """The inference would store every number."""
     model = model_of_range(limits, as_nodes=written == "nodes")
-    assert not propagates_sizes(model.graph)
+    assert not has_short_shapes(model.graph)
     code = (
         "import numpy as np, onnxcam, tests.model.proto.test_inference_limits as t\n"
         f"limits = np.array({limits.tolist()}, np.{limits.dtype})\n"
@@ -206,7 +206,7 @@ def test_huge_range_is_not_propagated(limits: np.ndarray[Any, Any], written: str
 
 @pytest.mark.parametrize("limits", [[0, 14, 1], [3, 0, -1], [5, 0, 1], [0, 5, 0]])
 def test_short_range_is_propagated(limits: list[int]) -> None:
-    assert propagates_sizes(model_of_range(np.array(limits)).graph)
+    assert has_short_shapes(model_of_range(np.array(limits)).graph)
 
 
 LONG = {
@@ -228,7 +228,7 @@ def test_long_vector_is_not_propagated(source: str) -> None:
     cast = helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE)
     model = model_of_nodes([*nodes, cast, helper.make_node("Identity", ["x"], ["y"])], **constants)
     model.graph.input.extend(inputs)
-    assert not propagates_sizes(model.graph)
+    assert not has_short_shapes(model.graph)
 
 
 @pytest.mark.parametrize("shape", [[2**40, 3], [7]])
@@ -236,7 +236,7 @@ def test_short_vector_is_propagated(shape: list[int]) -> None:
     random = helper.make_node("RandomNormal", [], ["a"], shape=shape)
     cast = helper.make_node("Cast", ["a"], ["b"], to=TensorProto.DOUBLE)
     model = model_of_nodes([random, cast, helper.make_node("Identity", ["x"], ["y"])])
-    assert propagates_sizes(model.graph)
+    assert has_short_shapes(model.graph)
 
 
 def model_of_range(limits: np.ndarray[Any, Any], *, as_nodes: bool = False) -> onnx.ModelProto:
