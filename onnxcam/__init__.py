@@ -1,4 +1,4 @@
-"""Where did an exported model look? Smooth Grad-CAM++ and its family for .onnx files."""
+"""Where did an exported model look? Smooth Grad-CAM++ and related methods for .onnx files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m onnxcam` is the command `onnxcam`."""
+"""Run the command line: `python -m onnxcam` is the same as the command `onnxcam`."""
 
 from onnxcam.cli import main
 

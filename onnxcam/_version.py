@@ -1,3 +1,3 @@
-"""The version of the package, in a module of its own that every other one can import."""
+"""The version of the package, in its own module so that every other module can import it."""
 
 __version__ = "0.1.0"

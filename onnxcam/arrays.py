@@ -1,4 +1,4 @@
-"""Arrays by name and shape: the types of this package.
+"""The types of arrays, named by what they hold, with their shapes.
 
 N images (or noisy copies), C channels, H x W pixels of the model's input, h x w cells of a layer.
 """
@@ -23,19 +23,19 @@ Cast = TypeVar("Cast", covariant=True)
 
 
 class Castable(Protocol[Cast]):
-    """An array, or a `Value` of a graph, which writes what NumPy computes of it."""
+    """An array, or a `Value`, which writes the operations on it into a graph."""
 
     def astype(self, dtype: Any, /) -> Cast:
         """The same numbers in another dtype."""
 
 
 def is_integer(dtype: np.dtype[Any] | int) -> bool:
-    """Whether a dtype holds integers. A number means an ONNX type that NumPy does not have: floats."""
+    """Whether a dtype is an integer type. A number is an ONNX type that NumPy lacks; those are floats."""
     return isinstance(dtype, np.dtype) and dtype.kind in "iu"
 
 
 def cast_saturating(values: Castable[Cast], dtype: np.dtype[Any] | int) -> Cast:
-    """Floats in a model's dtype: rounded and saturated if it is an integer type."""
+    """Convert floats to a model's dtype: rounded and saturated if it is an integer type."""
     if not isinstance(dtype, np.dtype) or not is_integer(dtype):
         return values.astype(dtype)
     limits, floats = np.iinfo(dtype), cast(Any, values)

@@ -1,4 +1,4 @@
-"""Checks whether and how a model can be explained, for `onnxcam check`."""
+"""Check whether and how a model can be explained, for `onnxcam check`."""
 
 from __future__ import annotations
 

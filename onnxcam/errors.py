@@ -53,8 +53,8 @@ class ModelError(OnnxcamError):
 
 
 class BlockedError(ModelError):
-    """No gradient reaches a tensor from the score. `obstacle` says what stops it, and `node` is the
-    name of the node that does; the message ends with a `hint`.
+    """No gradient reaches a tensor from the score. `obstacle` says what stops the gradient, and `node` is the
+    name of the node that stops it; the message ends with a `hint`.
     """
 
     def __init__(self, obstacle: str, node: str = "", hint: str = AFTER) -> None:
@@ -70,7 +70,8 @@ class MissingRuleError(ModelError):
     """Operators on the path have no gradient rule; `operators` maps each to the names of its nodes, `node` is
     the last of them.
 
-    `reasons` says for some of them why they have none and what to do. The message has all this and a `hint`.
+    `reasons` explains for some operators why they have no rule and what to do. The message has all this and a
+    `hint`.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class OutputError(OnnxcamError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
-    """The error for a `name` that is not among the `known` ones; it suggests close ones, else the `hint`."""
+    """The error for a `name` that is not among the `known` ones, with similar names or else the `hint`."""
     known = list(known)
     close = (
         difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -182,6 +183,6 @@ def one_line(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without its end if it is very long; its type if there is none."""
+    """The first line of an error's message, cut off if it is very long; its type if there is no message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:LONGEST_LINE] if lines else type(error).__name__

@@ -37,7 +37,7 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 
 def file_kind(mode: int) -> str:
-    """What is at a path with this mode, which is not a regular file, in words."""
+    """The kind of a file that is not a regular file, in words, from its mode."""
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 

@@ -20,7 +20,7 @@ from onnxcam.graph.tracing import Builder, Value
 
 
 def propagates(rules: Rules) -> FlowPredicate:
-    """Whether a derivative flows through an input of a node; yes for an operator without a rule."""
+    """Whether a derivative flows through an input of a node; True for an operator without a rule."""
 
     def through(node: gs.Node, slot: int) -> bool:
         rule = rules.rule_for(node)

@@ -1,7 +1,7 @@
-"""Inputs that rules treat as weights: a derivative by them exists, but no rule follows it.
+"""Inputs that rules treat as weights: a derivative with respect to them exists, but no rule computes it.
 
-They are usually constants. If they are computed from what is differentiated by (with a small network, for each
-image), a gradient without their share would be wrong, so it is refused.
+They are usually constants. If they are computed from the same tensor as the other inputs (by a small network,
+for each image), a gradient without their share would be wrong, so it is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line. One file a command; what is slow to import is imported by the command that needs it."""
+"""The command line: one file per command. Slow imports are left to the command that needs them."""
 
 from onnxcam.cli.process import main
 

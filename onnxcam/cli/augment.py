@@ -1,4 +1,4 @@
-"""`onnxcam augment`"""
+"""`onnxcam augment`: write a model that also returns gradients."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _require_writable(model: Path, out: Path, force: bool) -> None:
 
 
 def _layer_names(model: Model, requested: list[str], output: str | None) -> list[str]:
-    """The names of the requested layers, with `auto` replaced by its choice."""
+    """The names of the requested layers, with `auto` replaced by the automatic choice."""
     from onnxcam.rewrite.planner import layers
 
     automatic = [layer.name for layer in layers(model, output) if layer.automatic]

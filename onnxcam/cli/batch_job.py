@@ -41,7 +41,7 @@ class Job:
 
     @property
     def passes(self) -> int:
-        """How many inputs of the model are run for one image."""
+        """The number of model inputs that are run for one image."""
         return len(self.targets) * self.explainer.passes
 
     def run(self, reporter: ProgressReporter) -> None:

@@ -1,4 +1,4 @@
-"""`onnxcam check`"""
+"""`onnxcam check`: check whether a model can be explained."""
 
 from __future__ import annotations
 

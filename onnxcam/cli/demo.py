@@ -1,4 +1,4 @@
-"""`onnxcam demo`"""
+"""`onnxcam demo`: draw one sheet that shows what onnxcam does."""
 
 from __future__ import annotations
 

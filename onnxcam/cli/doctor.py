@@ -1,4 +1,4 @@
-"""`onnxcam doctor`"""
+"""`onnxcam doctor`: check this installation and its devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`onnxcam explain`"""
+"""`onnxcam explain`: draw where a model looked, for each image and target."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _received: list[tuple[int, float]] = []  # the first signal, and when it came
 
 
 def listen() -> None:
-    """From now on the signals raise KeyboardInterrupt; ignored ones (nohup, `&`) stay ignored."""
+    """Make the signals raise KeyboardInterrupt from now on; ignored ones (nohup, `&`) stay ignored."""
     _received.clear()
     for number in _numbers():
         signal.signal(number, _receive)
@@ -27,12 +27,12 @@ def listen() -> None:
 
 
 def exit_code() -> int | None:
-    """128 + the number of the signal that came, as in shells; None if none came."""
+    """128 + the number of the signal that arrived, as in shells; None if no signal arrived."""
     return 128 + _received[0][0] if _received else None
 
 
 def leave() -> None:
-    """From now on a signal ends the process at once: all work is done."""
+    """Make a signal end the process at once from now on, because all work is done."""
     for number in _numbers():
         signal.signal(number, lambda number, _: os._exit(128 + number))
     if hasattr(signal, "setitimer"):

@@ -1,4 +1,4 @@
-"""`onnxcam layers`"""
+"""`onnxcam layers`: list the layers that a map can be drawn for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`onnxcam methods`"""
+"""`onnxcam methods`: list the methods and their settings."""
 
 from __future__ import annotations
 

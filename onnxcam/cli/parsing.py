@@ -1,4 +1,4 @@
-"""From the text of options to the settings of an explainer."""
+"""Parse the text of options into the settings of an explainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests whether images can be run together: with two images, on the scores, layers and gradients of the final
+"""Test whether images can be run together: with two images, on the scores, layers and gradients of the final
 model.
 
 Attention over axis 0, batch statistics, or a Reshape to one image make a batch wrong. The test costs five

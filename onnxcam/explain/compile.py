@@ -1,5 +1,5 @@
-"""From a model file to sessions that can run: taken from the cache, or planned and stored there for the next
-time.
+"""Turn a model file into sessions that can run: loaded from the cache, or planned and stored there for the
+next time.
 
 A cached model is run without importing onnx, and its weights are mapped from the file instead of being read.
 The cache does not hold the model as ONNX Runtime optimizes it: that is specific to one processor, and with

@@ -1,4 +1,4 @@
-"""The main use case: a model, a method and images in; maps of where the model looked out."""
+"""The main use case: explain images by a method, as maps of where the model looked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of an explainer: maps, what they are maps of, and how they are drawn and saved."""
+"""The result of an explainer: maps, what they explain, and how they are drawn and saved."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _rebuild_image(name: str, image: Image.Image, box: Box, source: str | None) 
 
 @dataclass(frozen=True)
 class Explanation:
-    """N maps and what they are maps of.
+    """N maps and what they explain.
 
     Attributes:
         maps: (N, H, W) float32 at the size of the input tensor; raw, that is, not rescaled; not negative.

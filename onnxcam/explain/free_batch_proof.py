@@ -1,4 +1,4 @@
-"""Frees models from a fixed batch, if running both models proves that the results stay the same."""
+"""Free models from a fixed batch, if running both models proves that the results stay the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a compiled model: the quantities that a formula takes, for an image and a target."""
+"""Run a compiled model to compute the quantities that a formula needs, for an image and a target."""
 
 from __future__ import annotations
 

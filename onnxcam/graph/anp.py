@@ -1,8 +1,7 @@
 """NumPy for arrays and Values: the functions that can be written into a graph, one row per function.
 
-`anp.exp` is `np.exp` itself, with a type that takes Values too: of arrays it computes, of Values it
-writes operators. A rule writes any other operator with `g.build.op`; what is only computed of arrays is
-`np`'s.
+`anp.exp` is `np.exp` itself, with a type that also accepts Values: for arrays it computes the result, for
+Values it writes operators. A rule writes any other operator with `g.build.op`; for arrays alone, use `np`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ OneKind = TypeVar("OneKind", Value, NDArray[Any])
 
 
 class Function(Protocol[P]):
-    """A function whose first argument says whether it computes or writes."""
+    """A function that computes if its first argument is an array, and writes if it is a Value."""
 
     @overload
     def __call__(self, a: Value, /, *args: P.args, **kwargs: P.kwargs) -> Value: ...
@@ -151,7 +150,7 @@ prod = _reduction(np.prod, "ReduceProd")
 
 @_register_writer(np.clip)
 def clip(a: Value, a_min: Operand, a_max: Operand) -> Value:
-    """Limited to a range."""
+    """The elements, limited to a range."""
     return minimum(maximum(a, a_min), a_max)
 
 
@@ -173,14 +172,14 @@ def reshape(a: Value, shape: Sequence[int]) -> Value:
 
 @_register_writer(np.transpose)
 def transpose(a: Value, axes: Sequence[int] | None = None) -> Value:
-    """The axes in another order; without one, reversed."""
+    """The same elements with the axes in another order; without an order, reversed."""
     order = list(range(a.ndim))[::-1] if axes is None else [int(axis) for axis in axes]
     return a if order == list(range(a.ndim)) else a.build.op("Transpose", a, perm=order)
 
 
 @_register_writer(np.swapaxes)
 def swapaxes(a: Value, axis1: int, axis2: int) -> Value:
-    """Two axes exchanged."""
+    """The same elements with two axes exchanged."""
     order = list(range(a.ndim))
     order[axis1], order[axis2] = order[axis2], order[axis1]
     return transpose(a, order)
@@ -188,13 +187,13 @@ def swapaxes(a: Value, axis1: int, axis2: int) -> Value:
 
 @_register_writer(np.broadcast_to)
 def broadcast_to(a: Value, shape: Sequence[int]) -> Value:
-    """Repeated along axes of size 1, and along new first axes."""
+    """The elements repeated along axes of size 1, and along new first axes."""
     return a.build.op("Expand", a, a.build.constant(np.array(shape, np.int64)))
 
 
 @_register_writer(np.expand_dims)
 def expand_dims(a: Value, axis: Axes) -> Value:
-    """New axes of size 1 at these positions of the result."""
+    """The same elements with new axes of size 1 at these positions of the result."""
     axes = np.atleast_1d(np.asarray(axis))
     rank = a.ndim + len(axes)
     return with_axes("Unsqueeze", a, sorted(int(index) % rank for index in axes))
@@ -202,7 +201,7 @@ def expand_dims(a: Value, axis: Axes) -> Value:
 
 @_register_writer(np.squeeze)
 def squeeze(a: Value, axis: Axes | None = None) -> Value:
-    """Without these axes of size 1."""
+    """The same elements without these axes of size 1."""
     return with_axes("Squeeze", a, _normalize_axes(a, axis))
 
 

@@ -253,5 +253,5 @@ def only_reshapes(traits: Traits) -> bool:
 
 
 def is_elementwise(traits: Traits) -> bool:
-    """Whether the operator computes every number of its own position, from tensors broadcast to each other."""
+    """Whether each output element depends only on the input elements at its position, after broadcasting."""
     return traits.elementwise in ("unary", "broadcasting")

@@ -119,7 +119,7 @@ def depends_on(tensor: gs.Tensor, sources: Collection[str]) -> bool:
 
 
 def captured_tensors(node: gs.Node) -> Iterator[gs.Tensor]:
-    """The tensors that the branches and loops of a node read, however deep, their own ones included."""
+    """The tensors that the branches and loops of a node read, at any depth, including their own tensors."""
     for attribute in node.attrs.values():
         if isinstance(attribute, gs.Graph):
             yield from attribute.outputs

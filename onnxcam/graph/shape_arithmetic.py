@@ -1,4 +1,4 @@
-"""Shape arithmetic with sizes of which only the name is known.
+"""Shape arithmetic with sizes that are known only by name.
 
 Exporters compute the target of a Reshape from Shape, Gather, Slice and Concat, that of an Expand with
 Equal and Where besides, and halved sizes from Cast, Div and Ceil. Most sizes are numbers even if the batch is

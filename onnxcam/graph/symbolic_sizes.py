@@ -1,4 +1,4 @@
-"""Arithmetic with sizes of which only the name may be known: N + 0 is N, N x 2 is "2x[N]", N + 1 is unknown."""
+"""Arithmetic with sizes that may be known only by name: N + 0 is N, N x 2 is "2x[N]", N + 1 is unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def are_numbers(*sizes: Size) -> bool:
 
 
 def add(first: Any, second: Any) -> Size:
-    """The sum; of a name and a number other than 0 it is unknown."""
+    """The sum; unknown for a name and a number other than 0."""
     if are_numbers(first, second):
         return first + second
     return second if first == 0 else first if second == 0 else None
@@ -28,7 +28,7 @@ def subtract(first: Any, second: Any) -> Size:
 
 
 def multiply(first: Any, second: Any) -> Size:
-    """The product; with a name in it, it is a name: the batch of all windows is "64x[N]"."""
+    """The product; if a factor is a name, so is the product: the batch of all windows is "64x[N]"."""
     if are_numbers(first, second):
         return first * second if abs(first * second) < LARGEST else None
     number, name = (first, second) if are_numbers(first) else (second, first)
@@ -86,6 +86,6 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def product(sizes: Iterable[Any]) -> Size:
-    """The product of all sizes: of a shape, the number of elements."""
+    """The product of all sizes; for a shape, the number of elements."""
     one: Size = 1
     return reduce(multiply, sizes, one)

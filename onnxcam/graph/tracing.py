@@ -1,7 +1,7 @@
-"""Values, which write what NumPy computes of them into a graph, and the Builder that writes it.
+"""Values, which write NumPy's operations on them into a graph, and the Builder that writes the graph.
 
-`anp.where(y > 0, g, 0.0)` on Values writes Greater and Where into the graph. It is NumPy's own
-dispatch (NEP 13 and NEP 18): a formula written once runs on arrays and writes itself into graphs.
+`anp.where(y > 0, g, 0.0)` on Values writes Greater and Where into the graph. This uses NumPy's own
+dispatch (NEP 13 and NEP 18): the same formula computes on arrays and writes operators for Values.
 `anp` has the table of the functions that Values support.
 """
 

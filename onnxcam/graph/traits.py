@@ -21,7 +21,7 @@ ZeroGradient: TypeAlias = (
 class Traits:
     """What an operator does, as far as a pass relies on it.
 
-    A trait that is not stated is not denied. A pass then treats the operator as unknown, which is safe.
+    A trait that is not stated may still hold. A pass then treats the operator as unknown, which is safe.
     """
 
     elementwise: Elementwise | None = None

@@ -172,6 +172,6 @@ def _may_move_axes(node: gs.Node, source: gs.Tensor) -> bool:
 
 
 def shortest_axis(shape: Sequence[Dim], axes: Sequence[int]) -> int:
-    """The shortest of the axes, since classes are fewer than pixels or boxes; a free one counts as long."""
+    """The shortest axis, since there are fewer classes than pixels or boxes; one of unknown size is long."""
     sizes = [float(dim) if isinstance(dim := shape[axis], int) else np.inf for axis in axes]
     return axes[sizes.index(min(sizes))]

@@ -1,6 +1,6 @@
 """The names of a model's classes: from a file, from its metadata, or from Python objects.
 
-Nothing in them is executed. What can be read in two ways is not read at all.
+Nothing in them is executed. Ambiguous text is not read at all.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def metadata_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
 def read_labels(path: str | Path) -> tuple[str, ...]:
     """The labels in a UTF-8 file, in order of class.
 
-    One per line (the first is class 0; blank lines at the end are dropped, others stand for a class
+    One per line (the first is class 0; blank lines at the end are dropped, any other is a class
     without a name), JSON or YAML (a list, index to name, or name to index, also under a key of
     `NAME_KEYS`), or CSV with or without a heading.
 

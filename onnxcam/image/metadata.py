@@ -29,9 +29,9 @@ _RANGES = {
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Preprocessing | None:
-    """The preprocessing that a model's `metadata_props` name, or None if they name none.
+    """The preprocessing that a model's `metadata_props` describe, or None if they describe none.
 
-    Read are ONNX's `Image.BitmapPixelFormat` and `Image.NominalPixelRange`, and `mean`, `std` and
+    It reads ONNX's `Image.BitmapPixelFormat` and `Image.NominalPixelRange`, and `mean`, `std` and
     `crop_pct` as exporters write them. Lists with numbers above 1 are taken as pixel values (0 to
     255), others as shares of 255. Values that make no sense count as absent.
     """

@@ -39,7 +39,7 @@ def overlay(
     above 0 gives the gray image with the words "no evidence".
 
     Args:
-        image: The original, as `read` gives it; a long side above 2048 pixels is brought down to that.
+        image: The original, as `read` gives it; a long side above 2048 pixels is reduced to 2048.
         saliency: (H, W), the raw map at the size of the model's input.
         box: Left, top, right and bottom of what the map covers, in pixels of `image`.
         colormap: A name of `COLORMAPS`.

@@ -137,7 +137,7 @@ def with_overrides(
 
 
 def to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The settings by name, with lists for tuples: what a manifest (JSON) keeps of them."""
+    """The settings by name, with lists for tuples: as a manifest (JSON) stores them."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(preprocessing).items()

@@ -67,7 +67,7 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
 
 
 def readable_suffixes() -> frozenset[str]:
-    """The endings, with the dot and in lower case, of the files that `read` takes by default."""
+    """The file extensions, with the dot and in lower case, that `read` accepts by default."""
     Image.init()
     decodable = {
         suffix for suffix, kind in Image.registered_extensions().items() if _can_read(kind)

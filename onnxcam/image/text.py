@@ -38,7 +38,7 @@ def strip(text: str, width: int, size: int, *, centered: bool = False) -> Image.
 
 
 def stamp(image: Image.Image, text: str) -> Image.Image:
-    """A copy of `image` with `text` in its middle, on a dark plate; as large as fits the width."""
+    """A copy of `image` with `text` in its middle, on a dark plate, as large as the width allows."""
     font = _font(image.width // 12)
     pad = font.size / 2
     center = (image.width / 2, image.height / 2)

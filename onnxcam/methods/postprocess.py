@@ -1,4 +1,4 @@
-"""From a layer's map to a map of the image's size, and from the maps of several layers to one."""
+"""Resize a layer's map to the size of the image, and fuse the maps of several layers into one."""
 
 from __future__ import annotations
 

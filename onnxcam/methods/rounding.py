@@ -1,4 +1,4 @@
-"""Tells evidence from rounding errors: what is 0 in theory may be computed as 1e-11, and maps have no unit.
+"""Tell evidence from rounding errors: what is 0 in theory may be computed as 1e-11, and maps have no unit.
 
 Two values can be 0 in theory but not in floating point: a gradient (before a normalization and a mean, or of a
 probability of 1), and a formula's sum of gradients that are not 0 (the mean of a gradient before a standard

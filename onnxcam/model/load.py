@@ -1,4 +1,4 @@
-"""Reading models: from a path, bytes or a protocol buffer to a checked and canonical `Model`."""
+"""Read a model from a path, bytes or a protocol buffer, and make it a checked and canonical `Model`."""
 
 from __future__ import annotations
 

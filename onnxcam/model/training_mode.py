@@ -1,4 +1,4 @@
-"""Find operators exported in training mode: they depend on the other images of a batch, or on chance."""
+"""Find operators exported in training mode: they depend on the other images of a batch, or are random."""
 
 from __future__ import annotations
 

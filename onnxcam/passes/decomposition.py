@@ -1,4 +1,4 @@
-"""Replacing an operator by simpler ones: one table of decompositions, and one way to apply a row.
+"""Replace an operator by simpler ones: one table of decompositions, and one way to apply a row.
 
 A row is a function of the operator's inputs, None for an input that is left out, with the operator's attributes
 as keywords and their defaults: its signature is the operator's. It writes operators through the Values it

@@ -1,4 +1,4 @@
-"""Moves gradients that do not depend on the image into a second model, which needs no forward pass."""
+"""Move gradients that do not depend on the image into a second model, which needs no forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps gradients in half precision from vanishing and overflowing.
+"""Keep gradients in half precision from vanishing and overflowing.
 
 A float16 below 6e-8 is zero, and the gradient of one class at one of thousands of neurons often is smaller. As
 in mixed-precision training (Micikevicius et al. 2018, arXiv:1710.03740) the cotangent is multiplied by a power

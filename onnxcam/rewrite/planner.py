@@ -1,4 +1,4 @@
-"""From a model and a request to the model that is run: chooses the layers and exposes their tensors."""
+"""Turn a model and a request into the model that is run: choose the layers and expose their tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds noise to the image inside the model, so that noise can stay on the device for the next images."""
+"""Add noise to the image inside the model, so that noise can stay on the device for the next images."""
 
 from __future__ import annotations
 

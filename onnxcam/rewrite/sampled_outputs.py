@@ -1,4 +1,4 @@
-"""Sums gradients over a batch of noisy samples inside the model, so that only three maps per chunk leave the
+"""Sum gradients over a batch of noisy samples inside the model, so that only three maps per chunk leave the
 device.
 """
 

@@ -1,4 +1,4 @@
-"""The only home of ONNX Runtime: this file runs before any import of it."""
+"""The only package that imports ONNX Runtime; this file runs before it is imported."""
 
 from __future__ import annotations
 

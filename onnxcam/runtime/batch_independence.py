@@ -17,8 +17,8 @@ ROUNDINGS, MAX_TOLERANCE = 32, 0.05
 
 
 def contrasting_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """(2, *shape): noise about 0, and noise about 8 that is sixteen times as strong, so that a batch of both
-    has other statistics than either. Integers stay within 0 to 127, which all of their types hold.
+    """(2, *shape): noise around 0, and noise around 8 that is sixteen times as strong, so that a batch of both
+    has different statistics than either. Integers stay within 0 to 127, which all of their types hold.
     """
     generator = np.random.Generator(np.random.SFC64(0))
     noise = generator.standard_normal((2, *shape), dtype=np.float32)

@@ -65,9 +65,9 @@ def cuda_device_count() -> int:
 
 
 def device(name: str) -> Device:
-    """The device of a name: auto, cpu, cuda, cuda:N; cuda+tf32, cuda:N+tf32.
+    """The device with this name: auto, cpu, cuda, cuda:N, cuda+tf32, or cuda:N+tf32.
 
-    DeviceError, which says why and what to do, for a device that is missing or a name that is none.
+    Raises DeviceError, with the reason and what to do, for a missing device or an unknown name.
     """
     parts = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?(\+tf32)?", name.strip().lower())
     if not parts or ((parts[2] or parts[3]) and parts[1] != "cuda"):

@@ -12,7 +12,7 @@ from onnxcam.runtime.session import QUIET
 
 def evaluate(content: bytes) -> list[Array]:
     """The outputs of a small model without inputs, given as the content of an .onnx file. Nothing is fused.
-    Takes less than a millisecond. RunError for what ONNX Runtime does not take or NumPy does not have.
+    Takes less than a millisecond. RunError for a model that ONNX Runtime rejects, or a type that NumPy lacks.
     """
     options = ort.SessionOptions()
     options.log_severity_level = QUIET

@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime, with errors of our own."""
+"""Sessions of ONNX Runtime that raise the errors of onnxcam."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ONE_THREAD = (
 
 @contextmanager
 def memory_errors(activity: str) -> Iterator[None]:
-    """Raise one clear error if memory runs out outside of ONNX Runtime, too."""
+    """Raise an OutOfMemoryError if memory runs out outside ONNX Runtime, too."""
     try:
         yield
     except MemoryError as error:
@@ -55,7 +55,7 @@ def memory_errors(activity: str) -> Iterator[None]:
 
 class Session:
     """One model, given as the content of an .onnx file or its path, on one device. `weights` are those that a
-    model of more than 2 GB has outside of its content (`Model.content_and_weights`); they are not copied.
+    model of more than 2 GB has outside its content (`Model.content_and_weights`); they are not copied.
 
     DeviceError if ONNX Runtime does not provide the requested device, ModelError if it does not open the model.
     """

@@ -60,7 +60,7 @@ Rule: TypeAlias = Callable[[Operation, int], Axes | None]
 
 
 def align(operation: Operation, index: int) -> Axes | None:
-    """Axis by axis what the inputs hold there, aligned at the last axis as in broadcasting."""
+    """What the inputs hold along each axis, aligned at the last axis as in broadcasting."""
     output = operation.node.outputs[index]
     rank = len(output.shape)
     inputs = [

@@ -94,7 +94,7 @@ class PrunedNode:
 
 
 def prune_ignored(path: Subgraph, flow: AxisFlow, ignored: set[str]) -> Subgraph:
-    """The path without the connections on which cells get only where the score ignores them."""
+    """The path without the connections through which cells only reach tensors where the score ignores them."""
     is_read = {name: name not in ignored for name in path.tensors}
 
     def carries(node: gs.Node, slot: int) -> bool:

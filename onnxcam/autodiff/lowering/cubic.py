@@ -1,4 +1,4 @@
-"""The cubic convolution kernel of Keys (1981, doi:10.1109/TASSP.1981.1163711), of arrays and of Values.
+"""The cubic convolution kernel of Keys (1981, doi:10.1109/TASSP.1981.1163711), for arrays and Values.
 
 d is the distance from a cell, a the slope at distance 1.
 """
@@ -25,10 +25,10 @@ def cubic_far(d: Distance, a: float) -> Distance:
 
 
 def cubic_near_slope(d: Distance, a: float) -> Distance:
-    """The derivative of `cubic_near` by d."""
+    """The derivative of `cubic_near` with respect to d."""
     return (3 * (a + 2) * d - 2 * (a + 3)) * d
 
 
 def cubic_far_slope(d: Distance, a: float) -> Distance:
-    """The derivative of `cubic_far` by d."""
+    """The derivative of `cubic_far` with respect to d."""
     return (3 * a * d - 10 * a) * d + 8 * a

@@ -1,7 +1,7 @@
 """GridSample as a sum over cells: y = sum of weight times cell, with the slopes of the weights.
 
-Cells outside are zero, the border, or a mirror image, each handled by itself. So slopes beyond the border are
-right, too.
+Cells outside are zero, the border, or a mirror image; each cell is handled by itself, so slopes beyond the
+border are also correct.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The blocked layout (NCHWc) of ONNX Runtime's convolutions on CPUs, and forms that stay in it.
 
 In this layout the costs are how often a tensor is read and written, and how often it is converted to NCHW and
-back. A broadcast leaves the layout. A depthwise Conv with a kernel of one cell computes a line in it.
+back. A broadcast leaves the layout. A depthwise Conv with a kernel of one cell computes an affine function
+within it.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def repeat_nearest(value: Value, factors: Sequence[int]) -> Value:
 
 
 def crop_or_pad(value: Value, begin: Sequence[int], end: Sequence[int]) -> Value:
-    """The value without so many cells at the ends of its spatial axes; negative numbers add zeros."""
+    """The value without these numbers of cells at the ends of its spatial axes; negative ones add zeros."""
     return pad_axes(value, [0, 0, *(-cells for cells in begin)], [0, 0, *(-cells for cells in end)])
 
 

@@ -18,8 +18,8 @@ COMMUTATIVE = {"Add", "Mul"}
 
 @dataclass(frozen=True)
 class Pattern:
-    """A node with this operator whose inputs match. A word matches every tensor, but the same word the same
-    one; `_` matches, and is not passed on.
+    """A node with this operator whose inputs match. A word matches any tensor, and always the same tensor
+    within a pattern; `_` matches any tensor and is not passed on.
     """
 
     operator: str

@@ -1,4 +1,4 @@
-"""Activations, by their output where that decides: the runtime can then still fuse them into Conv."""
+"""Activations. Rules read only the output where it suffices: the runtime can then fuse them into Conv."""
 
 from __future__ import annotations
 

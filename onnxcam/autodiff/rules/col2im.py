@@ -1,4 +1,4 @@
-"""Col2Im: blocks are added into an image where they were taken from."""
+"""Col2Im: blocks are added into an image at the positions that they were taken from."""
 
 from __future__ import annotations
 

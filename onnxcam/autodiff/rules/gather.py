@@ -1,7 +1,7 @@
 """Gather, GatherElements, TopK, Compress: cells are selected by index, and g is added at these indices.
 
-Never by ScatterND with reduction="add": with more than one thread, ONNX Runtime's CPU provider loses updates
-where indices repeat. ScatterElements is exact.
+ScatterND with reduction="add" is never used: with more than one thread, ONNX Runtime's CPU provider loses
+updates where indices repeat. ScatterElements is exact.
 """
 
 from __future__ import annotations

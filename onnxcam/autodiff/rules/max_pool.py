@@ -32,7 +32,7 @@ def max_pool_vjp(g: Value, y: Value, x: Value, *, storage_order: int | None) -> 
 def max_unpool_vjp(g: Value, y: Value, x: Value, indices: Value, size: Value | None) -> Value:
     """MaxUnpool-22, y[indices] = x: g[indices]. Since opset 9.
 
-    Of several cells at one index all get its cotangent, as in torch.
+    Several cells at the same index all get its cotangent, as in torch.
     """
     return g.build.op("Gather", anp.reshape(g, [-1]), indices, axis=0, shape=x.shape)
 

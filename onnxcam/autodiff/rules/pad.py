@@ -1,4 +1,4 @@
-"""Pad in every mode: zeros are cut off, copies are added back to the cells they were made of."""
+"""Pad in every mode: zeros are cut off, and copies are added to the cells that they were copied from."""
 
 from __future__ import annotations
 

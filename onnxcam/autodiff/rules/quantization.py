@@ -23,7 +23,7 @@ def straight_through_vjp(
     low: Value | None,
     high: Value | None,
 ) -> Value:
-    """g where x is in the range that can be represented; without bounds the range is fitted to x, so all is."""
+    """g where x is in the representable range, else 0. Without bounds the range is fitted to x: all of g."""
     if low is None or high is None:
         return g
     return anp.where(anp.logical_and(x >= low, x <= high), g, 0.0)

@@ -56,7 +56,7 @@ def split_ties(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
 
 
 def product_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
-    """The product of the other elements: y / x without zeros; with one zero it is 0 but there; else 0."""
+    """The product of the other elements: y / x without zeros; nonzero only at a single zero; else 0."""
     zero = anp.logical_not(anp.logical_or(x < 0, x > 0))
     zeros = anp.sum(zero.astype(x.dtype), axis=axes, keepdims=True)
     nonzero = anp.prod(anp.where(zero, 1.0, x), axis=axes, keepdims=True)

@@ -15,7 +15,7 @@ rules = Rules()
 def scatter_vjp_data(
     g: Value, x: Value, indices: Value, updates: Value, reduction: str | None, **attributes: Any
 ) -> Value:
-    """g; unless the updates are added, with zeros at the indices."""
+    """g, with zeros at the indices unless the updates are added."""
     _check_reduction(x, reduction)
     if reduction == "add":
         return g
@@ -26,7 +26,7 @@ def scatter_vjp_data(
 def scatter_vjp_updates(
     g: Value, x: Value, indices: Value, reduction: str | None, **attributes: Any
 ) -> Value:
-    """g at the indices. Of several updates at one index all get its cotangent, as in torch."""
+    """g at the indices. Several updates at the same index all get its cotangent, as in torch."""
     _check_reduction(x, reduction)
     operator = "GatherElements" if "axis" in attributes else "GatherND"
     return g.build.op(operator, g, indices, **attributes)

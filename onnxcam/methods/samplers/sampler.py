@@ -1,4 +1,4 @@
-"""What a sampler is."""
+"""What a sampler is: the inputs on which a method runs the model."""
 
 from __future__ import annotations
 

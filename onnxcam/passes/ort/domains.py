@@ -1,4 +1,4 @@
-"""Files written by ONNX Runtime that the ONNX checker would refuse."""
+"""Correct files written by ONNX Runtime that ONNX's checker would reject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decompositions of ONNX Runtime's own operators: what it has in place of `passes.decomposition.decomposes`."""
+"""Decompositions of ONNX Runtime's own operators: the decorator that adds them to `passes.decomposition`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def decomposes(*operators: str, domain: str = CONTRIB) -> Callable[[Formula], Fo
 
 
 def refuse_nchwc(node: gs.Node) -> None:
-    """ModelError for an operator on blocks of channels, of which nothing can be read if it has no row."""
+    """ModelError for an operator on blocks of channels: without a row, nothing about it can be read."""
     if node.domain == NCHWC:
         raise ModelError(
             f"{NCHWC}::{node.op} ({node.name or node.outputs[0].name}): this operator, written for one kind of "

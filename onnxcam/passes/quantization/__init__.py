@@ -1,4 +1,4 @@
-"""Quantized models as models of floats, through whose roundings gradients pass straight.
+"""Turn quantized models into models of floats, whose rounding steps pass gradients straight through.
 
 In this order: `integer_ops`, `hoist_dequantize`, `straight_through`.
 """
