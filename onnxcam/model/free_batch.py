@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.dims import is_static
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.model.model import Model
 from onnxcam.passes.canonicalize import canonicalize
@@ -46,8 +47,7 @@ def free_batch(model: Model, image: str) -> Model | None:
 def _free_target(node: gs.Node, batch: int) -> None:
     """Free the batch in the target shape of a Reshape, in place."""
     target, shape, new_shape = node.inputs[1], node.inputs[0].shape, node.outputs[0].shape
-    is_static = new_shape is not None and all(isinstance(dim, int) for dim in new_shape)
-    if isinstance(target, gs.Constant) and is_static and new_shape:
+    if isinstance(target, gs.Constant) and new_shape and is_static(new_shape):
         keeps_batch = (
             shape and shape[0] == new_shape[0] == batch and not node.attrs.get("allowzero")
         )

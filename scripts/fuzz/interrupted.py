@@ -117,7 +117,8 @@ def interrupted_run(draw: Random) -> Case:
     make = FAILURES[0] if lines else draw.choice(FAILURES)
     twice = draw.random() < 0.3
     damage = draw.getrandbits(32) if draw.random() < 0.3 else None
-    what = f"{make()!r} at {'line' if lines else 'call'} {place}{', twice' * twice}{', damaged' * bool(damage)}"
+    what = f"{make()!r} at {'line' if lines else 'call'} {place}"
+    what += (", twice" if twice else "") + (", damaged" if damage else "")
 
     def run(folder: Path) -> None:
         write_images(folder)
