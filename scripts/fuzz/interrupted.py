@@ -35,7 +35,10 @@ WORDS = [
     "-q",
 ]
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.listdir", "os.scandir"}
-FILES = ("files.py", "results.py", "explanation.py", "job.py")
+FILES = (
+    *("atomic_write.py", "regular_files.py", "result_files.py"),
+    *("explanation.py", "batch_job.py"),
+)
 FAILURES: tuple[Callable[[], BaseException], ...] = (
     InterruptedError,  # stands for Ctrl-C
     lambda: OSError(errno.ENOSPC, "No space left on device"),

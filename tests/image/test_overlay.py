@@ -110,7 +110,7 @@ def test_map_is_drawn_in_box() -> None:
 
 
 @pytest.mark.parametrize("saliency", [np.zeros((4, 4)), np.full((4, 4), -2.0)])
-def test_an_empty_map_is_grey_and_says_so(saliency: Any) -> None:
+def test_empty_map_is_gray_and_labeled(saliency: Any) -> None:
     drawn = array(overlay(plain(200, 100), saliency, (0, 0, 200, 100)))
     assert np.ptp(drawn, axis=-1).max() == 0
     gray = drawn[0, 0, 0]

@@ -16,7 +16,7 @@ PLACES = [
 ]
 
 
-def test_every_method_has_its_rows() -> None:
+def test_rows_cover_every_method() -> None:
     rows = rows_of(PLACES)
     for name, recipe in METHODS.items():
         own = [row for row in rows if row.name == name]
@@ -26,7 +26,7 @@ def test_every_method_has_its_rows() -> None:
     assert {contestant for row in rows for contestant in row.contestants} <= set(CONTESTANTS)
 
 
-def test_the_floor_of_a_row() -> None:
+def test_floor_of_a_row_counts_passes() -> None:
     """As many passes as there are samples, one where the gradient does not depend on the image."""
     passes = {
         r.place.where: r.passes for r in rows_of(PLACES) if r.place and r.settings and r.method
@@ -36,7 +36,7 @@ def test_the_floor_of_a_row() -> None:
 
 
 @pytest.mark.parametrize("contestant", ["plain", "onnxcam", "onnxcam gradient"])
-def test_a_contestant_in_its_process(tmp_path: Path, contestant: str) -> None:
+def test_contestant_runs_in_its_own_process(tmp_path: Path, contestant: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(DEEP.content())
     job = {
@@ -60,14 +60,14 @@ def test_a_contestant_in_its_process(tmp_path: Path, contestant: str) -> None:
     assert 10 < memory < 10_000
 
 
-def test_a_contestant_that_fails_says_why(tmp_path: Path) -> None:
+def test_failing_contestant_reports_its_error(tmp_path: Path) -> None:
     job = {"contestant": "plain", "path": str(tmp_path / "none.onnx"), "device": "cpu"}
     worker = Worker(job | {"threads": 1, "passes": 1, "shape": [3, 8, 8]})
     assert not worker.fine
     assert "none.onnx" in worker.end()[1]
 
 
-def test_a_line_of_the_table() -> None:
+def test_table_line_shows_time_and_ratio() -> None:
     line = shown(Line("Net", "grad-cam", "last", "features", "onnxcam", 0.02, 1.1, 1.0, 120.0))
     assert "20.0 ms" in line
     assert "1.10 x floor" in line

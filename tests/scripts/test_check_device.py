@@ -24,7 +24,7 @@ from tests.support.nets import CLASSES, DEEP
 PLACE = Place("dependent", "features", "NCHW", 16, "layer")
 
 
-def test_on_the_cpu_without_network_and_pytest(tmp_path: Path) -> None:
+def test_check_runs_on_the_cpu_without_network_and_pytest(tmp_path: Path) -> None:
     """Two fixtures that run, and one that CPUs do not."""
     file = tmp_path / "report.json"
     program = ("-m", "scripts.device")
@@ -94,7 +94,7 @@ def test_errors_are_relative_to_the_largest_value() -> None:
 @pytest.mark.parametrize(
     ("wrong", "passed"), [(1.0, True), (1.0005, True), (1.01, False), (np.nan, False)]
 )
-def test_a_device_that_is_wrong_does_not_pass(
+def test_wrong_device_does_not_pass(
     monkeypatch: pytest.MonkeyPatch, wrong: float, passed: bool
 ) -> None:
     run = device_fixtures._run
@@ -110,7 +110,7 @@ def test_a_device_that_is_wrong_does_not_pass(
     assert ("ok" in fixture_line(row)) is passed
 
 
-def test_a_device_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_device_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     words = ["--device", "cuda:99", "--fixtures", "qlinear", "--json", str(file)]
     result = CliRunner().invoke(_app(), words)
@@ -121,7 +121,7 @@ def test_a_device_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert rows[1]["error"].startswith("DeviceError: device 'cuda:99'")
 
 
-def test_a_fixture_that_ends_the_process_is_named(
+def test_fixture_that_kills_the_process_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """And the ones after it are checked."""
@@ -141,7 +141,7 @@ def test_a_fixture_that_ends_the_process_is_named(
     assert "ended with" in fixture_line(rows[1])
 
 
-def test_what_is_over_its_limit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_over_its_limit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"check": "fixture", "device": "cpu", "fixture": "a", "error": "wrong", "passed": False}
     monkeypatch.setattr(check_device, "fixture_rows", lambda *_: [row])
     result = CliRunner().invoke(_app(), ["--models", "-"])
@@ -149,7 +149,7 @@ def test_what_is_over_its_limit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -
     assert "OVER THE LIMIT" in result.stdout
 
 
-def test_a_model_that_cannot_be_timed_does_not_stop_the_others(
+def test_model_without_timing_does_not_stop_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -162,7 +162,7 @@ def test_a_model_that_cannot_be_timed_does_not_stop_the_others(
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "cuda+tf32"])
-def test_what_is_timed(device: str) -> None:
+def test_timed_rows_depend_on_the_device(device: str) -> None:
     few, many = check_device.rows_of_samples(device, PLACE, quick=False)
     assert [row.settings["samples"] for row in (few, many)] == [25, 400]
     assert few.contestants == ("plain", "onnxcam", "torch-cam")
@@ -188,7 +188,7 @@ def job(path: Path, contestant: str, device: str = "cpu") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("contestant", [name for name in BOUND if not name.endswith("graph")])
-def test_passes_with_and_without_bindings(tmp_path: Path, contestant: str) -> None:
+def test_contestants_run_with_and_without_bindings(tmp_path: Path, contestant: str) -> None:
     worker = Worker(job(tmp_path / "model.onnx", contestant))
     worker.run()
     _, why = worker.end()
@@ -196,18 +196,18 @@ def test_passes_with_and_without_bindings(tmp_path: Path, contestant: str) -> No
     assert 0 < worker.times[0] < 60
 
 
-def test_graphs_are_for_cuda(tmp_path: Path) -> None:
+def test_cuda_graphs_are_refused_on_the_cpu(tmp_path: Path) -> None:
     worker = Worker(job(tmp_path / "model.onnx", "plain graph"))
     assert "CUDA graphs are for CUDA" in worker.end()[1]
 
 
-def test_a_contestant_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_hanging_contestant_is_ended(tmp_path: Path) -> None:
     worker = Worker(job(tmp_path / "model.onnx", "plain") | {"limit": 0.01})
     assert not worker.fine
     assert worker.end()[1]
 
 
-def test_memory_of_the_device_is_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_memory_comes_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     class Driver:
         """One whose context is not current at first."""
 

@@ -24,6 +24,7 @@ from scripts.fuzz.case import (
     WrongError,
     ending_of,
 )
+from scripts.fuzz.interrupted import FILES
 from scripts.fuzz.kinds import KINDS, case_of, names
 from scripts.fuzz.operators import examples
 from scripts.fuzz.seeds import BODIES, model_of, seeds
@@ -47,7 +48,7 @@ def _worker(tmp_path: Path) -> Worker:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_and_a_number_are_one_case(kind: str) -> None:
+def test_seed_and_number_determine_the_case(kind: str) -> None:
     first, again, other = (case_of(f"{kind}:{number}", 3) for number in (7, 7, 8))
     assert (first.what, first.files) == (again.what, again.files)
     assert (first.what, first.files) != (other.what, other.files)
@@ -64,7 +65,7 @@ def test_some_hundred_cases_end_well(tmp_path: Path) -> None:
     assert len(right) > SOME / 5  # not everything is refused
 
 
-def test_every_beginning_has_its_share_of_every_kind() -> None:
+def test_first_cases_have_every_kind_in_its_share() -> None:
     kinds = [name.partition(":")[0] for name in islice(names(list(KINDS)), 100)]
     for kind, (_, share) in KINDS.items():
         assert abs(kinds.count(kind) - share) <= 1
@@ -103,20 +104,20 @@ def _case(error: Exception | None) -> Case:
         (MemoryError(), "memory"),
     ],
 )
-def test_endings_are_told_apart(tmp_path: Path, error: Exception | None, outcome: str) -> None:
+def test_endings_are_distinguished(tmp_path: Path, error: Exception | None, outcome: str) -> None:
     assert ending_of(_case(error), tmp_path).outcome == outcome
     assert outcome in OUTCOMES
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_warning_is_an_outcome(tmp_path: Path) -> None:
+def test_warning_is_an_outcome(tmp_path: Path) -> None:
     import warnings
 
     case = Case("", {}, lambda folder: warnings.warn("odd", RuntimeWarning, stacklevel=1))
     assert ending_of(case, tmp_path).outcome == "warned"
 
 
-def test_a_worker_that_dies_or_hangs_is_started_again(tmp_path: Path) -> None:
+def test_dead_or_hanging_worker_is_restarted(tmp_path: Path) -> None:
     worker = _worker(tmp_path)
     try:
         assert worker.run("fine:0")["outcome"] == "right"
@@ -130,7 +131,7 @@ def test_a_worker_that_dies_or_hangs_is_started_again(tmp_path: Path) -> None:
         worker.end()
 
 
-def test_a_crash_of_the_runtime_alone_counts_apart(tmp_path: Path) -> None:
+def test_runtime_crash_has_its_own_outcome(tmp_path: Path) -> None:
     worker = _worker(tmp_path)
     try:
         assert fuzz.result_of("die:0", worker, tmp_path)["outcome"] == "runtime too"
@@ -143,7 +144,12 @@ def test_a_crash_of_the_runtime_alone_counts_apart(tmp_path: Path) -> None:
         worker.end()
 
 
-def test_a_second_start_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_modules_exist() -> None:
+    modules = {path.name for path in Path(onnxcam.__file__).parent.rglob("*.py")}
+    assert set(FILES) <= modules
+
+
+def test_second_start_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
     def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
@@ -168,12 +174,12 @@ def _checked(proto: onnx.ModelProto, tmp_path: Path) -> Ending:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_models_that_nothing_is_wrong_with_are_right(tmp_path: Path, name: str) -> None:
+def test_valid_models_are_right(tmp_path: Path, name: str) -> None:
     ending = _checked(model_of(name), tmp_path)
     assert ending.outcome == "right", ending.trace
 
 
-def test_a_wrong_gradient_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_gradient_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = truth._Runs.__call__
 
     def wrong(runs: Any, feeds: Any) -> dict[str, Any]:
@@ -187,7 +193,7 @@ def test_a_wrong_gradient_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert _checked(model_of("flat"), tmp_path).outcome == "wrong"
 
 
-def test_another_score_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_score_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = model_of("flat")
     bias = next(tensor for tensor in other.graph.initializer if tensor.name == "u")
     bias.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(bias), "u"))
@@ -196,14 +202,14 @@ def test_another_score_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert _checked(model_of("flat"), tmp_path).outcome == "wrong"
 
 
-def test_steps_are_not_called_wrong(tmp_path: Path) -> None:
+def test_quantized_model_is_not_smooth(tmp_path: Path) -> None:
     """A gradient of differences at a jump says nothing: quantized models are such."""
     assert (
         _checked(onnx.load_from_string(seeds()["qdq_per_tensor"]), tmp_path).outcome == "not smooth"
     )
 
 
-def test_the_report_lists_failures_by_what_they_have_in_common(
+def test_report_groups_similar_failures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     results = [

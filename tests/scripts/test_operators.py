@@ -36,21 +36,21 @@ def test_tallies_count_checks_by_operator(tmp_path: Path) -> None:
     assert not any(line.startswith("| LinearAttention |") for line in lines)  # has no gradient
 
 
-def test_a_check_that_failed_writes_no_table(tmp_path: Path) -> None:
+def test_failed_check_writes_no_table(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text(REPORT.replace('fixed]"/>', 'fixed]"><failure/></testcase>', 1))
     with pytest.raises(SystemExit, match=r"test_abs-fixed\] failed"):
         tallied(report)
 
 
-def test_only_what_is_between_the_marks_changes() -> None:
+def test_table_replaces_only_the_text_between_the_marks() -> None:
     readme = f"# title\n{BEGIN}\nold\n{END}\nrest\n"
     assert written(readme, ["new"]) == f"# title\n{BEGIN}\n\nnew\n\n{END}\nrest\n"
     with pytest.raises(SystemExit, match="marks"):
         written("# title\n", ["new"])
 
 
-def test_the_readme_names_every_operator() -> None:
+def test_readme_names_every_operator() -> None:
     text = (ROOT / "onnxcam" / "autodiff" / "README.md").read_text(encoding="utf-8")
     rows = text.partition(BEGIN)[2].partition(END)[0].splitlines()
     named = {

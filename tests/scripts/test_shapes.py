@@ -28,18 +28,18 @@ def images() -> list[ShapeImage]:
     return [draw(np.random.default_rng(seed)) for seed in SEEDS]
 
 
-def test_same_seed_same_image(images: list[ShapeImage]) -> None:
+def test_same_seed_draws_the_same_image(images: list[ShapeImage]) -> None:
     again = draw(np.random.default_rng(SEEDS[7]))
     assert again.label == images[7].label
     np.testing.assert_array_equal(again.pixels, images[7].pixels)
     np.testing.assert_array_equal(again.masks, images[7].masks)
 
 
-def test_other_seed_other_image(images: list[ShapeImage]) -> None:
+def test_other_seed_draws_another_image(images: list[ShapeImage]) -> None:
     assert not np.array_equal(images[0].pixels, images[1].pixels)
 
 
-def test_shapes_and_dtypes(images: list[ShapeImage]) -> None:
+def test_image_has_documented_shapes_and_dtypes(images: list[ShapeImage]) -> None:
     for image in images:
         assert image.pixels.shape == (SIZE, SIZE, 3)
         assert image.pixels.dtype == np.uint8
@@ -54,7 +54,7 @@ def test_masks_are_disjoint(images: list[ShapeImage]) -> None:
         assert np.concatenate((image.masks, image.distractors)).sum(axis=0).max() <= 1
 
 
-def test_label_covers_most(images: list[ShapeImage]) -> None:
+def test_label_covers_the_largest_area(images: list[ShapeImage]) -> None:
     for image in images:
         areas = image.distractors.sum(axis=(1, 2))
         assert (areas <= MOST_DISTRACTOR * image.masks.sum()).all()
@@ -85,23 +85,23 @@ def test_objects_stand_out(images: list[ShapeImage]) -> None:
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
-def test_asked_label(label: int) -> None:
+def test_requested_label_is_drawn(label: int) -> None:
     assert draw(np.random.default_rng(label), label=label).label == label
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_asked_count(count: int) -> None:
+def test_requested_count_is_drawn(count: int) -> None:
     assert len(draw(np.random.default_rng(count), instances=count).masks) == count
 
 
-def test_asked_range_of_counts() -> None:
+def test_requested_range_of_counts_is_drawn() -> None:
     rng = np.random.default_rng(5)
     counts = {len(draw(rng, instances=(2, 4)).masks) for _ in range(30)}
     assert counts == {2, 3, 4}
 
 
 @pytest.mark.parametrize("size", [64, 160])
-def test_asked_size(size: int) -> None:
+def test_requested_size_is_drawn(size: int) -> None:
     image = draw(np.random.default_rng(0), size=size)
     assert image.pixels.shape == (size, size, 3)
     assert image.masks.shape[1:] == (size, size)
