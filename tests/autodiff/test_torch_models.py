@@ -57,7 +57,10 @@ def by_autograd(model: Net, x: Array, seed: Array) -> list[Any]:
 
 @pytest.mark.parametrize("sizes", AXES)
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n == "residual" else [pytest.mark.slow]) for n in TRUNKS],
+)
 def test_gradient_of_exported_model_matches_autograd(name: str, dynamo: bool, sizes: str) -> None:
     model = net(name)
     torch.manual_seed(1)

@@ -54,6 +54,7 @@ def test_seed_and_number_determine_the_case(kind: str) -> None:
     assert (first.what, first.files) != (other.what, other.files)
 
 
+@pytest.mark.slow
 def test_some_hundred_cases_end_well(tmp_path: Path) -> None:
     """A beginning of `scripts/fuzz.py`; what fails prints how to run it alone."""
     wanted = list(islice(names(list(KINDS)), SOME))
