@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every text that a user may read: help, errors, and notices, to be read in one go.
+"""Print every text that a user may read: help, errors, and notices.
 
     python scripts/messages.py             # by module, with line numbers
     python scripts/messages.py onnxcam/cli # of one folder or file

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The README's table by operator: by which rule, how many of ONNX's own cases pass, what is left out and why.
+"""Write the README's table of operators: the rule, how many of ONNX's own cases pass, and what is left out.
 
     python -m scripts.operators              # runs the cases first (minutes), then writes the table
     python -m scripts.operators REPORT.xml   # of test_conformance.py, junit_family=xunit1
 
 A check is a case of one operator with fixed or with unknown sizes. Cases of functions written out in several
-operators are told in one sum.
+operators are counted in one sum.
 """
 
 from __future__ import annotations

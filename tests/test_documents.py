@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, options exist, and the front page stays short."""
+"""The documents: links resolve, options exist, and the front page stays short."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Imports of the package point down only, and every other package has one home."""
+"""The package's imports only point downward, and each third-party package is imported in one place."""
 
 import ast
 import graphlib

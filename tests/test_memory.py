@@ -1,4 +1,4 @@
-"""Memory that ends is one clear error, or less at once; and nothing is learned of the model from it."""
+"""Out of memory: one clear error or smaller chunks, and no wrong conclusion about the model."""
 
 from dataclasses import replace
 from pathlib import Path

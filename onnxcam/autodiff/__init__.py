@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation of ONNX graphs: gradient rules, and the sweep that applies them."""

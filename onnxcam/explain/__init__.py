@@ -1,0 +1,1 @@
+"""Explain images: plan and run a model, cache it, and save the maps."""

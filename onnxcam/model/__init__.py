@@ -1,0 +1,1 @@
+"""Load, check and save .onnx models, and describe their image input."""

@@ -1,0 +1,1 @@
+"""Rewrite a model so that it returns gradients, and plan what is run."""

@@ -1,0 +1,1 @@
+"""Find the layers that hold a grid of image cells."""

@@ -1,13 +1,13 @@
-"""How long explanations take beside the model's own forward passes, and beside the peers.
+"""How long explanations take, compared with the model's own forward passes and with other packages.
 
     python -m scripts.bench --quick                    # two networks, five minutes
     python -m scripts.bench --csv bench.csv --plot bench.png
     python -m scripts.bench --models "ResNet-18,ViT-B/16" --rows smooth --device cuda
 
 Every contestant runs in a process of its own, one at a time and in turns, so that a slow minute of the
-machine meets all of them; the medians of a row are compared with each other only. The floor of a row is
+machine affects all of them; the medians of a row are compared with each other only. The floor of a row is
 the plain model in ONNX Runtime at its own best batch, for as many images as the method has to run.
-onnxcam is measured from the second run on, with the layout that it found and the model that it kept.
+onnxcam is measured from the second run on, with the schedule that it measured and the model that it cached.
 Rows come from the table of methods. Needs the extra `bench`, and `timm` (see `scripts/parity`).
 """
 

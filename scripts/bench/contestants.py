@@ -3,7 +3,7 @@
     python -m scripts.bench.contestants '{"contestant": "onnxcam", "path": "resnet18.onnx", ...}'
 
 A contestant is a function that takes the job and returns what is timed, a function without arguments.
-It says "ready" after one run to warm up, the seconds of each run, and last its peak memory in bytes.
+It prints "ready" after one run to warm up, then the seconds of each run, and last its peak memory in bytes.
 """
 
 from __future__ import annotations

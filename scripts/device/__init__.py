@@ -1,1 +1,1 @@
-"""Whether a device is right, and how fast it is. Run `python -m scripts.device`."""
+"""Whether a device computes correct results, and how fast it is. Run `python -m scripts.device`."""

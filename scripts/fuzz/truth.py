@@ -1,4 +1,4 @@
-"""Whether the results of onnxcam for a model are right, by running the plain model in ONNX Runtime, too.
+"""Whether onnxcam's results for a model are correct, compared with the plain model in ONNX Runtime.
 
 - The tensor that is explained has the value that the plain model gives it.
 - The gradient at the input equals central differences of the plain model in random directions.

@@ -1,4 +1,4 @@
-"""The smallest model of every family in timm that is small enough to be tried on a laptop."""
+"""The smallest model of every family in timm that is small enough to run on a laptop."""
 
 FAMILIES = {
     "vit": "test_vit",

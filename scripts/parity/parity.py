@@ -1,13 +1,13 @@
-"""Gradients of exported timm models beside torch autograd, at the image and at the automatic layer.
+"""Compare gradients of exported timm models with torch autograd, at the image and at the automatic layer.
 
     python -m scripts.parity --csv parity.csv                      # every family's smallest model
     python -m scripts.parity --csv parity.csv --only "vit,swin" --exporter script
 
-Weights are random and seeded. The yardstick is torch in float64: a gradient is right if it is off by at
+Weights are random and seeded. The reference is torch in float64: a gradient is right if it is off by at
 most 1e-4 of its largest value, or at most twice as far as torch's own float32, and if its cosine is at
-least 0.9999, or not below torch's own. A net with kinks (ReLU, MaxPool) may take another side of one by
-rounding alone, so an image over the bound is followed by fresh ones, three in all: a wrong rule is wrong
-at every image. What was over the bound before stays in the row.
+least 0.9999, or not below torch's own. A net with kinks (ReLU, MaxPool) may be on the other side of a kink
+by rounding alone, so an image over the bound is followed by new ones, three in all: a wrong rule is wrong
+at every image. The values over the bound stay in the row.
 
 The TorchScript exporter writes a free batch, the dynamo exporter a fixed one; each model is then changed
 to the other kind too, and both have to give the same gradients. Every model runs in a process of its own;

@@ -3,7 +3,7 @@
 An image shows one to four instances of its labeled class and up to three distractors, each of a
 class of its own. The label is the class that covers the largest area: a distractor covers at most
 `MOST_DISTRACTOR` of the area of the label. Ground, clutter, colors, textures, sizes and angles are
-drawn from the same distributions for every class, so nothing but the objects tells the label.
+drawn from the same distributions for every class, so only the objects reveal the label.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does a map sit on the objects? Figures over a map and the masks of the objects' instances."""
+"""Whether a map covers the objects: metrics of a map and the masks of the objects' instances."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Tables of how well maps sit on the objects: on fresh images of the shapes model, and on photographs.
+"""Tables of how well maps cover the objects: on fresh images of the shapes model, and on photographs.
 
     python -m scripts.shapes.measure shapes                 # 200 images with several instances
     python -m scripts.shapes.measure photographs DATA       # real models and photographs with instance masks
 
-The rows set the readings of Smooth Grad-CAM++ beside the other methods: at the last layer, at the last
+The rows compare variants of Smooth Grad-CAM++ with the other methods: at the last layer, at the last
 layer whose gradient depends on the image, and with the activation averaged over the noisy samples.
 """
 

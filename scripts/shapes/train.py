@@ -1,4 +1,4 @@
-"""Train the embedded shapes model on the CPU and write models/: the .onnx, samples and README.
+"""Train the bundled shapes model on the CPU and write models/: the .onnx, samples and README.
 
 Needs the extra `train`. Everything is seeded; what is committed under models/ comes from running
 this script with its defaults, about fifteen minutes on two cores.

@@ -1,4 +1,4 @@
-"""What the rules write has rules itself: `test_conformance` checks all cases, this module varied ones."""
+"""Operators that rules write have rules: `test_conformance` checks all cases, this module varied ones."""
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.model.load import load

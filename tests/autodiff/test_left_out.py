@@ -1,4 +1,4 @@
-"""The table of the checks that are left out: complete, current, and not only our own word for it."""
+"""The table of the checks that are left out is complete and current, and its reasons hold."""
 
 from collections import defaultdict
 

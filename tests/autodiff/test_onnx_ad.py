@@ -1,4 +1,4 @@
-"""Gradients beside those that onnx-ad 0.3 writes: a separate program, with its own rules over ONNX graphs.
+"""Gradients compared with those of onnx-ad 0.3, a separate program with its own rules for ONNX graphs.
 
 It takes a batch whose size is known. Both are run by ONNX Runtime in float32.
 """

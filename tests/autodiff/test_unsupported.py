@@ -1,4 +1,4 @@
-"""No operator is forgotten; what stands in the way of a gradient is named, with the reason and a hint."""
+"""No operator is forgotten, and what blocks a gradient is named, with the reason and a hint."""
 
 import numpy as np
 import onnx

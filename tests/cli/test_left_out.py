@@ -1,4 +1,4 @@
-"""One bad file among the images stops none of the others, and none is passed over in silence."""
+"""A bad file does not stop the other images, and no file is skipped silently."""
 
 from __future__ import annotations
 

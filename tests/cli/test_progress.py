@@ -1,4 +1,4 @@
-"""The progress bar, and what is said around it."""
+"""The progress bar, and the lines printed around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on disk after a run that was stopped, what `--skip-existing` makes of it, and files of the user."""
+"""What is on disk after an interrupted run, how `--skip-existing` treats it, and files of the user."""
 
 from __future__ import annotations
 

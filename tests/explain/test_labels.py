@@ -1,4 +1,4 @@
-"""Labels that do not fit the classes are refused, or left out with a notice; never shifted in silence."""
+"""Labels that do not fit the classes are refused, or ignored with a notice; never shifted silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantized models end to end, against the float models that they were made of."""
+"""Quantized models end to end, against the float models that they were made from."""
 
 from typing import Any
 

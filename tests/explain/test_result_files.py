@@ -1,4 +1,4 @@
-"""Results are whole wherever a run is stopped, what a manifest vouches for is right, and users' files stay."""
+"""Results are complete wherever a run is stopped, manifests match their files, and users' files stay."""
 
 from __future__ import annotations
 

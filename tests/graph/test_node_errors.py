@@ -1,4 +1,4 @@
-"""Whatever goes wrong at a node leaves as an error that names it, and says whose fault it is."""
+"""Any failure at a node becomes an error that names the node, and blames the model or onnxcam correctly."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Shape arithmetic with sizes of which only the name is known."""
+"""Shape arithmetic with sizes that are known only by name."""
 
 from typing import Any
 

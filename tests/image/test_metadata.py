@@ -1,4 +1,4 @@
-"""What models say of themselves is taken where it makes sense, and never executed."""
+"""Metadata of models is used where it makes sense, and never executed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What of the preprocessing nobody named is said, with the options that change it, and nothing else is."""
+"""The notice lists the preprocessing settings that are assumed, with the options that change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of every kind arrive upright in RGB; whatever is not one arrives as an ImageError."""
+"""Images of every kind are read upright in RGB; anything else is an ImageError."""
 
 import io
 import struct

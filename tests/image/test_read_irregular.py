@@ -1,4 +1,4 @@
-"""Pipes, devices, sockets, folders and files without end are refused, quickly and in little memory."""
+"""Pipes, devices, sockets, folders and endless files are refused, quickly and in little memory."""
 
 from __future__ import annotations
 

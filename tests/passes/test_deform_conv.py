@@ -1,4 +1,4 @@
-"""DeformConv by ONNX Runtime and decomposed: groups, strides, pads, masks, positions outside of the image."""
+"""DeformConv by ONNX Runtime and decomposed: groups, strides, pads, masks, positions outside the image."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Row-wise operators, by running them: the output of some rows is those rows of the output."""
+"""Row-wise operators, tested by running them: the output of some rows is those rows of the output."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Many inputs in chunks: in order, whole, halved where memory ends, and never mixed."""
+"""Many inputs in chunks: in order, complete, halved where memory runs out, and never mixed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast

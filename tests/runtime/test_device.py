@@ -1,4 +1,4 @@
-"""A device is what was asked for or an error, and nobody's output is printed over."""
+"""The device is the requested one or an error, and libraries print nothing."""
 
 import ctypes
 import subprocess

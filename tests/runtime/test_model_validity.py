@@ -1,4 +1,4 @@
-"""A fault of ours is the model's if the runtime does not open the model either."""
+"""A failure is an error of the model if ONNX Runtime cannot open the model either."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The fastest schedule is measured while the work is done, remembered, and changes no result."""
+"""The fastest schedule is measured while the work is done, stored, and changes no result."""
 
 import threading
 import time

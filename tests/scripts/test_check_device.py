@@ -1,4 +1,4 @@
-"""What a device gives and costs: told as it comes, with whatever the device does not run."""
+"""The device check reports results and times as they come, and what the device does not run."""
 
 import ctypes
 import json

@@ -1,4 +1,4 @@
-"""The fuzz script: cases that a number and a seed mean, endings told apart, a worker that dies and hangs."""
+"""The fuzz script: cases follow from a number and a seed, endings are told apart, workers may die or hang."""
 
 import json
 from itertools import islice

@@ -1,4 +1,4 @@
-"""The list of what users read: which texts it holds."""
+"""The list of messages that users read: which texts it contains."""
 
 import pytest
 

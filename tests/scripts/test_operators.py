@@ -1,4 +1,4 @@
-"""The table by operator: what it says of a report, and that the README's names every operator."""
+"""The table of operators: how it summarizes a report, and that the README names every operator."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stops a program at one of its disk operations: as a kill, as Ctrl-C, or as a failing disk would."""
+"""Stop a program at one of its disk operations, like a kill, Ctrl-C, or a failing disk."""
 
 from __future__ import annotations
 

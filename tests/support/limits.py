@@ -1,4 +1,4 @@
-"""Code that may hang or swallow the memory, run in a process of its own with limits of both."""
+"""Run code that may hang or exhaust the memory in a separate process with limits on both."""
 
 from __future__ import annotations
 

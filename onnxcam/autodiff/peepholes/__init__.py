@@ -1,0 +1,1 @@
+"""Patterns in written gradients, and faster replacements for them."""

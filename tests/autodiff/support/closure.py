@@ -1,4 +1,4 @@
-"""What a gradient is written with."""
+"""The operators that a gradient is written with."""
 
 from onnxcam.graph.reachability import is_float
 from onnxcam.model.model import Model

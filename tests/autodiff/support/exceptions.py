@@ -1,4 +1,4 @@
-"""Cases of the onnx wheel that are left out by name, because the two witnesses disagree or have no say."""
+"""Cases of the onnx wheel that are left out by name, because the two references disagree or do not apply."""
 
 RANDOM = "random numbers: no two runs agree"
 QUANTIZER = "the step of a quantizer, which is taken for a constant"

@@ -1,4 +1,4 @@
-"""Another witness: ONNX graphs of convolutional networks, run and differentiated by torch."""
+"""A second reference: ONNX graphs of convolutional networks, run and differentiated by torch."""
 
 from collections.abc import Callable
 from typing import Any

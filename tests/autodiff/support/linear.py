@@ -1,4 +1,4 @@
-"""Gradients of linear operators, held against the runtime's own values: no step, no reference."""
+"""Gradients of linear operators, compared with the runtime's own values: exact, without a reference."""
 
 from collections.abc import Mapping
 from typing import Any

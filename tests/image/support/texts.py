@@ -1,4 +1,4 @@
-"""Text as metadata may hold it: any, much of it like JSON or Python literals, much of it damaged."""
+"""Text as metadata may hold it: arbitrary, much of it like JSON or Python literals, much of it damaged."""
 
 import json
 
