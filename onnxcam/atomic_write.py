@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import platform
 import re
@@ -15,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import OutputError
 from onnxcam.regular_files import read_regular
 
@@ -180,4 +180,4 @@ def _machine() -> str:
         space = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         space = ""
-    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+    return digest_bytes(f"{platform.node()} {space}".encode())[:8]

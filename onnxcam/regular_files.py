@@ -13,6 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
+from onnxcam.digests import digest_bytes
+
 BLOCK = 1 << 22  # bytes that are hashed at once
 THREADS = min(8, os.cpu_count() or 1)
 T = TypeVar("T")
@@ -93,4 +95,4 @@ def block_digest(content: bytes) -> bytes:
 
 def joined_digest(digests: Iterable[bytes]) -> str:
     """The digest of a file from those of its blocks."""
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+    return digest_bytes(b"".join(digests))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from onnxcam._version import __version__
 from onnxcam.cli.image_files import result_names, target_suffixes
 from onnxcam.cli.progress import ProgressReporter
+from onnxcam.digests import digest_json
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
@@ -95,7 +94,7 @@ class Job:
             "drawing": dict(self.drawing),
             "image": image,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+        return digest_json(parts, default=str)
 
     def _record(
         self,

@@ -12,7 +12,6 @@ Digests detect damage, not forgery; entries that do not match them are built aga
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.atomic_write import ABANDONED, atomic_write, discard, part_of, sweep
+from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import OutputError
 from onnxcam.regular_files import digest_blocks, read_regular
 
@@ -58,7 +58,7 @@ def limit() -> int:
 
 def key(parts: Mapping[str, Any]) -> str:
     """The name of an entry: the SHA-256 of everything that it depends on, as JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest_json(parts)
 
 
 def lookup(name: str) -> Path | None:
@@ -158,7 +158,7 @@ def _models() -> Path:
 
 
 def _choice_file(name: str) -> Path:
-    return folder() / "choices" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+    return folder() / "choices" / f"{digest_bytes(name.encode())}.json"
 
 
 def _choices(name: str) -> dict[str, Any]:

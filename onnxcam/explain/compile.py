@@ -8,7 +8,6 @@ mapped weights it starts only 0.1 s sooner (ResNet-18, Swin-T), or no sooner (Vi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from onnxcam.arrays import Array
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.explain import cache
 from onnxcam.explain.model_files import ModelFiles, identify_files
@@ -233,10 +233,8 @@ def _data_digest(model: object, files: ModelFiles | None) -> str:
 @lru_cache(maxsize=1)
 def program_version() -> list[str]:
     """The digest of this package's sources, and the versions of the packages that plans depend on."""
-    digest = hashlib.sha256()
-    for path in sources():
-        digest.update(path.read_bytes())
-    return [digest.hexdigest(), *map(_version, PACKAGES)]
+    digest = digest_bytes(b"".join(path.read_bytes() for path in sources()))
+    return [digest, *map(_version, PACKAGES)]
 
 
 def sources() -> list[Path]:

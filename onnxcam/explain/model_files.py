@@ -4,10 +4,10 @@ parsing, in blocks on all cores.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError
 from onnxcam.model.data_files import locate_data
 from onnxcam.regular_files import BLOCK, block_digest, digest_blocks, joined_digest, map_blocks
@@ -37,7 +37,7 @@ def identify_files(model: object) -> ModelFiles | None:
         if isinstance(model, bytes):
             if external_locations(model):
                 return None  # relative to no known folder
-            return ModelFiles("model", hashlib.sha256(model).hexdigest(), {}, ())
+            return ModelFiles("model", digest_bytes(model), {}, ())
         return _identify_path(Path(model)) if isinstance(model, (str, Path)) else None
     except (OSError, ValueError, ModelError):
         return None

@@ -5,7 +5,6 @@ other two.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.atomic_write import atomic_write_all
+from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import OutputError
 from onnxcam.regular_files import digest_file, read_regular
 
@@ -111,11 +111,11 @@ def _parse(content: bytes | None) -> dict[str, Any] | None:
 
 
 def _size_and_digest(content: bytes) -> dict[str, Any]:
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"bytes": len(content), "sha256": digest_bytes(content)}
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return digest_json(manifest)
 
 
 def _to_bytes(manifest: Mapping[str, Any]) -> bytes:

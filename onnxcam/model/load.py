@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxcam.arrays import Array
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import upgrade_opset
@@ -43,13 +43,13 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
         content = source if isinstance(source, bytes) else _serialize(source)
         proto, name = _parse(content, "the given bytes"), "model"
         use_embedded_data(proto, name)
-        return model_from_proto(proto, name, _sha256(content))
+        return model_from_proto(proto, name, digest_bytes(content))
     path = Path(source)
     content = _read(path)
     proto = _parse(content, str(path))
     weights = mmap_large_weights(proto, path)
     read_external_data(proto, path)
-    return model_from_proto(proto, path.name, _sha256(content), weights=weights)
+    return model_from_proto(proto, path.name, digest_bytes(content), weights=weights)
 
 
 @reports_node
@@ -170,7 +170,3 @@ def _parse(content: bytes, name: str) -> onnx.ModelProto:
             f"{name}: is an ONNX file without a graph ({len(content)} bytes); export it again"
         )
     return proto
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

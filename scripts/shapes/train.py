@@ -7,7 +7,6 @@ this script with its defaults, about fifteen minutes on two cores.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from onnxcam.digests import digest_bytes
 from scripts.shapes.drawing import CLASSES, SIZE, ShapeImage, draw
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -287,7 +287,7 @@ def _facts(path: Path, images: Tensor, labels: Tensor, instances: Tensor) -> dic
         "crowd_count": int(crowd.sum()),
         "by_class": ", ".join(shares),
         "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest_bytes(content),
         "opset": model.opset_import[0].version,
         "ir": model.ir_version,
     }
