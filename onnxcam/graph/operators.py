@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import onnx_graphsurgeon as gs
@@ -240,11 +239,6 @@ def traits_named(operator: str, domain: str | None = "") -> Traits:
 def traits_of(node: gs.Node) -> Traits:
     """The traits of a node's operator."""
     return traits_named(node.op, node.domain)
-
-
-def operators_with(test: Callable[[Traits], bool]) -> frozenset[str]:
-    """The operators whose traits pass a test, as tables name them."""
-    return frozenset(name for name, row in TRAITS.items() if test(row))
 
 
 def only_reshapes(traits: Traits) -> bool:

@@ -23,12 +23,12 @@ from onnxcam.graph.operators import (
     TRAITS,
     is_elementwise,
     operator_key,
-    operators_with,
     traits_named,
     traits_of,
 )
 from onnxcam.graph.traits import UNKNOWN, Traits
 from tests.spatial.support.classifiers import classifier
+from tests.support.traits import operators_with
 
 OPSET = 24
 PACKAGE = Path(onnxcam.__file__).parent

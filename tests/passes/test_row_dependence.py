@@ -8,11 +8,12 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from onnxcam.graph.operators import CONTRIB, is_elementwise, operators_with
+from onnxcam.graph.operators import CONTRIB, is_elementwise
 from onnxcam.graph.opset import schema_at
 from onnxcam.passes.row_dependence import reshape_target
 from tests.autodiff.support.check import numbers
 from tests.passes.support.row_models import PICK, checked_gradient, model_of, narrowed
+from tests.support.traits import operators_with
 
 OPSET = 24
 VECTOR_SECOND = {"PRelu", "BiasGelu"}  # whose second input is a vector

@@ -3,10 +3,10 @@
 import pytest
 
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.graph.operators import operators_with
 from onnxcam.model.model import Model
 from tests.model.support.texts import load_text
 from tests.spatial.support.classifiers import candidate_names, classifier, layers
+from tests.support.traits import operators_with
 
 OPSET = 24
 UNARY = operators_with(lambda traits: traits.elementwise == "unary")
