@@ -233,7 +233,7 @@ A small residual network that names the class of object which covers the largest
 | | |
 |---|---|
 | Classes, in order of the logits | {classes} |
-| Input | `image`, float32 (batch, 3, {size}, {size}), RGB in [0, 1]; it is centered inside |
+| Input | `image`, float32 (batch, 3, {size}, {size}), RGB in [0, 1]; the model itself centers and scales it |
 | Output | `logits`, float32 (batch, {count}), no softmax |
 | Architecture | 3x3 stem of 24 channels, stride 2; four residual blocks of two 3x3 convolutions \
 of 32 (stride 2), 32, 64 (stride 2) and 64 channels, ReLU; global average pool; one linear layer |
@@ -246,27 +246,27 @@ of 32 (stride 2), 32, 64 (stride 2) and 64 channels, ReLU; global average pool; 
 
 **Held-out top-1 accuracy: {accuracy:.2%}** of {held_out:,} images of another seed, measured on
 the exported file with ONNX Runtime ({crowd:.2%} of the {crowd_count:,} of them that show two
-instances or more). No logit of theirs differs from PyTorch by more than {difference:.1e}.
+instances or more). No logit of these differs from PyTorch's by more than {difference:.1e}.
 
 By class: {by_class}.
 
 ## The images
 
 `scripts/shapes/drawing.py` draws them: one to four instances of the labeled class and up to three
-distractors, each of a class of its own and of at most 40 % of the labeled area, in random sizes,
-angles, colors and textures, over textured grounds with lines, scribbles and blobs. Ground and
-clutter are drawn without regard to the label.
+distractors, each of another class and of at most 40 % of the labeled area, in random sizes,
+angles, colors and textures, over textured backgrounds with lines, scribbles and blobs. Background
+and clutter do not depend on the label.
 
 Training: {images:,} images (seed {train_seed}; held out: seed {held_out_seed}), {epochs} epochs
 in batches of {batch}, with random quarter turns, mirrors and color swaps; AdamW (weight decay
 {decay}) on a one-cycle schedule up to a rate of {rate}, label smoothing {smoothing}, seed {seed},
-2 threads, PyTorch {torch}. Another CPU may round otherwise and end in slightly other weights.
+2 threads, PyTorch {torch}. Another CPU may round differently and end with slightly different weights.
 
 ## samples
 
-Images of seed {sample_seed}, in neither set. `NN_class.png` is the image. `NN_class.mask.png`
-(8 bits) is 1 to K on the visible pixels of the K instances of the class, 0 on the ground *and* on
-the distractors.
+Images of seed {sample_seed}, which are in neither set. `NN_class.png` is the image. `NN_class.mask.png`
+(8 bits) is 1 to K on the visible pixels of the K instances of the class, 0 on the background *and*
+on the distractors.
 
 | sample | instances | distractors | answer of the model (softmax) |
 |---|---|---|---|
