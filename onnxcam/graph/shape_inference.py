@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -43,6 +43,12 @@ MAX_CONSTANT_ELEMENTS = (
     1024  # elements of constants whose values the inference gets: shapes, axes, scales
 )
 
+Inferred: TypeAlias = tuple[tuple[Dtype, Shape | None] | None, ...]
+_INFERRED: dict[Hashable, Inferred] = {}
+"""Results of `infer`. Networks repeat blocks, and walks over a graph repeat nodes."""
+MAX_INFERRED = 4096
+PLAIN = (int, float, str, list, tuple)  # types of attributes; the others are tensors and graphs
+
 
 def type_proto(tensor: gs.Tensor) -> onnx.TypeProto | None:
     """The tensor's type for the inference; None if its dtype is unknown or it is a sequence."""
@@ -59,8 +65,39 @@ def _cached_type_proto(code: int, shape: Shape | None) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(code, shape)
 
 
+@lru_cache(maxsize=64)
+def _opset_ids(opsets: tuple[tuple[str, int], ...]) -> list[onnx.OperatorSetIdProto]:
+    return [onnx.helper.make_opsetid(domain, version) for domain, version in opsets]
+
+
 def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | None] | None]:
     """The dtype and shape of each output of a node; None for an output that cannot be inferred."""
+    key = _inference_key(node, opsets)
+    if key is None:
+        return _infer(node, opsets)
+    if key not in _INFERRED:
+        if len(_INFERRED) >= MAX_INFERRED:
+            _INFERRED.clear()
+        _INFERRED[key] = tuple(_infer(node, opsets))
+    return list(_INFERRED[key])
+
+
+def _inference_key(node: gs.Node, opsets: dict[str, int]) -> Hashable | None:
+    """All that the inference of a node depends on; None if an attribute or an input is not plain data."""
+    if not all(isinstance(value, PLAIN) for value in node.attrs.values()):
+        return None
+    inputs = []
+    for tensor in node.inputs:
+        if isinstance(tensor.dtype, onnx.TypeProto):
+            return None
+        shape = None if tensor.shape is None else tuple(tensor.shape)
+        content = tensor.values.tobytes() if _is_small_constant(tensor) else None
+        inputs.append((tensor.is_empty(), tensor.dtype, shape, content))
+    operator = (node.domain or "", node.op, repr(node.attrs), tuple(opsets.items()))
+    return operator, tuple(inputs), tuple(tensor.is_empty() for tensor in node.outputs)
+
+
+def _infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | None] | None]:
     domain = node.domain or ""
     # of ONNX Runtime's domain, or of ours: onnx has no inference
     if domain and node.op in DTYPE_INPUT:
@@ -77,14 +114,13 @@ def infer(node: gs.Node, opsets: dict[str, int]) -> list[tuple[Dtype, Shape | No
         return unknown
     if node.op == "Einsum" and not domain and (shape := _einsum_shape(node)) is not None:
         return [(node.inputs[0].dtype, shape)]
-    imports = [onnx.helper.make_opsetid(name, version) for name, version in opsets.items()]
     try:
         types = shape_inference.infer_node_outputs(
             schema,
             OnnxExporter.export_node(node),
             input_types,
             _small_constants(node),
-            opset_imports=imports,
+            opset_imports=_opset_ids(tuple(opsets.items())),
         )
     except INFERENCE_ERRORS:
         return unknown
@@ -115,8 +151,12 @@ def _small_constants(node: gs.Node) -> dict[str, onnx.TensorProto]:
     return {
         tensor.name: numpy_helper.from_array(tensor.values, tensor.name)
         for tensor in node.inputs
-        if isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= MAX_CONSTANT_ELEMENTS
+        if _is_small_constant(tensor)
     }
+
+
+def _is_small_constant(tensor: gs.Tensor) -> bool:
+    return isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= MAX_CONSTANT_ELEMENTS
 
 
 def _dtype_and_shape(proto: onnx.TypeProto | None) -> tuple[Dtype, Shape | None] | None:
