@@ -286,8 +286,8 @@ def test_largest_finite_numbers_give_error_or_finite_map() -> None:
         ({"target": "1-1"}, TargetError, "contrasted with itself"),
         ({"target": None}, TargetError, "target None"),
         ({"target": 1.5}, TargetError, "target 1.5"),
-        ({"target": []}, SettingError, "number of targets 0, of images 1"),
-        ({"target": [1, 2]}, SettingError, "number of targets 2, of images 1"),
+        ({"target": []}, SettingError, "number of targets is 0, that of images 1"),
+        ({"target": [1, 2]}, SettingError, "number of targets is 2, that of images 1"),
     ],
     ids=str,
 )

@@ -130,6 +130,6 @@ class Rules(Mapping[str, Rule]):
             unknown = set(_parameters(function)[1]) - argument_names(operator, domain) - COMPUTED
             if unknown:
                 raise ValueError(
-                    f"the rule of {name} has parameters {sorted(unknown)}, which are no attributes of {name}"
+                    f"the rule of {name} has parameters {sorted(unknown)}, which are not attributes of {name}"
                 )
         self._rules[name] = rule

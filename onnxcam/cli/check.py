@@ -115,7 +115,7 @@ def _reach(reach: dict[str, Any]) -> str:
 
 
 def _device(device: dict[str, Any]) -> str:
-    return f"{device['name']}: {'yes' if device['usable'] else device['error']}"
+    return f"{device['name']}: {'available' if device['usable'] else device['error']}"
 
 
 def _tried(trial: dict[str, Any], image: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ def target_per_image(target: Spec | Sequence[Spec], count: int) -> list[Spec]:
         raise TargetError(f"target {target!r}: expected topK, an index, a label, or a list of them")
     if len(target) != count:
         raise SettingError(
-            f"number of targets {len(target)}, of images {count}: pass one target for all images, or one per "
-            "image"
+            f"the number of targets is {len(target)}, that of images {count}; pass one target for all images, "
+            "or one per image"
         )
     return list(target)

@@ -62,7 +62,10 @@ class Value(NDArrayOperatorsMixin):
     def dtype(self) -> Dtype:
         """NumPy's dtype, or the number of the ONNX type where NumPy has none."""
         if self.tensor.dtype is None:
-            raise ModelError(f"the type of tensor {self.name!r} cannot be inferred")
+            raise ModelError(
+                f"the type of tensor {self.name!r} cannot be inferred; "
+                "export the model with types, or run ONNX's shape inference on it first"
+            )
         dtype = self.tensor.dtype
         return dtype if isinstance(dtype, int) else np.dtype(dtype)
 
@@ -147,9 +150,7 @@ class Builder:
     def value(self, name: str) -> Value:
         """The tensor of this name; UnknownNameError if there is none."""
         if name not in self.tensors:
-            hint = (
-                "`onnxcam check` names its input and its score, `onnxcam layers --all` its layers"
-            )
+            hint = "see `onnxcam check` for the input and the score, `onnxcam layers --all` for the layers"
             raise unknown("tensor", name, self.tensors, hint)
         return Value(self, self.tensors[name])
 

@@ -88,7 +88,7 @@ def _why_no_score(model: Model, output: str | None, tensors: list[gs.Tensor]) ->
     hint = ", or add the mean or maximum over all pixels or boxes to the model" if is_dense else ""
     return (
         f"no output has one score per class (its outputs: {_list_outputs(model)}); "
-        f"name a tensor that does with --output{hint}"
+        f"use --output to name a tensor that does{hint}"
     )
 
 
@@ -128,5 +128,5 @@ def check_detections(model: Model, head: Head, labels: int | None) -> None:
     if size not in (labels, labels + 1):
         raise ModelError(
             f"{model.name}: {name} has {size} numbers per box, but the model names {labels} classes; "
-            f"expected {labels + BOX} (the box first): name the tensor with the scores with --output"
+            f"expected {labels + BOX} (the box first); use --output to name the tensor that holds the scores"
         )

@@ -78,7 +78,7 @@ def use_embedded_data(proto: onnx.ModelProto, name: str) -> None:
             if not tensor.raw_data:
                 raise ModelError(
                     f"{name}: {_describe(tensor)} is in another file, whose folder is unknown; "
-                    "give the path of the model, or a ModelProto loaded with its external data"
+                    "pass the path of the model, or a ModelProto loaded with its external data"
                 )
             _embed(tensor, tensor.raw_data)
 

@@ -86,9 +86,9 @@ def device(name: str) -> Device:
 def _why_no_cuda(index: int) -> str | None:
     """Why a CUDA device cannot be used; None if it can."""
     if not cuda_device_count():
-        return "no NVIDIA driver, or no device, was found"
+        return "no NVIDIA driver or device was found"
     if index >= cuda_device_count():
-        return f"the driver has {cuda_device_count()} device(s), cuda:0 to cuda:{cuda_device_count() - 1}"
+        return f"the available devices are {', '.join(f'cuda:{i}' for i in range(cuda_device_count()))}"
     if CUDA not in ort.get_available_providers():
         return "this ONNX Runtime was built without CUDA (install onnxruntime-gpu, not onnxruntime)"
     return None

@@ -148,7 +148,7 @@ def _side(spec: Spec, classes: int, labels: Labels) -> Side:
     if side is None and NUMBER.fullmatch(text.removeprefix(BY_INDEX).strip()):
         side = Side(int(text.removeprefix(BY_INDEX)))
     if side is None:
-        hint = "use an index, topK, or a label with --labels FILE"
+        hint = "use an index or topK, or pass labels with --labels FILE"
         raise unknown("label", str(spec), labels or (), hint)
     if 0 <= side.index < classes:  # there may be more labels than classes
         return side

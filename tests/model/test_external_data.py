@@ -315,7 +315,7 @@ def test_external_data_of_model_without_path_is_refused(
         proto = onnx.load(net(tmp_path, SMALL), load_external_data=False)
     else:
         proto = with_external_constant(kind, "w.bin")
-    with pytest.raises(ModelError, match=r"whose folder is unknown; give the path of the model"):
+    with pytest.raises(ModelError, match=r"whose folder is unknown; pass the path of the model"):
         load(proto.SerializeToString() if write is bytes else proto)
 
 

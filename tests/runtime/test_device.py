@@ -57,7 +57,7 @@ def test_device_index_of_two_devices(
     [
         ("cuda", 0, (CUDA,), "no NVIDIA driver"),
         ("cuda:0", 0, (), "no NVIDIA driver"),
-        ("cuda:2", 2, (CUDA,), "cuda:0 to cuda:1"),
+        ("cuda:2", 2, (CUDA,), "devices are cuda:0, cuda:1"),
         ("cuda", 1, (), "built without CUDA"),
     ],
 )

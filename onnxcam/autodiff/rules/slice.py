@@ -48,7 +48,7 @@ def _embed(g: Value, x: Value, axis: int, start: int, end: int, step: int) -> Va
     if not isinstance(size, int):
         if step < 1 or start < 0:
             raise ModelError(
-                f"the Slice that reads {x.name!r} backwards or from the end needs a fixed size; "
+                f"the Slice that reads {x.name!r} has a negative start or step, so it needs a fixed size; "
                 "export the model with fixed sizes"
             )
         return _embed_dynamic(g, x, axis, g.build.constant(np.array([start])), step)
@@ -77,7 +77,7 @@ def _slice_vjp_dynamic(
         )
     if steps is not None and np.any(np.asarray(steps, np.int64) < 1):
         raise ModelError(
-            f"the Slice that reads {x.name!r} backwards needs a fixed size; "
+            f"the Slice that reads {x.name!r} has a negative step, so it needs a fixed size; "
             "export the model with fixed sizes"
         )
     for i in range(count):

@@ -16,7 +16,7 @@ from onnxcam.methods.settings import Setting
 
 GAUSSIAN = Sampler(
     "gaussian",
-    "many copies of the image with Gaussian noise",
+    "the model on many copies of the image with Gaussian noise",
     {
         "samples": Setting(25, "number n of noisy copies per image", (), 1, 1_000_000),
         "noise": Setting(
@@ -25,7 +25,7 @@ GAUSSIAN = Sampler(
         "sigma": Setting(None, "standard deviation in the tensor's own units, instead of noise"),
         "seed": Setting(0, "seed of the noise; the same seed gives the same map", (), 0, 2**63 - 1),
         "activation": Setting(
-            "clean", "A of the clean image, or the mean over the samples", ("clean", "mean")
+            "clean", "A on the clean image, or its mean over the samples", ("clean", "mean")
         ),
         "score": Setting("logit", "exp weights each sample by exp(S_s - max S)", ("logit", "exp")),
     },

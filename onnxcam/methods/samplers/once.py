@@ -2,4 +2,4 @@
 
 from onnxcam.methods.samplers.sampler import Sampler
 
-ONCE = Sampler("once", "the image once", {})
+ONCE = Sampler("once", "the model once, on the image", {})
