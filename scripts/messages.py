@@ -68,11 +68,11 @@ def print_help() -> None:
         print(command.get_help(context), end="\n\n")
 
 
-def main(places: list[Path]) -> None:
-    if not places:
+def main(paths: list[Path]) -> None:
+    if not paths:
         print_help()
     files = [
-        path for place in places or [PACKAGE] for path in sorted(place.rglob("*.py")) or [place]
+        path for place in paths or [PACKAGE] for path in sorted(place.rglob("*.py")) or [place]
     ]
     for path in files:
         lines = sorted(set(messages(path.read_text(encoding="utf-8"))))

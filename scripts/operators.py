@@ -37,7 +37,7 @@ class Tally:
     """The checks of one operator."""
 
     passed: int = 0
-    left: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 def passed_checks(report: Path) -> Iterator[str]:
@@ -51,25 +51,25 @@ def passed_checks(report: Path) -> Iterator[str]:
         yield name[len("test_operator[") : name.rindex("-")]
 
 
-def tallied(report: Path) -> dict[str, Tally]:
+def tally_checks(report: Path) -> dict[str, Tally]:
     """The checks by operator, those that passed and those left out; those of functions under an empty name."""
     tallies: dict[str, Tally] = {}
     for name in passed_checks(report):
-        tallies.setdefault(subject(name), Tally()).passed += 1
+        tallies.setdefault(operator_of_case(name), Tally()).passed += 1
     for (name, _), reason in left_out().items():
-        op = subject(name)
+        op = operator_of_case(name)
         if not op or has_gradient(op):
-            tallies.setdefault(op, Tally()).left[reason.removeprefix(f"{op} ")] += 1
+            tallies.setdefault(op, Tally()).reasons[reason.removeprefix(f"{op} ")] += 1
     return tallies
 
 
-def subject(name: str) -> str:
+def operator_of_case(name: str) -> str:
     """The operator of a case, empty for a function written out."""
     first, *others = wheel_cases()[name].model.graph.node
     return "" if others else str(first.op_type)
 
 
-def families() -> dict[str, str]:
+def rule_files() -> dict[str, str]:
     """The file with the rule of each operator."""
     return {
         op.rpartition("::")[2]: family.__name__.rpartition(".")[2]
@@ -78,7 +78,7 @@ def families() -> dict[str, str]:
     }
 
 
-def taken_apart() -> set[str]:
+def operators_with_definition() -> set[str]:
     """The operators of the default domain that have a definition in simpler ones."""
     known = {schema.name for schema in defs.get_all_schemas() if not schema.domain}
     return {op for op in known if has_function_body(op, defs.onnx_opset_version())}
@@ -87,19 +87,19 @@ def taken_apart() -> set[str]:
 def table(tallies: dict[str, Tally]) -> Iterator[str]:
     """One line an operator; reasons by letter, explained below."""
     letters: dict[str, str] = {}
-    files = families()
+    files = rule_files()
     yield "| operator | rule | checks passed | left out |"
     yield "|---|---|---|---|"
-    for op in sorted((files.keys() | tallies.keys() | taken_apart()) - {""}):
+    for op in sorted((files.keys() | tallies.keys() | operators_with_definition()) - {""}):
         if op in ZERO_GRADIENT or op in UNSUPPORTED:
             continue
         tally = tallies.get(op, Tally())
-        left = [f"{n} {_letter(why, letters)}" for why, n in tally.left.most_common()]
+        cases = [f"{n} {_letter(why, letters)}" for why, n in tally.reasons.most_common()]
         where = files.get(op, "its definition")
-        yield f"| {op} | {where} | {tally.passed or ('own tests' if op in files else 0)} | {', '.join(left)} |"
+        yield f"| {op} | {where} | {tally.passed or ('own tests' if op in files else 0)} | {', '.join(cases)} |"
     functions = tallies.get("", Tally())
-    left = [f"{n} {_letter(why, letters)}" for why, n in functions.left.most_common()]
-    yield f"| functions written out | | {functions.passed} | {', '.join(left)} |"
+    cases = [f"{n} {_letter(why, letters)}" for why, n in functions.reasons.most_common()]
+    yield f"| functions written out | | {functions.passed} | {', '.join(cases)} |"
     yield ""
     yield "Left out: " + "; ".join(f"{letter}) {why}" for why, letter in letters.items()) + "."
 
@@ -108,7 +108,7 @@ def _letter(reason: str, letters: dict[str, str]) -> str:
     return letters.setdefault(reason, f"{chr(ord('a') + len(letters))}")
 
 
-def without() -> Iterator[str]:
+def rows_without_rules() -> Iterator[str]:
     """The operators without a rule, by reason."""
     yield "| operators without a gradient | because it |"
     yield "|---|---|"
@@ -117,7 +117,7 @@ def without() -> Iterator[str]:
             yield f"| {', '.join(op for op, reason in reasons.items() if reason == why)} | {why} |"
 
 
-def written(readme: str, lines: Iterable[str]) -> str:
+def replace_between_marks(readme: str, lines: Iterable[str]) -> str:
     """The README with other lines between its marks."""
     before, _, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -134,9 +134,11 @@ def main() -> None:
             options = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
             command = [sys.executable, "-m", "pytest", "-q", SUITE, *options]
             subprocess.run(command, cwd=ROOT, check=True)
-        lines = [*table(tallied(report)), "", *without()]
+        lines = [*table(tally_checks(report)), "", *rows_without_rules()]
     readme = ROOT / "onnxcam" / "autodiff" / "README.md"
-    readme.write_text(written(readme.read_text(encoding="utf-8"), lines), encoding="utf-8")
+    readme.write_text(
+        replace_between_marks(readme.read_text(encoding="utf-8"), lines), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from scripts.fixtures.files import COTANGENT, IMAGE, restored
+from scripts.fixtures.files import COTANGENT, IMAGE, load_fixture
 
 DATA = Path(__file__).parent / "data"
 TIMM = sorted(path.stem for path in DATA.glob("timm_*.npz"))
@@ -69,7 +69,7 @@ def test_gradient_equals_framework(name: str) -> None:
 def test_gradient_of_timm_model_equals_autograd(name: str) -> None:
     """At the image, and at the layer if torch has that tensor, too."""
     golden: Mapping[str, Any] = np.load(DATA / f"{name}.npz")
-    model = onnxcam.load(restored(DATA / f"{name}.onnx"))
+    model = onnxcam.load(load_fixture(DATA / f"{name}.onnx"))
     expected = {"scores": golden["scores"], "x": golden["gradient"]}
     if "layer" in golden:
         expected[str(golden["layer"])] = golden["layer_gradient"]
@@ -80,7 +80,7 @@ def test_gradient_of_timm_model_equals_autograd(name: str) -> None:
 
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_model_is_explained(name: str) -> None:
-    content = restored(DATA / f"{name}.onnx").SerializeToString()
+    content = load_fixture(DATA / f"{name}.onnx").SerializeToString()
     explanation = onnxcam.Explainer(content, "grad-cam", device="cpu")(IMAGE.values())
     assert explanation.maps.shape == (2, 64, 64)
     assert np.isfinite(explanation.maps).all()

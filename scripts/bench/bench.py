@@ -27,7 +27,15 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from scripts.bench.models import CLASSES, NAMES, SHAPE, Place, export, places, torch_model
+from scripts.bench.models import (
+    CLASSES,
+    NAMES,
+    SHAPE,
+    BenchLayer,
+    bench_layers,
+    export,
+    torch_model,
+)
 
 QUICK = ("ResNet-18", "MobileNetV2")
 SAMPLES, MANY = 25, 400
@@ -50,13 +58,13 @@ class Row:
     contestants: tuple[str, ...]
     passes: int
     settings: dict[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    bench_layer: BenchLayer | None = None
     method: str = ""
 
     @property
     def label(self) -> str:
         """METHOD@PLACE."""
-        return f"{self.name}@{self.place.where if self.place else 'image'}"
+        return f"{self.name}@{self.bench_layer.where if self.bench_layer else 'image'}"
 
 
 @dataclass
@@ -92,15 +100,15 @@ class Worker:
         self.limit = threading.Timer(job.get("limit", LIMIT), self.process.kill)
         self.limit.daemon = True
         self.limit.start()
-        self.fine = _stream(self.process.stdout).readline().strip() == "ready"
+        self.is_alive = _stream(self.process.stdout).readline().strip() == "ready"
 
     def run(self) -> None:
         """One run, timed there."""
         _stream(self.process.stdin).write("\n")
         _stream(self.process.stdin).flush()
         line = _stream(self.process.stdout).readline().strip()
-        self.fine = bool(line)
-        if self.fine:
+        self.is_alive = bool(line)
+        if self.is_alive:
             self.times.append(float(line))
 
     def end(self) -> tuple[float, str]:
@@ -111,7 +119,7 @@ class Worker:
             self.errors.seek(0)
             said = self.errors.read().strip().splitlines()
         peak = float(rest.strip() or "nan") / MB
-        return peak, "" if self.fine else (said[-1] if said else "died")[:200]
+        return peak, "" if self.is_alive else (said[-1] if said else "died")[:200]
 
 
 def _stream(stream: IO[str] | None) -> IO[str]:
@@ -119,43 +127,47 @@ def _stream(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def rows_of(places: list[Place]) -> list[Row]:
+def rows_of(bench_layers: list[BenchLayer]) -> list[Row]:
     """Every row of a network: the methods of the table, the gradient at the image, and memory."""
     from onnxcam.methods import METHODS
 
     rows = []
     for name, recipe in METHODS.items():
-        for place in places if recipe.smooths else places[:1]:
-            constant = place.where == "last"
+        for bench_layer in bench_layers if recipe.smooths else bench_layers[:1]:
+            constant = bench_layer.where == "last"
             passes = SAMPLES if recipe.smooths and not constant else 1
             settings = {"samples": SAMPLES} if recipe.smooths else {}
             who = ("plain", "onnxcam", *PEERS.get(name, ()))
-            rows.append(Row(name, who, passes, settings, place, name))
+            rows.append(Row(name, who, passes, settings, bench_layer, name))
     who = ("plain", "onnxcam gradient", "captum", "onnx-ad")
     rows.append(Row("gradient at the image", who, 8, {}, None, "gradient"))
-    dependent = [candidate for candidate in places if candidate.where == "dependent"]
-    for place in dependent:
+    dependent = [candidate for candidate in bench_layers if candidate.where == "dependent"]
+    for bench_layer in dependent:
         many = {"samples": MANY}
-        rows.append(Row(f"{MANY} samples", ("onnxcam",), MANY, many, place, "smooth-grad-cam++"))
+        rows.append(
+            Row(f"{MANY} samples", ("onnxcam",), MANY, many, bench_layer, "smooth-grad-cam++")
+        )
     return rows
 
 
-def measured(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Result]:
+def measure(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Result]:
     """The results of one row: its contestants in turns."""
     job = job | {"passes": row.passes, "settings": row.settings, "method": row.method}
-    if row.place:
-        job |= asdict(row.place)
+    if row.bench_layer:
+        job |= asdict(row.bench_layer)
     if row.passes == SAMPLES:
-        _settle(job)
+        _warm_up(job)
     workers = {name: Worker(job | {"contestant": name}) for name in row.contestants}
     for _ in range(1 if row.passes == MANY else repeats):
         for worker in workers.values():
-            if worker.fine and (len(worker.times) < FEWEST or sum(worker.times) < PATIENCE):
+            if worker.is_alive and (len(worker.times) < FEWEST or sum(worker.times) < PATIENCE):
                 worker.run()
     ends = {name: worker.end() for name, worker in workers.items()}
     times = {name: median(worker.times or [float("nan")]) for name, worker in workers.items()}
     own = next(name for name in row.contestants if name.startswith("onnxcam"))
-    where, layer = (row.place.where, row.place.layer) if row.place else ("image", "")
+    where, layer = (
+        (row.bench_layer.where, row.bench_layer.layer) if row.bench_layer else ("image", "")
+    )
     return [
         Result(
             model,
@@ -172,16 +184,16 @@ def measured(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Re
     ]
 
 
-def _settle(job: dict[str, Any]) -> None:
+def _warm_up(job: dict[str, Any]) -> None:
     """Let onnxcam find its layout and keep its model, as the first explanations of a user do."""
     worker = Worker(job | {"contestant": "onnxcam"})
     for _ in range(3):
-        if worker.fine:
+        if worker.is_alive:
             worker.run()
     worker.end()
 
 
-def shown(result: Result) -> str:
+def format_result(result: Result) -> str:
     """A line of the table."""
     numbers = f"{result.seconds * 1000:9.1f} ms {result.ratio:7.2f} x floor {result.peer_ratio:7.2f} x ours"
     return (
@@ -190,17 +202,17 @@ def shown(result: Result) -> str:
     )
 
 
-def prepared(name: str, folder: Path) -> tuple[dict[str, Any], list[Place]]:
+def prepare_model(name: str, folder: Path) -> tuple[dict[str, Any], list[BenchLayer]]:
     """The network exported, and its layers."""
     model = torch_model(NAMES[name])
     free, fixed = folder / "free.onnx", folder / "fixed.onnx"
     export(model, free)
     export(model, fixed, 8)
     job = {"path": str(free), "fixed_path": str(fixed), "shape": SHAPE, "classes": CLASSES}
-    return job, places(model, free)
+    return job, bench_layers(model, free)
 
 
-def plotted(results: list[Result], path: Path) -> None:
+def plot_ratios(results: list[Result], path: Path) -> None:
     """The ratios to the floor, one bar a network and place, of Smooth Grad-CAM++."""
     import importlib
 
@@ -242,22 +254,22 @@ def main(
     results: list[Result] = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            job, places = prepared(name, Path(folder))
+            job, bench_layers = prepare_model(name, Path(folder))
             job |= {"model": NAMES[name], "device": device, "threads": threads}
-            for row in rows_of(places):
+            for row in rows_of(bench_layers):
                 long = quick and row.passes == MANY
                 if long or not any(part in row.label for part in rows.split(",")):
                     continue
-                for result in measured(name, row, job, 3 if quick else repeats):
+                for result in measure(name, row, job, 3 if quick else repeats):
                     results.append(result)
-                    print(shown(result), flush=True)
+                    print(format_result(result), flush=True)
         if file:
-            _written(file, results)
+            _write_csv(file, results)
     if plot:
-        plotted(results, plot)
+        plot_ratios(results, plot)
 
 
-def _written(path: Path, results: list[Result]) -> None:
+def _write_csv(path: Path, results: list[Result]) -> None:
     with path.open("w", newline="") as out:
         writer = csv.DictWriter(out, [field.name for field in fields(Result)])
         writer.writeheader()

@@ -26,8 +26,8 @@ def prepare(job: dict[str, Any]) -> Run:
         raise RuntimeError("CUDA graphs are for CUDA")
     passes = int(job["passes"])
     batch = max(size for size in range(1, LARGEST_BATCH[kind(job)] + 1) if passes % size == 0)
-    content, outputs = _with_gradients(job) if model == "onnxcam" else _plain(job)
-    feeds, results = _tried(content, outputs, job, batch)
+    content, outputs = _with_gradients(job) if model == "onnxcam" else _load_plain(job)
+    feeds, results = _run_once(content, outputs, job, batch)
     session = session_of(content, job, {"enable_cuda_graph": "1"} if way == "graph" else {})
     if way == "fed":
         return lambda: [session.run(outputs, feeds) for _ in range(passes // batch)]
@@ -41,7 +41,7 @@ def prepare(job: dict[str, Any]) -> Run:
     return run
 
 
-def _plain(job: dict[str, Any]) -> tuple[bytes, list[str]]:
+def _load_plain(job: dict[str, Any]) -> tuple[bytes, list[str]]:
     from onnx import load
 
     path = Path(job["path"])
@@ -56,7 +56,7 @@ def _with_gradients(job: dict[str, Any]) -> tuple[bytes, list[str]]:
     return augmented.bytes(), [f"gradient/{job['layer']}"]
 
 
-def _tried(
+def _run_once(
     content: bytes, outputs: list[str], job: dict[str, Any], batch: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The inputs (images, and one-hot cotangents for the model with gradients) and the outputs for them."""

@@ -55,14 +55,16 @@ def plain(job: dict[str, Any]) -> Run:
 
     def cost(batch: int) -> float:
         run(batch, batch)
-        return min(_timed(lambda: run(batch, batch)) for _ in range(3)) / batch
+        return min(_measure_seconds(lambda: run(batch, batch)) for _ in range(3)) / batch
 
     best = min(sizes, key=cost)
     return lambda: run(best, passes)
 
 
-def session_of(content: bytes, job: dict[str, Any], more: Mapping[str, str] | None = None) -> Any:
-    """A session on the device, with onnxcam's options and `more` for CUDA; an error if that falls back."""
+def session_of(
+    content: bytes, job: dict[str, Any], cuda_options: Mapping[str, str] | None = None
+) -> Any:
+    """A session on the device, with onnxcam's options and `cuda_options`; an error if that falls back."""
     import onnxruntime
 
     from onnxcam.runtime.device import device
@@ -70,15 +72,15 @@ def session_of(content: bytes, job: dict[str, Any], more: Mapping[str, str] | No
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
     providers: list[Any] = list(device(job["device"]).providers)
-    if more:
-        providers[0] = (providers[0][0], {**providers[0][1], **more})
+    if cuda_options:
+        providers[0] = (providers[0][0], {**providers[0][1], **cuda_options})
     session = onnxruntime.InferenceSession(content, options, providers=providers)
     if len(session.get_providers()) < len(providers):
         raise RuntimeError(f"ONNX Runtime fell back to {', '.join(session.get_providers())}")
     return session
 
 
-def ours(job: dict[str, Any]) -> Run:
+def onnxcam_method(job: dict[str, Any]) -> Run:
     """A method of onnxcam at a layer."""
     import onnxcam
 
@@ -89,7 +91,7 @@ def ours(job: dict[str, Any]) -> Run:
     return lambda: explainer(x, CLASS)
 
 
-def our_gradient(job: dict[str, Any]) -> Run:
+def onnxcam_gradient(job: dict[str, Any]) -> Run:
     """The gradient at the image, of eight images, in chunks as they were found to be fastest."""
     import onnxcam
     from onnxcam.runtime.chunks import chunked_runner
@@ -100,17 +102,17 @@ def our_gradient(job: dict[str, Any]) -> Run:
     name = model.graph.inputs[0].name
     content, where = onnxcam.gradient(model, [name]).bytes(), device(job["device"])
 
-    def again(threads: int) -> Session:
+    def reopen(threads: int) -> Session:
         return Session(content, where, threads=threads)
 
-    runs = chunked_runner(Session(content, where), None, None, frozenset(), again)
+    runs = chunked_runner(Session(content, where), None, None, frozenset(), reopen)
     feeds = {name: random_image(job, 8), "seed": _one_hot(job, 8)}
 
     def run() -> object:
-        taken = runs.run(
+        chunks = runs.run(
             [f"gradient/{name}"], 8, lambda part: {k: v[part] for k, v in feeds.items()}
         )
-        return [array for _, array in taken]
+        return [array for _, array in chunks]
 
     while runs.tuner and not runs.tuner.is_done:
         run()
@@ -149,8 +151,8 @@ def torch_cam(job: dict[str, Any]) -> Run:
         "grad-cam": ("GradCAM", {}),
         "grad-cam++": ("GradCAMpp", {}),
     }
-    name, more = kinds[job["method"]]
-    extractor = getattr(methods, name)(model, target_layer=job["module"], **more)
+    name, options = kinds[job["method"]]
+    extractor = getattr(methods, name)(model, target_layer=job["module"], **options)
     x = torch.from_numpy(random_image(job)).to(torch_device(job)).requires_grad_()
 
     def run() -> object:
@@ -225,8 +227,8 @@ BOUND = tuple(
 CONTESTANTS: dict[str, Contestant] = {
     **dict.fromkeys(BOUND, bound),
     "plain": plain,
-    "onnxcam": ours,
-    "onnxcam gradient": our_gradient,
+    "onnxcam": onnxcam_method,
+    "onnxcam gradient": onnxcam_gradient,
     "torch-cam": torch_cam,
     "pytorch-grad-cam": pytorch_grad_cam,
     "captum": captum,
@@ -234,7 +236,7 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 
-def _timed(run: Run) -> float:
+def _measure_seconds(run: Run) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -279,12 +281,12 @@ def main() -> None:
             load_cuda_libraries()
         run = CONTESTANTS[job["contestant"]](job)
         run()
-        loops = max(1, round(LONG / _timed(run)))
+        loops = max(1, round(LONG / _measure_seconds(run)))
     print("ready", flush=True)
     for _ in sys.stdin:
         time.sleep(PAUSE)
         with contextlib.redirect_stdout(sys.stderr):
-            seconds = _timed(lambda: [run() for _ in range(loops)]) / loops
+            seconds = _measure_seconds(lambda: [run() for _ in range(loops)]) / loops
         print(seconds, flush=True)
     print(peak_memory(kind(job)), flush=True)
 

@@ -41,7 +41,7 @@ SHAPE, CLASSES = (3, 224, 224), 1000
 
 
 @dataclass(frozen=True)
-class Place:
+class BenchLayer:
     """A layer of the exported model, and the module of torch that writes it ("" where none does)."""
 
     where: str
@@ -95,7 +95,7 @@ def export(model: Any, path: Path, batch: int | None = None) -> None:
         torch.onnx.export(model, (x,), str(path), dynamo=False, opset_version=17, **names, **axes)
 
 
-def places(model: Any, path: Path) -> list[Place]:
+def bench_layers(model: Any, path: Path) -> list[BenchLayer]:
     """The last layer, the last one whose gradient depends on the image, and the one in the middle; of
     equals those that a module of torch writes.
     """
@@ -106,7 +106,7 @@ def places(model: Any, path: Path) -> list[Place]:
 
     loaded = onnxcam.load(path)
     layers = onnxcam.layers(loaded)
-    modules = _modules(model, path, [layer.name for layer in layers])
+    modules = _writing_modules(model, path, [layer.name for layer in layers])
     chosen = []
     on_the_way = candidates(loaded, layers)
     smooth = METHODS["smooth-grad-cam++"]
@@ -118,21 +118,21 @@ def places(model: Any, path: Path) -> list[Place]:
                 and plan(loaded, smooth.plan_request(layer.name))[0].gradient_is_constant
                 is constant
             ):
-                chosen.append(_place(where, layer, modules))
+                chosen.append(_bench_layer(where, layer, modules))
                 break
-    behind = _behind(loaded)
+    behind = _multiplications_after(loaded)
     half = max(behind.values()) / 2
     named_layers = [layer for layer in on_the_way if modules.get(layer.name)]
     middle = min(named_layers, key=lambda layer: abs(behind[layer.name] - half))
-    return [*chosen, _place("middle", middle, modules)]
+    return [*chosen, _bench_layer("middle", middle, modules)]
 
 
-def _place(where: str, layer: Any, modules: dict[str, str]) -> Place:
+def _bench_layer(where: str, layer: Any, modules: dict[str, str]) -> BenchLayer:
     cells = math.prod(dim for dim in layer.grid if isinstance(dim, int))
-    return Place(where, layer.name, layer.layout, cells, modules[layer.name])
+    return BenchLayer(where, layer.name, layer.layout, cells, modules[layer.name])
 
 
-def _modules(model: Any, path: Path, names: list[str]) -> dict[str, str]:
+def _writing_modules(model: Any, path: Path, names: list[str]) -> dict[str, str]:
     """The last module that writes each tensor: the one with the same values."""
     torch = importlib.import_module("torch")
     x = np.random.default_rng(1).standard_normal((1, *SHAPE), dtype=np.float32)
@@ -149,20 +149,20 @@ def _modules(model: Any, path: Path, names: list[str]) -> dict[str, str]:
         model(torch.from_numpy(x))
     for hook in hooks:
         hook.remove()
-    values = _values(path, names, x)
-    return dict(_matches(values, written))
+    values = _tensor_values(path, names, x)
+    return dict(_matching_modules(values, written))
 
 
-def _matches(values: dict[str, Any], written: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _matching_modules(values: dict[str, Any], written: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         scale = float(np.abs(value).max()) or 1.0
         for module, tensor in written.items():
-            alike = module and tuple(tensor.shape) == value.shape
-            if alike and float(np.abs(tensor.numpy() - value).max()) <= 1e-3 * scale:
+            has_shape = module and tuple(tensor.shape) == value.shape
+            if has_shape and float(np.abs(tensor.numpy() - value).max()) <= 1e-3 * scale:
                 yield name, module
 
 
-def _values(path: Path, names: list[str], x: Any) -> dict[str, Any]:
+def _tensor_values(path: Path, names: list[str], x: Any) -> dict[str, Any]:
     import onnx
     import onnxruntime
 
@@ -177,7 +177,7 @@ def _values(path: Path, names: list[str], x: Any) -> dict[str, Any]:
     return dict(zip(names, session.run(names, {"x": x}), strict=True))
 
 
-def _behind(model: Any) -> dict[str, float]:
+def _multiplications_after(model: Any) -> dict[str, float]:
     """The multiplications behind each tensor, up to the score."""
     total, before = 0.0, {}
     for node in model.graph.nodes:

@@ -39,9 +39,9 @@ import typer
 
 from onnxcam.atomic_write import atomic_write
 from onnxcam.runtime.device import usable_cpus
-from scripts.bench.bench import MANY, SAMPLES, Row, measured, prepared, shown
+from scripts.bench.bench import MANY, SAMPLES, Row, format_result, measure, prepare_model
 from scripts.bench.contestants import BOUND
-from scripts.bench.models import NAMES, Place
+from scripts.bench.models import NAMES, BenchLayer
 from scripts.device.fixtures import BUNDLED, LIMITS, names
 
 MODELS = ("ResNet-18", BUNDLED, "ViT-B/16", "MobileNetV2")
@@ -49,7 +49,7 @@ PACKAGES = ("onnxcam", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "torch
 METHOD = "smooth-grad-cam++"
 PASSES = {"cpu": 16, "cuda": 512}  # of the comparison of bindings
 PATIENCE = 120.0  # seconds for a fixture
-LONGEST = {"cpu": 3600.0, "cuda": 120.0}  # seconds for a contestant
+TIME_LIMITS = {"cpu": 3600.0, "cuda": 120.0}  # seconds for a contestant
 WORKER = ("-m", "scripts.device.fixtures")
 
 
@@ -94,7 +94,7 @@ def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]
     while left:
         words = [sys.executable, *WORKER, device, *left]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as worker:
-            while line := _line(worker):
+            while line := _read_line(worker):
                 row = json.loads(line)
                 yield row
                 if row["check"] == "fixture":
@@ -105,7 +105,7 @@ def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]
             yield row | {"passed": False}
 
 
-def _line(worker: subprocess.Popen[str]) -> str:
+def _read_line(worker: subprocess.Popen[str]) -> str:
     """The next line of a worker, "" at its end; a worker that is silent for too long is killed."""
     assert worker.stdout is not None
     timer = threading.Timer(PATIENCE, worker.kill)
@@ -116,7 +116,7 @@ def _line(worker: subprocess.Popen[str]) -> str:
         timer.cancel()
 
 
-def fixture_line(row: dict[str, Any]) -> str:
+def format_fixture(row: dict[str, Any]) -> str:
     """A line of the table."""
     if row["check"] == "memory":
         peak = "unknown" if row["mb"] is None else f"{row['mb']:.0f} MB"
@@ -128,30 +128,32 @@ def fixture_line(row: dict[str, Any]) -> str:
     errors = {name: row[name] for name in ("scores", "gradient", "framework")}
     errors |= row.get("maps", {})
     numbers = " ".join(f"{name} {error:.1e}" for name, error in errors.items() if error is not None)
-    elsewhere = _counts("on the CPU", row["fell_back"]) + _counts("copies", row["copies"])
+    elsewhere = _format_counts("on the CPU", row["fell_back"]) + _format_counts(
+        "copies", row["copies"]
+    )
     return f"{head} {numbers} (limit {row['limit']:.0e}); {row['nodes']} nodes{elsewhere}"
 
 
-def _counts(what: str, counts: dict[str, int]) -> str:
+def _format_counts(what: str, counts: dict[str, int]) -> str:
     listed = ", ".join(f"{operator} x{count}" for operator, count in counts.items())
     return f"; {what}: {listed}" if counts else ""
 
 
-def rows_of_samples(device: str, place: Place, *, quick: bool) -> list[Row]:
+def rows_of_samples(device: str, bench_layer: BenchLayer, *, quick: bool) -> list[Row]:
     """Smooth Grad-CAM++ next to passes of the plain model and to torch-cam, with few samples and with many."""
     rows = []
     for samples in (SAMPLES,) if quick else (SAMPLES, MANY):
         slow = _kind(device) == "cpu" and samples == MANY  # takes minutes and shows nothing new
-        peers = ("torch-cam",) if place.module and not slow else ()
+        peers = ("torch-cam",) if bench_layer.module and not slow else ()
         who, settings = ("plain", "onnxcam", *peers), {"samples": samples}
-        rows.append(Row(f"{samples} samples", who, samples, settings, place, METHOD))
+        rows.append(Row(f"{samples} samples", who, samples, settings, bench_layer, METHOD))
     return rows
 
 
-def rows_of_bindings(device: str, place: Place, *, quick: bool) -> list[Row]:
+def rows_of_bindings(device: str, bench_layer: BenchLayer, *, quick: bool) -> list[Row]:
     """Passes of the model, and of the model with gradients, in three ways each."""
     passes = PASSES[_kind(device)] // (2 if quick else 1)
-    return [Row(f"{passes} passes", ("plain", *BOUND), passes, {}, place, "bindings")]
+    return [Row(f"{passes} passes", ("plain", *BOUND), passes, {}, bench_layer, "bindings")]
 
 
 def _kind(device: str) -> str:
@@ -159,15 +161,17 @@ def _kind(device: str) -> str:
 
 
 @cache
-def timed_model(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
+def job_and_layer(name: str, folder: Path) -> tuple[dict[str, Any], BenchLayer]:
     """The contestants' job for a model, and its layer. ImportError if torch is missing."""
-    own = folder / name.replace("/", "-")
-    own.mkdir()
-    job, place = _bundled(own) if name == BUNDLED else _of_torch(name, own)
-    return job | {"model": NAMES.get(name, ""), "threads": usable_cpus()}, place
+    folder_of_model = folder / name.replace("/", "-")
+    folder_of_model.mkdir()
+    job, bench_layer = (
+        _bundled_job(folder_of_model) if name == BUNDLED else _torch_job(name, folder_of_model)
+    )
+    return job | {"model": NAMES.get(name, ""), "threads": usable_cpus()}, bench_layer
 
 
-def _bundled(folder: Path) -> tuple[dict[str, Any], Place]:
+def _bundled_job(folder: Path) -> tuple[dict[str, Any], BenchLayer]:
     import onnxcam
     from onnxcam.bundled import bundled_model
 
@@ -176,13 +180,13 @@ def _bundled(folder: Path) -> tuple[dict[str, Any], Place]:
     plan = onnxcam.Explainer(path, METHOD, device="cpu", cache=False).plan
     shape = (plan.image.channels, plan.image.height, plan.image.width)
     job = {"path": str(path), "shape": shape, "classes": plan.score.classes}
-    return job, Place("dependent", plan.layers[0].name, "NCHW", 0, "")
+    return job, BenchLayer("dependent", plan.layers[0].name, "NCHW", 0, "")
 
 
-def _of_torch(name: str, folder: Path) -> tuple[dict[str, Any], Place]:
+def _torch_job(name: str, folder: Path) -> tuple[dict[str, Any], BenchLayer]:
     importlib.import_module("torch")
-    job, layers = prepared(name, folder)
-    dependent = [place for place in layers if place.where == "dependent"]
+    job, layers = prepare_model(name, folder)
+    dependent = [bench_layer for bench_layer in layers if bench_layer.where == "dependent"]
     return job, (dependent or layers)[-1]
 
 
@@ -196,19 +200,19 @@ def add_times(
 ) -> None:
     """Measure the rows of one model on one device."""
     try:
-        job, place = timed_model(name, folder)
-        job = job | {"device": device, "limit": LONGEST[_kind(device)]}
-        for row in rows_of(device, place, quick=quick):
-            for result in measured(name, row, job, 2 if quick else 3):
+        job, bench_layer = job_and_layer(name, folder)
+        job = job | {"device": device, "limit": TIME_LIMITS[_kind(device)]}
+        for row in rows_of(device, bench_layer, quick=quick):
+            for result in measure(name, row, job, 2 if quick else 3):
                 speed = {"check": "speed", "device": device, **asdict(result)}
-                report.add(_finite(speed), f"{device:10} {shown(result)}")
+                report.add(_null_for_nan(speed), f"{device:10} {format_result(result)}")
     except Exception as error:  # noqa: BLE001  the other models are still measured
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         failure = {"check": "speed", "device": device, "model": name, "why": why}
         report.add(failure, f"{device:10} {name:15} not measured: {why}")
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
+def _null_for_nan(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: what was not measured is null."""
     return {name: None if value != value else value for name, value in row.items()}
 
@@ -236,7 +240,7 @@ def main(
     chosen = [name for name in names() if any(part in name for part in fixtures.split(","))]
     for where in devices:
         for row in fixture_rows(where, chosen):
-            report.add(row, fixture_line(row))
+            report.add(row, format_fixture(row))
     ran = {row["device"] for row in report.rows if row.get("passed") is not None}
     timed = [BUNDLED] if quick and models == ",".join(MODELS) else models.split(",")
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from scripts.bench.contestants import load_cuda_libraries, peak_memory
-from scripts.fixtures.files import COTANGENT, DATA, IMAGE, restored
+from scripts.fixtures.files import COTANGENT, DATA, IMAGE, load_fixture
 
 BUNDLED = "bundled"  # the model that comes with onnxcam
 METHODS: dict[str, dict[str, Any]] = {"grad-cam": {}, "smooth-grad-cam++": {"samples": 8}}
@@ -39,18 +39,18 @@ def check(name: str, device: str) -> dict[str, Any]:
     """One fixture on one device."""
     import onnxcam
 
-    proto = _proto(name)
+    proto = _load_proto(name)
     kind = _kind(proto)
     limit = max(LIMITS[kind], LIMITS["tf32"] if device.endswith("+tf32") else 0.0)
     row: dict[str, Any] = {"check": "fixture", "device": device, "fixture": name, "kind": kind}
     row |= {"limit": limit, "error": None}
     try:
         model = onnxcam.load(proto)
-        golden = _golden(name, model)
+        golden = _expected_arrays(name, model)
         layer = next((layer.name for layer in onnxcam.layers(model) if layer.automatic), None)
         row |= {"layer": layer} | _gradients(model, golden, layer, device)
         if layer is not None:
-            row["maps"] = _maps(model, golden["x"][:1], device)
+            row["maps"] = _map_errors(model, golden["x"][:1], device)
     except ArithmeticError as error:
         return row | {"error": str(error), "passed": False}
     except Exception as error:  # noqa: BLE001  any failure is the result
@@ -64,12 +64,12 @@ def _errors(row: Mapping[str, Any]) -> list[float]:
     return [*named, *row.get("maps", {}).values()]
 
 
-def _proto(name: str) -> Any:
+def _load_proto(name: str) -> Any:
     import onnx
 
     from onnxcam.bundled import bundled_model
 
-    return onnx.load(bundled_model()) if name == BUNDLED else restored(DATA / f"{name}.onnx")
+    return onnx.load(bundled_model()) if name == BUNDLED else load_fixture(DATA / f"{name}.onnx")
 
 
 def _kind(model: Any) -> str:
@@ -85,7 +85,7 @@ def _kind(model: Any) -> str:
     )
 
 
-def _golden(name: str, model: Any) -> dict[str, Any]:
+def _expected_arrays(name: str, model: Any) -> dict[str, Any]:
     """Input, cotangent, and, if stored, the gradient from the framework that the fixture comes from."""
     image, score = model.graph.inputs[0], model.graph.outputs[0]
     if name == BUNDLED:
@@ -111,7 +111,7 @@ def _gradients(
     tested, nodes = _run(augmented.bytes(), outputs, feeds, device)
     row: dict[str, Any] = {"framework": None, **nodes}
     if "gradient" in golden:
-        row["framework"] = relative(tested[1], golden["gradient"])
+        row["framework"] = relative_error(tested[1], golden["gradient"])
     try:
         expected, _ = _run(augmented.bytes(), outputs, feeds, "cpu")
     except Exception as error:
@@ -119,11 +119,11 @@ def _gradients(
             raise
         return row | {"scores": None, "gradient": None, "note": f"not on the CPU: {error}"[:200]}
     pairs = list(zip(tested, expected, strict=True))
-    gradients = [relative(*pair) for pair in pairs[1:]]
-    return row | {"scores": relative(*pairs[0]), "gradient": max(gradients)}
+    gradients = [relative_error(*pair) for pair in pairs[1:]]
+    return row | {"scores": relative_error(*pairs[0]), "gradient": max(gradients)}
 
 
-def _maps(model: Any, x: Any, device: str) -> dict[str, float]:
+def _map_errors(model: Any, x: Any, device: str) -> dict[str, float]:
     """The error of the map of each method."""
     import onnxcam
 
@@ -133,7 +133,7 @@ def _maps(model: Any, x: Any, device: str) -> dict[str, float]:
             onnxcam.Explainer(model, method, device=where, cache=False, **settings)(x, 0).maps
             for where in (device, "cpu")
         )
-        errors[method] = relative(tested, expected)
+        errors[method] = relative_error(tested, expected)
     return errors
 
 
@@ -156,10 +156,10 @@ def _run(
             raise RuntimeError(f"ONNX Runtime fell back to {', '.join(session.get_providers())}")
         results = session.run(list(outputs), dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text())
-    return results, placed(events, "CUDAExecutionProvider" if len(providers) > 1 else "")
+    return results, count_placements(events, "CUDAExecutionProvider" if len(providers) > 1 else "")
 
 
-def placed(events: Sequence[Mapping[str, Any]], expected: str) -> dict[str, Any]:
+def count_placements(events: Sequence[Mapping[str, Any]], expected: str) -> dict[str, Any]:
     """From a profile: how many nodes ran, which of them not on the expected provider ("": any will do), and
     which only copy between host and device.
     """
@@ -177,7 +177,7 @@ def placed(events: Sequence[Mapping[str, Any]], expected: str) -> dict[str, Any]
     return {"nodes": len(ran), "fell_back": dict(others), "copies": dict(copies)}
 
 
-def relative(tested: Any, expected: Any) -> float:
+def relative_error(tested: Any, expected: Any) -> float:
     """The largest difference divided by the largest expected value. ArithmeticError for arrays that cannot be
     compared.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import onnxcam
 from scripts.fuzz import values
 from scripts.fuzz.case import Case, WrongError
-from scripts.fuzz.seeds import seeds
+from scripts.fuzz.seeds import seed_models
 
 
 def damaged_cache(draw: Random) -> Case:
@@ -25,12 +25,12 @@ def damaged_cache(draw: Random) -> Case:
     name = draw.choice(("pooled", "tokens", "old"))
     return Case(
         f"the cache of {name}, {seed}",
-        {"model.onnx": seeds()[name]},
-        lambda folder: _cached(folder, seed),
+        {"model.onnx": seed_models()[name]},
+        lambda folder: _explain_with_damaged_cache(folder, seed),
     )
 
 
-def _cached(folder: Path, seed: int) -> None:
+def _explain_with_damaged_cache(folder: Path, seed: int) -> None:
     draw = Random(seed)
     cache = folder / "cache"
     with patch.dict(os.environ, {"ONNXCAM_CACHE": str(cache)}):
@@ -63,9 +63,9 @@ def _damage_cache(cache: Path, draw: Random) -> str:
     path.unlink()
     match action:
         case "bytes":
-            path.write_bytes(values.mutated(content, draw))
+            path.write_bytes(values.mutate_bytes(content, draw))
         case "json":
-            path.write_bytes(_other_json(content, draw))
+            path.write_bytes(_change_json(content, draw))
         case "cut":
             path.write_bytes(content[: len(content) // 2])
         case "zeros":
@@ -82,12 +82,12 @@ def _damage_cache(cache: Path, draw: Random) -> str:
     return damage
 
 
-def _other_json(content: bytes, draw: Random) -> bytes:
+def _change_json(content: bytes, draw: Random) -> bytes:
     """The content of a JSON file with one value changed, at any depth."""
     try:
         root = json.loads(content)
     except ValueError:
-        return values.mutated(content, draw)
+        return values.mutate_bytes(content, draw)
     node: Any = root
     while isinstance(node, dict | list) and node:
         key: Any = draw.choice(list(node) if isinstance(node, dict) else range(len(node)))

@@ -145,6 +145,6 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def alike(detail: str) -> str:
+def failure_signature(detail: str) -> str:
     """A detail without its numbers and names, which is the same for failures of one kind."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|-?\d[\d.e+-]*|/\S+", "#", detail)[:80]

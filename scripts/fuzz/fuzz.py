@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.fuzz.case import FINE, OUTCOMES, alike
+from scripts.fuzz.case import FINE, OUTCOMES, failure_signature
 from scripts.fuzz.kinds import KINDS, names
 from scripts.fuzz.worker import DiedError, HungError, Worker
 
@@ -62,7 +62,7 @@ def main(
 def run(chosen: list[str], worker: Worker, out: Path, until: float) -> list[dict[str, Any]]:
     """The results of all cases, including those of earlier starts."""
     path = out / "results.jsonl"
-    known = _known(path, worker.seed)
+    known = _stored_results(path, worker.seed)
     with path.open("a") as file:
         for name in chosen:
             if name in known:
@@ -78,7 +78,7 @@ def run(chosen: list[str], worker: Worker, out: Path, until: float) -> list[dict
     return [known[name] for name in chosen if name in known]
 
 
-def _known(path: Path, seed: int) -> dict[str, dict[str, Any]]:
+def _stored_results(path: Path, seed: int) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     lines = path.read_text().splitlines()
@@ -92,7 +92,7 @@ def result_of(name: str, worker: Worker, out: Path) -> dict[str, Any]:
         ending = worker.run(name)
     except (DiedError, HungError) as error:
         outcome = "crash" if isinstance(error, DiedError) else "hang"
-        if worker.plainly:
+        if worker.is_in_plain_run:
             ending = {"outcome": "runtime alone"}
         else:
             ending = {"outcome": "runtime too" if _dies_alone(name, worker) else outcome}
@@ -141,6 +141,6 @@ def failures(results: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[d
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for result in results:
         if result["outcome"] not in FINE:
-            key = (result["outcome"], result.get("frame", ""), alike(result["detail"]))
+            key = (result["outcome"], result.get("frame", ""), failure_signature(result["detail"]))
             groups.setdefault(key, []).append(result)
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))

@@ -141,11 +141,11 @@ def hostile_attribute(name: str, kind: int, draw: Random) -> onnx.AttributeProto
         case types.STRING:
             attribute.s = values.text(draw)
         case types.INTS:
-            attribute.ints.extend(values.several(draw, values.integer))
+            attribute.ints.extend(values.several_values(draw, values.integer))
         case types.FLOATS:
-            attribute.floats.extend(values.several(draw, values.number))
+            attribute.floats.extend(values.several_values(draw, values.number))
         case types.STRINGS:
-            attribute.strings.extend(values.several(draw, values.text))
+            attribute.strings.extend(values.several_values(draw, values.text))
         case types.TENSOR:
             attribute.t.CopyFrom(hostile_tensor(name, draw))
         case _ if draw.random() < 0.5:

@@ -16,7 +16,7 @@ import onnxcam
 from scripts.fuzz import values
 from scripts.fuzz.case import Case, WrongError
 from scripts.fuzz.models import model_case
-from scripts.fuzz.seeds import model_of, seeds
+from scripts.fuzz.seeds import model_of, seed_models
 
 FORMATS = (
     *("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA", "JPEG2000", "AVIF"),
@@ -38,44 +38,44 @@ KEYS = (
 def _explainer() -> Any:
     """An explainer for images of 8 x 8 pixels from 0 to 1."""
     return onnxcam.Explainer(
-        seeds()["pooled"], "grad-cam", cache=False, device="cpu", preprocess="unit"
+        seed_models()["pooled"], "grad-cam", cache=False, device="cpu", preprocess="unit"
     )
 
 
 def damaged_image(draw: Random) -> Case:
     """An image of any format, mode and size, mostly with some bytes changed."""
     form, mode, size = draw.choice(FORMATS), draw.choice(MODES), draw.choice(SIZES)
-    content = encoded(form, mode, size, draw)
+    content = encode_image(form, mode, size, draw)
     what = f"{form} {mode} {size[0]} x {size[1]}"
     if draw.random() < 0.7:
-        content, what = values.mutated(content, draw), f"{what} damaged"
-    return Case(what, {"image": content}, _explained)
+        content, what = values.mutate_bytes(content, draw), f"{what} damaged"
+    return Case(what, {"image": content}, _explain_image)
 
 
-def encoded(form: str, mode: str, size: tuple[int, int], draw: Random) -> bytes:
+def encode_image(form: str, mode: str, size: tuple[int, int], draw: Random) -> bytes:
     """A file of random pixels; in RGB if the format does not support the mode."""
     pixels = np.frombuffer(draw.randbytes(size[0] * size[1] * 3), np.uint8).reshape(
         size[1], size[0], 3
     )
     image = Image.fromarray(pixels)
-    more: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if draw.random() < 0.4:
         exif = Image.Exif()
         exif[0x0112] = draw.choice((1, 3, 6, 8, 0, 99, 1 << 15))
-        more["exif"] = exif.tobytes()
+        options["exif"] = exif.tobytes()
     if draw.random() < 0.2 and form != "AVIF":  # Pillow's writer crashes with several frames
-        more |= {"save_all": True, "append_images": [image] * 2}
+        options |= {"save_all": True, "append_images": [image] * 2}
     for attempt in (mode, "RGB"):
         stream = io.BytesIO()
         try:
-            (image if attempt == "RGB" else image.convert(attempt)).save(stream, form, **more)
+            (image if attempt == "RGB" else image.convert(attempt)).save(stream, form, **options)
         except Exception:  # noqa: BLE001  a mode that the format or the conversion does not have
             continue
         return stream.getvalue()
     return draw.randbytes(100)
 
 
-def _explained(folder: Path) -> None:
+def _explain_image(folder: Path) -> None:
     """The score must be that of the pixels as Pillow reads them, if they need no resizing."""
     path, explainer = folder / "image", _explainer()
     explanation = explainer(path)
@@ -104,22 +104,24 @@ def damaged_labels(draw: Random) -> Case:
     names = draw.sample(
         ("cat", "dog", "gray wolf", "naïve", "-", "x y, z", "281", "tench", "top1", "a-b"), 5
     )
-    form, content = draw.choice(list(_forms(names).items()))
+    form, content = draw.choice(list(_label_files(names).items()))
     if draw.random() < 0.3:
         return Case(
             f"labels in {form}",
             {f"labels{form}": content},
-            lambda folder: _labeled(folder, form, names),
+            lambda folder: _check_labels(folder, form, names),
         )
-    content = values.mutated(content, draw) if draw.random() < 0.8 else draw.choice(values.TEXTS)
+    content = (
+        values.mutate_bytes(content, draw) if draw.random() < 0.8 else draw.choice(values.TEXTS)
+    )
     return Case(
         f"labels in {form}, damaged",
         {f"labels{form}": content},
-        lambda folder: _labeled(folder, form, None),
+        lambda folder: _check_labels(folder, form, None),
     )
 
 
-def _forms(names: list[str]) -> dict[str, bytes]:
+def _label_files(names: list[str]) -> dict[str, bytes]:
     numbered = {str(number): name for number, name in enumerate(names)}
     forms: dict[str, Any] = {
         ".txt": "\n".join(names) + "\n",
@@ -136,9 +138,9 @@ def _forms(names: list[str]) -> dict[str, bytes]:
     return {form: text.encode() for form, text in forms.items()}
 
 
-def _labeled(folder: Path, form: str, names: list[str] | None) -> None:
+def _check_labels(folder: Path, form: str, names: list[str] | None) -> None:
     explainer = onnxcam.Explainer(
-        seeds()["pooled"],
+        seed_models()["pooled"],
         "grad-cam",
         cache=False,
         device="cpu",
@@ -164,7 +166,7 @@ def hostile_metadata(draw: Random) -> Case:
     """A model with hostile metadata: scores and gradients must be as right as without it."""
     proto = model_of(draw.choice(("pooled", "softmax", "sizes", "boxes", "dense")))
     for _ in range(draw.choice((1, 1, 2, 4))):
-        proto.metadata_props.add(key=draw.choice(KEYS), value=_metadata(draw))
+        proto.metadata_props.add(key=draw.choice(KEYS), value=_hostile_value(draw))
     metadata = {prop.key: prop.value for prop in proto.metadata_props}
     content = bytes(proto.SerializeToString())
     if draw.random() < 0.1:
@@ -172,7 +174,7 @@ def hostile_metadata(draw: Random) -> Case:
     return model_case(f"metadata {str(metadata)[:150]}", content, draw, commands=0.4)
 
 
-def _metadata(draw: Random) -> str:
+def _hostile_value(draw: Random) -> str:
     number = str(draw.choice((values.integer(draw), values.number(draw))))
     return draw.choice(
         (

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from scripts.fuzz.case import Case, WrongError
-from scripts.fuzz.seeds import seeds
-from scripts.fuzz.shell import run_command, spoken
+from scripts.fuzz.seeds import seed_models
+from scripts.fuzz.shell import capture_command, run_command
 
 WORDS = [
     "explain",
@@ -89,13 +89,13 @@ INJECTION = _Injection()
 
 
 @lru_cache(maxsize=1)
-def _audited() -> None:
+def _install_audit_hook() -> None:
     sys.addaudithook(INJECTION.audit)
 
 
 @contextmanager
-def _interrupted(place: int, make: Callable[[], BaseException], *, lines: bool) -> Iterator[None]:
-    _audited()
+def _interrupt(place: int, make: Callable[[], BaseException], *, lines: bool) -> Iterator[None]:
+    _install_audit_hook()
     INJECTION.make, INJECTION.thread = make, threading.get_ident()
     before = sys.gettrace()
     try:
@@ -127,8 +127,8 @@ def interrupted_run(draw: Random) -> Case:
         write_images(folder)
         for _ in range(1 + twice):
             try:
-                with _interrupted(place, make, lines=lines):
-                    _, _, said = spoken(WORDS, folder)
+                with _interrupt(place, make, lines=lines):
+                    _, _, said = capture_command(WORDS, folder)
             except (KeyboardInterrupt, MemoryError, OSError) as error:
                 if isinstance(error, OSError):
                     raise
@@ -138,7 +138,7 @@ def interrupted_run(draw: Random) -> Case:
         if damage is not None:
             _damage_results(folder / "out", Random(damage))
         run_command(WORDS, folder)
-        _same_results(folder / "out", _fresh())
+        _compare_results(folder / "out", _undisturbed_results())
 
     return Case(what, model_file(), run)
 
@@ -168,7 +168,7 @@ def _damage_results(out: Path, draw: Random) -> None:
 
 def model_file() -> dict[str, bytes]:
     """The model that is run, as a file of a case."""
-    return {"model.onnx": seeds()["softmax"]}
+    return {"model.onnx": seed_models()["softmax"]}
 
 
 def write_images(folder: Path) -> None:
@@ -179,7 +179,7 @@ def write_images(folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _fresh() -> dict[str, Any]:
+def _undisturbed_results() -> dict[str, Any]:
     """The results of an undisturbed run, by name."""
     import tempfile
 
@@ -202,7 +202,7 @@ def _results(out: Path) -> dict[str, Any]:
     return results
 
 
-def _same_results(out: Path, fresh: dict[str, Any]) -> None:
+def _compare_results(out: Path, fresh: dict[str, Any]) -> None:
     results = _results(out)
     if results.keys() != fresh.keys():
         raise WrongError(f"files {sorted(results.keys() ^ fresh.keys())} are there or missing")

@@ -13,7 +13,7 @@ from scripts.fuzz import values
 from scripts.fuzz.case import Case, WrongError
 from scripts.fuzz.graphs import MUTATIONS
 from scripts.fuzz.nested import BOMBS, NESTING
-from scripts.fuzz.seeds import seeds
+from scripts.fuzz.seeds import seed_models
 from scripts.fuzz.shell import run_command
 from scripts.fuzz.truth import check, run_plain
 
@@ -22,14 +22,14 @@ COMMANDS = ("check", "layers", "augment", "explain")
 
 def damaged_bytes(draw: Random) -> Case:
     """A model with some bytes changed."""
-    name = draw.choice(list(seeds()))
-    return model_case(f"bytes of {name}", values.mutated(seeds()[name], draw), draw)
+    name = draw.choice(list(seed_models()))
+    return model_case(f"bytes of {name}", values.mutate_bytes(seed_models()[name], draw), draw)
 
 
 def damaged_structure(draw: Random) -> Case:
     """A model that parses, with one to three mutations of its structure."""
-    name = draw.choice(list(seeds()))
-    proto = onnx.load_from_string(seeds()[name])
+    name = draw.choice(list(seed_models()))
+    proto = onnx.load_from_string(seed_models()[name])
     done = []
     mutations = (*MUTATIONS, *NESTING) if draw.random() < 0.97 else BOMBS
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
@@ -50,13 +50,13 @@ def model_case(what: str, content: bytes, draw: Random, commands: float = 0.2) -
     if draw.random() < commands:
         command = draw.choice(COMMANDS)
         what = f"{command}: {what}"
-        run = lambda folder: _commanded(command, folder)  # noqa: E731
+        run = lambda folder: _run_command_on_model(command, folder)  # noqa: E731
     else:
         run = lambda folder: check(folder / "model.onnx", np.random.default_rng(seed))  # noqa: E731
     return Case(what, files, run, lambda folder: run_plain(folder / "model.onnx"))
 
 
-def _commanded(command: str, folder: Path) -> None:
+def _run_command_on_model(command: str, folder: Path) -> None:
     from PIL import Image
 
     more = {"augment": ["-o", "augmented.onnx"], "explain": ["image.png", "-n", "2", "--no-cache"]}

@@ -27,9 +27,9 @@ from scripts.fuzz.case import Case
 from scripts.fuzz.graphs import hostile_attribute, hostile_tensor
 from scripts.fuzz.models import model_case
 
-MOST = 4  # cases of one operator
+MAX_EXAMPLES = 4  # cases of one operator
 KINDS = {"float": np.float32, "int64": np.int64}
-LARGEST = 20_000  # bytes of a case's inputs
+MAX_INPUT_BYTES = 20_000  # bytes of a case's inputs
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 HEAD = """<ir_version: 10, opset_import: ["": {opset}]>
 g (float[1, 3, 6, 6] x) => (float[1, 5] y) {{
@@ -64,13 +64,13 @@ def examples() -> dict[str, list[Example]]:
     try:
         return dict(pickle.loads(path.read_bytes()))
     except Exception:  # noqa: BLE001  it is missing, or of an older class
-        operators = _collected()
+        operators = _collect_examples()
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(pickle.dumps(operators))
         return operators
 
 
-def _collected() -> dict[str, list[Example]]:
+def _collect_examples() -> dict[str, list[Example]]:
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():  # the generators compute with infinities and NaNs on purpose
@@ -85,18 +85,18 @@ def _collected() -> dict[str, list[Example]]:
         if len(nodes) == 1 and listed is not None and (example := _example(case)):
             listed.append(example)
     for key, listed in operators.items():
-        operators[key] = _taken_first([*listed, _plain_example(*key.split("::"))])
+        operators[key] = _select_examples([*listed, _plain_example(*key.split("::"))])
     return dict(sorted(operators.items()))
 
 
-def _taken_first(examples: list[Example]) -> list[Example]:
+def _select_examples(examples: list[Example]) -> list[Example]:
     """The examples that are kept, those that the runtime takes first; no more are tried than needed."""
     tried: list[Example] = []
     for example in examples:
-        tried.append(_tried(example))
-        if sum(one.runs for one in tried) == MOST:
+        tried.append(_try_in_runtime(example))
+        if sum(one.runs for one in tried) == MAX_EXAMPLES:
             break
-    return sorted(tried, key=lambda example: not example.runs)[:MOST]
+    return sorted(tried, key=lambda example: not example.runs)[:MAX_EXAMPLES]
 
 
 def _example(case: Any) -> Example | None:
@@ -111,7 +111,7 @@ def _example(case: Any) -> Example | None:
             else numpy_helper.from_array(np.asarray(content))
         )
         inputs[name] = bytes(tensor.SerializeToString())
-    if sum(map(len, inputs.values())) > LARGEST:
+    if sum(map(len, inputs.values())) > MAX_INPUT_BYTES:
         return None
     opset = min(
         case.model.opset_import[0].version if not case.model.graph.node[0].domain else 21, 24
@@ -140,7 +140,7 @@ def _plain_example(domain: str, operator: str) -> Example:
     return Example(f"{operator} plain", bytes(node.SerializeToString()), inputs, 21)
 
 
-def _tried(example: Example) -> Example:
+def _try_in_runtime(example: Example) -> Example:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     node = onnx.NodeProto.FromString(example.node)
@@ -204,7 +204,9 @@ def model_of(
 def _is_small(tensor: TensorProto) -> bool:
     """Whether its sizes are those of a small array."""
     sizes = [int(dim) for dim in tensor.dims]
-    return min(sizes, default=0) >= 0 and math.prod(max(size, 1) for size in sizes) < LARGEST
+    return (
+        min(sizes, default=0) >= 0 and math.prod(max(size, 1) for size in sizes) < MAX_INPUT_BYTES
+    )
 
 
 def _link(
@@ -267,13 +269,13 @@ def _change(node: onnx.NodeProto, draw: Random) -> str:
         node.attribute.remove(attribute)
     if present and draw.random() < 0.1:
         return f"without {name}"
-    attribute = _nudged(present[0], draw) if present and draw.random() < 0.3 else None
+    attribute = _nudge_input(present[0], draw) if present and draw.random() < 0.3 else None
     node.attribute.append(attribute or hostile_attribute(name, known[name], draw))
     text = " ".join(str(node.attribute[-1]).split())
     return f"{name} = {text[:100]}"
 
 
-def _nudged(attribute: onnx.AttributeProto, draw: Random) -> onnx.AttributeProto | None:
+def _nudge_input(attribute: onnx.AttributeProto, draw: Random) -> onnx.AttributeProto | None:
     """The attribute with one entry of its list changed; None if it is not a list."""
     changed = onnx.AttributeProto()
     changed.CopyFrom(attribute)
@@ -289,7 +291,7 @@ def _nudged(attribute: onnx.AttributeProto, draw: Random) -> onnx.AttributeProto
 def _change_input(tensors: dict[str, TensorProto], draw: Random) -> str:
     name = draw.choice(list(tensors))
     tensor = tensors[name]
-    sized = min(tensor.dims, default=0) >= 0 and math.prod(tensor.dims) < LARGEST
+    sized = min(tensor.dims, default=0) >= 0 and math.prod(tensor.dims) < MAX_INPUT_BYTES
     if (
         not sized
         or draw.random() < 0.3

@@ -134,7 +134,7 @@ def model_of(name: str) -> onnx.ModelProto:
     return proto
 
 
-def optimized(content: bytes) -> bytes:
+def optimize_by_runtime(content: bytes) -> bytes:
     """The model as ONNX Runtime writes it, with operators of its own."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -146,11 +146,11 @@ def optimized(content: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def seeds() -> dict[str, bytes]:
+def seed_models() -> dict[str, bytes]:
     """The models by name, always in the same order."""
     models = {name: bytes(model_of(name).SerializeToString()) for name in BODIES}
     for name in ("pooled", "tokens", "norm"):
-        models[f"{name} optimized"] = optimized(models[name])
+        models[f"{name} optimized"] = optimize_by_runtime(models[name])
     for path in sorted(FIXTURES.glob("*.onnx")):
         if path.stat().st_size <= LARGEST:
             models[path.stem] = path.read_bytes()

@@ -25,7 +25,7 @@ class RefusedError(OnnxcamError):
 
 
 @contextmanager
-def inside(folder: Path) -> Iterator[None]:
+def working_in(folder: Path) -> Iterator[None]:
     """Work in a folder."""
     before = Path.cwd()
     os.chdir(folder)
@@ -39,7 +39,7 @@ def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
     """The exit code and standard error; RefusedError or UnforeseenError for code 2, WrongError for anything
     that users should not see.
     """
-    code, out, said = spoken(arguments, folder)
+    code, out, said = capture_command(arguments, folder)
     if code not in FORESEEN:
         raise WrongError(f"exit code {code}: {said[-200:]}")
     if "Traceback" in said:
@@ -64,7 +64,7 @@ class _Screen(io.BytesIO):
 
 
 @contextmanager
-def own_process() -> Iterator[None]:
+def restored_process_state() -> Iterator[None]:
     """Undo what a command changes in its process."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM]
     handlers = {number: signal.getsignal(number) for number in numbers}
@@ -79,15 +79,15 @@ def own_process() -> Iterator[None]:
         sys.excepthook, sys.unraisablehook = hooks
 
 
-def spoken(arguments: list[str], folder: Path) -> tuple[int, str, str]:
+def capture_command(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     """The exit code, standard output and standard error of a command."""
     from onnxcam.cli import main
 
     screens = _Screen(), _Screen()
     streams = [io.TextIOWrapper(screen, encoding="utf-8", write_through=True) for screen in screens]
     with (
-        inside(folder),
-        own_process(),
+        working_in(folder),
+        restored_process_state(),
         patch.object(sys, "argv", ["onnxcam", *arguments]),
         patch.object(sys, "stdout", streams[0]),
         patch.object(sys, "stderr", streams[1]),

@@ -55,30 +55,30 @@ def check(path: Path, draw: np.random.Generator) -> None:
     feeds = {image.name: images[: image.batch or 1]}
     Phase.announce("plain")
     try:
-        plain = _Runs(path, of)
+        plain = _PlainModel(path, of)
         scores = plain(feeds)
     except Exception as error:
         raise BeyondError(f"the plain model: {error}") from error
     Phase.announce("own")
     try:
-        own = _Runs(content)
+        own = _PlainModel(content)
     except Exception as error:
         raise WrongError(f"the model with its gradient does not open: {error}") from error
     rough = plain.rounds
     if plain.has(RANDOM):
         raise NotSmoothError("random numbers")
-    _same_scores(own(_seeded(own, feeds, scores.get(of))), scores, 2e-2 if rough else 2e-4)
+    _compare_scores(own(_add_seed(own, feeds, scores.get(of))), scores, 2e-2 if rough else 2e-4)
     if of == explainer.plan.explained_tensor:
-        _same_explained(explanation, scores.get(of), 2e-2 if rough else 2e-4)
-    _same_alone(path, images, explanation, 5e-2 if rough else 2e-3)
+        _compare_reported_score(explanation, scores.get(of), 2e-2 if rough else 2e-4)
+    _compare_single_image(path, images, explanation, 5e-2 if rough else 2e-3)
     if rough:
         raise NotSmoothError("a type that rounds")
-    _same_slopes(own, plain if of in scores else own, feeds, of, draw)
+    _compare_slopes(own, plain if of in scores else own, feeds, of, draw)
 
 
 def run_plain(path: Path) -> None:
     """Run the model with ONNX Runtime alone on any input."""
-    runs = _Runs(path)
+    runs = _PlainModel(path)
     runs(
         {
             node.name: np.zeros(
@@ -89,7 +89,7 @@ def run_plain(path: Path) -> None:
     )
 
 
-class _Runs:
+class _PlainModel:
     """A model in ONNX Runtime, without optimizations that would hide a difference behind rounding."""
 
     def __init__(self, source: Path | bytes, of: str | None = None) -> None:
@@ -155,7 +155,7 @@ def _images(image: ImageInput, draw: np.random.Generator) -> Any:
     return draw.normal(0, 1, shape).astype(image.dtype)
 
 
-def _seeded(own: _Runs, feeds: dict[str, Array], score: Array | None) -> dict[str, Array]:
+def _add_seed(own: _PlainModel, feeds: dict[str, Array], score: Array | None) -> dict[str, Array]:
     """The feeds, and a seed of ones in the shape of the score."""
     seed = next((node for node in own.session.get_inputs() if node.name == SEED), None)
     if seed is None:
@@ -163,11 +163,11 @@ def _seeded(own: _Runs, feeds: dict[str, Array], score: Array | None) -> dict[st
     return {**feeds, SEED: np.ones(_seed_shape(seed.shape, score), _dtype(seed.type))}
 
 
-def _same_scores(outputs: dict[str, Array], right: dict[str, Array], tolerance: float) -> None:
+def _compare_scores(outputs: dict[str, Array], right: dict[str, Array], tolerance: float) -> None:
     """Outputs of the model with its gradient must equal those of the plain model with the same names."""
     for name in outputs.keys() & right.keys():
         if outputs[name].dtype.kind in "fiub" and (
-            why := _differs(outputs[name], right[name], tolerance)
+            why := _difference(outputs[name], right[name], tolerance)
         ):
             raise WrongError(f"{name}: {why}")
 
@@ -182,7 +182,7 @@ def _dtype(kind: str) -> Any:
     return {"tensor(double)": np.float64, "tensor(float16)": np.float16}.get(kind, np.float32)
 
 
-def _differs(own: Array, right: Array, tolerance: float) -> str:
+def _difference(own: Array, right: Array, tolerance: float) -> str:
     if own.shape != right.shape:
         return f"shape {own.shape}, the plain model's is {right.shape}"
     mine, plain = own.astype(np.float64), right.astype(np.float64)
@@ -198,7 +198,7 @@ def _differs(own: Array, right: Array, tolerance: float) -> str:
     return f"differs by {difference:.3g} of {scale:.3g}"
 
 
-def _same_explained(explanation: Any, score: Array | None, tolerance: float) -> None:
+def _compare_reported_score(explanation: Any, score: Array | None, tolerance: float) -> None:
     """The reported score must be the plain model's for that class, and its largest."""
     if score is None or score.ndim != 2 or len(score) > len(explanation):
         return
@@ -211,13 +211,13 @@ def _same_explained(explanation: Any, score: Array | None, tolerance: float) -> 
         raise WrongError(f"class {index} is ranked first; the plain model has {right}")
 
 
-def _same_alone(path: Path, images: Any, explanation: Any, tolerance: float) -> None:
+def _compare_single_image(path: Path, images: Any, explanation: Any, tolerance: float) -> None:
     """The map of the second image must be the same without the first, one input at a time."""
     single = onnxcam.Explainer(path, samples=2, cache=False, device="cpu", chunk=1)
     alone = single(images[1:], "top1")
     if alone.indices[0] != explanation.indices[1]:
         raise NotSmoothError("two classes tie")
-    if why := _differs(explanation.layer_maps[1:], alone.layer_maps, tolerance):
+    if why := _difference(explanation.layer_maps[1:], alone.layer_maps, tolerance):
         raise WrongError(f"the map of an image alone: {why}")
 
 
@@ -231,8 +231,12 @@ class _Slope:
     noise: float
 
 
-def _same_slopes(
-    own: _Runs, right: _Runs, feeds: dict[str, Array], of: str, draw: np.random.Generator
+def _compare_slopes(
+    own: _PlainModel,
+    right: _PlainModel,
+    feeds: dict[str, Array],
+    of: str,
+    draw: np.random.Generator,
 ) -> None:
     name = next(iter(feeds))
     start: Any = feeds[name]
@@ -243,7 +247,7 @@ def _same_slopes(
     cotangent = draw.normal(0, 1, shape).astype(_dtype(seed.type))
     seeded = {SEED: cotangent}
     gradient = own({**feeds, **seeded})[gradient_at(name)].astype(np.float64)
-    value = lambda point: _value(right({name: point, **seeded})[of], cotangent)  # noqa: E731
+    value = lambda point: _weighted_sum(right({name: point, **seeded})[of], cotangent)  # noqa: E731
     unclear = ""
     for _ in range(DIRECTIONS):
         direction = draw.normal(0, 1, start.shape)
@@ -253,7 +257,7 @@ def _same_slopes(
         raise NotSmoothError(unclear)
 
 
-def _value(scores: Any, cotangent: Any) -> tuple[float, float]:
+def _weighted_sum(scores: Any, cotangent: Any) -> tuple[float, float]:
     """The score for a cotangent, and its possible rounding error."""
     terms = scores.astype(np.float64) * cotangent
     return float(terms.sum()), 4e-7 * float(np.abs(terms).sum())
@@ -266,7 +270,7 @@ def _judge(
     slopes = [_slope(start, direction, step, value) for step in STEPS]
     if not all(np.isfinite([slope.both, slope.before, slope.after]).all() for slope in slopes):
         return "the plain model is not finite nearby"
-    if any(_agree(expected, slope.both, slope.noise) for slope in slopes):
+    if any(_are_close(expected, slope.both, slope.noise) for slope in slopes):
         return ""
     certain = [slope for slope in slopes if slope.noise < abs(expected - slope.both) / 4]
     if len(certain) < 2:
@@ -292,5 +296,5 @@ def _slope(
     )
 
 
-def _agree(expected: float, slope: float, noise: float) -> bool:
+def _are_close(expected: float, slope: float, noise: float) -> bool:
     return abs(expected - slope) <= 1e-2 * abs(slope) + noise + 1e-6

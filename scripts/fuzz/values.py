@@ -36,7 +36,7 @@ def text(draw: Random) -> bytes:
     return draw.choice(TEXTS)
 
 
-def several(draw: Random, one: Any) -> list[Any]:
+def several_values(draw: Random, one: Any) -> list[Any]:
     """Zero, a few, or many values that `one` draws, all the same or drawn one by one."""
     count = draw.choice(LENGTHS)
     if draw.random() < 0.5:
@@ -44,7 +44,7 @@ def several(draw: Random, one: Any) -> list[Any]:
     return [one(draw) for _ in range(count)]
 
 
-def mutated(content: bytes, draw: Random) -> bytes:
+def mutate_bytes(content: bytes, draw: Random) -> bytes:
     """A file with some bytes flipped, removed, doubled, inserted, or cut off."""
     changed = bytearray(content)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8, 40))):

@@ -39,9 +39,9 @@ def odd_words(draw: Random) -> Case:
         words.append(draw.choice(OPTIONS))
         if draw.random() < 0.75:
             words.append(draw.choice(VALUES))
-    return Case(" ".join(words), model_file(), lambda folder: _spoken(words, folder))
+    return Case(" ".join(words), model_file(), lambda folder: _run_words(words, folder))
 
 
-def _spoken(words: list[str], folder: Path) -> None:
+def _run_words(words: list[str], folder: Path) -> None:
     write_images(folder)
     run_command(words, folder)

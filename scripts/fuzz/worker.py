@@ -43,7 +43,7 @@ class Worker:
         self, seed: int, log: Path, limit: float = LIMIT, program: Sequence[str] = PROGRAM
     ) -> None:
         self.seed, self.log, self.limit, self.program = seed, log, limit, program
-        self.plainly = False
+        self.is_in_plain_run = False
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, name: str, how: str = "run", folder: Path = Path()) -> dict[str, Any]:
@@ -54,9 +54,9 @@ class Worker:
         assert process.stdin
         process.stdin.write(json.dumps([name, how, str(folder.resolve())]).encode() + b"\n")
         process.stdin.flush()
-        self.plainly = False
+        self.is_in_plain_run = False
         while isinstance(answer := json.loads(self._line(self.limit)), str):  # whose work begins
-            self.plainly = answer == "plain"
+            self.is_in_plain_run = answer == "plain"
         return dict(answer)
 
     def end(self) -> None:

@@ -34,7 +34,7 @@ import typer
 from numpy.typing import NDArray
 
 import onnxcam
-from scripts.fixtures.files import restored
+from scripts.fixtures.files import load_fixture
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -97,7 +97,7 @@ WHERE = {"input": input_names, "layer": layer_names}
 
 def gradients(path: Path, where: str) -> Arrays:
     """The gradients of the logits at the input or at the automatic layer, for a random image and cotangent."""
-    proto = restored(path)
+    proto = load_fixture(path)
     names = WHERE[where](proto)
     augmented = onnxcam.gradient(onnxcam.load(proto), names)
     outputs = run(augmented.bytes(), [f"gradient/{name}" for name in names])
@@ -222,7 +222,7 @@ def compare_results(name: str, before: Arrays | None, after: Arrays | None) -> C
     if before is None or after is None:
         side = "before" if before is None else "after"
         return Comparison(name, f"MISSING {side}", passed=False, difference=np.inf)
-    worded = all(equal(before.get(text), after.get(text)) for text in WORDING)
+    worded = all(are_equal(before.get(text), after.get(text)) for text in WORDING)
     if ERROR in before or ERROR in after:
         errors = [str(arrays.get(ERROR, "no error")) for arrays in (before, after)]
         same = errors[0] == errors[1]
@@ -231,29 +231,29 @@ def compare_results(name: str, before: Arrays | None, after: Arrays | None) -> C
     names = [key for key in {**before, **after} if key not in WORDING]
     differences = {key: difference(before.get(key), after.get(key)) for key in names}
     largest = max(differences.values())
-    words = [describe(key, value) for key, value in differences.items()]
+    words = [describe_difference(key, value) for key, value in differences.items()]
     return Comparison(name, ", ".join(words), largest <= BOUND, largest, worded)
 
 
-def describe(key: str, value: float) -> str:
+def describe_difference(key: str, value: float) -> str:
     if value == 0:
         return f"{key} equal"
     return f"{key} {value:.1e}" if value <= BOUND else f"{key} DIFFERS {value:.1e}"
 
 
-def equal(before: NDArray[Any] | None, after: NDArray[Any] | None) -> bool:
+def are_equal(before: NDArray[Any] | None, after: NDArray[Any] | None) -> bool:
     """Bit for bit, or both not there."""
     if before is None or after is None:
         return before is after
-    alike = (before.shape, before.dtype) == (after.shape, after.dtype)
-    return alike and before.tobytes() == after.tobytes()
+    same_type = (before.shape, before.dtype) == (after.shape, after.dtype)
+    return same_type and before.tobytes() == after.tobytes()
 
 
 def difference(before: NDArray[Any] | None, after: NDArray[Any] | None) -> float:
     """0 if the arrays are equal bit for bit; else of floats the largest difference divided by the maximum, each
     image by its own; infinite of anything else.
     """
-    if equal(before, after):
+    if are_equal(before, after):
         return 0.0
     if before is None or after is None or before.shape != after.shape:
         return np.inf
@@ -264,7 +264,7 @@ def difference(before: NDArray[Any] | None, after: NDArray[Any] | None) -> float
 
 def relative(before: NDArray[Any], after: NDArray[Any]) -> float:
     """Never 0: arrays without any difference differ in the sign of a zero, at least."""
-    if equal(before, after):
+    if are_equal(before, after):
         return 0.0
     gap = np.abs(np.asarray(after, np.float64) - before).max()
     ratio = gap / np.abs(before).max() if gap else np.finfo(np.float64).tiny
@@ -276,7 +276,7 @@ def summary(comparisons: Sequence[Comparison], stored: Iterable[Arrays]) -> str:
     worded = sum(not one.same_wording for one in comparisons)
     failed = sum(not one.passed for one in comparisons)
     parts = [summary_of(kind, comparisons) for kind in ("map", "gradient")]
-    parts += [f"{sum(map(empty, stored))} with zeros only", f"wording differs in {worded}"]
+    parts += [f"{sum(map(is_empty, stored))} with zeros only", f"wording differs in {worded}"]
     return "; ".join([*parts, f"{failed} FAILED" if failed else "all passed"])
 
 
@@ -291,7 +291,7 @@ def summary_of(kind: str, comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def empty(arrays: Arrays) -> bool:
+def is_empty(arrays: Arrays) -> bool:
     """Whether one of the maps, or of the gradients, is 0 everywhere."""
     images = [*arrays.get("maps", [])]
     images += [array for key, array in arrays.items() if key.startswith("gradient_")]

@@ -20,23 +20,23 @@ BATCH = 2
 Run = Callable[[Any, Any], tuple[tuple[Any, Any], Any]]
 
 
-def probe(row: Any, path: Path) -> Run | None:
+def open_gradients(row: Any, path: Path) -> Run | None:
     """What returns our gradients at the image and the layer, and the layer's values, for images and a
     cotangent; None, with the reason in the row, where there are none.
     """
     try:
         model = onnxcam.load(path)
         row.opset, row.nodes = model.opset, len(model.graph.nodes)
-        return _run(model, _layer(row, model), row)
-    except MissingRuleError as fault:
-        counts = {operator: len(nodes) for operator, nodes in fault.operators.items()}
+        return _open(model, _layer(row, model), row)
+    except MissingRuleError as error:
+        counts = {operator: len(nodes) for operator, nodes in error.operators.items()}
         row.outcome, row.why = "no rule", json.dumps(counts)
-    except OnnxcamError as fault:
-        row.outcome, row.why = type(fault).__name__, str(fault)[:300]
+    except OnnxcamError as error:
+        row.outcome, row.why = type(error).__name__, str(error)[:300]
     return None
 
 
-def other_batch(row: Any, path: Path) -> Run | None:
+def open_other_batch(row: Any, path: Path) -> Run | None:
     """The same for a fixed batch where the file's is free, and for a free one where it is fixed; None where
     the model's own graph holds on to its batch.
     """
@@ -50,10 +50,10 @@ def other_batch(row: Any, path: Path) -> Run | None:
     if chosen is None:
         row.why = "its batch cannot be freed"
         return None
-    return _run(chosen, None, None)
+    return _open(chosen, None, None)
 
 
-def _run(model: Any, layer: str | None, row: Any) -> Run:
+def _open(model: Any, layer: str | None, row: Any) -> Run:
     names = [model.graph.inputs[0].name, *([layer] if layer else [])]
     start = time.perf_counter()
     augmented = onnxcam.gradient(model, names)

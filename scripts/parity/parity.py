@@ -76,7 +76,7 @@ class Gap:
     torch_cosine: float
 
     @property
-    def right(self) -> bool:
+    def is_right(self) -> bool:
         close = self.error <= max(CLOSE, 2 * self.torch)
         return close and self.cosine >= min(COSINE, self.torch_cosine)
 
@@ -93,52 +93,52 @@ def _cosine(first: Any, second: Any) -> float:
     return float(np.vdot(first, second)) / norms if norms else 1.0
 
 
-def compared(row: Row) -> Row:
+def fill_row(row: Row) -> Row:
     """The row of one model, filled in."""
-    from scripts.parity.onnx_side import other_batch, probe
-    from scripts.parity.torch_side import drawn, exported, gradients
+    from scripts.parity.onnx_side import open_gradients, open_other_batch
+    from scripts.parity.torch_side import draw_inputs, export_model, gradients
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        model, x = exported(row.model, SIZE, SEED, path, row.exporter)
+        model, x = export_model(row.model, SIZE, SEED, path, row.exporter)
         row.size = int(x.shape[-1])
-        probed = probe(row, path)
-        other = other_batch(row, path) if probed else None
+        run_ours = open_gradients(row, path)
+        other = open_other_batch(row, path) if run_ours else None
     over: list[str] = []
-    while probed and row.outcome != "right" and row.draws < DRAWS:
-        x, weights = drawn(x.shape, SEED + row.draws)
-        ours, activation = probed(x.numpy(), weights.numpy())
+    while run_ours and row.outcome != "right" and row.draws < DRAWS:
+        x, weights = draw_inputs(x.shape, SEED + row.draws)
+        ours, activation = run_ours(x.numpy(), weights.numpy())
         single = gradients(model.float(), x, weights, activation, ())
         double = gradients(model.double(), x.double(), weights.double(), None, single.layers)
-        _judged(row, ours, single, double)
+        _judge(row, ours, single, double)
         if other and np.isnan(row.batch_error):
-            _both_batches(row, ours[0], other(x.numpy(), weights.numpy())[0][0])
+            _compare_batches(row, ours[0], other(x.numpy(), weights.numpy())[0][0])
         row.draws += 1
         over += [] if row.outcome == "right" else [f"{max(row.image_error, row.layer_error):.1e}"]
-    if over and probed:
+    if over and run_ours:
         row.why = f"over the bound at {', '.join(over)} of {row.draws} images; {row.why}"
     return row
 
 
-def _both_batches(row: Row, ours: Any, other: Any) -> None:
+def _compare_batches(row: Row, ours: Any, other: Any) -> None:
     row.batch_error = float(np.abs(ours - other).max() / (np.abs(ours).max() or 1))
 
 
-def _judged(row: Row, ours: tuple[Any, Any], single: Any, double: Any) -> None:
+def _judge(row: Row, ours: tuple[Any, Any], single: Any, double: Any) -> None:
     image = gap(ours[0], single.image, double.image)
     row.image_error, row.image_torch, row.image_cosine = image.error, image.torch, image.cosine
-    right = image.right
+    right = image.is_right
     gaps = [gap(ours[1], single.layers[i], expected) for i, expected in double.layers.items()]
     if gaps:
         layer = min(gaps, key=lambda candidate: candidate.error)
         row.layer_error, row.layer_torch, row.layer_cosine = layer.error, layer.torch, layer.cosine
-        right = right and layer.right
+        right = right and layer.is_right
     elif row.layer:
         row.why = "the layer is no tensor of torch's: only the image's gradient was compared"
     row.outcome = "right" if right else "wrong"
 
 
-def _own_process(row: Row, limit: float) -> Row:
+def _run_in_process(row: Row, limit: float) -> Row:
     """The row as a process of its own fills it in."""
     start = time.perf_counter()
     command = [
@@ -162,18 +162,18 @@ def _own_process(row: Row, limit: float) -> Row:
     return row
 
 
-def _one(family: str, model: str, exporter: str) -> None:
+def _run_one(family: str, model: str, exporter: str) -> None:
     """Fill in one row and print it: what the process of one model does."""
     row = Row(family, model, exporter)
     try:
-        row = compared(row)
-    except Exception as fault:  # noqa: BLE001  an exporter may raise anything; it is the row's content
+        row = fill_row(row)
+    except Exception as error:  # noqa: BLE001  an exporter may raise anything; it is the row's content
         row.outcome = "not exported" if not row.nodes else "failed"
-        row.why = f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:300]
+        row.why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
     print(json.dumps(asdict(row)))
 
 
-def _known(path: Path) -> list[Row]:
+def _read_rows(path: Path) -> list[Row]:
     if not path.exists():
         return []
     kinds = {
@@ -226,16 +226,16 @@ def main(
     one: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     if one:
-        _one(*one.split(","))
+        _run_one(*one.split(","))
         return
-    rows = _known(file)
+    rows = _read_rows(file)
     done = {(row.model, row.exporter) for row in rows}
     wanted = {name.strip() for name in only.split(",") if name.strip()}
     for name in EXPORTERS if exporter == "both" else (exporter,):
         for family, model in FAMILIES.items():
             if (model, name) in done or (wanted and not wanted & {family, model}):
                 continue
-            row = _own_process(Row(family, model, name), limit)
+            row = _run_in_process(Row(family, model, name), limit)
             rows.append(row)
             _append(file, row)
             print(

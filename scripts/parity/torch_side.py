@@ -22,7 +22,7 @@ with contextlib.suppress(ImportError):
 timm = importlib.import_module("timm")
 
 CLASSES = 10
-WAYS = {  # options of the exporter, tried in turn, and whether attention is one operator of torch's
+EXPORT_OPTIONS = {  # options of the exporter, tried in turn, and whether attention is one operator of torch's
     "script": (
         ({"opset_version": 17}, True),
         ({"opset_version": 17}, False),
@@ -42,7 +42,7 @@ class Gradients:
     layers: dict[int, Any]
 
 
-def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
+def draw_inputs(shape: Any, seed: int) -> tuple[Any, Any]:
     """Two images and a cotangent of their scores, random. Of one image, torch 2.13's own gradient of a
     strided convolution that is read as tokens is wrong on CPUs (LeViT, XCiT).
     """
@@ -50,19 +50,19 @@ def drawn(shape: Any, seed: int) -> tuple[Any, Any]:
     return torch.randn(2, *shape[1:]), torch.randn(2, CLASSES)
 
 
-def made(name: str, size: int | None, seed: int) -> tuple[Any, Any]:
+def make_model(name: str, size: int | None, seed: int) -> tuple[Any, Any]:
     """The model with random weights, and two images of the size that it takes."""
     torch.manual_seed(seed)
-    model = _of_size(name, size).eval()
+    model = _create_at_size(name, size).eval()
     for module in model.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # autograd is asked for the gradient of every tensor
     fill_zeros(model)
     shape = getattr(model, "parity_size", model.pretrained_cfg["input_size"])
-    return model, drawn((2, *shape), seed)[0]
+    return model, draw_inputs((2, *shape), seed)[0]
 
 
-def _of_size(name: str, size: int | None) -> Any:
+def _create_at_size(name: str, size: int | None) -> Any:
     """The model at a small size where it takes one, else at its own."""
     config = timm.get_pretrained_cfg(name)
     for chosen in (size, None) if not config.fixed_input_size else (2 * 64, 224, None):
@@ -79,18 +79,18 @@ def _of_size(name: str, size: int | None) -> Any:
     return timm.create_model(name, pretrained=False, num_classes=CLASSES)
 
 
-def exported(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
+def export_model(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
     """Write the model in the first way that torch can, and return it with two images: "script" with a
     free batch at the usual opset, "dynamo" as it comes; at the model's own size if not at the small one.
     Raises what torch raised in the last way.
     """
-    for (options, fused), chosen in itertools.product(WAYS[exporter], (size, None)):
+    for (options, fused), chosen in itertools.product(EXPORT_OPTIONS[exporter], (size, None)):
         timm.layers.set_fused_attn(fused)
-        model, x = made(name, chosen, seed)
+        model, x = make_model(name, chosen, seed)
         try:
             _export(model, x, path, exporter, options)
-        except Exception as fault:  # noqa: BLE001  torch raises whatever it likes
-            refused = fault
+        except Exception as error:  # noqa: BLE001  torch raises whatever it likes
+            refused = error
         else:
             return model, x
     raise refused
@@ -129,7 +129,7 @@ def gradients(model: Any, x: Any, weights: Any, values: Any, numbers: Collection
     with Recording() as record:
         scores = model(x)
     if values is not None:
-        numbers = _nearest(record.tensors, values)
+        numbers = _nearest_tensors(record.tensors, values)
     wanted = [x, *(record.tensors[number] for number in numbers)]
     grads = torch.autograd.grad((scores * weights).sum(), wanted, allow_unused=True)
     arrays = [None if gradient is None else gradient.detach().numpy() for gradient in grads]
@@ -137,12 +137,12 @@ def gradients(model: Any, x: Any, weights: Any, values: Any, numbers: Collection
     return Gradients(arrays[0], {i: array for i, array in known if array is not None})
 
 
-def _nearest(tensors: list[Any], values: Any) -> list[int]:
+def _nearest_tensors(tensors: list[Any], values: Any) -> list[int]:
     """The numbers of the tensors that are as near to the values as any. A block that adds next to nothing
     leaves almost what it was given, which is not the layer.
     """
-    alike = [i for i, tensor in enumerate(tensors) if tuple(tensor.shape) == values.shape]
-    far = {i: float(np.abs(tensors[i].detach().numpy() - values).max()) for i in alike}
+    same_shape = [i for i, tensor in enumerate(tensors) if tuple(tensor.shape) == values.shape]
+    far = {i: float(np.abs(tensors[i].detach().numpy() - values).max()) for i in same_shape}
     nearest = min(far.values(), default=np.inf)
     close = nearest <= 1e-4 * float(np.abs(values).max())
     return [i for i, distance in far.items() if close and distance <= nearest]

@@ -123,14 +123,14 @@ def _corners(polygon: Polygon) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in polygon * SUPERSAMPLE]
 
 
-def _any_turn(rng: Generator) -> NDArray[np.float64]:
+def _random_rotation(rng: Generator) -> NDArray[np.float64]:
     angle = rng.uniform(0, 2 * np.pi)
     return np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
 
 
 def _stamp(rng: Generator, spot: _Spot, size: int) -> Plane:
     squeezed = (1.0, rng.uniform(*SQUEEZE))
-    turn = _any_turn(rng)
+    turn = _random_rotation(rng)
     sheet, pen = _sheet(size)
     for layer, polygon in enumerate(OUTLINES[CLASSES[spot.kind]]):
         placed = (polygon * squeezed) @ turn * spot.radius + (spot.x, spot.y)
@@ -161,7 +161,7 @@ def _blob(rng: Generator, size: int) -> Plane:
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     waves = [rng.uniform(-0.22, 0.22) * np.sin(k * angles + rng.uniform(0, 6)) for k in (2, 3, 4)]
     wobble = _polar(1 + np.sum(waves, axis=0)) * (1.0, rng.uniform(0.3, 0.55))
-    placed = wobble @ _any_turn(rng) * rng.uniform(0.03, 0.13) + rng.random(2)
+    placed = wobble @ _random_rotation(rng) * rng.uniform(0.03, 0.13) + rng.random(2)
     sheet, pen = _sheet(size)
     pen.polygon(_corners(placed * size), fill=255)
     return _coverage(sheet)

@@ -21,7 +21,7 @@ class Figures:
     hit: the share of instances with a peak inside; a peak is a cell not below its 8 neighbors that
         reaches half of the map's maximum.
     low_hit: the same with a quarter of the maximum.
-    every: 1 if all instances are hit.
+    all_hit: 1 if all instances are hit.
     """
 
     energy: float
@@ -29,21 +29,21 @@ class Figures:
     pointing: float
     hit: float
     low_hit: float
-    every: float
+    all_hit: float
 
 
 def figures(full: Map, coarse: Map, masks: Mask) -> Figures:
     """`full` (H, W) is the map at the masks' size, `coarse` (h, w) the layer's own."""
     union = np.asarray(masks.any(axis=0))
     total = float(full.sum())
-    hit, low_hit = (_inside(masks, peaks(coarse, height)) for height in (0.5, 0.25))
+    hit, low_hit = (_hit_instances(masks, peaks(coarse, height)) for height in (0.5, 0.25))
     return Figures(
         energy=float((full * union).sum()) / total if total > 0 else 0.0,
         area=float(union.mean()),
         pointing=float(union[np.unravel_index(np.argmax(full), full.shape)]) if total > 0 else 0.0,
         hit=float(hit.mean()),
         low_hit=float(low_hit.mean()),
-        every=float(hit.all()),
+        all_hit=float(hit.all()),
     )
 
 
@@ -57,7 +57,7 @@ def peaks(coarse: Map, height: float) -> NDArray[np.float64]:
     return (peaks + 0.5) / np.array([h, w])
 
 
-def _inside(masks: Mask, centers: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _hit_instances(masks: Mask, centers: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(K,): which instances hold a center."""
     _, height, width = masks.shape
     rows, columns = (centers * np.array([height, width])).astype(int).T

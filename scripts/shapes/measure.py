@@ -88,7 +88,7 @@ def explainers(model: Model, **shared: Any) -> Iterator[tuple[Row, onnxcam.Expla
             print(f"  {row.name}: left out ({reason})")
 
 
-def measured(explainer: onnxcam.Explainer, cases: Iterable[Case]) -> list[Figures]:
+def measure(explainer: onnxcam.Explainer, cases: Iterable[Case]) -> list[Figures]:
     """The figures of one explainer over all cases."""
     results = []
     for case in cases:
@@ -129,7 +129,7 @@ def shapes(
     images = [draw(draws, instances=2 + i % 3) for i in range(count)]
     cases = [Case(Image.fromarray(p.pixels), p.label, p.masks) for p in images]
     model = onnxcam.load(ROOT / "models" / "shapes.onnx")
-    report({row.name: measured(explainer, cases) for row, explainer in explainers(model)})
+    report({row.name: measure(explainer, cases) for row, explainer in explainers(model)})
 
 
 REAL = {  # model: its preprocessing as its makers give it, and what is added to an ImageNet index
@@ -161,7 +161,7 @@ def photographs(
         cases = recognize(model, _photographs(data, offset, size), 5, preprocess=squash)
         print(f"\n{name}: {len(cases)} images whose class is among its first five")
         rows = {
-            row.name: measured(explainer, cases)
+            row.name: measure(explainer, cases)
             for row, explainer in explainers(model, preprocess=squash)
         }
         report(rows)

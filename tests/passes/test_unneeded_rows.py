@@ -7,7 +7,7 @@ import pytest
 import onnxcam
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.gradient import gradient
-from scripts.fixtures.files import restored
+from scripts.fixtures.files import load_fixture
 from tests.autodiff.support.check import numbers
 from tests.passes.support.row_models import PICK, checked_gradient, model_of, narrowed
 
@@ -185,7 +185,7 @@ NARROWED = {"dynamo_vit.onnx": 10, "torchscript_vit.onnx": 10, "timm_test_vit_sc
 def test_rows_of_vision_transformers(name: str) -> None:
     """Models that are not in NARROWED pool over all tokens."""
     path = DATA / name
-    model = onnxcam.load(restored(path) if name.startswith("timm_") else path)
+    model = onnxcam.load(load_fixture(path) if name.startswith("timm_") else path)
     wrt = [layer.name for layer in onnxcam.layers(model) if layer.auto_for_smoothing]
     narrow_model = checked_gradient(model, wrt, of=model.graph.outputs[0].name)
     assert len(narrowed(narrow_model)) == NARROWED.get(name, 0)

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from onnxcam.methods import METHODS
-from scripts.bench.bench import PEERS, Worker, rows_of, shown
+from scripts.bench.bench import PEERS, Worker, format_result, rows_of
 from scripts.bench.bench import Result as Line
 from scripts.bench.contestants import CONTESTANTS
-from scripts.bench.models import Place
+from scripts.bench.models import BenchLayer
 from tests.support.nets import CLASSES, DEEP
 
-PLACES = [
-    Place(where, "features", "NCHW", 16, "layer") for where in ("last", "dependent", "middle")
+BENCH_LAYERS = [
+    BenchLayer(where, "features", "NCHW", 16, "layer") for where in ("last", "dependent", "middle")
 ]
 
 
 def test_rows_cover_every_method() -> None:
-    rows = rows_of(PLACES)
+    rows = rows_of(BENCH_LAYERS)
     for name, recipe in METHODS.items():
         own = [row for row in rows if row.name == name]
         assert len(own) == (3 if recipe.smooths else 1)
@@ -29,10 +29,12 @@ def test_rows_cover_every_method() -> None:
 def test_floor_of_a_row_counts_passes() -> None:
     """As many passes as there are samples, one where the gradient does not depend on the image."""
     passes = {
-        r.place.where: r.passes for r in rows_of(PLACES) if r.place and r.settings and r.method
+        r.bench_layer.where: r.passes
+        for r in rows_of(BENCH_LAYERS)
+        if r.bench_layer and r.settings and r.method
     }
     assert passes["last"] == 1
-    assert {r.passes for r in rows_of(PLACES) if r.name == "smooth-grad-cam++"} == {1, 25}
+    assert {r.passes for r in rows_of(BENCH_LAYERS) if r.name == "smooth-grad-cam++"} == {1, 25}
 
 
 @pytest.mark.parametrize("contestant", ["plain", "onnxcam", "onnxcam gradient"])
@@ -63,11 +65,13 @@ def test_contestant_runs_in_its_own_process(tmp_path: Path, contestant: str) -> 
 def test_failing_contestant_reports_its_error(tmp_path: Path) -> None:
     job = {"contestant": "plain", "path": str(tmp_path / "none.onnx"), "device": "cpu"}
     worker = Worker(job | {"threads": 1, "passes": 1, "shape": [3, 8, 8]})
-    assert not worker.fine
+    assert not worker.is_alive
     assert "none.onnx" in worker.end()[1]
 
 
 def test_table_line_shows_time_and_ratio() -> None:
-    line = shown(Line("Net", "grad-cam", "last", "features", "onnxcam", 0.02, 1.1, 1.0, 120.0))
+    line = format_result(
+        Line("Net", "grad-cam", "last", "features", "onnxcam", 0.02, 1.1, 1.0, 120.0)
+    )
     assert "20.0 ms" in line
     assert "1.10 x floor" in line

@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 from scripts.bench import contestants as bench_contestants
 from scripts.bench.bench import Worker
 from scripts.bench.contestants import BOUND, CONTESTANTS
-from scripts.bench.models import Place
+from scripts.bench.models import BenchLayer
 from scripts.device import check as check_device
 from scripts.device import fixtures as device_fixtures
-from scripts.device.check import Report, fixture_line, fixture_rows
+from scripts.device.check import Report, fixture_rows, format_fixture
 from scripts.fixtures.files import DATA
 from tests.support.limits import run_limited
 from tests.support.nets import CLASSES, DEEP
 
-PLACE = Place("dependent", "features", "NCHW", 16, "layer")
+BENCH_LAYER = BenchLayer("dependent", "features", "NCHW", 16, "layer")
 
 
 def test_check_runs_on_the_cpu_without_network_and_pytest(tmp_path: Path) -> None:
@@ -74,21 +74,21 @@ def test_nodes_that_fall_back_and_copy_are_counted() -> None:
         *(("Conv", "CUDA"), ("MemcpyToHost", "CUDA"), ("NonZero", "CPU")),
         *(("NonZero", "CPU"), ("MemcpyFromHost", "CUDA"), ("Relu", "CUDA")),
     )
-    row = device_fixtures.placed(events, "CUDAExecutionProvider")
+    row = device_fixtures.count_placements(events, "CUDAExecutionProvider")
     assert row["nodes"] == 6
     assert row["fell_back"] == {"NonZero": 2}
     assert row["copies"] == {"MemcpyToHost": 1, "MemcpyFromHost": 1}
-    on_cpu = device_fixtures.placed(profile(("Conv", "CPU")), "")
+    on_cpu = device_fixtures.count_placements(profile(("Conv", "CPU")), "")
     assert (on_cpu["nodes"], on_cpu["fell_back"]) == (1, {})
 
 
 def test_errors_are_relative_to_the_largest_value() -> None:
-    assert device_fixtures.relative([1.0, 4.0], [1.0, 5.0]) == pytest.approx(0.2)
-    assert device_fixtures.relative([0.0], [0.0]) == 0
+    assert device_fixtures.relative_error([1.0, 4.0], [1.0, 5.0]) == pytest.approx(0.2)
+    assert device_fixtures.relative_error([0.0], [0.0]) == 0
     with pytest.raises(ArithmeticError, match="not finite"):
-        device_fixtures.relative([np.nan], [1.0])
+        device_fixtures.relative_error([np.nan], [1.0])
     with pytest.raises(ArithmeticError, match="shape"):
-        device_fixtures.relative([1.0, 2.0], [1.0])
+        device_fixtures.relative_error([1.0, 2.0], [1.0])
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_wrong_device_does_not_pass(
         return ([wrong * result for result in results] if device != "cpu" else results), nodes
 
     monkeypatch.setattr(device_fixtures, "_run", run_wrong)
-    monkeypatch.setattr(device_fixtures, "_maps", lambda *_: {})
+    monkeypatch.setattr(device_fixtures, "_map_errors", lambda *_: {})
     row = device_fixtures.check("torchscript_convnext", "pretended")
     assert row["passed"] is passed
-    assert ("ok" in fixture_line(row)) is passed
+    assert ("ok" in format_fixture(row)) is passed
 
 
 def test_missing_device_is_reported(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_fixture_that_kills_the_process_is_named(
     rows = list(fixture_rows("cuda", ["a", "b", "c", "d", "e"]))
     assert [row["fixture"] for row in rows] == ["a", "b", "c", "d", "e"]
     assert [row.get("passed", True) for row in rows] == [True, False, True, False, True]
-    assert "ended with" in fixture_line(rows[1])
+    assert "ended with" in format_fixture(rows[1])
 
 
 def test_error_over_its_limit_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,11 +163,11 @@ def test_model_without_timing_does_not_stop_the_run(
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "cuda+tf32"])
 def test_timed_rows_depend_on_the_device(device: str) -> None:
-    few, many = check_device.rows_of_samples(device, PLACE, quick=False)
+    few, many = check_device.rows_of_samples(device, BENCH_LAYER, quick=False)
     assert [row.settings["samples"] for row in (few, many)] == [25, 400]
     assert few.contestants == ("plain", "onnxcam", "torch-cam")
     assert ("torch-cam" in many.contestants) is (device != "cpu")
-    (bindings,) = check_device.rows_of_bindings(device, PLACE, quick=False)
+    (bindings,) = check_device.rows_of_bindings(device, BENCH_LAYER, quick=False)
     assert set(bindings.contestants) <= set(CONTESTANTS)
 
 
@@ -203,7 +203,7 @@ def test_cuda_graphs_are_refused_on_the_cpu(tmp_path: Path) -> None:
 
 def test_hanging_contestant_is_ended(tmp_path: Path) -> None:
     worker = Worker(job(tmp_path / "model.onnx", "plain") | {"limit": 0.01})
-    assert not worker.fine
+    assert not worker.is_alive
     assert worker.end()[1]
 
 

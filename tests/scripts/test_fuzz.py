@@ -27,7 +27,7 @@ from scripts.fuzz.case import (
 from scripts.fuzz.interrupted import FILES
 from scripts.fuzz.kinds import KINDS, case_of, names
 from scripts.fuzz.operators import examples
-from scripts.fuzz.seeds import BODIES, model_of, seeds
+from scripts.fuzz.seeds import BODIES, model_of, seed_models
 from scripts.fuzz.worker import DiedError, HungError, Worker
 
 SOME = 300  # cases: some seconds
@@ -82,7 +82,7 @@ def test_every_operator_of_the_schemas_has_an_example() -> None:
 
 def test_mutated_bytes_differ() -> None:
     content = bytes(range(256))
-    assert sum(values.mutated(content, Random(seed)) != content for seed in range(50)) > 40
+    assert sum(values.mutate_bytes(content, Random(seed)) != content for seed in range(50)) > 40
 
 
 def _case(error: Exception | None) -> Case:
@@ -181,7 +181,7 @@ def test_valid_models_are_right(tmp_path: Path, name: str) -> None:
 
 
 def test_wrong_gradient_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = truth._Runs.__call__
+    run = truth._PlainModel.__call__
 
     def wrong(runs: Any, feeds: Any) -> dict[str, Any]:
         outputs = run(runs, feeds)
@@ -190,7 +190,7 @@ def test_wrong_gradient_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             for name, array in outputs.items()
         }
 
-    monkeypatch.setattr(truth._Runs, "__call__", wrong)
+    monkeypatch.setattr(truth._PlainModel, "__call__", wrong)
     assert _checked(model_of("flat"), tmp_path).outcome == "wrong"
 
 
@@ -206,7 +206,8 @@ def test_wrong_score_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_quantized_model_is_not_smooth(tmp_path: Path) -> None:
     """A gradient of differences at a jump says nothing: quantized models are such."""
     assert (
-        _checked(onnx.load_from_string(seeds()["qdq_per_tensor"]), tmp_path).outcome == "not smooth"
+        _checked(onnx.load_from_string(seed_models()["qdq_per_tensor"]), tmp_path).outcome
+        == "not smooth"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from onnx import defs
 
-from scripts.operators import BEGIN, END, table, tallied, written
+from scripts.operators import BEGIN, END, replace_between_marks, table, tally_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = """<testsuites><testsuite>
@@ -20,12 +20,14 @@ REPORT = """<testsuites><testsuite>
 def test_tallies_count_checks_by_operator(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text(REPORT)
-    tallies = tallied(report)
+    tallies = tally_checks(report)
     passed = {op: tally.passed for op, tally in tallies.items() if tally.passed}
     assert passed == {"Abs": 2, "Dropout": 1, "": 1}
     reason = "in a form without a gradient rule, refused by name"
-    assert tallies["BatchNormalization"].left == {reason: 4}
-    assert tallies[""].left["has a loop or a branch"]  # words stay apart where no operator is named
+    assert tallies["BatchNormalization"].reasons == {reason: 4}
+    assert tallies[""].reasons[
+        "has a loop or a branch"
+    ]  # words stay apart where no operator is named
     assert "BitShift" not in tallies
     lines = list(table(tallies))
     assert "| Abs | elementwise | 2 |  |" in lines
@@ -40,14 +42,14 @@ def test_failed_check_writes_no_table(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text(REPORT.replace('fixed]"/>', 'fixed]"><failure/></testcase>', 1))
     with pytest.raises(SystemExit, match=r"test_abs-fixed\] failed"):
-        tallied(report)
+        tally_checks(report)
 
 
 def test_table_replaces_only_the_text_between_the_marks() -> None:
     readme = f"# title\n{BEGIN}\nold\n{END}\nrest\n"
-    assert written(readme, ["new"]) == f"# title\n{BEGIN}\n\nnew\n\n{END}\nrest\n"
+    assert replace_between_marks(readme, ["new"]) == f"# title\n{BEGIN}\n\nnew\n\n{END}\nrest\n"
     with pytest.raises(SystemExit, match="marks"):
-        written("# title\n", ["new"])
+        replace_between_marks("# title\n", ["new"])
 
 
 def test_readme_names_every_operator() -> None:

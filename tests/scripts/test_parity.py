@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.parity.families import FAMILIES
-from scripts.parity.parity import Row, _append, _known, gap, summary
+from scripts.parity.parity import Row, _append, _read_rows, gap, summary
 
 TRUE = np.array([1.0, -2.0, 4.0])
 
@@ -26,7 +26,7 @@ TRUE = np.array([1.0, -2.0, 4.0])
     ],
 )
 def test_gap_is_right_within_bounds(ours: Any, single: Any, right: bool) -> None:
-    assert gap(ours, single, TRUE).right is right
+    assert gap(ours, single, TRUE).is_right is right
 
 
 def test_rows_survive_the_file(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
     ]
     for row in rows:
         _append(tmp_path / "rows.csv", row)
-    loaded = _known(tmp_path / "rows.csv")
+    loaded = _read_rows(tmp_path / "rows.csv")
     assert [repr(row) for row in loaded] == [repr(row) for row in rows]
     line = summary(loaded)
     assert "no rule for Det: 1 models" in line
