@@ -29,7 +29,7 @@ from onnxcam.runtime.device import device as find_device
 from onnxcam.spatial.layers import spatial_layers
 from onnxcam.specs import ImageInput, Layer
 
-DEFAULT_CHANNELS = 3  # of the trial's input, if the model takes any
+DEFAULT_CHANNELS = 3  # of the trial's input, if the model accepts any
 SAMPLES = 2  # noisy copies in the trial: enough to run several inputs at once
 
 

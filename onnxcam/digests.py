@@ -14,7 +14,7 @@ def digest_bytes(content: bytes) -> str:
 
 
 def digest_json(data: object, default: Callable[[Any], Any] | None = None) -> str:
-    """The digest of data as JSON, whatever the order of keys. `default` converts what JSON cannot hold;
+    """The digest of data as JSON, independent of the order of keys. `default` converts what JSON cannot hold;
     without it, that raises TypeError.
     """
     return digest_bytes(json.dumps(data, sort_keys=True, default=default).encode())

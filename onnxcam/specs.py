@@ -48,8 +48,8 @@ def infer_grid(grid: tuple[Dim, Dim], cells: int, aspect_ratio: float) -> tuple[
 class ImageInput:
     """A model's image input: the contract between the graph and the preprocessing.
 
-    `height` and `width` are None if the model takes any size, `batch` is None if it takes any number of images
-    at once. `layout` is "NCHW" or "NHWC".
+    `height` and `width` are None if the model accepts any size, `batch` is None if it accepts any number of
+    images at once. `layout` is "NCHW" or "NHWC".
     """
 
     name: str
@@ -158,7 +158,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Everything that a plan depends on besides the model: the planner takes nothing else, and the key of a
+    """Everything that a plan depends on besides the model: the planner reads nothing else, and the key of a
     cached plan is made of all fields.
 
     `rules` is the name of a table of gradient rules, `smooths` whether noisy samples are run. `layers` are
@@ -182,7 +182,7 @@ class Plan:
     gradient_is_constant: the graph proves that the gradients do not depend on the image.
     has_gradient_model: the gradients are outputs of a second model whose only input is the cotangent.
     seed_shape, seed_dtype: the shape of one image's cotangent, and the name of its dtype.
-    data: the digest of the external data files; empty if there are none, and unique if it is unknown.
+    data: the digest of the external data files; empty if there are none, and a unique text if it is unknown.
     """
 
     name: str
@@ -210,7 +210,7 @@ class Plan:
         return [layer.name for layer in self.layers]
 
     def seeds(self, weights: Floats) -> Array:
-        """Cotangents (N, classes) in the shape and dtype that the model takes."""
+        """Cotangents (N, classes) in the shape and dtype that the model expects."""
         shape = (len(weights), *self.seed_shape)
         return weights.reshape(shape).astype(self.seed_dtype)
 

@@ -30,7 +30,7 @@ def visible_lines(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """How many terminal columns the text takes: two for East Asian wide characters and emoji."""
+    """How many terminal columns the text occupies: two for East Asian wide characters and emoji."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 

@@ -2,7 +2,7 @@
 model.
 
 Attention over axis 0, batch statistics, or a Reshape to one image make a batch wrong. The test costs five
-passes of one image when a model is planned, or four runs of a model that takes exactly N images at a time.
+passes of one image when a model is planned, or four runs of a model that accepts exactly N images at a time.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def confirm_batch(
     """The plan, with a batch of 1 and a notice if images cannot be run together or influence each other.
     Nothing is tested if only one image is ever run: with a batch of 1, or without smoothing.
 
-    Raises ModelError for a model that takes exactly N > 1 images that influence each other, since no image then
-    has a map of its own; OutOfMemoryError if the memory cannot hold several images, so that nothing is known.
+    Raises ModelError for a model that accepts exactly N > 1 images that influence each other, since no image
+    then has a map of its own; OutOfMemoryError if the memory cannot hold several images, so nothing is known.
     """
     fixed = plan.image.batch
     if fixed == 1 or (fixed is None and not smooths):

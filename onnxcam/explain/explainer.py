@@ -179,7 +179,7 @@ class Explainer:
         progress: ProgressCallback = no_progress,
     ) -> Explanation:
         """Explain one or several images (paths, bytes, PIL images), or arrays that are already preprocessed:
-        (C, H, W) or (H, W, C) as the model takes them, or (N, ...).
+        (C, H, W) or (H, W, C) as the model expects them, or (N, ...).
 
         `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for the evidence against
         a class; one for all images, or one per image. `channels` and `region` replace those of the explainer
@@ -260,7 +260,7 @@ class Explainer:
             )
 
     def _forward(self, image: Images, fixed_target: Target | None) -> tuple[Scores, list[Maps]]:
-        """The clean pass. If it fails for a model that takes any size, the error names the size."""
+        """The clean pass. If it fails for a model that accepts any size, the error names the size."""
         try:
             return self.runner.forward(image, fixed_target)
         except RunError as error:

@@ -28,7 +28,7 @@ def free_batch_if_proven(model: Model) -> Model:
 
 
 def _gives_same_results(model: Model, free: Model, image: ImageInput) -> bool:
-    """Whether `free` takes any batch, with the results for an image that `model` has for it alone."""
+    """Whether `free` accepts any batch, and returns for each image what `model` returns for it alone."""
     shape = tuple(model.graph.tensors()[image.name].shape)
     if not all(isinstance(dim, int) for dim in shape):
         return False

@@ -246,7 +246,7 @@ class Runner:
     def _feeds(
         self, images: Images, seeds: Floats, noise: FeedValue | None = None, spread: float = 0.0
     ) -> Mapping[str, FeedValue]:
-        """The inputs that the model takes: images, noise, and cotangents (N, classes)."""
+        """The inputs of the model: images, noise, and cotangents (N, classes)."""
         feeds = self.plan.feeds(images, seeds, noise, spread)
         inputs = self.batches.session.inputs
         return {name: array for name, array in feeds.items() if name in inputs}

@@ -35,7 +35,7 @@ def broadcast_shapes(first: Sequence[Dim], second: Sequence[Dim]) -> Shape:
 
 
 def merge_shapes(first: Sequence[Dim] | None, second: Sequence[Dim] | None) -> Shape | None:
-    """One shape from two sources; the first has priority where both say something."""
+    """One shape from two sources; the first has priority where both are known."""
     if first is None or second is None:
         shape = second if first is None else first
         return None if shape is None else tuple(shape)

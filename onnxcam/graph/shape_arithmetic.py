@@ -1,7 +1,7 @@
 """Shape arithmetic with sizes that are known only by name.
 
-Exporters compute the target of a Reshape from Shape, Gather, Slice and Concat, that of an Expand with
-Equal and Where besides, and halved sizes from Cast, Div and Ceil. Most sizes are numbers even if the batch is
+Exporters compute the target of a Reshape from Shape, Gather, Slice and Concat, that of an Expand also
+from Equal and Where, and halved sizes from Cast, Div and Ceil. Most sizes are numbers even if the batch is
 unknown: NumPy's object arrays hold numbers and names.
 """
 

@@ -80,7 +80,7 @@ def _is_index(cell: str) -> bool:
 
 
 def names_in_yaml(text: str, keys: Iterable[str]) -> Names:
-    """The list or mapping of names under one of the keys, or else the whole text.
+    """The list or mapping of names under one of the keys, or else in the entire text.
 
     Block and flow collections of one level are read, plain and quoted. ValueError for anything else.
     """

@@ -36,7 +36,7 @@ def overlay(
 
     The map is divided by its maximum; negative values count as 0. The tint is strongest where the
     evidence is, and the photograph turns darker and grayer where it is not. A map without a value
-    above 0 gives the gray image with the words "no evidence".
+    above 0 results in the gray image with the words "no evidence".
 
     Args:
         image: The original, as `read` gives it; a long side above 2048 pixels is reduced to 2048.

@@ -1,4 +1,4 @@
-"""Preprocessing: an image becomes the tensor that a model takes."""
+"""Preprocessing: turn an image into the tensor that a model expects."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Preprocessing:
 class PreparedImage:
     """An image that is ready for a model.
 
-    `tensor`: (1, C, H, W) or (1, H, W, C) as the model takes it; float32, or the model's own dtype
+    `tensor`: (1, C, H, W) or (1, H, W, C) as the model expects it; float32, or the model's own dtype
     where that is an integer one. `box`: left, top, right and bottom of the part of `image` that
     the tensor shows, in pixels of `image`, not rounded. `image`: the original, mode "RGB".
     """
@@ -152,7 +152,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
     where the settings leave pixels at 0 to 255 (preset "raw"), the convention of quantized models.
 
     Raises:
-        SettingError: The model takes neither 1 nor 3 channels, its size is fixed and not the
+        SettingError: The model expects neither 1 nor 3 channels, its size is fixed and not the
             explicit one of `preprocessing`, or the settings leave nearly nothing of the image
             in the model's integer dtype.
         ImageError: The image cannot be decoded.

@@ -2,7 +2,7 @@
 
 Loading a larger model maps its large weights from their file into memory instead of reading them. In the graph
 they are ordinary constants. While its protocol buffer is read or written they are declared among the inputs;
-in what ONNX Runtime or a file gets, they are external data.
+for ONNX Runtime and in files, they are external data.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def detach_large_weights(graph: gs.Graph) -> tuple[gs.Graph, dict[str, Array]]:
 def reference_external_data(
     proto: onnx.ModelProto, weights: Mapping[str, Array], location: str
 ) -> None:
-    """Turn the inputs that stand for weights into external data in the file `location`, in place."""
+    """Turn the inputs that represent weights into external data in the file `location`, in place."""
     remaining = [tensor for tensor in proto.graph.input if tensor.name not in weights]
     del proto.graph.input[:]
     proto.graph.input.extend(remaining)

@@ -1,4 +1,4 @@
-"""The input of a model that takes the image: its layout, channels, and size."""
+"""The image input of a model: its layout, channels, and size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxcam.specs import ImageInput
 
 @reports_node
 def image_input(model: Model) -> ImageInput:
-    """The input that takes images. ModelError if there is none, or if there are other inputs."""
+    """The image input of a model. ModelError if there is none, or if there are other inputs."""
     images = [tensor for tensor in model.graph.inputs if tensor.shape and len(tensor.shape) == 4]
     if not images:
         listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.inputs)

@@ -37,7 +37,7 @@ MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     """Read, check and clean a model from a path (external data included), bytes, or a ModelProto.
 
-    ModelError, which says what is wrong and what to do, for anything that is not a valid model.
+    Raises ModelError, with the reason and what to do, for anything that is not a valid model.
     """
     if isinstance(source, (bytes, onnx.ModelProto)):
         content = source if isinstance(source, bytes) else _serialize(source)

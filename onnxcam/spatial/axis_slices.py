@@ -35,7 +35,7 @@ from onnxcam.spatial.axes import (
 
 
 def information_rank(axis: Axis) -> int:
-    """How much an axis says about the image: of two operands, the one with the higher rank is believed."""
+    """How much is known about an axis: of two operands, the one with the higher rank decides."""
     held = kinds(axis)
     return 3 * bool(held & {ROWS, COLUMNS}) + 2 * (MOVED in held) + bool(held)
 

@@ -164,7 +164,7 @@ def branch_ends(model: Model, image: str, score: str, layers: list[Layer]) -> li
 
 def _is_linear_projection(tensor: gs.Tensor) -> bool:
     """Whether tokens were only multiplied by weights: queries, keys and values, separate or in one tensor, or
-    the scores of each token. Their input says the same, in features that mean more.
+    the scores of each token. Their input holds the same, in more meaningful features.
     """
     node = producer(tensor)
     if node is None:

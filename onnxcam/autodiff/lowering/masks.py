@@ -1,7 +1,7 @@
 """Masks of ones and zeros, in the operators that runtimes run fastest.
 
 On ONNX Runtime's CPU provider `Where(x > 0, g, 0)` takes 20 times as long as `g * HardSigmoid(x)`, and
-takes convolutions beside it out of their blocked layout. A mask is therefore a factor, and in float32 a
+moves adjacent convolutions out of their blocked layout. A mask is therefore a factor, and in float32 a
 HardSigmoid so steep that it is a step: 0 at the bound and 1 from 2**-100 above it, exactly.
 """
 

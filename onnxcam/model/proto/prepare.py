@@ -34,7 +34,7 @@ def prepare_proto(
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The model with its functions inlined and its shapes inferred, and notices for users. Changes `proto`.
 
-    `constants` names inputs that stand for weights. ModelError if it is not a valid model.
+    `constants` names inputs that represent weights. ModelError if it is not a valid model.
     """
     try:
         scopes = list(all_scopes(proto))
