@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats
-from onnxcam.autodiff.lowering.conv_vjp import conv_vjp_input, pad_before
+from onnxcam.autodiff.lowering.conv_vjp import pad_before
 from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest
+from onnxcam.autodiff.lowering.window_sums import channels_of_sums, window_sum_vjp
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
@@ -24,18 +25,11 @@ def average_pool_vjp(
     g: Value, y: Value, x: Value, *, window: Window, count_include_pad: int
 ) -> Value:
     """AveragePool-22, y = sum x / n over each window: the sum of g / n over the windows of x. Since opset 1."""
-    channels = x.shape[1]
-    if not isinstance(channels, int):
-        raise ModelError(
-            f"the AveragePool that reads {x.name!r} needs a fixed number of channels; "
-            "export the model with fixed sizes"
-        )
-    refuse_too_many(f"the AveragePool that reads {x.name!r}", channels, *window.kernel)
+    channels = channels_of_sums(x, window, "AveragePool")
     share = g / count_cells(x, y, window, bool(count_include_pad))
     if _is_tiling(g, x, window):
         return pad_to(repeat_nearest(share, window.strides), x.shape)
-    ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
-    return conv_vjp_input(share, ones, x, window, channels)
+    return window_sum_vjp(share, x, window, channels)
 
 
 def _is_tiling(g: Value, x: Value, window: Window) -> bool:

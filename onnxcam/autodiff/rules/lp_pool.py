@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from onnxcam.autodiff.lowering.conv_vjp import conv_vjp_input
+from onnxcam.autodiff.lowering.window_sums import channels_of_sums, window_sum_vjp
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.errors import ModelError
 from onnxcam.graph import anp
-from onnxcam.graph.slicing import broadcast_like, refuse_too_many
+from onnxcam.graph.slicing import broadcast_like
 from onnxcam.graph.tracing import Value
 from onnxcam.graph.window import Window
 
@@ -33,15 +30,8 @@ def lp_pool_vjp(g: Value, y: Value, x: Value, *, window: Window, p: int) -> Valu
 
     Since opset 2.
     """
-    channels = x.shape[1]
-    if not isinstance(channels, int):
-        raise ModelError(
-            f"the LpPool that reads {x.name!r} needs a fixed number of channels; "
-            "export the model with fixed sizes"
-        )
-    refuse_too_many(f"the LpPool that reads {x.name!r}", channels, *window.kernel)
-    ones = g.build.constant(np.ones((channels, 1, *window.kernel)), g.dtype)
-    return conv_vjp_input(scale_by_norm(g, y, p), ones, x, window, channels) * norm_slope(x, p)
+    channels = channels_of_sums(x, window, "LpPool")
+    return window_sum_vjp(scale_by_norm(g, y, p), x, window, channels) * norm_slope(x, p)
 
 
 def global_lp_pool_vjp(g: Value, y: Value, x: Value, *, p: int) -> Value:

@@ -90,23 +90,6 @@ def _conv(
     return _quantize(x.build.op("Conv", *operands, **attributes), y_scale, y_zero)
 
 
-@decomposes("QLinearMatMul", stage=Stage.QUANTIZED)
-@decomposes("QLinearMatMul", stage=Stage.QUANTIZED, domain=CONTRIB)
-def _matmul(
-    a: Value,
-    a_scale: Value,
-    a_zero: Value | None,
-    b: Value,
-    b_scale: Value,
-    b_zero: Value | None,
-    y_scale: Value,
-    y_zero: Value | None = None,
-) -> Value:
-    left = _dequantize_operand(a, a_scale, a_zero)
-    right = _dequantize_operand(b, b_scale, b_zero, axis=-1)
-    return _quantize(a.build.op("MatMul", left, right), y_scale, y_zero)
-
-
 @decomposes("QGemm", stage=Stage.QUANTIZED, domain=CONTRIB)
 def _gemm(
     a: Value,
@@ -133,7 +116,9 @@ def _gemm(
     return y if y_scale is None else _quantize(y, y_scale, y_zero)
 
 
-def _binary_formula(operator: str) -> Formula:
+def _binary_formula(operator: str, axis: int = 0) -> Formula:
+    """`axis` is the one of b that has a scale per slice, if it has several scales."""
+
     def formula(
         a: Value,
         a_scale: Value,
@@ -145,7 +130,7 @@ def _binary_formula(operator: str) -> Formula:
         y_zero: Value | None = None,
     ) -> Value:
         left = _dequantize_operand(a, a_scale, a_zero)
-        right = _dequantize_operand(b, b_scale, b_zero)
+        right = _dequantize_operand(b, b_scale, b_zero, axis)
         return _quantize(a.build.op(operator, left, right), y_scale, y_zero)
 
     return formula
@@ -173,6 +158,10 @@ def _unary_formula(operator: str) -> Formula:
     return formula
 
 
+for _domain in ("", CONTRIB):
+    decomposes("QLinearMatMul", stage=Stage.QUANTIZED, domain=_domain)(
+        _binary_formula("MatMul", axis=-1)
+    )
 for _operator in ("Add", "Mul"):
     decomposes(f"QLinear{_operator}", stage=Stage.QUANTIZED, domain=CONTRIB)(
         _binary_formula(_operator)
