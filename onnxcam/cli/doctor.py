@@ -108,7 +108,7 @@ def _self_test(name: str) -> dict[str, Any]:
 
 
 def _gradient_is_right(name: str) -> bool:
-    """Whether the gradient of the tiny model is what it must be."""
+    """Whether the gradient of the tiny model is correct."""
     import numpy as np
 
     from onnxcam.model.load import load

@@ -167,7 +167,7 @@ def _choices(name: str) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a small file of ours; an empty one for anything else."""
+    """The JSON object in a small file from onnxcam; an empty one for anything else."""
     if not _is_private(path, stat.S_IFREG):
         return {}
     try:
@@ -272,7 +272,7 @@ def _digests(entry_folder: Path) -> dict[str, list[Any]]:
 
 
 def _matches(path: Path, digest: object) -> bool:
-    """Whether a file is ours and unchanged since it was written; it is read only if its size is right."""
+    """Whether a private file is unchanged since it was written; it is read only if its size is right."""
     if not _is_private(path, stat.S_IFREG) or not isinstance(digest, list) or len(digest) != 2:
         return False
     size = path.lstat().st_size

@@ -57,7 +57,7 @@ def _identify_path(path: Path) -> ModelFiles:
 
 
 def _file_state(path: Path) -> tuple[int, ...]:
-    """Changes when a file is written to or replaced, even by the same bytes."""
+    """A value that changes when a file is written to or replaced, even by the same bytes."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

@@ -94,7 +94,7 @@ def _reason(heads: list[Head], evidence: list[tuple[bool, ...]], best: int) -> s
 
 
 def _without_duplicates(heads: Sequence[Head]) -> list[Head]:
-    """The heads with different logits; of logits and their probabilities the latter, which tell more."""
+    """The heads with different logits. Of logits and their probabilities, only the probabilities are kept."""
     by_logits: dict[str, Head] = {}
     for head in heads:
         name = head.logits.name
@@ -108,7 +108,7 @@ def _without_duplicates(heads: Sequence[Head]) -> list[Head]:
 def _evidence(
     head: Head, labels: int | None, is_intermediate: bool, *, has_non_boxes: bool
 ) -> tuple[bool, ...]:
-    """What speaks for a head, the strongest first (see `REASONS`)."""
+    """The evidence for a head, the strongest first (see `REASONS`)."""
     name = str(head.output.name)
     is_named_as_scores = bool(SCORE_NAMES.search(name))
     is_named_otherwise = bool(OTHER_NAMES.search(name)) and not is_named_as_scores

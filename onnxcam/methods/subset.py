@@ -128,7 +128,7 @@ def _parse_slices(region: str | tuple[slice, slice]) -> tuple[slice, slice]:
 
 
 def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple[slice, slice]:
-    """The region. SettingError if one of its ends lies outside the layer."""
+    """The region. SettingError if one of its ends is outside the layer."""
     for interval, size in zip(region, grid, strict=True):
         if any(abs(end) > size for end in (interval.start, interval.stop) if end is not None):
             raise SettingError(

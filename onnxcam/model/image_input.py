@@ -48,7 +48,7 @@ def _channels(model: Model, image: gs.Tensor, declared: int | None) -> int | Non
 
 
 def _convolution_channels(graph: gs.Graph, image: str) -> int | None:
-    """How many channels the weights of the first convolution take; None if that is unknown."""
+    """How many channels the weights of the first convolution expect; None if that is unknown."""
     same_channels = {image}  # tensors with the channels of the input
     for node in graph.nodes:
         if not node.inputs or not node.outputs or node.inputs[0].name not in same_channels:

@@ -202,7 +202,7 @@ def _lacks_threads(error: Exception) -> bool:
 
 
 def _translate(error: Exception, device: Device) -> OnnxcamError:
-    """The error of ours for a failure to open a model: the memory, the device, or the model."""
+    """onnxcam's error for a failure to open a model: the memory, the device, or the model."""
     if isinstance(error, MemoryError) or _is_out_of_memory(str(error)):
         return OutOfMemoryError(f"the model does not fit into the memory of {device}")
     if device.kind == "cuda" and "cuda" in str(error).lower():

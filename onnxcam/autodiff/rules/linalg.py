@@ -34,7 +34,7 @@ def _as_matrices(g: Value, a: Value, b: Value) -> tuple[Value, Value, Value]:
 
 
 def _as_operand(cotangent: Value, operand: Value, axis: int) -> Value:
-    """Without the axis that a vector got to be a matrix."""
+    """The value without the axis that made a vector a matrix."""
     return anp.squeeze(cotangent, axis=axis) if operand.ndim == 1 else cotangent
 
 

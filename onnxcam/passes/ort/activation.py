@@ -122,7 +122,7 @@ def _bias_dropout(
     *,
     seed: int = 0,
 ) -> Value | None:
-    """Outside of training nothing is dropped."""
+    """Outside training, nothing is dropped."""
     del ratio, seed
     if training is not None and (training.constant is None or training.constant.any()):
         return None
