@@ -14,12 +14,12 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Floats
 from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
-from onnxcam.autodiff.lowering.nchwc import affine_1x1, is_blocked, mask_between
 from onnxcam.autodiff.lowering.strided_conv import (
     RESIZE_WITHOUT_REGION,
     repeat_nearest,
     static_dim,
 )
+from onnxcam.autodiff.peepholes.nchwc import affine_1x1, is_blocked, mask_between
 from onnxcam.autodiff.peepholes.pattern import Peephole, node
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.reachability import producer
