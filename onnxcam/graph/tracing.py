@@ -8,7 +8,6 @@ dispatch (NEP 13 and NEP 18): the same formula computes on arrays and writes ope
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from onnxcam.graph.opset import schema_accepting, type_code, type_name
 from onnxcam.graph.shape_inference import Dtype, infer
 
 PREFIX = "onnxcam"  # of the names of new nodes and tensors
+HASHED_BYTES = 4096  # of a constant, as hashing all of a kernel takes longer than to compare it
 
 WRITERS: dict[Callable[..., Any], Callable[..., Value]] = {}
 """How each function of NumPy is written into a graph: `anp` fills it, one row per function."""
@@ -144,6 +144,7 @@ class Builder:
         self.opsets[""] = self.opset = graph.opset
         self.tensors: dict[str, gs.Tensor] = graph.tensors()
         self._written: dict[object, tuple[Value, ...]] = {}
+        self._constants: dict[object, list[gs.Constant]] = {}
         self._count = 0
         self.batch: Value | None = None  # a graph input of the same batch, to read its size from
 
@@ -159,11 +160,14 @@ class Builder:
         with np.errstate(over="ignore"):  # becomes infinite, as in the runtime
             values = np.ascontiguousarray(np.asarray(array, dtype=dtype))
         values = values.reshape(np.shape(array))
-        content = sha256(values.reshape(-1).view(np.uint8).data).digest()
-        key = ("constant", values.dtype.str, values.shape, content)
-        if key not in self._written:
-            self._written[key] = (Value(self, gs.Constant(self.unique_name("constant"), values)),)
-        return self._written[key][0]
+        content = values.reshape(-1).view(np.uint8)
+        key = values.dtype.str, values.shape, content[:HASHED_BYTES].tobytes()
+        constants = self._constants.setdefault(key, [])
+        for tensor in constants:
+            if np.array_equal(tensor.values.reshape(-1).view(np.uint8), content):
+                return Value(self, tensor)
+        constants.append(gs.Constant(self.unique_name("constant"), values))
+        return Value(self, constants[-1])
 
     def op(
         self,
