@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [  # from the top; parts on one line do not import each other
     {"__main__"},
     {"cli"},
-    {"demo", "diagnostics"},
+    {"demo", "diagnostics", "installation"},
     {"__init__"},
     {"explain"},
     {"rewrite"},

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import onnxcam
 from onnxcam import bundled as resources
-from onnxcam.cli import doctor
+from onnxcam import installation
 from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
 from tests.cli.conftest import Run
@@ -153,15 +153,15 @@ def test_doctor_reports_why_cache_is_unused(run: Run, cache_folder: Path) -> Non
 
 
 def test_doctor_reports_failed_self_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_gradient_is_right", lambda _: False)
+    monkeypatch.setattr(installation, "_gradient_is_right", lambda _: False)
     result = run("doctor")
     assert result.exit_code == 2
     assert "FAILED" in result.stdout
 
 
 def test_self_test_model_equals_its_text() -> None:
-    result = onnx.load_from_string(base64.b64decode(doctor.MODEL))
-    assert result == parser.parse_model(doctor.TEXT)
+    result = onnx.load_from_string(base64.b64decode(installation.MODEL))
+    assert result == parser.parse_model(installation.TEXT)
 
 
 def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
