@@ -174,7 +174,7 @@ def test_dequantized_weights_equal_those_of_the_runtime() -> None:
     ],
 )
 def test_mask_only_if_values_can_be_out_of_range(body: str, masks: int) -> None:
-    """Without a mask a gradient can be floats not to depend on the image."""
+    """Without a mask, the gradient can be seen not to depend on the image."""
     text = f"""(float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] y) {{
         {body} q = QuantizeLinear(a, s, z) y = DequantizeLinear(q, s, z) }}"""
     model = load(parse(text, s=np.float32(0.01), z=np.uint8(0)))
