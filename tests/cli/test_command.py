@@ -15,8 +15,7 @@ from onnx import parser
 from typer.main import get_command
 
 import onnxcam
-from onnxcam import bundled as resources
-from onnxcam import installation
+from onnxcam import bundled, installation
 from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
 from tests.cli.conftest import Run
@@ -167,7 +166,7 @@ def test_self_test_model_equals_its_text() -> None:
 def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "models" / "samples" / "one.png")
     write_model(tmp_path / "models" / "shapes.onnx")
-    monkeypatch.setattr(resources, "FOLDERS", (tmp_path / "gone", tmp_path / "models"))
+    monkeypatch.setattr(bundled, "FOLDERS", (tmp_path / "gone", tmp_path / "models"))
     result = run("demo", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert size(tmp_path / "out" / "onnxcam-demo.png")[0] > 1000
@@ -177,7 +176,7 @@ def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_demo_without_bundled_model_is_error(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(bundled, "FOLDERS", (tmp_path,))
     result = run("demo", "-o", tmp_path)
     assert result.exit_code == 2
     assert "shapes.onnx" in result.stderr
