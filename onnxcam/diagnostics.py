@@ -24,8 +24,7 @@ from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.rewrite.planner import layers as layers_of
-from onnxcam.runtime.device import cuda_device_count
-from onnxcam.runtime.device import device as find_device
+from onnxcam.runtime.device import cuda_device_count, find_device
 from onnxcam.spatial.layers import spatial_layers
 from onnxcam.specs import ImageInput, Layer
 

@@ -15,7 +15,7 @@ from onnxcam.explain import cache
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.runtime import telemetry
-from onnxcam.runtime.device import cuda_device_count, device
+from onnxcam.runtime.device import cuda_device_count, find_device
 from onnxcam.runtime.session import Session, open_session
 from onnxcam.runtime.session import versions as runtime_versions
 
@@ -40,7 +40,7 @@ MODEL = (  # TEXT as a file
 def examine_installation() -> dict[str, Any]:
     """Everything that `onnxcam doctor` reports."""
     tests = {name: _self_test(name) for name in ("cpu", "cuda")}
-    auto = open_session(base64.b64decode(MODEL), device("auto"))
+    auto = open_session(base64.b64decode(MODEL), find_device("auto"))
     runtime = runtime_versions()
     return {
         "versions": {**_versions(), "onnxruntime": runtime["onnxruntime"]},
@@ -84,7 +84,7 @@ def _self_test(name: str) -> dict[str, Any]:
 
 def _gradient_is_right(name: str) -> bool:
     """Whether the gradient of the tiny model is correct."""
-    chosen = device(name)
+    chosen = find_device(name)
     model = gradient(load(base64.b64decode(MODEL)), ["layer"], "score")
     x = np.array([[[[1.0, 2.0], [-3.0, 4.0]]]], np.float32)
     feeds = {"x": x, "seed": np.ones((1, 1), np.float32)}

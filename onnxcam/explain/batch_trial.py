@@ -21,7 +21,7 @@ from onnxcam.runtime.batch_independence import (
     root_mean_square,
     tolerance_of,
 )
-from onnxcam.runtime.device import device
+from onnxcam.runtime.device import find_device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
 
@@ -67,7 +67,7 @@ def confirm_batch(
     if fixed == 1 or (fixed is None and not smooths):
         return plan
     try:
-        session = Session(content, device("cpu"), weights)
+        session = Session(content, find_device("cpu"), weights)
     except ModelError:  # it may run elsewhere: some operators have kernels only for CUDA
         independent = None
     else:

@@ -27,8 +27,7 @@ from onnxcam.image.preprocessing_choice import Choice, choose, notice_of, with_s
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.postprocess import are_empty, fuse_maps, resize_bilinear
 from onnxcam.methods.subset import Channels, Region, Subset
-from onnxcam.runtime.device import Device
-from onnxcam.runtime.device import device as find_device
+from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors, versions
 from onnxcam.specs import AUTO
 from onnxcam.targets.classes import Spec, parse_rank, parse_target, single_logit_notice

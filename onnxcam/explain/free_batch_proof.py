@@ -9,7 +9,7 @@ from onnxcam.model.free_batch import free_batch
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
 from onnxcam.runtime.batch_independence import samples_are_independent
-from onnxcam.runtime.device import device
+from onnxcam.runtime.device import find_device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import ImageInput
 
@@ -32,7 +32,7 @@ def _gives_same_results(model: Model, free: Model, image: ImageInput) -> bool:
     shape = tuple(model.graph.tensors()[image.name].shape)
     if not all(isinstance(dim, int) for dim in shape):
         return False
-    cpu = device("cpu")
+    cpu = find_device("cpu")
     content, weights = model.content_and_weights()
     try:
         single = Session(content, cpu, weights)

@@ -64,7 +64,7 @@ def cuda_device_count() -> int:
     return count.value if has_driver else 0
 
 
-def device(name: str) -> Device:
+def find_device(name: str) -> Device:
     """The device with this name: auto, cpu, cuda, cuda:N, cuda+tf32, or cuda:N+tf32.
 
     Raises DeviceError, with the reason and what to do, for a missing device or an unknown name.

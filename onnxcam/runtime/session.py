@@ -19,8 +19,7 @@ from onnxcam.errors import (
     RunError,
     first_line,
 )
-from onnxcam.runtime.device import CUDA, Device
-from onnxcam.runtime.device import device as find_device
+from onnxcam.runtime.device import CUDA, Device, find_device
 from onnxcam.runtime.fork import abandon, watch
 
 FeedValue: TypeAlias = Array | ort.OrtValue

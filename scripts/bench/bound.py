@@ -73,9 +73,9 @@ def _bind(session: Any, feeds: dict[str, Any], results: dict[str, Any], job: dic
     """Bind inputs, and space for results of these shapes, where the model runs."""
     from onnxruntime import OrtValue
 
-    from onnxcam.runtime.device import device
+    from onnxcam.runtime.device import find_device
 
-    chosen = device(job["device"])
+    chosen = find_device(job["device"])
     place, binding = (chosen.kind, chosen.index), session.io_binding()
     for name, array in feeds.items():
         binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, *place))

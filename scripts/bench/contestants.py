@@ -67,11 +67,11 @@ def session_of(
     """A session on the device, with onnxcam's options and `cuda_options`; an error if that falls back."""
     import onnxruntime
 
-    from onnxcam.runtime.device import device
+    from onnxcam.runtime.device import find_device
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
-    providers: list[Any] = list(device(job["device"]).providers)
+    providers: list[Any] = list(find_device(job["device"]).providers)
     if cuda_options:
         providers[0] = (providers[0][0], {**providers[0][1], **cuda_options})
     session = onnxruntime.InferenceSession(content, options, providers=providers)
@@ -95,12 +95,12 @@ def onnxcam_gradient(job: dict[str, Any]) -> Run:
     """The gradient at the image, of eight images, in chunks as they were found to be fastest."""
     import onnxcam
     from onnxcam.runtime.chunks import chunked_runner
-    from onnxcam.runtime.device import device
+    from onnxcam.runtime.device import find_device
     from onnxcam.runtime.session import Session
 
     model = onnxcam.load(job["path"])
     name = model.graph.inputs[0].name
-    content, where = onnxcam.gradient(model, [name]).bytes(), device(job["device"])
+    content, where = onnxcam.gradient(model, [name]).bytes(), find_device(job["device"])
 
     def reopen(threads: int) -> Session:
         return Session(content, where, threads=threads)

@@ -143,7 +143,7 @@ def _run(
     """The outputs, and where each node ran."""
     import onnxruntime
 
-    from onnxcam.runtime.device import device as find_device
+    from onnxcam.runtime.device import find_device
 
     providers = find_device(device).providers
     with tempfile.TemporaryDirectory() as folder:

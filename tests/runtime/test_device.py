@@ -11,7 +11,7 @@ import pytest
 from onnxcam.errors import DeviceError, ModelError, OutOfMemoryError
 from onnxcam.runtime import device as module
 from onnxcam.runtime import session as sessions
-from onnxcam.runtime.device import CPU, CUDA, Device, cuda_device_count, device
+from onnxcam.runtime.device import CPU, CUDA, Device, cuda_device_count, find_device
 from onnxcam.runtime.session import Session, open_session
 from tests.support.nets import FIXED
 
@@ -28,7 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, devices: int, *providers: str) -> l
 @pytest.mark.parametrize("name", ["cpu", "auto", " CPU ", "Auto"])
 def test_device_without_driver_is_cpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     loaded = machine(monkeypatch, 0, CUDA)
-    assert device(name) == Device("cpu")
+    assert find_device(name) == Device("cpu")
     assert not loaded
 
 
@@ -48,7 +48,7 @@ def test_device_index_of_two_devices(
     monkeypatch: pytest.MonkeyPatch, name: str, expected: Device
 ) -> None:
     loaded = machine(monkeypatch, 2, CUDA)
-    assert device(name) == expected
+    assert find_device(name) == expected
     assert bool(loaded) == (expected.kind == "cuda")
 
 
@@ -66,14 +66,14 @@ def test_missing_device_is_error(
 ) -> None:
     machine(monkeypatch, devices, *providers)
     with pytest.raises(DeviceError, match=why) as caught:
-        device(name)
+        find_device(name)
     assert repr(name) in str(caught.value)
     assert "--device cpu" in str(caught.value)
 
 
 def test_auto_without_cuda_build_is_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 1)
-    assert device("auto") == Device("cpu")
+    assert find_device("auto") == Device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_auto_without_cuda_build_is_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_invalid_device_name_is_error(name: str) -> None:
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
-        device(name)
+        find_device(name)
 
 
 def test_device_names_and_providers() -> None:
@@ -113,7 +113,7 @@ def test_output_of_library_loading_is_suppressed(
 ) -> None:
     machine(monkeypatch, 1, CUDA)
     monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudnn"))
-    device("cuda")
+    find_device("cuda")
     assert capsys.readouterr() == ("", "")
 
 
@@ -210,11 +210,11 @@ def test_session_error_is_classified(
 SCRIPT = """
 import sys
 from onnxcam.errors import DeviceError
-from onnxcam.runtime.device import device
+from onnxcam.runtime.device import find_device
 from onnxcam.runtime.session import Session, open_session
 from onnxcam.errors import RunError, ModelError
 import numpy as np
-session = open_session(open(sys.argv[1], "rb").read(), device("cpu"))
+session = open_session(open(sys.argv[1], "rb").read(), find_device("cpu"))
 session.run(session.outputs, {"x": np.zeros((1, 3, 8, 8), np.float32)})
 for feeds in ({}, {"x": np.zeros((2, 3, 8, 8), np.float32)}):  # two images fail in the Reshape
     try:
@@ -222,7 +222,7 @@ for feeds in ({}, {"x": np.zeros((2, 3, 8, 8), np.float32)}):  # two images fail
     except RunError:
         print("refused")
 try:
-    Session(b"nonsense", device("auto"))
+    Session(b"nonsense", find_device("auto"))
 except ModelError:
     print("refused")
 """
@@ -244,7 +244,7 @@ def test_sessions_print_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(cuda_device_count() > 0, reason="this machine has a GPU: nothing to refuse")
 def test_cuda_without_device_is_refused_silently(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DeviceError, match="no NVIDIA driver"):
-        device("cuda")
+        find_device("cuda")
     assert capfd.readouterr() == ("", "")
 
 
