@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import onnxcam
-from onnxcam import atomic_write as files
+from onnxcam import atomic_write
 from onnxcam.atomic_write import part_of
 from onnxcam.explain import cache
 from tests.explain.support.cache_entries import keep, names
@@ -236,7 +236,7 @@ def test_files_of_dead_process_are_removed(
     entry_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unfinished = leftover(2000)
-    monkeypatch.setattr(files, "_is_alive", lambda process: False)
+    monkeypatch.setattr(atomic_write, "_is_alive", lambda process: False)
     assert keep("b")
     assert not unfinished.exists()
     assert names(cache.folder()) == {"a", "b"}

@@ -11,7 +11,7 @@ from PIL import Image
 
 import onnxcam
 from onnxcam.model.load import load
-from onnxcam.rewrite import loss_scale as precision
+from onnxcam.rewrite import loss_scale
 from onnxcam.rewrite.gradient import augment, gradient
 from tests.autodiff.support.check import assert_valid
 from tests.passes.support.parsed import run
@@ -108,18 +108,18 @@ def test_loss_scale_keeps_tiny_gradients() -> None:
 
 
 def test_gradients_vanish_without_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SCALE", 1.0)
+    monkeypatch.setattr(loss_scale, "SCALE", 1.0)
     at_x, at_early, at_more, _ = slopes("float16")
     for explanation in (at_x, at_early, at_more):
         assert np.mean(explanation == 0) > 0.3
 
 
 def test_loss_scale_is_exact_and_only_for_float16() -> None:
-    assert np.log2(precision.SCALE) % 1 == 0
+    assert np.log2(loss_scale.SCALE) % 1 == 0
     plain = gradient(load(fading("float")), ["x"], "y")
     assert not any(node.op == "Cast" for node in plain.graph.nodes)
     assert not any(
-        isinstance(values, np.ndarray) and precision.SCALE in values
+        isinstance(values, np.ndarray) and loss_scale.SCALE in values
         for values in (getattr(t, "values", None) for t in plain.graph.tensors().values())
     )
 
@@ -130,7 +130,7 @@ def test_mixed_precision_is_scaled() -> None:
     seed = mixed.graph.tensors()["seed"]
     assert seed.dtype == np.float32
     arrays = [getattr(tensor, "values", None) for tensor in mixed.graph.tensors().values()]
-    assert any(array is not None and np.all(array == precision.SCALE) for array in arrays)
+    assert any(array is not None and np.all(array == loss_scale.SCALE) for array in arrays)
 
 
 def test_activation_keeps_its_dtype() -> None:

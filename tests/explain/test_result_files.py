@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import onnxcam
-from onnxcam import atomic_write as files_module
+from onnxcam import atomic_write
 from onnxcam.atomic_write import PART
 from onnxcam.errors import OutputError
 from onnxcam.explain.result_files import (
@@ -142,11 +142,11 @@ def test_temporary_files_of_killed_run_are_removed(
     for path in (mine, elsewhere, ancient):
         path.write_bytes(b"")
     os.utime(ancient, (1000, 1000))
-    files_module.sweep(folder)  # the process lives: it is this one
+    atomic_write.sweep(folder)  # the process lives: it is this one
     assert parts <= set(folder.iterdir())
     assert not ancient.exists()
-    monkeypatch.setattr(files_module, "_is_alive", lambda number: number != int(process))
-    files_module.sweep(folder)
+    monkeypatch.setattr(atomic_write, "_is_alive", lambda number: number != int(process))
+    atomic_write.sweep(folder)
     assert not parts & set(folder.iterdir())
     assert {mine, elsewhere} <= set(folder.iterdir())
 
@@ -418,7 +418,7 @@ def test_killed_process_leaves_valid_results_or_none(
         if verified_manifest(files):
             assert contents(folder) in complete
         require_writable(files)
-    files_module.sweep(folder)
+    atomic_write.sweep(folder)
     write(files, 3)
     assert contents(folder) == complete[3]
     assert len(list(folder.iterdir())) == 3

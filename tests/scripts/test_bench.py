@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from onnxcam.methods import METHODS
-from scripts.bench.bench import PEERS, Worker, format_result, rows_of
-from scripts.bench.bench import Result as Line
+from scripts.bench.bench import PEERS, Result, Worker, format_result, rows_of
 from scripts.bench.contestants import CONTESTANTS
 from scripts.bench.models import BenchLayer
 from tests.support.nets import CLASSES, DEEP
@@ -71,7 +70,7 @@ def test_failing_contestant_reports_its_error(tmp_path: Path) -> None:
 
 def test_table_line_shows_time_and_ratio() -> None:
     line = format_result(
-        Line("Net", "grad-cam", "last", "features", "onnxcam", 0.02, 1.1, 1.0, 120.0)
+        Result("Net", "grad-cam", "last", "features", "onnxcam", 0.02, 1.1, 1.0, 120.0)
     )
     assert "20.0 ms" in line
     assert "1.10 x floor" in line

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import typer
 
-from scripts.parity.maps import ERROR, compare, compare_results, store_result
-from scripts.parity.maps import Task as Result
+from scripts.parity.maps import ERROR, Task, compare, compare_results, store_result
 
 MAPS = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2)
 BEFORE: dict[str, Any] = {"maps": MAPS, "layers": np.array(["relu"])}
@@ -41,7 +40,7 @@ def test_same_error_class_passes_with_other_wording() -> None:
 def test_missing_result_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (tmp_path / "before", tmp_path / "after"):
         folder.mkdir()
-        assert store_result(folder, Result("map net cam", lambda: BEFORE)) == "ok"
+        assert store_result(folder, Task("map net cam", lambda: BEFORE)) == "ok"
     compare(tmp_path / "before", tmp_path / "after")
     assert "all passed" in capsys.readouterr().out
     (tmp_path / "after" / "map net cam.npz").unlink()
@@ -53,5 +52,5 @@ def test_failure_is_stored_as_error_class(tmp_path: Path) -> None:
     def fail() -> dict[str, Any]:
         raise LookupError("no automatic layer")
 
-    assert store_result(tmp_path, Result("map net cam", fail)) == "LookupError"
+    assert store_result(tmp_path, Task("map net cam", fail)) == "LookupError"
     assert str(np.load(tmp_path / "map net cam.npz")[ERROR]) == "LookupError"
