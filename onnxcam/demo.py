@@ -15,9 +15,9 @@ from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
 from onnxcam.heads.score import find_score
 from onnxcam.image import overlay
-from onnxcam.image import text as lettering
 from onnxcam.image.colormap import legend
 from onnxcam.image.read import read
+from onnxcam.image.text import render_text
 from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
@@ -212,16 +212,16 @@ def _bands(row: Row) -> list[_Band]:
 def _heading_bands(title: str, prose: str, size: int) -> list[_Band]:
     width = COLUMNS * (CELL + GAP) - GAP
     heading, text = (
-        lettering.strip(words, width, font) for words, font in ((title, size), (prose, PROSE))
+        render_text(words, width, font) for words, font in ((title, size), (prose, PROSE))
     )
     return [_Band(heading, BREAK, -(size // 2)), _Band(text, -GAP, -(PROSE // 2))]
 
 
 def _color_key() -> _Band:
     """The color scale, from no evidence to the most."""
-    words = [lettering.strip(text, 116, PROSE) for text in ("no evidence", "the most")]
+    words = [render_text(text, 116, PROSE) for text in ("no evidence", "the most")]
     placed = [(words[0], (0, 0)), (legend(width=256, height=16), (116, 6)), (words[1], (372, 0))]
-    return _Band(_paste(placed, (488, words[0].height)), BREAK, -(PROSE // 2))
+    return _Band(overlay.compose(placed, (488, words[0].height)), BREAK, -(PROSE // 2))
 
 
 def _stack(bands: Sequence[_Band]) -> Image.Image:
@@ -232,13 +232,4 @@ def _stack(bands: Sequence[_Band]) -> Image.Image:
         placed.append((band.image, (MARGIN + band.left, top + band.above)))
         top += band.above + band.image.height
     width = max(band.image.width for band in bands)
-    return _paste(placed, (width + 2 * MARGIN, top + MARGIN))
-
-
-def _paste(
-    placed: Sequence[tuple[Image.Image, tuple[int, int]]], size: tuple[int, int]
-) -> Image.Image:
-    sheet = Image.new("RGB", size, lettering.PAPER)
-    for image, corner in placed:
-        sheet.paste(image, corner)
-    return sheet
+    return overlay.compose(placed, (width + 2 * MARGIN, top + MARGIN))

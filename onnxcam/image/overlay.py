@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
-from onnxcam.image import text as lettering
 from onnxcam.image.colormap import COLORMAPS, DEFAULT
 from onnxcam.image.preprocess import Box
 from onnxcam.image.read import read
+from onnxcam.image.text import PAPER, render_text, stamp_text
 
 LONGEST_SIDE = 2048  # pixels: a heat map has no detail that a larger image would show
 _UNSEEN = 0.35  # brightness of the part of the image that the model was not shown
@@ -63,7 +63,7 @@ def overlay(
         saliency, (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1])
     )
     if normalized_map is None:
-        overlaid = lettering.stamp(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
+        overlaid = stamp_text(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
         overlaid = Image.fromarray(_dim(np.asarray(photo)))
         blended = _blend(
@@ -92,12 +92,12 @@ def grid(
     """
     _check_grid(rows, column_titles, row_titles, cell)
     size = cell // 14
-    headings = [lettering.strip(title, cell, size, centered=True) for title in column_titles]
+    headings = [render_text(title, cell, size, centered=True) for title in column_titles]
     image_rows = [[_thumbnail(image, cell) for image in row] for row in rows]
     if row_titles is not None:
-        side_titles = [lettering.strip(title, cell * 5 // 8, size) for title in row_titles]
+        side_titles = [render_text(title, cell * 5 // 8, size) for title in row_titles]
         image_rows = [[side, *line] for side, line in zip(side_titles, image_rows, strict=True)]
-        headings = [Image.new("RGB", (side_titles[0].width, 1), lettering.PAPER), *headings]
+        headings = [Image.new("RGB", (side_titles[0].width, 1), PAPER), *headings]
     return _stack([headings, *image_rows], [heading.width for heading in headings])
 
 
@@ -183,8 +183,8 @@ def _place_side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
 def _add_caption(image: Image.Image, caption: str | None) -> Image.Image:
     if caption is None:
         return image
-    strip = lettering.strip(caption, image.width, image.width // 36)
-    return _paste([(image, (0, 0)), (strip, (0, image.height))])
+    strip = render_text(caption, image.width, image.width // 36)
+    return compose([(image, (0, 0)), (strip, (0, image.height))])
 
 
 def _check_grid(
@@ -224,18 +224,21 @@ def _stack(image_rows: Sequence[Sequence[Image.Image]], widths: Sequence[int]) -
         for image_row, top, height in zip(image_rows, tops, heights, strict=False)
         for image, left, width in zip(image_row, lefts, widths, strict=False)
     ]
-    return _paste(placed, (int(lefts[-1]) - _GAP, int(tops[-1]) - _GAP))
+    return compose(placed, (int(lefts[-1]) - _GAP, int(tops[-1]) - _GAP))
 
 
-def _paste(
+def compose(
     placed: Sequence[tuple[Image.Image, tuple[int, int]]], size: tuple[int, int] | None = None
 ) -> Image.Image:
+    """The images on a white sheet, each with its upper left corner at (left, top). Without `size`, (width,
+    height), the sheet is as large as the images need.
+    """
     if size is None:
         size = (
             max(left + image.width for image, (left, _) in placed),
             max(top + image.height for image, (_, top) in placed),
         )
-    sheet = Image.new("RGB", size, lettering.PAPER)
+    sheet = Image.new("RGB", size, PAPER)
     for image, corner in placed:
         sheet.paste(image, corner)
     return sheet

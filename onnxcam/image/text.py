@@ -19,7 +19,7 @@ _REPLACEMENTS = str.maketrans(
 )
 
 
-def strip(text: str, width: int, size: int, *, centered: bool = False) -> Image.Image:
+def render_text(text: str, width: int, size: int, *, centered: bool = False) -> Image.Image:
     """`text` on white, `width` pixels wide, broken into at most three lines and then cut off.
 
     The font is `size` pixels, within 10 to 96.
@@ -37,7 +37,7 @@ def strip(text: str, width: int, size: int, *, centered: bool = False) -> Image.
     return strip_image
 
 
-def stamp(image: Image.Image, text: str) -> Image.Image:
+def stamp_text(image: Image.Image, text: str) -> Image.Image:
     """A copy of `image` with `text` in its middle, on a dark plate, as large as the width allows."""
     font = _font(image.width // 12)
     pad = font.size / 2

@@ -158,8 +158,8 @@ def test_accents_are_dropped_rather_than_drawn_as_boxes() -> None:
 @pytest.mark.parametrize("word", ["a", "word ", "e\u0301", "\x1b[2J\u202e漢\n"])
 def test_caption_of_megabytes_is_drawn_quickly(word: str) -> None:
     code = f"""
-from onnxcam.image.text import strip
-long, short = (strip({word!r} * count, 400, 10).tobytes() for count in (10**6, 10**3))
+from onnxcam.image.text import render_text
+long, short = (render_text({word!r} * count, 400, 10).tobytes() for count in (10**6, 10**3))
 assert long == short
 """
     result = run_limited(code, seconds=20)
