@@ -53,7 +53,7 @@ def _print_report(report: dict[str, Any]) -> None:
             ("layer", _layer(report["layer"], report["layer_smoothed"])),
             ("reach", _reach(report["reach"])),
             *(("device", _device(device)) for device in report["devices"]),
-            ("tried", _tried(report["trial"], report["input"])),
+            ("tried", _describe_trial(report["trial"], report["input"])),
             ("trial", _trial(report["trial"])),
             *(("note", notice) for notice in report["trial"]["notices"]),
         ]
@@ -118,7 +118,7 @@ def _device(device: dict[str, Any]) -> str:
     return f"{device['name']}: {'available' if device['usable'] else device['error']}"
 
 
-def _tried(trial: dict[str, Any], image: dict[str, Any]) -> str:
+def _describe_trial(trial: dict[str, Any], image: dict[str, Any]) -> str:
     """What the trial did, with the option that changes the size."""
     if trial["layer"] is None:
         return "nothing, because the model could not be rewritten"

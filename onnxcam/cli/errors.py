@@ -44,16 +44,16 @@ def report_errors() -> Iterator[None]:
         yield
     except OnnxcamError as error:
         if interrupts.exit_code() is not None:  # the interrupt caused it
-            raise _interrupted() from None
+            raise _report_interrupt() from None
         say(f"error: {one_line(error)}", err=True)
         raise Exit(EXIT_ERROR) from error
     except UsageError as error:
         error.message = visible(error.message)
         raise
     except KeyboardInterrupt:
-        raise _interrupted() from None
+        raise _report_interrupt() from None
 
 
-def _interrupted() -> Exit:
+def _report_interrupt() -> Exit:
     say(interrupts.SENTENCE, err=True)
     return Exit(interrupts.exit_code() or EXIT_INTERRUPTED)

@@ -44,13 +44,13 @@ def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[P
     from onnxcam.image.read import readable_suffixes
 
     suffixes = readable_suffixes()
-    files = [path for path in _listed(folder, recursive) if not _is_result(path, folder, out)]
+    files = [path for path in _list_files(folder, recursive) if not _is_result(path, folder, out)]
     images = [path for path in files if path.suffix.lower() in suffixes and _is_file(path)]
     others = set(files) - set(images)
     return images, [path for path in files if path in others]
 
 
-def _listed(folder: Path, recursive: bool) -> list[Path]:
+def _list_files(folder: Path, recursive: bool) -> list[Path]:
     """The files in a folder that are not hidden, sorted."""
     try:
         paths = list(folder.rglob("*") if recursive else folder.iterdir())

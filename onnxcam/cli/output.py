@@ -36,7 +36,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
     lines = [[visible(str(cell)) for cell in line] for line in (headings, *rows)]
     widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
-        cells = (_padded(cell, columns) for cell, columns in zip(line, widths, strict=True))
+        cells = (_pad(cell, columns) for cell, columns in zip(line, widths, strict=True))
         say("  ".join(cells).rstrip(), bold=number == 0)
 
 
@@ -45,10 +45,10 @@ def print_facts(pairs: Sequence[tuple[str, object]]) -> None:
     names = [visible(name) for name, _ in pairs]
     columns = max(map(width, names))
     for name, (_, fact) in zip(names, pairs, strict=True):
-        say(f"{_padded(name, columns)}  {fact}".rstrip())
+        say(f"{_pad(name, columns)}  {fact}".rstrip())
 
 
-def _padded(text: str, columns: int) -> str:
+def _pad(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
 
 

@@ -68,10 +68,10 @@ def guard_streams() -> None:
     for name, mode, flags in STREAMS:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.open(os.devnull, flags), mode))  # noqa: SIM115, PTH123
-    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)
+    sys.stdout, sys.stderr = _guard(sys.stdout), _guard(sys.stderr)
 
 
-def _guarded(stream: TextIO) -> TextIO:
+def _guard(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     encoding, buffer = stream.encoding, stream.buffer

@@ -21,7 +21,7 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     around = zip(" " + text, text, text[1:] + " ", strict=False)
-    return "".join(_escaped(before, character, after) for before, character, after in around)
+    return "".join(_escape(before, character, after) for before, character, after in around)
 
 
 def visible_lines(text: str) -> str:
@@ -34,7 +34,7 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
-def _escaped(before: str, character: str, after: str) -> str:
+def _escape(before: str, character: str, after: str) -> str:
     if character == JOINER and category(before) in JOINED and category(after) == "So":
         return character
     hidden = category(character) in ESCAPED or character in BLANK

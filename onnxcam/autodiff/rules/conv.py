@@ -17,7 +17,7 @@ from onnxcam.graph.window import Window
 rules = Rules()
 
 
-def _fixed(window: Window | None, kernel: Value) -> Window:
+def _require_window(window: Window | None, kernel: Value) -> Window:
     """The window of a node; ModelError if it is not known."""
     if window is None:
         raise ModelError(
@@ -30,7 +30,7 @@ def conv_vjp(
     g: Value, y: Value, x: Value, w: Value, b: Value | None, *, window: Window | None, group: int
 ) -> Value:
     """The transposed convolution of g with the same kernel."""
-    return conv_vjp_input(g, w, x, _fixed(window, w), group)
+    return conv_vjp_input(g, w, x, _require_window(window, w), group)
 
 
 rules.vjp("Conv", conv_vjp)  # no function for w and b: explanations never need them
@@ -50,7 +50,7 @@ def conv_transpose_vjp(
     output_shape: list[int] | None,
 ) -> Value:
     """The convolution of g with the same kernel: H windows, s apart, the first at -p0."""
-    window = _fixed(window, w)
+    window = _require_window(window, w)
     begin, end = _pads(x, window, auto_pad, output_padding, output_shape)
     cotangent = g.build.op(
         "Conv",
