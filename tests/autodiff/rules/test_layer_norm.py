@@ -2,26 +2,17 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.autodiff.support.check import (
-    check_vjp,
-    numbers,
-)
-
-DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 1, 2, 3)], ids=str)
+from tests.autodiff.support.check import check_vjp, numbers
+from tests.autodiff.support.norms import UNKNOWN_SIZES, scale_and_bias
 
 
-def parameters(*shape: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    return [numbers(*shape, seed=1, low=0.5, high=2.0), numbers(*shape, seed=2)]
-
-
-@DYNAMIC
+@UNKNOWN_SIZES
 @pytest.mark.parametrize("axis", [-1, 1, -3, 0])
 def test_layer_normalization_matches_differences(axis: int, dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 3, 4, 5)
-    scale, bias = parameters(*x.shape[axis:])
+    scale, bias = scale_and_bias(*x.shape[axis:])
     attributes: dict[str, Any] = {"axis": axis, "dynamic": dynamic, "epsilon": 1e-2}
     check_vjp("LayerNormalization", x, scale, bias, **attributes)
     check_vjp("LayerNormalization", x, scale, **attributes)
@@ -33,7 +24,7 @@ def test_layer_normalization_matches_differences(axis: int, dynamic: tuple[int, 
 def test_layer_normalization_output_matches_differences(
     dynamic: tuple[int, ...], output: int
 ) -> None:
-    x, (scale, bias) = numbers(2, 3, 4), parameters(3, 4)
+    x, (scale, bias) = numbers(2, 3, 4), scale_and_bias(3, 4)
     op = "LayerNormalization"
     check_vjp(op, x, scale, bias, axis=1, outputs=3, output=output, dynamic=dynamic, epsilon=1e-2)
 
@@ -44,13 +35,13 @@ def test_layer_normalization_with_broadcast_scale_matches_differences() -> None:
 
 
 def test_layer_normalization_reuses_the_statistics_of_the_node() -> None:
-    model = check_vjp("LayerNormalization", numbers(2, 5), *parameters(5))
+    model = check_vjp("LayerNormalization", numbers(2, 5), *scale_and_bias(5))
     (node,) = [node for node in model.graph.nodes if node.op == "LayerNormalization"]
     assert len(node.outputs) == 3
     assert not {"Sqrt", "Reciprocal"} & {node.op for node in model.graph.nodes}
 
 
-@DYNAMIC
+@UNKNOWN_SIZES
 @pytest.mark.parametrize("axis", [-1, 2, 0])
 def test_rms_normalization_matches_differences(axis: int, dynamic: tuple[int, ...]) -> None:
     x = numbers(2, 3, 4, 5)

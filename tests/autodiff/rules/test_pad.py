@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
-from tests.autodiff.support.check import check_model, check_vjp, numbers
-
-
-def ints(*values: int) -> Array:
-    return np.array(values, np.int64)
-
+from tests.autodiff.support.check import check_model, check_vjp, ints, numbers
 
 PADS = [(0, 1, 2, 0, 2, 1), (1, 0, 0, 0, 0, 0), (0, -1, 2, 0, 1, -2), (0, 0, -1, -1, 0, 0)]
 

@@ -14,7 +14,7 @@ from onnx import helper
 from onnxcam.arrays import Array
 from onnxcam.errors import ModelError
 from onnxcam.model.model import Model
-from tests.autodiff.support.check import check_vjp, numbers, one_node_model
+from tests.autodiff.support.check import check_vjp, ints, numbers, one_node_model
 from tests.autodiff.support.linear import check_linear
 
 COORDINATES = [
@@ -32,10 +32,6 @@ X = (2, 3, 5, 6)
 
 def floats(*values: float) -> Array:
     return np.array(values, np.float32)
-
-
-def ints(*values: int) -> Array:
-    return np.array(values, np.int64)
 
 
 def check_resize(

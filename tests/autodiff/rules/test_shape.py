@@ -2,17 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from onnxcam.arrays import Array
-from tests.autodiff.support.check import check_vjp, numbers
+from tests.autodiff.support.check import check_vjp, ints, numbers
 
 DYNAMIC = pytest.mark.parametrize("dynamic", [(), (0,), (0, 2)], ids=str)
-
-
-def ints(*values: int) -> Array:
-    return np.array(values, np.int64)
 
 
 @DYNAMIC

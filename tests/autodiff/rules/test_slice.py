@@ -2,17 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 from onnx import parser
 
-from onnxcam.arrays import Array
-from tests.autodiff.support.check import check_model, check_vjp, numbers
-
-
-def ints(*values: int) -> Array:
-    return np.array(values, np.int64)
-
+from tests.autodiff.support.check import check_model, check_vjp, ints, numbers
 
 SLICES: list[
     tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None]

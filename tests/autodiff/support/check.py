@@ -36,6 +36,11 @@ def numbers(
     return (low + (high - low) * steps).astype(np.float32).reshape(shape)
 
 
+def ints(*values: int) -> Array:
+    """The int64 tensor of indices, sizes or axes."""
+    return np.array(values, np.int64)
+
+
 def check_vjp(
     op: str,
     *arrays: Any,
