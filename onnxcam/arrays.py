@@ -19,6 +19,7 @@ Scores: TypeAlias = NDArray[np.floating]  # (N, classes)
 Quantities: TypeAlias = dict[str, Floats]  # what a formula takes, by the names of its parameters
 Dim: TypeAlias = int | str | None  # a size, a name (equal names are equal sizes), or unknown
 Shape: TypeAlias = tuple[Dim, ...]
+FLOAT32 = np.dtype(np.float32)
 Cast = TypeVar("Cast", covariant=True)
 
 

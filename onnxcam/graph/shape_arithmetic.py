@@ -16,6 +16,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from onnxcam.arrays import FLOAT32
 from onnxcam.graph import symbolic_sizes
 from onnxcam.graph.attributes import argument
 
@@ -119,7 +120,7 @@ def _elementwise_rule(
     def rule_of_node(node: gs.Node, operands: list[Any], opset: int) -> Sizes:
         del opset
         dtypes = [tensor.dtype for tensor in node.inputs if tensor.dtype is not None]
-        dtype = np.dtype(dtypes[0]) if dtypes else np.dtype(np.float32)
+        dtype = np.dtype(dtypes[0]) if dtypes else FLOAT32
         pairs = np.broadcast(*(_require_known(operand) for operand in operands))
         sizes = [rule(*pair) for pair in pairs]
         rounded = [float(dtype.type(size)) if isinstance(size, float) else size for size in sizes]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Shape
+from onnxcam.arrays import FLOAT32, Shape
 from onnxcam.errors import ModelError
 from onnxcam.graph.tracing import Value
 
-PRECISE = (np.dtype(np.float32), np.dtype(np.float64))
+PRECISE = (FLOAT32, np.dtype(np.float64))
 MOST_NUMBERS = 1 << 28  # in a table that a rule writes: 2 GB in float64
 MOST_FACTORS = 1 << 16  # in a constant that broadcasts a value by a product
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import FLOAT32
 from onnxcam.autodiff.backward import propagates
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.opset import type_code
@@ -27,7 +28,7 @@ HALVES = {"float16", "bfloat16"}
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
     """float32 for a half precision; other dtypes are returned unchanged."""
-    return np.dtype(np.float32) if _name(dtype) in HALVES else dtype
+    return FLOAT32 if _name(dtype) in HALVES else dtype
 
 
 def loss_scale(graph: gs.Graph, wrt: Collection[str], of: str, rules: Rules) -> float:
@@ -53,10 +54,10 @@ def sum_in_float32(graph: gs.Graph) -> None:
             nodes.append(node)
             continue
         for slot in (0, 2):
-            nodes.append(_cast(node.inputs[slot], np.dtype(np.float32), f"{node.name}/{slot}"))
+            nodes.append(_cast(node.inputs[slot], FLOAT32, f"{node.name}/{slot}"))
             node.inputs[slot] = nodes[-1].outputs[0]
         narrow = node.outputs[0]
-        wide = gs.Variable(f"{node.name}/wide", np.dtype(np.float32), narrow.shape)
+        wide = gs.Variable(f"{node.name}/wide", FLOAT32, narrow.shape)
         node.outputs.clear()
         node.outputs.append(wide)
         nodes.append(node)

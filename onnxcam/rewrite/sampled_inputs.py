@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import cast_saturating, is_integer
+from onnxcam.arrays import FLOAT32, cast_saturating, is_integer
 from onnxcam.graph.tracing import Builder
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import NOISE, SPREAD
 
 IMAGES = "onnxcam/images"  # the number of images: one for all samples of noise, or one per sample
-FLOAT = np.dtype(np.float32)
 ROUND_OPSET = 11  # the first opset with Round, which images of integers need
 
 
@@ -25,10 +23,10 @@ def add_noise(graph: gs.Graph, image: str) -> None:
     build, count = Builder(graph), len(graph.nodes)
     x = build.value(image)
     readers, shape = list(x.tensor.outputs), list(x.shape)
-    noise = build.input(NOISE, FLOAT, (shape[0], *[None] * len(shape[1:])))
-    spread = build.input(SPREAD, FLOAT, ())
+    noise = build.input(NOISE, FLOAT32, (shape[0], *[None] * len(shape[1:])))
+    spread = build.input(SPREAD, FLOAT32, ())
     x.tensor.shape = [IMAGES, *shape[1:]]
-    wide = FLOAT if is_integer(x.dtype) else accumulation_dtype(x.dtype)
+    wide = FLOAT32 if is_integer(x.dtype) else accumulation_dtype(x.dtype)
     total = x.astype(wide) + (noise * spread).astype(wide)
     noisy = cast_saturating(total, x.dtype).tensor
     noisy.shape = shape

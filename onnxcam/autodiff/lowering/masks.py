@@ -7,31 +7,29 @@ HardSigmoid so steep that it is a step: 0 at the bound and 1 from 2**-100 above 
 
 from __future__ import annotations
 
-import numpy as np
-
+from onnxcam.arrays import FLOAT32
 from onnxcam.graph.tracing import Value
 
-FLOAT = np.dtype(np.float32)
 STEEP = 2.0**100  # float16, whose numbers end at 65504, gets a comparison
 
 
 def mask_above(x: Value, bound: Value | float = 0.0) -> Value:
     """1 where x > bound and 0 elsewhere, in the dtype of x."""
-    if isinstance(bound, Value) or x.dtype != FLOAT:
+    if isinstance(bound, Value) or x.dtype != FLOAT32:
         return (x > bound).astype(x.dtype)
     return hard_sigmoid(x, STEEP, -STEEP * bound)
 
 
 def mask_below(x: Value, bound: Value | float) -> Value:
     """1 where x < bound and 0 elsewhere, in the dtype of x."""
-    if isinstance(bound, Value) or x.dtype != FLOAT:
+    if isinstance(bound, Value) or x.dtype != FLOAT32:
         return (x < bound).astype(x.dtype)
     return hard_sigmoid(x, -STEEP, STEEP * bound)
 
 
 def lerp(share: Value, at_zero: float, at_one: float) -> Value:
     """From `at_zero` where the share is 0 to `at_one` where it is 1, both of them 0 to 1."""
-    if share.dtype != FLOAT:
+    if share.dtype != FLOAT32:
         return share * (at_one - at_zero) + at_zero
     return hard_sigmoid(share, at_one - at_zero, at_zero)
 

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from onnxcam.arrays import FLOAT32
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
-
-FLOAT = np.dtype(np.float32)
 
 
 def to_float32(value: Value) -> Value:
     """Floats narrower than float32 as float32, in which the operators compute their statistics, too."""
-    narrow = isinstance(value.dtype, int) or value.dtype.itemsize < FLOAT.itemsize
-    return value.astype(FLOAT) if narrow else value
+    narrow = isinstance(value.dtype, int) or value.dtype.itemsize < FLOAT32.itemsize
+    return value.astype(FLOAT32) if narrow else value
 
 
 def mean_over(value: Value, axes: Sequence[int]) -> Value:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Shape
-from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
+from onnxcam.arrays import FLOAT32, Shape
+from onnxcam.autodiff.lowering.masks import STEEP, hard_sigmoid
 from onnxcam.autodiff.lowering.strided_conv import static_dim
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import producer
@@ -24,7 +24,7 @@ NEAR = 3  # operators between a tensor and the convolution that it comes from
 
 def is_blocked(x: Value) -> bool:
     """Whether a float32 (N, C, H, W) comes from a convolution through operators that stay in its layout."""
-    channels = x.shape[1] if x.dtype == FLOAT and x.ndim == 4 else None
+    channels = x.shape[1] if x.dtype == FLOAT32 and x.ndim == 4 else None
     full_blocks = isinstance(channels, int) and channels > 0 and channels % BLOCK == 0
     return full_blocks and _comes_from_conv(x.tensor, x.shape, NEAR)
 

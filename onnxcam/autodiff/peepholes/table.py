@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Floats
-from onnxcam.autodiff.lowering.masks import FLOAT, STEEP, hard_sigmoid
+from onnxcam.arrays import FLOAT32, Floats
+from onnxcam.autodiff.lowering.masks import STEEP, hard_sigmoid
 from onnxcam.autodiff.lowering.strided_conv import (
     RESIZE_WITHOUT_REGION,
     repeat_nearest,
@@ -64,7 +64,7 @@ def has_one_reader(*values: Value) -> bool:
 
 def complement(one: Value, s: Value) -> Value | None:
     """1 - s as a HardSigmoid, exact for 0 <= s <= 1: the constant of a Sub leaves the blocked layout."""
-    bounded = s.dtype == FLOAT and written_by(s, "Sigmoid")
+    bounded = s.dtype == FLOAT32 and written_by(s, "Sigmoid")
     return hard_sigmoid(s, -1.0, 1.0) if bounded and is_scalar(one, 1.0) else None
 
 

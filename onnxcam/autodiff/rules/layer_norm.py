@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from onnxcam.arrays import FLOAT32
 from onnxcam.autodiff.lowering.axes import divide_evenly, element_count
-from onnxcam.autodiff.lowering.standardization import FLOAT, Standardization, to_float32
+from onnxcam.autodiff.lowering.standardization import Standardization, to_float32
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.graph.slicing import full_like
 from onnxcam.graph.tracing import Value
@@ -31,7 +32,7 @@ def _standardize(
         return Standardization.compute(x, axes, epsilon)
     y = next(output for output in ys if output is not None)
     shape = tuple(1 if i in axes else dim for i, dim in enumerate(x.shape))
-    mean, factor = (y.build.request_output(y, slot, FLOAT, shape) for slot in (1, 2))
+    mean, factor = (y.build.request_output(y, slot, FLOAT32, shape) for slot in (1, 2))
     return Standardization((to_float32(x) - mean) * factor, factor, axes)
 
 

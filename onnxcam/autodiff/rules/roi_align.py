@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxcam.arrays import FLOAT32
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
@@ -17,7 +18,7 @@ from onnxcam.graph.slicing import arange, dim_size
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
-PRECISE = {np.dtype(np.float32), np.dtype(np.float64)}  # positions are computed in no other dtypes
+PRECISE = {FLOAT32, np.dtype(np.float64)}  # positions are computed in no other dtypes
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def roi_align_vjp(
             "export it with mode avg"
         )
     half_pixel = coordinate_transformation_mode == "half_pixel"
-    dtype = g.dtype if g.dtype in PRECISE else np.dtype(np.float32)
+    dtype = g.dtype if g.dtype in PRECISE else FLOAT32
     sides = rois.astype(dtype) * spatial_scale - (0.5 if half_pixel else 0.0)
     height, width = (
         _bins(sides, axis, bins, sampling_ratio, half_pixel)

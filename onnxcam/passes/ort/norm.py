@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxcam.arrays import FLOAT32
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
 from onnxcam.passes.decomposition import Outputs
@@ -15,7 +16,7 @@ LAYER_NORMALIZATION_OPSET = 17  # the first of ONNX that has it
 
 def _to_statistics_dtype(x: Value) -> Value:
     """x as float32, in which statistics of half precision are computed; float64 stays."""
-    return x if x.dtype == np.float64 else x.astype(np.dtype(np.float32))
+    return x if x.dtype == np.float64 else x.astype(FLOAT32)
 
 
 def _trailing_axes(x: Value, axis: int) -> list[int]:

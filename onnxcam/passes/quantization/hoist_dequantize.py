@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import FLOAT32
 from onnxcam.graph.constants import is_operator, quantizer_of
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import producer
@@ -76,7 +76,7 @@ class DequantizedTensors:
         inputs: list[gs.Tensor],
         originals: list[gs.Tensor],
     ) -> None:
-        dtype = np.dtype(np.float32)
+        dtype = FLOAT32
         outputs = [gs.Variable(f"{tensor.name}/float", dtype, tensor.shape) for tensor in originals]
         node = gs.Node(operator, outputs[0].name, attrs, inputs, outputs)
         node.domain = domain
