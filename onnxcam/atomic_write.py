@@ -19,7 +19,7 @@ from onnxcam.errors import OutputError
 from onnxcam.regular_files import read_regular
 
 ABANDONED = 3600  # seconds after which an unfinished file counts as abandoned
-PART = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", re.DOTALL)
+UNFINISHED_NAME = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", re.DOTALL)
 
 
 @contextmanager
@@ -28,14 +28,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     OutputError if it cannot be written; no unfinished file is left.
     """
-    part = part_of(path)
+    temporary = unfinished_path(path)
     with _output_errors(path):
         try:
-            _create(part)
-            yield part
-            part.replace(path)
+            _create(temporary)
+            yield temporary
+            temporary.replace(path)
         finally:
-            discard(part)
+            discard(temporary)
 
 
 def atomic_write_all(
@@ -47,42 +47,42 @@ def atomic_write_all(
     killed leaves no manifest, old or new, that claims the files are complete. OutputError names the file that
     cannot be written.
     """
-    claim = part_of(manifest)
-    parts = {path: part_of(path) for path in (*contents, manifest)}
-    backups = {path: part_of(path) for path in (*contents, manifest)}
+    claim = unfinished_path(manifest)
+    temporaries = {path: unfinished_path(path) for path in (*contents, manifest)}
+    backups = {path: unfinished_path(path) for path in (*contents, manifest)}
     with ExitStack() as stack:
-        for part in (claim, *parts.values(), *backups.values()):
-            stack.callback(discard, part)
+        for temporary in (claim, *temporaries.values(), *backups.values()):
+            stack.callback(discard, temporary)
         for path, content in {**contents, manifest: complete}.items():
-            _fill(parts[path], content, path)
+            _fill(temporaries[path], content, path)
         _fill(claim, unfinished, manifest)
         if (old := read_regular(manifest)) is not None:
             _fill(backups[manifest], old, manifest)
         try:
             _replace(claim, manifest)
             for path in contents:
-                _set_aside(path, backups[path])
-                _replace(parts[path], path)
-            _replace(parts[manifest], manifest)
+                _back_up(path, backups[path])
+                _replace(temporaries[path], path)
+            _replace(temporaries[manifest], manifest)
         except BaseException:
-            if parts[manifest].exists():  # it was not renamed: the last step is missing
-                _restore({**parts, manifest: claim}, backups)
+            if temporaries[manifest].exists():  # it was not renamed: the last step is missing
+                _restore({**temporaries, manifest: claim}, backups)
             raise
 
 
-def _restore(parts: Mapping[Path, Path], backups: Mapping[Path, Path]) -> None:
-    """Put back what was replaced, the manifest last. A missing part means that its file was replaced: the
+def _restore(temporaries: Mapping[Path, Path], backups: Mapping[Path, Path]) -> None:
+    """Put back what was replaced, the manifest last. A file was replaced if its temporary file is missing: the
     interruption may have come before or after a rename.
     """
     with suppress(OSError):  # the manifest then says `unfinished`
-        for path, part in parts.items():
+        for path, temporary in temporaries.items():
             if backups[path].exists():
                 backups[path].replace(path)
-            elif not part.exists():
+            elif not temporary.exists():
                 path.unlink(missing_ok=True)
 
 
-def part_of(path: Path) -> Path:
+def unfinished_path(path: Path) -> Path:
     """A new path next to `path` for an unfinished file. Its name has the machine and process that write it."""
     return path.with_name(f".onnxcam-{_machine()}-{os.getpid()}-{uuid4().hex[:12]}{path.suffix}")
 
@@ -90,17 +90,17 @@ def part_of(path: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Remove unfinished files from a folder: those of processes that ended, and old ones."""
     with suppress(OSError), os.scandir(folder) as listing:
-        for path in [Path(file.path) for file in listing if PART.fullmatch(file.name)]:
+        for path in [Path(file.path) for file in listing if UNFINISHED_NAME.fullmatch(file.name)]:
             if _is_abandoned(path):
                 discard(path)
 
 
-def discard(part: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a file, or a folder with all its content, as far as possible."""
     try:
-        part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError:
-        shutil.rmtree(part, ignore_errors=True)  # does nothing unless it is a folder
+        shutil.rmtree(path, ignore_errors=True)  # does nothing unless it is a folder
 
 
 def remove(path: Path) -> None:
@@ -117,29 +117,29 @@ def _output_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _create(part: Path) -> None:
+def _create(temporary: Path) -> None:
     """Create an empty file with the default permissions: the system applies the umask of the process."""
-    part.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_once(part.parent)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(temporary.parent)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
-def _fill(part: Path, content: bytes, path: Path) -> None:
+def _fill(temporary: Path, content: bytes, path: Path) -> None:
     with _output_errors(path):
-        _sweep_once(part.parent)
+        _sweep_once(temporary.parent)
         try:
-            part.write_bytes(content)
+            temporary.write_bytes(content)
         except FileNotFoundError:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
 
 
-def _replace(part: Path, path: Path) -> None:
+def _replace(temporary: Path, path: Path) -> None:
     with _output_errors(path):
-        part.replace(path)
+        temporary.replace(path)
 
 
-def _set_aside(path: Path, backup: Path) -> None:
+def _back_up(path: Path, backup: Path) -> None:
     with _output_errors(path), suppress(FileNotFoundError):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -151,13 +151,15 @@ def _sweep_once(folder: Path) -> None:
     sweep(folder)
 
 
-def _is_abandoned(part: Path) -> bool:
-    match = PART.fullmatch(part.name)
+def _is_abandoned(path: Path) -> bool:
+    match = UNFINISHED_NAME.fullmatch(path.name)
     try:
-        old = time.time() - part.lstat().st_mtime > ABANDONED
+        is_old = time.time() - path.lstat().st_mtime > ABANDONED
     except OSError:
         return False  # gone
-    return match is not None and (old or (match[1] == _machine() and not _is_alive(int(match[2]))))
+    return match is not None and (
+        is_old or (match[1] == _machine() and not _is_alive(int(match[2])))
+    )
 
 
 def _is_alive(process: int) -> bool:

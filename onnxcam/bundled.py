@@ -12,26 +12,26 @@ FOLDERS = (_PACKAGE / "models", _PACKAGE.parent / "models")  # in the wheel, and
 
 def bundled_model() -> Path:
     """The classifier of simple shapes. ModelError if this installation has none."""
-    return _find("shapes.onnx")
+    return _find_bundled("shapes.onnx")
 
 
 def sample_images() -> list[Path]:
     """Images for the bundled model, sorted. ModelError if this installation has none."""
-    paths = sorted(_find("samples").glob("*.png"))
+    paths = sorted(_find_bundled("samples").glob("*.png"))
     images = [path for path in paths if not path.stem.endswith(".mask")]
     if not images:
-        raise _missing("samples/*.png")
+        raise _missing_error("samples/*.png")
     return images
 
 
-def _find(name: str) -> Path:
+def _find_bundled(name: str) -> Path:
     for folder in FOLDERS:
         if (folder / name).exists():
             return folder / name
-    raise _missing(name)
+    raise _missing_error(name)
 
 
-def _missing(name: str) -> ModelError:
+def _missing_error(name: str) -> ModelError:
     folders = " and ".join(map(str, FOLDERS))
     return ModelError(
         f"the bundled {name} is missing (searched {folders}); install onnxcam again, "

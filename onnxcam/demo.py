@@ -72,18 +72,18 @@ def make_demo(model: Path, images: Sequence[Path]) -> Demo:
     is among them, else the first.
     """
     image = next((path for path in images if path.name == PREFERRED), images[0])
-    loaded = load(model)
-    layers = _last_bottlenecks(loaded)
-    explanation = Explainer(loaded, "grad-cam", layers[-1].name)(str(image))
+    loaded_model = load(model)
+    layers = _last_bottlenecks(loaded_model)
+    explanation = Explainer(loaded_model, "grad-cam", layers[-1].name)(str(image))
     answer = (
         f"{model.name} answers: {explanation.targets[0]}. Yellow is the evidence for that answer. "
         "All maps below explain this one image."
     )
     rows = (
-        _method_row(loaded, image, layers[-2], layers[-1]),
-        _layer_row(loaded, image, layers),
-        _feature_map_row(loaded, image, layers[-2]),
-        _neuron_row(loaded, image, layers[-1]),
+        _method_row(loaded_model, image, layers[-2], layers[-1]),
+        _layer_row(loaded_model, image, layers),
+        _feature_map_row(loaded_model, image, layers[-2]),
+        _neuron_row(loaded_model, image, layers[-1]),
     )
     return Demo(image, answer, rows)
 
@@ -104,7 +104,7 @@ def _method_row(model: Model, image: Path, earlier: Layer, last: Layer) -> Row:
         panels.append((caption, _draw_map(explanation)))
     return Row(
         "Four methods",
-        f"At {earlier.name} ({_cells(earlier)} cells), the last layer where they differ: Grad-CAM weights a "
+        f"At {earlier.name} ({_grid(earlier)} cells), the last layer where they differ: Grad-CAM weights a "
         "feature map by its mean gradient, Grad-CAM++ by the gradient in each cell, for several instances of a "
         "class, and Smooth Grad-CAM++ does the same with derivatives averaged over noisy copies of the image.",
         tuple(panels),
@@ -115,7 +115,7 @@ def _layer_row(model: Model, image: Path, layers: Sequence[Layer]) -> Row:
     panels = [("the image", _enlarge(read(image)))]
     for layer in layers:
         explanation = Explainer(model, DEFAULT_METHOD, layer.name)(str(image))
-        panels.append((f"{layer.name}, {_cells(layer)} cells", _draw_map(explanation)))
+        panels.append((f"{layer.name}, {_grid(layer)} cells", _draw_map(explanation)))
     return Row(
         "A layer of your choice (--layer)",
         f"{DEFAULT_METHOD} from an early layer to the last: fine outlines in early layers, more of the "
@@ -143,12 +143,12 @@ def _neuron_row(model: Model, image: Path, layer: Layer) -> Row:
     explainer = Explainer(model, DEFAULT_METHOD, layer.name)
     explanation = explainer(str(image))
     panels = [("all neurons", _draw_map(explanation))]
-    for rows, columns in _peaks(explanation.layer_maps[0]):
+    for rows, columns in _peak_regions(explanation.layer_maps[0]):
         region = f"{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
         panels.append((f"--region {region}", _draw_map(explainer(str(image), region=region))))
     return Row(
         "Neurons of your choice (--region)",
-        f"What the neurons in a part of {layer.name} ({_cells(layer)} cells) contribute: one instance "
+        f"What the neurons in a part of {layer.name} ({_grid(layer)} cells) contribute: one instance "
         "at a time.",
         tuple(panels),
     )
@@ -163,7 +163,7 @@ def _rank_channels(explainer: Explainer, image: Path, layer: Layer) -> list[int]
     return [int(channel) for channel in np.argsort(evidence)[::-1]]
 
 
-def _peaks(layer_map: Floats) -> Iterator[tuple[slice, slice]]:
+def _peak_regions(layer_map: Floats) -> Iterator[tuple[slice, slice]]:
     """The cells around the strongest peaks of a map, each peak outside the cells of those before it."""
     remaining = np.array(layer_map)
     height, width = remaining.shape
@@ -175,7 +175,7 @@ def _peaks(layer_map: Floats) -> Iterator[tuple[slice, slice]]:
         yield rows, columns
 
 
-def _cells(layer: Layer) -> str:
+def _grid(layer: Layer) -> str:
     return " x ".join(map(str, layer.grid))
 
 
@@ -220,8 +220,8 @@ def _heading_bands(title: str, prose: str, size: int) -> list[_Band]:
 def _color_key() -> _Band:
     """The color scale, from no evidence to the most."""
     words = [render_text(text, 116, PROSE) for text in ("no evidence", "the most")]
-    placed = [(words[0], (0, 0)), (legend(width=256, height=16), (116, 6)), (words[1], (372, 0))]
-    return _Band(overlay.compose(placed, (488, words[0].height)), BREAK, -(PROSE // 2))
+    pasted = [(words[0], (0, 0)), (legend(width=256, height=16), (116, 6)), (words[1], (372, 0))]
+    return _Band(overlay.compose(pasted, (488, words[0].height)), BREAK, -(PROSE // 2))
 
 
 def _stack(bands: Sequence[_Band]) -> Image.Image:

@@ -44,27 +44,29 @@ def checkup(
     prepared = with_settings(choose(AUTO, model.metadata, image), size=size)
     trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
     scored_model, score = ensure_class_scores(model, output)
-    layers = _layers(model, output) or spatial_layers(scored_model, image.name, score.logits)
+    layers = _layers_or_none(model, output) or spatial_layers(
+        scored_model, image.name, score.logits
+    )
     # An image of integers has no derivative, but the layers after it do.
     sources = {image.name, *(layer.name for layer in layers)}
     expanded = expand_operators_without_rules(scored_model, sources, score.logits, DEFAULT)
     path = subgraph_between(expanded.graph, sources, {score.logits}, carries_floats)
-    trial = _trial(model, output, trial_size, [assumed] if assumed else [])
+    trial = _run_trial(model, output, trial_size, [assumed] if assumed else [])
     return {
         "model": _describe_model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
         "score": vars(score),
         "layer": next((layer.name for layer in layers if layer.automatic), None),
         "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),
-        "operators": _operators(path),
-        "reach": _reach(expanded, layers, score.logits),
-        "devices": [_device(name) for name in _devices()],
+        "operators": _operator_rows(path),
+        "reach": _gradient_reach(expanded, layers, score.logits),
+        "devices": [_device_status(name) for name in _device_names()],
         "trial": trial,
         "explainable": trial["error"] is None,
     }
 
 
-def _layers(model: Model, output: str | None) -> list[Layer]:
+def _layers_or_none(model: Model, output: str | None) -> list[Layer]:
     """The spatial layers, the automatic ones marked; empty if that fails, and the trial then says why."""
     try:
         return layers_of(model, output)
@@ -83,7 +85,7 @@ def _describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def _operators(path: Subgraph) -> list[dict[str, Any]]:
+def _operator_rows(path: Subgraph) -> list[dict[str, Any]]:
     """The operators between the image and the score. Those that block the gradient come first: they have no
     rule, or their derivative is 0 everywhere.
     """
@@ -99,25 +101,25 @@ def _operators(path: Subgraph) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: (row["rule"], not row["flat"], -row["count"]))
 
 
-def _reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:
+def _gradient_reach(model: Model, layers: list[Layer], score: str) -> dict[str, Any]:
     """The number of layers after which all operators have rules, and the earliest of these layers."""
-    reached = [layer.name for layer in layers if _has_rules(model, layer.name, score)]
+    reached = [layer.name for layer in layers if _is_reached(model, layer.name, score)]
     earliest = reached[0] if reached else None
     return {"layers": len(layers), "explainable": len(reached), "earliest": earliest}
 
 
-def _has_rules(model: Model, layer: str, score: str) -> bool:
+def _is_reached(model: Model, layer: str, score: str) -> bool:
     try:
         return layer in differentiable_path(model.graph, {layer}, {score}, DEFAULT).tensors
     except ModelError:  # a rule is missing, or the gradient is blocked
         return False
 
 
-def _devices() -> list[str]:
+def _device_names() -> list[str]:
     return ["cpu", *(f"cuda:{number}" for number in range(cuda_device_count() or 1))]
 
 
-def _device(name: str) -> dict[str, Any]:
+def _device_status(name: str) -> dict[str, Any]:
     try:
         find_device(name)
     except DeviceError as error:
@@ -125,7 +127,7 @@ def _device(name: str) -> dict[str, Any]:
     return {"name": name, "usable": True, "error": None}
 
 
-def _trial(
+def _run_trial(
     model: Model, output: str | None, size: tuple[int, int], assumed: list[str]
 ) -> dict[str, Any]:
     """Runs what `onnxcam explain` does by default, on a random input: the settings, and the error if it

@@ -43,7 +43,7 @@ def examine_installation() -> dict[str, Any]:
     auto = open_session(base64.b64decode(MODEL), find_device("auto"))
     runtime = runtime_versions()
     return {
-        "versions": {**_versions(), "onnxruntime": runtime["onnxruntime"]},
+        "versions": {**_package_versions(), "onnxruntime": runtime["onnxruntime"]},
         "providers": runtime["providers"].split(", "),
         "cuda_devices": cuda_device_count(),
         "devices": list(tests.values()),
@@ -60,7 +60,7 @@ def examine_installation() -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     versions = {"onnxcam": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -73,7 +73,7 @@ def _versions() -> dict[str, str]:
 def _self_test(name: str) -> dict[str, Any]:
     """The self-test on a device."""
     try:
-        passed = _gradient_is_right(name)
+        passed = _computes_right_gradient(name)
     except DeviceError as error:
         return {"device": name, "usable": False, "passed": False, "error": one_line(error)}
     except OnnxcamError as error:
@@ -82,11 +82,11 @@ def _self_test(name: str) -> dict[str, Any]:
     return {"device": name, "usable": True, "passed": passed, "error": problem}
 
 
-def _gradient_is_right(name: str) -> bool:
+def _computes_right_gradient(name: str) -> bool:
     """Whether the gradient of the tiny model is correct."""
-    chosen = find_device(name)
+    device = find_device(name)
     model = gradient(load(base64.b64decode(MODEL)), ["layer"], "score")
     x = np.array([[[[1.0, 2.0], [-3.0, 4.0]]]], np.float32)
     feeds = {"x": x, "seed": np.ones((1, 1), np.float32)}
-    (computed,) = Session(model.bytes(), chosen).run(["gradient/layer"], feeds)
+    (computed,) = Session(model.bytes(), device).run(["gradient/layer"], feeds)
     return bool(np.allclose(computed, x, rtol=1e-3))

@@ -85,7 +85,7 @@ def map_blocks(path: Path, function: Callable[[bytes], T], overlap: int = 0) -> 
 
 def digest_blocks(path: Path) -> str:
     """The SHA-256 of the SHA-256s of a regular file's blocks, computed on all processors."""
-    return joined_digest(map_blocks(path, block_digest))
+    return join_digests(map_blocks(path, block_digest))
 
 
 def block_digest(content: bytes) -> bytes:
@@ -93,6 +93,6 @@ def block_digest(content: bytes) -> bytes:
     return hashlib.sha256(memoryview(content)[:BLOCK]).digest()  # a slice of bytes is a copy
 
 
-def joined_digest(digests: Iterable[bytes]) -> str:
+def join_digests(digests: Iterable[bytes]) -> str:
     """The digest of a file from those of its blocks."""
     return digest_bytes(b"".join(digests))

@@ -78,8 +78,8 @@ def test_doctor_reports_meaning_of_variable(
     value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ONNX Runtime 1.31.1 reads it: with the values said to be ON it wrote a device id."""
-    from onnxcam.cli.doctor import _telemetry
+    from onnxcam.cli.doctor import _format_telemetry
     from onnxcam.runtime import telemetry
 
     monkeypatch.setenv(VARIABLE, value)
-    assert _telemetry(telemetry()) == f"{said} ({VARIABLE}={value})"
+    assert _format_telemetry(telemetry()) == f"{said} ({VARIABLE}={value})"

@@ -31,28 +31,32 @@ def readers_of_computed_weights(
     graph: gs.Graph, wrt: Collection[str], of: Collection[str], rules: Rules
 ) -> list[gs.Node]:
     """The nodes between `wrt` and `of` with a weight that depends on one of `wrt`, in the graph's order."""
-    if not any(True for node in graph.nodes for _ in _weights(node)):
+    if not any(True for node in graph.nodes for _ in _computed_weights(node)):
         return []
     path = subgraph_between(graph, wrt, of, _carries_into_weights(rules))
-    return [node for node in path.nodes if any(tensor in path.tensors for tensor in _weights(node))]
+    return [
+        node
+        for node in path.nodes
+        if any(tensor in path.tensors for tensor in _computed_weights(node))
+    ]
 
 
 def _carries_into_weights(rules: Rules) -> FlowPredicate:
-    def through(node: gs.Node, slot: int) -> bool:
+    def carries(node: gs.Node, slot: int) -> bool:
         rule = rules.rule_for(node)
-        followed = rule is None or rule.function(slot) is not None
-        return is_float(node.inputs[slot]) and (followed or slot in _slots(node))
+        is_followed = rule is None or rule.function(slot) is not None
+        return is_float(node.inputs[slot]) and (is_followed or slot in _weight_slots(node))
 
-    return through
+    return carries
 
 
-def _weights(node: gs.Node) -> Iterator[str]:
+def _computed_weights(node: gs.Node) -> Iterator[str]:
     """The names of the weights that are not constants."""
-    for slot in _slots(node):
+    for slot in _weight_slots(node):
         tensor = node.inputs[slot] if slot < len(node.inputs) else None
         if isinstance(tensor, gs.Variable) and not tensor.is_empty() and is_float(tensor):
             yield tensor.name
 
 
-def _slots(node: gs.Node) -> tuple[int, ...]:
+def _weight_slots(node: gs.Node) -> tuple[int, ...]:
     return WEIGHTS.get(node.op, ()) if node.domain in (None, "", "ai.onnx") else ()

@@ -56,14 +56,14 @@ def augment(
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        loaded = load(model)
-        with_score, score = ensure_class_scores(loaded, output)
+        original = load(model)
+        scored_model, score = ensure_class_scores(original, output)
         try:
-            names = _layer_names(loaded, layer or ["auto"], output)
-            augmented = augment_model(with_score, names, score.logits)
+            names = _layer_names(original, layer or ["auto"], output)
+            augmented = augment_model(scored_model, names, score.logits)
         except (BlockedError, MissingRuleError) as error:
-            image = image_input(with_score).name
-            raise add_hint(error, with_score, image, score.logits, DEFAULT) from error
+            image = image_input(scored_model).name
+            raise add_hint(error, scored_model, image, score.logits, DEFAULT) from error
     files = augmented.save(out)
     size = sum(file.stat().st_size for file in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {augmented.opset}")
@@ -95,15 +95,15 @@ def _print_signature(model: Model, score: str) -> None:
     from onnxcam.rewrite.gradient import SEED
 
     graph = model.graph
-    print_facts([(f"  in   {tensor.name}", _type_of(tensor)) for tensor in graph.inputs])
-    print_facts([(f"  out  {tensor.name}", _type_of(tensor)) for tensor in graph.outputs])
+    print_facts([(f"  in   {tensor.name}", _format_type(tensor)) for tensor in graph.inputs])
+    print_facts([(f"  out  {tensor.name}", _format_type(tensor)) for tensor in graph.outputs])
     seed = next(tensor for tensor in graph.inputs if tensor.name == SEED)
     say(
-        f"the input {SEED!r}, {_type_of(seed)}, is the cotangent of {score!r}: "
+        f"the input {SEED!r}, {_format_type(seed)}, is the cotangent of {score!r}: "
         "feed 1 for the class to explain and 0 for the others"
     )
 
 
-def _type_of(tensor: object) -> str:
+def _format_type(tensor: object) -> str:
     dtype, shape = getattr(tensor, "dtype", None), getattr(tensor, "shape", None)
     return f"{dtype} ({', '.join(map(str, shape or ()))})"

@@ -50,9 +50,9 @@ class Job:
             reporter.start_image(path.name, number * self.passes)
             try:
                 for record in self._explain(path, name, reporter):
-                    reporter.report(record, _line(record))
+                    reporter.report(record, _format_record(record))
             except (ImageError, RunError, OutputError) as error:
-                if _concerns_all(error):
+                if _concerns_all_images(error):
                     raise
                 self.failures[path] = one_line(error)
                 failure = {"image": str(path), "error": one_line(error)}
@@ -61,19 +61,19 @@ class Job:
     def _explain(
         self, path: Path, name: str, reporter: ProgressReporter
     ) -> Iterator[dict[str, Any]]:
-        digest = _digest(path)
+        digest = _image_digest(path)
         for target, suffix in zip(self.targets, target_suffixes(self.targets), strict=True):
             stem = f"{name}{suffix}"
             files = result_files(self.out, stem, self.explainer.method.name)
             fingerprint = self._fingerprint(digest, target)
-            if self.skip_existing and (manifest := _present(files, fingerprint)):
+            if self.skip_existing and (manifest := _unchanged_manifest(files, fingerprint)):
                 self.skipped += 1
                 yield self._record(path, files, manifest, skipped=True)
                 continue
             require_writable(files, overwrite=self.overwrite)  # before the work, not after it
             explanation = self.explainer(path, target, progress=reporter.advance)
             request = {"target": target, "drawing": dict(self.drawing), "fingerprint": fingerprint}
-            explanation = _with_request(explanation, request)
+            explanation = _add_request(explanation, request)
             explanation.save(self.out, names=[stem], overwrite=self.overwrite, **self.drawing)
             self.written += 1
             yield self._record(path, files, explanation.manifest())
@@ -118,12 +118,12 @@ class Job:
         }
 
 
-def _with_request(explanation: Explanation, request: Mapping[str, Any]) -> Explanation:
+def _add_request(explanation: Explanation, request: Mapping[str, Any]) -> Explanation:
     """The explanation with the request in its manifest."""
     return replace(explanation, provenance={**explanation.provenance, "request": dict(request)})
 
 
-def _concerns_all(error: Exception) -> bool:
+def _concerns_all_images(error: Exception) -> bool:
     """Whether the next image would fail the same way: the disk is full, or the folder cannot be written to."""
     cause = error.__cause__
     return (
@@ -133,22 +133,22 @@ def _concerns_all(error: Exception) -> bool:
     )
 
 
-def _present(files: Mapping[str, Path], fingerprint: str) -> dict[str, Any] | None:
+def _unchanged_manifest(files: Mapping[str, Path], fingerprint: str) -> dict[str, Any] | None:
     """The manifest, if it is of the same image and settings and its files are unchanged."""
     manifest = verified_manifest(files)
     request = manifest.get("request") if manifest else None
-    matches = isinstance(request, dict) and request.get("fingerprint") == fingerprint
-    return manifest if matches else None
+    is_same_request = isinstance(request, dict) and request.get("fingerprint") == fingerprint
+    return manifest if is_same_request else None
 
 
-def _digest(path: Path) -> str | None:
+def _image_digest(path: Path) -> str | None:
     try:
         return digest_file(path) if path.stat().st_size <= LARGEST_FILE else None
     except (OSError, ValueError):
         return None  # reading the image gives a better error
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def _format_record(record: Mapping[str, Any]) -> str:
     marks = "  EMPTY: no evidence for this target" if record["is_empty"] else ""
     marks += "  (already exists)" if record["skipped"] else ""
     return (

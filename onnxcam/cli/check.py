@@ -47,14 +47,14 @@ def check(
 def _print_report(report: dict[str, Any]) -> None:
     print_facts(
         [
-            ("model", _model(report["model"])),
-            ("input", _input(report["input"])),
-            ("score", _score(report["score"])),
-            ("layer", _layer(report["layer"], report["layer_smoothed"])),
-            ("reach", _reach(report["reach"])),
-            *(("device", _device(device)) for device in report["devices"]),
+            ("model", _format_model(report["model"])),
+            ("input", _format_input(report["input"])),
+            ("score", _format_score(report["score"])),
+            ("layer", _format_layer(report["layer"], report["layer_smoothed"])),
+            ("reach", _format_reach(report["reach"])),
+            *(("device", _format_device(device)) for device in report["devices"]),
             ("tried", _describe_trial(report["trial"], report["input"])),
-            ("trial", _trial(report["trial"])),
+            ("trial", _format_trial_outcome(report["trial"])),
             *(("note", notice) for notice in report["trial"]["notices"]),
         ]
     )
@@ -62,23 +62,23 @@ def _print_report(report: dict[str, Any]) -> None:
     operators = report["operators"]
     print_table(
         ("operator", "count", "rule", "first without a rule"),
-        [(row["operator"], row["count"], _rule(row), row["without"]) for row in operators],
+        [(row["operator"], row["count"], _rule_mark(row), row["without"]) for row in operators],
     )
-    say("", f"{report['model']['name']} {_verdict(report)}")
+    say("", f"{report['model']['name']} {_format_verdict(report)}")
 
 
-def _rule(row: dict[str, Any]) -> str:
+def _rule_mark(row: dict[str, Any]) -> str:
     """Whether gradients pass through an operator; a flat one stops them, whatever its rule."""
     return "flat" if row["flat"] else "yes" if row["rule"] else "NO"
 
 
-def _model(model: dict[str, Any]) -> str:
+def _format_model(model: dict[str, Any]) -> str:
     return (
         f"{model['name']}: opset {model['opset']}, IR {model['ir_version']}, {model['nodes']} nodes"
     )
 
 
-def _input(image: dict[str, Any]) -> str:
+def _format_input(image: dict[str, Any]) -> str:
     size = " x ".join(str(image[side] or "any") for side in ("height", "width"))
     batch = image["batch"] or "any"
     return (
@@ -87,21 +87,21 @@ def _input(image: dict[str, Any]) -> str:
     )
 
 
-def _score(score: dict[str, Any]) -> str:
+def _format_score(score: dict[str, Any]) -> str:
     before = (
         f", the logits before {score['output_activation']}" if score["output_activation"] else ""
     )
     return f"{score['logits']}: {score['classes']} classes{before} (output {score['output']})"
 
 
-def _layer(plain: str | None, smoothed: str | None) -> str:
+def _format_layer(plain: str | None, smoothed: str | None) -> str:
     """The automatic choices."""
     if smoothed in (None, plain):
         return plain or "no automatic choice"
     return f"{plain}; for methods that smooth: {smoothed}"
 
 
-def _reach(reach: dict[str, Any]) -> str:
+def _format_reach(reach: dict[str, Any]) -> str:
     if not reach["layers"]:
         return "no spatial layer between the image and the score"
     if reach["explainable"] == reach["layers"]:
@@ -114,7 +114,7 @@ def _reach(reach: dict[str, Any]) -> str:
     )
 
 
-def _device(device: dict[str, Any]) -> str:
+def _format_device(device: dict[str, Any]) -> str:
     return f"{device['name']}: {'available' if device['usable'] else device['error']}"
 
 
@@ -132,11 +132,11 @@ def _describe_trial(trial: dict[str, Any], image: dict[str, Any]) -> str:
     )
 
 
-def _trial(trial: dict[str, Any]) -> str:
+def _format_trial_outcome(trial: dict[str, Any]) -> str:
     return f"failed: {trial['error']}" if trial["error"] else "finite scores and gradients"
 
 
-def _verdict(report: dict[str, Any]) -> str:
+def _format_verdict(report: dict[str, Any]) -> str:
     if report["explainable"]:
         return "can be explained"
     earliest = report["reach"]["earliest"]

@@ -44,27 +44,30 @@ def _print_report(report: dict[str, Any]) -> None:
         [
             ("available providers", ", ".join(report["providers"])),
             ("CUDA devices", report["cuda_devices"]),
-            *((f"self-test on {test['device']}", _outcome(test)) for test in report["devices"]),
+            *(
+                (f"self-test on {test['device']}", _format_outcome(test))
+                for test in report["devices"]
+            ),
             ("--device auto selects", report["auto"]),
-            ("cache", _cache(report["cache"])),
-            ("ONNX Runtime telemetry", _telemetry(report["telemetry"])),
+            ("cache", _format_cache(report["cache"])),
+            ("ONNX Runtime telemetry", _format_telemetry(report["telemetry"])),
             *(("note", notice) for notice in report["notices"]),
         ]
     )
 
 
-def _cache(cache: dict[str, Any]) -> str:
+def _format_cache(cache: dict[str, Any]) -> str:
     used, limit = (f"{size / 1e6:.0f} MB" for size in (cache["bytes"], cache["limit"]))
     if cache["problem"]:
         return f"{cache['folder']}: not used, because {cache['problem']}; set ONNXCAM_CACHE to another folder"
     return f"{cache['folder']}: {used} of at most {limit}; delete the folder to empty it"
 
 
-def _telemetry(telemetry: dict[str, Any]) -> str:
+def _format_telemetry(telemetry: dict[str, Any]) -> str:
     return f"{'off' if telemetry['disabled'] else 'ON'} ({telemetry['setting']})"
 
 
-def _outcome(test: dict[str, Any]) -> str:
+def _format_outcome(test: dict[str, Any]) -> str:
     if test["passed"]:
         return "passed"
     return f"{'FAILED' if test['usable'] else 'not available'}: {test['error']}"

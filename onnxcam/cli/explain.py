@@ -124,9 +124,9 @@ def explain(
 
     paths, notices = collect_images(images, recursive=recursive, out=out)
     options = {"samples": samples, "noise": noise, "seed": seed}
-    of_method = parsing.method_settings(method, settings or [], options)
-    of_method["score"] = parsing.score_kind(score, of_method.pop("score", None))
-    of_pixels: dict[str, Any] = {
+    method_settings = parsing.method_settings(method, settings or [], options)
+    method_settings["score"] = parsing.score_kind(score, method_settings.pop("score", None))
+    pixel_settings: dict[str, Any] = {
         "scale": scale,
         "order": order,
         "fit": fit,
@@ -145,7 +145,9 @@ def explain(
         "preprocess": preprocess,
         "cache": not no_cache,
     }
-    explainer = _explainer(model, method, layer or ["auto"], arguments | of_method, of_pixels)
+    explainer = _make_explainer(
+        model, method, layer or ["auto"], arguments | method_settings, pixel_settings
+    )
     drawing = {
         "colormap": colormap,
         "opacity": opacity,
@@ -154,10 +156,10 @@ def explain(
     }
     targets = list(dict.fromkeys(target or ["top1"]))
     job = Job(explainer, paths, targets, out, drawing, skip_existing, force)
-    _run(job, notices, quiet=quiet, json=json)
+    _run_job(job, notices, quiet=quiet, json=json)
 
 
-def _explainer(
+def _make_explainer(
     model: Path, method: str, layers: list[str], arguments: dict[str, Any], pixels: dict[str, Any]
 ) -> Explainer:
     from onnxcam.explain.explainer import Explainer
@@ -167,7 +169,7 @@ def _explainer(
     return explainer
 
 
-def _run(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
+def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.image.colormap import COLORMAPS
 

@@ -11,7 +11,7 @@ from onnxcam.errors import ImageError
 from onnxcam.methods import METHODS
 from onnxcam.unique_names import fold_case, make_unique
 
-SHOWN = 5  # names of files in one line
+MAX_LISTED = 5  # names of files in one line
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # written by Windows, not by the user
 
 
@@ -26,28 +26,30 @@ def collect_images(
     images: dict[Path, Path] = {}
     notices = []
     for path in paths:
-        listed, others = _split(path, recursive, out) if _is_folder(path) else ([path], [])
-        if not listed:
-            deeper = "" if recursive else " (--recursive searches its subfolders)"
-            notices.append(f"{path}: no images in this folder{deeper}")
-        if others:
-            notices.append(_skipped_files(path, others))
-        for image in listed:
+        image_paths, other_files = (
+            _split_by_suffix(path, recursive, out) if _is_folder(path) else ([path], [])
+        )
+        if not image_paths:
+            recursion_hint = "" if recursive else " (--recursive searches its subfolders)"
+            notices.append(f"{path}: no images in this folder{recursion_hint}")
+        if other_files:
+            notices.append(_skipped_files(path, other_files))
+        for image in image_paths:
             images.setdefault(_absolute(image), image)
     if not images:
         raise ImageError("; ".join(notices) or "there are no images to explain; name at least one")
     return list(images.values()), notices
 
 
-def _split(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
+def _split_by_suffix(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
     """The images in a folder, by their names, and the other files."""
     from onnxcam.image.read import readable_suffixes
 
     suffixes = readable_suffixes()
     files = [path for path in _list_files(folder, recursive) if not _is_result(path, folder, out)]
     images = [path for path in files if path.suffix.lower() in suffixes and _is_file(path)]
-    others = set(files) - set(images)
-    return images, [path for path in files if path in others]
+    other_files = set(files) - set(images)
+    return images, [path for path in files if path in other_files]
 
 
 def _list_files(folder: Path, recursive: bool) -> list[Path]:
@@ -67,17 +69,19 @@ def _list_files(folder: Path, recursive: bool) -> list[Path]:
     )
 
 
-def _skipped_files(folder: Path, others: Sequence[Path]) -> str:
-    shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
-    rest = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-    files = f"{len(others)} file{'s' if len(others) > 1 else ''}"
-    return f"{folder}: skipped {files} without an image file extension: {shown}{rest}"
+def _skipped_files(folder: Path, other_files: Sequence[Path]) -> str:
+    listed = ", ".join(str(path.relative_to(folder)) for path in other_files[:MAX_LISTED])
+    rest = f" and {len(other_files) - MAX_LISTED} more" if len(other_files) > MAX_LISTED else ""
+    files = f"{len(other_files)} file{'s' if len(other_files) > 1 else ''}"
+    return f"{folder}: skipped {files} without an image file extension: {listed}{rest}"
 
 
 def _is_result(path: Path, folder: Path, out: Path) -> bool:
-    inside = out.resolve() != folder.resolve() and path.resolve().is_relative_to(out.resolve())
+    is_in_output_folder = out.resolve() != folder.resolve() and path.resolve().is_relative_to(
+        out.resolve()
+    )
     method = Path(path.stem).suffix.removeprefix(".")
-    return inside or (method in METHODS and _is_file(path.with_suffix(".json")))
+    return is_in_output_folder or (method in METHODS and _is_file(path.with_suffix(".json")))
 
 
 def result_names(images: Sequence[Path]) -> list[str]:
@@ -122,5 +126,5 @@ def target_suffixes(targets: Sequence[str]) -> list[str]:
     """What each target adds to the name of a result: nothing if there is only one."""
     if len(targets) == 1:
         return [""]
-    plain = (re.sub(r"[^\w+-]+", "-", target).strip("-") or "target" for target in targets)
-    return [f".{name}" for name in make_unique(plain)]
+    suffixes = (re.sub(r"[^\w+-]+", "-", target).strip("-") or "target" for target in targets)
+    return [f".{name}" for name in make_unique(suffixes)]

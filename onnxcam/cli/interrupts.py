@@ -21,7 +21,7 @@ _received: list[tuple[int, float]] = []  # the first signal, and when it came
 def listen() -> None:
     """Make the signals raise KeyboardInterrupt from now on; ignored ones (nohup, `&`) stay ignored."""
     _received.clear()
-    for number in _numbers():
+    for number in _handled_signals():
         signal.signal(number, _receive)
     sys.excepthook, sys.unraisablehook = _print_error, _print_unraisable
 
@@ -31,15 +31,15 @@ def exit_code() -> int | None:
     return 128 + _received[0][0] if _received else None
 
 
-def leave() -> None:
+def exit_on_signal() -> None:
     """Make a signal end the process at once from now on, because all work is done."""
-    for number in _numbers():
+    for number in _handled_signals():
         signal.signal(number, lambda number, _: os._exit(128 + number))
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _numbers() -> list[int]:
+def _handled_signals() -> list[int]:
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
@@ -48,12 +48,12 @@ def _receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     if not _received:
         _received.append((number, time.monotonic()))
         raise KeyboardInterrupt
-    first, since = _received[0]
-    if time.monotonic() - since > GRACE:
+    first, received_at = _received[0]
+    if time.monotonic() - received_at > GRACE:
         os._exit(128 + first)
 
 
-def _repeat(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _raise_again(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
@@ -68,5 +68,5 @@ def _print_unraisable(hook_args: Any) -> None:
     if not issubclass(hook_args.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(hook_args)
     elif hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, _repeat)
+        signal.signal(signal.SIGALRM, _raise_again)
         signal.setitimer(signal.ITIMER_REAL, RETRY_DELAY)

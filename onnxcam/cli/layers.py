@@ -58,13 +58,15 @@ def layers(
 
     with blames_invalid_models(model):
         all_layers = layers_of(load(model), output)
-    shown = [layer for layer in all_layers if show_all or layer.is_bottleneck or layer.automatic]
+    shown_layers = [
+        layer for layer in all_layers if show_all or layer.is_bottleneck or layer.automatic
+    ]
     if json:
-        print_json([layer_to_json(layer) for layer in shown])
+        print_json([layer_to_json(layer) for layer in shown_layers])
         return
-    print_table(HEADINGS, [_row(layer) for layer in shown])
-    if len(shown) < len(all_layers):
-        count = len(all_layers) - len(shown)
+    print_table(HEADINGS, [_format_row(layer) for layer in shown_layers])
+    if len(shown_layers) < len(all_layers):
+        count = len(all_layers) - len(shown_layers)
         say(
             f"{count} more layer{'' if count == 1 else 's'} inside branches (list with --all)",
             err=True,
@@ -89,14 +91,14 @@ def layer_to_json(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _row(layer: Layer) -> tuple[object, ...]:
+def _format_row(layer: Layer) -> tuple[object, ...]:
     marks = {
         "auto": layer.automatic,
         "smooth": layer.auto_for_smoothing,
         "bottleneck": layer.is_bottleneck,
         "ignored": layer.ignored_by_score,
     }
-    shown = " ".join(mark for mark, applies in marks.items() if applies)
+    applying_marks = " ".join(mark for mark, applies in marks.items() if applies)
     shape, grid = (" x ".join(map(str, dims)) for dims in (layer.shape, layer.grid))
     tokens = f" +{layer.tokens}" if layer.tokens else ""
-    return layer.name, layer.op, shape, layer.layout, grid + tokens, layer.channels, shown
+    return layer.name, layer.op, shape, layer.layout, grid + tokens, layer.channels, applying_marks

@@ -22,13 +22,13 @@ def say(*lines: object, err: bool = False, bold: bool = False) -> None:
     write = getattr(stream, "write_styled", stream.write)
     for line in lines or ("",):
         text = visible(str(line))
-        write(f"{_bold(text) if bold and stream.isatty() else text}\n")
+        write(f"{_make_bold(text) if bold and stream.isatty() else text}\n")
     stream.flush()
 
 
-def _bold(text: str) -> str:
-    plain = os.name == "nt" or "NO_COLOR" in os.environ
-    return text if plain else f"\x1b[1m{text}\x1b[0m"
+def _make_bold(text: str) -> str:
+    is_plain = os.name == "nt" or "NO_COLOR" in os.environ
+    return text if is_plain else f"\x1b[1m{text}\x1b[0m"
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -24,7 +24,7 @@ def main() -> None:
 def _prepare() -> None:
     guard_streams()
     interrupts.listen()
-    warnings.showwarning = cast(Any, _say_warning)
+    warnings.showwarning = cast(Any, _print_warning)
     # Maps are small: threads of NumPy do not help, and OpenBLAS raises SIGINT if it cannot start them
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -44,8 +44,8 @@ def _run() -> None:
         say(interrupts.SENTENCE, err=True)
         sys.exit(code)
     finally:
-        interrupts.leave()
+        interrupts.exit_on_signal()
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     say(f"warning: {message} ({category.__name__})", err=True)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from onnxcam.cli.output import json_text, say
-from onnxcam.cli.streams import Styled
+from onnxcam.cli.streams import StyledStream
 from onnxcam.cli.visible_text import visible
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ProgressReporter:
 
     def __enter__(self) -> ProgressReporter:
         if not self.quiet and sys.stderr.isatty():
-            self._bar = _bar()
+            self._bar = _make_bar()
             self._task = self._bar.add_task("explaining", total=self.total)
             try:
                 self._bar.start()
@@ -95,7 +95,7 @@ class ProgressReporter:
             self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def _bar() -> Progress:
+def _make_bar() -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -110,7 +110,7 @@ def _bar() -> Progress:
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
-        console=Console(file=cast(TextIO, Styled(sys.stderr))),
+        console=Console(file=cast(TextIO, StyledStream(sys.stderr))),
         auto_refresh=False,
         transient=True,
         redirect_stdout=False,

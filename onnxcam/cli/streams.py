@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from onnxcam.cli.visible_text import visible_lines
 
-LOST, BROKEN_PIPE = 2, 141  # exit codes; in a shell, 141 means that SIGPIPE ended the process
+EXIT_LOST, BROKEN_PIPE = 2, 141  # exit codes; in a shell, 141 means that SIGPIPE ended the process
 STREAMS = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 
 
@@ -43,12 +43,12 @@ class GuardedFile(io.FileIO):
             while (count := super().write(data)) is None:
                 select.select([], [self], [])
         except OSError as failure:
-            _lose(self.fileno(), failure)
+            _handle_failed_write(self.fileno(), failure)
             return memoryview(data).nbytes
         return count
 
 
-class Styled:
+class StyledStream:
     """A stream for a library that draws with control codes; make names `visible` before it gets them."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -87,13 +87,13 @@ def _guard(stream: TextIO) -> TextIO:
 _originals: list[TextIO] = []  # kept alive, as they close their files when they are deleted
 
 
-def _lose(descriptor: int, failure: OSError) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)  # which takes what is still in the buffer, now and at exit
-    os.close(nowhere)
+def _handle_failed_write(descriptor: int, failure: OSError) -> None:
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, descriptor)  # which takes what is still in the buffer, now and at exit
+    os.close(null_device)
     if descriptor == sys.stderr.fileno():
         return
     if isinstance(failure, BrokenPipeError):
         raise SystemExit(BROKEN_PIPE)
     sys.stderr.write(f"error: cannot write to standard output ({failure.strerror})\n")
-    raise SystemExit(LOST)
+    raise SystemExit(EXIT_LOST)

@@ -31,17 +31,17 @@ def visible_lines(text: str) -> str:
 
 def width(text: str) -> int:
     """How many terminal columns the text occupies: two for East Asian wide characters and emoji."""
-    return len(text) if text.isascii() else sum(map(_columns, text))
+    return len(text) if text.isascii() else sum(map(_column_count, text))
 
 
 def _escape(before: str, character: str, after: str) -> str:
     if character == JOINER and category(before) in JOINED and category(after) == "So":
         return character
-    hidden = category(character) in ESCAPED or character in BLANK
-    return character.encode("unicode_escape").decode() if hidden else character
+    is_hidden = category(character) in ESCAPED or character in BLANK
+    return character.encode("unicode_escape").decode() if is_hidden else character
 
 
-def _columns(character: str) -> int:
+def _column_count(character: str) -> int:
     if character == JOINER or category(character) in ("Mn", "Me"):
         return 0
     return 2 if east_asian_width(character) in "WF" else 1

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onnxcam.atomic_write import ABANDONED, atomic_write, discard, part_of, sweep
+from onnxcam.atomic_write import ABANDONED, atomic_write, discard, sweep, unfinished_path
 from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import OutputError
 from onnxcam.regular_files import digest_blocks, read_regular
@@ -90,7 +90,7 @@ def store(name: str, write: Callable[[Path], None]) -> Path | None:
     """
     if not limit():
         return None
-    unfinished = part_of(_models() / name)
+    unfinished = unfinished_path(_models() / name)
     try:
         _make_private_folder(_models())
         sweep(_models())
@@ -237,7 +237,7 @@ def _present() -> Iterator[Path]:
 
 def _remove(entry_folder: Path) -> None:
     """Remove an entry. It is renamed first, so that no process sees a part of it."""
-    renamed = part_of(entry_folder)
+    renamed = unfinished_path(entry_folder)
     with suppress(OSError):  # already removed, or open on Windows
         entry_folder.rename(renamed)
     discard(renamed)

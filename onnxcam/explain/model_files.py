@@ -10,7 +10,7 @@ from typing import NamedTuple
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError
 from onnxcam.model.data_files import locate_data
-from onnxcam.regular_files import BLOCK, block_digest, digest_blocks, joined_digest, map_blocks
+from onnxcam.regular_files import BLOCK, block_digest, digest_blocks, join_digests, map_blocks
 
 LARGEST = 1 << 32  # bytes of all files of a model; beyond it they are not read for a digest
 # A field of `external_data` in a protocol buffer: key (field 1) "location", value (field 2)
@@ -53,7 +53,7 @@ def _identify_path(path: Path) -> ModelFiles:
     if sum(size for _, size, *_ in state) > LARGEST:
         raise ValueError("too large for the cache")
     data = {name: digest_blocks(file) for name, file in paths.items()}
-    return ModelFiles(path.name, joined_digest(digest for digest, _ in blocks), data, tuple(state))
+    return ModelFiles(path.name, join_digests(digest for digest, _ in blocks), data, tuple(state))
 
 
 def _file_state(path: Path) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ def test_doctor_reports_why_cache_is_unused(run: Run, cache_folder: Path) -> Non
 
 
 def test_doctor_reports_failed_self_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installation, "_gradient_is_right", lambda _: False)
+    monkeypatch.setattr(installation, "_computes_right_gradient", lambda _: False)
     result = run("doctor")
     assert result.exit_code == 2
     assert "FAILED" in result.stdout

@@ -171,8 +171,11 @@ onnxcam.model.load.load = load
     [
         "import atexit; atexit.register(interrupt)",
         "import threading; threading._register_atexit(interrupt)",
-        "import onnxcam.cli.interrupts as i; i.leave = lambda leave=i.leave: (leave(), interrupt())",
-        "import onnxcam.cli.interrupts as i; i.leave = interrupt",
+        (
+            "import onnxcam.cli.interrupts as i; exit_on_signal = i.exit_on_signal; "
+            "i.exit_on_signal = lambda: (exit_on_signal(), interrupt())"
+        ),
+        "import onnxcam.cli.interrupts as i; i.exit_on_signal = interrupt",
     ],
 )
 def test_interrupt_after_the_work_is_done(setup: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxcam.cli.image_files import SHOWN, collect_images
+from onnxcam.cli.image_files import MAX_LISTED, collect_images
 from onnxcam.errors import ImageError
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
@@ -74,7 +74,7 @@ def test_skipped_files_are_named(suffix: str, tmp_path: Path) -> None:
 def test_many_skipped_files_are_one_line(run: Run, model: Path, tmp_path: Path, out: Path) -> None:
     folder = tmp_path / "in"
     write_image(folder / "a.png")
-    for number in range(SHOWN + 4):
+    for number in range(MAX_LISTED + 4):
         (folder / f"{number}.txt").touch()
     finished = run("explain", model, folder, "-m", "grad-cam", "-o", out)
     lines = [line for line in finished.stderr.splitlines() if ": skipped 9 files" in line]

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnxcam.cli.check import _verdict
+from onnxcam.cli.check import _format_verdict
 from onnxcam.model.model import Model
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_model
@@ -182,7 +182,9 @@ def test_check_fails_without_gradient(run: Run, tmp_path: Path) -> None:
 
 def test_check_suggests_working_layer() -> None:
     verdicts = {
-        _verdict({"explainable": False, "trial": {"layer": layer}, "reach": {"earliest": earliest}})
+        _format_verdict(
+            {"explainable": False, "trial": {"layer": layer}, "reach": {"earliest": earliest}}
+        )
         for layer, earliest in ((None, "a"), (None, None), ("b", "a"))
     }
     assert verdicts == {

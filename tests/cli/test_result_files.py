@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import onnxcam
-from onnxcam.atomic_write import PART
+from onnxcam.atomic_write import UNFINISHED_NAME
 from onnxcam.errors import OutputError
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
@@ -25,7 +25,7 @@ PLAIN = ("-m", "grad-cam", "--opacity", "0.2")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.iterdir() if not PART.fullmatch(path.name)]
+    paths = [path for path in folder.iterdir() if not UNFINISHED_NAME.fullmatch(path.name)]
     return {path.name: path.read_bytes() for path in paths}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import onnxcam
 from onnxcam import atomic_write
-from onnxcam.atomic_write import part_of
+from onnxcam.atomic_write import unfinished_path
 from onnxcam.explain import cache
 from tests.explain.support.cache_entries import keep, names
 from tests.support.limits import run_limited
@@ -212,7 +212,7 @@ def test_forged_choices_are_ignored(entry_folder: Path, record: str) -> None:
 
 
 def leftover(size: int) -> Path:
-    unfinished = part_of(cache.folder() / "models" / "x")
+    unfinished = unfinished_path(cache.folder() / "models" / "x")
     unfinished.mkdir()
     (unfinished / "half").write_bytes(b"x" * size)
     return unfinished

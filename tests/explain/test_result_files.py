@@ -18,7 +18,7 @@ import pytest
 
 import onnxcam
 from onnxcam import atomic_write
-from onnxcam.atomic_write import PART
+from onnxcam.atomic_write import UNFINISHED_NAME
 from onnxcam.errors import OutputError
 from onnxcam.explain.result_files import (
     SCHEMA,
@@ -51,7 +51,7 @@ def write(files: dict[str, Path], number: int) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Everything in a folder but parts of files."""
-    paths = [path for path in folder.iterdir() if not PART.fullmatch(path.name)]
+    paths = [path for path in folder.iterdir() if not UNFINISHED_NAME.fullmatch(path.name)]
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -133,7 +133,7 @@ def test_temporary_files_of_killed_run_are_removed(
     folder = files["map"].parent
     with interrupted(9, "killed", late=True):
         write(files, 1)
-    parts = {path for path in folder.iterdir() if PART.fullmatch(path.name)}
+    parts = {path for path in folder.iterdir() if UNFINISHED_NAME.fullmatch(path.name)}
     assert parts
     process = min(parts).name.split("-")[2]
     mine = folder / ".onnxcam-notes.txt"
@@ -154,8 +154,8 @@ def test_temporary_files_of_killed_run_are_removed(
 ABANDON = """
 import sys
 from pathlib import Path
-from onnxcam.atomic_write import part_of
-part_of(Path(sys.argv[1])).touch()
+from onnxcam.atomic_write import unfinished_path
+unfinished_path(Path(sys.argv[1])).touch()
 """
 
 

@@ -25,9 +25,8 @@ def test_tallies_count_checks_by_operator(tmp_path: Path) -> None:
     assert passed == {"Abs": 2, "Dropout": 1, "": 1}
     reason = "in a form without a gradient rule, refused by name"
     assert tallies["BatchNormalization"].reasons == {reason: 4}
-    assert tallies[""].reasons[
-        "has a loop or a branch"
-    ]  # words stay apart where no operator is named
+    # words stay apart where no operator is named
+    assert tallies[""].reasons["has a loop or a branch"]
     assert "BitShift" not in tallies
     lines = list(table(tallies))
     assert "| Abs | elementwise | 2 |  |" in lines

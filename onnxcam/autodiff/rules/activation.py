@@ -141,12 +141,12 @@ def _without_nan(y: Value, axes: tuple[int, ...]) -> Value | None:
     wheres = [node for node in readers if node.op == "Where" and node.inputs[2] is y.tensor]
     if len(wheres) != 1 or any(node.op not in ("Where", "IsNaN") for node in readers):
         return None
-    condition, blank, _ = (Value(y.build, tensor) for tensor in wheres[0].inputs)
-    test = producer(condition.tensor)
-    is_nan = test is not None and test.op == "IsNaN" and test.inputs[0] is y.tensor
-    by_row = condition.ndim == y.ndim and all(condition.shape[axis] == 1 for axis in axes)
-    zeros = blank.constant is not None and not np.any(blank.constant)
-    return Value(y.build, wheres[0].outputs[0]) if zeros and (is_nan or by_row) else None
+    condition, replacement, _ = (Value(y.build, tensor) for tensor in wheres[0].inputs)
+    writer = producer(condition.tensor)
+    is_nan = writer is not None and writer.op == "IsNaN" and writer.inputs[0] is y.tensor
+    is_by_row = condition.ndim == y.ndim and all(condition.shape[axis] == 1 for axis in axes)
+    are_zeros = replacement.constant is not None and not np.any(replacement.constant)
+    return Value(y.build, wheres[0].outputs[0]) if are_zeros and (is_nan or is_by_row) else None
 
 
 def log_softmax_vjp(g: Value, y: Value, x: Value, *, axis: int) -> Value:

@@ -52,7 +52,7 @@ def count_cells(x: Value, y: Value, window: Window, include_pad: bool) -> Floats
         return float(np.prod(window.kernel))
     total: Any = 1.0
     for axis in range(rank):
-        counts = _count_along(x, y, axis, window, include_pad)
+        counts = _count_along_axis(x, y, axis, window, include_pad)
         total = total * anp.reshape(counts, [-1 if i == axis else 1 for i in range(rank)])
     if isinstance(total, Value):
         return total
@@ -63,7 +63,7 @@ def count_cells(x: Value, y: Value, window: Window, include_pad: bool) -> Floats
     return float(total.flat[0]) if np.all(total == total.flat[0]) else total
 
 
-def _count_along(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -> Any:
+def _count_along_axis(x: Value, y: Value, axis: int, window: Window, include_pad: bool) -> Any:
     """The number (O,) of cells that windows count along one axis: an array, or a Value if a size is unknown."""
     size, out = x.shape[axis + 2], y.shape[axis + 2]
     rows = out if isinstance(out, int) else 1
@@ -80,8 +80,8 @@ def _count_along(x: Value, y: Value, axis: int, window: Window, include_pad: boo
     cells = positions * window.strides[axis] - before
     cells = cells + np.arange(window.kernel[axis]) * window.dilations[axis]
     low, high = (-before, length + (end or 0)) if include_pad else (0, length)
-    inside = anp.logical_and(cells >= low, cells < high)
-    return anp.sum(inside.astype(x.dtype), axis=1)
+    is_inside = anp.logical_and(cells >= low, cells < high)
+    return anp.sum(is_inside.astype(x.dtype), axis=1)
 
 
 rules.vjp("AveragePool", average_pool_vjp)

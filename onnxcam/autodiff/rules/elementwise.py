@@ -109,8 +109,8 @@ def dropout_vjp(
     training_mode: Array | Value | None,
 ) -> Value:
     """Inference only: the identity. (`passes/canonicalize` removes a Dropout whose mask is not read.)"""
-    off = training_mode is None or (not isinstance(training_mode, Value) and not training_mode)
-    if not off and (isinstance(ratio, Value) or ratio is None or np.any(ratio)):
+    is_off = training_mode is None or (not isinstance(training_mode, Value) and not training_mode)
+    if not is_off and (isinstance(ratio, Value) or ratio is None or np.any(ratio)):
         raise ModelError(
             f"the Dropout that writes {y.name!r} drops values at random; export the model in inference mode"
         )

@@ -26,7 +26,7 @@ def gather_vjp(g: Value, y: Value, x: Value, indices: Value, *, axis: int) -> Va
         positions = np.ravel(indices.constant.astype(np.int64, copy=False)) % size
         if len(set(positions.tolist())) == len(positions):
             return _gather_inverse(slices, positions, size, axis)
-    zeros, indices = full_like(x, 0.0), _along_axis(indices, slices, axis)
+    zeros, indices = full_like(x, 0.0), _indices_along_axis(indices, slices, axis)
     return g.build.op(
         "ScatterElements", zeros, indices, slices, axis=axis, reduction="add", shape=x.shape
     )
@@ -56,7 +56,7 @@ def _gather_inverse(g: Value, positions: Array, size: int, axis: int) -> Value:
     return g.build.op("Gather", g, g.build.constant(inverse.astype(np.int64)), axis=axis)
 
 
-def _along_axis(indices: Value, like: Value, axis: int) -> Value:
+def _indices_along_axis(indices: Value, like: Value, axis: int) -> Value:
     """Indices for all cells along an axis, broadcast to the shape of a value."""
     shape = [1] * like.ndim
     shape[axis] = -1
@@ -81,7 +81,7 @@ def compress_vjp(g: Value, y: Value, x: Value, condition: Value, *, axis: int | 
     build, zeros = g.build, full_like(x, 0.0)
     if axis is None:
         zeros = anp.reshape(zeros, [-1])
-    indices = _along_axis(build.op("NonZero", condition), g, axis or 0)
+    indices = _indices_along_axis(build.op("NonZero", condition), g, axis or 0)
     cotangent = build.op("ScatterElements", zeros, indices, g, axis=axis or 0)
     if axis is not None:
         return cotangent

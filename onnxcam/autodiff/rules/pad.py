@@ -26,8 +26,8 @@ def pad_vjp(
     if isinstance(pads, Value):
         return _cut_dynamic_pads(g, x, mode, pads, axes)
     begin, end = np.zeros((2, x.ndim), np.int64)
-    padded = list(range(x.ndim)) if axes is None else [int(axis) for axis in cast(Array, axes)]
-    begin[padded], end[padded] = np.reshape(np.asarray(pads), (2, -1))
+    padded_axes = list(range(x.ndim)) if axes is None else [int(axis) for axis in cast(Array, axes)]
+    begin[padded_axes], end[padded_axes] = np.reshape(np.asarray(pads), (2, -1))
     if mode == "constant":
         return pad_axes(g, (-begin).tolist(), (-end).tolist())
     for axis in np.flatnonzero(begin | end).tolist():

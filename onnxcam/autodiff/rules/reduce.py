@@ -14,7 +14,7 @@ from onnxcam.graph.slicing import broadcast_like, with_axes
 from onnxcam.graph.tracing import Value
 
 Axes: TypeAlias = Sequence[int] | Array | None
-KeptVjp: TypeAlias = Callable[[Value, Value, Value, tuple[int, ...]], Value]
+KeepdimsVjp: TypeAlias = Callable[[Value, Value, Value, tuple[int, ...]], Value]
 
 rules = Rules()
 
@@ -29,7 +29,7 @@ def reduced_axes(x: Value, axes: Axes | Value, noop: int | None) -> tuple[int, .
     return axes if axes or noop else tuple(range(x.ndim))
 
 
-def reduction(vjp: KeptVjp) -> Vjp:
+def reduction(vjp: KeepdimsVjp) -> Vjp:
     """The rule of a reduction, from one for g and y with the reduced axes kept as 1."""
 
     def reduction_vjp(
@@ -65,7 +65,7 @@ def product_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
     return g * anp.where(zero, at_zero, elsewhere)
 
 
-REDUCTIONS: dict[str, KeptVjp] = {
+REDUCTIONS: dict[str, KeepdimsVjp] = {
     "ReduceSum": lambda g, y, x, axes: broadcast_like(g, x),
     "ReduceMean": lambda g, y, x, axes: divide_evenly(g, x, axes),
     "ReduceSumSquare": lambda g, y, x, axes: g * (x + x),

@@ -24,26 +24,28 @@ UNIFORM = {"asymmetric", "half_pixel", "half_pixel_symmetric"}  # the same weigh
 ABOUT_AXES = {"axes", "extrapolation_value", "keep_aspect_ratio_policy", "scales"}
 
 
-def linear_vjp(g: Value, y: Value, x: Value, scales: ResizeScales, how: Interpolation) -> Value:
+def linear_vjp(
+    g: Value, y: Value, x: Value, scales: ResizeScales, interpolation: Interpolation
+) -> Value:
     """g M^T along every resized axis; where cells are only repeated, the sums of their repetitions."""
     axes = scales.resized_axes(x, y)
-    repeats = _repeats(x, y, scales, how, axes)
+    repeats = _repeats(x, y, scales, interpolation, axes)
     if repeats:
         return _sum_blocks(g, x, repeats)
     for axis in axes:
-        g = matmul_along(g, _matrix(x, y, axis, scales, how), axis)
+        g = matmul_along(g, _matrix(x, y, axis, scales, interpolation), axis)
     if axes:
         g.tensor.shape = list(x.shape)
     return g
 
 
 def _repeats(
-    x: Value, y: Value, scales: ResizeScales, how: Interpolation, axes: list[int]
+    x: Value, y: Value, scales: ResizeScales, interpolation: Interpolation, axes: list[int]
 ) -> dict[int, int]:
     """How often each cell is repeated along each axis; empty if cells are not only repeated."""
-    if how.mode != "nearest" or not isinstance(x.shape[1 % x.ndim], int):
+    if interpolation.mode != "nearest" or not isinstance(x.shape[1 % x.ndim], int):
         return {}
-    if how.coordinates not in UNIFORM or any(axis < 2 for axis in axes):
+    if interpolation.coordinates not in UNIFORM or any(axis < 2 for axis in axes):
         return {}
     by_axis = {axis: scales.scale(axis, x, y) for axis in axes}
     repeats = {
@@ -53,7 +55,7 @@ def _repeats(
         return {}
     for count in repeats.values():
         refuse_too_many(f"the Resize that reads {x.name!r}", 3 * count)
-        matrix = how.matrix(3, 3 * count, count)
+        matrix = interpolation.matrix(3, 3 * count, count)
         if matrix is None or not np.array_equal(matrix, np.repeat(np.eye(3), count, axis=1)):
             return {}
     return repeats
@@ -71,14 +73,14 @@ def _sum_blocks(g: Value, x: Value, repeats: dict[int, int]) -> Value:
 
 
 def _matrix(
-    x: Value, y: Value, axis: int, scales: ResizeScales, how: Interpolation
+    x: Value, y: Value, axis: int, scales: ResizeScales, interpolation: Interpolation
 ) -> Floats | Value:
     """M (size, out) of one axis."""
     size, out = x.shape[axis], y.shape[axis]
     scale, crop = scales.scale(axis, x, y), scales.crop(axis)
     if isinstance(size, int) and isinstance(out, int) and scale is not None and crop is not None:
         refuse_too_many(f"the Resize that reads {x.name!r}", size, max(size, out))
-        matrix = how.matrix(size, out, scale, crop)
+        matrix = interpolation.matrix(size, out, scale, crop)
         if matrix is not None:
             return matrix
     return _resized_identity(x, y, axis, scales)
@@ -143,14 +145,14 @@ def resize_vjp(
 ) -> Value:
     """Resize-19: see `linear_vjp`. Since opset 10, which has asymmetric coordinates only."""
     coordinates = coordinate_transformation_mode or "asymmetric"
-    resized = ResizeScales(
+    resize_scales = ResizeScales(
         axes=tuple(int(axis) % x.ndim for axis in (range(x.ndim) if axes is None else axes)),
         scales=None if _is_empty(scales) else scales,
         sizes=None if _is_empty(sizes) else sizes,
         roi=roi if coordinates == "tf_crop_and_resize" else None,
         policy=keep_aspect_ratio_policy or "stretch",
     )
-    how = Interpolation(
+    interpolation = Interpolation(
         mode=mode,
         coordinates=coordinates,
         rounding=nearest_mode,
@@ -158,7 +160,7 @@ def resize_vjp(
         exclude=bool(exclude_outside),
         antialias=bool(antialias),
     )
-    return linear_vjp(g, y, x, resized, how)
+    return linear_vjp(g, y, x, resize_scales, interpolation)
 
 
 def _is_empty(numbers: Numbers) -> bool:
@@ -169,8 +171,8 @@ def _is_empty(numbers: Numbers) -> bool:
 
 def upsample_vjp(g: Value, y: Value, x: Value, *, scales: Numbers, mode: str) -> Value:
     """Upsample-9, the former name of Resize: see `linear_vjp`. Since opset 7."""
-    resized = ResizeScales(tuple(range(x.ndim)), scales, None, None)
-    return linear_vjp(g, y, x, resized, Interpolation(mode, "asymmetric", None))
+    resize_scales = ResizeScales(tuple(range(x.ndim)), scales, None, None)
+    return linear_vjp(g, y, x, resize_scales, Interpolation(mode, "asymmetric", None))
 
 
 rules.vjp("Resize", resize_vjp)

@@ -35,9 +35,9 @@ def slice_vjp(
         or isinstance(steps, Value)
     ):
         return _slice_vjp_dynamic(g, x, starts, axes, steps)
-    sliced = range(len(starts)) if axes is None else axes
+    sliced_axes = range(len(starts)) if axes is None else axes
     strides = np.ones(len(starts), np.int64) if steps is None else steps
-    for axis, start, end, step in zip(sliced, starts, ends, strides, strict=True):
+    for axis, start, end, step in zip(sliced_axes, starts, ends, strides, strict=True):
         g = _embed(g, x, int(axis) % x.ndim, int(start), int(end), int(step))
     return g
 
