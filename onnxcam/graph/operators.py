@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 import onnx_graphsurgeon as gs
 
@@ -224,6 +224,7 @@ def operator_key(operator: str, domain: str | None = "") -> str:
     return f"{domain}::{operator}" if domain not in (None, "", "ai.onnx") else operator
 
 
+@lru_cache(maxsize=1024)
 def traits_named(operator: str, domain: str | None = "") -> Traits:
     """The row of an operator; UNKNOWN if it has none.
 

@@ -45,15 +45,17 @@ def _propagate(node: gs.Node, axes: dict[str, int]) -> None:
 def _share(node: gs.Node, axes: dict[str, int]) -> None:
     """Give the tensors of a node that have the rank of its output the same channel axis."""
     rank = len(node.outputs[0].shape or ())
+    if rank <= 2:
+        return
     tensors = [
         tensor
         for tensor in (*node.inputs, *node.outputs)
-        if tensor.shape is not None
+        if isinstance(tensor, gs.Variable)
+        and tensor.shape is not None
         and len(tensor.shape) == rank
-        and not isinstance(tensor, gs.Constant)
     ]
     axis = next((axes[tensor.name] for tensor in tensors if tensor.name in axes), None)
-    if axis is not None and rank > 2:
+    if axis is not None:
         for tensor in tensors:
             axes.setdefault(tensor.name, axis)
 
