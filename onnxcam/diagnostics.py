@@ -11,7 +11,7 @@ from onnxcam.arrays import Images
 from onnxcam.autodiff.backward import differentiable_path
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
-from onnxcam.errors import DeviceError, ModelError, OnnxcamError, one_line
+from onnxcam.errors import ModelError, OnnxcamError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
@@ -24,7 +24,7 @@ from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.rewrite.planner import layers as layers_of
-from onnxcam.runtime.device import cuda_device_count, find_device
+from onnxcam.runtime.device import cuda_device_count, why_no_cuda
 from onnxcam.spatial.layers import spatial_layers
 from onnxcam.specs import ImageInput, Layer
 
@@ -60,7 +60,7 @@ def checkup(
         "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),
         "operators": _operator_rows(path),
         "reach": _gradient_reach(expanded, layers, score.logits),
-        "devices": [_device_status(name) for name in _device_names()],
+        "devices": _device_status(),
         "trial": trial,
         "explainable": trial["error"] is None,
     }
@@ -115,16 +115,12 @@ def _is_reached(model: Model, layer: str, score: str) -> bool:
         return False
 
 
-def _device_names() -> list[str]:
-    return ["cpu", *(f"cuda:{number}" for number in range(cuda_device_count() or 1))]
-
-
-def _device_status(name: str) -> dict[str, Any]:
-    try:
-        find_device(name)
-    except DeviceError as error:
-        return {"name": name, "usable": False, "error": one_line(error)}
-    return {"name": name, "usable": True, "error": None}
+def _device_status() -> list[dict[str, Any]]:
+    problems = {f"cuda:{index}": why_no_cuda(index) for index in range(cuda_device_count() or 1)}
+    return [
+        {"name": name, "usable": problem is None, "error": problem}
+        for name, problem in {"cpu": None, **problems}.items()
+    ]
 
 
 def _run_trial(

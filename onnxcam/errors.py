@@ -170,7 +170,7 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     """The error for a `name` that is not among the `known` ones, with similar names or else the `hint`."""
     known = list(known)
     close = (
-        difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         or [candidate for candidate in known if name and name.lower() in candidate.lower()][:3]
     )
     advice = f"; did you mean {' or '.join(close)}?" if close else f"; {hint}" if hint else ""

@@ -15,7 +15,7 @@ from onnxcam.explain import cache
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.runtime import telemetry
-from onnxcam.runtime.device import cuda_device_count, find_device
+from onnxcam.runtime.device import cuda_device_count, find_device, why_no_cuda
 from onnxcam.runtime.session import Session, open_session
 from onnxcam.runtime.session import versions as runtime_versions
 
@@ -71,15 +71,17 @@ def _package_versions() -> dict[str, str]:
 
 
 def _self_test(name: str) -> dict[str, Any]:
-    """The self-test on a device."""
+    """The self-test on a device, "cpu" or "cuda"."""
+    if name == "cuda" and (problem := why_no_cuda(0)):
+        return {"device": name, "usable": False, "passed": False, "error": problem}
     try:
         passed = _computes_right_gradient(name)
     except DeviceError as error:
         return {"device": name, "usable": False, "passed": False, "error": one_line(error)}
     except OnnxcamError as error:
         return {"device": name, "usable": True, "passed": False, "error": one_line(error)}
-    problem = None if passed else "the gradient of the self-test is wrong"
-    return {"device": name, "usable": True, "passed": passed, "error": problem}
+    error_text = None if passed else "the gradient of the self-test is wrong"
+    return {"device": name, "usable": True, "passed": passed, "error": error_text}
 
 
 def _computes_right_gradient(name: str) -> bool:

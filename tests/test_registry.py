@@ -27,3 +27,4 @@ def test_unknown_name_error_has_name_known_and_close_names() -> None:
     assert error.close == ["conv2", "conv1"]
     assert str(error) == "no layer 'convl'; did you mean conv2 or conv1?"
     assert unknown("layer", "xyz", ["conv1"], "see the list").close == []
+    assert str(unknown("label", "cat", ["heart"], "see the list")) == "no label 'cat'; see the list"

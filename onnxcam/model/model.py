@@ -46,6 +46,9 @@ class Model:
     metadata: dict[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, opset={self.opset}, nodes={len(self.graph.nodes)})"
+
     @property
     def opset(self) -> int:
         """The version of the default operator domain."""

@@ -72,10 +72,10 @@ def find_device(name: str) -> Device:
     parts = re.fullmatch(r"(auto|cpu|cuda)(?::(\d+))?(\+tf32)?", name.strip().lower())
     if not parts or ((parts[2] or parts[3]) and parts[1] != "cuda"):
         raise DeviceError(f"device {name!r}: expected auto, cpu, cuda or cuda:N, or cuda+tf32")
-    if parts[1] == "cpu" or (parts[1] == "auto" and _why_no_cuda(0)):
+    if parts[1] == "cpu" or (parts[1] == "auto" and why_no_cuda(0)):
         return Device("cpu")
     index = int(parts[2] or 0)
-    if reason := _why_no_cuda(index):
+    if reason := why_no_cuda(index):
         raise DeviceError(f"device {name!r}: {reason}; use --device cpu, or auto")
     if hasattr(ort, "preload_dlls"):
         with redirect_stdout(StringIO()):  # it prints which libraries are missing
@@ -83,7 +83,7 @@ def find_device(name: str) -> Device:
     return Device("cuda", index, required=parts[1] != "auto", tf32=bool(parts[3]))
 
 
-def _why_no_cuda(index: int) -> str | None:
+def why_no_cuda(index: int) -> str | None:
     """Why a CUDA device cannot be used; None if it can."""
     if not cuda_device_count():
         return "no NVIDIA driver or device was found"

@@ -151,6 +151,14 @@ def test_doctor_reports_why_cache_is_unused(run: Run, cache_folder: Path) -> Non
     assert f"not used, because {report['cache']['problem']}" in run("doctor").stdout
 
 
+def test_doctor_reports_missing_gpu_without_repeating_its_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "why_no_cuda", lambda index: f"no device {index}")
+    (line,) = (line for line in run("doctor").stdout.splitlines() if "on cuda" in line)
+    assert line.split("  ")[-1].strip() == "not available: no device 0"
+
+
 def test_doctor_reports_failed_self_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "_computes_right_gradient", lambda _: False)
     result = run("doctor")

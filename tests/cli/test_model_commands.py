@@ -73,7 +73,9 @@ def test_check_passes_sound_model(run: Run, model: Path) -> None:
     assert report["trial"]["layer"] == "relu1"  # of the method that `explain` takes by default
     assert (report["layer"], report["layer_smoothed"]) == ("relu2", "relu1")
     assert report["operators"][0]["rule"] is True
-    assert report["devices"][0] == {"name": "cpu", "usable": True, "error": None}
+    cpu, first_gpu, *_ = report["devices"]
+    assert cpu == {"name": "cpu", "usable": True, "error": None}
+    assert (first_gpu["name"], first_gpu["usable"]) == ("cuda:0", first_gpu["error"] is None)
 
 
 def test_check_names_operators_without_rule(run: Run, tmp_path: Path) -> None:

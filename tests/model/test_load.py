@@ -35,6 +35,12 @@ def test_load_accepts_path_bytes_and_proto(tmp_path: Path) -> None:
         assert [node.op for node in model.graph.nodes] == ["Mul", "Relu"]
 
 
+def test_repr_of_model_is_one_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(proto(), path)
+    assert repr(load(path)) == "Model('net.onnx', opset=17, nodes=2)"
+
+
 def test_load_does_not_change_proto() -> None:
     source = proto(ir=3, opset=8)
     source.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [3]))
