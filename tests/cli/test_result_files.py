@@ -14,19 +14,14 @@ from pathlib import Path
 import pytest
 
 import onnxcam
-from onnxcam.atomic_write import UNFINISHED_NAME
 from onnxcam.errors import OutputError
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
+from tests.support.folders import contents
 from tests.support.interrupt import interrupted
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 PLAIN = ("-m", "grad-cam", "--opacity", "0.2")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.iterdir() if not UNFINISHED_NAME.fullmatch(path.name)]
-    return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.fixture

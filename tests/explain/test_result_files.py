@@ -27,6 +27,7 @@ from onnxcam.explain.result_files import (
     verified_manifest,
     write_results,
 )
+from tests.support.folders import contents
 from tests.support.interrupt import CAUSES, interrupted
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
@@ -47,12 +48,6 @@ def write(files: dict[str, Path], number: int) -> None:
     """Results that tell by their content which they are."""
     content = f"{number}".encode() * 1000
     write_results(files, b"overlay" + content, b"arrays" + content, manifest(number))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder but parts of files."""
-    paths = [path for path in folder.iterdir() if not UNFINISHED_NAME.fullmatch(path.name)]
-    return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.fixture
