@@ -22,11 +22,11 @@ from onnxcam.graph.tracing import Builder, Value
 def propagates(rules: Rules) -> FlowPredicate:
     """Whether a derivative flows through an input of a node; True for an operator without a rule."""
 
-    def through(node: gs.Node, slot: int) -> bool:
+    def carries(node: gs.Node, slot: int) -> bool:
         rule = rules.rule_for(node)
         return is_float(node.inputs[slot]) and (rule is None or rule.function(slot) is not None)
 
-    return through
+    return carries
 
 
 @reports_node
@@ -35,19 +35,19 @@ def differentiable_path(
 ) -> Subgraph:
     """The nodes that a derivative flows through. MissingRuleError lists all operators without a rule."""
     path = subgraph_between(graph, wrt, of, propagates(rules))
-    computed = readers_of_computed_weights(graph, path.tensors.intersection(wrt), of, rules)
+    weight_readers = readers_of_computed_weights(graph, path.tensors.intersection(wrt), of, rules)
     missing: dict[str, list[str]] = {}
     for node in path.nodes:
         if rules.rule_for(node) is None:
             missing.setdefault(operator_key(node.op, node.domain), []).append(
                 node.name or node.outputs[0].name
             )
-    explained = reasons(missing)
-    for node in computed:
+    explanations = reasons(missing)
+    for node in weight_readers:
         missing.setdefault(node.op, []).append(node.name or node.outputs[0].name)
-        explained[node.op] = REASON
+        explanations[node.op] = REASON
     if missing:
-        raise MissingRuleError(missing, explained)
+        raise MissingRuleError(missing, explanations)
     return path
 
 
@@ -64,17 +64,17 @@ def backward(
     for name in wrt:
         if name not in path.tensors:
             raise_if_blocked(build.graph, name, seeds, rules)
-    arriving: dict[str, list[Value]] = {name: [seed] for name, seed in seeds.items()}
+    pending: dict[str, list[Value]] = {name: [seed] for name, seed in seeds.items()}
     summed: dict[str, Value] = {}
 
-    def take(tensor: gs.Tensor) -> Value | None:
-        terms = arriving.pop(tensor.name, None)
+    def take_cotangent(tensor: gs.Tensor) -> Value | None:
+        terms = pending.pop(tensor.name, None)
         if terms:
-            summed[tensor.name] = _sum(terms)
+            summed[tensor.name] = _add_up(terms)
         return summed.get(tensor.name)
 
     for node in reversed(path.nodes):
-        cotangents = [take(tensor) for tensor in node.outputs]
+        cotangents = [take_cotangent(tensor) for tensor in node.outputs]
         rule = rules.rule_for(node)
         if rule is None or all(g is None for g in cotangents):
             continue
@@ -84,23 +84,23 @@ def backward(
             if tensor.name in path.tensors and rule.function(slot) is not None:
                 cotangent = rule.cotangent(build, node, slot, cotangents)
                 x, y = Value(build, tensor), Value(build, node.outputs[0])
-                arriving.setdefault(tensor.name, []).append(unbroadcast(cotangent, x, y))
-    return {name: g for name in wrt if (g := take(build.tensors[name])) is not None}
+                pending.setdefault(tensor.name, []).append(unbroadcast(cotangent, x, y))
+    return {name: g for name in wrt if (g := take_cotangent(build.tensors[name])) is not None}
 
 
 def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:
     """BlockedError if values flow from a tensor to `of` but no derivative does."""
     if obstacles := blocking_nodes(graph, name, of, rules):
-        further = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
+        others = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
         node, why = obstacles[0]
         raise BlockedError(
             f"no gradient reaches {name!r} from {', '.join(map(repr, of))}: "
-            f"{operator_key(node.op, node.domain)} ({name_of(node)}) {why}{further}",
+            f"{operator_key(node.op, node.domain)} ({name_of(node)}) {why}{others}",
             name_of(node),
         )
 
 
-def _sum(terms: list[Value]) -> Value:
+def _add_up(terms: list[Value]) -> Value:
     if len(terms) == 1:
         return terms[0]
     total = terms[0].build.op("Sum" if len(terms) > 2 else "Add", *terms)

@@ -28,7 +28,7 @@ from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
 SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in this order if the model takes any
 # In a free batch the middle image has neighbors on both sides; a fixed batch may have room for only two.
 ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
-STRONGEST = 16.0  # factor between the cotangents of two images
+MAX_FACTOR = 16.0  # factor between the cotangents of two images
 FLOOR = 1e-7  # rounding error, as a fraction of a result
 
 MIXES = (
@@ -103,7 +103,7 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
         pair = contrasting_images(shape, plan.image.dtype)
         try:
             first, second = (
-                _run(plan, session, image[None], weights[None], fixed or 1) for image in pair
+                _run_padded(plan, session, image[None], weights[None], fixed or 1) for image in pair
             )
         except OutOfMemoryError:
             raise
@@ -113,17 +113,17 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
             np.isfinite(outputs[plan.explained_tensor]).any() for outputs in (first, second)
         ):
             continue
-        factors = (1.0, _factor(plan, first, second))
+        factors = (1.0, _cotangent_factor(plan, first, second))
         for order in ORDERS[fixed is not None]:
             indices = list(order)
             seeds = np.outer(np.take(factors, indices), weights)
             try:
-                together = _run(plan, session, pair[indices], seeds, fixed or len(order))
+                together = _run_padded(plan, session, pair[indices], seeds, fixed or len(order))
             except OutOfMemoryError:
                 raise
             except RunError:
                 return False
-            if not _agrees(plan, Runs(together, order, (first, second), factors), fixed):
+            if not _results_agree(plan, Runs(together, order, (first, second), factors), fixed):
                 return False
         return True
     return None
@@ -131,14 +131,16 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
 
 def _shapes(image: ImageInput) -> Iterator[tuple[int, ...]]:
     """Shapes of one image that the model may take."""
-    free = not (image.height and image.width)
-    for side in SIDES if free else SIDES[:1]:
+    takes_any_size = not (image.height and image.width)
+    for side in SIDES if takes_any_size else SIDES[:1]:
         for channels in (image.channels,) if image.channels else CHANNELS:
             size = (image.height or side, image.width or side)
             yield (channels, *size) if image.layout == "NCHW" else (*size, channels)
 
 
-def _run(plan: Plan, session: Session, images: Any, seeds: Floats, batch: int) -> dict[str, Any]:
+def _run_padded(
+    plan: Plan, session: Session, images: Any, seeds: Floats, batch: int
+) -> dict[str, Any]:
     """All outputs. The batch is filled up with copies of the last image, whose cotangents are 0."""
     missing = batch - len(images)
     images = np.concatenate([images, images[-1:].repeat(missing, axis=0)])
@@ -148,7 +150,7 @@ def _run(plan: Plan, session: Session, images: Any, seeds: Floats, batch: int) -
     return dict(zip(session.outputs, session.run(session.outputs, inputs), strict=True))
 
 
-def _factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+def _cotangent_factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
     """The factor that makes the second image's gradients as large as the first's, so that neither vanishes in
     the sum.
     """
@@ -159,13 +161,13 @@ def _factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
         if name in first
     ]
     ratios = [a / b for a, b in sizes if 0 < a < np.inf and 0 < b < np.inf]
-    return float(np.clip(min(ratios), 1 / STRONGEST, STRONGEST)) if ratios else 1.0
+    return float(np.clip(min(ratios), 1 / MAX_FACTOR, MAX_FACTOR)) if ratios else 1.0
 
 
-def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
+def _results_agree(plan: Plan, runs: Runs, fixed: int | None) -> bool:
     first = runs.alone[0]
     tolerance = tolerance_of([first[name] for name in plan.activations])
-    floors = {plan.explained_tensor: 0.0, **_floors(plan, first)}
+    floors = {plan.explained_tensor: 0.0, **_rounding_floors(plan, first)}
     values = [plan.explained_tensor, *plan.activations]
     gradients = [name for name in plan.gradients if name in runs.together]
     return (
@@ -185,7 +187,7 @@ def _agrees(plan: Plan, runs: Runs, fixed: int | None) -> bool:
     )
 
 
-def _floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
+def _rounding_floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
     """The size below which an output is only rounding errors: for layers a fraction of their values, for
     gradients a fraction of the score per value, since layers and scores may have any unit.
     """

@@ -65,8 +65,10 @@ def lookup(name: str) -> Path | None:
     """The folder of an entry, which then counts as used; None unless it is complete and belongs to this
     user.
     """
-    entry_folder = _models() / name
-    if not (_is_private(_models(), stat.S_IFDIR) and _is_private(entry_folder, stat.S_IFDIR)):
+    entry_folder = _models_folder() / name
+    if not (
+        _is_private(_models_folder(), stat.S_IFDIR) and _is_private(entry_folder, stat.S_IFDIR)
+    ):
         return None
     record = _read_json(entry_folder / ENTRY_FILE)
     digests = record.get("files")
@@ -75,7 +77,7 @@ def lookup(name: str) -> Path | None:
             return None
         if {path.name for path in entry_folder.iterdir()} != {ENTRY_FILE, *digests}:
             return None
-        if not all(_matches(entry_folder / file, digest) for file, digest in digests.items()):
+        if not all(_is_unchanged(entry_folder / file, digest) for file, digest in digests.items()):
             return None
     except OSError:
         return None
@@ -90,19 +92,19 @@ def store(name: str, write: Callable[[Path], None]) -> Path | None:
     """
     if not limit():
         return None
-    unfinished = unfinished_path(_models() / name)
+    unfinished = unfinished_path(_models_folder() / name)
     try:
-        _make_private_folder(_models())
-        sweep(_models())
+        _make_private_folder(_models_folder())
+        sweep(_models_folder())
         unfinished.mkdir(mode=0o700)
         write(unfinished)
-        record = json.dumps({"name": name, "files": _digests(unfinished)})
+        record = json.dumps({"name": name, "files": _entry_digests(unfinished)})
         (unfinished / ENTRY_FILE).write_text(record, encoding="utf-8")
         for path in unfinished.iterdir():
             path.chmod(0o600)
         if _size(unfinished) > limit():
             return None
-        entry_folder = _rename_new(unfinished, _models() / name)
+        entry_folder = _rename_new(unfinished, _models_folder() / name)
         _make_room(entry_folder)
     except OSError:
         return None
@@ -113,13 +115,13 @@ def store(name: str, write: Callable[[Path], None]) -> Path | None:
 
 def forget(name: str) -> None:
     """Remove an entry whose files are undamaged but cannot be used."""
-    if _is_private(_models(), stat.S_IFDIR):
-        _remove(_models() / name)
+    if _is_private(_models_folder(), stat.S_IFDIR):
+        _remove(_models_folder() / name)
 
 
 def problem() -> str | None:
     """Why the cache is not used; None if it is used."""
-    for path in (folder(), _models(), folder() / "choices"):
+    for path in (folder(), _models_folder(), folder() / "choices"):
         if not os.path.lexists(path):
             continue
         is_private = path.is_dir() if path == folder() else _is_private(path, stat.S_IFDIR)
@@ -135,12 +137,12 @@ def size() -> int:
 
 def get_choice(name: str, choice: str) -> Any:
     """The JSON value that `set_choice` stored for an entry; None if there is none."""
-    return _choices(name).get(choice)
+    return _read_choices(name).get(choice)
 
 
 def set_choice(name: str, choice: str, value: Any) -> None:
     """Store a small JSON value for an entry. If two processes write at the same time, one value may be lost."""
-    text = json.dumps({**_choices(name), choice: value})
+    text = json.dumps({**_read_choices(name), choice: value})
     try:
         _make_private_folder(_choice_file(name).parent)
         with atomic_write(_choice_file(name)) as path:
@@ -153,7 +155,7 @@ def set_choice(name: str, choice: str, value: Any) -> None:
         return
 
 
-def _models() -> Path:
+def _models_folder() -> Path:
     return folder() / "models"
 
 
@@ -161,7 +163,7 @@ def _choice_file(name: str) -> Path:
     return folder() / "choices" / f"{digest_bytes(name.encode())}.json"
 
 
-def _choices(name: str) -> dict[str, Any]:
+def _read_choices(name: str) -> dict[str, Any]:
     path = _choice_file(name)
     return _read_json(path) if _is_private(path.parent, stat.S_IFDIR) else {}
 
@@ -215,7 +217,7 @@ def _rename_new(unfinished: Path, entry_folder: Path) -> Path:
 
 def _make_room(newest: Path) -> None:
     """Remove the least recently used entries until the rest is within the limit. Unfinished ones count, too."""
-    paths = [path for path in _present() if path != newest]
+    paths = [path for path in _list_entries() if path != newest]
     unfinished = [path for path in paths if path.name.startswith(".")]
     finished = (path for path in paths if path not in unfinished)
     entries = sorted(finished, key=_last_used, reverse=True)
@@ -226,9 +228,9 @@ def _make_room(newest: Path) -> None:
             _remove(entry_folder)
 
 
-def _present() -> Iterator[Path]:
+def _list_entries() -> Iterator[Path]:
     """All entries, finished or not, after removing abandoned unfinished ones."""
-    for path in _models().iterdir():
+    for path in _models_folder().iterdir():
         if path.name.startswith(".") and time.time() - _last_used(path) > ABANDONED:
             discard(path)
         else:
@@ -255,23 +257,27 @@ def _last_used(entry_folder: Path) -> float:
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-    return sum(map(_bytes, files)) if path.is_dir() and not path.is_symlink() else _bytes(path)
+    return (
+        sum(map(_file_bytes, files))
+        if path.is_dir() and not path.is_symlink()
+        else _file_bytes(path)
+    )
 
 
-def _bytes(path: Path) -> int:
+def _file_bytes(path: Path) -> int:
     try:
         return path.lstat().st_size
     except OSError:
         return 0  # another process removed it
 
 
-def _digests(entry_folder: Path) -> dict[str, list[Any]]:
+def _entry_digests(entry_folder: Path) -> dict[str, list[Any]]:
     """Size and digest of each file of an entry: after a power failure files may be all zeros."""
     paths = sorted(path for path in entry_folder.iterdir() if path.name != ENTRY_FILE)
     return {path.name: [path.lstat().st_size, digest_blocks(path)] for path in paths}
 
 
-def _matches(path: Path, digest: object) -> bool:
+def _is_unchanged(path: Path, digest: object) -> bool:
     """Whether a private file is unchanged since it was written; it is read only if its size is right."""
     if not _is_private(path, stat.S_IFREG) or not isinstance(digest, list) or len(digest) != 2:
         return False

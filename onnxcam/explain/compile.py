@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
 PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu", "numpy")
-LARGEST_PLAN = 1 << 24  # bytes
-LARGEST_REOPENED = 256 << 20  # bytes; larger matrices keep all threads of one session busy
+MAX_PLAN_BYTES = 1 << 24  # bytes
+MAX_REOPENED_BYTES = 256 << 20  # bytes; larger matrices keep all threads of one session busy
 MODEL, GRADIENTS, PLAN = "model.onnx", "gradients.onnx", "plan.json"
 WEIGHTS = ".weights"  # suffix of the file with a model's weights
 
@@ -85,7 +85,7 @@ def schedule_choice() -> str:
     return f"schedules on {usable_cpus()} CPUs"
 
 
-def portable(model: Any) -> Path | bytes:
+def to_portable(model: Any) -> Path | bytes:
     """A model in a form that another process can open. ModelError for a loaded `Model`."""
     if isinstance(model, bytes):
         return model
@@ -113,7 +113,7 @@ def _load_cached(key: str, request: PlanRequest, device: Device) -> CompiledMode
     with suppress(
         OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, ModelError
     ):
-        plan = from_json(read_regular(entry_folder / PLAN, LARGEST_PLAN) or b"")
+        plan = from_json(read_regular(entry_folder / PLAN, MAX_PLAN_BYTES) or b"")
         gradients = entry_folder / GRADIENTS if plan.has_gradient_model else None
         compiled = _open(plan, entry_folder / MODEL, {}, gradients, device, key)
         if _has_planned_tensors(compiled, request):
@@ -129,14 +129,14 @@ def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
     image, seed = session.shapes.get(plan.image.name), backward.shapes.get(SEED, [])
     batch_sizes = {shape[0] for shape in session.shapes.values() if shape}
     moments = {moment(power, name) for name in plan.activations for power in POWERS}
-    summed = request.smooths and not plan.gradient_is_constant
+    is_summed = request.smooths and not plan.gradient_is_constant
     return (
         {*session.inputs, *backward.inputs} <= {plan.image.name, SEED, NOISE, SPREAD}
         and (image is None or _sizes_agree(image, plan.image.shape))
         and plan.image.batch in {None, 1, *batch_sizes}
         and _sizes_agree(seed[1:], plan.seed_shape)
         and {plan.explained_tensor, *plan.activations} <= {*session.outputs}
-        and (moments if summed else {*plan.gradients}) <= {*backward.outputs}
+        and (moments if is_summed else {*plan.gradients}) <= {*backward.outputs}
     )
 
 
@@ -194,7 +194,7 @@ def _open(
     def reopen(threads: int) -> Session:
         return Session(content, session.device, weights, threads=threads)
 
-    small = not weights and _size(content) <= LARGEST_REOPENED
+    small = not weights and _size(content) <= MAX_REOPENED_BYTES
     return CompiledModel(plan, session, backward, reopen if small else None, key)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnxcam.arrays import Floats, Images, Quantities, Saliency, Scores
 from onnxcam.explain.run import Runner
 from onnxcam.methods.rounding import (
-    are_alike,
+    are_nearly_equal,
     first_order,
     is_below_rounding,
     is_small,
@@ -50,9 +50,9 @@ def clear_rounding_errors(
         selected = method.select(quantities)
         is_drawn, sizes = bool(np.max(saliency) > 0), magnitudes(selected, saliency)
         # a part of a layer may have a small effect, as long as the score depends on the complete layer
-        below = is_drawn and is_below_rounding(sizes, size, runner.epsilon)
+        is_below = is_drawn and is_below_rounding(sizes, size, runner.epsilon)
         erroneous.append(
-            below and is_below_rounding(magnitudes(quantities, saliency), size, runner.epsilon)
+            is_below and is_below_rounding(magnitudes(quantities, saliency), size, runner.epsilon)
         )
         doubtful.append(is_drawn and not erroneous[-1] and is_small(sizes, saliency, size))
     if any(doubtful):
@@ -82,7 +82,9 @@ def _is_confirmed(
         for gradient in gradients
     ]
     first_orders = [first_order(repeat) for repeat in repeats]
-    return are_alike(first_orders) and are_alike([method.formula(repeat) for repeat in repeats])
+    return are_nearly_equal(first_orders) and are_nearly_equal(
+        [method.formula(repeat) for repeat in repeats]
+    )
 
 
 def _notice(runner: Runner, target: Target, size: float, names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from onnxcam.explain.arguments import (
     resolve_labels,
     target_per_image,
 )
-from onnxcam.explain.compile import chunked_runner, compile_model, portable
+from onnxcam.explain.compile import chunked_runner, compile_model, to_portable
 from onnxcam.explain.evidence import BoundFormula, clear_rounding_errors
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.inputs import ImageSource, load_inputs
@@ -117,7 +117,7 @@ class Explainer:
         if it is there. ModelError for a loaded model, which has no file to open.
         """
         changed = {name: getattr(self, name) for name in CHANGEABLE}
-        arguments = {**self._arguments, "model": portable(self._arguments["model"])}
+        arguments = {**self._arguments, "model": to_portable(self._arguments["model"])}
         return _rebuild, (arguments,), changed
 
     @property
@@ -184,24 +184,24 @@ class Explainer:
         a class; one for all images, or one per image. `channels` and `region` replace those of the explainer
         for this call. Raises ImageError, TargetError, SettingError and RunError.
         """
-        chosen = Subset(
+        subset = Subset(
             self.channels if channels is None else channels,
             self.region if region is None else region,
         )
         with memory_errors("while images were explained"):
-            return self._explain(images, target, chosen, progress)
+            return self._explain(images, target, subset, progress)
 
     def _explain(
         self,
         images: ImageSource | Sequence[ImageSource],
         target: Spec | Sequence[Spec],
-        chosen: Subset,
+        subset: Subset,
         progress: ProgressCallback,
     ) -> Explanation:
         explained, tensors, preprocessed = load_inputs(images, self.preprocessing, self.plan.image)
         specs = target_per_image(target, len(tensors))
         results = [
-            self._explain_image(tensor, spec, chosen, progress)
+            self._explain_image(tensor, spec, subset, progress)
             for tensor, spec in zip(tensors, specs, strict=True)
         ]
         assumed = self.preprocessing_notice if preprocessed else None
@@ -221,11 +221,11 @@ class Explainer:
             notices=(*self.notices, *dict.fromkeys(notice for notice in notices if notice)),
             method=self.method.name,
             images=tuple(explained),
-            provenance=self._provenance(chosen),
+            provenance=self._provenance(subset),
         )
 
     def _explain_image(
-        self, image: Floats, spec: Spec, chosen: Subset, progress: ProgressCallback
+        self, image: Floats, spec: Spec, subset: Subset, progress: ProgressCallback
     ) -> ImageResult:
         classes = self.plan.score.classes
         fixed_target = (
@@ -237,7 +237,7 @@ class Explainer:
         target = fixed_target or parse_target(spec, classes, self.labels, scores[0], middle)
         settings = self._formula_settings()
         formula = BoundFormula(
-            lambda quantities: self.method.formula(**quantities, **settings), chosen.select
+            lambda quantities: self.method.formula(**quantities, **settings), subset.select
         )
         with np.errstate(all="ignore"):  # what is not finite is refused below
             layers = self.runner.collect(image, activations, target, progress)
@@ -273,10 +273,12 @@ class Explainer:
 
     def _formula_settings(self) -> dict[str, Any]:
         """The settings of the formula, without those of the sampler."""
-        sampled = self.method.sampler.settings
-        return {name: value for name, value in self.settings.items() if name not in sampled}
+        sampler_settings = self.method.sampler.settings
+        return {
+            name: value for name, value in self.settings.items() if name not in sampler_settings
+        }
 
-    def _provenance(self, chosen: Subset) -> dict[str, Any]:
+    def _provenance(self, subset: Subset) -> dict[str, Any]:
         from onnxcam._version import __version__
 
         data = {"external_data": self.plan.data} if self.plan.data else {}
@@ -284,7 +286,7 @@ class Explainer:
             "model": {"name": self.plan.name, "sha256": self.plan.digest, **data},
             "method": {"name": self.method.name, "settings": dict(self.settings)},
             "score": {"kind": self.score_kind, "tensor": self.plan.explained_tensor},
-            "subset": chosen.to_json(),
+            "subset": subset.to_json(),
             "fuse": self.fuse,
             "preprocessing": to_dict(self.preprocessing),
             "device": str(self.device),

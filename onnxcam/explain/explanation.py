@@ -148,24 +148,24 @@ class Explanation:
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} images: pass one per image")
-        numbered = make_unique(names or [image.name for image in self.images])
-        results = [result_files(Path(folder), name, self.method) for name in numbered]
+        unique_names = make_unique(names or [image.name for image in self.images])
+        results = [result_files(Path(folder), name, self.method) for name in unique_names]
         for files in results:
             require_writable(files, overwrite=overwrite)
         for i, files in enumerate(results):
             arrays = {"map": self.maps[i], "layer_map": self.layer_maps[i], "score": self.scores[i]}
-            overlay = _png(self.overlay(i, **drawing))
-            write_results(files, overlay, _npz(arrays), self.manifest(i))
+            overlay = _encode_png(self.overlay(i, **drawing))
+            write_results(files, overlay, _encode_npz(arrays), self.manifest(i))
         return [files["overlay"] for files in results]
 
 
-def _png(image: Image.Image) -> bytes:
+def _encode_png(image: Image.Image) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _npz(arrays: dict[str, Array]) -> bytes:
+def _encode_npz(arrays: dict[str, Array]) -> bytes:
     buffer = BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

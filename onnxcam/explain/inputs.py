@@ -37,7 +37,7 @@ def load_inputs(
                 tensors.append(tensor[None])
         else:
             prepared = prepare(read(source), preprocessing, image)
-            explained.append(_read_image(source, prepared, len(explained)))
+            explained.append(_file_image(source, prepared, len(explained)))
             tensors.append(np.asarray(prepared.tensor))
     _require_one_size(tensors, image)
     return explained, tensors, not all(isinstance(source, np.ndarray) for source in sources)
@@ -99,7 +99,7 @@ def _draw_array(tensor: Floats, image: ImageInput) -> Image.Image:
     return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
 
 
-def _read_image(source: Any, prepared: PreparedImage, number: int) -> ExplainedImage:
+def _file_image(source: Any, prepared: PreparedImage, number: int) -> ExplainedImage:
     path = Path(source) if isinstance(source, (str, Path)) else None
     name = path.stem if path else f"image-{number}"
     return ExplainedImage(name, lambda: prepared.image, prepared.box, str(path) if path else None)

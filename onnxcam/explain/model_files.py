@@ -12,7 +12,7 @@ from onnxcam.errors import ModelError
 from onnxcam.model.data_files import locate_data
 from onnxcam.regular_files import BLOCK, block_digest, digest_blocks, join_digests, map_blocks
 
-LARGEST = 1 << 32  # bytes of all files of a model; beyond it they are not read for a digest
+MAX_TOTAL_BYTES = 1 << 32  # bytes of all files of a model; beyond it they are not read for a digest
 # A field of `external_data` in a protocol buffer: key (field 1) "location", value (field 2)
 LOCATION = b"\x0a\x08location"
 VALUE, LONGEST = 0x12, 127  # a longer value has a length of more than one byte
@@ -50,7 +50,7 @@ def _identify_path(path: Path) -> ModelFiles:
     names = sorted({name for _, locations in blocks for name in locations})
     paths = {name: locate_data(path, name) for name in names}
     state += map(_file_state, paths.values())
-    if sum(size for _, size, *_ in state) > LARGEST:
+    if sum(size for _, size, *_ in state) > MAX_TOTAL_BYTES:
         raise ValueError("too large for the cache")
     data = {name: digest_blocks(file) for name, file in paths.items()}
     return ModelFiles(path.name, join_digests(digest for digest, _ in blocks), data, tuple(state))

@@ -73,16 +73,16 @@ def _dtype(name: object) -> np.dtype[Any]:
 
 def _construct(kind: type[T], fields: Any) -> T:
     """A dataclass from JSON values. TypeError for a value that is not of the annotated type."""
-    values = {name: _tuple(value) for name, value in fields.items()}
+    values = {name: _lists_to_tuples(value) for name, value in fields.items()}
     for name, hint in get_type_hints(kind).items():
         if name in values and not _has_type(values[name], hint):
             raise TypeError(f"{kind.__name__}.{name} of {values[name]!r:.50}")
     return kind(**values)
 
 
-def _tuple(value: Any) -> Any:
+def _lists_to_tuples(value: Any) -> Any:
     """Lists as tuples: JSON has only lists."""
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+    return tuple(map(_lists_to_tuples, value)) if isinstance(value, list) else value
 
 
 def _has_type(value: object, hint: Any) -> bool:

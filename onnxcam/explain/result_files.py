@@ -20,7 +20,7 @@ SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"
 SCHEMA = 2  # of the manifest's keys; raise it when one is renamed or removed. Manifests before 2 have no number
 # How a manifest begins, even one that was cut off: of this schema, and before 2
-OPENINGS = (
+MANIFEST_BEGINNINGS = (
     f'{{\n  "schema": {SCHEMA},\n  "image": {{\n    "name": '.encode(),
     b'{\n  "picture": {\n    "name": ',
 )
@@ -69,12 +69,12 @@ def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:
         return None
     digests = manifest.get("files")
     described = [path for kind, path in files.items() if kind != "manifest"]
-    if not isinstance(digests, dict) or not all(_matches(path, digests) for path in described):
+    if not isinstance(digests, dict) or not all(_is_unchanged(path, digests) for path in described):
         return None
     return manifest
 
 
-def _matches(path: Path, digests: Mapping[str, Any]) -> bool:
+def _is_unchanged(path: Path, digests: Mapping[str, Any]) -> bool:
     expected = digests.get(path.name)
     try:
         return (
@@ -98,7 +98,7 @@ def _is_manifest(path: Path) -> bool:
         return isinstance(versions, dict) and "onnxcam" in versions
     start = content.rstrip(b"\0")
     return content.startswith(b"\0") or any(
-        start.startswith(opening) or opening.startswith(start) for opening in OPENINGS
+        start.startswith(opening) or opening.startswith(start) for opening in MANIFEST_BEGINNINGS
     )
 
 

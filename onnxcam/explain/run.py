@@ -101,9 +101,9 @@ class Runner:
 
     def _fits_one_pass(self, image: Images, target: Target) -> bool:
         """Whether the gradients at the clean image are needed, from this model, and not cached yet."""
-        once = self.method.sampler.name == "once" or self.plan.gradient_is_constant
+        needs_clean_gradient = self.method.sampler.name == "once" or self.plan.gradient_is_constant
         return (
-            once
+            needs_clean_gradient
             and not self.plan.has_gradient_model
             and self._gradient_key(image, target) not in self._gradient_cache
         )
@@ -141,10 +141,10 @@ class Runner:
         if self.backward is not None:
             arrays = self.backward.run(self.plan.gradients, {SEED: self.plan.seeds(weights)})
         else:
-            summed = self.method.smooths and not self.plan.gradient_is_constant
+            is_summed = self.method.smooths and not self.plan.gradient_is_constant
             layers = self.plan.activations
-            names = [moment(1, name) for name in layers] if summed else self.plan.gradients
-            arrays = self._run_all(names, _close_to(image, factor), weights)
+            names = [moment(1, name) for name in layers] if is_summed else self.plan.gradients
+            arrays = self._run_all(names, _nearby_image(image, factor), weights)
         return [gradient / factor for gradient in self._channels_first(arrays, image)]
 
     def _class_weights(self, image: Images, target: Target) -> list[Floats]:
@@ -153,8 +153,10 @@ class Runner:
         """
         gradients = self._gradients(image, target)
         for layer, g in zip(self.plan.layers, gradients, strict=True):
-            same = np.allclose(g, g[:, :, :1, :1], rtol=1e-4, atol=1e-6 * float(np.abs(g).max()))
-            if not self.plan.gradient_is_constant or not same:
+            is_uniform = np.allclose(
+                g, g[:, :, :1, :1], rtol=1e-4, atol=1e-6 * float(np.abs(g).max())
+            )
+            if not self.plan.gradient_is_constant or not is_uniform:
                 reason = (
                     "differs from cell to cell"
                     if self.plan.gradient_is_constant
@@ -227,7 +229,7 @@ class Runner:
     def _noisy_feed(self, image: Images, target: Target, weights: Floats) -> Feed:
         """The inputs for noisy copies of an image, whose cotangents are the target's times `weights` (n,)."""
         spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
-        noise = self._noise_like(image.shape[1:])
+        noise = self._noise_for(image.shape[1:])
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
             seeds = target.weights * weights[chunk, None]
@@ -235,11 +237,11 @@ class Runner:
 
         return feed
 
-    def _noise_like(self, shape: tuple[int, ...]) -> GaussianNoise:
+    def _noise_for(self, shape: tuple[int, ...]) -> GaussianNoise:
         noise = self._noise  # threads may have images of different sizes
         if noise is None or noise.shape != shape:
-            free = self.batches.fixed_batch is None  # a fixed batch is filled up first
-            transfer = self.batches.session.to_device if free else np.asarray
+            is_free = self.batches.fixed_batch is None  # a fixed batch is filled up first
+            transfer = self.batches.session.to_device if is_free else np.asarray
             noise = self._noise = GaussianNoise(int(self.settings["seed"]), shape, transfer)
         return noise
 
@@ -270,7 +272,7 @@ class Runner:
         ]
 
 
-def _close_to(image: Images, factor: float) -> Any:
+def _nearby_image(image: Images, factor: float) -> Any:
     """The image with noise, different for each factor, that changes only how values are rounded. Noise of 1/256
     of its range, or even 2**-16, would flip enough ReLUs of a deep model, or change a probability of 1e-20 so
     much, that maps with evidence differ.

@@ -72,7 +72,7 @@ def is_small(sizes: Magnitudes, saliency: Saliency, score: float) -> bool:
     return bool(small or np.max(saliency) <= SMALL * sizes.terms)
 
 
-def are_alike(arrays: Sequence[Floats]) -> bool:
+def are_nearly_equal(arrays: Sequence[Floats]) -> bool:
     """Whether repeated computations of the same value agree, and are not all 0."""
     size = max(_norm(array) for array in arrays)
     return size > 0 and all(_norm(array - arrays[0]) <= TOLERANCE * size for array in arrays[1:])

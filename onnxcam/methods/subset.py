@@ -30,7 +30,7 @@ class Subset(NamedTuple):
         """
         _, channels, height, width = quantities["activation"].shape
         mask = region_mask(self.region, channels, (height, width))
-        return subset(quantities, select_channels(self.channels, channels), mask)
+        return apply_subset(quantities, select_channels(self.channels, channels), mask)
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON can hold."""
@@ -46,17 +46,21 @@ def select_channels(spec: Channels | None, channels: int) -> list[int] | None:
     """
     if spec is None:
         return None
-    numbers = _parse_numbers(spec, channels) if isinstance(spec, str) else _integers(spec)
-    outside = [number for number in numbers if not 0 <= number < channels]
-    if outside or not numbers:
-        problem = f"there is no channel {outside[0]}" if outside else "it selects no channel"
+    numbers = _parse_numbers(spec, channels) if isinstance(spec, str) else _to_integers(spec)
+    outside_numbers = [number for number in numbers if not 0 <= number < channels]
+    if outside_numbers or not numbers:
+        problem = (
+            f"there is no channel {outside_numbers[0]}"
+            if outside_numbers
+            else "it selects no channel"
+        )
         raise SettingError(
             f"channels {spec!r}: {problem}; the layer has channels 0 to {channels - 1}"
         )
     return sorted(set(numbers))
 
 
-def _integers(spec: Sequence[int]) -> list[int]:
+def _to_integers(spec: Sequence[int]) -> list[int]:
     try:
         return [operator.index(number) for number in spec]
     except TypeError:
@@ -107,10 +111,14 @@ def region_to_json(region: Region | None) -> Any:
     """A region as a value that JSON can hold: None, "y0:y1,x0:x1", or a mask as nested lists."""
     if isinstance(region, np.ndarray):
         return (region != 0).tolist()
-    return region if region is None or isinstance(region, str) else ",".join(map(_span, region))
+    return (
+        region
+        if region is None or isinstance(region, str)
+        else ",".join(map(_format_slice, region))
+    )
 
 
-def _span(interval: slice) -> str:
+def _format_slice(interval: slice) -> str:
     step = [] if interval.step is None else [interval.step]
     ends = [interval.start, interval.stop, *step]
     return ":".join("" if end is None else str(end) for end in ends)
@@ -137,7 +145,7 @@ def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple
     return region
 
 
-def subset(
+def apply_subset(
     quantities: Mapping[str, Floats], channels: list[int] | None, mask: Floats | None
 ) -> Quantities:
     """The quantities of the chosen feature maps, with zeros for the neurons that do not count: those add

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.model.model import Model
 from onnxcam.specs import SEED
 
-LARGEST = 1 << 30  # bytes of weights in the second model
+MAX_BACKWARD_BYTES = 1 << 30  # bytes of weights in the second model
 
 
 def split_constant_gradient(model: Model, gradients: Sequence[str]) -> Model | None:
@@ -26,7 +26,7 @@ def split_constant_gradient(model: Model, gradients: Sequence[str]) -> Model | N
     batches = {tensor.name: tensor.shape[0] for tensor in backward.graph.inputs}
     if [*batches] != [SEED] or (isinstance(batches[SEED], int) and batches[SEED] > 1):
         return None
-    if _constant_bytes(backward) > LARGEST:
+    if _constant_bytes(backward) > MAX_BACKWARD_BYTES:
         return None
     model.graph.inputs = [tensor for tensor in model.graph.inputs if tensor.name != SEED]
     names = [tensor.name for tensor in model.graph.outputs]

@@ -66,14 +66,14 @@ def expand_operators_without_rules(
     """A copy in which operators on the way that have no rule are replaced by their definitions, if ONNX has
     one.
     """
-    copied = model.copy()
+    copy = model.copy()
     while True:
-        path = subgraph_between(copied.graph, wrt, {of}, propagates(rules))
-        missing = [node for node in path.nodes if rules.rule_for(node) is None]
+        path = subgraph_between(copy.graph, wrt, {of}, propagates(rules))
+        replaceable = [node for node in path.nodes if rules.rule_for(node) is None]
         # replaced by simpler operators (Clip), they need no constant weights
-        missing += readers_of_computed_weights(copied.graph, wrt, {of}, rules)
-        if not missing or not expand_functions(copied.graph, missing, {*wrt, of}):
-            return copied
+        replaceable += readers_of_computed_weights(copy.graph, wrt, {of}, rules)
+        if not replaceable or not expand_functions(copy.graph, replaceable, {*wrt, of}):
+            return copy
 
 
 def _write_gradient(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:

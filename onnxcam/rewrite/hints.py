@@ -25,7 +25,7 @@ SMOOTH = {  # replacements of step functions that have a derivative
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), "Sigmoid"),
     **dict.fromkeys(("Floor", "Ceil", "Round"), "Identity"),
 }
-LISTED = 3  # the number of layers that are named
+MAX_LISTED = 3  # the number of layers that are named
 
 
 def add_hint(
@@ -42,16 +42,18 @@ def add_hint(
     layers = spatial_layers(model, image, of)
     usable = [layer.name for layer in layers if reaches(model, layer, of, rules)]
     if usable:
-        named = ", ".join(usable[: -LISTED - 1 : -1])
-        return error.with_hint(f"choose one of the layers that a gradient reaches: {named}")
+        names = ", ".join(usable[: -MAX_LISTED - 1 : -1])
+        return error.with_hint(f"choose one of the layers that a gradient reaches: {names}")
     if isinstance(error, MissingRuleError):
         return error.with_hint(
             "there is no layer after it; a rule can be added in onnxcam/autodiff/rules"
         )
-    earlier = next(
+    earlier_score = next(
         (name for node in nodes for name in _scores_before(node, model, image, rules)), None
     )
-    alternative = f", or explain the tensor before it (--output {earlier})" if earlier else ""
+    alternative = (
+        f", or explain the tensor before it (--output {earlier_score})" if earlier_score else ""
+    )
     smooth = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
     change = f"with {smooth} in place of {nodes[0].op}" if smooth else "without it"
     return error.with_hint(f"there is no layer after it; export the model {change}{alternative}")

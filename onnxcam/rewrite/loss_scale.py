@@ -28,14 +28,14 @@ HALVES = {"float16", "bfloat16"}
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
     """float32 for a half precision; other dtypes are returned unchanged."""
-    return FLOAT32 if _name(dtype) in HALVES else dtype
+    return FLOAT32 if _dtype_name(dtype) in HALVES else dtype
 
 
 def loss_scale(graph: gs.Graph, wrt: Collection[str], of: str, rules: Rules) -> float:
     """The factor of the cotangents: more than 1 if there is a float16 tensor on the way."""
     path, tensors = subgraph_between(graph, wrt, {of}, propagates(rules)), graph.tensors()
     dtypes = (tensors[name].dtype for name in path.tensors)
-    return SCALE if any(_name(dtype) == "float16" for dtype in dtypes) else 1.0
+    return SCALE if any(_dtype_name(dtype) == "float16" for dtype in dtypes) else 1.0
 
 
 def apply_loss_scale(value: Value, factor: float) -> Value:
@@ -49,8 +49,8 @@ def sum_in_float32(graph: gs.Graph) -> None:
     """
     nodes: list[gs.Node] = []
     for node in graph.nodes:
-        adds = node.op == "ScatterElements" and node.attrs.get("reduction", "none") != "none"
-        if not adds or _name(node.inputs[0].dtype) != "float16":
+        is_sum = node.op == "ScatterElements" and node.attrs.get("reduction", "none") != "none"
+        if not is_sum or _dtype_name(node.inputs[0].dtype) != "float16":
             nodes.append(node)
             continue
         for slot in (0, 2):
@@ -73,7 +73,7 @@ def _cast(
     return gs.Node("Cast", name, {"to": type_code(dtype)}, [tensor], [output])
 
 
-def _name(dtype: Dtype | None) -> str:
+def _dtype_name(dtype: Dtype | None) -> str:
     if dtype is None:
         return ""
     if isinstance(dtype, int):

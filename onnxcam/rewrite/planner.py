@@ -41,7 +41,7 @@ from onnxcam.specs import (
 )
 
 
-class Planned(NamedTuple):
+class PlannedModel(NamedTuple):
     """A plan, the model to run, and a second model with the gradients if they do not depend on the image."""
 
     plan: Plan
@@ -60,7 +60,7 @@ class _Subject(NamedTuple):
 
 
 @reports_node
-def plan(model: Model, request: PlanRequest) -> Planned:
+def plan(model: Model, request: PlanRequest) -> PlannedModel:
     """How to run a request, and what is run. Nothing but the arguments may affect the result: they are the key
     of the cache.
 
@@ -98,7 +98,7 @@ def _require_probability(model: Model, score: Score) -> None:
     raise ModelError(f"{model.name}: {reason}; explain the logit instead (--score logit)")
 
 
-def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> Planned:
+def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> PlannedModel:
     request, model, image, score, explained = subject
     if request.smooths and is_integer(image.dtype) and model.graph.opset < ROUND_OPSET:
         model = upgrade_model(model, ROUND_OPSET)
@@ -119,7 +119,7 @@ def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> Planned:
         name=augmented.name,
         digest=augmented.digest,
         metadata=augmented.metadata,
-        notices=(*augmented.notices, *_notices(layers), *training_notices(augmented.graph)),
+        notices=(*augmented.notices, *_layer_notices(layers), *training_notices(augmented.graph)),
         image=image,
         score=score,
         explained_tensor=explained,
@@ -129,10 +129,10 @@ def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> Planned:
         seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
         seed_dtype=np.dtype(seed.dtype).name,
     )
-    return Planned(planned, augmented, gradient_model)
+    return PlannedModel(planned, augmented, gradient_model)
 
 
-def _notices(layers: Sequence[Layer]) -> Iterator[str]:
+def _layer_notices(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
         if layer.ignored_by_score:
             yield (
@@ -147,7 +147,7 @@ def _notices(layers: Sequence[Layer]) -> Iterator[str]:
         )
 
 
-def _plan_automatic(subject: _Subject, layers: list[Layer]) -> Planned:
+def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
     """At the last layer that everything passes through. A method that smooths takes the last one whose gradient
     depends on the image, if there is one and all operators after it have rules. If branches meet only after the
     last grid, it is the last layer of each branch. ModelError if there are none of these.
@@ -166,7 +166,7 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> Planned:
     last = _plan_layers(subject, _mark_automatic(chosen))
     if len(chosen) > 1 or not (request.smooths and last.plan.gradient_is_constant):
         return last
-    earlier = _last_varying(subject, candidates(model, layers)[1:])
+    earlier = _last_varying_layer(subject, candidates(model, layers)[1:])
     return last if earlier is None else _plan_layers(subject, _mark_automatic([earlier]))
 
 
@@ -174,7 +174,7 @@ def _mark_automatic(layers: Sequence[Layer]) -> list[Layer]:
     return [replace(layer, automatic=True) for layer in layers]
 
 
-def _last_varying(subject: _Subject, layers: Sequence[Layer]) -> Layer | None:
+def _last_varying_layer(subject: _Subject, layers: Sequence[Layer]) -> Layer | None:
     """The first of these candidates whose gradient depends on the image, None if there is none. The gradients
     of 1, 2, 4, … layers are written together; if a rule is missing for one of them, one by one.
     """

@@ -61,8 +61,8 @@ class Tokens:
         """The tokens in an axis of that size, from which a missing count follows: of 7 tokens with 6 cells and
         none after them, 1 is before them.
         """
-        cells, counted = size_of(self.cells), self.before is not None and self.after is not None
-        if counted or not isinstance(size, int) or not isinstance(cells, int):
+        cells, is_counted = size_of(self.cells), self.before is not None and self.after is not None
+        if is_counted or not isinstance(size, int) or not isinstance(cells, int):
             return replace(self, size=size if isinstance(size, int) else self.size)
         remaining = size - cells - (self.before or 0) - (self.after or 0)
         if self.before is None and self.after is None:
@@ -122,10 +122,10 @@ def regroup(axes: Axes, shape: Shape) -> Axes | None:
     factors = [factor for axis in axes for factor in axis if factor.size != 1 or _is_batch(factor)]
     groups: list[Axis] = [()] * len(shape)
     left, right = 0, len(shape)
-    while right > left and (group := _take(factors, shape[right - 1], -1)) is not None:
+    while right > left and (group := _take_factors(factors, shape[right - 1], -1)) is not None:
         right -= 1
         groups[right] = group
-    while left < right - 1 and (group := _take(factors, shape[left], 0)) is not None:
+    while left < right - 1 and (group := _take_factors(factors, shape[left], 0)) is not None:
         groups[left] = group
         left += 1
     if right - left > 1 or (right == left and any(factor.size != 1 for factor in factors)):
@@ -136,14 +136,14 @@ def regroup(axes: Axes, shape: Shape) -> Axes | None:
             return None
     if factors and groups:
         groups[left] = (*factors, *groups[left])
-    return tuple(_merge(group) for group in groups)
+    return tuple(_merge_factors(group) for group in groups)
 
 
 def _is_batch(factor: Factor | Tokens) -> bool:
     return isinstance(factor, Factor) and factor.kind == BATCH
 
 
-def _take(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | None:
+def _take_factors(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | None:
     """Remove factors of a product `dim` from the front (`end` 0) or the back (-1) of the list, in place, and
     return them in order; the last one is split if necessary. None, and nothing is removed, if that fails.
     """
@@ -156,7 +156,7 @@ def _take(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | None:
         if factor is None or not isinstance(factor.size, int) or not factor.size:
             return None
         if missing % factor.size:
-            parts = _split(factor, missing, end)
+            parts = _split_factor(factor, missing, end)
             if parts is None:
                 return None
             factor = parts[0]
@@ -167,7 +167,7 @@ def _take(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | None:
     return tuple(reversed(taken) if end else taken)
 
 
-def _split(factor: Factor | Tokens, size: int, end: int) -> tuple[Factor, Factor] | None:
+def _split_factor(factor: Factor | Tokens, size: int, end: int) -> tuple[Factor, Factor] | None:
     """A factor of that size from the outer (`end` 0) or inner end (-1) of a factor, and the remaining one."""
     if isinstance(factor, Tokens) or not isinstance(factor.size, int) or factor.size % size:
         return None
@@ -177,7 +177,7 @@ def _split(factor: Factor | Tokens, size: int, end: int) -> tuple[Factor, Factor
     return replace(factor, size=size, stride=factor.stride * rest), replace(factor, size=rest)
 
 
-def _merge(axis: Axis) -> Axis:
+def _merge_factors(axis: Axis) -> Axis:
     """The axis with adjacent factors of one origin joined: y2/2·y2 is y4."""
     merged: list[Factor | Tokens] = []
     for factor in axis:

@@ -72,12 +72,12 @@ def align(operation: Operation, index: int) -> Axes | None:
         return None
     aligned = []
     for i, dim in enumerate(output.shape):
-        held = [
+        pairs = [
             (axes[i - rank], shape[i - rank]) for axes, shape in inputs if len(axes) >= rank - i
         ]
-        axis = _most_informative([axis for axis, size in held if may_be_equal(size, dim)])
+        axis = _most_informative([axis for axis, size in pairs if may_be_equal(size, dim)])
         if axis is None:
-            axis = resized_axis(held[0][0], dim, f"{output.name}.{i}")
+            axis = resized_axis(pairs[0][0], dim, f"{output.name}.{i}")
         aligned.append(axis)
     return tuple(aligned)
 
@@ -151,14 +151,14 @@ def einsum(operation: Operation, index: int) -> Axes | None:
     operands, result = terms
     output, axes = operation.node.outputs[index], list[Axis]()
     for i, label in enumerate(result):
-        held = [
+        labeled_axes = [
             source[labels.index(label)]
             for labels, source in zip(operands, operation.sources, strict=True)
             if source is not None and label in labels
         ]
-        axis = _most_informative(held)
-        created = new_axis(CHANNELS, output.shape[i], f"{output.name}.{i}")
-        axes.append(created if axis is None else axis)
+        axis = _most_informative(labeled_axes)
+        new_features = new_axis(CHANNELS, output.shape[i], f"{output.name}.{i}")
+        axes.append(new_features if axis is None else axis)
     return tuple(axes)
 
 
@@ -177,10 +177,10 @@ def concat(operation: Operation, index: int) -> Axes | None:
     """What the inputs hold; along the axis of the Concat, cells among other tokens."""
     rank = len(operation.node.outputs[index].shape)
     joined_axis = int(operation.node.attrs["axis"]) % rank
-    held = [axes for axes in operation.sources if axes is not None and len(axes) == rank]
-    if not held:
+    source_axes = [axes for axes in operation.sources if axes is not None and len(axes) == rank]
+    if not source_axes:
         return None
-    axes = [max((source[i] for source in held), key=information_rank) for i in range(rank)]
+    axes = [max((source[i] for source in source_axes), key=information_rank) for i in range(rank)]
     axes[joined_axis] = _concat_axis(operation, joined_axis)
     return tuple(axes)
 
@@ -195,15 +195,15 @@ def slice_axes(operation: Operation, index: int) -> Axes | None:
         return align(operation, index)
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    sliced = list(source)
+    sliced_axes = list(source)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size, origin = operation.input_shape()[axis], f"{output.name}.{axis}"
         if isinstance(size, int):
             positions = range(size)[slice(int(start), int(end), int(step))]
-            sliced[axis] = slice_axis(source[axis], size, positions, origin)
+            sliced_axes[axis] = slice_axis(source[axis], size, positions, origin)
         else:
-            sliced[axis] = resized_axis(source[axis], output.shape[axis], origin)
-    return tuple(sliced)
+            sliced_axes[axis] = resized_axis(source[axis], output.shape[axis], origin)
+    return tuple(sliced_axes)
 
 
 def split(operation: Operation, index: int) -> Axes | None:
@@ -293,22 +293,22 @@ def _replace_axis(axes: Axes, index: int, *replacements: Axis) -> Axes:
 def _concat_axis(operation: Operation, joined_axis: int) -> Axis:
     """The axis along which a Concat joins its inputs."""
     output, inputs = operation.node.outputs[0], operation.node.inputs
-    held = [() if axes is None else axes[joined_axis] for axes in operation.sources]
-    with_cells = [i for i, axis in enumerate(held) if holds_cells(axis)]
+    joined_axes = [() if axes is None else axes[joined_axis] for axes in operation.sources]
+    with_cells = [i for i, axis in enumerate(joined_axes) if holds_cells(axis)]
     origin, dim = f"{output.name}.{joined_axis}", output.shape[joined_axis]
     if not with_cells:
         return new_axis(CHANNELS, dim, origin)
     first = with_cells[0]
-    if len(with_cells) == 1 and (tokens := as_tokens(held[first])) is not None:
+    if len(with_cells) == 1 and (tokens := as_tokens(joined_axes[first])) is not None:
         sizes: list[Dim] = [
             tensor.shape[joined_axis] if tensor.shape else None for tensor in inputs
         ]
         before = sum_sizes([tokens.before, *sizes[:first]])
         after = sum_sizes([tokens.after, *sizes[first + 1 :]])
         return with_extra_tokens(tokens.cells, before, after)
-    joined = set[str]().union(*map(kinds, held))
-    in_order = len(joined) == 1 and not _joins_parts_of_one_tensor(inputs)
-    return new_axis(next(iter(joined)) if in_order else MOVED, dim, origin)
+    joined_kinds = set[str]().union(*map(kinds, joined_axes))
+    in_order = len(joined_kinds) == 1 and not _joins_parts_of_one_tensor(inputs)
+    return new_axis(next(iter(joined_kinds)) if in_order else MOVED, dim, origin)
 
 
 def _joins_parts_of_one_tensor(inputs: Sequence[gs.Tensor]) -> bool:
@@ -316,5 +316,5 @@ def _joins_parts_of_one_tensor(inputs: Sequence[gs.Tensor]) -> bool:
     window are rolled, cells are no longer at their position in the image.
     """
     nodes = [node for tensor in inputs if (node := producer(tensor)) is not None]
-    sliced = all(traits_of(node).moves == "slice" for node in nodes)
-    return sliced and len(nodes) > 1 and len({node.inputs[0].name for node in nodes}) == 1
+    are_slices = all(traits_of(node).moves == "slice" for node in nodes)
+    return are_slices and len(nodes) > 1 and len({node.inputs[0].name for node in nodes}) == 1

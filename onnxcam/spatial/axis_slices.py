@@ -36,8 +36,8 @@ from onnxcam.spatial.axes import (
 
 def information_rank(axis: Axis) -> int:
     """How much is known about an axis: of two operands, the one with the higher rank decides."""
-    held = kinds(axis)
-    return 3 * bool(held & {ROWS, COLUMNS}) + 2 * (MOVED in held) + bool(held)
+    axis_kinds = kinds(axis)
+    return 3 * bool(axis_kinds & {ROWS, COLUMNS}) + 2 * (MOVED in axis_kinds) + bool(axis_kinds)
 
 
 def may_be_equal(size: Dim, dim: Dim) -> bool:
@@ -51,8 +51,10 @@ def may_be_equal(size: Dim, dim: Dim) -> bool:
 
 def resized_axis(axis: Axis, dim: Dim, origin: str) -> Axis:
     """An axis whose size was changed by an operator that keeps what it holds."""
-    held = kinds(axis)
-    kind = next(iter(held)) if len(held) == 1 else MOVED if holds_cells(axis) else CHANNELS
+    axis_kinds = kinds(axis)
+    kind = (
+        next(iter(axis_kinds)) if len(axis_kinds) == 1 else MOVED if holds_cells(axis) else CHANNELS
+    )
     return new_axis(kind, dim, origin)
 
 
@@ -81,8 +83,8 @@ def _slice_tokens(tokens: Tokens, positions: Sequence[int], origin: str) -> Axis
     if not selected:
         return new_axis(EXTRA, count, origin)
     before = sum(position < tokens.before for position in positions)
-    consecutive = list(range(positions[0], positions[0] + count)) == list(positions)
-    if not consecutive or selected < cells:
+    is_consecutive = list(range(positions[0], positions[0] + count)) == list(positions)
+    if not is_consecutive or selected < cells:
         return new_axis(MOVED, count, origin)
     return with_extra_tokens(tokens.cells, before, count - before - cells)
 

@@ -33,7 +33,9 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     C) with a grid of more than one cell, and tokens (N, T, C) or (N, C, T).
     """
     path, flow, ignored = _path_to_score(model, image, score)
-    shared = set(bottlenecks(prune_ignored(path, flow, ignored) if ignored else path)) - ignored
+    bottleneck_names = (
+        set(bottlenecks(prune_ignored(path, flow, ignored) if ignored else path)) - ignored
+    )
     channels = channel_axes(model.graph)
     located = [
         (node.op, tensor, _locate(tensor, flow.axes_of(tensor), channels.get(tensor.name, 0)))
@@ -47,7 +49,7 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
             op,
             tuple(tensor.shape),
             location.channel_axis,
-            tensor.name in shared,
+            tensor.name in bottleneck_names,
             cells=location.cells,
             tokens_before=location.before,
             tokens_after=location.after,
@@ -126,8 +128,8 @@ def choose_layers(model: Model, image: str, score: str, layers: list[Layer]) -> 
     ends = branch_ends(model, image, score, layers)
     # two layers with one grid are features and their weights, not heads
     are_heads = len({layer.grid for layer in ends}) == len(ends)
-    coarser = any(_is_coarser(layer, last) for layer in ends)
-    return ends if are_heads and coarser else [last]
+    has_coarser_end = any(_is_coarser(layer, last) for layer in ends)
+    return ends if are_heads and has_coarser_end else [last]
 
 
 def _is_coarser(layer: Layer, reference: Layer) -> bool:
@@ -174,8 +176,8 @@ def _is_linear_projection(tensor: gs.Tensor) -> bool:
     variables = [operand for operand in node.inputs if not isinstance(operand, gs.Constant)]
     if node.op in ("MatMul", "Gemm"):
         return len(variables) == 1
-    adds_constant = node.op in ("Add", "Mul") and len(variables) == 1
-    return adds_constant and _is_linear_projection(variables[0])
+    applies_constant = node.op in ("Add", "Mul") and len(variables) == 1
+    return applies_constant and _is_linear_projection(variables[0])
 
 
 def _is_preactivation(tensor: gs.Tensor) -> bool:
@@ -199,7 +201,7 @@ def find_layer(layers: list[Layer], name: str) -> Layer:
     names, if there is none.
     """
     names = [layer.name for layer in layers]
-    matches = [name] if name in names else _matches(names, name)
+    matches = [name] if name in names else _matching_names(names, name)
     if len(matches) > 1:
         listed = ", ".join(matches[:MAX_LISTED]) + (", …" if len(matches) > MAX_LISTED else "")
         message = f"layer {name!r} matches {len(matches)} layers: {listed}; name one"
@@ -209,7 +211,7 @@ def find_layer(layers: list[Layer], name: str) -> Layer:
     return layers[names.index(matches[0])]
 
 
-def _matches(names: list[str], pattern: str) -> list[str]:
+def _matching_names(names: list[str], pattern: str) -> list[str]:
     if set(pattern) & set("*?["):
         return [name for name in names if fnmatchcase(name, pattern)]
     return [name for name in names if pattern and pattern in name]

@@ -80,8 +80,8 @@ def _passes_cells_on(
         if tensor.name in path.tensors
     ]
     return any(
-        held is None or (any(map(holds_cells, held)) and is_read.get(name, False))
-        for name, held in outputs
+        output_axes is None or (any(map(holds_cells, output_axes)) and is_read.get(name, False))
+        for name, output_axes in outputs
     )
 
 

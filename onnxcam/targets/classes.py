@@ -23,7 +23,7 @@ NOT = re.compile(r"not\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 RANK = re.compile(r"top(\d{1,18})", re.IGNORECASE)
 NUMBER = re.compile(r"-?\d{1,18}")
 BY_INDEX, BY_LABEL = "class:", "label:"
-LISTED = 5  # the number of classes with the same label that a message lists
+MAX_LISTED = 5  # the number of classes with the same label that a message lists
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ def parse_target(
 
     Raises TargetError for a class that does not exist, UnknownNameError for an unknown label.
     """
-    rank, negated = parse_rank(spec), _after_not(str(spec))
+    rank, negated_text = parse_rank(spec), _after_not(str(spec))
     if rank is not None:
-        side = _by_rank(spec, rank, classes, labels, scores, middle)
-        return _single(_opposite(side) if negated else side, classes, labels)
+        side = _side_of_rank(spec, rank, classes, labels, scores, middle)
+        return _single_target(_opposite(side) if negated_text else side, classes, labels)
     words = str(spec).split(" - " if " - " in str(spec) else "-")
     if len(words) == 1 or not all(words) or _side_of_label(str(spec), classes, labels) is not None:
-        return _single(_side(spec, classes, labels), classes, labels)
-    if negated and _side_of_label(negated, classes, labels) is not None:
-        return _single(_side(spec, classes, labels), classes, labels)
-    sides = dict.fromkeys(_side(word.strip(), classes, labels) for word in words)
-    return _contrast(spec, [*sides], classes, labels)
+        return _single_target(_parse_side(spec, classes, labels), classes, labels)
+    if negated_text and _side_of_label(negated_text, classes, labels) is not None:
+        return _single_target(_parse_side(spec, classes, labels), classes, labels)
+    sides = dict.fromkeys(_parse_side(word.strip(), classes, labels) for word in words)
+    return _contrast_target(spec, [*sides], classes, labels)
 
 
 def single_logit_notice(classes: int, labels: Labels) -> str | None:
@@ -79,7 +79,7 @@ def single_logit_notice(classes: int, labels: Labels) -> str | None:
     )
 
 
-def _by_rank(
+def _side_of_rank(
     spec: Spec, rank: int, classes: int, labels: Labels, scores: Floats | None, middle: float
 ) -> Side:
     sides = 2 if _has_two_sides(classes, labels) else classes
@@ -91,13 +91,15 @@ def _by_rank(
     return Side(int(np.argsort(-scores, kind="stable")[rank - 1]))
 
 
-def _single(side: Side, classes: int, labels: Labels) -> Target:
+def _single_target(side: Side, classes: int, labels: Labels) -> Target:
     weights = np.zeros(classes)
     weights[side.index] = side.sign
-    return Target(_name(side, classes, labels), weights, *_spec([side], classes, labels))
+    return Target(
+        _side_name(side, classes, labels), weights, *_index_and_spec([side], classes, labels)
+    )
 
 
-def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Target:
+def _contrast_target(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Target:
     first, *contrasted = sides
     if not any(side.index != first.index for side in contrasted):
         raise TargetError(f"target {spec!r}: a class cannot be contrasted with itself")
@@ -108,12 +110,12 @@ def _contrast(spec: Spec, sides: list[Side], classes: int, labels: Labels) -> Ta
         raise TargetError(
             f"target {spec!r}: 'not' takes a single class; swap the sides of the contrast instead"
         )
-    names = [_name(side, classes, labels) for side in sides]
+    names = [_side_name(side, classes, labels) for side in sides]
     name = f"{names[0]} - {', '.join(names[1:])}"
-    return Target(name, weights, *_spec(sides, classes, labels))
+    return Target(name, weights, *_index_and_spec(sides, classes, labels))
 
 
-def _spec(sides: list[Side], classes: int, labels: Labels) -> tuple[int, str]:
+def _index_and_spec(sides: list[Side], classes: int, labels: Labels) -> tuple[int, str]:
     """The first class, and a specification of these sides, with `class:` if a label would have precedence."""
     texts = [_sign_word(side) + str(side.index) for side in sides]
     spec = "-".join(texts)
@@ -132,17 +134,17 @@ def _sign_word(side: Side) -> str:
 def _is_ambiguous(text: str, side: Side, classes: int, labels: Labels) -> bool:
     """Whether a number would be read as a label, of a different class or of several classes."""
     try:
-        return _side(text, classes, labels) != side
+        return _parse_side(text, classes, labels) != side
     except TargetError:
         return True
 
 
-def _side(spec: Spec, classes: int, labels: Labels) -> Side:
+def _parse_side(spec: Spec, classes: int, labels: Labels) -> Side:
     """One class, or the evidence against it."""
     text = str(spec).strip()
     side = _side_of_label(spec, classes, labels) if isinstance(spec, str) else None
     if side is None and (rest := _after_not(text)):
-        return _opposite(_side(rest, classes, labels))
+        return _opposite(_parse_side(rest, classes, labels))
     if side is None and text.startswith(BY_LABEL):
         side = _side_of_label(text.removeprefix(BY_LABEL), classes, labels)
     if side is None and NUMBER.fullmatch(text.removeprefix(BY_INDEX).strip()):
@@ -184,8 +186,8 @@ def _label_index(spec: str, labels: Labels) -> int | None:
         return None
     indices = [index for index, label in enumerate(labels) if label == spec]
     if len(indices) > 1:
-        rest = ", …" if len(indices) > LISTED else ""
-        listed = ", ".join(map(str, indices[:LISTED])) + rest
+        rest = ", …" if len(indices) > MAX_LISTED else ""
+        listed = ", ".join(map(str, indices[:MAX_LISTED])) + rest
         raise TargetError(
             f"target {spec!r}: {len(indices)} classes have this label ({listed}); use the index"
         )
@@ -195,7 +197,7 @@ def _label_index(spec: str, labels: Labels) -> int | None:
     return lowercase.index(spec.lower())
 
 
-def _name(side: Side, classes: int, labels: Labels) -> str:
+def _side_name(side: Side, classes: int, labels: Labels) -> str:
     if _has_two_sides(classes, labels):
         return str(labels[side.sign > 0]) if labels else ""
     named = labels and side.index < len(labels) and labels[side.index].strip()

@@ -291,7 +291,7 @@ def test_file_replaced_during_planning_is_not_cached(
 
 def forge(entry_folder: Path, plan_text: str) -> None:
     (entry_folder / compiling.PLAN).write_text(plan_text)
-    record = {"name": entry_folder.name, "files": cache._digests(entry_folder)}
+    record = {"name": entry_folder.name, "files": cache._entry_digests(entry_folder)}
     (entry_folder / cache.ENTRY_FILE).write_text(json.dumps(record))
     assert cache.lookup(entry_folder.name)
 

@@ -168,7 +168,7 @@ def test_undamaged_but_invalid_entry_is_built_again(model: Path, cache_folder: P
         (compiling.MODEL, b"no model"),
     ):
         (entry_folder / file).write_bytes(content)
-        record = {"name": entry_folder.name, "files": cache._digests(entry_folder)}
+        record = {"name": entry_folder.name, "files": cache._entry_digests(entry_folder)}
         (entry_folder / "entry.json").write_text(json.dumps(record))
         assert cache.lookup(entry_folder.name)
         np.testing.assert_array_equal(make_explainer(model, **SMOOTH)(X).maps, expected.maps)

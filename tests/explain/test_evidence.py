@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxcam import Explainer
-from onnxcam.methods.rounding import are_alike, is_below_rounding, is_small, magnitudes
+from onnxcam.methods.rounding import are_nearly_equal, is_below_rounding, is_small, magnitudes
 from tests.support.nets import DEEP, POOLED, random_images
 
 METHODS = ["grad-cam", "grad-cam++", "smooth-grad-cam++"]
@@ -355,4 +355,4 @@ def test_terms_are_those_of_largest_cell() -> None:
     ],
 )
 def test_are_alike_compares_norms(arrays: list[list[float]], said: bool) -> None:
-    assert are_alike([np.array(array) for array in arrays]) is said
+    assert are_nearly_equal([np.array(array) for array in arrays]) is said

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import UnknownNameError
-from onnxcam.methods.subset import subset
+from onnxcam.methods.subset import apply_subset
 from onnxcam.rewrite.planner import layers
 from onnxcam.specs import infer_grid
 from tests.explain.support.explained import assert_same_map
@@ -208,7 +208,9 @@ def test_regions_and_channels_select_tokens() -> None:
     explanation = make_explainer(CLASS_TOKEN, "grad-cam++", region="0:2,1:3", channels="1,4,5")(
         X[:1], target=2
     )
-    assert_same_map(explanation.layer_maps, run("grad-cam++", subset(source, [1, 4, 5], mask)))
+    assert_same_map(
+        explanation.layer_maps, run("grad-cam++", apply_subset(source, [1, 4, 5], mask))
+    )
 
 
 def test_token_and_convolution_layers_are_fused() -> None:

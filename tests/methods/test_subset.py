@@ -8,7 +8,7 @@ import pytest
 from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
 from onnxcam.methods import METHODS
-from onnxcam.methods.subset import region_mask, region_to_json, select_channels, subset
+from onnxcam.methods.subset import apply_subset, region_mask, region_to_json, select_channels
 from tests.methods.support.formulas import feed, run
 
 GRID = (4, 5)
@@ -116,7 +116,7 @@ def test_invalid_regions_are_refused(region: Any, message: str) -> None:
 
 def test_empty_subset_changes_nothing() -> None:
     quantities = feed((2, 3, *GRID))
-    selected = subset(quantities, None, None)
+    selected = apply_subset(quantities, None, None)
     assert all(selected[name] is quantities[name] for name in quantities)
 
 
@@ -131,7 +131,7 @@ def test_map_of_subset_equals_formula_on_zeroed_arrays(name: str) -> None:
         else:
             zeroed[quantity][:, [1, 4]] = array[:, [1, 4]]
     mask = region_mask("1:3,0:2", 6, GRID)
-    maps = run(name, subset(quantities, select_channels("1,4", 6), mask))
+    maps = run(name, apply_subset(quantities, select_channels("1,4", 6), mask))
     np.testing.assert_allclose(maps, run(name, zeroed), rtol=1e-12, atol=1e-14)
     assert maps.any()
     assert not np.delete(maps, np.s_[1:3], axis=1).any()
@@ -141,9 +141,10 @@ def test_masks_may_differ_between_channels() -> None:
     quantities = feed((1, 2, *GRID))
     mask = np.zeros((2, *GRID), bool)
     mask[0, :2] = mask[1, 2:] = True
-    maps = run("grad-cam++", subset(quantities, None, region_mask(mask, 2, GRID)))
+    maps = run("grad-cam++", apply_subset(quantities, None, region_mask(mask, 2, GRID)))
     terms = [
-        run("grad-cam++", subset(quantities, [k], region_mask(mask[k], 2, GRID))) for k in range(2)
+        run("grad-cam++", apply_subset(quantities, [k], region_mask(mask[k], 2, GRID)))
+        for k in range(2)
     ]
     np.testing.assert_allclose(maps, np.add(*terms), rtol=1e-12)
 
@@ -151,7 +152,7 @@ def test_masks_may_differ_between_channels() -> None:
 def test_channels_combine_with_masks_per_channel() -> None:
     quantities = feed((1, 3, *GRID))
     mask = np.random.default_rng(0).random((3, *GRID)) > 0.4
-    maps = run("grad-cam", subset(quantities, [0, 2], region_mask(mask, 3, GRID)))
+    maps = run("grad-cam", apply_subset(quantities, [0, 2], region_mask(mask, 3, GRID)))
     zeroed: dict[str, Floats] = {
         quantity: array * mask * [[[1]], [[0]], [[1]]]
         for quantity, array in quantities.items()

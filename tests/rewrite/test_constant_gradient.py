@@ -44,7 +44,7 @@ def test_gradient_that_depends_on_image_size_is_not_split() -> None:
 
 
 def test_gradient_with_large_weights_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxcam.rewrite.constant_gradient.LARGEST", 100)
+    monkeypatch.setattr("onnxcam.rewrite.constant_gradient.MAX_BACKWARD_BYTES", 100)
     assert plan(load(POOLED.content()), REQUEST).gradients is None
 
 

@@ -37,8 +37,8 @@ def conv_vjp_input(g: Value, kernel: Value, x: Value, window: Window, group: int
         return _conv_flipped(g, window, kernel.constant, group)
     if not is_static((*x.shape[2:], *g.shape[2:])):
         return _conv_transpose_dynamic(g, kernel, x, window, group)
-    depthwise = kernel.shape[:2] == (group, 1) and g.build.opset >= RESIZE_WITHOUT_REGION
-    if kernel.constant is not None and depthwise:
+    is_depthwise = kernel.shape[:2] == (group, 1) and g.build.opset >= RESIZE_WITHOUT_REGION
+    if kernel.constant is not None and is_depthwise:
         return _conv_flipped(*insert_zeros(g, x, window), kernel.constant, group)
     if kernel.constant is not None and is_stem_conv(g, x, window, group):
         return subpixel_conv(g, x, kernel.constant, window)

@@ -103,8 +103,8 @@ class Sampling:
         last = self._size(axis) - 1.0
         index = anp.minimum(anp.maximum(self._reflect(axis, cell), full_like(last, 0.0)), last)
         if self.padding == "zeros":
-            inside = anp.equal(index, cell).astype(weight.dtype)
-            weight, slope = weight * inside, slope * inside
+            is_inside = anp.equal(index, cell).astype(weight.dtype)
+            weight, slope = weight * is_inside, slope * is_inside
         return Tap(index.astype(np.dtype(np.int64)), weight, slope)
 
     def _reflect(self, axis: int, cell: Value) -> Value:

@@ -80,11 +80,11 @@ class Interpolation:
         in_float32, positions = (
             self._positions(size, out, scale, roi, dtype) for dtype in (np.float32, np.float64)
         )
-        exact = (in_float32 == positions) & (self.coordinates != "half_pixel_symmetric")
-        error = np.where(exact, 0, FLOAT32_ERROR * (size + 1))
+        is_exact = (in_float32 == positions) & (self.coordinates != "half_pixel_symmetric")
+        error = np.where(is_exact, 0, FLOAT32_ERROR * (size + 1))
         low, high = (self._weights(positions + shift, size, scale) for shift in (-error, error))
-        certain = np.max(np.abs(high - low), initial=0) < WEIGHT_TOLERANCE
-        return self._weights(positions, size, scale) if certain else None
+        is_certain = np.max(np.abs(high - low), initial=0) < WEIGHT_TOLERANCE
+        return self._weights(positions, size, scale) if is_certain else None
 
     def _weights(self, positions: Floats, size: int, scale: float) -> Floats:
         if self.mode == "nearest":

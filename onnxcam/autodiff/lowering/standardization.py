@@ -15,8 +15,8 @@ from onnxcam.graph.tracing import Value
 
 def to_float32(value: Value) -> Value:
     """Floats narrower than float32 as float32, in which the operators compute their statistics, too."""
-    narrow = isinstance(value.dtype, int) or value.dtype.itemsize < FLOAT32.itemsize
-    return value.astype(FLOAT32) if narrow else value
+    is_narrow = isinstance(value.dtype, int) or value.dtype.itemsize < FLOAT32.itemsize
+    return value.astype(FLOAT32) if is_narrow else value
 
 
 def mean_over(value: Value, axes: Sequence[int]) -> Value:

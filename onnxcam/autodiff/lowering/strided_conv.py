@@ -42,11 +42,11 @@ def is_stem_conv(g: Value, x: Value, window: Window, group: int) -> bool:
     There, subpixel_conv takes two thirds of ConvTranspose's time.
     """
     channels = x.shape[1]
-    few = isinstance(channels, int) and channels <= MAX_STEM_CHANNELS and group == 1
-    planar = len(window.kernel) == 2 and len(set(window.strides)) == 1
+    has_few_channels = isinstance(channels, int) and channels <= MAX_STEM_CHANNELS and group == 1
+    is_planar = len(window.kernel) == 2 and len(set(window.strides)) == 1
     axes = zip(window.kernel, window.strides, window.dilations, strict=True)
-    large = all(d == 1 and k > 2 * s for k, s, d in axes)
-    return few and planar and large and g.build.opset >= 11
+    is_large = all(d == 1 and k > 2 * s for k, s, d in axes)
+    return has_few_channels and is_planar and is_large and g.build.opset >= 11
 
 
 def subpixel_conv(g: Value, x: Value, kernel: Array, window: Window) -> Value:

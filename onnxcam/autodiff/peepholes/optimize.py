@@ -28,16 +28,16 @@ def optimize_gradient(
         by_operator.setdefault(peephole.pattern.operator, []).append(peephole)
     build, nodes = Builder(graph), graph.nodes[start:]
     del graph.nodes[start:]
-    written, ahead = {id(node): node for node in nodes}, set(map(id, nodes))
+    written, upcoming = {id(node): node for node in nodes}, set(map(id, nodes))
     returned = {id(tensor) for tensor in graph.outputs}
     for node in nodes:
         graph.nodes.append(node)
-        ahead.remove(id(node))
+        upcoming.remove(id(node))
         while len(node.outputs) == 1 and id(node.outputs[0]) not in returned:
             position = len(graph.nodes)
             value = _replacement(build, node.outputs[0], by_operator.get(node.op, ()), written)
             new = graph.nodes[position:]
-            if value is None or not ahead.isdisjoint(_producers(new)):
+            if value is None or not upcoming.isdisjoint(_producers(new)):
                 _detach(new)  # unused, or it would read what is computed further down
                 break
             written.update({id(node): node for node in new})
@@ -76,13 +76,13 @@ def _redirect(old: gs.Tensor, new: gs.Tensor) -> None:
 
 def _detach_unread(node: gs.Node, written: Mapping[int, gs.Node], returned: Container[int]) -> None:
     """Detach a node without readers from the graph, in place, and those before it that then have none."""
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
+    pending = [node]
+    while pending:
+        node = pending.pop()
         if id(node) not in written:
             continue
         if not any(tensor.outputs or id(tensor) in returned for tensor in node.outputs):
-            waiting += [producer for tensor in node.inputs for producer in tensor.inputs]
+            pending += [producer for tensor in node.inputs for producer in tensor.inputs]
             _detach([node])
 
 

@@ -29,7 +29,7 @@ from onnxcam.graph.tracing import Value
 # What is known about a tensor
 
 
-def written_by(value: Value, operator: str) -> bool:
+def is_written_by(value: Value, operator: str) -> bool:
     """Whether a node with this operator writes a value."""
     node = producer(value.tensor)
     return node is not None and node.op == operator
@@ -40,7 +40,7 @@ def attributes(value: Value) -> dict[str, Any]:
     return value.tensor.inputs[0].attrs
 
 
-def uniform(value: Value) -> float | None:
+def uniform_number(value: Value) -> float | None:
     """The number that all elements of a constant equal."""
     array = value.constant if isinstance(value.tensor, gs.Constant) else None
     if array is None or not array.size or np.any(array != array.flat[0]):
@@ -64,13 +64,13 @@ def has_one_reader(*values: Value) -> bool:
 
 def complement(one: Value, s: Value) -> Value | None:
     """1 - s as a HardSigmoid, exact for 0 <= s <= 1: the constant of a Sub leaves the blocked layout."""
-    bounded = s.dtype == FLOAT32 and written_by(s, "Sigmoid")
-    return hard_sigmoid(s, -1.0, 1.0) if bounded and is_scalar(one, 1.0) else None
+    is_bounded = s.dtype == FLOAT32 and is_written_by(s, "Sigmoid")
+    return hard_sigmoid(s, -1.0, 1.0) if is_bounded and is_scalar(one, 1.0) else None
 
 
 def is_scalar(value: Value, number: float) -> bool:
     """Whether a value is one constant number."""
-    return value.shape == () and uniform(value) == number
+    return value.shape == () and uniform_number(value) == number
 
 
 def step_between(y: Value, above: Value, below: Value) -> Value | None:
@@ -84,7 +84,7 @@ def step_between(y: Value, above: Value, below: Value) -> Value | None:
 def masked_line(z: Value, x: Value, mask: Value, share: Value) -> Value | None:
     """z + x (a mask), as in the slope of HardSwish: the Conv of a x takes the sum into its own pass."""
     a, offset = attributes(share).get("alpha"), attributes(share).get("beta")
-    if a is None or not 0 < a <= 1 or offset != 0 or not written_by(mask, "HardSigmoid"):
+    if a is None or not 0 < a <= 1 or offset != 0 or not is_written_by(mask, "HardSigmoid"):
         return None
     return affine_1x1(x * mask, a) + z if is_blocked(x) else None
 
@@ -161,7 +161,7 @@ def scale_masked_kernel(
 
 def divide_kernel(x: Value, kernel: Value, g: Value, n: Value) -> Value | None:
     """The same for a division by one number."""
-    divisor = uniform(n) if n.shape == () else None
+    divisor = uniform_number(n) if n.shape == () else None
     return scaled_conv(x, kernel, g, 1 / divisor) if divisor else None
 
 
@@ -191,7 +191,7 @@ def repeat_scaled(x: Value, kernel: Value, g: Value, c: Value) -> Value | None:
     goes into the kernel of the Conv before it.
     """
     cells = spatial_sizes(c, g)
-    if cells is None or (factor := uniform(c)) is None or not is_blocked(g):
+    if cells is None or (factor := uniform_number(c)) is None or not is_blocked(g):
         return None
     scaled = scaled_conv(x, kernel, g, factor)
     return None if scaled is None else repeat_nearest(scaled, cells)
@@ -202,7 +202,7 @@ def repeat_masked(
 ) -> Value | None:
     """The same across the mask of an activation."""
     cells = spatial_sizes(c, g) if has_one_reader(g) else None
-    if cells is None or (factor := uniform(c)) is None or not is_blocked(g):
+    if cells is None or (factor := uniform_number(c)) is None or not is_blocked(g):
         return None
     scaled = scaled_conv(x, kernel, conv, factor)
     return None if scaled is None else repeat_nearest(scaled * mask, cells)
@@ -219,8 +219,8 @@ def repeat_gate(g: Value, f: Value) -> Value | None:
     if g.shape[:2] != f.shape[:2] or f.dtype != g.dtype:
         return None
     cells = spatial_sizes(g, f)
-    blocked = cells is not None and is_blocked(g) and is_blocked(f)
-    return g * repeat_nearest(f, cells) if blocked and cells else None
+    are_blocked = cells is not None and is_blocked(g) and is_blocked(f)
+    return g * repeat_nearest(f, cells) if are_blocked and cells else None
 
 
 def spatial_sizes(wide: Value, narrow: Value) -> list[int] | None:
