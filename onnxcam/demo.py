@@ -76,14 +76,14 @@ def make_demo(model: Path, images: Sequence[Path]) -> Demo:
     layers = _last_bottlenecks(loaded_model)
     explanation = Explainer(loaded_model, "grad-cam", layers[-1].name)(str(image))
     answer = (
-        f"{model.name} answers: {explanation.targets[0]}. Yellow is the evidence for that answer. "
-        "All maps below explain this one image."
+        f'For the image at the top left, {model.name} answers "{explanation.targets[0]}". All maps show the '
+        "evidence for that answer: the brighter, the more."
     )
     rows = (
         _method_row(loaded_model, image, layers[-2], layers[-1]),
         _layer_row(loaded_model, image, layers),
         _feature_map_row(loaded_model, image, layers[-2]),
-        _neuron_row(loaded_model, image, layers[-1]),
+        _region_row(loaded_model, image, layers[-1]),
     )
     return Demo(image, answer, rows)
 
@@ -104,9 +104,10 @@ def _method_row(model: Model, image: Path, earlier: Layer, last: Layer) -> Row:
         panels.append((caption, _draw_map(explanation)))
     return Row(
         "Four methods",
-        f"At {earlier.name} ({_grid(earlier)} cells), the last layer where they differ: Grad-CAM weights a "
-        "feature map by its mean gradient, Grad-CAM++ by the gradient in each cell, for several instances of a "
-        "class, and Smooth Grad-CAM++ does the same with derivatives averaged over noisy copies of the image.",
+        f"At {earlier.name} ({_grid(earlier)} cells), the last layer where they differ. Grad-CAM weights a "
+        "feature map by its mean gradient. Grad-CAM++ weights it by the positive gradients in its cells, to "
+        "find all objects of a class. Smooth Grad-CAM++ first averages derivatives over noisy copies of the "
+        "image.",
         tuple(panels),
     )
 
@@ -118,8 +119,8 @@ def _layer_row(model: Model, image: Path, layers: Sequence[Layer]) -> Row:
         panels.append((f"{layer.name}, {_grid(layer)} cells", _draw_map(explanation)))
     return Row(
         "A layer of your choice (--layer)",
-        f"{DEFAULT_METHOD} from an early layer to the last: fine outlines in early layers, more of the "
-        "object in later ones.",
+        f"{DEFAULT_METHOD} at layers from early to late. Early layers show fine outlines, later ones more of "
+        "each object.",
         tuple(panels),
     )
 
@@ -134,22 +135,23 @@ def _feature_map_row(model: Model, image: Path, layer: Layer) -> Row:
         panels.append((caption, _draw_map(explainer(str(image), channels=channels))))
     return Row(
         "Feature maps of your choice (--channels)",
-        f"What some of the {layer.channels} feature maps of {layer.name} contribute, together and alone.",
+        f"What some of the {layer.channels} feature maps of {layer.name} contribute, together and one at a "
+        "time.",
         tuple(panels),
     )
 
 
-def _neuron_row(model: Model, image: Path, layer: Layer) -> Row:
+def _region_row(model: Model, image: Path, layer: Layer) -> Row:
     explainer = Explainer(model, DEFAULT_METHOD, layer.name)
     explanation = explainer(str(image))
-    panels = [("all neurons", _draw_map(explanation))]
+    panels = [("all cells", _draw_map(explanation))]
     for rows, columns in _peak_regions(explanation.layer_maps[0]):
         region = f"{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
         panels.append((f"--region {region}", _draw_map(explainer(str(image), region=region))))
     return Row(
-        "Neurons of your choice (--region)",
-        f"What the neurons in a part of {layer.name} ({_grid(layer)} cells) contribute: one instance "
-        "at a time.",
+        "Cells of your choice (--region)",
+        f"What the cells in one region of {layer.name} ({_grid(layer)} cells) contribute: one object at a "
+        "time.",
         tuple(panels),
     )
 

@@ -4,8 +4,8 @@
     python -m scripts.operators              # runs the cases first (minutes), then writes the table
     python -m scripts.operators REPORT.xml   # of test_conformance.py, junit_family=xunit1
 
-A check is a case of one operator with fixed or with unknown sizes. Cases of functions written out in several
-operators are counted in one sum.
+A check is a case of one operator with fixed or with unknown sizes. Cases of functions that are expanded into
+several operators are counted in one row.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def tally_checks(report: Path) -> dict[str, Tally]:
 
 
 def operator_of_case(name: str) -> str:
-    """The operator of a case, empty for a function written out."""
+    """The operator of a case, empty for an expanded function."""
     first, *others = wheel_cases()[name].model.graph.node
     return "" if others else str(first.op_type)
 
@@ -99,7 +99,7 @@ def table(tallies: dict[str, Tally]) -> Iterator[str]:
         yield f"| {op} | {where} | {tally.passed or ('own tests' if op in files else 0)} | {', '.join(cases)} |"
     functions = tallies.get("", Tally())
     cases = [f"{n} {_letter(why, letters)}" for why, n in functions.reasons.most_common()]
-    yield f"| functions written out | | {functions.passed} | {', '.join(cases)} |"
+    yield f"| expanded functions | | {functions.passed} | {', '.join(cases)} |"
     yield ""
     yield "Left out: " + "; ".join(f"{letter}) {why}" for why, letter in letters.items()) + "."
 

@@ -34,5 +34,5 @@ def demo(
     path = sheet.save(out / "onnxcam-demo.png")
     for row in sheet.rows:
         say(f"{row.title}: {row.meaning}")
-    say("", f"{path} shows all of these maps. To explain one of the images alone:")
+    say("", f"{path} shows all of these maps. To explain the image with options of your own:")
     say(f"  onnxcam explain {model} {sheet.image}")

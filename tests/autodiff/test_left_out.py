@@ -18,7 +18,7 @@ from tests.autodiff.support.left_out import (
 )
 from tests.autodiff.support.wheel import input_arrays, wheel_cases
 
-STEP_FUNCTION = "a step function: its derivative is 0 wherever it has one"
+STEP_FUNCTION = "a step function, whose derivative is 0 wherever it exists"
 
 
 def checks_by_reason() -> dict[str, list[Check]]:

@@ -23,9 +23,9 @@ def test_tallies_count_checks_by_operator(tmp_path: Path) -> None:
     tallies = tally_checks(report)
     passed = {op: tally.passed for op, tally in tallies.items() if tally.passed}
     assert passed == {"Abs": 2, "Dropout": 1, "": 1}
-    reason = "in a form without a gradient rule, refused by name"
+    reason = "in a form without a gradient rule (raises an error)"
     assert tallies["BatchNormalization"].reasons == {reason: 4}
-    # words stay apart where no operator is named
+    # reasons that name no operator are not shortened
     assert tallies[""].reasons["has a loop or a branch"]
     assert "BitShift" not in tallies
     lines = list(table(tallies))

@@ -1,16 +1,20 @@
 """Cases of the onnx wheel that are left out by name, because the two references disagree or do not apply."""
 
 RANDOM = "random numbers: no two runs agree"
-QUANTIZER = "the step of a quantizer, which is taken for a constant"
-ROWS = "removes rows: the rows of a score are taken for the images that are fed"
-CORNERS = "the reference aligns corners at a fraction of a cell, the runtime at a cell"
-CLASS_WEIGHTS = "a gradient by class weights that is the small difference of large sums in float32"
-ZERO = "a gradient that is exactly 0, of terms that are not"
-MASK_VALUE = "the weights returned are masked by -inf in ONNX's definition, by -3e38 in the runtime"
+QUANTIZER = "the gradient treats the step size of the quantizer as a constant"
+ROWS = "removes rows, but a score must have one row per image"
+CORNERS = (
+    "the reference aligns corners with a fractional output size, ONNX Runtime with an integer one"
+)
+CLASS_WEIGHTS = (
+    "the gradient with respect to class weights is a small difference of large float32 sums"
+)
+ZERO = "the gradient is exactly 0, as a sum of terms that are not"
+MASK_VALUE = "ONNX's definition masks the returned weights with -inf, ONNX Runtime with -3e38"
 
 EXCEPTIONS = {
     "test_attention_24_qk_matmul_output_mode3_softmax_precision": (
-        "the reference rounds to the precision of the Softmax, in steps"
+        "the reference rounds to the precision of the Softmax, so it is a step function"
     ),
     "test_attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_causal": MASK_VALUE,
     "test_attention_4d_with_past_and_present_qk_matmul_bias_4d_mask_causal": MASK_VALUE,
@@ -25,7 +29,7 @@ EXCEPTIONS = {
     "test_dynamicquantizelinear_max_adjusted": QUANTIZER,
     "test_dynamicquantizelinear_min_adjusted": QUANTIZER,
     "test_maxunpool_export_with_output_shape": (
-        "indices count over the smaller shape in the reference, over the larger one in the runtime"
+        "the reference counts indices in the smaller shape, ONNX Runtime in the larger one"
     ),
     **{
         f"test_{loss}_NCd1d2d3d4d5_mean_weight{form}": CLASS_WEIGHTS

@@ -87,7 +87,9 @@ def made_with() -> str:
 def prepared_check(name: str, sizes: str) -> tuple[Case, onnx.ModelProto]:
     """The case, and its model with these sizes; LeftOutError with the reason, of our own refusals too."""
     if sizes == "unknown" and name.startswith("test_attention") and name.endswith("_expanded"):
-        raise LeftOutError("Attention written out: the operator itself is checked at unknown sizes")
+        raise LeftOutError(
+            "the expanded form of Attention: at unknown sizes, only the operator itself is checked"
+        )
     case = prepare(name)
     return case, case.proto if sizes == "fixed" else case.with_unknown_sizes()
 
@@ -97,9 +99,9 @@ def refusal_reason(refusal: ModelError, case: Case, sizes: str) -> str:
     operators = [node.op_type for node in case.proto.graph.node]
     for op in operators:
         if re.search(REFUSED.get(op, "^$"), str(refusal)):
-            return f"{op} in a form without a gradient rule, refused by name"
+            return f"{op} in a form without a gradient rule (raises an error)"
         if sizes == "unknown" and re.search(NEEDS_FIXED_SIZES.get(op, "^$"), str(refusal)):
-            return f"{op} in a form that needs fixed sizes, refused by name"
+            return f"{op} in a form that needs fixed sizes (raises an error)"
     if isinstance(refusal, MissingRuleError):
         return f"{', '.join(sorted(refusal.operators))} without a gradient rule"
     raise refusal

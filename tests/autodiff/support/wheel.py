@@ -1,4 +1,4 @@
-"""The operator cases of the onnx wheel, as models to differentiate: one node, or a function written out."""
+"""The operator cases of the onnx wheel, as models to differentiate: one node, or an expanded function."""
 
 import warnings
 from collections.abc import Collection
@@ -84,13 +84,13 @@ def prepare(name: str) -> Case:
         tensor.name for tensor in proto.graph.output if tensor.type.tensor_type.elem_type in FLOATS
     ]
     if not outputs:
-        raise LeftOutError("no output of floats")
+        raise LeftOutError("no float output")
     wrt = _differentiable_inputs(proto, arrays, outputs)
     feed = {name: array for name, array in arrays.items() if name in set().union(*wrt.values())}
     _make_constant(proto, {name: array for name, array in arrays.items() if name not in feed})
     proto, runner = _runnable(proto, arrays)
     if len(proto.graph.node) > 1 and _hides_nans(proto, feed):
-        raise LeftOutError("a Softmax over nothing but -inf is NaN, which only a later Where hides")
+        raise LeftOutError("a Softmax over only -inf is NaN, which a later Where hides")
     return Case(name, proto, feed, wrt, runner)
 
 
@@ -103,10 +103,10 @@ def input_arrays(name: str) -> dict[str, Array]:
 
 def _float32_array(data: Any) -> Array:
     if isinstance(data, list) or data is None:
-        raise LeftOutError("inputs that are sequences or optional")
+        raise LeftOutError("sequence or optional inputs")
     array = numpy_helper.to_array(data) if isinstance(data, TensorProto) else np.asarray(data)
     if array.dtype.kind in "OSU":
-        raise LeftOutError("inputs that are strings")
+        raise LeftOutError("string inputs")
     return array.astype(np.float32) if _is_float(array) else array
 
 
@@ -129,17 +129,17 @@ def _differentiable_inputs(
     """For each output, the inputs of floats that a derivative flows to; the others become constants."""
     floats = [name for name, array in arrays.items() if array.dtype == np.float32 and array.size]
     if not floats:
-        raise LeftOutError("no input of floats that has an element")
+        raise LeftOutError("no float input with an element")
     operators = {node.op_type for node in proto.graph.node}
     if len(proto.graph.node) == 1 and not any(map(has_gradient, operators)):
         raise LeftOutError("an operator without a gradient rule")
     if all(op in DEFAULT and not DEFAULT[op].functions for op in operators):
-        raise LeftOutError("a step function: its derivative is 0 wherever it has one")
+        raise LeftOutError("a step function, whose derivative is 0 wherever it exists")
     _make_constant(proto, {name: array for name, array in arrays.items() if name not in floats})
     tensors = {name: reached(proto, name) for name in floats}
     wrt = {output: tuple(n for n in floats if output in tensors[n]) for output in outputs}
     if not any(wrt.values()):
-        raise LeftOutError("no derivative flows from an input of floats to an output")
+        raise LeftOutError("no derivative flows from a float input to an output")
     return {output: names for output, names in wrt.items() if names}
 
 
@@ -196,7 +196,7 @@ def _runnable(proto: onnx.ModelProto, arrays: dict[str, Array]) -> tuple[onnx.Mo
         except Exception:  # noqa: BLE001  whatever the checker, the runtime and the reference raise
             continue
         if not all(np.isfinite(value).all() for value in values if _is_float(value)):
-            raise LeftOutError("its data lead to infinities or NaNs")
+            raise LeftOutError("its data cause infinities or NaNs")
         return candidate, runner
     raise LeftOutError("neither ONNX Runtime nor onnx's reference runs it")
 
