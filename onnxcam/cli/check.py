@@ -61,7 +61,7 @@ def _print_report(report: dict[str, Any]) -> None:
     say()
     operators = report["operators"]
     print_table(
-        ("operator", "count", "rule", "first without a rule"),
+        ("operator", "count", "rule", "first node without a rule"),
         [(row["operator"], row["count"], _rule_mark(row), row["without"]) for row in operators],
     )
     say("", f"{report['model']['name']} {_format_verdict(report)}")

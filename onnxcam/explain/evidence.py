@@ -89,8 +89,8 @@ def _is_confirmed(
 
 def _notice(runner: Runner, target: Target, size: float, names: Sequence[str]) -> str:
     return (
-        f"{target.name}: the map at {', '.join(names)} is empty, because its effect on the score is no larger "
-        f"than rounding errors; {_hint(runner, size)}"
+        f"{target.name}: the map at {', '.join(names)} is empty, because the evidence is no larger than "
+        f"rounding errors; {_hint(runner, size)}"
     )
 
 

@@ -81,7 +81,7 @@ class Method:
         if unknown:
             listed = ", ".join(available) or "none"
             elsewhere = ", ".join(methods_with(unknown[0]))
-            hint = f"; methods that have it: {elsewhere}" if elsewhere else ""
+            hint = f"; methods that have {unknown[0]}: {elsewhere}" if elsewhere else ""
             raise SettingError(
                 f"{self.name} has no setting {unknown[0]!r}; its settings: {listed}{hint}"
             )

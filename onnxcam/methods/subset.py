@@ -102,7 +102,8 @@ def region_mask(region: Region | None, channels: int, grid: tuple[int, int]) -> 
         mask[_require_inside(_parse_slices(region), grid)] = 1.0
     if not mask.any():
         raise SettingError(
-            f"region {region_to_json(region)!r}: selects no cell of the layer, which is {grid[0]} x {grid[1]}"
+            f"region {region_to_json(region)!r}: selects no cell of the layer, which has "
+            f"{grid[0]} x {grid[1]} cells"
         )
     return mask
 
@@ -140,7 +141,8 @@ def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple
     for interval, size in zip(region, grid, strict=True):
         if any(abs(end) > size for end in (interval.start, interval.stop) if end is not None):
             raise SettingError(
-                f"region {region_to_json(region)!r}: is outside the layer, which is {grid[0]} x {grid[1]}"
+                f"region {region_to_json(region)!r}: goes beyond the layer, which has "
+                f"{grid[0]} x {grid[1]} cells"
             )
     return region
 

@@ -84,7 +84,9 @@ def _side_of_rank(
 ) -> Side:
     sides = 2 if _has_two_sides(classes, labels) else classes
     if scores is None or not 1 <= rank <= sides:
-        raise TargetError(f"target {spec!r}: the model has {sides} classes, top1 to top{sides}")
+        raise TargetError(
+            f"target {spec!r}: the model has {sides} classes; expected top1 to top{sides}"
+        )
     if sides != classes:
         first = Side(0, 1 if scores[0] > middle else -1)
         return first if rank == 1 else _opposite(first)
@@ -156,7 +158,9 @@ def _parse_side(spec: Spec, classes: int, labels: Labels) -> Side:
         return side
     if classes == 1:
         raise TargetError(f"target {side.index}: the model has one score; expected 0 or 'not 0'")
-    raise TargetError(f"target {side.index}: the model has {classes} classes, 0 to {classes - 1}")
+    raise TargetError(
+        f"target {side.index}: the model has {classes} classes; expected 0 to {classes - 1}"
+    )
 
 
 def _opposite(side: Side) -> Side:

@@ -143,7 +143,7 @@ def test_notice_names_target_layer_and_hint() -> None:
     )
     (notice,) = [notice for notice in explanation.notices if "is empty, because" in notice]
     assert notice.startswith(
-        "class 2: the map at layer is empty, because its effect on the score is no larger than rounding errors"
+        "class 2: the map at layer is empty, because the evidence is no larger than rounding errors"
     )
     assert notice.endswith("choose another layer (`onnxcam layers`), target or method")
 

@@ -222,7 +222,7 @@ def test_single_logit_with_two_labels_has_two_classes(
         assert (target.name, target.weights.tolist(), target.index) == (name, [weight], 0)
         repeated = parse_target(target.spec, 1, labels, None)
         assert (repeated.name, repeated.weights.tolist()) == (name, [weight])
-    with pytest.raises(TargetError, match="2 classes, top1 to top2"):
+    with pytest.raises(TargetError, match="2 classes; expected top1 to top2"):
         parse_target("top3", 1, labels, scores)
 
 
