@@ -42,13 +42,13 @@ def test_atomic_write_interrupted_keeps_the_old_file(tmp_path: Path, error: Base
     path.write_text("old")
     expected = OutputError if isinstance(error, OSError) else type(error)
 
-    def interrupted() -> None:
+    def write_and_fail() -> None:
         with atomic_write(path) as part:
             part.write_text("half")
             raise error
 
     with pytest.raises(expected):
-        interrupted()
+        write_and_fail()
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
 

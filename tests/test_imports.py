@@ -46,7 +46,7 @@ HOMES = {
 }
 
 
-def imported(source: str) -> Iterator[str]:
+def imported_modules(source: str) -> Iterator[str]:
     """The modules that a file imports; `onnxcam.part` for parts of the package."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -59,7 +59,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def violations(part: str, source: str) -> Iterator[str]:
-    for module in imported(source):
+    for module in imported_modules(source):
         top, *rest = module.split(".")
         if top == "onnxcam":
             target = rest[0] if rest and rest[0] in LEVEL else "__init__"

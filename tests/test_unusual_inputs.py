@@ -15,8 +15,8 @@ from tests.support.unusual_models import (
     Change,
     X,
     assert_equals_twin,
-    changed,
-    explained,
+    changed_twin,
+    explain,
     give_size,
     run_plain,
 )
@@ -34,7 +34,7 @@ def add_input(name: str, *sizes: int | str) -> Change:
 
 @pytest.mark.parametrize("sizes", [(1,), ("N", 3, 8, 8), ()])
 def test_unread_input_is_ignored(sizes: tuple[int | str, ...]) -> None:
-    proto = changed(add_input("unread", *sizes))
+    proto = changed_twin(add_input("unread", *sizes))
     feed = {"x": X, "unread": np.zeros([2 if n == "N" else int(n) for n in sizes], np.float32)}
     explanation = assert_equals_twin(proto, feed)
     assert any("the input 'unread' is ignored" in notice for notice in explanation.notices)
@@ -45,7 +45,9 @@ def test_input_of_dead_nodes_is_ignored() -> None:
         add_input("dead", 2)(proto)
         proto.graph.node.append(helper.make_node("Relu", ["dead"], ["nowhere"]))
 
-    explanation = assert_equals_twin(changed(change), {"x": X, "dead": np.zeros(2, np.float32)})
+    explanation = assert_equals_twin(
+        changed_twin(change), {"x": X, "dead": np.zeros(2, np.float32)}
+    )
     assert any("'dead'" in notice for notice in explanation.notices)
 
 
@@ -56,7 +58,7 @@ def test_second_input_that_is_read_is_refused() -> None:
         proto.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["scaled"]))
 
     with pytest.raises(ModelError, match="has the inputs scale in addition to the image 'x'"):
-        explained(changed(change))
+        explain(changed_twin(change))
 
 
 def add_default(name: str, values: Any) -> Change:
@@ -74,9 +76,9 @@ def test_image_input_with_default_is_fed(batch: str | int) -> None:
         give_size(0, batch)(proto)
         add_default("x", np.ones((1, 3, 8, 8)))(proto)
 
-    proto = changed(change)
+    proto = changed_twin(change)
     x = X if batch == "N" else X[:1]
-    explanation, twin = explained(proto, x), explained(TWIN.proto(), x)
+    explanation, twin = explain(proto, x), explain(TWIN.proto(), x)
     np.testing.assert_allclose(explanation.maps, twin.maps, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(explanation.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
     assert any("instead of its default value" in notice for notice in explanation.notices)
@@ -90,8 +92,8 @@ def test_image_with_default_among_weights_of_old_model_is_fed() -> None:
             )
         add_default("x", np.ones((1, 3, 8, 8)))(proto)
 
-    explanation = explained(changed(change), X)
-    np.testing.assert_allclose(explanation.maps, explained(TWIN.proto()).maps, rtol=1e-4, atol=1e-6)
+    explanation = explain(changed_twin(change), X)
+    np.testing.assert_allclose(explanation.maps, explain(TWIN.proto()).maps, rtol=1e-4, atol=1e-6)
 
 
 def test_second_input_with_default_becomes_constant() -> None:
@@ -101,10 +103,10 @@ def test_second_input_with_default_becomes_constant() -> None:
         proto.graph.node[0].input[0] = "scaled"
         proto.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["scaled"]))
 
-    proto = changed(change)
-    explanation = explained(proto)
+    proto = changed_twin(change)
+    explanation = explain(proto)
     np.testing.assert_allclose(explanation.scores, run_plain(proto, {"x": X})[:, 1], rtol=1e-5)
-    np.testing.assert_allclose(explanation.scores, explained(TWIN.proto(), 2 * X).scores, rtol=1e-5)
+    np.testing.assert_allclose(explanation.scores, explain(TWIN.proto(), 2 * X).scores, rtol=1e-5)
 
 
 # Sparse constants
@@ -135,14 +137,14 @@ def to_sparse(values: Any, name: str, *, coordinates: bool) -> onnx.SparseTensor
 @pytest.mark.parametrize("names", [("v",), ("d",), ("u", "v"), ("w1", "b1", "w2", "b2", "u", "e")])
 @pytest.mark.parametrize("coordinates", [False, True])
 def test_sparse_initializers_are_made_dense(names: tuple[str, ...], coordinates: bool) -> None:
-    proto = changed(make_sparse(*names, coordinates=coordinates))
-    explanation, twin = explained(proto), explained(TWIN.proto())
+    proto = changed_twin(make_sparse(*names, coordinates=coordinates))
+    explanation, twin = explain(proto), explain(TWIN.proto())
     np.testing.assert_allclose(explanation.maps, twin.maps, rtol=1e-5)
     np.testing.assert_allclose(explanation.scores, twin.scores, rtol=1e-6)
 
 
 def test_sparse_initializers_equal_those_of_onnx_runtime() -> None:
-    assert_equals_twin(changed(make_sparse("v", "u")))
+    assert_equals_twin(changed_twin(make_sparse("v", "u")))
 
 
 def test_sparse_constant_node_is_made_dense() -> None:
@@ -155,7 +157,7 @@ def test_sparse_constant_node_is_made_dense() -> None:
         attribute.sparse_tensor.CopyFrom(sparse)
         proto.graph.node.insert(0, node)
 
-    assert_equals_twin(changed(change))
+    assert_equals_twin(changed_twin(change))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_sparse_constants_too_large_when_dense_are_refused(dims: list[int]) -> N
     with pytest.raises(
         ModelError, match=f"more than {MAX_DENSE_BYTES} bytes|not a valid ONNX model"
     ):
-        onnxcam.load(changed(change))
+        onnxcam.load(changed_twin(change))
 
 
 @pytest.mark.parametrize("indices", [[-1], [10**6], [0, 1]])
@@ -182,4 +184,4 @@ def test_invalid_sparse_constants_are_refused(indices: list[int]) -> None:
         proto.graph.sparse_initializer.append(sparse)
 
     with pytest.raises(ModelError, match="not a valid ONNX model"):
-        onnxcam.load(changed(change))
+        onnxcam.load(changed_twin(change))

@@ -19,8 +19,8 @@ from tests.support.unusual_models import (
     Change,
     X,
     assert_equals_twin,
-    changed,
-    explained,
+    changed_twin,
+    explain,
     give_size,
     run_plain,
     sizes_of,
@@ -31,7 +31,7 @@ from tests.support.unusual_models import (
 
 @pytest.mark.parametrize("size", [-1, -2, -(2**31), -(2**63)])
 def test_negative_batch_is_free(size: int) -> None:
-    proto = changed(give_size(0, size))
+    proto = changed_twin(give_size(0, size))
     assert onnxcam.Explainer(proto.SerializeToString(), device="cpu").plan.image.batch is None
     assert_equals_twin(proto)
 
@@ -42,7 +42,7 @@ def test_negative_height_and_width_are_free(size: int) -> None:
         for axis in (0, 2, 3):
             give_size(axis, size)(proto)
 
-    proto = changed(change)
+    proto = changed_twin(change)
     image = onnxcam.Explainer(proto.SerializeToString(), device="cpu").plan.image
     assert (image.height, image.width) == (None, None)
     assert_equals_twin(proto)
@@ -59,7 +59,7 @@ def test_impossible_sizes_of_inner_tensors_are_ignored(size: int) -> None:
         )
         sizes_of(proto.graph.output[0])[0].dim_value = size
 
-    assert_equals_twin(changed(change))
+    assert_equals_twin(changed_twin(change))
 
 
 @pytest.mark.parametrize("axis", range(4))
@@ -74,7 +74,7 @@ def test_impossible_sizes_of_inner_tensors_are_ignored(size: int) -> None:
 )
 def test_input_with_impossible_size_is_refused(axis: int, size: int, words: str) -> None:
     with pytest.raises(ModelError, match=f"the input 'x' is {words}" if not size else words):
-        explained(changed(give_size(axis, size)))
+        explain(changed_twin(give_size(axis, size)))
 
 
 NAMES = [
@@ -89,7 +89,7 @@ def test_any_batch_name_is_accepted(name: str) -> None:
         give_size(0, name)(proto)
         sizes_of(proto.graph.output[0])[0].dim_param = name
 
-    assert_equals_twin(changed(change))
+    assert_equals_twin(changed_twin(change))
 
 
 @pytest.mark.parametrize("name", ["batch(", "(a+)+", "a" * 30 + "!", "2x[N]"])
@@ -113,7 +113,7 @@ def test_odd_size_names_in_shape_arithmetic_are_accepted(name: str) -> None:
         proto.graph.initializer.append(weights)
         give_size(0, batch_name)(proto)
         protos.append(proto)
-    twin, explanation = (explained(proto, method="grad-cam") for proto in protos)
+    twin, explanation = (explain(proto, method="grad-cam") for proto in protos)
     np.testing.assert_allclose(explanation.scores, run_plain(protos[1], {"x": X})[:, 1], rtol=1e-5)
     np.testing.assert_allclose(explanation.maps, twin.maps, rtol=1e-5)
     assert np.abs(twin.maps).max() > 0
@@ -136,9 +136,9 @@ def test_one_name_for_different_sizes_is_accepted(name: str) -> None:
     twin.CopyFrom(proto)
     change(proto)
     x = random_images(2, (3, 7, 12))
-    explanation = explained(proto, x)
+    explanation = explain(proto, x)
     assert explanation.layer_maps.shape == (2, 5, 10)
-    np.testing.assert_allclose(explanation.maps, explained(twin, x).maps, rtol=1e-5)
+    np.testing.assert_allclose(explanation.maps, explain(twin, x).maps, rtol=1e-5)
     np.testing.assert_allclose(explanation.scores, run_plain(proto, {"x": x})[:, 1], rtol=1e-5)
 
 
@@ -211,7 +211,7 @@ def shuffle(proto: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("change", [reverse, shuffle])
 def test_unsorted_nodes_are_sorted(change: Change) -> None:
-    assert_equals_twin(changed(change))
+    assert_equals_twin(changed_twin(change))
 
 
 def test_unsorted_inner_graphs_are_sorted() -> None:
@@ -285,7 +285,7 @@ def import_twice(proto: onnx.ModelProto) -> None:
 )
 @pytest.mark.parametrize("opset", [13, 17, 21])
 def test_unusual_graph_and_domain_names_are_accepted(change: Change, opset: int) -> None:
-    assert_equals_twin(changed(change, opset))
+    assert_equals_twin(changed_twin(change, opset))
 
 
 def test_function_with_spelled_out_default_domain_is_inlined() -> None:

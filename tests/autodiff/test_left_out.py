@@ -5,15 +5,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from tests.autodiff.support.differences import function, in_float64
+from tests.autodiff.support.differences import float64_evaluator, function
 from tests.autodiff.support.exceptions import EXCEPTIONS
 from tests.autodiff.support.left_out import (
     FILE,
     HOW_TO_RENEW,
     Check,
     all_checks,
+    case_count_line,
     left_out,
-    made_with,
     reason_left_out,
 )
 from tests.autodiff.support.wheel import input_arrays, wheel_cases
@@ -31,7 +31,9 @@ def checks_by_reason() -> dict[str, list[Check]]:
 def test_table_belongs_to_the_installed_wheel() -> None:
     """A case that vanished, or was added, changes the number of cases."""
     first = FILE.read_text(encoding="utf-8").splitlines()[0]
-    assert first == f"# {made_with()}", f"another version of onnx is installed; {HOW_TO_RENEW}"
+    assert first == f"# {case_count_line()}", (
+        f"another version of onnx is installed; {HOW_TO_RENEW}"
+    )
     assert left_out().keys() - set(all_checks()) == set(), f"vanished cases; {HOW_TO_RENEW}"
     assert EXCEPTIONS.keys() - wheel_cases().keys() == set()
 
@@ -51,7 +53,7 @@ def test_step_function_does_not_move_with_its_input(name: str) -> None:
     arrays = input_arrays(name)
     (wrt,) = (n for n, array in arrays.items() if array.dtype == np.float32)
     for output in case.model.graph.output:
-        f = function(in_float64(case.model), arrays, wrt, output.name)
+        f = function(float64_evaluator(case.model), arrays, wrt, output.name)
         x = arrays[wrt].astype(np.float64) + 0.0123  # off the jumps
         direction = np.random.default_rng(0).uniform(-1, 1, x.shape)
         np.testing.assert_array_equal(f(x + 1e-6 * direction), f(x))

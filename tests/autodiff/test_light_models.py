@@ -10,7 +10,7 @@ from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.check import assert_valid, run
-from tests.autodiff.support.light import NAMES, logits, random_image, weighted
+from tests.autodiff.support.light import NAMES, logits, random_image, with_tame_weights
 
 CLOSE = 1e-4  # of the largest gradient; or twice what torch itself loses in float32
 SIMILAR = 0.9999  # the cosine, unless torch's own in float32 is lower
@@ -32,7 +32,7 @@ def last_map(model: Model) -> str:
 
 @ARCHITECTURES
 def test_gradient_of_architecture_is_valid(name: str) -> None:
-    proto = weighted(name)
+    proto = with_tame_weights(name)
     model = load(proto)
     of = logits(proto)
     (image,) = random_image(proto)
@@ -52,7 +52,7 @@ def test_gradient_of_architecture_matches_torch(name: str) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
     from tests.autodiff.support import interpreter
 
-    proto = weighted(name)
+    proto = with_tame_weights(name)
     model, feed, of = load(proto), random_image(proto), logits(proto)
     wrt = (last_map(model), *feed)
     augmented = gradient(model, wrt, of)

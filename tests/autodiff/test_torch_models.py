@@ -27,7 +27,7 @@ AXES: dict[str, dict[int, str]] = {
 }
 
 
-def exported(model: Net, x: Any, sizes: str, dynamo: bool) -> onnx.ModelProto:
+def export(model: Net, x: Any, sizes: str, dynamo: bool) -> onnx.ModelProto:
     """The exported model; what the exporters print and warn of is suppressed."""
     file = io.BytesIO()
     names = {"input_names": ["image"], "output_names": ["scores", "maps"]}
@@ -64,7 +64,7 @@ def by_autograd(model: Net, x: Array, seed: Array) -> list[Any]:
 def test_gradient_of_exported_model_matches_autograd(name: str, dynamo: bool, sizes: str) -> None:
     model = net(name)
     torch.manual_seed(1)
-    proto = exported(model, torch.randn(2, 3, 17, 18), sizes, dynamo)
+    proto = export(model, torch.randn(2, 3, 17, 18), sizes, dynamo)
     shapes = {"fixed": [(2, 17, 18)], "batch": [(2, 17, 18), (3, 17, 18)]}
     augmented = gradient(load(proto), ["maps", "image"], "scores")
     assert_valid(augmented.proto())

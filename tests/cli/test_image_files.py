@@ -101,21 +101,21 @@ def test_skip_existing_skips_unchanged_results(
         "--json",
     )
 
-    def skipped(*more: object) -> list[bool]:
+    def skipped_flags(*more: object) -> list[bool]:
         lines = run(*words, *more).stdout.splitlines()
         return [json.loads(line)["skipped"] for line in lines]
 
-    assert skipped() == [False, False]
-    assert skipped() == [True, True]
-    assert skipped("-t", "1") == [False, False]
-    assert skipped("-t", "1", "--opacity", "0.2") == [False, False]
-    assert skipped("-t", "1", "--opacity", "0.2") == [True, True]
+    assert skipped_flags() == [False, False]
+    assert skipped_flags() == [True, True]
+    assert skipped_flags("-t", "1") == [False, False]
+    assert skipped_flags("-t", "1", "--opacity", "0.2") == [False, False]
+    assert skipped_flags("-t", "1", "--opacity", "0.2") == [True, True]
     write_image(first, 3)
-    assert skipped("-t", "1", "--opacity", "0.2") == [False, True]
+    assert skipped_flags("-t", "1", "--opacity", "0.2") == [False, True]
     (out / "a.grad-cam.npz").unlink()
     manifest = out / "b.grad-cam.json"
     manifest.write_bytes(manifest.read_bytes()[:100])
-    assert skipped("-t", "1", "--opacity", "0.2") == [False, False]
+    assert skipped_flags("-t", "1", "--opacity", "0.2") == [False, False]
 
 
 def test_skipped_results_are_reported(run: Run, model: Path, image: Path, out: Path) -> None:

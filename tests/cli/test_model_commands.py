@@ -244,7 +244,7 @@ def test_augment_leaves_no_file_on_failure(
     assert not out.exists()
 
 
-def broken(model: Model, *_: object) -> Model:
+def break_relus(model: Model, *_: object) -> Model:
     """What a mistake in a rule might leave."""
     for node in model.graph.nodes:
         node.op = "NoSuchOperator" if node.op == "Relu" else node.op
@@ -259,7 +259,7 @@ def test_augment_writes_only_loadable_models(
     path = out / "augmented.onnx"
     if there:
         path.write_bytes(there)
-    monkeypatch.setattr("onnxcam.rewrite.gradient.augment", broken)
+    monkeypatch.setattr("onnxcam.rewrite.gradient.augment", break_relus)
     result = run("augment", model, "-o", path, "--force")
     assert result.exit_code == 2
     assert "not written, because ONNX Runtime cannot open it" in result.stderr
@@ -284,7 +284,7 @@ def test_augment_of_unloadable_model_is_error(
 
 
 @pytest.fixture
-def blocked(model: Path, tmp_path: Path) -> Path:
+def blocked_model(model: Path, tmp_path: Path) -> Path:
     """The tiny model with a Sign before its last layer."""
     proto = onnx.load(model)
     last = next(node for node in proto.graph.node if node.op_type in ("Gemm", "MatMul"))
@@ -297,21 +297,21 @@ def blocked(model: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_layers_without_gradient_are_listed(run: Run, blocked: Path) -> None:
-    result = run("layers", blocked)
+def test_layers_without_gradient_are_listed(run: Run, blocked_model: Path) -> None:
+    result = run("layers", blocked_model)
     assert result.exit_code == 0
     assert "relu2" in result.stdout
 
 
 @pytest.mark.parametrize("words", [(), ("-l", "relu1")])
 def test_augment_names_obstacle_and_alternative(
-    run: Run, blocked: Path, out: Path, words: tuple[str, ...]
+    run: Run, blocked_model: Path, out: Path, words: tuple[str, ...]
 ) -> None:
-    result = run("augment", blocked, *words, "-o", out / "augmented.onnx")
+    result = run("augment", blocked_model, *words, "-o", out / "augmented.onnx")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "Sign (the step) is a step function" in result.stderr
     assert "there is no layer after it" in result.stderr
     output = result.stderr.rpartition("--output ")[2].rstrip(")\n")
-    works = run("augment", blocked, "--output", output, "-o", out / "augmented.onnx")
+    works = run("augment", blocked_model, "--output", output, "-o", out / "augmented.onnx")
     assert works.exit_code == 0, works.stderr

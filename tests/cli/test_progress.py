@@ -9,7 +9,7 @@ import pytest
 from onnxcam.cli.progress import ProgressReporter
 
 
-def watched(*, quiet: bool = False) -> None:
+def report_progress(*, quiet: bool = False) -> None:
     with ProgressReporter(4, quiet=quiet, json=False) as reporter:
         reporter.note("to know")
         reporter.start_image("cat.png", 0)
@@ -23,7 +23,7 @@ def test_progress_bar_is_drawn_on_terminal(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    watched()
+    report_progress()
     said = capsys.readouterr()
     assert said.out == "a line\n"
     assert "cat.png" in said.err
@@ -38,14 +38,14 @@ def test_lines_are_printed_above_progress_bar(
     monkeypatch.setenv("TERM", "xterm")
     for stream in (sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True)
-    watched()
+    report_progress()
     said = capsys.readouterr()
     assert said.out == ""
     assert "a line\n" in said.err
 
 
 def test_progress_bar_is_hidden_without_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    watched()
+    report_progress()
     assert capsys.readouterr() == ("a line\n", "to know\nin the end\n")
-    watched(quiet=True)
+    report_progress(quiet=True)
     assert capsys.readouterr() == ("", "")

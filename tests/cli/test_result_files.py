@@ -18,7 +18,7 @@ from onnxcam.errors import OutputError
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
 from tests.support.folders import contents
-from tests.support.interrupt import interrupted
+from tests.support.interrupt import interrupt_step
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 PLAIN = ("-m", "grad-cam", "--opacity", "0.2")
@@ -42,7 +42,7 @@ def test_skip_existing_after_interrupt_equals_fresh_run(
     for stop in range(4, 18):  # the steps around the renames
         if older:
             assert run("explain", model, image, *older, "-o", out).exit_code == 0
-        with interrupted(stop, cause, late=late), suppress(OutputError):
+        with interrupt_step(stop, cause, late=late), suppress(OutputError):
             run(*words)
         assert run(*words).exit_code == 0
         assert contents(out) == fresh, stop

@@ -43,7 +43,7 @@ def test_explain_runs_without_threads(
     many = [] if method == "grad-cam" else ["-n", "40"]
     words = ["explain", str(model), str(image), "-m", method, "-l", "relu1", *many]
     words += ["--device", "cpu"]
-    result = starved([*words, "-o", str(out)])
+    result = run_starved([*words, "-o", str(out)])
     assert result.returncode == 0, result.stderr
     assert NOTICE in result.stderr
     assert "Traceback" not in result.stderr
@@ -57,7 +57,7 @@ def test_explain_runs_without_threads(
 @pytest.mark.parametrize("command", ["layers", "check", "doctor"])
 def test_other_commands_run_without_threads(model: Path, command: str) -> None:
     words = [command, "--json"] if command == "doctor" else [command, str(model), "--json"]
-    result = starved(words)
+    result = run_starved(words)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     assert json.loads(result.stdout)
 
@@ -65,12 +65,12 @@ def test_other_commands_run_without_threads(model: Path, command: str) -> None:
 def test_progress_bar_runs_without_threads(model: Path, image: Path, out: Path) -> None:
     setup = "sys.stderr.isatty = lambda: True; os.environ['TERM'] = 'xterm'"
     words = ["explain", str(model), str(image), "-n", "9", "-l", "relu1", "-o", str(out)]
-    result = starved(words, setup)
+    result = run_starved(words, setup)
     assert result.returncode == 0, result.stderr
     assert "cat.png" in result.stderr
 
 
-def starved(words: list[str], setup: str = "") -> subprocess.CompletedProcess[str]:
+def run_starved(words: list[str], setup: str = "") -> subprocess.CompletedProcess[str]:
     code = f"""{STARVED}
 from onnxcam.cli import main, process
 prepare = process._prepare

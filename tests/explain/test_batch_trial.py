@@ -281,11 +281,11 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     opened: list[int] = []
     real = Session
 
-    def counted(*args: Any, **options: Any) -> Any:
+    def count_session(*args: Any, **options: Any) -> Any:
         opened.append(1)
         return real(*args, **options)
 
-    monkeypatch.setattr("onnxcam.explain.batch_trial.Session", counted)
+    monkeypatch.setattr("onnxcam.explain.batch_trial.Session", count_session)
     return opened
 
 
@@ -309,11 +309,11 @@ def test_model_without_cpu_kernels_is_not_refused(
 ) -> None:
     """The trial is on the CPU, which lacks kernels that CUDA has: nothing is known, nothing is refused."""
 
-    def refused(*_: Any, **__: Any) -> None:
+    def refuse_session(*_: Any, **__: Any) -> None:
         raise ModelError("no kernel")
 
     for module in ("batch_trial", "free_batch_proof"):
-        monkeypatch.setattr(f"onnxcam.explain.{module}.Session", refused)
+        monkeypatch.setattr(f"onnxcam.explain.{module}.Session", refuse_session)
     explainer = make_explainer(model("m = Identity(r1)", f"{batch}, 3, 8, 8", f"{batch}, 5"))
     assert explainer.plan.image.batch == (4 if batch == "4" else 1)
     assert (UNTRIED in explainer.notices) == (batch == "N")

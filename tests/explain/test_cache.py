@@ -20,7 +20,7 @@ ROOT = Path(onnxcam.__file__).resolve().parents[1]
 TEN = b"0123456789"
 
 
-def used(name: str, seconds: float) -> None:
+def set_last_used(name: str, seconds: float) -> None:
     os.utime(cache.folder() / "models" / name / cache.ENTRY_FILE, (seconds, seconds))
 
 
@@ -99,7 +99,7 @@ def test_renamed_entry_is_not_found() -> None:
 def test_least_recently_used_entry_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate("abc"):
         assert keep(name)
-        used(name, 1000.0 + number)
+        set_last_used(name, 1000.0 + number)
     assert cache.lookup("a")  # now used last
     monkeypatch.setenv("ONNXCAM_CACHE_SIZE", "3500")  # three of 1000 bytes with their records
     assert keep("d")

@@ -52,8 +52,8 @@ def maps(model: Any, **options: Any) -> Any:
 
 def change_data(path: Path, factor: float = -1.5) -> None:
     """Other weights, in a file of the same size."""
-    changed = np.frombuffer(path.read_bytes(), np.float32) * np.float32(factor)
-    path.write_bytes(changed.tobytes())
+    change_value = np.frombuffer(path.read_bytes(), np.float32) * np.float32(factor)
+    path.write_bytes(change_value.tobytes())
 
 
 def as_constant(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -314,7 +314,7 @@ def paths_of(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(where for name, child in inner for where in paths_of(child, (*path, name)))]
 
 
-def changed(root: Any, where: tuple[Any, ...], value: Any) -> str:
+def change_value(root: Any, where: tuple[Any, ...], value: Any) -> str:
     copied = json.loads(json.dumps({"": root}))
     node, last = copied, ""
     for name in where:
@@ -338,7 +338,7 @@ def test_forged_plan_values_are_rejected_or_harmless(entry_folder: Path, tmp_pat
     refused = 0
     for where in paths_of(root):
         for value in VALUES:
-            text = changed(root, where, value)
+            text = change_value(root, where, value)
             try:
                 from_json(text)
             except (LookupError, TypeError, ValueError, AttributeError):
@@ -371,7 +371,7 @@ def test_inconsistent_plan_is_built_again(
 ) -> None:
     good = (entry_folder / compiling.PLAN).read_text()
     expected = maps(tmp_path / "net.onnx", cache=False)
-    forge(entry_folder, changed(json.loads(good), where, value))
+    forge(entry_folder, change_value(json.loads(good), where, value))
     np.testing.assert_array_equal(maps(tmp_path / "net.onnx"), expected)
     assert (entry_folder / compiling.PLAN).read_text() == good
 

@@ -141,11 +141,11 @@ def count(net: Net, **options: Any) -> tuple[Any, int]:
     session, ran = explainer.runner.batches.session, [0]
     real = session.run
 
-    def counted(outputs: Any, feeds: Any) -> Any:
+    def count_run(outputs: Any, feeds: Any) -> Any:
         ran[0] += max(len(array) for array in feeds.values() if np.ndim(array))
         return real(outputs, feeds)
 
-    session.run = counted  # type: ignore[method-assign]
+    session.run = count_run  # type: ignore[method-assign]
     return explainer(X[:1]), ran[0]
 
 

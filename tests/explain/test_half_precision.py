@@ -20,7 +20,7 @@ from tests.support.nets import DEEP, FIXED, NHWC, POOLED, Net, random_images
 X = random_images(3)
 
 
-def halved(proto: onnx.ModelProto, inputs: bool = True) -> onnx.ModelProto:
+def convert_to_half(proto: onnx.ModelProto, inputs: bool = True) -> onnx.ModelProto:
     """The model with float16 weights and tensors; its input too, or cast after it."""
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
@@ -51,7 +51,7 @@ def test_float16_map_agrees_with_float32(net: Net, method: str, inputs: bool) ->
     ours, theirs = (
         onnxcam.Explainer(content, method, layer="features", device="cpu", **more)(x)
         for content in (
-            halved(net.proto(), inputs).SerializeToString(),
+            convert_to_half(net.proto(), inputs).SerializeToString(),
             net.content(),
         )
     )
@@ -64,7 +64,7 @@ def test_float16_map_agrees_with_float32(net: Net, method: str, inputs: bool) ->
 
 def test_photograph_is_cast_to_half_precision() -> None:
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
-    content = halved(DEEP.proto(), True).SerializeToString()
+    content = convert_to_half(DEEP.proto(), True).SerializeToString()
     for method in ("grad-cam", "smooth-grad-cam++"):
         explainer = onnxcam.Explainer(content, method, layer="features", device="cpu")
         assert np.isfinite(explainer(photo).maps).all()
@@ -126,7 +126,7 @@ def test_loss_scale_is_exact_and_only_for_float16() -> None:
 
 def test_mixed_precision_is_scaled() -> None:
     """The score is float32; what lies between is not."""
-    mixed = gradient(load(halved(POOLED.proto(), inputs=False)), ["features"], "logits")
+    mixed = gradient(load(convert_to_half(POOLED.proto(), inputs=False)), ["features"], "logits")
     seed = mixed.graph.tensors()["seed"]
     assert seed.dtype == np.float32
     arrays = [getattr(tensor, "values", None) for tensor in mixed.graph.tensors().values()]
@@ -134,7 +134,7 @@ def test_mixed_precision_is_scaled() -> None:
 
 
 def test_activation_keeps_its_dtype() -> None:
-    augmented = augment(load(halved(DEEP.proto())), ["features"]).graph.tensors()
+    augmented = augment(load(convert_to_half(DEEP.proto())), ["features"]).graph.tensors()
     assert augmented["activation/features"].dtype == np.float16
     assert augmented["gradient/features"].dtype == np.float32
 

@@ -24,7 +24,7 @@ NETS: dict[str, tuple[onnx.ModelProto, str, int]] = {  # a layer, and a class th
 SHAPES: list[Any] = [None, *product((1, 2, "N", ""), (3,), (HEIGHT, "H", ""), (WIDTH, "W", ""))]
 
 
-def shaped(proto: onnx.ModelProto, dims: Dims, outputs: bool = True) -> bytes:
+def with_input_shape(proto: onnx.ModelProto, dims: Dims, outputs: bool = True) -> bytes:
     """The model with an input of those sizes, "" for one without a name, with or without
     the shapes of its outputs.
     """
@@ -41,7 +41,7 @@ def shaped(proto: onnx.ModelProto, dims: Dims, outputs: bool = True) -> bytes:
     return bytes(copied.SerializeToString())
 
 
-def explained(
+def explain(
     content: bytes, layer: str = "auto", target: int = 1, size: Any = (HEIGHT, WIDTH)
 ) -> Any:
     preprocess = onnxcam.Preprocessing(size=size)
@@ -50,27 +50,27 @@ def explained(
 
 
 @pytest.fixture(scope="module", params=NETS)
-def known(request: pytest.FixtureRequest) -> Any:
+def reference_case(request: pytest.FixtureRequest) -> Any:
     """A net, a layer and a class of it, and the map where all sizes are fixed."""
     proto, *rest = NETS[request.param]
     which: Any = rest
-    return proto, which, explained(shaped(proto, (1, 3, HEIGHT, WIDTH)), *which)
+    return proto, which, explain(with_input_shape(proto, (1, 3, HEIGHT, WIDTH)), *which)
 
 
 @pytest.mark.parametrize("dims", SHAPES, ids=str)
 @pytest.mark.parametrize("outputs", [True, False], ids=["", "outputs of no shape"])
-def test_free_sizes_do_not_change_map(known: Any, dims: Dims, outputs: bool) -> None:
-    proto, which, expected = known
-    explanation = explained(shaped(proto, dims, outputs), *which)
+def test_free_sizes_do_not_change_map(reference_case: Any, dims: Dims, outputs: bool) -> None:
+    proto, which, expected = reference_case
+    explanation = explain(with_input_shape(proto, dims, outputs), *which)
     assert expected.maps.max() > 0
     np.testing.assert_allclose(explanation.layer_maps, expected.layer_maps, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(explanation.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dims", SHAPES, ids=str)
-def test_automatic_layer_has_several_cells(known: Any, dims: Dims) -> None:
+def test_automatic_layer_has_several_cells(reference_case: Any, dims: Dims) -> None:
     """A pooled tensor (N, C, 1, 1) is not a layer, whichever sizes before it are known."""
-    explanation = explained(shaped(known[0], dims))
+    explanation = explain(with_input_shape(reference_case[0], dims))
     assert explanation.layer_maps.size > 1
 
 
@@ -86,19 +86,21 @@ def test_automatic_layer_has_several_cells(known: Any, dims: Dims) -> None:
 )
 def test_default_size_follows_model(dims: Dims, size: tuple[int, int]) -> None:
     """The model's own; a square where one side is free; 224 x 224 where both are."""
-    explanation = explained(shaped(ANY_SIZE.proto(), dims), size=None)
+    explanation = explain(with_input_shape(ANY_SIZE.proto(), dims), size=None)
     assert explanation.maps.shape == (1, *size)
 
 
 def test_unsupported_size_raises_error() -> None:
     """Positions are learned for 30 patches."""
-    content = shaped(NETS["transformer"][0], ("N", 3, "H", "W"))
+    content = with_input_shape(NETS["transformer"][0], ("N", 3, "H", "W"))
     with pytest.raises(OnnxcamError, match="ONNX Runtime failed"):
-        explained(content, size=(40, 40))
+        explain(content, size=(40, 40))
 
 
 def test_input_without_shape_is_refused() -> None:
     text = """<ir_version: 8, opset_import: ["": 17]>
         net (float[N, 4] x) => (float[N, 4] y) { a = Tanh(x) y = Softmax(a) }"""
     with pytest.raises(ModelError, match="Field 'shape' of 'type' is required"):
-        onnxcam.Explainer(shaped(onnx.parser.parse_model(text), None, False), device="cpu")
+        onnxcam.Explainer(
+            with_input_shape(onnx.parser.parse_model(text), None, False), device="cpu"
+        )

@@ -91,11 +91,11 @@ def test_mixing_model_is_run_one_by_one_with_notice() -> None:
     session = explainer.runner.batches.session
     real = session.run
 
-    def watched(outputs: Any, feeds: Any) -> Any:
+    def record_sizes(outputs: Any, feeds: Any) -> Any:
         sizes.append(len(feeds["x"]))
         return real(outputs, feeds)
 
-    session.run = watched  # type: ignore[method-assign]
+    session.run = record_sizes  # type: ignore[method-assign]
     second = explainer(X[:2])
     assert set(sizes) == {1}
     np.testing.assert_array_equal(second.maps, explanation.maps)

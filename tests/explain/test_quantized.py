@@ -67,7 +67,7 @@ INTEGERS_OUT = (
 )
 
 
-def quantized(integers: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto:
+def quantized_model(integers: bool, batch: str = "N", opset: int = 17) -> onnx.ModelProto:
     kinds = ("uint8", "uint8") if integers else ("float", "float")
     lead, tail = (INTEGERS_IN, INTEGERS_OUT) if integers else (FLOAT_IN, FLOAT_OUT)
     text = f"""({kinds[0]}[{batch}, 3, 8, 8] x) => ({kinds[1]}[{batch}, 5] probabilities)
@@ -80,7 +80,7 @@ X = np.clip(random_images(3), -4, 3.9)
 INTEGERS = np.clip(np.rint(X / (8 / 255)) + 128, 0, 255)
 
 
-def explained(content: Any, x: Floats, method: str, **options: Any) -> onnxcam.Explanation:
+def explain(content: Any, x: Floats, method: str, **options: Any) -> onnxcam.Explanation:
     options |= {"samples": 8} if method.startswith("smooth") else {}
     options.setdefault("layer", "features")
     return onnxcam.Explainer(content, method, device="cpu", **options)(x, target="top1")
@@ -94,8 +94,8 @@ def assert_correlated(ours: onnxcam.Explanation, theirs: onnxcam.Explanation, le
 
 @pytest.mark.parametrize("method", METHODS)
 def test_quantized_map_agrees_with_float_model(method: str) -> None:
-    ours = explained(quantized(integers=False).SerializeToString(), X, method)
-    theirs = explained(DEEP.content(), X, method)
+    ours = explain(quantized_model(integers=False).SerializeToString(), X, method)
+    theirs = explain(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
     assert_correlated(ours, theirs, 0.98)
 
@@ -104,28 +104,30 @@ def test_quantized_map_agrees_with_float_model(method: str) -> None:
 @pytest.mark.parametrize("batch", ["N", "1"])
 def test_integer_input_and_output_are_explained(method: str, batch: str) -> None:
     """With uint8 images and uint8 probabilities, layers lie after the input and scores before the output."""
-    ours = explained(quantized(integers=True, batch=batch).SerializeToString(), INTEGERS, method)
-    theirs = explained(DEEP.content(), X, method)
+    ours = explain(
+        quantized_model(integers=True, batch=batch).SerializeToString(), INTEGERS, method
+    )
+    theirs = explain(DEEP.content(), X, method)
     assert ours.scores == pytest.approx(theirs.scores, abs=0.1)
     assert_correlated(ours, theirs, 0.9 if method.startswith("smooth") else 0.98)
 
 
 def test_automatic_layer_is_last_float_layer() -> None:
-    content = quantized(integers=True).SerializeToString()
+    content = quantized_model(integers=True).SerializeToString()
     assert onnxcam.Explainer(content, "grad-cam", device="cpu").plan.layers[0].name == LAST
 
 
 def test_layers_hold_floats_only() -> None:
-    names = [layer.name for layer in onnxcam.layers(onnxcam.load(quantized(integers=False)))]
+    names = [layer.name for layer in onnxcam.layers(onnxcam.load(quantized_model(integers=False)))]
     assert {"early", "c1", "r1", "c2", "r2", LAST} <= set(names)
     assert not any(name.endswith("_q") for name in names), "integers"
 
 
 def test_score_beyond_quantized_range_is_explained() -> None:
     """The score is taken before rounding: after it, a score at the end of the range has no gradient."""
-    model = quantized(integers=False)
+    model = quantized_model(integers=False)
     for tensor in model.graph.initializer:
         if tensor.name == "logits_s":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(1e-4), "logits_s"))
-    ours = explained(model.SerializeToString(), X, "grad-cam")
-    assert_correlated(ours, explained(DEEP.content(), X, "grad-cam"), 0.98)
+    ours = explain(model.SerializeToString(), X, "grad-cam")
+    assert_correlated(ours, explain(DEEP.content(), X, "grad-cam"), 0.98)

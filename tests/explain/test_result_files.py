@@ -28,7 +28,7 @@ from onnxcam.explain.result_files import (
     write_results,
 )
 from tests.support.folders import contents
-from tests.support.interrupt import CAUSES, interrupted
+from tests.support.interrupt import CAUSES, interrupt_step
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 KINDS = ("overlay", "map", "manifest")
@@ -57,7 +57,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[[int], dict[str, bytes]]:
+def undisturbed_results(tmp_path: Path) -> Callable[[int], dict[str, bytes]]:
     """What results look like that were written without a disturbance."""
 
     def fresh(number: int) -> dict[str, bytes]:
@@ -82,18 +82,18 @@ def prepare(files: dict[str, Path], before: str) -> None:
 @pytest.mark.parametrize("cause", CAUSES)
 def test_interrupted_run_leaves_all_new_results_or_none(
     files: dict[str, Path],
-    written: Callable[[int], dict[str, bytes]],
+    undisturbed_results: Callable[[int], dict[str, bytes]],
     cause: str,
     late: bool,
     before: str,
 ) -> None:
-    folder, new = files["map"].parent, written(2)
+    folder, new = files["map"].parent, undisturbed_results(2)
     for stop in range(1, 100):
         for path in folder.iterdir():
             path.unlink()
         prepare(files, before)
         old = contents(folder)
-        with interrupted(stop, cause, late=late) as disk, suppress(OutputError):
+        with interrupt_step(stop, cause, late=late) as disk, suppress(OutputError):
             write(files, 2)
         if not disk.stopped:
             assert contents(folder) == new
@@ -117,7 +117,7 @@ def test_interrupted_run_leaves_all_new_results_or_none(
 def test_failed_run_leaves_no_temporary_files(files: dict[str, Path], cause: str) -> None:
     write(files, 1)
     for stop in range(1, 16):
-        with interrupted(stop, cause, late=True), suppress(OutputError):
+        with interrupt_step(stop, cause, late=True), suppress(OutputError):
             write(files, 2)
         assert len(list(files["map"].parent.iterdir())) == 3, stop
 
@@ -126,7 +126,7 @@ def test_temporary_files_of_killed_run_are_removed(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = files["map"].parent
-    with interrupted(9, "killed", late=True):
+    with interrupt_step(9, "killed", late=True):
         write(files, 1)
     parts = {path for path in folder.iterdir() if UNFINISHED_NAME.fullmatch(path.name)}
     assert parts
@@ -182,7 +182,10 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_results_are_detected_and_replaced(
-    files: dict[str, Path], written: Callable[[int], dict[str, bytes]], kind: str, damage: str
+    files: dict[str, Path],
+    undisturbed_results: Callable[[int], dict[str, bytes]],
+    kind: str,
+    damage: str,
 ) -> None:
     write(files, 1)
     assert verified_manifest(files)
@@ -190,7 +193,7 @@ def test_damaged_results_are_detected_and_replaced(
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     assert verified_manifest(files) is None
     write_again(files)
-    assert contents(path.parent) == written(1)
+    assert contents(path.parent) == undisturbed_results(1)
 
 
 def write_again(files: dict[str, Path]) -> None:
@@ -296,14 +299,16 @@ def write_old(files: dict[str, Path], manifest: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("schema", [{}, {"schema": 1}, {"schema": SCHEMA + 1}, {"schema": "2"}])
 def test_results_of_other_schema_are_written_again(
-    files: dict[str, Path], written: Callable[[int], dict[str, bytes]], schema: dict[str, Any]
+    files: dict[str, Path],
+    undisturbed_results: Callable[[int], dict[str, bytes]],
+    schema: dict[str, Any],
 ) -> None:
     write_old(files, {**OLD, "schema": SCHEMA})
     assert verified_manifest(files)  # so only the schema makes the difference below
     write_old(files, {**OLD, **schema})
     assert verified_manifest(files) is None
     write_again(files)
-    assert contents(files["manifest"].parent) == written(1)
+    assert contents(files["manifest"].parent) == undisturbed_results(1)
 
 
 @pytest.mark.parametrize("length", [0, 1, 20, 31, 60])
@@ -396,10 +401,10 @@ while True:
 
 @posix
 def test_killed_process_leaves_valid_results_or_none(
-    files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
+    files: dict[str, Path], undisturbed_results: Callable[[int], dict[str, bytes]]
 ) -> None:
     draw, folder = random.Random(5), files["map"].parent
-    complete = [written(number) for number in range(7)]
+    complete = [undisturbed_results(number) for number in range(7)]
     for _ in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", LOOP, str(folder)], cwd=ROOT, stdout=subprocess.PIPE
@@ -429,7 +434,7 @@ for _ in range(30):
 
 
 def test_concurrent_processes_write_complete_results(
-    files: dict[str, Path], written: Callable[[int], dict[str, bytes]]
+    files: dict[str, Path], undisturbed_results: Callable[[int], dict[str, bytes]]
 ) -> None:
     folder = files["map"].parent
     line = [sys.executable, "-c", AT_ONCE, str(folder)]
@@ -438,5 +443,5 @@ def test_concurrent_processes_write_complete_results(
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
     assert verified_manifest(files)
-    assert contents(folder) == written(1)
+    assert contents(folder) == undisturbed_results(1)
     assert len(list(folder.iterdir())) == 3

@@ -17,7 +17,7 @@ OPSET = 17
 CONSTANTS = {"minus": [-1] * 4, "ones": [1] * 4, "o": [-1], "zero": [0], "three": [3], "k": [6]}
 
 
-def computed(body: str, image: str = "N, 3, 8, 8") -> list[Any] | None:
+def compute_sizes(body: str, image: str = "N, 3, 8, 8") -> list[Any] | None:
     """The sizes in `out`, which is computed from the shape of x; None if it is not shape arithmetic."""
     text = f"(float[{image}] x) => (int64[a] out) {{ s = Shape(x) n = Gather(s, zero) {body} }}"
     proto = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": {OPSET}]> net {text}')
@@ -47,11 +47,11 @@ def computed(body: str, image: str = "N, 3, 8, 8") -> list[Any] | None:
     ],
 )
 def test_product_with_a_name_is_a_name(body: str, image: str, sizes: Any) -> None:
-    assert computed(body, image) == sizes
+    assert compute_sizes(body, image) == sizes
 
 
 def test_name_that_looks_like_a_product_is_not_divided() -> None:
-    assert computed("out = Div(n, k)", "q_6, 3, 8, 8") == [None]
+    assert compute_sizes("out = Div(n, k)", "q_6, 3, 8, 8") == [None]
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_name_that_looks_like_a_product_is_not_divided() -> None:
 def test_sizes_are_not_minus_one(image: str, sizes: list[Any]) -> None:
     """Exporters replace -1 in the target of an Expand, which keeps the size."""
     body = "e = Equal(s, minus) out = Where(e, ones, s)"
-    assert computed(body, image) == sizes
+    assert compute_sizes(body, image) == sizes
 
 
 def test_minus_one_is_replaced() -> None:
     body = "t = Concat<axis = 0>(n, o, k, o) e = Equal(t, minus) out = Where(e, ones, t)"
-    assert computed(body) == ["N", 1, 6, 1]
+    assert compute_sizes(body) == ["N", 1, 6, 1]
 
 
 def test_comparison_of_a_name_with_a_possible_size_is_unknown() -> None:
     body = "e = Equal(s, ones) out = Where(e, minus, s)"
-    assert computed(body) is None
-    assert computed(body, "2, 1, 8, 1") == [2, -1, 8, -1]
+    assert compute_sizes(body) is None
+    assert compute_sizes(body, "2, 1, 8, 1") == [2, -1, 8, -1]
 
 
 BATCH = 6
@@ -137,23 +137,23 @@ def test_partly_known_sizes_are_computed(body: str, expected: list[Any]) -> None
         if (sizes := size_arithmetic(node, sizes_of, OPSET)) is not None:
             sizes_of[node.outputs[0].name] = sizes
     assert sizes_of["out"].tolist() == expected
-    (computed,) = run(proto, {"x": np.zeros((BATCH, 3, 9, 7), np.float32)}, ["out"])
+    (compute_sizes,) = run(proto, {"x": np.zeros((BATCH, 3, 9, 7), np.float32)}, ["out"])
     named = {"N": BATCH, "2x[N]": 2 * BATCH, "189x[N]": 189 * BATCH}
-    for size, number in zip(expected, computed, strict=True):
+    for size, number in zip(expected, compute_sizes, strict=True):
         assert size is None or named.get(size, size) == number
 
 
 def test_products_stay_short() -> None:
     """However often numbers and names are multiplied."""
     body = "t0 = Mul(s, k) " + "".join(f"t{i + 1} = Mul(t{i}, t{i}) " for i in range(40))
-    assert computed(f"{body} out = Identity(t40)") == [None] * 4
+    assert compute_sizes(f"{body} out = Identity(t40)") == [None] * 4
     body = "t0 = Mul(n, k) " + "".join(f"t{i + 1} = Mul(t{i}, k) " for i in range(60))
-    assert computed(f"{body} out = Identity(t60)") == [None]
-    assert computed("a = Mul(n, k) b = Mul(a, k) out = Mul(b, three)") == ["108x[N]"]
+    assert compute_sizes(f"{body} out = Identity(t60)") == [None]
+    assert compute_sizes("a = Mul(n, k) b = Mul(a, k) out = Mul(b, three)") == ["108x[N]"]
 
 
 def test_shapes_stay_short() -> None:
     body = "t0 = Concat<axis = 0>(s, s) " + "".join(
         f"t{i + 1} = Concat<axis = 0>(t{i}, t{i}) " for i in range(30)
     )
-    assert computed(f"{body} out = Identity(t30)") is None
+    assert compute_sizes(f"{body} out = Identity(t30)") is None

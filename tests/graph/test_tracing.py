@@ -73,11 +73,11 @@ def test_work_grows_linearly_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> 
     calls = {"infer": 0, "tensors": 0}
     infer = shapes.infer
 
-    def counted(*arguments: object) -> object:
+    def count_inference(*arguments: object) -> object:
         calls["infer"] += 1
         return infer(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("onnxcam.graph.tracing.infer", counted)
+    monkeypatch.setattr("onnxcam.graph.tracing.infer", count_inference)
 
     def work(count: int) -> int:
         build = builder()

@@ -139,7 +139,7 @@ def test_mixed_probabilities_are_reported(end: str, inner: list[str]) -> None:
 FOUR = "a0 = Sigmoid(z) b0 = Softmax(z) c0 = Sigmoid(a0) d0 = Sigmoid(b0)"
 
 
-def mixed(levels: int) -> str:
+def text_of_sums(levels: int) -> str:
     """Each of four numbers is the sum of four: 4 ** levels paths lead back."""
     sums = [
         f"{name}{i + 1} = Sum(a{i}, b{i}, c{i}, d{i})" for i in range(levels) for name in "abcd"
@@ -147,7 +147,7 @@ def mixed(levels: int) -> str:
     return " ".join([FOUR, *sums, f"y = Sum(a{levels}, b{levels}, c{levels}, d{levels})"])
 
 
-def doubled(levels: int) -> str:
+def text_of_doublings(levels: int) -> str:
     sums = [f"a{i + 1} = Add(a{i}, a{i})" for i in range(levels)]
     return " ".join(["a0 = Tanh(z)", *sums, f"y = Sub(z, a{levels})"])
 
@@ -155,7 +155,7 @@ def doubled(levels: int) -> str:
 def test_many_paths_back_take_linear_time() -> None:
     code = (
         "import tests.heads.test_output_activation as t\n"
-        "for end in (t.mixed(12), t.doubled(60)):\n"
+        "for end in (t.text_of_sums(12), t.text_of_doublings(60)):\n"
         "    score = t.find_score(t.load_text(t.text(end)))\n"
         "    print(score.logits, score.probability)\n"
     )

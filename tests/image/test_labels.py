@@ -273,18 +273,18 @@ def test_labels_are_read_from_regular_files(tmp_path: Path) -> None:
         read_labels(tmp_path / "sparse.txt")
 
 
-def numbered(count: int) -> tuple[str, ...]:
+def numbered_names(count: int) -> tuple[str, ...]:
     return tuple(f"name {number}" for number in range(count))
 
 
 def test_labels_that_fit_stay() -> None:
-    assert fit_labels(numbered(3), 3) == (numbered(3), None)
+    assert fit_labels(numbered_names(3), 3) == (numbered_names(3), None)
     assert fit_labels(("a", "", "c"), 3) == (("a", "class 1", "c"), None)
     assert fit_labels(("no", "yes"), 1) == (("no", "yes"), None)  # the two sides of one score
 
 
 def test_background_before_imagenet_classes_is_added() -> None:
-    names, notice = fit_labels(numbered(1000), 1001)
+    names, notice = fit_labels(numbered_names(1000), 1001)
     assert (len(names), names[:2]) == (1001, ("background", "name 0"))
     assert notice is not None
     assert "class 0 is taken as the background" in notice
@@ -294,8 +294,8 @@ def test_background_before_imagenet_classes_is_added() -> None:
 @pytest.mark.parametrize("classes", [1000, 90, 2])
 @pytest.mark.parametrize("word", ["background", "Background", "__background__", "dummy"])
 def test_background_label_without_class_is_dropped(classes: int, word: str) -> None:
-    names, notice = fit_labels((word, *numbered(classes)), classes)
-    assert names == numbered(classes)
+    names, notice = fit_labels((word, *numbered_names(classes)), classes)
+    assert names == numbered_names(classes)
     assert notice is not None
     assert "is ignored" in notice
 
@@ -313,12 +313,12 @@ def test_background_label_without_class_is_dropped(classes: int, word: str) -> N
 )
 def test_labels_that_do_not_fit(count: int, classes: int, message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        fit_labels(numbered(count), classes)
+        fit_labels(numbered_names(count), classes)
 
 
 def test_named_imagenet_background_is_not_doubled() -> None:
     with pytest.raises(SettingError, match="1000 labels for 1001 classes"):
-        fit_labels(("background", *numbered(999)), 1001)
+        fit_labels(("background", *numbered_names(999)), 1001)
 
 
 @pytest.mark.parametrize("text", ["80", "cat", "labels.txt", "imagenet", ""])

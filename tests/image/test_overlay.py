@@ -130,12 +130,14 @@ def test_side_by_side_puts_the_original_left() -> None:
 
 def test_caption_is_drawn_below() -> None:
     bare = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200))
-    titled = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200), caption="Egyptian cat 0.83")
-    assert titled.width == 300
-    np.testing.assert_array_equal(titled.crop((0, 0, 300, 200)), bare)
-    assert array(titled)[200:].min() < 60
+    with_caption = overlay(
+        photo(300, 200), spot(2, 2), (0, 0, 300, 200), caption="Egyptian cat 0.83"
+    )
+    assert with_caption.width == 300
+    np.testing.assert_array_equal(with_caption.crop((0, 0, 300, 200)), bare)
+    assert array(with_caption)[200:].min() < 60
     longer = overlay(photo(300, 200), spot(2, 2), (0, 0, 300, 200), caption="many words " * 60)
-    assert titled.height < longer.height < 300
+    assert with_caption.height < longer.height < 300
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
@@ -147,12 +149,12 @@ def test_any_caption_can_be_drawn(caption: str, width: int) -> None:
 
 
 def test_accents_are_dropped_rather_than_drawn_as_boxes() -> None:
-    def titled(text: str) -> Image.Image:
+    def with_caption(text: str) -> Image.Image:
         return overlay(plain(200), np.ones((2, 2)), (0, 0, 200, 40), caption=text)
 
-    np.testing.assert_array_equal(titled("Café\tà\n2×3"), titled("Cafe a 2x3"))
-    np.testing.assert_array_equal(titled("猫"), titled("?"))
-    assert (array(titled("·")) != array(titled("?"))).any()
+    np.testing.assert_array_equal(with_caption("Café\tà\n2×3"), with_caption("Cafe a 2x3"))
+    np.testing.assert_array_equal(with_caption("猫"), with_caption("?"))
+    assert (array(with_caption("·")) != array(with_caption("?"))).any()
 
 
 @pytest.mark.parametrize("word", ["a", "word ", "e\u0301", "\x1b[2J\u202e漢\n"])
@@ -251,12 +253,14 @@ def test_grid_has_one_cell_per_image() -> None:
 def test_row_titles_take_a_column_of_their_own() -> None:
     rows = [[plain()], [plain()]]
     bare = grid(rows, column_titles=["one"])
-    titled = grid(rows, column_titles=["one"], row_titles=["first", "second"])
-    assert titled.height == bare.height
-    np.testing.assert_array_equal(titled.crop((titled.width - 224, 0, *titled.size)), bare)
-    left = array(titled)[:, : titled.width - 224]
-    assert left[: titled.height // 2].min() < 60
-    assert left[titled.height // 2 :].min() < 60
+    with_caption = grid(rows, column_titles=["one"], row_titles=["first", "second"])
+    assert with_caption.height == bare.height
+    np.testing.assert_array_equal(
+        with_caption.crop((with_caption.width - 224, 0, *with_caption.size)), bare
+    )
+    left = array(with_caption)[:, : with_caption.width - 224]
+    assert left[: with_caption.height // 2].min() < 60
+    assert left[with_caption.height // 2 :].min() < 60
 
 
 @pytest.mark.parametrize(

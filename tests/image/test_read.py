@@ -25,7 +25,7 @@ def shades(height: int = 12, width: int = 20) -> Image.Image:
     return Image.fromarray(np.stack([x * 12, y * 20, 0 * x + 60], -1).astype(np.uint8))
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
@@ -33,14 +33,14 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA"])
 def test_lossless_formats_keep_every_pixel(kind: str) -> None:
-    image = read(encoded(shades(), kind))
+    image = read(encode(shades(), kind))
     assert image.mode == "RGB"
     np.testing.assert_array_equal(image, shades())
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_lossy_formats_are_close(kind: str) -> None:
-    image = np.asarray(read(encoded(shades(), kind, quality=95)), float)
+    image = np.asarray(read(encode(shades(), kind, quality=95)), float)
     assert np.abs(image - np.asarray(shades(), float)).mean() < 6
 
 
@@ -63,7 +63,7 @@ def test_modes_become_rgb(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_on_white(mode: str) -> None:
     clear = Image.new(mode, (3, 2), 0)
-    assert read(encoded(clear, "PNG")).getcolors() == [(6, (255, 255, 255))]
+    assert read(encode(clear, "PNG")).getcolors() == [(6, (255, 255, 255))]
     half = Image.new("RGBA", (1, 1), (0, 0, 0, 128)).convert(mode)
     assert read(half).getpixel((0, 0)) == (127, 127, 127)
 
@@ -72,14 +72,14 @@ def test_transparency_is_laid_on_white(mode: str) -> None:
 def test_transparent_color_is_white(mode: str) -> None:
     black = Image.new(mode, (2, 2))
     key = (0, 0, 0) if mode == "RGB" else 0
-    assert read(encoded(black, "PNG", transparency=key)).getpixel((0, 0)) == (255, 255, 255)
-    assert read(encoded(black, "PNG")).getpixel((0, 0)) == (0, 0, 0)
+    assert read(encode(black, "PNG", transparency=key)).getpixel((0, 0)) == (255, 255, 255)
+    assert read(encode(black, "PNG")).getpixel((0, 0)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled(kind: str) -> None:
     deep = np.array([[0, 257, 32768, 65535]], np.uint16)
-    image = np.asarray(read(encoded(Image.fromarray(deep), kind)))
+    image = np.asarray(read(encode(Image.fromarray(deep), kind)))
     assert image[0, :, 0].tolist() == [0, 1, 128, 255]
     assert (image[..., 0] == image[..., 2]).all()
 
@@ -98,7 +98,7 @@ def test_thirty_two_bits_are_scaled_within_sixteen_and_refused_beyond() -> None:
 
 def test_floats_are_refused() -> None:
     with pytest.raises(ImageError, match=r"floats.*8 or 16 bits"):
-        read(encoded(Image.new("F", (2, 2), 0.5), "TIFF"))
+        read(encode(Image.new("F", (2, 2), 0.5), "TIFF"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -114,7 +114,7 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
         upright = upright[:, ::-1]
     if orientation in (5, 7):
         upright = upright[::-1]
-    image = read(encoded(Image.fromarray(stored), kind, exif=exif))
+    image = read(encode(Image.fromarray(stored), kind, exif=exif))
     assert np.asarray(image).shape == upright.shape
     assert np.abs(np.asarray(image, float) - upright).mean() < 12
     np.testing.assert_array_equal(read(image), image)
@@ -123,13 +123,13 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
 def test_odd_exif_does_not_matter() -> None:
     exif = Image.Exif()
     exif[0x0112] = 77
-    np.testing.assert_array_equal(read(encoded(shades(), "PNG", exif=exif)), shades())
+    np.testing.assert_array_equal(read(encode(shades(), "PNG", exif=exif)), shades())
 
 
 def test_animations_give_their_first_frame() -> None:
     red, blue = (Image.new("RGB", (4, 4), color) for color in ("red", "blue"))
     for kind in ("GIF", "PNG", "WEBP"):
-        moving = encoded(red, kind, save_all=True, append_images=[blue], lossless=True)
+        moving = encode(red, kind, save_all=True, append_images=[blue], lossless=True)
         assert read(moving).getpixel((1, 1)) == (255, 0, 0)
 
 
@@ -149,7 +149,7 @@ def test_rgb_image_is_copied() -> None:
 
 @pytest.mark.parametrize("times", [1.5, 3])
 def test_too_many_pixels_are_refused(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
-    source = encoded(shades(), "PNG")
+    source = encode(shades(), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(240 / times))
     with pytest.raises(ImageError, match=r"more than .* pixels; make it smaller"):
         read(source)
@@ -159,12 +159,12 @@ def test_too_many_pixels_are_refused(monkeypatch: pytest.MonkeyPatch, times: flo
 def test_too_many_pixels_is_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 239)
     with pytest.raises(ImageError, match="more than 239 pixels"):
-        read(encoded(shades(), "PNG"))
+        read(encode(shades(), "PNG"))
 
 
 def test_no_limit_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert read(encoded(shades(), "PNG")).size == (20, 12)
+    assert read(encode(shades(), "PNG")).size == (20, 12)
 
 
 def test_small_file_of_huge_image_is_refused() -> None:
@@ -219,15 +219,15 @@ def test_no_program_is_started_for_a_image() -> None:
 
 def test_files_are_closed(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
-    path.write_bytes(encoded(shades(), "PNG")[:60])
+    path.write_bytes(encode(shades(), "PNG")[:60])
     with pytest.raises(ImageError, match=r"cut\.png: the image is damaged"):
         read(path)  # an open file would be a ResourceWarning, and that an error
 
 
-SAMPLES = {kind: encoded(shades(), kind) for kind in FORMATS}
-SAMPLES["PNG palette"] = encoded(shades().convert("P"), "PNG", transparency=b"\x00\x80\xff" * 9)
-SAMPLES["TIFF deflate"] = encoded(shades(), "TIFF", compression="tiff_adobe_deflate")
-SAMPLES["GIF animated"] = encoded(shades(), "GIF", save_all=True, append_images=[shades()])
+SAMPLES = {kind: encode(shades(), kind) for kind in FORMATS}
+SAMPLES["PNG palette"] = encode(shades().convert("P"), "PNG", transparency=b"\x00\x80\xff" * 9)
+SAMPLES["TIFF deflate"] = encode(shades(), "TIFF", compression="tiff_adobe_deflate")
+SAMPLES["GIF animated"] = encode(shades(), "GIF", save_all=True, append_images=[shades()])
 
 
 def read_or_refused(damaged: bytes) -> None:

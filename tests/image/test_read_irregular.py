@@ -137,12 +137,12 @@ print(read({str(tmp_path / "small.png")!r}).size)
 
 
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(*_: object) -> None:
+    def raise_memory_error(*_: object) -> None:
         raise MemoryError
 
     stream = io.BytesIO()
     Image.new("RGB", (4, 4)).save(stream, "PNG")
-    monkeypatch.setattr(Image.Image, "convert", exhausted)
+    monkeypatch.setattr(Image.Image, "convert", raise_memory_error)
     with pytest.raises(ImageError, match="does not fit into memory"):
         read(stream.getvalue())
 

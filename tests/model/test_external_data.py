@@ -24,7 +24,7 @@ from onnxcam.rewrite.planner import layers
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from tests.autodiff.support.check import numbers, run
-from tests.support.interrupt import interrupted
+from tests.support.interrupt import interrupt_step
 from tests.support.limits import run_limited
 from tests.support.nets import DEEP, random_images
 
@@ -124,7 +124,7 @@ def test_interrupted_save_never_pairs_model_with_other_weights(tmp_path: Path, l
     assert complete[0][1] != complete[1][1]
     for stop in range(1, 20):
         old.save(path)
-        with interrupted(stop, "killed", late=late) as disk:
+        with interrupt_step(stop, "killed", late=late) as disk:
             new.save(path)
         if not disk.stopped:
             break

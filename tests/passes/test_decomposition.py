@@ -63,10 +63,10 @@ def test_row_of_another_stage_is_not_applied() -> None:
 
 
 def test_row_receives_the_node_it_asks_for() -> None:
-    def scaled(x: Value, *, node: gs.Node, **attributes: Any) -> Value:
+    def scale_row(x: Value, *, node: gs.Node, **attributes: Any) -> Value:
         return x * float(len(node.name) + len(attributes))
 
-    decomposes("Scaled", domain="test", stage=Stage.LOADING)(scaled)
+    decomposes("Scaled", domain="test", stage=Stage.LOADING)(scale_row)
     nodes = new_nodes(graph_of("Scaled", extra=1), Stage.LOADING)
     assert nodes is not None
     assert nodes[0].inputs[1].values == len("the node") + 1

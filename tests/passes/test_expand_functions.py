@@ -38,14 +38,14 @@ NETS = {
 }
 
 
-def parsed(operator: str) -> Any:
+def parse_net(operator: str) -> Any:
     opset, text = NETS[operator]
     return parser.parse_model(HEAD.format(opset=opset) + text)
 
 
 @pytest.mark.parametrize("operator", NETS)
 def test_outputs_are_unchanged(operator: str) -> None:
-    proto, feed = parsed(operator), {"x": numbers(2, 4, 3, 6)}
+    proto, feed = parse_net(operator), {"x": numbers(2, 4, 3, 6)}
     model = load(proto)
     assert expand_functions(model.graph, list(model.graph.nodes))
     assert operator not in {node.op for node in model.graph.nodes}

@@ -12,7 +12,7 @@ from onnxcam.graph.operators import CONTRIB, is_elementwise
 from onnxcam.graph.opset import schema_at
 from onnxcam.passes.row_dependence import reshape_target
 from tests.autodiff.support.check import numbers
-from tests.passes.support.row_models import PICK, checked_gradient, model_of, narrowed
+from tests.passes.support.row_models import PICK, check_gradient, model_of, narrowed_operators
 from tests.support.traits import operators_with
 
 OPSET = 24
@@ -116,7 +116,7 @@ def test_request_travels_through_row_wise_operators(body: str) -> None:
     model = model_of(f"{body} {PICK}")
     complete = {"ReduceMax", "Gather"}  # broadcast along the rows, and the pick itself
     expected = [node.op for node in model.graph.nodes if node.op not in complete]
-    assert narrowed(checked_gradient(model, ["x"])) == expected
+    assert narrowed_operators(check_gradient(model, ["x"])) == expected
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_request_travels_through_row_wise_operators(body: str) -> None:
     ],
 )
 def test_request_stops_at_operators_that_mix_rows(body: str, expected: list[str]) -> None:
-    assert narrowed(checked_gradient(model_of(f"{body} {PICK}"), ["x"])) == expected
+    assert narrowed_operators(check_gradient(model_of(f"{body} {PICK}"), ["x"])) == expected
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_request_stops_at_operators_that_mix_rows(body: str, expected: list[str]
 def test_row_wise_operator_of_another_opset(op: str, opset: int, inputs: str) -> None:
     axis = "<axis = 2>" if opset == 11 else ""
     model = model_of(f"z = {op}{axis}({inputs}) {PICK}", opset=opset)
-    assert narrowed(checked_gradient(model, ["x"])) == [op]
+    assert narrowed_operators(check_gradient(model, ["x"])) == [op]
 
 
 def test_softmax_of_opset_11_mixes_all_trailing_axes() -> None:
     model = model_of(f"z = Softmax<axis = 1>(x) {PICK}", opset=11)
-    assert narrowed(checked_gradient(model, ["x"])) == []
+    assert narrowed_operators(check_gradient(model, ["x"])) == []
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
@@ -173,15 +173,15 @@ def test_gemm_is_row_wise(transposed: int) -> None:
         "1, 9, 8",
         outputs="float[1, 2, 8] y",
     )
-    assert narrowed(checked_gradient(model, ["x"]))[-1] == "Gemm"
+    assert narrowed_operators(check_gradient(model, ["x"]))[-1] == "Gemm"
 
 
 def test_reshape_merges_axes_of_unknown_sizes_after_the_rows() -> None:
     model = model_of(f"a = Tanh(x) z = Reshape(a, joined) {PICK}", "N, 9, a, b")
-    narrow_model = checked_gradient(model, ["x"], numbers(2, 9, 2, 3))
-    assert narrowed(narrow_model) == ["Tanh", "Reshape"]
+    narrow_model = check_gradient(model, ["x"], numbers(2, 9, 2, 3))
+    assert narrowed_operators(narrow_model) == ["Tanh", "Reshape"]
 
 
 def test_squeeze_without_axes_stops_a_request() -> None:
     model = model_of(f"a = Tanh(x) u = Unsqueeze(a, i0) z = Squeeze(u) {PICK}", "2, 9, 8")
-    assert narrowed(checked_gradient(model, ["x"])) == []
+    assert narrowed_operators(check_gradient(model, ["x"])) == []

@@ -9,7 +9,7 @@ from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.gradient import gradient
 from scripts.fixtures.files import load_fixture
 from tests.autodiff.support.check import numbers
-from tests.passes.support.row_models import PICK, checked_gradient, model_of, narrowed
+from tests.passes.support.row_models import PICK, check_gradient, model_of, narrowed_operators
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -19,8 +19,8 @@ def test_attention_keeps_all_keys_and_values() -> None:
         q = MatMul(x, w) k = Tanh(x) v = Neg(x)
         t = Transpose<perm = [0, 2, 1]>(k) s = MatMul(q, t) p = Softmax(s) o = MatMul(p, v)
         z = Add(o, x) {PICK}""")
-    narrow_model = checked_gradient(model, ["x"])
-    assert narrowed(narrow_model) == ["MatMul", "MatMul", "Softmax", "MatMul", "Add"]
+    narrow_model = check_gradient(model, ["x"])
+    assert narrowed_operators(narrow_model) == ["MatMul", "MatMul", "Softmax", "MatMul", "Add"]
     assert [node.op for node in narrow_model.graph.nodes].count(
         "Slice"
     ) == 1  # for q and the residual sum
@@ -43,7 +43,7 @@ PICKS = {
 @pytest.mark.parametrize(("pick", "rows"), PICKS.values(), ids=PICKS)
 def test_picked_rows_are_kept(pick: str, rows: int) -> None:
     model = model_of(f"a = Tanh(x) z = MatMul(a, w) {pick}", outputs="float[N, k, l] y")
-    narrow_model = checked_gradient(model, ["x"])
+    narrow_model = check_gradient(model, ["x"])
     product = next(node for node in narrow_model.graph.nodes if node.op == "MatMul")
     assert product.outputs[0].shape[1] == rows
 
@@ -54,12 +54,12 @@ def test_indices_of_a_shape_drop_no_rows() -> None:
         outputs="int64 y",
     ).copy()
     drop_unneeded_rows(model.graph, set())
-    assert narrowed(model) == []
+    assert narrowed_operators(model) == []
 
 
 def test_slice_with_attributes_picks_rows() -> None:
     model = model_of("z = Tanh(x) y = Slice<axes = [1], starts = [0], ends = [2]>(z)", opset=9)
-    assert narrowed(checked_gradient(model, ["x"])) == ["Tanh"]
+    assert narrowed_operators(check_gradient(model, ["x"])) == ["Tanh"]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_pick_without_benefit_changes_nothing(pick: str) -> None:
 @pytest.mark.parametrize("pick", ["Gather<axis = 1>(z, first)", "Slice(z, i0, i1, i1)"])
 def test_first_row_of_an_unknown_size_is_kept(pick: str) -> None:
     model = model_of(f"a = MatMul(x, w) z = Tanh(a) y = {pick}", "N, T, 8")
-    assert narrowed(checked_gradient(model, ["x"], numbers(2, 9, 8))) == ["MatMul", "Tanh"]
+    assert narrowed_operators(check_gradient(model, ["x"], numbers(2, 9, 8))) == ["MatMul", "Tanh"]
 
 
 def test_last_row_of_an_unknown_size_is_kept() -> None:
     model = model_of("a = MatMul(x, w) z = Tanh(a) y = Gather<axis = 1>(z, last)", "N, T, 8")
-    assert narrowed(checked_gradient(model, ["x"], numbers(2, 9, 8))) == ["MatMul", "Tanh"]
+    assert narrowed_operators(check_gradient(model, ["x"], numbers(2, 9, 8))) == ["MatMul", "Tanh"]
 
 
 def test_reshape_between_two_axes_of_one_unknown_size() -> None:
@@ -99,7 +99,7 @@ def test_reshape_between_two_axes_of_one_unknown_size() -> None:
         "N, T, 8",
         outputs="float[N, a, b] y",
     )
-    assert "Tanh" in narrowed(checked_gradient(model, ["x"], numbers(2, 9, 8)))
+    assert "Tanh" in narrowed_operators(check_gradient(model, ["x"], numbers(2, 9, 8)))
 
 
 BLOCK = f"a = MatMul(x, w) b = Tanh(a) c = Add(a, b) d = Exp(c) z = Mul(c, d) {PICK}"
@@ -117,20 +117,20 @@ BLOCK = f"a = MatMul(x, w) b = Tanh(a) c = Add(a, b) d = Exp(c) z = Mul(c, d) {P
 )
 def test_layer_keeps_all_rows(layer: str, expected: list[str]) -> None:
     model = model_of(BLOCK)
-    narrow_model = checked_gradient(model, [layer])
-    assert narrowed(narrow_model) == expected
+    narrow_model = check_gradient(model, [layer])
+    assert narrowed_operators(narrow_model) == expected
     assert narrow_model.graph.tensors()[layer].shape == model.graph.tensors()[layer].shape
 
 
 def test_output_keeps_all_rows() -> None:
     model = model_of(BLOCK, outputs="float[N, k] y, float[N, 9, 8] c")
-    assert narrowed(checked_gradient(model, ["x"])) == ["Exp", "Mul"]
+    assert narrowed_operators(check_gradient(model, ["x"])) == ["Exp", "Mul"]
 
 
 def test_gradient_leaves_the_model_unchanged() -> None:
     model = model_of(BLOCK)
     gradient(model, ["x"], "y")
-    assert narrowed(model) == []
+    assert narrowed_operators(model) == []
     assert model.graph.tensors()["z"].shape == ["N", 9, 8]
 
 
@@ -139,14 +139,14 @@ def test_reader_of_all_rows_keeps_them() -> None:
         f"a = Tanh(x) z = Exp(a) m = ReduceSum(a, i1) {PICK} o = Neg(m)",
         outputs="float[N, k] y, float[N, 1, 8] o",
     )
-    assert narrowed(checked_gradient(model, ["x"])) == ["Exp"]
+    assert narrowed_operators(check_gradient(model, ["x"])) == ["Exp"]
 
 
 def test_readers_of_different_rows_keep_the_union() -> None:
     model = model_of("""a = MatMul(x, w) z = Tanh(a) n = Neg(a)
         f = Gather<axis = 1>(z, last) g = Gather<axis = 1>(n, first) y = Add(f, g)""")
-    narrow_model = checked_gradient(model, ["x"])
-    assert narrowed(narrow_model) == ["MatMul", "Tanh", "Neg"]
+    narrow_model = check_gradient(model, ["x"])
+    assert narrowed_operators(narrow_model) == ["MatMul", "Tanh", "Neg"]
     written = [
         node.outputs[0] for node in narrow_model.graph.nodes if node.op in ("MatMul", "Tanh", "Neg")
     ]
@@ -156,7 +156,7 @@ def test_readers_of_different_rows_keep_the_union() -> None:
 def test_readers_of_rows_along_different_axes_keep_all() -> None:
     model = model_of("""a = Tanh(x) f = Gather<axis = 1>(a, first) e = Slice(a, i0, i1, i2)
         s = ReduceSum(e, i1) c = Squeeze(s, i1) y = Add(f, c)""")
-    assert narrowed(checked_gradient(model, ["x"])) == []
+    assert narrowed_operators(check_gradient(model, ["x"])) == []
 
 
 def test_reader_of_a_shape_keeps_no_rows() -> None:
@@ -164,8 +164,8 @@ def test_reader_of_a_shape_keeps_no_rows() -> None:
     model = model_of(f"""a = MatMul(x, w) s = Shape(a) n = Slice(s, i0, i2) c = Concat<axis = 0>(n, i2, i4)
         h = Reshape(a, c) t = Tanh(h) u = Shape(t) m = Slice(u, i0, i2) d = Concat<axis = 0>(m, minus)
         z = Reshape(t, d) {PICK}""")
-    narrow_model = checked_gradient(model, ["x"])
-    assert narrowed(narrow_model) == ["MatMul", "Reshape", "Tanh", "Reshape"]
+    narrow_model = check_gradient(model, ["x"])
+    assert narrowed_operators(narrow_model) == ["MatMul", "Reshape", "Tanh", "Reshape"]
 
 
 def test_branch_keeps_all_rows_that_it_captures() -> None:
@@ -174,7 +174,7 @@ def test_branch_keeps_all_rows_that_it_captures() -> None:
                    else_branch = e () => (float[N, 9, 8] v) {{ v = Abs(a) }}>
         o = ReduceSum(q) {PICK}""", outputs="float[N, k] y, float[1, 1, 1] o").copy()  # fmt: skip
     drop_unneeded_rows(model.graph, set())
-    assert narrowed(model) == ["Exp"]
+    assert narrowed_operators(model) == ["Exp"]
 
 
 VITS = sorted(path.name for path in DATA.glob("*vit*.onnx"))
@@ -187,5 +187,5 @@ def test_rows_of_vision_transformers(name: str) -> None:
     path = DATA / name
     model = onnxcam.load(load_fixture(path) if name.startswith("timm_") else path)
     wrt = [layer.name for layer in onnxcam.layers(model) if layer.auto_for_smoothing]
-    narrow_model = checked_gradient(model, wrt, of=model.graph.outputs[0].name)
-    assert len(narrowed(narrow_model)) == NARROWED.get(name, 0)
+    narrow_model = check_gradient(model, wrt, of=model.graph.outputs[0].name)
+    assert len(narrowed_operators(narrow_model)) == NARROWED.get(name, 0)

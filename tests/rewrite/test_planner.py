@@ -149,11 +149,11 @@ def test_layers_write_gradient_three_times(monkeypatch: pytest.MonkeyPatch) -> N
     """For the last layer, for the one before it, and for that one with moments."""
     calls: list[int] = []
 
-    def counted(model: onnxcam.Model, wrt: list[str], *rest: Any) -> onnxcam.Model:
+    def count_gradient(model: onnxcam.Model, wrt: list[str], *rest: Any) -> onnxcam.Model:
         calls.append(len(wrt))
         return gradient(model, wrt, *rest)
 
-    monkeypatch.setattr("onnxcam.rewrite.planner.gradient", counted)
+    monkeypatch.setattr("onnxcam.rewrite.planner.gradient", count_gradient)
     layers(load_net(POOLED))
     assert len(calls) == 3
 

@@ -33,7 +33,7 @@ class Doubling:
         return [cast(Any, x) * 2 for _ in outputs]
 
 
-def gathered(session: Doubling, count: int, **arguments: Any) -> Array:
+def run_and_check(session: Doubling, count: int, **arguments: Any) -> Array:
     inputs = np.arange(count * 2.0).reshape(count, 2)
     runner = ChunkedRunner(cast(Session, session), **arguments)
     chunks = list(runner.run(["y"], count, lambda chunk: {"x": inputs[chunk]}))
@@ -56,21 +56,21 @@ def gathered(session: Doubling, count: int, **arguments: Any) -> Array:
 )
 def test_chunks_are_complete_and_in_order(count: int, chunk: int, sizes: list[int]) -> None:
     session = Doubling()
-    gathered(session, count, chunk=chunk)
+    run_and_check(session, count, chunk=chunk)
     assert session.sizes == sizes
 
 
 @pytest.mark.parametrize(("count", "runs"), [(7, 2), (4, 1), (8, 2), (1, 1)])
 def test_last_chunk_of_fixed_batch_is_padded(count: int, runs: int) -> None:
     session = Doubling()
-    gathered(session, count, fixed_batch=4)
+    run_and_check(session, count, fixed_batch=4)
     assert session.sizes == [4] * runs
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError, MemoryError])
 def test_chunk_over_memory_is_halved_permanently(error: type[Exception]) -> None:
     session = Doubling(room=3, error=error)
-    gathered(session, 7, chunk=8)
+    run_and_check(session, 7, chunk=8)
     assert session.sizes == [7, 4, 2, 2, 2, 1]
 
 
@@ -79,13 +79,13 @@ def test_chunk_over_memory_is_halved_permanently(error: type[Exception]) -> None
 )
 def test_memory_for_no_image_is_error(arguments: dict[str, int], count: str) -> None:
     with pytest.raises(RunError, match=f"out of memory on cpu {count}image.*--device cpu"):
-        gathered(Doubling(room=0), 4, **arguments)
+        run_and_check(Doubling(room=0), 4, **arguments)
 
 
 def test_other_failures_are_not_retried() -> None:
     session = Doubling(room=0, error=RunError)
     with pytest.raises(RunError, match="no room"):
-        gathered(session, 4)
+        run_and_check(session, 4)
     assert len(session.sizes) == 1
 
 

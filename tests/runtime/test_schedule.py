@@ -65,7 +65,7 @@ def run(runner: ChunkedRunner, count: int) -> None:
     np.testing.assert_array_equal(np.concatenate([arrays[0] for _, arrays in runs]), inputs * 2)
 
 
-def tuned(main: Costly, worker: Costly, tuner: Tuner) -> ChunkedRunner:
+def make_runner(main: Costly, worker: Costly, tuner: Tuner) -> ChunkedRunner:
     session, reopened = cast(Session, main), cast(Session, worker)
     return ChunkedRunner(session, tuner=tuner, open_worker=lambda: reopened)
 
@@ -75,7 +75,7 @@ def test_fastest_schedule_is_chosen(
     clock: Clock, costs: tuple[float, float], best: Schedule
 ) -> None:
     tuner = Tuner([TWO, ONE])
-    runner = tuned(Costly(clock, costs[0]), Costly(clock, costs[1]), tuner)
+    runner = make_runner(Costly(clock, costs[0]), Costly(clock, costs[1]), tuner)
     for _ in range(4):
         run(runner, 25)
     assert tuner.is_done
@@ -85,7 +85,7 @@ def test_fastest_schedule_is_chosen(
 def test_measured_schedule_runs_alone(clock: Clock) -> None:
     main, worker = Costly(clock, 2.0), Costly(clock, 1.0)
     tuner = Tuner([TWO, ONE], {"1 x 8": [0.1, 2.0, 2.0, 2.0], "2 x 2": [9.0, 1.0, 1.0, 1.0]})
-    run(tuned(main, worker, tuner), 25)
+    run(make_runner(main, worker, tuner), 25)
     assert main.sizes == []
     assert len(worker.sizes) == 14  # seven for each worker
     assert sorted(worker.sizes) == [1] * 3 + [2] * 11
@@ -143,7 +143,7 @@ def test_valid_measurements_are_resumed() -> None:
 
 def test_out_of_memory_in_worker_ends_tuning(clock: Clock) -> None:
     main, worker = Costly(clock, 1.0), Costly(clock, 1.0, room=1)
-    runner = tuned(main, worker, Tuner([TWO, ONE]))
+    runner = make_runner(main, worker, Tuner([TWO, ONE]))
     run(runner, 10)
     assert runner.tuner is None
     assert main.sizes == [1] * 10
@@ -157,7 +157,7 @@ def test_schedules_depend_on_worker_count() -> None:
 
 def test_out_of_memory_in_worker_of_one_input_ends_tuning(clock: Clock) -> None:
     main, worker = Costly(clock, 1.0), Costly(clock, 1.0, room=0)
-    runner = tuned(main, worker, Tuner([Schedule(2, 1), ONE]))
+    runner = make_runner(main, worker, Tuner([Schedule(2, 1), ONE]))
     run(runner, 10)
     assert runner.tuner is None
     assert main.sizes == [1] * 10
@@ -182,7 +182,7 @@ def test_failed_worker_stops_others_before_retry() -> None:
 
     clock = Clock()
     measured = {"2 x 2": [1.0] * (WARM_UP_ROUNDS + TIMED_ROUNDS)}
-    runner = tuned(Main(clock, 1.0), Slow(clock, 1.0), Tuner([TWO], measured))
+    runner = make_runner(Main(clock, 1.0), Slow(clock, 1.0), Tuner([TWO], measured))
     run(runner, 8)
     assert log == ["worker"] * log.count("worker") + ["main"] * 8
 
@@ -190,7 +190,7 @@ def test_failed_worker_stops_others_before_retry() -> None:
 def test_early_end_leaves_no_worker_running(clock: Clock) -> None:
     worker = Costly(clock, 1.0)
     measured = {"2 x 2": [1.0] * (WARM_UP_ROUNDS + TIMED_ROUNDS)}
-    runner = tuned(Costly(clock, 1.0), worker, Tuner([TWO], measured))
+    runner = make_runner(Costly(clock, 1.0), worker, Tuner([TWO], measured))
     inputs = np.zeros((200, 2))
     for _ in runner.run(["y"], 200, lambda chunk: {"x": inputs[chunk]}):
         break

@@ -167,7 +167,7 @@ def test_second_start_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert ran == wanted
 
 
-def _checked(proto: onnx.ModelProto, tmp_path: Path) -> Ending:
+def check_model(proto: onnx.ModelProto, tmp_path: Path) -> Ending:
     path = tmp_path / "model.onnx"
     path.write_bytes(proto.SerializeToString())
     case = Case("", {}, lambda folder: truth.check(path, np.random.default_rng(0)))
@@ -176,7 +176,7 @@ def _checked(proto: onnx.ModelProto, tmp_path: Path) -> Ending:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_valid_models_are_right(tmp_path: Path, name: str) -> None:
-    ending = _checked(model_of(name), tmp_path)
+    ending = check_model(model_of(name), tmp_path)
     assert ending.outcome == "right", ending.trace
 
 
@@ -191,7 +191,7 @@ def test_wrong_gradient_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         }
 
     monkeypatch.setattr(truth._PlainModel, "__call__", wrong)
-    assert _checked(model_of("flat"), tmp_path).outcome == "wrong"
+    assert check_model(model_of("flat"), tmp_path).outcome == "wrong"
 
 
 def test_wrong_score_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,13 +200,13 @@ def test_wrong_score_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     bias.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(bias), "u"))
     model = onnxcam.load(other)
     monkeypatch.setattr(onnxcam, "load", lambda path: model)
-    assert _checked(model_of("flat"), tmp_path).outcome == "wrong"
+    assert check_model(model_of("flat"), tmp_path).outcome == "wrong"
 
 
 def test_quantized_model_is_not_smooth(tmp_path: Path) -> None:
     """A gradient of differences at a jump says nothing: quantized models are such."""
     assert (
-        _checked(onnx.load_from_string(seed_models()["qdq_per_tensor"]), tmp_path).outcome
+        check_model(onnx.load_from_string(seed_models()["qdq_per_tensor"]), tmp_path).outcome
         == "not smooth"
     )
 

@@ -242,7 +242,7 @@ def test_operator_that_loses_positions_has_no_grid() -> None:
     assert locate(model, "top") is None
 
 
-def unfolded(rows: str, columns: str, batch: str = "N") -> Model:
+def patches_by_tables(rows: str, columns: str, batch: str = "N") -> Model:
     """Patches by tables of positions as in im2col: (rows in a patch, patches), and the same for columns."""
     return net(
         f"""i = Constant<value = int64[2, 2] {{{rows}}}>() j = Constant<value = int64[2, 3] {{{columns}}}>()
@@ -262,11 +262,11 @@ def unfolded(rows: str, columns: str, batch: str = "N") -> Model:
     ],  # next to each other, overlapping
 )
 def test_patches_by_table_of_positions_form_grid(rows: str, columns: str, batch: str) -> None:
-    assert locate(unfolded(rows, columns, batch), "last") == GridLocation(2, (2, 3))
+    assert locate(patches_by_tables(rows, columns, batch), "last") == GridLocation(2, (2, 3))
 
 
 def test_unordered_table_of_positions_is_no_grid() -> None:
-    assert locate(unfolded("0, 2, 1, 3", "0, 5, 4, 1, 3, 2"), "last") is None
+    assert locate(patches_by_tables("0, 2, 1, 3", "0, 5, 4, 1, 3, 2"), "last") is None
 
 
 def test_rows_gathered_as_windows_are_rows_when_joined() -> None:

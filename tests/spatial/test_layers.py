@@ -250,7 +250,7 @@ def test_query_of_class_token_alone_is_no_candidate() -> None:
 # Several branches of a model
 
 
-def chosen(model: Model) -> list[str]:
+def chosen_names(model: Model) -> list[str]:
     return [layer.name for layer in choose_layers(model, "x", "scores", layers(model))]
 
 
@@ -262,12 +262,12 @@ def test_branches_are_each_chosen_at_their_end() -> None:
             s = Add(p, q) scores = Flatten(s) }""",
         **KERNEL,
     )
-    assert chosen(model) == ["b", "d"]
+    assert chosen_names(model) == ["b", "d"]
 
 
 def test_bottleneck_is_chosen_alone() -> None:
     body = "c = Conv(x, w) a = Conv(c, w) b = Sigmoid(c) last = Add(a, b)"
-    assert chosen(classifier(body)) == ["last"]
+    assert chosen_names(classifier(body)) == ["last"]
 
 
 def test_path_without_layer_leaves_no_choice() -> None:
@@ -277,14 +277,14 @@ def test_path_without_layer_leaves_no_choice() -> None:
             s = Add(p, q) scores = Flatten(s) }""",
         **KERNEL,
     )
-    assert chosen(model) == []
+    assert chosen_names(model) == []
 
 
 def test_too_many_branches_leave_no_choice() -> None:
     branches = " ".join(f"c{i} = Conv(x, w) p{i} = GlobalAveragePool(c{i})" for i in range(9))
     text = f"""(float[N, 3, 8, 8] x) => (float[N, 3] scores) {{ {branches}
         s = Sum({", ".join(f"p{i}" for i in range(9))}) scores = Flatten(s) }}"""
-    assert chosen(load_text(text, **KERNEL)) == []
+    assert chosen_names(load_text(text, **KERNEL)) == []
 
 
 @pytest.mark.parametrize("size", ["32", "S"])
@@ -292,11 +292,11 @@ def test_detector_is_chosen_at_its_heads(size: str) -> None:
     """Everything passes through the stem, but the features continue to coarser grids after it."""
     model = pyramid(size)
     assert candidate_names(model)[0] == "c3"
-    assert chosen(model) == ["fc3", "fc4", "fc5"]
+    assert chosen_names(model) == ["fc3", "fc4", "fc5"]
 
 
 def test_detector_with_one_head_is_chosen_there() -> None:
-    assert chosen(pyramid("32", "coarse, coarse")) == ["fc5"]
+    assert chosen_names(pyramid("32", "coarse, coarse")) == ["fc5"]
 
 
 def test_layers_with_one_grid_are_no_heads() -> None:
@@ -308,7 +308,7 @@ def test_layers_with_one_grid_are_no_heads() -> None:
             s = Add(p, q) scores = Flatten(s) }""",
         **KERNEL,
     )
-    assert chosen(model) == ["b"]
+    assert chosen_names(model) == ["b"]
 
 
 def test_segmenter_with_pooled_pixels_is_chosen_at_its_pixels() -> None:
@@ -320,7 +320,7 @@ def test_segmenter_with_pooled_pixels_is_chosen_at_its_pixels() -> None:
             scores = ReduceMean<axes = [2, 3], keepdims = 0>(pixels) }""",
         **KERNEL,
     )
-    assert chosen(model) == ["pixels"]
+    assert chosen_names(model) == ["pixels"]
 
 
 def test_branches_joined_at_class_tokens_are_each_chosen() -> None:
@@ -342,4 +342,4 @@ def test_branches_joined_at_class_tokens_are_each_chosen() -> None:
         e=(4, 4),
         h=(4, 3),
     )
-    assert chosen(model) == ["lnA", "lnB"]
+    assert chosen_names(model) == ["lnA", "lnB"]

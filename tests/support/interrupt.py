@@ -51,7 +51,7 @@ class Disk:
 
 
 @contextmanager
-def interrupted(stop: int, cause: str, *, late: bool) -> Iterator[Disk]:
+def interrupt_step(stop: int, cause: str, *, late: bool) -> Iterator[Disk]:
     """Inside, the disk step number `stop` is interrupted; the exception is caught."""
     disk = Disk(stop, late, cause)
 

@@ -69,13 +69,13 @@ class Net:
     colors: int = 3
 
     @property
-    def pooled(self) -> bool:
+    def is_pooled(self) -> bool:
         return "GlobalAveragePool" in self.head
 
     @property
     def weights(self) -> dict[str, Floats]:
         weights = _weights(self.colors)
-        if self.pooled:
+        if self.is_pooled:
             weights["v"] = weights["v"][:, :CHANNELS]
         return weights
 
@@ -109,7 +109,7 @@ class Net:
 
     def logits(self, features: Floats) -> Floats:
         w = self.weights
-        if self.pooled:
+        if self.is_pooled:
             return features.mean(axis=(2, 3)) @ w["v"].T + w["d"]
         hidden = features.reshape(len(features), -1) @ w["u"].T + w["e"]
         return np.maximum(hidden, 0) @ w["v"].T + w["d"]
@@ -117,7 +117,7 @@ class Net:
     def slope(self, features: Floats, weights: Floats) -> Floats:
         """The gradient of logits @ weights at the features; weights (classes,) or (N, classes)."""
         w = self.weights
-        if self.pooled:
+        if self.is_pooled:
             _, _, height, width = features.shape
             row = (np.atleast_2d(weights) @ w["v"]) / (height * width)
             return np.broadcast_to(row[:, :, None, None], features.shape).copy()

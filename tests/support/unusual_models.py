@@ -19,13 +19,13 @@ X = random_images(2)
 Change = Callable[[onnx.ModelProto], None]
 
 
-def changed(change: Change, opset: int = 17) -> onnx.ModelProto:
+def changed_twin(change: Change, opset: int = 17) -> onnx.ModelProto:
     proto = TWIN.proto(opset)
     change(proto)
     return proto
 
 
-def explained(proto: onnx.ModelProto, x: Any = X, method: str = "grad-cam++") -> Any:
+def explain(proto: onnx.ModelProto, x: Any = X, method: str = "grad-cam++") -> Any:
     explainer = onnxcam.Explainer(proto.SerializeToString(), method, device="cpu")
     return explainer(x, target=1)
 
@@ -41,7 +41,7 @@ def run_plain(proto: onnx.ModelProto, feed: dict[str, Any]) -> Any:
 
 def assert_equals_twin(proto: onnx.ModelProto, feed: dict[str, Any] | None = None) -> Any:
     """The scores of the model in ONNX Runtime, and the maps of the twin."""
-    explanation, twin = explained(proto), explained(TWIN.proto())
+    explanation, twin = explain(proto), explain(TWIN.proto())
     plain = run_plain(proto, {"x": X} if feed is None else feed)
     np.testing.assert_allclose(explanation.scores, plain[:, 1], rtol=1e-5)
     np.testing.assert_allclose(explanation.scores, twin.scores, rtol=1e-5)

@@ -12,7 +12,7 @@ from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.specs import SEED
 from tests.autodiff.support.check import assert_valid, numbers, run
-from tests.autodiff.support.sweep import Line, lines_of, model_of, swept
+from tests.autodiff.support.sweep import Line, lines_of, model_of, unoptimized_gradient
 
 CHANNELS, SIZE = 16, 3
 UNARY: list[Line] = [
@@ -76,7 +76,7 @@ def test_pass_changes_no_result_and_only_written_nodes(
     seed: int, rules: Rules, size: int | str
 ) -> None:
     proto = model_of(random_lines(seed), constants(), {"x": ("n", CHANNELS, size, size)})
-    model, start = swept(proto, ["x", "t0"], "y", rules)
+    model, start = unoptimized_gradient(proto, ["x", "t0"], "y", rules)
     outputs = [tensor.name for tensor in model.graph.outputs]
     before = lines_of(model.graph.nodes[:start])
     expected = results(model)
@@ -104,7 +104,9 @@ def test_guided_rules_are_bent_after_the_pass() -> None:
     """What a table of rules says is computed, in its form: g > 0 is not lost in a product with a mask."""
     lines = [("Conv", "x k0", "a"), ("Relu", "a", "b"), ("Conv", "b k1", "y")]
     proto = model_of(lines, constants(), {"x": (2, CHANNELS, SIZE, SIZE)})
-    guided, plain = (swept(proto, ["x"], "y", rules) for rules in (DEFAULT | GUIDED, DEFAULT))
+    guided, plain = (
+        unoptimized_gradient(proto, ["x"], "y", rules) for rules in (DEFAULT | GUIDED, DEFAULT)
+    )
     for model, start in (guided, plain):
         optimize_gradient(model.graph, start)
     assert np.abs(results(guided[0])[1] - results(plain[0])[1]).max() > 0.1
@@ -120,7 +122,7 @@ def test_pattern_attempts_are_linear_in_nodes() -> None:
 
     lines: list[Line] = [("Conv", "x k0", "t0")]
     lines += [("Mul", f"t{i} t{i}", f"t{i + 1}") for i in range(40)]
-    model, start = swept(
+    model, start = unoptimized_gradient(
         model_of(lines, constants(), {"x": (1, CHANNELS, 1, 1)}), ["t0"], lines[-1][2]
     )
     products = sum(node.op == "Mul" for node in model.graph.nodes[start:])
@@ -132,7 +134,7 @@ def test_returned_tensor_keeps_its_name() -> None:
     """A gradient that the graph returns without an Identity is not rewritten."""
     lines = [("Conv", "x k0", "a"), ("Sigmoid", "a", "s"), ("Mul", "a s", "y")]
     proto = model_of(lines, constants(), {"x": (2, CHANNELS, SIZE, SIZE)})
-    model, start = swept(proto, ["a"], "y")
+    model, start = unoptimized_gradient(proto, ["a"], "y")
     returned = model.graph.nodes[-1].inputs[0]
     model.graph.outputs.append(returned)
     optimize_gradient(model.graph, start)
@@ -144,7 +146,7 @@ def test_constant_subtraction_is_not_taken_for_a_complement() -> None:
     """2 - s and 1 - t are no 1 - sigmoid."""
     lines = [("Conv", "x k0", "a"), ("Tanh", "a", "y")]
     proto = model_of(lines, constants(), {"x": (2, CHANNELS, SIZE, SIZE)})
-    model, start = swept(proto, ["x"], "y")
+    model, start = unoptimized_gradient(proto, ["x"], "y")
     optimize_gradient(model.graph, start)
     assert "HardSigmoid" not in {node.op for node in model.graph.nodes}
 
@@ -152,7 +154,9 @@ def test_constant_subtraction_is_not_taken_for_a_complement() -> None:
 def test_builder_writes_a_detached_node_again() -> None:
     """What one rewrite wrote and another one removed is there when a third one needs it."""
     lines: list[Line] = [("Conv", "x k0", "y")]
-    model, _ = swept(model_of(lines, constants(), {"x": (1, CHANNELS, 1, 1)}), ["x"], "y")
+    model, _ = unoptimized_gradient(
+        model_of(lines, constants(), {"x": (1, CHANNELS, 1, 1)}), ["x"], "y"
+    )
     build = Builder(model.graph)
     first = build.value("x") * build.value("y")
     product = first.tensor.inputs[0]
@@ -166,7 +170,7 @@ def test_builder_writes_a_detached_node_again() -> None:
 def test_tensor_of_unknown_shape_matches_nothing() -> None:
     lines: list[Line] = [("Conv", "x k0", "a"), ("Sigmoid", "a", "s"), ("Mul", "a s", "y")]
     proto = model_of(lines, constants(), {"x": (2, CHANNELS, SIZE, SIZE)})
-    model, start = swept(proto, ["x"], "y")
+    model, start = unoptimized_gradient(proto, ["x"], "y")
     expected = results(model)
     for written in model.graph.nodes[start:-1]:
         written.outputs[0].shape = None

@@ -107,7 +107,9 @@ CASES: dict[str, list[tuple[list[Line], str]]] = {  # what is written, and what 
 PAIRS = [(name, *case) for name in CASES for case in CASES[name]]
 
 
-def written(lines: list[Line], opset: int = 17, forward: list[Line] = FORWARD) -> tuple[Model, int]:
+def model_with_gradient(
+    lines: list[Line], opset: int = 17, forward: list[Line] = FORWARD
+) -> tuple[Model, int]:
     """A model of the forward lines, and then of lines that stand for a gradient; `y` of both is returned."""
     constants = {
         "k0": numbers(CHANNELS, CHANNELS, 1, 1, seed=1),
@@ -145,7 +147,7 @@ def values(model: Model) -> Any:
 
 @pytest.mark.parametrize(("name", "lines", "after"), PAIRS, ids=[name for name, *_ in PAIRS])
 def test_pattern_fires_on_its_model(name: str, lines: list[Line], after: str) -> None:
-    model, start = written(lines)
+    model, start = model_with_gradient(lines)
     expected = values(model)
     only = [peephole for peephole in PEEPHOLES if peephole.rewrite.__name__ == name]
     optimize_gradient(model.graph, start, only)
@@ -163,7 +165,7 @@ def test_every_rewrite_has_cases() -> None:
 
 
 def test_sum_by_pooling_reads_axes_from_an_attribute() -> None:
-    model, start = written([G, ("ReduceSum", "g", "y", {"axes": [2, 3]})], opset=11)
+    model, start = model_with_gradient([G, ("ReduceSum", "g", "y", {"axes": [2, 3]})], opset=11)
     optimize_gradient(model.graph, start)
     assert "GlobalAveragePool" in {node.op for node in model.graph.nodes}
 
@@ -203,7 +205,7 @@ UNCHANGED: dict[str, list[Line]] = {
 
 @pytest.mark.parametrize("name", UNCHANGED)
 def test_gradient_without_a_match_stays_the_same(name: str) -> None:
-    model, start = written(UNCHANGED[name])
+    model, start = model_with_gradient(UNCHANGED[name])
     before = lines_of(model.graph.nodes)
     optimize_gradient(model.graph, start)
     assert lines_of(model.graph.nodes) == before
@@ -215,7 +217,7 @@ def test_product_that_is_written_later_is_not_used() -> None:
         *(COMPLEMENT, ("Mul", "h x", "hx"), ("Mul", "s c", "t"), ("Mul", "hx t", "u")),
         *(("Mul", "x s", "later"), ("Sub", "u later", "y")),
     ]
-    model, start = written(lines)
+    model, start = model_with_gradient(lines)
     expected = values(model)
     optimize_gradient(model.graph, start)
     assert_valid(model.proto())

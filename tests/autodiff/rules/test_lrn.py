@@ -13,7 +13,7 @@ from tests.autodiff.support.check import (
     numbers,
     one_node_model,
 )
-from tests.autodiff.support.differences import function, in_float64, slope
+from tests.autodiff.support.differences import float64_evaluator, function, slope
 
 
 @pytest.mark.parametrize("dynamic", [(), (0, 2, 3)], ids=str)
@@ -33,9 +33,9 @@ def test_lrn_with_even_window_matches_differences(size: int) -> None:
     x = numbers(2, 6, 2, 2, low=-3.0, high=3.0)
     node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, bias=1.5)
     proto = one_node_model(node, {"x": x}, {}, 17)
-    f = function(in_float64(proto), {"x": x}, "x", "y")
+    f = function(float64_evaluator(proto), {"x": x}, "x", "y")
     seed, here = numbers(*x.shape, seed=1).astype(np.float64), f(x.astype(np.float64))
-    emitted = in_float64(gradient(load(proto), ["x"], "y").proto())
+    emitted = float64_evaluator(gradient(load(proto), ["x"], "y").proto())
     g = np.asarray(emitted.run(["gradient/x"], {"x": x.astype(np.float64), SEED: seed})[0])
     for direction in directions(x.shape, np.random.default_rng(0)):
         exact = slope(f, x.astype(np.float64), here, direction, seed)

@@ -15,8 +15,14 @@ from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.checked_operators import record
-from tests.autodiff.support.differences import Doubles, KinkError, function, in_float64, slope
-from tests.autodiff.support.reference import replaced
+from tests.autodiff.support.differences import (
+    Doubles,
+    KinkError,
+    float64_evaluator,
+    function,
+    slope,
+)
+from tests.autodiff.support.reference import replacement_operators
 
 Runner: TypeAlias = Callable[[onnx.ModelProto, Mapping[str, Any], Sequence[str]], list[Any]]
 
@@ -141,7 +147,7 @@ def check_model(
     names = [f"gradient/{name}" for name in wrt]
     value_again, *gradients = execute(emitted, {**feed, SEED: cotangent}, [of, *names])
     np.testing.assert_allclose(value_again, value, rtol=1e-5, atol=1e-6)
-    evaluator = in_float64(proto)
+    evaluator = float64_evaluator(proto)
     for name, computed in zip(wrt, gradients, strict=True):
         assert computed.shape == feed[name].shape
         assert computed.dtype == feed[name].dtype
@@ -198,7 +204,7 @@ def run_by_reference(
 ) -> list[Any]:
     """The outputs by onnx's evaluator, of operators that ONNX Runtime does not have yet."""
     opset = next(opset.version for opset in proto.opset_import if not opset.domain)
-    evaluator = ReferenceEvaluator(proto, new_ops=replaced(opset))
+    evaluator = ReferenceEvaluator(proto, new_ops=replacement_operators(opset))
     inputs = {tensor.name for tensor in proto.graph.input}
     with np.errstate(all="ignore"):
         return list(evaluator.run(list(names), {n: x for n, x in feed.items() if n in inputs}))

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxcam.arrays import Array
-from tests.autodiff.support.reference import replaced
+from tests.autodiff.support.reference import replacement_operators
 
 Doubles = NDArray[np.float64]
 STEP = 1e-6  # float64: rounding costs 1e-10, curvature 1e-12
@@ -22,19 +22,19 @@ class KinkError(AssertionError):
     """The data sit where the operator has no derivative."""
 
 
-def widened(array: Array) -> Array:
+def widen_floats(array: Array) -> Array:
     """Floats as float64, anything else as it is."""
     return array.astype(np.float64) if array.dtype.kind in "fV" else array
 
 
-def in_float64(proto: onnx.ModelProto) -> ReferenceEvaluator:
+def float64_evaluator(proto: onnx.ModelProto) -> ReferenceEvaluator:
     """The model with float64 weights and casts."""
-    wide = recast(proto, NARROW, TensorProto.DOUBLE)
+    wide = change_types(proto, NARROW, TensorProto.DOUBLE)
     opset = next(opset.version for opset in proto.opset_import if not opset.domain)
-    return ReferenceEvaluator(wide, new_ops=replaced(opset))
+    return ReferenceEvaluator(wide, new_ops=replacement_operators(opset))
 
 
-def recast(proto: onnx.ModelProto, kinds: Collection[int], kind: int) -> onnx.ModelProto:
+def change_types(proto: onnx.ModelProto, kinds: Collection[int], kind: int) -> onnx.ModelProto:
     """A copy whose constants and casts of the types `kinds` are of the type `kind`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
@@ -55,7 +55,7 @@ def function(
     evaluator: ReferenceEvaluator, feed: Mapping[str, Array], wrt: str, of: str
 ) -> Callable[[Doubles], Doubles]:
     """The tensor `of` as a function of the input `wrt` alone."""
-    fixed = {name: widened(array) for name, array in feed.items()}
+    fixed = {name: widen_floats(array) for name, array in feed.items()}
 
     def evaluate(x: Doubles) -> Doubles:
         with np.errstate(all="ignore"):

@@ -42,7 +42,7 @@ def run(
     return tensors
 
 
-def padded(x: Tensor, attributes: dict[str, Any], value: float) -> Tensor:
+def pad(x: Tensor, attributes: dict[str, Any], value: float) -> Tensor:
     pads = attributes.get("pads") or [0] * (2 * (x.ndim - 2))
     rank = len(pads) // 2
     from_last = [pads[i + end] for i in reversed(range(rank)) for end in (0, rank)]
@@ -51,14 +51,14 @@ def padded(x: Tensor, attributes: dict[str, Any], value: float) -> Tensor:
 
 def conv(attributes: dict[str, Any], x: Tensor, w: Tensor, b: Tensor = None) -> Tensor:
     strides = {"stride": attributes.get("strides", 1), "dilation": attributes.get("dilations", 1)}
-    return F.conv2d(padded(x, attributes, 0.0), w, b, groups=attributes.get("group", 1), **strides)
+    return F.conv2d(pad(x, attributes, 0.0), w, b, groups=attributes.get("group", 1), **strides)
 
 
 def average_pool(attributes: dict[str, Any], x: Tensor) -> Tensor:
     sizes = attributes["kernel_shape"], attributes.get("strides", 1)
     ones = torch.ones_like(x)
-    return F.avg_pool2d(padded(x, attributes, 0.0), *sizes) / F.avg_pool2d(
-        padded(ones, attributes, 0.0), *sizes
+    return F.avg_pool2d(pad(x, attributes, 0.0), *sizes) / F.avg_pool2d(
+        pad(ones, attributes, 0.0), *sizes
     )
 
 

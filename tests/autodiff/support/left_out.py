@@ -75,11 +75,11 @@ def write_table(reasons: dict[Check, str]) -> None:
             pairs = zip(SIZES, (fixed, unknown), strict=True)
             lines.extend((name, sizes, reason) for sizes, reason in pairs if reason)
     with FILE.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"# {made_with()}\n")
+        file.write(f"# {case_count_line()}\n")
         csv.writer(file, lineterminator="\n").writerows([HEAD, *lines])
 
 
-def made_with() -> str:
+def case_count_line() -> str:
     """The number of cases of the installed onnx."""
     return f"onnx {version('onnx')}: {len(wheel_cases())} cases, each with fixed and with unknown sizes"
 

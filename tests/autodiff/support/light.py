@@ -20,7 +20,7 @@ NORMALIZATION = {
 }
 
 
-def weighted(name: str) -> onnx.ModelProto:
+def with_tame_weights(name: str) -> onnx.ModelProto:
     """The model with weights that neither blow its activations up nor let them vanish."""
     proto = onnx.load(FOLDER / f"light_{name}.onnx")
     shapes = {

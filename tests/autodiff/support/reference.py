@@ -287,7 +287,7 @@ ALWAYS = [
 ]
 
 
-def replaced(opset: int) -> list[type[OpRun]]:
+def replacement_operators(opset: int) -> list[type[OpRun]]:
     """The operators to replace in the evaluator of a model."""
     pad = [Pad if opset >= 11 else PadOfAttributes]
     return [*ALWAYS, *pad, *([Softmax, LogSoftmax] if opset < 13 else [])]

@@ -20,7 +20,7 @@ from tests.autodiff.support.check import model_from_graph, with_output_types
 Line = tuple[Any, ...]  # operator, the tensors that it reads and writes, attributes
 
 
-def swept(
+def unoptimized_gradient(
     proto: onnx.ModelProto, wrt: Sequence[str], of: str, rules: Rules = DEFAULT
 ) -> tuple[Model, int]:
     """The model with its gradient, and the position of the first node of this."""

@@ -22,7 +22,7 @@ from tests.autodiff.support.check import (
     run_by_reference,
     with_output_types,
 )
-from tests.autodiff.support.differences import in_float64, recast, widened
+from tests.autodiff.support.differences import change_types, float64_evaluator, widen_floats
 from tests.autodiff.support.exceptions import EXCEPTIONS
 
 CAST = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
@@ -116,7 +116,7 @@ def _is_float(array: Array) -> bool:
 
 def _in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
     is_function = len(model.graph.node) > 1  # the type that a lone Cast casts to is its subject
-    proto = recast(model, CAST if is_function else (), TensorProto.FLOAT)
+    proto = change_types(model, CAST if is_function else (), TensorProto.FLOAT)
     for tensor in proto.graph.input:
         if tensor.type.tensor_type.elem_type in CAST:
             tensor.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -136,7 +136,7 @@ def _differentiable_inputs(
     if all(op in DEFAULT and not DEFAULT[op].functions for op in operators):
         raise LeftOutError("a step function, whose derivative is 0 wherever it exists")
     _make_constant(proto, {name: array for name, array in arrays.items() if name not in floats})
-    tensors = {name: reached(proto, name) for name in floats}
+    tensors = {name: tensors_reached_from(proto, name) for name in floats}
     wrt = {output: tuple(n for n in floats if output in tensors[n]) for output in outputs}
     if not any(wrt.values()):
         raise LeftOutError("no derivative flows from a float input to an output")
@@ -148,7 +148,7 @@ def has_gradient(operator: str) -> bool:
     return operator in DEFAULT or has_function_body(operator, onnx.defs.onnx_opset_version())
 
 
-def reached(proto: onnx.ModelProto, source: str) -> set[str]:
+def tensors_reached_from(proto: onnx.ModelProto, source: str) -> set[str]:
     """The tensors that a derivative by `source` flows to: through floats, and not into weights."""
     if any(node.op_type not in DEFAULT for node in proto.graph.node):
         model = load(proto)
@@ -202,9 +202,9 @@ def _runnable(proto: onnx.ModelProto, arrays: dict[str, Array]) -> tuple[onnx.Mo
 
 
 def _hides_nans(proto: onnx.ModelProto, arrays: dict[str, Array]) -> bool:
-    feed = {name: widened(array) for name, array in arrays.items()}
+    feed = {name: widen_floats(array) for name, array in arrays.items()}
     with np.errstate(all="ignore"):
-        values = in_float64(proto).run(None, feed, intermediate=True)
+        values = float64_evaluator(proto).run(None, feed, intermediate=True)
     written = [
         np.asarray(values[name])
         for node in proto.graph.node

@@ -28,9 +28,9 @@ def write_model(path: Path, *, stochastic: Sequence[str] = ()) -> Path:
         ),
         helper.make_node("Relu", ["conv2"], ["relu2"], "fourth"),
     ]
-    nodes += _drawn("relu2", "early", stochastic)
+    nodes += _bernoulli_nodes("relu2", "early", stochastic)
     nodes += [helper.make_node("GlobalAveragePool", [nodes[-1].output[0]], ["mean"])]
-    nodes += _drawn("mean", "late", stochastic)
+    nodes += _bernoulli_nodes("mean", "late", stochastic)
     nodes += [
         helper.make_node("Flatten", [nodes[-1].output[0]], ["flat"]),
         helper.make_node("Gemm", ["flat", "w3"], ["logits"]),
@@ -48,7 +48,7 @@ def write_model(path: Path, *, stochastic: Sequence[str] = ()) -> Path:
     return path
 
 
-def _drawn(tensor: str, place: str, stochastic: Sequence[str]) -> list[onnx.NodeProto]:
+def _bernoulli_nodes(tensor: str, place: str, stochastic: Sequence[str]) -> list[onnx.NodeProto]:
     if place not in stochastic:
         return []
     return [

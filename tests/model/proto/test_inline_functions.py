@@ -40,7 +40,7 @@ def doubling(times: int) -> onnx.ModelProto:
     return model_of_functions(bodies, f"f{times}")
 
 
-def chained(depth: int) -> onnx.ModelProto:
+def chain_of_calls(depth: int) -> onnx.ModelProto:
     bodies = {"f0": [helper.make_node("Tanh", ["a"], ["b"])]}
     bodies |= {f"f{i + 1}": [call(f"f{i}", "a", "b")] for i in range(depth)}
     return model_of_functions(bodies, f"f{depth}")
@@ -101,7 +101,7 @@ def test_recursive_functions_are_refused(calls: list[str]) -> None:
 @pytest.mark.parametrize("depth", [120, 5000])
 def test_deeply_nested_functions_are_refused(depth: int) -> None:
     with pytest.raises(ModelError, match="100 at most"):
-        load(chained(depth))
+        load(chain_of_calls(depth))
 
 
 def test_calls_in_inner_graphs_are_counted() -> None:
@@ -119,7 +119,7 @@ def test_calls_in_inner_graphs_are_counted() -> None:
         load(model_of_functions(bodies, "f20"))
 
 
-def layered(layers: int, nodes: int) -> onnx.ModelProto:
+def model_of_layers(layers: int, nodes: int) -> onnx.ModelProto:
     """A function with this many nodes, called once for each layer of the network."""
     names = ["a", *(f"t{i}" for i in range(nodes - 1)), "b"]
     body = [helper.make_node("Tanh", [a], [b]) for a, b in pairwise(names)]
@@ -133,9 +133,9 @@ def layered(layers: int, nodes: int) -> onnx.ModelProto:
 @pytest.mark.parametrize(("layers", "nodes"), [(12, 80), (64, 40), (150, 100), (40, 409)])
 def test_layers_sharing_a_function_are_accepted(layers: int, nodes: int) -> None:
     """Exporters nest only a few functions; the full budget applies to their models."""
-    check_functions(layered(layers, nodes), "net")
+    check_functions(model_of_layers(layers, nodes), "net")
 
 
 def test_layers_beyond_full_budget_are_refused() -> None:
     with pytest.raises(ModelError, match=f"nodes, {MAX_NODES} at most"):
-        check_functions(layered(410, 410), "net")
+        check_functions(model_of_layers(410, 410), "net")

@@ -15,11 +15,11 @@ from tests.autodiff.support.checked_operators import RECORDED
 from tests.passes.ort.support.fused_case import (
     Case,
     attention,
-    convolved,
     floats,
     gelu,
     group_norm,
     integers,
+    run_channels_last_conv,
     skip_group,
     softmax,
 )
@@ -240,17 +240,17 @@ CASES = [
         {"num_heads": 3},
     ),
     Case("NhwcMaxPool", [integers(2, 6, 7, 4)], {"kernel_shape": [3, 2], "strides": [2, 1]}),
-    Case("NhwcFusedConv", [NHWC, floats(4, 6, 3, 3), B], expected=convolved),
+    Case("NhwcFusedConv", [NHWC, floats(4, 6, 3, 3), B], expected=run_channels_last_conv),
     Case(
         "NhwcFusedConv",
         [NHWC, floats(4, 6, 3, 3), B, floats(2, 3, 5, 4)],
         {"activation": "Relu"},
-        expected=lambda x, w, b, z: np.maximum(convolved(x, w, b) + z, 0),
+        expected=lambda x, w, b, z: np.maximum(run_channels_last_conv(x, w, b) + z, 0),
     ),
     Case(
         "NhwcConv",
         [NHWC, floats(4, 3, 3, 6)],
-        expected=lambda x, w: convolved(x, np.moveaxis(w, -1, 1).copy()),
+        expected=lambda x, w: run_channels_last_conv(x, np.moveaxis(w, -1, 1).copy()),
     ),
     Case(
         "MatMulIntegerToFloat",

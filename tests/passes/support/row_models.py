@@ -65,7 +65,7 @@ def model_of(
     return load(proto)
 
 
-def narrowed(model: Model) -> list[str]:
+def narrowed_operators(model: Model) -> list[str]:
     """The operators whose outputs lost rows, in order."""
     return [
         node.op
@@ -74,7 +74,7 @@ def narrowed(model: Model) -> list[str]:
     ]
 
 
-def checked_gradient(
+def check_gradient(
     model: Model, wrt: Sequence[str], x: Array | None = None, of: str = "y"
 ) -> Model:
     """The gradient model, after a comparison of all its outputs with one that keeps all rows."""

@@ -111,7 +111,7 @@ def skip_group(x: Any, gamma: Any, beta: Any, skip: Any, bias: Any) -> list[Any]
     return [group_norm(total, gamma, beta), total]
 
 
-def convolved(x: Any, w: Any, b: Any = None) -> Any:
+def run_channels_last_conv(x: Any, w: Any, b: Any = None) -> Any:
     """A Conv with the channels last, by ONNX Runtime's Conv with the channels second."""
     inputs = [np.moveaxis(x, -1, 1), w] + ([] if b is None else [b])
     case = Case("Conv", inputs, domain="")
