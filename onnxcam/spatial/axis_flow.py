@@ -58,13 +58,12 @@ class AxisFlow:
         """Record the axes of the outputs of a node."""
         operation = Operation(node, tuple(map(self.axes_of, node.inputs)), self.opset)
         rule = rule_for(node)
-        held = (axis for axes in operation.sources for axis in axes or ())
-        reads_cells = any(map(holds_cells, held))
+        held = [axis for axes in operation.sources for axis in axes or ()]
         for index, output in enumerate(node.outputs):
             if output.shape is None:
                 continue
             axes = rule(operation, index)
-            if axes is None and not reads_cells:  # then the output holds no cells either
+            if axes is None and not any(map(holds_cells, held)):  # then the output holds none
                 axes = tuple(
                     new_axis(CHANNELS, dim, f"{output.name}.{i}")
                     for i, dim in enumerate(output.shape)
