@@ -83,11 +83,11 @@ class MissingRuleError(ModelError):
         self.operators, self.reasons, self.hint = operators, dict(reasons or {}), hint
         self.node = [*operators.values()][-1][-1]
         listed = ", ".join(f"{op} x{len(nodes)} ({nodes[0]})" for op, nodes in operators.items())
-        explained = "".join(f"; {op} {why}" for op, why in self.reasons.items())
-        one = len(operators) == 1
+        explained = "".join(f"; {op} {reason}" for op, reason in self.reasons.items())
+        is_single = len(operators) == 1
         super().__init__(
-            f"{len(operators)} {'operator' if one else 'operators'} between the layer and the score "
-            f"{'has' if one else 'have'} no gradient rule: {listed}{explained}; "
+            f"{len(operators)} {'operator' if is_single else 'operators'} between the layer and the score "
+            f"{'has' if is_single else 'have'} no gradient rule: {listed}{explained}; "
             f"{hint}"
         )
 

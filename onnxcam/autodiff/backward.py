@@ -92,10 +92,10 @@ def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rul
     """BlockedError if values flow from a tensor to `of` but no derivative does."""
     if obstacles := blocking_nodes(graph, name, of, rules):
         others = f" (and {len(obstacles) - 1} more)" if len(obstacles) > 1 else ""
-        node, why = obstacles[0]
+        node, reason = obstacles[0]
         raise BlockedError(
             f"no gradient reaches {name!r} from {', '.join(map(repr, of))}: "
-            f"{operator_key(node.op, node.domain)} ({name_of(node)}) {why}{others}",
+            f"{operator_key(node.op, node.domain)} ({name_of(node)}) {reason}{others}",
             name_of(node),
         )
 

@@ -49,16 +49,16 @@ def explain_failure(error: Exception) -> OnnxcamError:
     graph = next(_graphs_in_frames(error.__traceback__), None)
     name = "" if node is None else name_of(node)
     operator = "" if node is None else operator_of(node)
-    where = f"{operator} ({name}): " if node is not None else ""
+    prefix = f"{operator} ({name}): " if node is not None else ""
     if isinstance(error, MemoryError) or any(words in str(error) for words in TOO_LARGE):
-        return ModelError(f"{where}needs more memory than is available; export a smaller model")
+        return ModelError(f"{prefix}needs more memory than is available; export a smaller model")
     if isinstance(error, RecursionError):
-        return ModelError(f"{where}graphs or functions are nested too deeply; export a flat model")
+        return ModelError(f"{prefix}graphs or functions are nested too deeply; export a flat model")
     if node is not None and (flaw := describe_flaw(node, graph)):
-        return NodeError(f"{where}{flaw}; correct the model and export it again", operator, name)
+        return NodeError(f"{prefix}{flaw}; correct the model and export it again", operator, name)
     cause = type(error).__name__
     return UnforeseenError(
-        f"{where}onnxcam failed ({cause} at {_last_line(error.__traceback__)}: {first_line(error)}); "
+        f"{prefix}onnxcam failed ({cause} at {_last_line(error.__traceback__)}: {first_line(error)}); "
         "please report this with the model",
         cause,
         operator,

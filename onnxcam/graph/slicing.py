@@ -17,11 +17,11 @@ MOST_NUMBERS = 1 << 28  # in a table that a rule writes: 2 GB in float64
 MOST_FACTORS = 1 << 16  # in a constant that broadcasts a value by a product
 
 
-def refuse_too_many(what: str, *counts: int) -> None:
+def refuse_too_many(subject: str, *counts: int) -> None:
     """ModelError if a table with so many rows, columns, … is too large to be written into the model."""
     if math.prod(counts) > MOST_NUMBERS:
         raise ModelError(
-            f"the gradient of {what} needs a table of {' x '.join(map(str, counts))} numbers, more than "
+            f"the gradient of {subject} needs a table of {' x '.join(map(str, counts))} numbers, more than "
             f"the maximum of {MOST_NUMBERS}; choose a layer after it (`onnxcam layers`)"
         )
 

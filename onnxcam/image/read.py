@@ -55,15 +55,15 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
             (`PIL.Image.MAX_IMAGE_PIXELS`, `LARGEST_FILE`), a pipe or a device, HEIC without the
             extra that reads it, or its pixels are floats of unknown range.
     """
-    where = _name_source(source)
+    source_name = _name_source(source)
     try:
-        return _read(source, where)
+        return _read(source, source_name)
     except ImageError:
         raise
     # Decoders raise all kinds of exceptions (struct.error, KeyError, zlib.error, ...); all of them mean
     # that the file is damaged.
     except Exception as error:
-        raise ImageError(f"{where}: {_describe_failure(error)}") from error
+        raise ImageError(f"{source_name}: {_describe_failure(error)}") from error
 
 
 def readable_suffixes() -> frozenset[str]:
@@ -79,17 +79,17 @@ def _can_read(kind: str) -> bool:
     return kind in Image.OPEN and kind not in (*_STARTS_PROGRAMS, *_NAMED_ONLY)
 
 
-def _read(source: str | Path | bytes | Image.Image, where: str) -> Image.Image:
+def _read(source: str | Path | bytes | Image.Image, source_name: str) -> Image.Image:
     if isinstance(source, Image.Image):
-        return _convert(source, where)
-    with _open(source, where) as stream:
+        return _convert(source, source_name)
+    with _open(source, source_name) as stream:
         if heif.is_heif(stream) and not heif.register_heif():
             raise ImageError(
-                f"{where}: is a HEIC image, which needs an extra; pip install 'onnxcam[heic]', or save "
+                f"{source_name}: is a HEIC image, which needs an extra; pip install 'onnxcam[heic]', or save "
                 f"it as {_FORMATS}"
             )
         with Image.open(stream) as image:
-            return _convert(image, where)
+            return _convert(image, source_name)
 
 
 def _describe_failure(error: Exception) -> str:
@@ -127,7 +127,7 @@ def _name_source(source: object) -> str:
     )
 
 
-def _open(source: str | Path | bytes, where: str) -> IO[bytes]:
+def _open(source: str | Path | bytes, source_name: str) -> IO[bytes]:
     if isinstance(source, bytes):
         return BytesIO(source)
     stream = open_regular(source or ".")
@@ -135,27 +135,27 @@ def _open(source: str | Path | bytes, where: str) -> IO[bytes]:
     if size > LARGEST_FILE:
         stream.close()
         raise ImageError(
-            f"{where}: the file is {size / 1e9:.2f} GB, more than the maximum of {LARGEST_FILE / 1e9:.2f} GB; "
-            "make it smaller, or open it with Pillow and explain that image"
+            f"{source_name}: the file is {size / 1e9:.2f} GB, more than the maximum of "
+            f"{LARGEST_FILE / 1e9:.2f} GB; make it smaller, or open it with Pillow and explain that image"
         )
     return stream
 
 
-def _convert(image: Image.Image, where: str) -> Image.Image:
-    return _to_rgb(_turn_upright(_load(image, where)), where)
+def _convert(image: Image.Image, source_name: str) -> Image.Image:
+    return _to_rgb(_turn_upright(_load(image, source_name)), source_name)
 
 
-def _load(image: Image.Image, where: str) -> Image.Image:
+def _load(image: Image.Image, source_name: str) -> Image.Image:
     if image.format in _STARTS_PROGRAMS:
         raise ImageError(
-            f"{where}: the format {image.format} is not supported; save it as {_FORMATS}"
+            f"{source_name}: the format {image.format} is not supported; save it as {_FORMATS}"
         )
     # Pillow only warns between once and twice its limit.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise ImageError(f"{where}: {_too_large()}")
+        raise ImageError(f"{source_name}: {_too_large()}")
     if not image.width * image.height:
-        raise ImageError(f"{where}: the image has no pixels ({image.width} x {image.height})")
+        raise ImageError(f"{source_name}: the image has no pixels ({image.width} x {image.height})")
     image.load()
     return image
 
@@ -173,24 +173,24 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+def _to_rgb(image: Image.Image, source_name: str) -> Image.Image:
     if image.mode == "F":
         raise ImageError(
-            f"{where}: its pixels are floats, and it is unknown which values are black and white; "
+            f"{source_name}: its pixels are floats, and it is unknown which values are black and white; "
             "save it with 8 or 16 bits per channel"
         )
     if image.mode.startswith("I"):
-        image = _to_eight_bits(image, where)
+        image = _to_eight_bits(image, source_name)
     rgb = _lay_on_white(image) if image.has_transparency_data else image.convert("RGB")
     rgb.info.clear()  # otherwise a second call would apply its EXIF rotation again
     return rgb
 
 
-def _to_eight_bits(image: Image.Image, where: str) -> Image.Image:
+def _to_eight_bits(image: Image.Image, source_name: str) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(
-            f"{where}: its pixels range from {values.min()} to {values.max()}, expected 0 to 65535; "
+            f"{source_name}: its pixels range from {values.min()} to {values.max()}, expected 0 to 65535; "
             "save it with 8 or 16 bits per channel"
         )
     return Image.fromarray(np.rint(values * (255 / 65535)).astype(np.uint8))

@@ -150,7 +150,7 @@ def _take_factors(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | 
     if not isinstance(dim, int):
         fits = factors and dim is not None and factors[end].size == dim
         return (factors.pop(end),) if fits else None
-    rest, taken, missing = list(factors), list[Factor | Tokens](), dim
+    rest, selected, missing = list(factors), list[Factor | Tokens](), dim
     while missing != 1:
         factor = rest.pop(end) if rest else None
         if factor is None or not isinstance(factor.size, int) or not factor.size:
@@ -161,10 +161,10 @@ def _take_factors(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | 
                 return None
             factor = parts[0]
             rest.insert(len(rest) if end else 0, parts[1])
-        taken.append(factor)
+        selected.append(factor)
         missing //= int(factor.size or 1)
     factors[:] = rest
-    return tuple(reversed(taken) if end else taken)
+    return tuple(reversed(selected) if end else selected)
 
 
 def _split_factor(factor: Factor | Tokens, size: int, end: int) -> tuple[Factor, Factor] | None:

@@ -213,7 +213,7 @@ def split(operation: Operation, index: int) -> Axes | None:
         return None
     axis = int(operation.node.attrs.get("axis", 0)) % len(source)
     sizes, size = [tensor.shape[axis] for tensor in outputs], operation.input_shape()[axis]
-    if not isinstance(size, int) or not all(isinstance(part, int) for part in sizes):
+    if not isinstance(size, int) or not all(isinstance(dim, int) for dim in sizes):
         return align(operation, index)
     start = sum(sizes[:index])
     positions = range(start, start + sizes[index])

@@ -117,9 +117,9 @@ class Worker:
         self.limit.cancel()
         with self.errors:
             self.errors.seek(0)
-            said = self.errors.read().strip().splitlines()
+            error_lines = self.errors.read().strip().splitlines()
         peak = float(rest.strip() or "nan") / MB
-        return peak, "" if self.is_alive else (said[-1] if said else "died")[:200]
+        return peak, "" if self.is_alive else (error_lines[-1] if error_lines else "died")[:200]
 
 
 def _stream(stream: IO[str] | None) -> IO[str]:
@@ -164,7 +164,7 @@ def measure(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Res
                 worker.run()
     ends = {name: worker.end() for name, worker in workers.items()}
     times = {name: median(worker.times or [float("nan")]) for name, worker in workers.items()}
-    own = next(name for name in row.contestants if name.startswith("onnxcam"))
+    ours = next(name for name in row.contestants if name.startswith("onnxcam"))
     where, layer = (
         (row.bench_layer.where, row.bench_layer.layer) if row.bench_layer else ("image", "")
     )
@@ -177,7 +177,7 @@ def measure(model: str, row: Row, job: dict[str, Any], repeats: int) -> list[Res
             name,
             seconds,
             seconds / times.get("plain", float("nan")),
-            seconds / times[own],
+            seconds / times[ours],
             *ends[name],
         )
         for name, seconds in times.items()

@@ -80,6 +80,6 @@ def _bind(session: Any, feeds: dict[str, Any], results: dict[str, Any], job: dic
     for name, array in feeds.items():
         binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, *place))
     for name, array in results.items():
-        room = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, *place)
-        binding.bind_ortvalue_output(name, room)
+        result = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, *place)
+        binding.bind_ortvalue_output(name, result)
     return binding

@@ -108,10 +108,10 @@ def bench_layers(model: Any, path: Path) -> list[BenchLayer]:
     layers = onnxcam.layers(loaded)
     modules = _writing_modules(model, path, [layer.name for layer in layers])
     chosen = []
-    on_the_way = candidates(loaded, layers)
+    candidate_layers = candidates(loaded, layers)
     smooth = METHODS["smooth-grad-cam++"]
     for where, constant in (("last", True), ("dependent", False)):
-        for layer in on_the_way:
+        for layer in candidate_layers:
             named = modules.get(layer.name)
             if (
                 named
@@ -120,10 +120,10 @@ def bench_layers(model: Any, path: Path) -> list[BenchLayer]:
             ):
                 chosen.append(_bench_layer(where, layer, modules))
                 break
-    behind = _multiplications_after(loaded)
-    half = max(behind.values()) / 2
-    named_layers = [layer for layer in on_the_way if modules.get(layer.name)]
-    middle = min(named_layers, key=lambda layer: abs(behind[layer.name] - half))
+    remaining_work = _multiplications_after(loaded)
+    half = max(remaining_work.values()) / 2
+    named_layers = [layer for layer in candidate_layers if modules.get(layer.name)]
+    middle = min(named_layers, key=lambda layer: abs(remaining_work[layer.name] - half))
     return [*chosen, _bench_layer("middle", middle, modules)]
 
 

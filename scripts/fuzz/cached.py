@@ -36,9 +36,9 @@ def _explain_with_damaged_cache(folder: Path, seed: int) -> None:
     with patch.dict(os.environ, {"ONNXCAM_CACHE": str(cache)}):
         first = _maps(folder)
         done = [_damage_cache(cache, draw) for _ in range(draw.choice((1, 1, 2)))]
-        again = _maps(folder)
+        second = _maps(folder)
         third = _maps(folder)
-    for maps in (again, third):
+    for maps in (second, third):
         if not np.allclose(first, maps, 1e-4, 1e-6):
             raise WrongError(f"another map after {', '.join(done)}")
 

@@ -131,9 +131,12 @@ def report(results: list[dict[str, Any]]) -> None:
     print("| all | " + " | ".join(map(str, total)) + f" | {sum(total)} |\n")
     for outcome in seen:
         print(f"{outcome}: {OUTCOMES[outcome]}")
-    for (outcome, frame, _), same in list(failures(results).items())[:SHOWN]:
-        print(f"\n{outcome} x{len(same)}  {frame}\n    {same[0]['detail'][:300]}")
-        print("    " + "; ".join(f"{one['case']} ({one['what'][:110]})" for one in same[:3]))
+    for (outcome, frame, _), similar in list(failures(results).items())[:SHOWN]:
+        print(f"\n{outcome} x{len(similar)}  {frame}\n    {similar[0]['detail'][:300]}")
+        print(
+            "    "
+            + "; ".join(f"{result['case']} ({result['what'][:110]})" for result in similar[:3])
+        )
 
 
 def failures(results: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:

@@ -89,11 +89,11 @@ def _explain_image(folder: Path) -> None:
         raise WrongError(f"explained what Pillow does not read: {error!r}") from error
     if not plain or size != (8, 8) or turned in range(2, 9):
         return
-    again = explainer(np.moveaxis(pixels / 255, -1, 0))
-    if abs(float(again.scores[0] - explanation.scores[0])) > 1e-4 * max(
-        1, abs(float(again.scores[0]))
+    direct = explainer(np.moveaxis(pixels / 255, -1, 0))
+    if abs(float(direct.scores[0] - explanation.scores[0])) > 1e-4 * max(
+        1, abs(float(direct.scores[0]))
     ):
-        raise WrongError(f"a score of {explanation.scores[0]}, of the pixels {again.scores[0]}")
+        raise WrongError(f"a score of {explanation.scores[0]}, of the pixels {direct.scores[0]}")
 
 
 # Labels
@@ -148,8 +148,10 @@ def _check_labels(folder: Path, form: str, names: list[str] | None) -> None:
         labels=folder / f"labels{form}",
     )
     labels = explainer.labels
-    said = " ".join(explainer.notices)
-    if (labels is None or len(labels) != 5) and not any(word in said for word in ("label", "name")):
+    notice_text = " ".join(explainer.notices)
+    if (labels is None or len(labels) != 5) and not any(
+        word in notice_text for word in ("label", "name")
+    ):
         raise WrongError(f"{len(labels or ())} labels for five classes are taken without a word")
     if names is not None and list(labels or ()) != names:
         raise WrongError(f"{names} are read as {labels}")

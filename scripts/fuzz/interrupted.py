@@ -128,13 +128,13 @@ def interrupted_run(draw: Random) -> Case:
         for _ in range(1 + twice):
             try:
                 with _interrupt(place, make, lines=lines):
-                    _, _, said = capture_command(WORDS, folder)
+                    _, _, stderr_text = capture_command(WORDS, folder)
             except (KeyboardInterrupt, MemoryError, OSError) as error:
                 if isinstance(error, OSError):
                     raise
             else:
-                if "Traceback" in said:
-                    raise WrongError(f"a traceback: {said[-300:]}")
+                if "Traceback" in stderr_text:
+                    raise WrongError(f"a traceback: {stderr_text[-300:]}")
         if damage is not None:
             _damage_results(folder / "out", Random(damage))
         run_command(WORDS, folder)
@@ -207,13 +207,13 @@ def _compare_results(out: Path, fresh: dict[str, Any]) -> None:
     if results.keys() != fresh.keys():
         raise WrongError(f"files {sorted(results.keys() ^ fresh.keys())} are there or missing")
     for name, right in fresh.items():
-        own = results[name]
+        actual = results[name]
         if name.endswith(".npz"):
-            same = all(np.allclose(own[key], right[key], 1e-4, 1e-6) for key in right)
+            same = all(np.allclose(actual[key], right[key], 1e-4, 1e-6) for key in right)
         elif name.endswith(".json"):
-            same = _scores(own) == _scores(right)
+            same = _scores(actual) == _scores(right)
         else:
-            same = own == right
+            same = actual == right
         if not same:
             raise WrongError(f"{name} is not that of a fresh run")
 

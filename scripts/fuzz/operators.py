@@ -94,7 +94,7 @@ def _select_examples(examples: list[Example]) -> list[Example]:
     tried: list[Example] = []
     for example in examples:
         tried.append(_try_in_runtime(example))
-        if sum(one.runs for one in tried) == MAX_EXAMPLES:
+        if sum(example.runs for example in tried) == MAX_EXAMPLES:
             break
     return sorted(tried, key=lambda example: not example.runs)[:MAX_EXAMPLES]
 

@@ -39,21 +39,21 @@ def run_command(arguments: list[str], folder: Path) -> tuple[int, str]:
     """The exit code and standard error; RefusedError or UnforeseenError for code 2, WrongError for anything
     that users should not see.
     """
-    code, out, said = capture_command(arguments, folder)
+    code, out, stderr_text = capture_command(arguments, folder)
     if code not in FORESEEN:
-        raise WrongError(f"exit code {code}: {said[-200:]}")
-    if "Traceback" in said:
-        raise WrongError(f"a traceback: {said[-300:]}")
-    if "\x1b" in out + said or "\u202e" in out + said:
+        raise WrongError(f"exit code {code}: {stderr_text[-200:]}")
+    if "Traceback" in stderr_text:
+        raise WrongError(f"a traceback: {stderr_text[-300:]}")
+    if "\x1b" in out + stderr_text or "\u202e" in out + stderr_text:
         raise WrongError("a control character from the input reached the terminal")
-    if warning := re.search(r"^warning: .*Warning\)$", said, re.MULTILINE):
+    if warning := re.search(r"^warning: .*Warning\)$", stderr_text, re.MULTILINE):
         raise WarnedError(warning.group())
     if code == 2:
-        words = said.strip() or out.strip()
+        words = stderr_text.strip() or out.strip()
         if not words:
             raise WrongError("exit code 2 without a message")
         raise (UnforeseenError if UNFORESEEN in words else RefusedError)(words[-400:])
-    return code, said
+    return code, stderr_text
 
 
 class _Screen(io.BytesIO):
@@ -98,5 +98,5 @@ def capture_command(arguments: list[str], folder: Path) -> tuple[int, str, str]:
             code = end.code
         sys.stdout.flush()
         sys.stderr.flush()
-    out, said = (screen.getvalue().decode("utf-8", "replace") for screen in screens)
-    return int(code or 0) if isinstance(code, int | None) else 1, out, said
+    out, stderr_text = (screen.getvalue().decode("utf-8", "replace") for screen in screens)
+    return int(code or 0) if isinstance(code, int | None) else 1, out, stderr_text

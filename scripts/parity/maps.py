@@ -273,18 +273,20 @@ def relative(before: NDArray[Any], after: NDArray[Any]) -> float:
 
 def summary(comparisons: Sequence[Comparison], stored: Iterable[Arrays]) -> str:
     """One line. Maps and gradients of nothing but zeros are counted, too, because they prove little."""
-    worded = sum(not one.same_wording for one in comparisons)
-    failed = sum(not one.passed for one in comparisons)
+    worded = sum(not comparison.same_wording for comparison in comparisons)
+    failed = sum(not comparison.passed for comparison in comparisons)
     parts = [summary_of(kind, comparisons) for kind in ("map", "gradient")]
     parts += [f"{sum(map(is_empty, stored))} with zeros only", f"wording differs in {worded}"]
     return "; ".join([*parts, f"{failed} FAILED" if failed else "all passed"])
 
 
 def summary_of(kind: str, comparisons: Sequence[Comparison]) -> str:
-    chosen = [one for one in comparisons if one.name.startswith(f"{kind} ")]
-    refused = sum(one.passed and one.outcome.startswith("refused") for one in chosen)
-    exact = sum(one.passed and one.difference == 0 for one in chosen) - refused
-    largest = max((one.difference for one in chosen), default=0.0)
+    chosen = [comparison for comparison in comparisons if comparison.name.startswith(f"{kind} ")]
+    refused = sum(
+        comparison.passed and comparison.outcome.startswith("refused") for comparison in chosen
+    )
+    exact = sum(comparison.passed and comparison.difference == 0 for comparison in chosen) - refused
+    largest = max((comparison.difference for comparison in chosen), default=0.0)
     return (
         f"{len(chosen)} {kind} results: {exact} equal bit for bit, {refused} refused by the same error, "
         f"largest difference {largest:.1e}"
@@ -304,11 +306,13 @@ def compare(before: Path, after: Path) -> None:
     old, new = load_results(before), load_results(after)
     names = sorted({*old, *new}, key=lambda name: (not name.startswith("map "), name))
     comparisons = [compare_results(name, old.get(name), new.get(name)) for name in names]
-    for one in comparisons:
-        wording = "" if one.same_wording else " (other wording)"
-        print(f"{'ok  ' if one.passed else 'FAIL'} {one.name}: {one.outcome}{wording}")
+    for comparison in comparisons:
+        wording = "" if comparison.same_wording else " (other wording)"
+        print(
+            f"{'ok  ' if comparison.passed else 'FAIL'} {comparison.name}: {comparison.outcome}{wording}"
+        )
     print(summary(comparisons, old.values()))
-    if not comparisons or not all(one.passed for one in comparisons):
+    if not comparisons or not all(comparison.passed for comparison in comparisons):
         raise typer.Exit(1)
 
 

@@ -104,7 +104,7 @@ def fill_row(row: Row) -> Row:
         row.size = int(x.shape[-1])
         run_ours = open_gradients(row, path)
         other = open_other_batch(row, path) if run_ours else None
-    over: list[str] = []
+    errors_over_bound: list[str] = []
     while run_ours and row.outcome != "right" and row.draws < DRAWS:
         x, weights = draw_inputs(x.shape, SEED + row.draws)
         ours, activation = run_ours(x.numpy(), weights.numpy())
@@ -114,9 +114,13 @@ def fill_row(row: Row) -> Row:
         if other and np.isnan(row.batch_error):
             _compare_batches(row, ours[0], other(x.numpy(), weights.numpy())[0][0])
         row.draws += 1
-        over += [] if row.outcome == "right" else [f"{max(row.image_error, row.layer_error):.1e}"]
-    if over and run_ours:
-        row.why = f"over the bound at {', '.join(over)} of {row.draws} images; {row.why}"
+        errors_over_bound += (
+            [] if row.outcome == "right" else [f"{max(row.image_error, row.layer_error):.1e}"]
+        )
+    if errors_over_bound and run_ours:
+        row.why = (
+            f"over the bound at {', '.join(errors_over_bound)} of {row.draws} images; {row.why}"
+        )
     return row
 
 
@@ -187,10 +191,10 @@ def _read_rows(path: Path) -> list[Row]:
 
 
 def _append(path: Path, row: Row) -> None:
-    fresh = not path.exists()
+    is_new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        if fresh:
+        if is_new:
             writer.writeheader()
         writer.writerow(asdict(row))
 

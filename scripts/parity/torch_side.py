@@ -130,11 +130,11 @@ def gradients(model: Any, x: Any, weights: Any, values: Any, numbers: Collection
         scores = model(x)
     if values is not None:
         numbers = _nearest_tensors(record.tensors, values)
-    wanted = [x, *(record.tensors[number] for number in numbers)]
-    grads = torch.autograd.grad((scores * weights).sum(), wanted, allow_unused=True)
+    tensors = [x, *(record.tensors[number] for number in numbers)]
+    grads = torch.autograd.grad((scores * weights).sum(), tensors, allow_unused=True)
     arrays = [None if gradient is None else gradient.detach().numpy() for gradient in grads]
-    known = zip(numbers, arrays[1:], strict=True)
-    return Gradients(arrays[0], {i: array for i, array in known if array is not None})
+    numbered_arrays = zip(numbers, arrays[1:], strict=True)
+    return Gradients(arrays[0], {i: array for i, array in numbered_arrays if array is not None})
 
 
 def _nearest_tensors(tensors: list[Any], values: Any) -> list[int]:

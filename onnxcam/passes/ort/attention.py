@@ -173,4 +173,6 @@ def _add_bias(inputs: Sequence[Value], bias: Value) -> list[Value]:
     width = _static_size(inputs[0], 2)
     sizes = [width, width, _static_size(bias, 0) - 2 * width]
     biases = _split_last_axis(bias, sizes)
-    return [x if x.ndim == 4 else x + part for x, part in zip(inputs, biases, strict=True)]
+    return [
+        x if x.ndim == 4 else x + bias_slice for x, bias_slice in zip(inputs, biases, strict=True)
+    ]
