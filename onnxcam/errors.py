@@ -82,7 +82,10 @@ class MissingRuleError(ModelError):
     ) -> None:
         self.operators, self.reasons, self.hint = operators, dict(reasons or {}), hint
         self.node = [*operators.values()][-1][-1]
-        listed = ", ".join(f"{op} x{len(nodes)} ({nodes[0]})" for op, nodes in operators.items())
+        listed = ", ".join(
+            f"{op} ({nodes[0] if len(nodes) == 1 else f'{len(nodes)} nodes, first {nodes[0]}'})"
+            for op, nodes in operators.items()
+        )
         explained = "".join(f"; {op} {reason}" for op, reason in self.reasons.items())
         is_single = len(operators) == 1
         super().__init__(

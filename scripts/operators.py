@@ -47,7 +47,7 @@ def passed_checks(report: Path) -> Iterator[str]:
         if not name.startswith("test_operator["):
             continue
         if case.find("failure") is not None or case.find("error") is not None:
-            sys.exit(f"{name} failed: mend it first")
+            sys.exit(f"{name} failed: fix it first")
         yield name[len("test_operator[") : name.rindex("-")]
 
 

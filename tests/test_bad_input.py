@@ -135,7 +135,7 @@ def test_gradients_that_are_not_finite_raise_run_error() -> None:
         ("(float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }", "no input accepts images"),
         (
             "(float[N, 3, 4, 4] x, float[1] z) => (float[N, 3, 4, 4] y) { y = Add(x, z) }",
-            "has the inputs z in addition to the image 'x'",
+            "has the input z in addition to the image 'x'",
         ),
         (
             "(float[N, 3, 4, 4] x) => (int64[N, 1, 4, 4] y) { y = ArgMax<axis = 1>(x) }",

@@ -57,7 +57,7 @@ def test_second_input_that_is_read_is_refused() -> None:
         proto.graph.node[0].input[0] = "scaled"
         proto.graph.node.insert(0, helper.make_node("Mul", ["x", "scale"], ["scaled"]))
 
-    with pytest.raises(ModelError, match="has the inputs scale in addition to the image 'x'"):
+    with pytest.raises(ModelError, match="has the input scale in addition to the image 'x'"):
         explain(changed_twin(change))
 
 

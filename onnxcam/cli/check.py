@@ -79,11 +79,14 @@ def _format_model(model: dict[str, Any]) -> str:
 
 
 def _format_input(image: dict[str, Any]) -> str:
-    size = " x ".join(str(image[side] or "any") for side in ("height", "width"))
-    batch = image["batch"] or "any"
+    sides = [image["height"], image["width"]]
+    size = (
+        f"{' x '.join(str(side or 'any') for side in sides)} pixels" if any(sides) else "any size"
+    )
+    channels = image["channels"] or "any number of"
     return (
-        f"{image['name']}: {image['layout']}, {image['channels'] or 'any'} channels of {size} pixels, "
-        f"{image['dtype']}, batch {batch}"
+        f"{image['name']}: {image['layout']}, {channels} channels of {size}, {image['dtype']}, "
+        f"batch {image['batch'] or 'any'}"
     )
 
 
@@ -102,14 +105,19 @@ def _format_layer(plain: str | None, smoothed: str | None) -> str:
 
 
 def _format_reach(reach: dict[str, Any]) -> str:
-    if not reach["layers"]:
+    count = reach["layers"]
+    if not count:
         return "no spatial layer between the image and the score"
-    if reach["explainable"] == reach["layers"]:
-        return f"gradients reach all {reach['layers']} layers"
+    if reach["explainable"] == count:
+        return "gradients reach " + ("the only layer" if count == 1 else f"all {count} layers")
     if not reach["explainable"]:
-        return f"gradients reach none of {reach['layers']} layers"
+        return (
+            "gradients do not reach the only layer"
+            if count == 1
+            else f"gradients reach none of {count} layers"
+        )
     return (
-        f"gradients reach {reach['explainable']} of {reach['layers']} layers, {reach['earliest']} and "
+        f"gradients reach {reach['explainable']} of {count} layers, {reach['earliest']} and "
         "those after it"
     )
 

@@ -26,7 +26,7 @@ from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
 
 SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in this order if the model takes any
-# In a free batch the middle image has neighbors on both sides; a fixed batch may have room for only two.
+# In a dynamic batch, the middle image has neighbors on both sides; a fixed batch may have room for only two.
 ORDERS = {False: ((1, 0, 0),), True: ((0, 1), (1, 0))}
 MAX_FACTOR = 16.0  # factor between the cotangents of two images
 FLOOR = 1e-7  # rounding error, as a fraction of a result

@@ -15,7 +15,7 @@ from onnxcam.specs import ImageInput
 
 
 def free_batch_if_proven(model: Model) -> Model:
-    """The model with a free batch if that is proven to be safe; otherwise the same model with a notice."""
+    """The model with a dynamic batch size if proven to be safe; otherwise the same model with a notice."""
     image = image_input(model)
     if image.batch is None:
         return model
@@ -23,7 +23,8 @@ def free_batch_if_proven(model: Model) -> Model:
     if free is not None and _gives_same_results(model, free, image):
         return free
     images = "1 image" if image.batch == 1 else f"{image.batch} images"
-    notice = f"the model accepts exactly {images} at a time, so it is run that way"
+    rate = "one by one" if image.batch == 1 else f"{image.batch} at a time"
+    notice = f"the model accepts exactly {images} at a time, so images are run {rate}"
     return replace(model, notices=(*model.notices, notice))
 
 

@@ -109,9 +109,9 @@ def fit_labels(
         notice = f"the first label, {names[0]!r}, is ignored"
         names = names[1:]
     elif count != classes and (count, classes) != (2, 1):
-        raise SettingError(
-            f"{prefix}{count} labels for {classes} class{'es' if classes > 1 else ''}{_hint(count - classes)}"
-        )
+        labels = f"{count} label{'s' if count != 1 else ''}"
+        targets = f"{classes} class{'es' if classes > 1 else ''}"
+        raise SettingError(f"{prefix}{labels} for {targets}{_hint(count - classes)}")
     if notice:
         correction = f"if that is wrong, pass {classes} names with --labels"
         notice = f"{count} labels for {classes} classes: {notice}; {correction}"

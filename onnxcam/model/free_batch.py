@@ -1,4 +1,4 @@
-"""Give models that were exported for a fixed number of images a free batch."""
+"""Give models that were exported for a fixed number of images a dynamic batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = "batch"  # the name of the free size
 
 @reports_node
 def free_batch(model: Model, image: str) -> Model | None:
-    """The model with a free batch at its input `image`; None if that is impossible.
+    """The model with a dynamic batch size at its input `image`; None if that is impossible.
 
     The target shape of a Reshape that keeps the batch gets a 0 in front, other targets a -1: right wherever
     the batch stays the outermost axis. A constant that is concatenated to the images (a class token) is

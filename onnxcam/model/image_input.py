@@ -24,9 +24,14 @@ def image_input(model: Model) -> ImageInput:
     image = images[0]
     others = [tensor.name for tensor in model.graph.inputs if tensor is not image]
     if others:
+        inputs, constants = (
+            ("input", "it into a constant")
+            if len(others) == 1
+            else ("inputs", "them into constants")
+        )
         raise ModelError(
-            f"{model.name}: has the inputs {', '.join(others)} in addition to the image {image.name!r}; "
-            "only models with one input can be explained; turn the others into constants"
+            f"{model.name}: has the {inputs} {', '.join(others)} in addition to the image {image.name!r}; "
+            f"only models with one input can be explained; turn {constants}"
         )
     axis = image_channel_axis(model.graph, image)
     sizes = [dim if isinstance(dim, int) else None for dim in image.shape]

@@ -61,7 +61,7 @@ def tolerance_of(arrays: Sequence[Array]) -> float:
 def samples_are_independent(
     single: Session, free: Session, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> bool:
-    """Whether a model with a freed batch returns for two images what the original returns for each alone."""
+    """Whether the dynamic batch gives two images what the original model gives each of them alone."""
     pair = contrasting_images(shape[1:], dtype)
     try:
         batch_outputs = free.run(free.outputs, {name: pair})

@@ -29,10 +29,10 @@ Feed = Callable[[slice], Mapping[str, FeedValue]]
 class ChunkedRunner:
     """Runs of a model in chunks of at most `chunk`, or as the `tuner` finds fastest.
 
-    `fixed_batch` is the batch that the model was exported for, if it could not be freed: the last chunk is then
-    padded, with zeros in the inputs of `zero_padded_inputs`. `open_worker` opens the model once more on few
-    threads, for several runs at a time; `on_measured` receives the measured times. A chunk that does not fit
-    into memory is halved, permanently.
+    `fixed_batch` is the batch size that the model was exported for, if it cannot be made dynamic; the last
+    chunk is then padded, with zeros in the inputs of `zero_padded_inputs`. `open_worker` opens the model
+    once more on few threads, for several runs at a time; `on_measured` receives the measured times. A chunk
+    that does not fit into memory is halved, permanently.
     """
 
     session: Session

@@ -85,7 +85,7 @@ def fill_zeros(model: Any) -> None:
 
 
 def export(model: Any, path: Path, batch: int | None = None) -> None:
-    """Write the network with a free batch, or a fixed one."""
+    """Write the network with a dynamic batch, or a fixed one."""
     torch = importlib.import_module("torch")
     axes = {} if batch else {"dynamic_axes": {"x": {0: "N"}, "y": {0: "N"}}}
     names = {"input_names": ["x"], "output_names": ["y"]}

@@ -48,7 +48,7 @@ def open_other_batch(row: Any, path: Path) -> Run | None:
     model = onnxcam.load(proto)
     chosen = free_batch(model, model.graph.inputs[0].name) if fixed else model
     if chosen is None:
-        row.why = "its batch cannot be freed"
+        row.why = "its batch size cannot be made dynamic"
         return None
     return _open(chosen, None, None)
 

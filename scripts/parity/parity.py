@@ -9,7 +9,7 @@ least 0.9999, or not below torch's own. A net with kinks (ReLU, MaxPool) may be 
 by rounding alone, so an image over the bound is followed by new ones, three in all: a wrong rule is wrong
 at every image. The values over the bound stay in the row.
 
-The TorchScript exporter writes a free batch, the dynamo exporter a fixed one; each model is then changed
+The TorchScript exporter writes a dynamic batch, the dynamo exporter a fixed one; each model is then changed
 to the other kind too, and both have to give the same gradients. Every model runs in a process of its own;
 rows that the CSV has are skipped. Needs `timm` beside the extra `oracle`; torchvision for CUDA is read
 through `torchvision_cpu`, where that is on the path.

@@ -81,7 +81,7 @@ def _create_at_size(name: str, size: int | None) -> Any:
 
 def export_model(name: str, size: int, seed: int, path: Path, exporter: str) -> tuple[Any, Any]:
     """Write the model in the first way that torch can, and return it with two images: "script" with a
-    free batch at the usual opset, "dynamo" as it comes; at the model's own size if not at the small one.
+    dynamic batch at the usual opset, "dynamo" as it comes; at the model's own size if not at the small one.
     Raises what torch raised in the last way.
     """
     for (options, fused), chosen in itertools.product(EXPORT_OPTIONS[exporter], (size, None)):

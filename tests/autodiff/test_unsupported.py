@@ -61,7 +61,7 @@ CONTROL = {
 def test_control_flow_is_refused_with_hint(op: str) -> None:
     model = load(parser.parse_model(HEAD + CONTROL[op]))
     with pytest.raises(
-        MissingRuleError, match=f"{op} x1 .*; {op} {UNSUPPORTED[op]}; choose"
+        MissingRuleError, match=rf"rule: {op} \(.*; {op} {UNSUPPORTED[op]}; choose"
     ) as caught:
         gradient(model, ["x"], "y")
     assert caught.value.operators.keys() == caught.value.reasons.keys() == {op}

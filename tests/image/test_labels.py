@@ -308,6 +308,7 @@ def test_background_label_without_class_is_dropped(classes: int, word: str) -> N
         (12, 10, r"12 labels for 10 classes; expected one name per class, class 0 first$"),
         (80, 85, "80 labels for 85 classes"),
         (2, 6, "2 labels for 6 classes"),
+        (1, 6, "1 label for 6 classes"),
         (3, 1, "3 labels for 1 class"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Models exported for a batch of one get a free batch where that is possible."""
+"""Models exported for a batch of one get a dynamic batch size where that is possible."""
 
 from dataclasses import replace
 from typing import Any

@@ -110,7 +110,7 @@ def test_blocked_gradient_suggests_later_layers_that_work(body: str) -> None:
 
 def test_missing_rule_without_later_layer_suggests_rule() -> None:
     with pytest.raises(
-        MissingRuleError, match=r"com\.somebody::Pool x1 .*there is no layer after it; a rule"
+        MissingRuleError, match=r"com\.somebody::Pool \(.*there is no layer after it; a rule"
     ):
         plan(model("h = com.somebody.Pool(r) y = MatMul(h, v)"), GRAD_CAM)
 
