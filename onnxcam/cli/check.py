@@ -147,7 +147,8 @@ def _format_trial_outcome(trial: dict[str, Any]) -> str:
 def _format_verdict(report: dict[str, Any]) -> str:
     if report["explainable"]:
         return "can be explained"
-    earliest = report["reach"]["earliest"]
-    if report["trial"]["layer"] is None and earliest is not None:
-        return f"cannot be explained at its automatic layer; try --layer {earliest}"
+    reach = report["reach"]
+    another_may_work = report["layer"] is None or reach["explainable"] < reach["layers"]
+    if report["trial"]["layer"] is None and reach["earliest"] is not None and another_may_work:
+        return f"cannot be explained at its automatic layer; try --layer {reach['earliest']}"
     return "cannot be explained as it is"

@@ -20,7 +20,8 @@ Examples:
 def methods(json: Json = False) -> None:
     """List the methods and their settings.
 
-    Shows what each method computes, on which inputs, and its settings with their defaults.
+    Shows what each method computes, on which inputs, and its settings with their defaults. A is the activation
+    of the layer, g the gradient of the score at the layer, and w_k the weight of feature map k in the map.
     """
     from onnxcam.methods import METHODS
 

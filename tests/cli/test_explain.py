@@ -181,7 +181,7 @@ def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) ->
             ("-m", "grad-cam", "--score", "exp"),
             "a method with samples: smooth-grad-cam++",
         ),
-        (("-m", "cam", "--set", "score=exp"), "methods that have it: smooth-grad-cam++"),
+        (("-m", "cam", "--set", "score=exp"), "methods that have score: smooth-grad-cam++"),
         (("--device", "tpu"), "expected auto, cpu, cuda"),
         (("--colormap", "jett"), "did you mean jet"),
         (("--labels", "none.txt"), "none.txt"),

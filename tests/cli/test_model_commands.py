@@ -183,16 +183,20 @@ def test_check_fails_without_gradient(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_suggests_working_layer() -> None:
-    verdicts = {
-        _format_verdict(
-            {"explainable": False, "trial": {"layer": layer}, "reach": {"earliest": earliest}}
+    def verdict(
+        tried: str | None, earliest: str | None, reached: int, automatic: str | None
+    ) -> str:
+        reach = {"earliest": earliest, "explainable": reached, "layers": 3}
+        trial = {"layer": tried}
+        return _format_verdict(
+            {"explainable": False, "layer": automatic, "trial": trial, "reach": reach}
         )
-        for layer, earliest in ((None, "a"), (None, None), ("b", "a"))
-    }
-    assert verdicts == {
-        "cannot be explained at its automatic layer; try --layer a",
-        "cannot be explained as it is",
-    }
+
+    suggestion = "cannot be explained at its automatic layer; try --layer a"
+    assert verdict(None, "a", 2, "c") == suggestion
+    assert verdict(None, "a", 3, None) == suggestion
+    for arguments in ((None, None, 0, "c"), ("b", "a", 2, "c"), (None, "a", 3, "c")):
+        assert verdict(*arguments) == "cannot be explained as it is"
 
 
 def test_check_of_missing_file_is_error(run: Run, model: Path) -> None:
