@@ -213,7 +213,8 @@ def test_signal_from_another_process(words: list[str], out: Path, delay: float) 
     time.sleep(0.01 + delay)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (0, 130)
+    # While Python shuts down, its own handler is back: ended by SIGINT, which is 130 in a shell, too
+    assert process.returncode in (0, 130, -signal.SIGINT)
     assert errors in ("", SENTENCE)
-    if process.returncode == 0:
+    if process.returncode != 130:  # the work was done before
         assert len(list(out.iterdir())) == 3
