@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.operators import traits_of
 
-COLORS = (1, 3, 4)  # channels of an image: gray, RGB, RGBA
+COLORS = frozenset({1, 3, 4})  # channels of an image: gray, RGB, RGBA
 
 
 def channel_axes(graph: gs.Graph) -> dict[str, int]:

@@ -14,6 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.model.channel_axis import COLORS
 from onnxcam.model.proto.walk import (
     CycleError,
     Scope,
@@ -24,7 +25,6 @@ from onnxcam.model.proto.walk import (
 
 DEFAULT_DOMAIN = "ai.onnx"  # another spelling of ""
 MAX_DENSE_BYTES = 1 << 30  # of all sparse constants of a model, once they are dense
-COLORS = {1, 3, 4}  # channels of an image: gray, RGB, RGBA
 
 
 def use_default_domain(proto: onnx.ModelProto, scopes: Iterable[Scope]) -> None:
