@@ -104,6 +104,8 @@ class Layer:
     cells: the grid, for tokens (N, T, C) or (N, C, T). `tokens_before` and `tokens_after` count the tokens that
         are not cells.
     ignored_by_score: the score reads only tokens that are not cells, so a map of this layer is empty.
+    number: the row in `onnxcam layers`, from 1; it depends on the model and its output with the scores. 0 for a
+        tensor that is not listed.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Layer:
     tokens_before: int = 0
     tokens_after: int = 0
     ignored_by_score: bool = False
+    number: int = 0
 
     @property
     def layout(self) -> str:

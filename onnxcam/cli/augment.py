@@ -34,8 +34,9 @@ def augment(
         Option(
             "--layer",
             "-l",
-            metavar="NAME",
-            help="The name of a layer (`onnxcam layers`); repeat it for several.  [default: auto]",
+            metavar="NAME|NUMBER",
+            help="The name of a tensor, or a layer listed by `onnxcam layers`: its name, its number, a unique "
+            "part of its name, or a pattern; repeat it for several.  [default: auto]",
             show_default=False,
         ),
     ] = None,
@@ -80,15 +81,25 @@ def _require_writable(model: Path, out: Path, force: bool) -> None:
 
 
 def _layer_names(model: Model, requested: list[str], output: str | None) -> list[str]:
-    """The names of the requested layers, with `auto` replaced by the automatic choice."""
+    """The names of the requested tensors and layers, with `auto` replaced by the automatic choice."""
     from onnxcam.rewrite.planner import layers
+    from onnxcam.spatial.layer_names import find_layers
 
-    automatic = [layer.name for layer in layers(model, output) if layer.automatic]
+    all_layers, tensors = layers(model, output), model.graph.tensors()
+    automatic = [layer.name for layer in all_layers if layer.automatic]
     if "auto" in requested and not automatic:
         raise ModelError(
             f"{model.name} has no automatic layer; choose one with --layer (see `onnxcam layers --all`)"
         )
-    return list(dict.fromkeys(automatic[0] if name == "auto" else name for name in requested))
+    names: list[str] = []
+    for text in requested:
+        if text == "auto":
+            names.append(automatic[0])
+        elif text in tensors:
+            names.append(text)
+        else:
+            names += [layer.name for layer in find_layers(all_layers, [text])]
+    return list(dict.fromkeys(names))
 
 
 def _print_signature(model: Model, score: str) -> None:

@@ -76,6 +76,7 @@ def layers(
 def layer_to_json(layer: Layer) -> dict[str, Any]:
     """A layer as values of JSON."""
     return {
+        "number": layer.number,
         "name": layer.name,
         "operator": layer.op,
         "shape": list(layer.shape),

@@ -38,9 +38,10 @@ LayerNames: TypeAlias = Annotated[
     Option(
         "--layer",
         "-l",
-        metavar="NAME",
-        help="A layer listed by `onnxcam layers`: its name, a unique part of the name, or a pattern "
-        "(*block3*); repeat it to fuse the maps of several layers.  [default: auto]",
+        metavar="NAME|NUMBER",
+        help="A layer listed by `onnxcam layers`: its name, its number, a unique part of its name, or a "
+        "pattern (*block3*); repeat it, or separate them by commas, to fuse the maps of several layers.  "
+        "[default: auto]",
         show_default=False,
     ),
 ]

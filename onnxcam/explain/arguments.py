@@ -1,4 +1,4 @@
-"""Checks of an explainer's arguments: choices, labels, chunk size, and targets."""
+"""Checks of an explainer's arguments: choices, layers, labels, chunk size, and targets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from onnxcam.specs import AUTO, Plan
 from onnxcam.targets.classes import Spec
 
 LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
+LayerSource: TypeAlias = str | int | Sequence[str | int]
 
 
 def check_choices(method: str, score: str, fuse: str) -> None:
@@ -28,6 +29,12 @@ def check_choices(method: str, score: str, fuse: str) -> None:
             f"score='exp' weights noisy samples by the exponential of their score, but {method} has no "
             f"samples; choose logit or probability, or a method with samples: {', '.join(supporting)}"
         )
+
+
+def layer_names(layers: LayerSource) -> tuple[str, ...]:
+    """Layers as texts of a plan request: a number is the row of a layer, even if another one is named so."""
+    several = [layers] if isinstance(layers, (str, int, np.integer)) else layers
+    return tuple(layer if isinstance(layer, str) else f"#{layer}" for layer in several)
 
 
 def check_chunk(chunk: int | None) -> None:

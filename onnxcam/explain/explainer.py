@@ -12,8 +12,10 @@ from onnxcam.arrays import Floats, Images, Maps, Saliency, Scores
 from onnxcam.errors import RunError
 from onnxcam.explain.arguments import (
     LabelSource,
+    LayerSource,
     check_choices,
     check_chunk,
+    layer_names,
     resolve_labels,
     target_per_image,
 )
@@ -56,7 +58,8 @@ class Explainer:
     Args:
         model: path, bytes, ModelProto, or a loaded `Model`.
         method: one of `METHODS`.
-        layer: "auto", a tensor's name, a unique part of it, or a pattern; or several, whose maps are fused.
+        layer: "auto", the name of a `Layer`, its number (72, "72", or "#72"), a unique part of its name, or a
+            pattern; or several, whose maps are fused, as a sequence or separated by commas.
         device: "auto", "cpu", "cuda" or "cuda:N", or "cuda+tf32" (faster: products of 11-bit mantissas).
         preprocess: "auto" (the model's metadata if it has any, else "imagenet"), the name of a preset, or a
             `Preprocessing`.
@@ -78,7 +81,7 @@ class Explainer:
         self,
         model: str | Path | bytes | Model,
         method: str = DEFAULT_METHOD,
-        layer: str | Sequence[str] = AUTO,
+        layer: LayerSource = AUTO,
         *,
         device: str = "auto",
         preprocess: str | Preprocessing = "auto",
@@ -100,7 +103,9 @@ class Explainer:
             settings["score"] = "exp"
         self.settings = self.method.resolve_settings(settings)
         check_chunk(chunk)
-        request = self.method.plan_request(layer, output, probability=score == "probability")
+        request = self.method.plan_request(
+            layer_names(layer), output, probability=score == "probability"
+        )
         target_device = find_device(device)
         with memory_errors("while the model was opened"):
             compiled = compile_model(model, request, target_device, cached=cache)

@@ -25,7 +25,8 @@ from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
 from onnxcam.rewrite.sampled_inputs import ROUND_OPSET, add_noise
 from onnxcam.rewrite.sampled_outputs import add_moments
-from onnxcam.spatial.layers import candidates, choose_layers, find_layer, spatial_layers
+from onnxcam.spatial.layer_names import find_layers
+from onnxcam.spatial.layers import candidates, choose_layers, spatial_layers
 from onnxcam.specs import (
     AUTO,
     CLASS_SCORES,
@@ -79,8 +80,7 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
     try:
         if request.layers == (AUTO,):
             return _plan_automatic(subject, layers)
-        chosen = [find_layer(layers, name) for name in dict.fromkeys(request.layers)]
-        return _plan_layers(subject, chosen)
+        return _plan_layers(subject, find_layers(layers, request.layers))
     except (BlockedError, MissingRuleError) as error:
         table = RULE_TABLES[request.rules]
         raise add_hint(error, model, image.name, explained, table) from error

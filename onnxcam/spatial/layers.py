@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from fnmatch import fnmatchcase
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.errors import UnknownNameError, unknown
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import (
     Subgraph,
@@ -24,13 +22,12 @@ from onnxcam.spatial.axis_flow import AxisFlow
 from onnxcam.spatial.token_mixing import prune_ignored, tensors_ignored_by_score
 from onnxcam.specs import CLASS_SCORES, Layer
 
-MAX_LISTED = 12  # layers that an error lists
 MAX_BRANCHES = 8  # layers that are combined into one map
 
 
 def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     """The layers between the image and the score, in the graph's order: every tensor (N, C, h, w) or (N, h, w,
-    C) with a grid of more than one cell, and tokens (N, T, C) or (N, C, T).
+    C) with a grid of more than one cell, and tokens (N, T, C) or (N, C, T). They are numbered from 1.
     """
     path, flow, ignored = _path_to_score(model, image, score)
     bottleneck_names = (
@@ -38,10 +35,12 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     )
     channels = channel_axes(model.graph)
     located = [
-        (node.op, tensor, _locate(tensor, flow.axes_of(tensor), channels.get(tensor.name, 0)))
+        (node.op, tensor, location)
         for node in path.nodes
         for tensor in node.outputs
         if tensor.name in path.tensors and not tensor.name.startswith(f"{CLASS_SCORES}/")
+        if (location := _locate(tensor, flow.axes_of(tensor), channels.get(tensor.name, 0)))
+        is not None
     ]
     return [
         Layer(
@@ -54,9 +53,9 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
             tokens_before=location.before,
             tokens_after=location.after,
             ignored_by_score=tensor.name in ignored,
+            number=number,
         )
-        for op, tensor, location in located
-        if location is not None
+        for number, (op, tensor, location) in enumerate(located, 1)
     ]
 
 
@@ -193,25 +192,3 @@ def _continues_layer(node: gs.Node) -> bool:
     """Whether the output belongs to the same layer as the input: Conv -> BatchNormalization -> Relu."""
     traits = traits_of(node)
     return traits.elementwise in ("unary", "channelwise") or traits.moves in ("pad", "transpose")
-
-
-def find_layer(layers: list[Layer], name: str) -> Layer:
-    """The layer with this name; or the one whose name contains it, or matches it as a pattern
-    (`*block3*Relu*`). UnknownNameError that lists the layers that match, if there are several, or similar
-    names, if there is none.
-    """
-    names = [layer.name for layer in layers]
-    matches = [name] if name in names else _matching_names(names, name)
-    if len(matches) > 1:
-        listed = ", ".join(matches[:MAX_LISTED]) + (", …" if len(matches) > MAX_LISTED else "")
-        message = f"layer {name!r} matches {len(matches)} layers: {listed}; name one"
-        raise UnknownNameError(message, name, names, matches)
-    if not matches:
-        raise unknown("layer", name, names, "see `onnxcam layers --all`")
-    return layers[names.index(matches[0])]
-
-
-def _matching_names(names: list[str], pattern: str) -> list[str]:
-    if set(pattern) & set("*?["):
-        return [name for name in names if fnmatchcase(name, pattern)]
-    return [name for name in names if pattern and pattern in name]

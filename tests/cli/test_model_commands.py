@@ -32,6 +32,7 @@ def test_layers_are_printed_as_table(run: Run, model: Path) -> None:
 def test_layers_as_json(run: Run, model: Path) -> None:
     result = json.loads(run("layers", model, "--all", "--json").stdout)
     assert [layer["name"] for layer in result] == ["conv1", "relu1", "conv2", "relu2"]
+    assert [layer["number"] for layer in result] == [1, 2, 3, 4]
     assert [layer["automatic"] for layer in result] == [False, False, False, True]
     assert result[0]["grid"] == [16, 16]
 
@@ -221,6 +222,18 @@ def test_augment_writes_model_with_gradients(run: Run, model: Path, out: Path) -
     )
     assert gradient.shape == (2, 8, 8, 8)
     assert np.abs(gradient).max() > 0
+
+
+def test_augment_finds_layers_by_number_and_part(run: Run, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "augmented.onnx"
+    assert run("augment", model, "-l", "#4,elu1", "-l", "mean", "-o", path).exit_code == 0
+    outputs = [output.name for output in ort.InferenceSession(path).get_outputs()]
+    assert [name for name in outputs if name.startswith("gradient/")] == [
+        "gradient/relu2", "gradient/relu1", "gradient/mean",
+    ]  # fmt: skip
+    result = run("augment", model, "-l", "5", "-o", path, "--force")
+    assert result.exit_code == 2
+    assert "4 layers, numbered from 1" in result.stderr
 
 
 def test_augment_does_not_overwrite(run: Run, model: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxcam.arrays import Saliency
-from onnxcam.errors import ModelError, SettingError
+from onnxcam.errors import ModelError, SettingError, UnknownNameError
 from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
 from onnxcam.runtime.session import Session
 from tests.explain.support.explained import (
@@ -280,6 +280,18 @@ def test_explanation_names_layers() -> None:
     explanation = make_explainer(DEEP, "grad-cam", layer=["early", "features", "early"])(X[:1])
     assert explanation.layers == ("early", "features")
     assert make_explainer(DEEP, "grad-cam", layer="auto")(X[:1]).layers == ("features",)
+
+
+@pytest.mark.parametrize("layer", [2, "2", "#2", np.int64(2), "earl", ["early", 2], "early,#2"])
+def test_layer_is_named_by_number_part_or_list(layer: Any) -> None:
+    explainer = make_explainer(DEEP, "grad-cam", layer=layer)
+    assert [(layer.name, layer.number) for layer in explainer.plan.layers] == [("early", 2)]
+
+
+@pytest.mark.parametrize("layer", [0, 5, -1, True, "9"])
+def test_layer_number_out_of_range_is_error(layer: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"onnxcam layers --all"):
+        make_explainer(DEEP, "grad-cam", layer=layer)
 
 
 def test_channels_and_region_select_part_of_layer() -> None:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from onnxcam.errors import UnknownNameError
 from onnxcam.model.model import Model
-from onnxcam.spatial.layers import candidates, choose_layers, find_layer
+from onnxcam.spatial.layers import candidates, choose_layers
 from onnxcam.specs import Layer
 from tests.model.support.texts import load_text
 from tests.spatial.support.classifiers import (
@@ -23,7 +22,8 @@ def test_layers_lie_between_image_and_score() -> None:
         )
     )
     assert [layer.name for layer in built] == ["c", "r", "last"]
-    assert built[0] == Layer("c", "Conv", ("N", 3, 8, 8), 1, is_bottleneck=True)
+    assert built[0] == Layer("c", "Conv", ("N", 3, 8, 8), 1, is_bottleneck=True, number=1)
+    assert [layer.number for layer in built] == [1, 2, 3]
     assert (built[0].layout, built[0].grid, built[0].channels) == ("NCHW", (8, 8), 3)
 
 
@@ -117,56 +117,6 @@ def test_path_through_shape_is_no_branch() -> None:
         **KERNEL,
     )
     assert all(layer.is_bottleneck for layer in layers(model))
-
-
-def test_find_layer_by_exact_name() -> None:
-    built = layers(classifier("features = Conv(x, w) last = Relu(features)"))
-    assert find_layer(built, "features").name == "features"
-    with pytest.raises(UnknownNameError, match="no layer 'featuers'; did you mean features"):
-        find_layer(built, "featuers")
-    with pytest.raises(UnknownNameError, match="layers --all"):
-        find_layer(built, "pooled")
-
-
-NAMED = [
-    Layer(name, "Relu", ("N", 3, 8, 8), 1, True)
-    for name in ("a/b1/relu", "a/b1/relu_2", "a/b12/add")
-]
-
-
-@pytest.mark.parametrize(
-    ("query", "name"),
-    [
-        ("a/b1/relu", "a/b1/relu"),  # exact, although another name contains it
-        ("relu_", "a/b1/relu_2"),
-        ("b12", "a/b12/add"),
-        ("*b1?/*", "a/b12/add"),
-        ("*_[0-9]", "a/b1/relu_2"),
-    ],
-)
-def test_find_layer_by_part_of_name_or_pattern(query: str, name: str) -> None:
-    assert find_layer(NAMED, query).name == name
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("b1/", "matches 2 layers: a/b1/relu, a/b1/relu_2; name one"),
-        ("*", "matches 3 layers: a/b1/relu, a/b1/relu_2, a/b12/add; name one"),
-        ("*b3*", "no layer '.b3.'"),
-        ("", "no layer ''"),
-        ("RELU_2", "did you mean a/b1/relu_2"),
-    ],
-)
-def test_find_layer_refuses_no_match_and_several(query: str, message: str) -> None:
-    with pytest.raises(UnknownNameError, match=message):
-        find_layer(NAMED, query)
-
-
-def test_find_layer_error_lists_twelve_matches() -> None:
-    numbered = [Layer(f"relu{i}", "Relu", ("N", 3, 8, 8), 1, True) for i in range(30)]
-    with pytest.raises(UnknownNameError, match=r"30 layers: relu0, .*relu11, …; name one"):
-        find_layer(numbered, "relu")
 
 
 # Tokens: t is (N, 16, 4), the cells of a grid of 4 x 4
