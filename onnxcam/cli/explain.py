@@ -110,7 +110,7 @@ def explain(
     recursive: Recursive = False,
     skip_existing: SkipExisting = False,
     force: Force = False,
-    colormap: ColormapName = "ember",
+    colormap: ColormapName = None,
     opacity: Opacity = 0.6,
     side_by_side: SideBySide = False,
     caption: Caption = False,
@@ -173,7 +173,8 @@ def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.image.colormap import COLORMAPS
 
-    COLORMAPS[job.drawing["colormap"]]  # an unknown name fails before the work, not after it
+    if (colormap := job.drawing["colormap"]) is not None:
+        COLORMAPS[colormap]  # an unknown name fails before the work, not after it
     _make_folder(job.out)
     with ProgressReporter(len(job.images) * job.passes, quiet=quiet, json=json) as reporter:
         for notice in (*notices, *job.explainer.notices, job.explainer.preprocessing_notice):

@@ -188,7 +188,14 @@ NoCache: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[Path, Option("--out", "-o", metavar="DIR", help="Output folder.")]
 ColormapName: TypeAlias = Annotated[
-    str, Option("--colormap", metavar="NAME", help="ember, jet, or gray.")
+    str | None,
+    Option(
+        "--colormap",
+        metavar="NAME",
+        help="ember, jet, or gray; for methods whose maps are signed (evidence for and against): polar or "
+        "bwr.  [default: ember or polar]",
+        show_default=False,
+    ),
 ]
 Opacity: TypeAlias = Annotated[
     float,

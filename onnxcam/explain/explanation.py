@@ -17,9 +17,10 @@ from onnxcam.arrays import Array, Saliency
 from onnxcam.errors import SettingError
 from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
 from onnxcam.image import overlay as drawing
-from onnxcam.image.colormap import DEFAULT as DEFAULT_COLORMAP
 from onnxcam.image.preprocess import Box
 from onnxcam.unique_names import make_unique
+
+SHEET = 24  # images that a notebook shows of an explanation
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,33 @@ class Explanation:
     """N maps and what they explain.
 
     Attributes:
-        maps: (N, H, W) float32 at the size of the input tensor; raw, that is, not rescaled; not negative.
-        layer_maps: (N, h, w) float32 at the layer's own size (for several layers: fused, at the finest size).
+        maps: (N, H, W) float32 at the size of the input tensor; raw, that is, not rescaled; not negative
+            unless `signed`.
+        layer_maps: (N, h, w) float32 at the layer's own size (for several layers: fused, at the finest size);
+            None for a method at the image.
         scores: (N,) float64, the target's score on the clean image: a logit, or a difference of logits,
             unless a probability was requested.
         targets: N names: the label, or "class 281".
         indices: N class indices (the first class of a contrast).
         target_specs: N specifications that select the targets again: "281", "281-282", or "not 281".
         layers: the names of the layers.
-        is_empty: (N,) bool: maps without evidence, that is, without a cell above 0. Maps that are only rounding
-            errors are set to 0, and a notice says so.
+        is_empty: (N,) bool: maps without evidence, that is, without a cell above 0 (signed maps: without a cell
+            other than 0). Maps that are only rounding errors are set to 0, and a notice says so.
         notices: sentences that a user should see.
         method: the name of the method.
         images: the N images.
         provenance: the part of the manifest that is the same for all images.
+        signed: whether negative values of the maps are evidence against the target.
+        attributions: (N, C, H, W) float32, the evidence of each channel of each pixel of the input tensor,
+            always channels-first and signed; None for a method at a layer.
+        probabilities: (N,) float64, the target's probability on the clean image; None if the model's head has
+            no probabilities, or the target is not a class.
+        facts: for each image, what the method reports about its map by name, such as "completeness_gap"; empty
+            if it reports nothing.
     """
 
     maps: Saliency
-    layer_maps: Saliency
+    layer_maps: Saliency | Any  # Any: most methods have them, and need not ask for None
     scores: NDArray[np.float64]
     targets: tuple[str, ...]
     indices: tuple[int, ...]
@@ -80,6 +90,10 @@ class Explanation:
     method: str
     images: tuple[ExplainedImage, ...]
     provenance: dict[str, Any]
+    signed: bool = False
+    attributions: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float64] | None = None
+    facts: tuple[dict[str, float], ...] = ()
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -88,12 +102,14 @@ class Explanation:
         self,
         index: int = 0,
         *,
-        colormap: str = DEFAULT_COLORMAP,
+        colormap: str | None = None,
         opacity: float = 0.6,
         side_by_side: bool = False,
         caption: bool = False,
     ) -> Image.Image:
-        """The map of an image, drawn over it. SettingError for an unknown color map or an invalid opacity."""
+        """The map of an image, drawn over it; the default color map is "ember", or "polar" for signed maps.
+        SettingError for an unknown or unsuitable color map or an invalid opacity.
+        """
         image = self.images[index]
         text = (
             f"{self.targets[index]} {self.scores[index]:.3g} · {self.method}" if caption else None
@@ -102,6 +118,7 @@ class Explanation:
             image.image,
             self.maps[index],
             image.box,
+            signed=self.signed,
             colormap=colormap,
             opacity=opacity,
             side_by_side=side_by_side,
@@ -111,24 +128,34 @@ class Explanation:
     def manifest(self, index: int = 0) -> dict[str, Any]:
         """Everything that is needed to compute the map again, as JSON values."""
         image = self.images[index]
+        saliency, facts = self.maps[index], self.facts[index] if self.facts else {}
         return {
             "schema": SCHEMA,
             "image": {"name": image.name, "source": image.source, "box": list(image.box)},
-            "target": {
-                "name": self.targets[index],
-                "index": self.indices[index],
-                "spec": self.target_specs[index],
-                "score": float(self.scores[index]),
-            },
+            "target": self._target_to_json(index),
             "layers": list(self.layers),
             "is_empty": bool(self.is_empty[index]),
+            "signed": self.signed,
             "map": {
-                "shape": list(self.maps[index].shape),
-                "maximum": float(self.maps[index].max()),
+                "shape": list(saliency.shape),
+                "minimum": float(saliency.min()),
+                "maximum": float(saliency.max()),
             },
+            **({"facts": {name: _finite(fact) for name, fact in facts.items()}} if facts else {}),
             "notices": list(self.notices),
             **self.provenance,
         }
+
+    def _target_to_json(self, index: int) -> dict[str, Any]:
+        target = {
+            "name": self.targets[index],
+            "index": self.indices[index],
+            "spec": self.target_specs[index],
+            "score": float(self.scores[index]),
+        }
+        if self.probabilities is not None:
+            target["probability"] = _finite(self.probabilities[index])
+        return target
 
     def save(
         self,
@@ -140,11 +167,12 @@ class Explanation:
     ) -> list[Path]:
         """Write `<name>.<method>.png`, `.npz` and `.json` for each image; returns the .png paths.
 
-        The .npz holds `map` (H, W), `layer_map` (h, w) and `score`; the .json is the manifest, with digests of
-        the other two. `names` replaces the names of the images; a repeated name gets a number. `drawing` is
-        passed to `overlay`. The three files of an image are written completely or not at all; OutputError if
-        that fails. Results of an earlier `save` are replaced. Any other file with one of these names raises
-        OutputError before anything is written, unless `overwrite` is True.
+        The .npz holds `map` (H, W), `layer_map` (h, w) or, for a method at the image, `attributions` (C, H, W),
+        and `score`; the .json is the manifest, with digests of the other two. `names` replaces the names of
+        the images; a repeated name gets a number. `drawing` is passed to `overlay`. The three files of an image
+        are written completely or not at all; OutputError if that fails. Results of an earlier `save` are
+        replaced. Any other file with one of these names raises OutputError before anything is written, unless
+        `overwrite` is True.
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} images: pass one per image")
@@ -153,10 +181,32 @@ class Explanation:
         for files in results:
             require_writable(files, overwrite=overwrite)
         for i, files in enumerate(results):
-            arrays = {"map": self.maps[i], "layer_map": self.layer_maps[i], "score": self.scores[i]}
             overlay = _encode_png(self.overlay(i, **drawing))
-            write_results(files, overlay, _encode_npz(arrays), self.manifest(i))
+            write_results(files, overlay, _encode_npz(self._arrays(i)), self.manifest(i))
         return [files["overlay"] for files in results]
+
+    def _arrays(self, index: int) -> dict[str, Array]:
+        """What the .npz of an image holds."""
+        stacks = {
+            "map": self.maps,
+            "layer_map": self.layer_maps,
+            "attributions": self.attributions,
+            "score": self.scores,
+        }
+        return {name: stack[index] for name, stack in stacks.items() if stack is not None}
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the overlay of one image, or a sheet of several, at most 24."""
+        if len(self) < 2:
+            return _encode_png(self.overlay()) if len(self) else None
+        shown = range(min(len(self), SHEET))
+        titles = [f"{self.images[i].name}: {self.targets[i]}" for i in shown]
+        return _encode_png(drawing.sheet([self.overlay(i) for i in shown], titles))
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None (JSON's null) for infinity and NaN, which JSON lacks."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _encode_png(image: Image.Image) -> bytes:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
-from onnxcam.image.colormap import COLORMAPS, DEFAULT
+from onnxcam.image.colormap import choose_colormap
 from onnxcam.image.preprocess import Box
 from onnxcam.image.read import read
 from onnxcam.image.text import PAPER, render_text, stamp_text
@@ -27,22 +27,27 @@ def overlay(
     saliency: Floats,
     box: Box,
     *,
-    colormap: str = DEFAULT,
+    signed: bool = False,
+    colormap: str | None = None,
     opacity: float = 0.5,
     side_by_side: bool = False,
     caption: str | None = None,
 ) -> Image.Image:
     """`image` with the heat map over the part that the model saw; the rest is dimmed and gray.
 
-    The map is divided by its maximum; negative values count as 0. The tint is strongest where the
-    evidence is, and the photograph turns darker and grayer where it is not. A map without a value
-    above 0 results in the gray image with the words "no evidence".
+    The map is divided by its maximum; negative values count as 0. A `signed` map is divided by its
+    largest absolute value; its negative values are evidence against the target and have colors of
+    their own. The tint is strongest where the evidence is, and the photograph turns darker and
+    grayer where it is not. A map without evidence results in the gray image with the words "no
+    evidence".
 
     Args:
         image: The original, as `read` gives it; a long side above 2048 pixels is reduced to 2048.
         saliency: (H, W), the raw map at the size of the model's input.
         box: Left, top, right and bottom of what the map covers, in pixels of `image`.
-        colormap: A name of `COLORMAPS`.
+        signed: Whether negative values are evidence against the target.
+        colormap: A name of `COLORMAPS`, for a signed map that of a diverging one; the default is
+            "ember", or "polar" for a signed map.
         opacity: The strongest tint, 0 (the photograph alone) to 1 (at the maximum, color alone).
         side_by_side: Put the original to the left.
         caption: A line or more of text below.
@@ -51,16 +56,17 @@ def overlay(
         A new image of mode "RGB".
 
     Raises:
-        SettingError: `opacity`, `box` or the shape or values of `saliency` are out of range.
+        SettingError: `opacity`, `box` or the shape or values of `saliency` are out of range, or
+            the color map does not suit a signed map, or suits only signed maps.
         UnknownNameError: There is no such color map.
         ImageError: The image cannot be decoded.
     """
     image = image if image.mode == "RGB" else read(image)
     _check(image, saliency, box, opacity)
-    colors = COLORMAPS[colormap]
+    colors = choose_colormap(colormap, signed=signed)
     photo, covered_box = _fit_to_sheet(image, box)
     normalized_map = _normalize_map(
-        saliency, (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1])
+        saliency, (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1]), signed
     )
     if normalized_map is None:
         overlaid = stamp_text(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
@@ -101,6 +107,20 @@ def grid(
     return _stack([headings, *image_rows], [heading.width for heading in headings])
 
 
+def sheet(
+    images: Sequence[Image.Image], titles: Sequence[str], *, columns: int = 4, cell: int = 224
+) -> Image.Image:
+    """A sheet of images in rows of at most `columns`, with a title over each image."""
+    columns = min(columns, len(images))
+    blank = [""] * (-len(titles) % columns)  # of the last row, so that all rows are of one width
+    headings = [*titles, *blank]
+    bands = [
+        grid([images[i : i + columns]], column_titles=headings[i : i + columns], cell=cell)
+        for i in range(0, len(images), columns)
+    ]
+    return _stack([[band] for band in bands], [bands[0].width])
+
+
 def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> None:
     if not 0 <= opacity <= 1:
         raise SettingError(f"opacity {opacity}: expected 0 to 1")
@@ -133,21 +153,29 @@ def _whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
     return first, max(round(end), first + 1)
 
 
-def _normalize_map(saliency: Floats, size: tuple[int, int]) -> NDArray[np.float32] | None:
-    """The map in [0, 1] at `size` (width, height); None where nothing is above 0."""
-    positive = np.maximum(saliency.astype(np.float64), 0)
-    peak = positive.max()
+def _normalize_map(
+    saliency: Floats, size: tuple[int, int], signed: bool
+) -> NDArray[np.float32] | None:
+    """The map in [0, 1], or in [-1, 1] if it is signed, at `size` (width, height); None for a map
+    without evidence.
+    """
+    evidence = saliency.astype(np.float64)
+    if not signed:
+        evidence = np.maximum(evidence, 0)
+    peak = np.abs(evidence).max()
     if peak == 0:
         return None
-    image = Image.fromarray((positive / peak).astype(np.float32))
-    return np.clip(np.asarray(image.resize(size, Image.Resampling.BICUBIC)), 0, 1)
+    image = Image.fromarray((evidence / peak).astype(np.float32))
+    # Bicubic interpolation overshoots: around evidence for the target it would show evidence against it.
+    smooth = Image.Resampling.BILINEAR if signed else Image.Resampling.BICUBIC
+    return np.clip(np.asarray(image.resize(size, smooth)), -signed, 1)
 
 
 def _blend(
     photo: NDArray[np.uint8], value: Floats, colors: NDArray[np.uint8], opacity: float
 ) -> NDArray[np.uint8]:
-    """The colors over the photograph, more of them where the value is high."""
-    evidence = value[..., np.newaxis]
+    """The colors over the photograph, more of them where the value is far from 0."""
+    evidence = np.abs(value[..., np.newaxis])
     # The square root, because weak evidence would otherwise be too faint to be seen at all.
     tint = opacity * np.sqrt(evidence)
     shade = 1 - _SHADE * opacity * (1 - evidence)

@@ -45,6 +45,7 @@ def fuse_maps(layers: Sequence[Saliency], how: str) -> Saliency:
     return np.max(stack, axis=0) if how == "max" else np.mean(stack, axis=0)
 
 
-def are_empty(maps: Saliency) -> NDArray[np.bool_]:
-    """(N,) bool: which maps carry no evidence, that is, have no cell above 0."""
-    return np.asarray(~(np.max(maps, axis=(1, 2)) > 0))
+def are_empty(maps: Saliency, *, signed: bool = False) -> NDArray[np.bool_]:
+    """(N,) bool: which maps carry no evidence, that is, have no cell above 0 (signed: none but 0)."""
+    evidence = np.abs(maps) if signed else maps
+    return np.asarray(~(np.max(evidence, axis=(1, 2)) > 0))

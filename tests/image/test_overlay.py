@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from onnxcam.errors import SettingError, UnknownNameError
-from onnxcam.image.colormap import COLORMAPS
-from onnxcam.image.overlay import LONGEST_SIDE, grid, overlay
+from onnxcam.image.colormap import COLORMAPS, names_of_colormaps
+from onnxcam.image.overlay import LONGEST_SIDE, grid, overlay, sheet
 from tests.support.limits import run_limited
 
 FULL_BOX = (0.0, 0.0, 60.0, 40.0)
@@ -64,8 +64,9 @@ def test_weak_evidence_is_tinted_by_its_root_and_what_lacks_it_darkens() -> None
 
 @pytest.mark.parametrize("name", COLORMAPS)
 def test_tint_is_strongest_at_maximum(name: str) -> None:
-    tint = np.array(COLORMAPS[name](np.array(1.0)), float)
-    distance = np.abs(array(overlay(plain(), spot(2, 6), FULL_BOX, colormap=name)) - tint).sum(-1)
+    tint, signed = np.array(COLORMAPS[name](np.array(1.0)), float), COLORMAPS[name].diverging
+    drawn = array(overlay(plain(), spot(2, 6), FULL_BOX, signed=signed, colormap=name))
+    distance = np.abs(drawn - tint).sum(-1)
     y, x = np.unravel_index(distance.argmin(), distance.shape)
     assert (y // 5, x // 7.5) == (2, 6)
 
@@ -90,6 +91,72 @@ def test_tiny_values_are_evidence() -> None:
     np.testing.assert_array_equal(
         overlay(photo(), smallest, FULL_BOX), overlay(photo(), np.ones((4, 4)), FULL_BOX)
     )
+
+
+# Signed maps
+
+
+@pytest.mark.parametrize("name", names_of_colormaps(signed=True))
+def test_signed_map_is_tinted_for_and_against(name: str) -> None:
+    gray = Image.new("RGB", (90, 30), (120, 120, 120))
+    saliency = np.zeros((3, 9))
+    saliency[:, :3], saliency[:, 6:] = -0.02, 0.02
+    drawn = array(overlay(gray, saliency, (0, 0, 90, 30), signed=True, colormap=name, opacity=0.6))
+    against, target = (np.array(COLORMAPS[name](np.array(end)), float) for end in (-1.0, 1.0))
+    np.testing.assert_allclose(drawn[15, 5], 120 * 0.4 + against * 0.6, atol=1)
+    np.testing.assert_allclose(drawn[15, 85], 120 * 0.4 + target * 0.6, atol=1)
+    np.testing.assert_allclose(drawn[15, 45], 120 * 0.7, atol=1)  # at 0, as where nothing is
+
+
+def test_signed_map_is_divided_by_largest_absolute_value() -> None:
+    saliency = np.full((4, 8), 0.5)
+    saliency[:, :4] = -2.0
+    drawn = overlay(photo(), saliency, FULL_BOX, signed=True)
+    np.testing.assert_array_equal(drawn, overlay(photo(), saliency * 7, FULL_BOX, signed=True))
+    saliency[:, :4] = -0.5
+    assert (array(drawn) != array(overlay(photo(), saliency, FULL_BOX, signed=True))).any()
+
+
+def test_signed_map_of_other_sign_has_tint_of_same_strength() -> None:
+    """With a color map whose sides mirror each other, only the hue tells the sign."""
+    gray, saliency = Image.new("RGB", (64, 64), (120, 120, 120)), spot(2, 3)
+    drawn, mirrored = (
+        array(overlay(gray, sign * saliency, (0, 0, 64, 64), signed=True, colormap="bwr"))
+        for sign in (1, -1)
+    )
+    np.testing.assert_array_equal(drawn, mirrored[..., ::-1])
+    assert (drawn != mirrored).any()
+
+
+def test_signed_map_with_evidence_against_only_is_drawn() -> None:
+    drawn = array(overlay(plain(), -spot(2, 6), FULL_BOX, signed=True))
+    bluest = np.argmax(drawn[..., 2] - drawn[..., 0])
+    y, x = divmod(int(bluest), drawn.shape[1])
+    assert (y // 5, x // 7.5) == (2, 6)
+
+
+def test_enlarged_signed_map_has_no_fringe_of_the_other_sign() -> None:
+    gray = Image.new("RGB", (64, 64), (120, 120, 120))
+    drawn = array(overlay(gray, spot(2, 3), (0, 0, 64, 64), signed=True, colormap="bwr"))
+    assert (drawn[..., 0] >= drawn[..., 2]).all()
+    assert (drawn[..., 0] > drawn[..., 2] + 50).any()
+
+
+def test_empty_signed_map_is_gray_and_labeled() -> None:
+    zeros = np.zeros((4, 4))
+    np.testing.assert_array_equal(
+        overlay(plain(), zeros, FULL_BOX, signed=True), overlay(plain(), zeros, FULL_BOX)
+    )
+
+
+@pytest.mark.parametrize(
+    ("signed", "name", "suitable"),
+    [(True, "ember", "polar, bwr"), (False, "polar", "ember, jet, gray")],
+)
+def test_unsuitable_colormap_is_refused(signed: bool, name: str, suitable: str) -> None:
+    for saliency in (spot(2, 2), np.zeros((4, 4))):
+        with pytest.raises(SettingError, match=rf"color map {name} .* choose one of: {suitable}$"):
+            overlay(photo(), saliency, FULL_BOX, signed=signed, colormap=name)
 
 
 def test_outside_the_box_the_image_is_grey_and_dim() -> None:
@@ -261,6 +328,20 @@ def test_row_titles_take_a_column_of_their_own() -> None:
     left = array(with_caption)[:, : with_caption.width - 224]
     assert left[: with_caption.height // 2].min() < 60
     assert left[with_caption.height // 2 :].min() < 60
+
+
+def test_sheet_has_titles_over_each_image_and_rows_of_one_width() -> None:
+    images = [Image.new("RGB", (10, 10), "red")] * 5
+    sheet_of_five = sheet(images, ["cat", "dog", "owl", "bee", "ant"], columns=2, cell=64)
+    count = {color: number for number, color in sheet_of_five.getcolors(1 << 20) or []}
+    assert count[255, 0, 0] == 5 * 64 * 64
+    assert sheet_of_five.width == 64 + 8 + 64
+    row_height = (sheet_of_five.height - 2 * 8) // 3
+    for row in range(3):
+        top = row * (row_height + 8)
+        title = array(sheet_of_five)[top : top + row_height - 64]
+        assert (title[:, :64].min() < 60, title[:, 72:].min() < 60) == (True, row < 2)
+    assert sheet(images[:1], ["cat"]).width == 224
 
 
 @pytest.mark.parametrize(

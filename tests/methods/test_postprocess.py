@@ -91,6 +91,13 @@ def test_maps_without_positive_cells_are_empty() -> None:
     assert are_empty(maps).tolist() == [True, False, True]
 
 
+def test_signed_maps_with_negative_cells_only_are_not_empty() -> None:
+    maps = np.zeros((3, 2, 2))
+    maps[1, 0, 1] = -1e-30
+    maps[2] = 1
+    assert are_empty(maps, signed=True).tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("how", ["max", "mean"])
 def test_fuse_maps_scales_and_resizes_to_finest_grid(how: str) -> None:
     draw = np.random.default_rng(4)
