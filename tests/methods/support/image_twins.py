@@ -1,0 +1,125 @@
+"""The formulas of papers at the image, in float64, one point of a path, one sample, or one pixel at a time.
+
+A twin takes a model as functions, one image x (C, H, W) and a class, and returns attributions (C, H, W) or a
+map (H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxcam.arrays import Floats
+from tests.methods.support.twins import Model, probability
+
+
+def largest(attributions: Floats) -> Floats:
+    """(C, H, W) -> (H, W): the largest absolute value of the channels."""
+    return np.array([[max(abs(pixel)) for pixel in row] for row in attributions.transpose(1, 2, 0)])
+
+
+def total(attributions: Floats) -> Floats:
+    """(C, H, W) -> (H, W): the sum over the channels, with its sign."""
+    return np.array([[sum(pixel) for pixel in row] for row in attributions.transpose(1, 2, 0)])
+
+
+def saliency(model: Model, x: Floats, target: int) -> Floats:
+    """Simonyan et al. 2013: dS/dx."""
+    return model.gradient(x, target)
+
+
+def smooth_grad(model: Model, copies: Sequence[Floats], target: int) -> Floats:
+    """Smilkov et al. 2017, eq. 2: the mean of the gradients at noisy copies of the image."""
+    attributions = np.zeros_like(copies[0], np.float64)
+    for copy in copies:
+        attributions += model.gradient(copy, target) / len(copies)
+    return attributions
+
+
+def integrated_gradients(
+    model: Model, x: Floats, target: int, baseline: Floats | float = 0.0, steps: int = 50
+) -> Floats:
+    """Sundararajan et al. 2017, eq. 1, by Gauss and Legendre's rule on [0, 1]."""
+    x = x.astype(np.float64)
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    average = np.zeros_like(x)
+    for point, weight in zip(points, weights, strict=True):
+        alpha = (point + 1) / 2
+        average += weight / 2 * model.gradient(baseline + alpha * (x - baseline), target)
+    return (x - baseline) * average
+
+
+def blurred(x: Floats, sigma: float) -> Floats:
+    """Every channel under a Gaussian that is cut off at 4 sigma, with zeros around the image. The weights add
+    up to 1 before the border cuts some of them away.
+    """
+    if sigma == 0:
+        return x.astype(np.float64)
+    reach = int(4 * sigma + 0.5)
+    norm = sum(np.exp(-0.5 * (d / sigma) ** 2) for d in range(-reach, reach + 1))
+
+    def weights(center: int, size: int) -> Floats:
+        distances = [abs(center - pixel) for pixel in range(size)]
+        return np.array(
+            [np.exp(-0.5 * (d / sigma) ** 2) / norm if d <= reach else 0 for d in distances]
+        )
+
+    values = np.zeros(x.shape)
+    for i, j in np.ndindex(x.shape[1:]):
+        window = np.outer(weights(i, x.shape[1]), weights(j, x.shape[2]))
+        values[:, i, j] = [float(np.sum(window * channel)) for channel in x]
+    return values
+
+
+def blur_ig(
+    model: Model, x: Floats, target: int, max_sigma: float = 35.0, steps: int = 50
+) -> Floats:
+    """Xu et al. 2020, eq. 5: the path from the blurred image to the image, as a sum over equal steps of sigma,
+    with the gradient at the sharper end of each step.
+    """
+    attributions = np.zeros(x.shape)
+    sharper = blurred(x, 0.0)
+    for step in range(steps):
+        smoother = blurred(x, (step + 1) * max_sigma / steps)
+        attributions += model.gradient(sharper, target) * (sharper - smoother)
+        sharper = smoother
+    return attributions
+
+
+def rise(
+    model: Model, x: Floats, target: int, masks: Sequence[Floats], kept: float = 0.5
+) -> Floats:
+    """Petsiuk et al. 2018, eq. 6: 1 / (N p) sum_i p_c(x * M_i) M_i, for masks (H, W)."""
+    scores = np.zeros(x.shape[1:])
+    for mask in masks:
+        scores += probability(model.logits(x * mask), target) * mask
+    return scores / (len(masks) * kept)
+
+
+def rise_mask(cells: Floats, shift: tuple[int, int], height: int, width: int) -> Floats:
+    """Section 3.2: a small grid of zeros and ones is enlarged to one cell more than the image, linearly between
+    the centers of cells, whose size is rounded up; the part at `shift` is the mask.
+    """
+    rows, columns = cells.shape
+    cell_height, cell_width = -(-height // rows), -(-width // columns)
+    mask = np.zeros((height, width))
+    for i, j in np.ndindex(height, width):
+        y = (i + shift[0] + 0.5) * rows / ((rows + 1) * cell_height) - 0.5
+        x = (j + shift[1] + 0.5) * columns / ((columns + 1) * cell_width) - 0.5
+        mask[i, j] = interpolated(cells, y, x)
+    return mask
+
+
+def interpolated(cells: Floats, y: float, x: float) -> float:
+    """Bilinear; beyond the outermost centers, the nearest cell."""
+    value = 0.0
+    for row, column in np.ndindex(cells.shape):
+        weight = _tent(y, row, cells.shape[0]) * _tent(x, column, cells.shape[1])
+        value += weight * float(cells[row, column])
+    return value
+
+
+def _tent(position: float, cell: int, cells: int) -> float:
+    clamped = min(max(position, 0.0), cells - 1.0)
+    return max(0.0, 1 - abs(clamped - cell))
