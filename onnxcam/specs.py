@@ -160,6 +160,31 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class BoundInput:
+    """An input that was made a constant of the model: its name, dtype and shape there, the SHA-256 of its
+    bytes, and its numbers in order if they are few and finite.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+    values: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What the manifest says about it; `values` are nested lists."""
+        fields: dict[str, Any] = {
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "sha256": self.sha256,
+        }
+        if self.values is None:
+            return fields
+        kind: Any = bool if self.dtype == "bool" else int if "int" in self.dtype else float
+        return {**fields, "values": np.array(self.values).astype(kind).reshape(self.shape).tolist()}
+
+
+@dataclass(frozen=True)
 class PlanRequest:
     """Everything that a plan depends on besides the model: the planner reads nothing else, and the key of a
     cached plan is made of all fields.
@@ -181,7 +206,7 @@ class Plan:
     """What is run: a model that returns `explained_tensor`, the layers' values, and their gradients for a
     cotangent.
 
-    name, digest, metadata, notices: those of the `Model`.
+    name, digest, metadata, notices, inputs: those of the `Model`.
     gradient_is_constant: the graph proves that the gradients do not depend on the image.
     has_gradient_model: the gradients are outputs of a second model whose only input is the cotangent.
     seed_shape, seed_dtype: the shape of one image's cotangent, and the name of its dtype.
@@ -201,6 +226,7 @@ class Plan:
     seed_shape: tuple[int, ...]
     seed_dtype: str
     data: str = ""
+    inputs: tuple[BoundInput, ...] = ()
 
     @property
     def gradients(self) -> list[str]:

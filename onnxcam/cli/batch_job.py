@@ -84,6 +84,7 @@ class Job:
         parts = {
             "onnxcam": __version__,
             "model": [explainer.plan.digest, explainer.plan.data],
+            "inputs": [(bound.name, bound.to_json()) for bound in explainer.plan.inputs],
             "method": [explainer.method.name, explainer.settings],
             "score": [explainer.score_kind, explainer.plan.explained_tensor],
             "layers": [layer.name for layer in explainer.plan.layers],

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.explain import cache
 from onnxcam.explain.model_files import ModelFiles, identify_files
 from onnxcam.explain.plan_json import as_json, from_json
+from onnxcam.model.input_values import digest_inputs
 from onnxcam.regular_files import read_regular
 from onnxcam.runtime.chunks import ChunkedRunner
 from onnxcam.runtime.chunks import chunked_runner as make_chunked_runner
@@ -56,14 +58,21 @@ class CompiledModel:
 
 
 def compile_model(
-    model: str | Path | bytes | Model, request: PlanRequest, device: Device, *, cached: bool
+    model: str | Path | bytes | Model,
+    request: PlanRequest,
+    device: Device,
+    *,
+    cached: bool,
+    inputs: Mapping[str, Array] = MappingProxyType({}),
 ) -> CompiledModel:
-    """A model planned for a request (see `rewrite.planner.plan`), and opened on a device."""
+    """A model planned for a request (see `rewrite.planner.plan`), and opened on a device. `inputs` become
+    constants of the model (see `model.load`).
+    """
     files = identify_files(model)
-    key = cache_key(files, request) if cached and files else None
+    key = cache_key(files, request, inputs) if cached and files else None
     compiled = _load_cached(key, request, device) if key else None
     with blames_invalid_models(model):
-        return compiled or _build(model, request, device, files, key)
+        return compiled or _build(model, request, device, files, key, inputs)
 
 
 def chunked_runner(compiled: CompiledModel, chunk: int | None) -> ChunkedRunner:
@@ -99,9 +108,13 @@ def to_portable(model: Any) -> Path | bytes:
     )
 
 
-def cache_key(files: ModelFiles, request: PlanRequest) -> str:
-    """The name of a cache entry: a digest of the model, of all fields of the request, and of the program."""
-    model = [files.name, files.digest, files.data]
+def cache_key(
+    files: ModelFiles, request: PlanRequest, inputs: Mapping[str, Array] = MappingProxyType({})
+) -> str:
+    """The name of a cache entry: a digest of the model, of the values of its other inputs, of all fields of the
+    request, and of the program.
+    """
+    model = [files.name, files.digest, files.data, digest_inputs(inputs)]
     return cache.key({"model": model, "request": asdict(request), "program": program_version()})
 
 
@@ -156,14 +169,16 @@ def _build(
     device: Device,
     files: ModelFiles | None,
     key: str | None,
+    inputs: Mapping[str, Array],
 ) -> CompiledModel:
     from onnxcam.explain.batch_trial import confirm_batch, with_batch_of_one
     from onnxcam.explain.free_batch_proof import free_batch_if_proven
-    from onnxcam.model.load import load
+    from onnxcam.model.load import bind_inputs, load
     from onnxcam.model.model import Model
     from onnxcam.rewrite.planner import plan
 
-    loaded = free_batch_if_proven(model if isinstance(model, Model) else load(model))
+    loaded = bind_inputs(model, inputs) if isinstance(model, Model) else load(model, inputs)
+    loaded = free_batch_if_proven(loaded)
     planned, augmented, gradient_model = plan(loaded, request)
     content, weights = augmented.content_and_weights()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +29,7 @@ from onnxcam.image.preprocessing_choice import Choice, choose, notice_of, with_s
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.postprocess import are_empty, fuse_maps, resize_bilinear
 from onnxcam.methods.subset import Channels, Region, Subset
+from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors, versions
 from onnxcam.specs import AUTO
@@ -69,6 +70,8 @@ class Explainer:
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of the maps of several layers.
+        inputs: values of the model's other inputs, by name: arrays, which become constants of the model (see
+            `model.load`).
         chunk: how many inputs are run at once; by default the fastest number is measured.
         cache: whether to store the model with its gradients on disk and to load it from there the next time
             (see `cache.py`). Only for a path or bytes: a `Model` may have been changed.
@@ -91,10 +94,12 @@ class Explainer:
         channels: Channels | None = None,
         region: Region | None = None,
         fuse: str = "max",
+        inputs: Mapping[str, Any] | None = None,
         chunk: int | None = None,
         cache: bool = True,
         **settings: Any,
     ) -> None:
+        inputs = input_arrays(inputs)
         arguments = {name: value for name, value in locals().items() if name != "self"}
         self._arguments = {**arguments.pop("settings"), **arguments}
         self.method = METHODS[method]
@@ -108,7 +113,7 @@ class Explainer:
         )
         target_device = find_device(device)
         with memory_errors("while the model was opened"):
-            compiled = compile_model(model, request, target_device, cached=cache)
+            compiled = compile_model(model, request, target_device, cached=cache, inputs=inputs)
         self.plan = compiled.plan
         self.fuse, self.channels, self.region = fuse, channels, region
         self.labels, self._label_notice = resolve_labels(labels, self.plan)
@@ -289,6 +294,7 @@ class Explainer:
         data = {"external_data": self.plan.data} if self.plan.data else {}
         return {
             "model": {"name": self.plan.name, "sha256": self.plan.digest, **data},
+            "inputs": {bound.name: bound.to_json() for bound in self.plan.inputs},
             "method": {"name": self.method.name, "settings": dict(self.settings)},
             "score": {"kind": self.score_kind, "tensor": self.plan.explained_tensor},
             "subset": subset.to_json(),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from onnxcam.specs import ImageInput, Layer, Plan, Score
+from onnxcam.specs import BoundInput, ImageInput, Layer, Plan, Score
 
 T = TypeVar("T")
 HUGE = 1 << 31  # above any size of a tensor
@@ -39,6 +39,7 @@ def from_json(text: str | bytes) -> Plan:
         "image": _construct(ImageInput, image),
         "score": _construct(Score, fields["score"]),
         "layers": tuple(_construct(Layer, layer) for layer in layers),
+        "inputs": tuple(_construct(BoundInput, bound) for bound in fields["inputs"]),
     }
     plan = _construct(Plan, {**fields, **specs})
     classes, layout = plan.score.classes, plan.image.layout

@@ -8,6 +8,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.operators import is_elementwise, traits_of
 from onnxcam.model.channel_axis import image_channel_axis
+from onnxcam.model.input_values import how_to_give
 from onnxcam.model.model import Model
 from onnxcam.specs import ImageInput
 
@@ -22,23 +23,28 @@ def image_input(model: Model) -> ImageInput:
             f"{model.name}: no input accepts images (four axes); its inputs: {listed or 'none'}"
         )
     image = images[0]
-    others = [tensor.name for tensor in model.graph.inputs if tensor is not image]
+    others = [tensor for tensor in model.graph.inputs if tensor is not image]
     if others:
-        inputs, constants = (
-            ("input", "it into a constant")
-            if len(others) == 1
-            else ("inputs", "them into constants")
-        )
-        raise ModelError(
-            f"{model.name}: has the {inputs} {', '.join(others)} in addition to the image {image.name!r}; "
-            f"only models with one input can be explained; turn {constants}"
-        )
+        raise ModelError(_other_inputs(model.name, image.name, others))
     axis = image_channel_axis(model.graph, image)
     sizes = [dim if isinstance(dim, int) else None for dim in image.shape]
     height, width = (sizes[2], sizes[3]) if axis == 1 else (sizes[1], sizes[2])
     layout = "NCHW" if axis == 1 else "NHWC"
     channels = _channels(model, image, sizes[axis])
     return ImageInput(image.name, layout, channels, height, width, sizes[0], image.dtype)
+
+
+def _other_inputs(model: str, image: str, others: list[gs.Tensor]) -> str:
+    """The message for inputs whose values must be given, with what to type."""
+    listed = ", ".join(tensor.name for tensor in others)
+    inputs, their = ("input", "its") if len(others) == 1 else ("inputs", "their")
+    images = [repr(tensor.name) for tensor in others if tensor.shape and len(tensor.shape) == 4]
+    which = f"; if the image is {' or '.join(images)}, give the value of {image!r} instead"
+    hint = how_to_give({tensor.name: (tensor.dtype, tensor.shape) for tensor in others})
+    return (
+        f"{model}: has the {inputs} {listed} in addition to the image {image!r}; give {their} values: {hint}"
+        f"{which if images else ''}"
+    )
 
 
 def _channels(model: Model, image: gs.Tensor, declared: int | None) -> int | None:

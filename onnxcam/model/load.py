@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -17,12 +19,14 @@ from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import upgrade_opset
+from onnxcam.model.bind import bind_proto
 from onnxcam.model.external_data import (
     attach_weights,
     mmap_large_weights,
     read_external_data,
     use_embedded_data,
 )
+from onnxcam.model.input_values import input_arrays
 from onnxcam.model.model import Model
 from onnxcam.model.proto.prepare import prepare_proto
 from onnxcam.passes.canonicalize import canonicalize
@@ -34,22 +38,44 @@ MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 
 
 @reports_node
-def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
-    """Read, check and clean a model from a path (external data included), bytes, or a ModelProto.
+def load(
+    source: str | Path | bytes | onnx.ModelProto, inputs: Mapping[str, Any] | None = None
+) -> Model:
+    """Read, check and clean a model from a path (external data included), bytes, or a ModelProto. `inputs` are
+    values for inputs other than the image, by name: arrays, which become constants of the model.
 
-    Raises ModelError, with the reason and what to do, for anything that is not a valid model.
+    Raises ModelError, with the reason and what to do, for anything that is not a valid model; SettingError or
+    UnknownNameError for inputs that do not fit it.
     """
+    arrays = input_arrays(inputs)
     if isinstance(source, (bytes, onnx.ModelProto)):
         content = source if isinstance(source, bytes) else _serialize(source)
         proto, name = _parse(content, "the given bytes"), "model"
+        bound, notices = bind_proto(proto, name, arrays)
         use_embedded_data(proto, name)
-        return model_from_proto(proto, name, digest_bytes(content))
+        model = model_from_proto(proto, name, digest_bytes(content), notices)
+        return replace(model, inputs=bound)
     path = Path(source)
     content = _read(path)
     proto = _parse(content, str(path))
+    bound, notices = bind_proto(proto, path.name, arrays)
     weights = mmap_large_weights(proto, path)
     read_external_data(proto, path)
-    return model_from_proto(proto, path.name, digest_bytes(content), weights=weights)
+    model = model_from_proto(proto, path.name, digest_bytes(content), notices, weights)
+    return replace(model, inputs=bound)
+
+
+@reports_node
+def bind_inputs(model: Model, inputs: Mapping[str, Any]) -> Model:
+    """The same model with the values of some inputs as constants; see `load`."""
+    arrays = input_arrays(inputs)
+    if not arrays:
+        return model
+    proto, weights = model.proto_and_weights()
+    bound, notices = bind_proto(proto, model.name, arrays, weights)
+    notices = (*model.notices, *notices)
+    rebuilt = model_from_proto(proto, model.name, model.digest, notices, weights)
+    return replace(rebuilt, inputs=(*model.inputs, *bound))
 
 
 @reports_node
@@ -57,7 +83,8 @@ def upgrade_model(model: Model, opset: int) -> Model:
     """The same model at a newer opset of the default domain."""
     proto, weights = model.proto_and_weights()
     upgraded = upgrade_opset(proto, opset)
-    return model_from_proto(upgraded, model.name, model.digest, model.notices, weights)
+    rebuilt = model_from_proto(upgraded, model.name, model.digest, model.notices, weights)
+    return replace(rebuilt, inputs=model.inputs)
 
 
 @reports_node

@@ -24,6 +24,7 @@ from onnxcam.model.external_data import (
     write_weights,
 )
 from onnxcam.passes.quantization.straight_through import detach_float_sources
+from onnxcam.specs import BoundInput
 
 STRING_KINDS = "OSU"  # NumPy's kinds of dtypes that hold text
 
@@ -36,7 +37,8 @@ G_LOGGER.severity = logging.ERROR  # graphsurgeon prints what we turn into error
 class Model:
     """A model that was checked and cleaned when it was loaded. It never changes: rewriting returns a new one.
 
-    `digest` is the SHA-256 of the file it came from; `notices` are sentences that a user should see.
+    `digest` is the SHA-256 of the file it came from; `notices` are sentences that a user should see; `inputs`
+    are those of the file's inputs that were made constants.
     """
 
     graph: gs.Graph
@@ -45,6 +47,7 @@ class Model:
     ir_version: int
     metadata: dict[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    inputs: tuple[BoundInput, ...] = ()
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, opset={self.opset}, nodes={len(self.graph.nodes)})"

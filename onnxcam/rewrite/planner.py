@@ -128,6 +128,7 @@ def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> PlannedModel:
         has_gradient_model=gradient_model is not None,
         seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
         seed_dtype=np.dtype(seed.dtype).name,
+        inputs=augmented.inputs,
     )
     return PlannedModel(planned, augmented, gradient_model)
 
