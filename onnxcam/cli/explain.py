@@ -72,6 +72,7 @@ Examples:
   onnxcam explain model.onnx cat.jpg
   onnxcam explain model.onnx photos/ --recursive --skip-existing -o maps
   onnxcam explain model.onnx cat.jpg -t top1 -t top2 -t 281-282 --labels imagenet.txt
+  onnxcam explain model.onnx cat.jpg -l 72
   onnxcam explain model.onnx cat.jpg -m grad-cam++ -l /layer3/Relu_output_0 -l /layer4/Relu_output_0
   onnxcam explain model.onnx cat.jpg -n 50 --noise 0.2 --seed 7 --set numerator=d1
   onnxcam explain model.onnx cat.jpg --channels 3,7,10-20 --region 0:4,0:7

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from onnxcam.cli.options import Json, ModelFile, ScoreTensor
-from onnxcam.cli.output import print_json, print_table, say
+from onnxcam.cli.output import print_json, print_table_of_names, say
 
 if TYPE_CHECKING:
     from onnxcam.specs import Layer
 
 EPILOG = """\b
+The column # is the number of a layer, for `--layer 72`. It counts all layers, so it is the same with and
+without --all. On a terminal, long names are cut in the middle (…), and columns that do not fit are left
+out; in a file or a pipe, nothing is.
+
+\b
 Marks:
   auto        the choice of `--layer auto` for a method that runs the image once (grad-cam); several layers
               are marked, and their maps are fused, if the branches of the model meet only after their last
@@ -32,10 +37,17 @@ Layouts:
 Examples:
   onnxcam layers model.onnx
   onnxcam layers model.onnx --all | grep Conv
+  onnxcam explain model.onnx cat.jpg --layer 72
   onnxcam explain model.onnx cat.jpg --layer NAME
   onnxcam explain model.onnx cat.jpg --layer "*blocks.11/norm1*"
 """
-HEADINGS = ("layer", "operator", "shape", "layout", "grid", "channels", "marks")
+HEADINGS = ("#", "layer", "operator", "shape", "layout", "grid", "channels", "marks")
+OPTIONAL = (
+    "shape",
+    "layout",
+    "channels",
+    "operator",
+)  # left out on a narrow terminal, in this order
 
 
 def layers(
@@ -64,7 +76,8 @@ def layers(
     if json:
         print_json([layer_to_json(layer) for layer in shown_layers])
         return
-    print_table(HEADINGS, [_format_row(layer) for layer in shown_layers])
+    rows = [_format_row(layer) for layer in shown_layers]
+    print_table_of_names(HEADINGS, rows, "layer", OPTIONAL)
     if len(shown_layers) < len(all_layers):
         count = len(all_layers) - len(shown_layers)
         say(
@@ -102,4 +115,5 @@ def _format_row(layer: Layer) -> tuple[object, ...]:
     applying_marks = " ".join(mark for mark, applies in marks.items() if applies)
     shape, grid = (" x ".join(map(str, dims)) for dims in (layer.shape, layer.grid))
     tokens = f" +{layer.tokens}" if layer.tokens else ""
-    return layer.name, layer.op, shape, layer.layout, grid + tokens, layer.channels, applying_marks
+    sizes = shape, layer.layout, grid + tokens, layer.channels
+    return layer.number, layer.name, layer.op, *sizes, applying_marks

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from onnxcam.cli.narrow_table import GAP, fit
 from onnxcam.cli.visible_text import visible, width
 
 
@@ -33,11 +35,45 @@ def _make_bold(text: str) -> str:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under headings, in columns as wide as their widest cell: never cut off, easy to grep."""
+    _print_lines([[visible(str(cell)) for cell in line] for line in (headings, *rows)])
+
+
+def print_table_of_names(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    names: str,
+    optional: Sequence[str] = (),
+) -> None:
+    """The same, but fitted to the terminal, if it is one: long `names` are cut in the middle, and `optional`
+    columns are left out, with a note. Both are headings.
+    """
     lines = [[visible(str(cell)) for cell in line] for line in (headings, *rows)]
+    columns = _terminal_columns()
+    if columns is None:
+        _print_lines(lines)
+        return
+    indices = [headings.index(heading) for heading in optional]
+    fitted, omitted = fit(lines, headings.index(names), indices, columns)
+    _print_lines(fitted)
+    if omitted:
+        listed = ", ".join(headings[i] for i in sorted(omitted))
+        say(
+            f"left out to fit: {listed} (`| cat` or --json shows them)",
+            err=True,
+        )
+
+
+def _terminal_columns() -> int | None:
+    """How wide the terminal is; None if standard output is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _print_lines(lines: Sequence[Sequence[str]]) -> None:
+    """Lines of visible cells, the first one bold."""
     widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
         cells = (_pad(cell, columns) for cell, columns in zip(line, widths, strict=True))
-        say("  ".join(cells).rstrip(), bold=number == 0)
+        say(GAP.join(cells).rstrip(), bold=number == 0)
 
 
 def print_facts(pairs: Sequence[tuple[str, object]]) -> None:

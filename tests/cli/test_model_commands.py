@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,11 @@ def test_layers_are_printed_as_table(run: Run, model: Path) -> None:
     result = run("layers", model)
     assert result.exit_code == 0
     heading, *rows = result.stdout.splitlines()
-    assert heading.split() == ["layer", "operator", "shape", "layout", "grid", "channels", "marks"]
+    assert heading.split() == [
+        *("#", "layer", "operator", "shape", "layout", "grid", "channels", "marks"),
+    ]  # fmt: skip
     assert rows[-1].split() == [
-        *("relu2", "Relu", "n", "x", "8", "x", "8", "x", "8", "NCHW", "8", "x", "8", "8"),
+        *("4", "relu2", "Relu", "n", "x", "8", "x", "8", "x", "8", "NCHW", "8", "x", "8", "8"),
         *("auto", "bottleneck"),
     ]
 
@@ -45,9 +48,51 @@ def test_layers_of_separate_branches_are_marked(run: Run, tmp_path: Path) -> Non
         s = Add(p, q) y = Flatten(s) }"""
     onnx.save(onnx.parser.parse_model(text), path)
     result = run("layers", path)
-    assert [row.split()[0] for row in result.stdout.splitlines()[1:]] == ["a", "c"]
+    rows = [row.split()[:2] for row in result.stdout.splitlines()[1:]]
+    assert rows == [["1", "a"], ["3", "c"]]  # numbers count all layers
+    every = run("layers", path, "--all").stdout.splitlines()[1:]
+    assert [row.split()[:2] for row in every] == [["1", "a"], ["2", "b"], ["3", "c"]]
     assert [row.split()[-2:] for row in result.stdout.splitlines()[1:]] == [["auto", "smooth"]] * 2
     assert "1 more layer inside branches" in result.stderr
+
+
+BLOCK = (
+    "MobilenetV2/expanded_conv_{}/depthwise/Relu6;MobilenetV2/expanded_conv_{}/project/Conv2D" * 3
+)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_layers_fit_narrow_terminal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    path, names = tmp_path / "long.onnx", [BLOCK.format(*[i] * 6) for i in range(20)]
+    nodes = [
+        onnx.helper.make_node("Relu", [before], [name])
+        for before, name in zip(["x", *names], names, strict=False)
+    ]
+    nodes += [
+        onnx.helper.make_node("GlobalAveragePool", [names[-1]], ["p"]),
+        onnx.helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    types = (("x", ["N", 3, 112, 112]), ("y", ["N", 3]))
+    image, scores = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in types
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    graph = onnx.helper.make_graph(nodes, "long", [image], [scores])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    piped = run("layers", path).stdout
+    assert all(name in piped for name in names)
+    monkeypatch.setattr("onnxcam.cli.output._terminal_columns", lambda: columns)
+    result = run("layers", path)
+    heading, *rows = (re.sub(r"\x1b\[\d*m", "", line) for line in result.stdout.splitlines())
+    assert heading.split() == ["#", "layer", "grid", "marks"]
+    assert max(map(len, rows)) <= columns
+    shown = [row.split()[1] for row in rows]
+    assert len(set(shown)) == len(names) == len(rows)
+    assert all(name.startswith("Mo") and name.endswith("/project/Conv2D") for name in shown)
+    assert "left out to fit: operator, shape, layout, channels" in result.stderr
 
 
 def test_layers_of_invalid_model_is_error(run: Run, tmp_path: Path) -> None:
