@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,17 @@ SAMPLES = 2  # noisy copies in the trial: enough to run several inputs at once
 
 
 def checkup(
-    file: Path, output: str | None = None, size: tuple[int, int] | None = None
+    file: Path,
+    output: str | None = None,
+    size: tuple[int, int] | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything that `onnxcam check` prints; `size` is (height, width) of the trial's input.
+    """Everything that `onnxcam check` prints; `size` is (height, width) of the trial's input, and
+    `inputs` are the values of the model's other inputs.
 
     ModelError if there is no model, image input or score; SettingError for a size that the model does not take.
     """
-    model = load(file)
+    model = load(file, inputs)
     image = image_input(model)
     prepared = with_settings(choose(AUTO, model.metadata, image), size=size)
     trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
@@ -55,6 +60,7 @@ def checkup(
     return {
         "model": _describe_model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
+        "values": {bound.name: bound.to_json() for bound in model.inputs},
         "score": vars(score),
         "layer": next((layer.name for layer in layers if layer.automatic), None),
         "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),

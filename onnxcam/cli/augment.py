@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from onnxcam.cli.options import ModelFile, ScoreTensor
+from onnxcam.cli.options import InputValues, ModelFile, ScoreTensor
 from onnxcam.cli.output import print_facts, say
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OutputError
 
@@ -41,6 +41,7 @@ def augment(
         ),
     ] = None,
     output: ScoreTensor = None,
+    inputs: InputValues = None,
     force: Annotated[bool, Option("--force", help="Overwrite OUT.onnx if it exists.")] = False,
 ) -> None:
     """Write a model that also returns gradients.
@@ -49,6 +50,7 @@ def augment(
     """
     _require_writable(model, out, force)
     from onnxcam.autodiff.rules import DEFAULT
+    from onnxcam.cli.parsing import parse_inputs
     from onnxcam.heads.dense_score import ensure_class_scores
     from onnxcam.model.image_input import image_input
     from onnxcam.model.load import load
@@ -57,7 +59,7 @@ def augment(
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        original = load(model)
+        original = load(model, parse_inputs(inputs or []))
         scored_model, score = ensure_class_scores(original, output)
         try:
             names = _layer_names(original, layer or ["auto"], output)

@@ -7,7 +7,7 @@ from typing import Any
 from typer import Exit
 
 from onnxcam.cli.errors import EXIT_ERROR
-from onnxcam.cli.options import Json, ModelFile, ScoreTensor, Size
+from onnxcam.cli.options import InputValues, Json, ModelFile, ScoreTensor, Size
 from onnxcam.cli.output import print_facts, print_json, print_table, say
 
 EPILOG = """\b
@@ -23,19 +23,23 @@ Examples:
 
 
 def check(
-    model: ModelFile, output: ScoreTensor = None, size: Size = None, json: Json = False
+    model: ModelFile,
+    output: ScoreTensor = None,
+    inputs: InputValues = None,
+    size: Size = None,
+    json: Json = False,
 ) -> None:
     """Check whether a model can be explained.
 
     Reports the input, the score, the layers that gradients reach, the devices, and the gradient rule of
     each operator. A trial run on a random input must give finite gradients.
     """
-    from onnxcam.cli.parsing import parse_size
+    from onnxcam.cli.parsing import parse_inputs, parse_size
     from onnxcam.diagnostics import checkup
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        report = checkup(model, output, parse_size(size))
+        report = checkup(model, output, parse_size(size), parse_inputs(inputs or []))
     if json:
         print_json(report)
     else:
@@ -49,6 +53,7 @@ def _print_report(report: dict[str, Any]) -> None:
         [
             ("model", _format_model(report["model"])),
             ("input", _format_input(report["input"])),
+            *(("value", _format_value(*pair)) for pair in report["values"].items()),
             ("score", _format_score(report["score"])),
             ("layer", _format_layer(report["layer"], report["layer_smoothed"])),
             ("reach", _format_reach(report["reach"])),
@@ -88,6 +93,14 @@ def _format_input(image: dict[str, Any]) -> str:
         f"{image['name']}: {image['layout']}, {channels} channels of {size}, {image['dtype']}, "
         f"batch {image['batch'] or 'any'}"
     )
+
+
+def _format_value(name: str, value: dict[str, Any]) -> str:
+    """An input that was given, with its numbers if they are few."""
+    from onnxcam.model.input_values import type_text
+
+    numbers = f" {value['values']}" if "values" in value else ""
+    return f"{name}:{numbers} ({type_text(value['dtype'], value['shape'])})"
 
 
 def _format_score(score: dict[str, Any]) -> str:

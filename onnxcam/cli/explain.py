@@ -17,6 +17,7 @@ from onnxcam.cli.options import (
     Force,
     Fuse,
     Images,
+    InputValues,
     JsonLines,
     Labels,
     LayerNames,
@@ -77,6 +78,7 @@ Examples:
   onnxcam explain model.onnx cat.jpg -n 50 --noise 0.2 --seed 7 --set numerator=d1
   onnxcam explain model.onnx cat.jpg --channels 3,7,10-20 --region 0:4,0:7
   onnxcam explain model.onnx cat.jpg --preprocess tf --size 192,192 --fit squash
+  onnxcam explain detector.onnx cat.jpg --input orig_target_sizes=640,480
   onnxcam explain model.onnx cat.jpg --json | jq .target
 """
 
@@ -94,6 +96,7 @@ def explain(
     settings: Settings = None,
     score: ScoreKind = "logit",
     output: ScoreTensor = None,
+    inputs: InputValues = None,
     channels: Channels = None,
     region: RegionOption = None,
     fuse: Fuse = "max",
@@ -143,6 +146,7 @@ def explain(
         "channels": channels,
         "region": region,
         "fuse": fuse,
+        "inputs": parsing.parse_inputs(inputs or []),
         "preprocess": preprocess,
         "cache": not no_cache,
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from onnxcam.cli.options import Json, ModelFile, ScoreTensor
+from onnxcam.cli.options import InputValues, Json, ModelFile, ScoreTensor
 from onnxcam.cli.output import print_json, print_table_of_names, say
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def layers(
         Option("--all", help="Also list layers inside branches, which some evidence bypasses."),
     ] = False,
     output: ScoreTensor = None,
+    inputs: InputValues = None,
     json: Json = False,
 ) -> None:
     """List the layers that a map can be drawn for.
@@ -64,12 +65,13 @@ def layers(
     They are listed in order, from the image to the score. The last layers show what belongs to the class, on
     a coarse grid of cells; earlier layers have finer grids and show parts and outlines.
     """
+    from onnxcam.cli.parsing import parse_inputs
     from onnxcam.model.load import load
     from onnxcam.rewrite.planner import layers as layers_of
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        all_layers = layers_of(load(model), output)
+        all_layers = layers_of(load(model, parse_inputs(inputs or [])), output)
     shown_layers = [
         layer for layer in all_layers if show_all or layer.is_bottleneck or layer.automatic
     ]

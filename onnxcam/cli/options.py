@@ -18,6 +18,16 @@ ScoreTensor: TypeAlias = Annotated[
         help="The tensor with one score per class; default: the output that most likely holds them.",
     ),
 ]
+InputValues: TypeAlias = Annotated[
+    list[str] | None,
+    Option(
+        "--input",
+        metavar="NAME=VALUES",
+        help="Values of an input of the model other than the image: numbers (sizes=640,480; rows end with ;), "
+        "true, false, or a file of numpy.save (mask=mask.npy); repeat it for several.",
+        show_default=False,
+    ),
+]
 Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON.")]
 Images: TypeAlias = Annotated[
     list[Path],

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxcam.errors import SettingError
+from onnxcam.errors import SettingError, first_line
 
 
 def method_settings(
@@ -47,6 +47,64 @@ def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise SettingError(
             f"{option} {text!r}: expected a number, or one per channel, like 0.485,0.456,0.406"
         ) from None
+
+
+def parse_inputs(assignments: Sequence[str]) -> dict[str, Any]:
+    """The values of inputs, by name, in "NAME=NUMBERS" and "NAME=FILE.npy". SettingError for other text.
+
+    Numbers hold no "=", so the last one ends the name; a path may, so the first one does.
+    """
+    inputs: dict[str, Any] = {}
+    for assignment in assignments:
+        is_file = assignment.lower().endswith(".npy")
+        name, equals, text = assignment.partition("=") if is_file else assignment.rpartition("=")
+        option = f"--input {assignment!r}"
+        if not (equals and name):
+            raise SettingError(
+                f"{option}: expected NAME=VALUES, like sizes=640,480 or mask=mask.npy"
+            )
+        if name in inputs:
+            raise SettingError(f"{option}: {name} is set twice")
+        inputs[name] = _read_array(option, text) if is_file else _parse_rows(option, text)
+    return inputs
+
+
+def _parse_rows(option: str, text: str) -> Any:
+    """A number, a list of numbers, or a list of rows."""
+    try:
+        rows = [[_parse_number(number) for number in row.split(",")] for row in text.split(";")]
+    except ValueError:
+        raise SettingError(
+            f"{option}: expected numbers, true or false, like 640,480 (rows end with ;), or a file FILE.npy"
+        ) from None
+    if len({len(row) for row in rows}) > 1:
+        raise SettingError(f"{option}: its rows have different numbers of values")
+    if len(rows) > 1:
+        return rows
+    return rows[0] if len(rows[0]) > 1 else rows[0][0]
+
+
+def _parse_number(text: str) -> float | int | bool:
+    text = text.strip().lower()
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else float(text)
+
+
+def _read_array(option: str, path: str) -> Any:
+    """The array in a .npy file. Pickled objects, which could run code, are refused."""
+    import numpy as np
+
+    from onnxcam.regular_files import open_regular
+
+    try:
+        with open_regular(path) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise SettingError(
+            f"{option}: {path} cannot be read ({reason}); write it with numpy.save"
+        ) from error
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
