@@ -47,7 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart() -> None:
     """Where the oracle is required, its absence is a failure, not a reason to skip."""
-    missing = [name for name in ("torch", "onnx_ad") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("torch", "onnx_ad", "captum") if importlib.util.find_spec(name) is None
+    ]
     if os.environ.get("ONNXCAM_ORACLE") == "required" and missing:
         pytest.exit(f"ONNXCAM_ORACLE=required, but {missing[0]} is not installed", returncode=3)
 

@@ -10,7 +10,7 @@ from onnxcam.arrays import Shape
 from onnxcam.autodiff.backward import backward, propagates
 from onnxcam.autodiff.peepholes.optimize import optimize_gradient
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.autodiff.rules import RULE_TABLES
+from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
 from onnxcam.errors import ModelError, NeedsOpsetError
 from onnxcam.graph.node_errors import reports_node

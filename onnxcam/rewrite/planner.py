@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxcam.arrays import is_integer
 from onnxcam.autodiff.backward import raise_if_blocked
-from onnxcam.autodiff.rules import RULE_TABLES
+from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import depends_on

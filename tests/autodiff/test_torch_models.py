@@ -1,12 +1,8 @@
 """Whole models as both exporters of torch write them, with fixed and dynamic sizes, against autograd."""
 
-import contextlib
-import io
-import warnings
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from onnxcam.arrays import Array
@@ -17,33 +13,10 @@ from tests.autodiff.support.check import assert_valid, run
 torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
 pytestmark = pytest.mark.oracle
 
+from tests.autodiff.support.torch_export import AXES, export  # noqa: E402  it needs torch
 from tests.autodiff.support.torch_nets import TRUNKS, Net, net  # noqa: E402  it needs torch
 
 CLOSE = 1e-4  # of the largest gradient
-AXES: dict[str, dict[int, str]] = {
-    "fixed": {},
-    "batch": {0: "batch"},
-    "size": {0: "batch", 2: "height", 3: "width"},
-}
-
-
-def export(model: Net, x: Any, sizes: str, dynamo: bool) -> onnx.ModelProto:
-    """The exported model; what the exporters print and warn of is suppressed."""
-    file = io.BytesIO()
-    names = {"input_names": ["image"], "output_names": ["scores", "maps"]}
-    if dynamo:
-        dims = {axis: torch.export.Dim(word, min=2, max=64) for axis, word in AXES[sizes].items()}
-        form: dict[str, Any] = {"dynamic_shapes": {"x": dims}} if dims else {}
-    else:
-        outputs = {"scores": {0: "batch"}, "maps": AXES[sizes]} if sizes != "fixed" else {}
-        form = {"dynamic_axes": {"image": AXES[sizes], **outputs}} if sizes != "fixed" else {}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        if dynamo:
-            program = torch.onnx.export(model, (x,), dynamo=True, verbose=False, **names, **form)
-            return program.model_proto
-        torch.onnx.export(model, (x,), file, dynamo=False, **names, **form)
-    return onnx.load_from_string(file.getvalue())
 
 
 def by_autograd(model: Net, x: Array, seed: Array) -> list[Any]:

@@ -5,7 +5,6 @@ import pkgutil
 from collections.abc import Iterable
 
 from onnxcam.autodiff.rule_table import Rules
-from onnxcam.registry import Registry
 
 
 def rule_modules(folders: Iterable[str]) -> list[str]:
@@ -26,5 +25,3 @@ def _join() -> Rules:
 
 FAMILIES = [importlib.import_module(f"{__name__}.{name}") for name in rule_modules(__path__)]
 DEFAULT = _join()
-RULE_TABLES: Registry[Rules] = Registry("rule table")
-RULE_TABLES.add("default", DEFAULT)

@@ -9,6 +9,7 @@ from onnxcam.autodiff.peepholes.optimize import optimize_gradient
 from onnxcam.autodiff.peepholes.pattern import Peephole, node
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.specs import SEED
 from tests.autodiff.support.check import assert_valid, numbers, run
@@ -20,9 +21,10 @@ UNARY: list[Line] = [
     *(("Conv", "k0"), ("Conv", "k1"), ("Clip", "zero six"), ("Clip", "minus one")),
     *(("Mul", "scale"), ("BatchNormalization", "scale1 bias mean var")),
 ]
-GUIDED = Rules()
-GUIDED.vjp("Relu", lambda g, y, x: g * (g > 0).astype(g.dtype) * (y > 0).astype(g.dtype))
-GUIDED.vjp("Sigmoid", lambda g, y, x: (1.0 - y) * (y * g))
+BENT = Rules()
+BENT.vjp("Relu", lambda g, y, x: g * (g > 0).astype(g.dtype) * (y > 0).astype(g.dtype))
+BENT.vjp("Sigmoid", lambda g, y, x: (1.0 - y) * (y * g))
+TABLES = {**RULE_TABLES, "bent": DEFAULT | BENT}
 
 
 def constants() -> dict[str, Any]:
@@ -70,7 +72,7 @@ def random_lines(seed: int) -> list[Line]:
 
 
 @pytest.mark.parametrize("size", [SIZE, "s"])
-@pytest.mark.parametrize("rules", [DEFAULT, DEFAULT | GUIDED], ids=["default", "guided"])
+@pytest.mark.parametrize("rules", TABLES.values(), ids=list(TABLES))
 @pytest.mark.parametrize("seed", range(25))
 def test_pass_changes_no_result_and_only_written_nodes(
     seed: int, rules: Rules, size: int | str
@@ -100,16 +102,16 @@ def results(model: Any) -> list[Any]:
     return run(model.proto(), {"x": x, SEED: numbers(*x.shape, seed=9)}, names)
 
 
-def test_guided_rules_are_bent_after_the_pass() -> None:
+def test_bent_rules_are_bent_after_the_pass() -> None:
     """What a table of rules says is computed, in its form: g > 0 is not lost in a product with a mask."""
     lines = [("Conv", "x k0", "a"), ("Relu", "a", "b"), ("Conv", "b k1", "y")]
     proto = model_of(lines, constants(), {"x": (2, CHANNELS, SIZE, SIZE)})
-    guided, plain = (
-        unoptimized_gradient(proto, ["x"], "y", rules) for rules in (DEFAULT | GUIDED, DEFAULT)
+    bent, plain = (
+        unoptimized_gradient(proto, ["x"], "y", rules) for rules in (DEFAULT | BENT, DEFAULT)
     )
-    for model, start in (guided, plain):
+    for model, start in (bent, plain):
         optimize_gradient(model.graph, start)
-    assert np.abs(results(guided[0])[1] - results(plain[0])[1]).max() > 0.1
+    assert np.abs(results(bent[0])[1] - results(plain[0])[1]).max() > 0.1
 
 
 def test_pattern_attempts_are_linear_in_nodes() -> None:

@@ -114,10 +114,10 @@ class Net(Module):  # type: ignore[misc]  # torch may not be there to be typed
         return self.scores(maps), maps
 
 
-def net(name: str) -> Net:
-    """The model of that trunk, with random statistics of normalization."""
-    torch.manual_seed(len(name))
-    model = Net(name).eval()
+def randomized(make: Callable[[], Any], seed: int = 3) -> Any:
+    """A model for inference, with random statistics of normalization."""
+    torch.manual_seed(seed)
+    model = make().eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
@@ -125,3 +125,45 @@ def net(name: str) -> Net:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.2, 0.2)
     return model
+
+
+def net(name: str) -> Net:
+    """The model of that trunk, with random statistics of normalization."""
+    return randomized(lambda: Net(name), len(name))
+
+
+class Block(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """A residual block whose activations are modules of their own, which hooks need."""
+
+    def __init__(self, channels: int, activation: Callable[[], Any]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            activation(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        self.last = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x) + x)
+
+
+def classifier(*layers: Any, features: int) -> Any:
+    """Layers, the mean over the cells, and a head of five classes that is not linear."""
+    head = (nn.Linear(features, 7), nn.ReLU(), nn.Linear(7, 5))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
+
+
+BENT: dict[str, Callable[[], Any]] = {  # all activations are modules of their own
+    "pooled": lambda: classifier(
+        *(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+        *(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        features=8,
+    ),
+    "residual": lambda: classifier(
+        *(nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU()),
+        *(Block(6, nn.ReLU), Block(6, nn.ReLU)),
+        features=6,
+    ),
+}
