@@ -21,6 +21,7 @@ from onnxcam.cli.options import (
     JsonLines,
     Labels,
     LayerNames,
+    LongestSide,
     Mean,
     Method,
     ModelFile,
@@ -116,6 +117,7 @@ def explain(
     force: Force = False,
     colormap: ColormapName = None,
     opacity: Opacity = 0.6,
+    longest_side: LongestSide = 1024,
     side_by_side: SideBySide = False,
     caption: Caption = False,
     json: JsonLines = False,
@@ -156,6 +158,7 @@ def explain(
     drawing = {
         "colormap": colormap,
         "opacity": opacity,
+        "longest_side": longest_side,
         "side_by_side": side_by_side,
         "caption": caption,
     }

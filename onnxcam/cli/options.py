@@ -211,6 +211,16 @@ Opacity: TypeAlias = Annotated[
     float,
     Option("--opacity", metavar="X", help="Opacity of the heat map over the image.", min=0, max=1),
 ]
+LongestSide: TypeAlias = Annotated[
+    int,
+    Option(
+        "--longest-side",
+        metavar="PIXELS",
+        help="Longest side of the overlay; larger images are reduced to it.",
+        min=1,
+        max=8192,
+    ),
+]
 SideBySide: TypeAlias = Annotated[
     bool, Option("--side-by-side", help="Draw the original image next to the map.")
 ]

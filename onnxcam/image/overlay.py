@@ -10,12 +10,15 @@ from PIL import Image, ImageOps
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
-from onnxcam.image.colormap import choose_colormap
+from onnxcam.image.colormap import Colormap, choose_colormap
 from onnxcam.image.preprocess import Box
 from onnxcam.image.read import read
 from onnxcam.image.text import PAPER, render_text, stamp_text
 
-LONGEST_SIDE = 2048  # pixels: a heat map has no detail that a larger image would show
+LONGEST_SIDE = 1024  # pixels: a heat map has no detail that a larger image would show
+LARGEST_SIDE = 8192  # pixels that can be asked for
+_LEVELS = 1025  # of the map in a drawing; odd, so that 0 is one of them if the map is signed
+_LUMA = (0.299, 0.587, 0.114)  # the gray of a pixel (ITU-R BT.601), as Pillow has it
 _UNSEEN = 0.35  # brightness of the part of the image that the model was not shown
 _GRAY = 0.8  # how far the colors of the photograph give way to those of the map, per opacity
 _SHADE = 0.5  # how far the photograph darkens where there is no evidence, per opacity
@@ -30,6 +33,7 @@ def overlay(
     signed: bool = False,
     colormap: str | None = None,
     opacity: float = 0.5,
+    longest_side: int = LONGEST_SIDE,
     side_by_side: bool = False,
     caption: str | None = None,
 ) -> Image.Image:
@@ -42,13 +46,14 @@ def overlay(
     evidence".
 
     Args:
-        image: The original, as `read` gives it; a long side above 2048 pixels is reduced to 2048.
+        image: The original, as `read` gives it.
         saliency: (H, W), the raw map at the size of the model's input.
         box: Left, top, right and bottom of what the map covers, in pixels of `image`.
         signed: Whether negative values are evidence against the target.
         colormap: A name of `COLORMAPS`, for a signed map that of a diverging one; the default is
             "ember", or "polar" for a signed map.
         opacity: The strongest tint, 0 (the photograph alone) to 1 (at the maximum, color alone).
+        longest_side: Pixels, 1 to 8192; a larger image is reduced to this size.
         side_by_side: Put the original to the left.
         caption: A line or more of text below.
 
@@ -56,26 +61,23 @@ def overlay(
         A new image of mode "RGB".
 
     Raises:
-        SettingError: `opacity`, `box` or the shape or values of `saliency` are out of range, or
+        SettingError: `opacity`, `longest_side`, `box` or the shape or values of `saliency` are out of range, or
             the color map does not suit a signed map, or suits only signed maps.
         UnknownNameError: There is no such color map.
         ImageError: The image cannot be decoded.
     """
     image = image if image.mode == "RGB" else read(image)
-    _check(image, saliency, box, opacity)
+    _check(image, saliency, box, opacity, longest_side)
     colors = choose_colormap(colormap, signed=signed)
-    photo, covered_box = _fit_to_sheet(image, box)
-    normalized_map = _normalize_map(
-        saliency, (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1]), signed
-    )
-    if normalized_map is None:
+    photo, covered_box = _fit_to_sheet(image, box, longest_side)
+    size = (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1])
+    level = _normalize_map(saliency, size, signed)
+    if level is None:
         overlaid = stamp_text(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
-        overlaid = Image.fromarray(_dim(np.asarray(photo)))
-        blended = _blend(
-            np.asarray(photo.crop(covered_box)), normalized_map, colors(normalized_map), opacity
-        )
-        overlaid.paste(Image.fromarray(blended), covered_box)
+        overlaid = _dim(photo)
+        blended = _blend(photo.crop(covered_box), level, colors, opacity)
+        overlaid.paste(blended, covered_box)
     panels = [photo, overlaid] if side_by_side else [overlaid]
     return _add_caption(_place_side_by_side(panels), caption)
 
@@ -121,9 +123,13 @@ def sheet(
     return _stack([[band] for band in bands], [bands[0].width])
 
 
-def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> None:
+def _check(
+    image: Image.Image, saliency: Array, box: Box, opacity: float, longest_side: int
+) -> None:
     if not 0 <= opacity <= 1:
         raise SettingError(f"opacity {opacity}: expected 0 to 1")
+    if not 1 <= longest_side <= LARGEST_SIDE:
+        raise SettingError(f"longest_side {longest_side}: expected 1 to {LARGEST_SIDE} pixels")
     if saliency.ndim != 2 or not saliency.size:
         raise SettingError(f"a map of shape {saliency.shape}: expected one map (height, width)")
     if not np.isfinite(saliency).all():
@@ -136,9 +142,11 @@ def _check(image: Image.Image, saliency: Array, box: Box, opacity: float) -> Non
         )
 
 
-def _fit_to_sheet(image: Image.Image, box: Box) -> tuple[Image.Image, tuple[int, int, int, int]]:
+def _fit_to_sheet(
+    image: Image.Image, box: Box, longest_side: int
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """The image at the size it is drawn, and the whole pixels of it that the box covers."""
-    shrink = min(1.0, LONGEST_SIDE / max(image.size))
+    shrink = min(1.0, longest_side / max(image.size))
     size = [max(1, round(side * shrink)) for side in image.size]
     photo = image.resize(size, reducing_gap=3) if shrink < 1 else image
     across, down = photo.width / image.width, photo.height / image.height
@@ -156,8 +164,8 @@ def _whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
 def _normalize_map(
     saliency: Floats, size: tuple[int, int], signed: bool
 ) -> NDArray[np.float32] | None:
-    """The map in [0, 1], or in [-1, 1] if it is signed, at `size` (width, height); None for a map
-    without evidence.
+    """The square root of the map in [0, 1], or in [-1, 1] with its sign if it is signed, at `size`
+    (width, height); None for a map without evidence.
     """
     evidence = saliency.astype(np.float64)
     if not signed:
@@ -168,40 +176,45 @@ def _normalize_map(
     image = Image.fromarray((evidence / peak).astype(np.float32))
     # Bicubic interpolation overshoots: around evidence for the target it would show evidence against it.
     smooth = Image.Resampling.BILINEAR if signed else Image.Resampling.BICUBIC
-    return np.clip(np.asarray(image.resize(size, smooth)), -signed, 1)
+    share = np.clip(np.asarray(image.resize(size, smooth)), -signed, 1)
+    return np.copysign(np.sqrt(np.abs(share)), share)
 
 
 def _blend(
-    photo: NDArray[np.uint8], value: Floats, colors: NDArray[np.uint8], opacity: float
-) -> NDArray[np.uint8]:
-    """The colors over the photograph, more of them where the value is far from 0."""
-    evidence = np.abs(value[..., np.newaxis])
+    photo: Image.Image, level: NDArray[np.float32], colors: Colormap, opacity: float
+) -> Image.Image:
+    """The colors over the photograph, more of them where the value is far from 0; `level` is the
+    square root of the value, with its sign.
+    """
+    lowest = -1 if colors.diverging else 0
+    table = np.linspace(lowest, 1, _LEVELS)
+    evidence = np.square(table)
     # The square root, because weak evidence would otherwise be too faint to be seen at all.
-    tint = opacity * np.sqrt(evidence)
-    shade = 1 - _SHADE * opacity * (1 - evidence)
-    muted_photo = _mix(photo, _luma(photo), _GRAY * opacity) * shade
-    return _to_bytes(_mix(muted_photo, colors, tint))
+    tint = opacity * np.abs(table)
+    remaining = (1 - _SHADE * opacity * (1 - evidence)) * (1 - tint)
+    added = colors(table * np.abs(table)) * tint[:, np.newaxis] + 0.5  # to round, not to cut off
+    index = np.rint((level - lowest) * ((_LEVELS - 1) / (1 - lowest))).astype(np.intp)
+    pixels = _take(np.repeat(remaining[:, np.newaxis], 3, axis=1), index)
+    pixels *= np.asarray(_mute(photo, _GRAY * opacity))
+    pixels += _take(added, index)
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _mix(
-    under: Floats | NDArray[np.uint8], over: Floats | NDArray[np.uint8], share: Floats | float
-) -> Floats:
-    weight = np.asarray(share, np.float32)
-    return under * (1 - weight) + over * weight
+def _take(table: Floats, index: NDArray[np.intp]) -> NDArray[np.float32]:
+    """The rows of a table in float32; the mode spares NumPy a copy, there is nothing to clip."""
+    return table.astype(np.float32).take(index, axis=0, mode="clip")
 
 
-def _luma(photo: NDArray[np.uint8]) -> Floats:
-    """(H, W, 1): the gray of each pixel (ITU-R BT.601), as Pillow has it."""
-    luma = np.array([0.299, 0.587, 0.114], np.float32)
-    return np.sum(photo * luma, axis=-1, keepdims=True, dtype=np.float32)
+def _mute(photo: Image.Image, share: float) -> Image.Image:
+    """The photograph with its colors mixed with this share of their gray."""
+    gray = share * np.array([_LUMA] * 3)
+    matrix = np.hstack([gray + (1 - share) * np.eye(3), np.zeros((3, 1))])
+    return photo.convert("RGB", tuple(matrix.ravel().tolist()))
 
 
-def _dim(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return _to_bytes(np.repeat(_luma(photo) * _UNSEEN, 3, axis=-1))
-
-
-def _to_bytes(values: Floats) -> NDArray[np.uint8]:
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+def _dim(photo: Image.Image) -> Image.Image:
+    weights = tuple(weight * _UNSEEN for weight in _LUMA)
+    return photo.convert("L", (*weights, 0.0)).convert("RGB")
 
 
 def _place_side_by_side(panels: Sequence[Image.Image]) -> Image.Image:

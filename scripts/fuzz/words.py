@@ -14,7 +14,8 @@ OPTIONS = (
     *("-m", "-l", "-t", "--labels", "-n", "--noise", "--seed", "--set", "--score", "--output"),
     *("--channels", "--region", "--fuse", "--preprocess", "--size", "--mean", "--std"),
     *("--scale", "--order", "--fit", "--device", "--chunk", "--no-cache", "--recursive"),
-    *("--skip-existing", "--colormap", "--opacity", "--side-by-side", "--caption", "--json"),
+    *("--skip-existing", "--colormap", "--opacity", "--longest-side", "--side-by-side"),
+    *("--caption", "--json"),
     *("-q", "--all", "--help", "--version", "--none"),
 )
 VALUES = (

@@ -18,6 +18,7 @@ import onnxcam
 from onnxcam import bundled, installation
 from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
+from onnxcam.image.overlay import LONGEST_SIDE
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import size, write_image, write_model
 
@@ -72,6 +73,12 @@ def test_help_lists_choices(run: Run) -> None:
     text = run("explain", "--help").stdout
     for name in (*onnxcam.PRESETS, *COLORMAPS):
         assert re.search(rf"\b{name}\b", text), name
+
+
+def test_default_longest_side_is_that_of_python() -> None:
+    command = get_command(app).commands["explain"]  # type: ignore[attr-defined]
+    defaults = {parameter.name: parameter.default for parameter in command.params}
+    assert defaults["longest_side"] == LONGEST_SIDE
 
 
 def test_commands_are_tested_and_described(run: Run) -> None:

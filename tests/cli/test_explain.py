@@ -120,6 +120,14 @@ def test_layers_and_drawing_options_are_applied(
     assert height > 20
 
 
+def test_longest_side_is_that_of_the_overlay(run: Run, model: Path, image: Path, out: Path) -> None:
+    words = ("explain", model, image, "-m", "grad-cam", "-o", out)
+    assert run(*words).exit_code == 0
+    width, height = size(out / "cat.grad-cam.png")
+    assert run(*words, "--longest-side", max(width, height) // 2).exit_code == 0
+    assert max(size(out / "cat.grad-cam.png")) == max(width, height) // 2
+
+
 def test_quiet_prints_nothing(run: Run, model: Path, image: Path, out: Path) -> None:
     result = run("explain", model, image, "-o", out, "-q")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
@@ -184,6 +192,7 @@ def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) ->
         (("-m", "cam", "--set", "score=exp"), "methods that have score: smooth-grad-cam++"),
         (("--device", "tpu"), "expected auto, cpu, cuda"),
         (("--colormap", "jett"), "did you mean jet"),
+        (("--colormap", "polar"), "choose one of: ember, jet, gray"),
         (("--labels", "none.txt"), "none.txt"),
         (("--output", "logit"), "did you mean logits"),
     ],
