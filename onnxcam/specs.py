@@ -83,7 +83,8 @@ class Score:
     `output` is the model's output, or the tensor that it was rounded or scaled from. `logits` is the tensor
     before its last Softmax or Sigmoid (named by `output_activation`), or `output` itself. `classes` is the
     number of scores per image. `probability` is True if `logits` holds probabilities because no logits were
-    found.
+    found. `exact_activation` is True if `output` is the output activation of `logits` and nothing else, so that
+    it can be computed from them.
     """
 
     output: str
@@ -91,6 +92,7 @@ class Score:
     output_activation: str | None
     classes: int
     probability: bool = False
+    exact_activation: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from onnxcam.digests import digest_json
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
+from onnxcam.explain.probabilities import format_probability
 from onnxcam.explain.result_files import require_writable, result_files, verified_manifest
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
@@ -110,6 +111,7 @@ class Job:
             "target": manifest["target"]["name"],
             "index": manifest["target"]["index"],
             "score": manifest["target"]["score"],
+            "probability": manifest["target"].get("probability"),
             "layers": manifest["layers"],
             "method": self.explainer.method.name,
             "is_empty": manifest["is_empty"],
@@ -152,6 +154,6 @@ def _image_digest(path: Path) -> str | None:
 def _format_record(record: Mapping[str, Any]) -> str:
     marks = "  EMPTY: no evidence for this target" if record["is_empty"] else ""
     marks += "  (already exists)" if record["skipped"] else ""
-    return (
-        f"{record['image']}  {record['target']}  {record['score']:.4g}  {record['overlay']}{marks}"
-    )
+    score, probability = record["score"], record["probability"]
+    beside = "" if probability == score else format_probability(probability)
+    return f"{record['image']}  {record['target']}  {score:.4g}{beside}  {record['overlay']}{marks}"

@@ -23,6 +23,7 @@ from onnxcam.explain.compile import chunked_runner, compile_model, to_portable
 from onnxcam.explain.evidence import BoundFormula, clear_rounding_errors
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.inputs import ImageSource, load_inputs
+from onnxcam.explain.probabilities import Probabilities, join_images, target_probability
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import Choice, choose, notice_of, with_settings
@@ -43,13 +44,14 @@ CHANGEABLE = ("_preprocessing", "labels", "fuse", "channels", "region")
 
 
 class ImageResult(NamedTuple):
-    """The layer map (1, h, w) of one image, its target and score, and a notice if the map is only rounding
-    errors.
+    """The layer map (1, h, w) of one image, its target and score, the probability (1,) if it has one, and a
+    notice if the map is only rounding errors.
     """
 
     layer_map: Saliency
     target: Target
     score: float
+    probability: Probabilities | None
     notice: str | None
 
 
@@ -232,6 +234,7 @@ class Explainer:
             method=self.method.name,
             images=tuple(explained),
             provenance=self._provenance(subset),
+            probabilities=join_images([result.probability for result in results]),
         )
 
     def _explain_image(
@@ -258,7 +261,10 @@ class Explainer:
             fused = maps[0] if len(maps) == 1 else fuse_maps(maps, self.fuse)
             rounded = fused.astype(np.float32)  # may overflow
         self._require_finite([rounded, *(array for values in layers for array in values.values())])
-        return ImageResult(fused, target, float(target.score(scores)[0]), notice)
+        probability = target_probability(
+            self.plan.score, self.plan.explained_tensor, scores, target
+        )
+        return ImageResult(fused, target, float(target.score(scores)[0]), probability, notice)
 
     def _require_finite(self, arrays: Sequence[Floats]) -> None:
         if not all(np.isfinite(array).all() for array in arrays):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from onnxcam.arrays import Array, Saliency
 from onnxcam.errors import SettingError
+from onnxcam.explain.probabilities import format_probability
 from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
 from onnxcam.image import overlay as drawing
 from onnxcam.image.overlay import LONGEST_SIDE
@@ -114,9 +115,9 @@ class Explanation:
         SettingError for an unknown or unsuitable color map or an invalid opacity.
         """
         image = self.images[index]
-        text = (
-            f"{self.targets[index]} {self.scores[index]:.3g} · {self.method}" if caption else None
-        )
+        probability = None if self.probabilities is None else self.probabilities[index]
+        score = f"{self.scores[index]:.3g}{format_probability(probability)}"
+        text = f"{self.targets[index]} {score} · {self.method}" if caption else None
         return drawing.overlay(
             image.image,
             self.maps[index],

@@ -14,6 +14,7 @@ from onnxcam.errors import ModelError, unknown
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import is_float
 from onnxcam.heads.detection_columns import BOX, holds_class_index
+from onnxcam.heads.exact_activation import is_exact_activation
 from onnxcam.heads.head import Head
 from onnxcam.heads.head_reader import HeadReader
 from onnxcam.heads.output_choice import choose_output
@@ -45,6 +46,7 @@ def to_score(head: Head) -> Score:
         output_activation=head.output_activation,
         classes=head.class_count,
         probability=bool(head.inner_logits),
+        exact_activation=is_exact_activation(head),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,23 @@ def test_explain_writes_overlay_map_and_manifest(
     assert size(out / f"{stem}.png") == (24, 20)
 
 
+@pytest.mark.parametrize(
+    ("target", "score", "printed"),
+    [
+        ("1", "logit", r"class 1  \S+ \(p = \S+\)  \S+png$"),
+        ("not 1", "logit", r"not class 1  \S+ \(p = \S+\)  \S+png$"),
+        ("1-2", "logit", r"class 1 - class 2  \S+  \S+png$"),
+        ("1", "probability", r"class 1  0\.\d+  \S+png$"),  # not the same number twice
+    ],
+)
+def test_probability_is_printed_beside_logit(
+    run: Run, model: Path, image: Path, out: Path, target: str, score: str, printed: str
+) -> None:
+    result = run("explain", model, image, *FAST, "-t", target, "--score", score, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert re.search(printed, result.stdout.rstrip()), result.stdout
+
+
 def test_map_equals_that_of_library(run: Run, model: Path, image: Path, out: Path) -> None:
     words = ("-m", "grad-cam++", "-l", "relu1", "-t", "3", "--fit", "squash", "--mean", "0.5")
     run("explain", model, image, *words, "-o", out)
@@ -49,6 +67,8 @@ def test_each_target_gets_a_map(
     assert result.exit_code == 0, result.output
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert [record["target"] for record in records[1:]] == ["tabby cat", "cup - oak"]
+    assert 0 < records[1]["probability"] <= records[0]["probability"] < 1
+    assert records[2]["probability"] is None
     names = [Path(record["overlay"]).name for record in records]
     assert names == [f"cat.{target}.grad-cam.png" for target in ("top1", "tabby-cat", "3-4")]
     assert all(Path(record[kind]).is_file() for record in records for kind in ("map", "manifest"))

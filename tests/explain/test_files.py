@@ -117,6 +117,7 @@ def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     manifest = explainer(photo, "owl").manifest()
     assert manifest["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
     assert manifest["layers"] == ["early"]
+    assert 0 < manifest["target"].pop("probability") < 1
     assert manifest["target"] | {"score": 0} == {
         "name": "owl",
         "index": 2,

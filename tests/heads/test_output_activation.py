@@ -76,6 +76,29 @@ def test_logits_of_written_out_activation_are_found(name: str) -> None:
     assert not score.probability
 
 
+EXACT = {  # the activation before whatever follows it is one operator on z
+    *("scaled", "percent", "shifted and scaled", "its logarithm", "its root", "sharpened"),
+    *("sigmoid, scaled",),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_exact_activation_is_function_of_logits(name: str) -> None:
+    model = load_text(text(ENDS[name]))
+    score = find_score(model)
+    assert score.exact_activation is (name in EXACT)
+    if not score.exact_activation:
+        return
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    model.graph.outputs += [model.graph.tensors()[name] for name in (score.output, score.logits)]
+    names = [score.output, score.logits]
+    p, z = Session(model.bytes(), Device("cpu"), threads=1).run(names, {"x": x})
+    exponentials = np.exp(z)
+    total = exponentials.sum(axis=1, keepdims=True)
+    expected = exponentials / (1 + exponentials if score.output_activation == "Sigmoid" else total)
+    np.testing.assert_allclose(np.asarray(p, np.float64), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["scaled", "shifted and scaled", "its logarithm", "exp by sum"])
 def test_probability_of_rescaled_softmax_sums_to_one(name: str) -> None:
     model = load_text(text(ENDS[name]))
