@@ -1,0 +1,203 @@
+"""Compare our maps with those that other packages compute of the same networks in PyTorch.
+
+    python -m scripts.parity.peers            # every method that a package has, too
+    python -m scripts.parity.peers -m blur-ig
+
+Prints a line for each method, package and network: the lowest correlation of two images, and the largest
+difference divided by the largest value. pytorch-grad-cam scales its maps from 0 to 1, so ours are scaled, too.
+Exit code 1 if a correlation is below 0.999 and no known difference explains it. Where samples are random, the
+peer may be twice as far from our map as a map with another seed.
+
+Needs torch (extra `oracle`); of captum, grad-cam, torchcam, zennit, saliency and dianna, those that are
+installed are compared. They do not all install beside each other: `pip install --no-deps --target FOLDER …`
+and `PYTHONPATH=.:FOLDER` is one way.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+import onnxcam
+from onnxcam.arrays import Floats
+from onnxcam.errors import OnnxcamError
+from scripts.parity import peer_maps
+from scripts.parity.peer_maps import Peer
+from scripts.parity.peer_nets import Case, make_cases
+
+BOUND = 0.999
+ALL, CONVOLUTIONAL, RECTIFIED = ("curved", "residual", "vit"), ("curved", "residual"), ("residual",)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "integrated-gradients": {"steps": 50, "baseline": 0.0},
+    "deep-lift": {"baseline": 0.0},
+    "smooth-grad": {"samples": 1000, "noise": 0.15, "seed": 0},
+    "blur-ig": {"steps": 50, "max_sigma": 5.0},
+    "rise": {"masks": 8000, "grid": 7, "probability": 0.5, "seed": 0},
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Our method and the peer's. `difference` is why the peer's maps are known to be others; `scaled` says that
+    its maps lie between 0 and 1.
+    """
+
+    method: str
+    package: str
+    peer: Peer
+    nets: tuple[str, ...] = ALL
+    at_layer: bool = False
+    scaled: bool = False
+    difference: str = ""
+
+    @property
+    def is_random(self) -> bool:
+        return "seed" in SETTINGS.get(self.method, {})
+
+
+def pgc(method: str, name: str, nets: tuple[str, ...] = ALL, difference: str = "") -> Comparison:
+    peer = peer_maps.pytorch_grad_cam(name)
+    at_layer = name != "FullGrad"
+    return Comparison(method, "pytorch_grad_cam", peer, nets, at_layer, True, difference)
+
+
+def torchcam(method: str, name: str, difference: str = "") -> Comparison:
+    peer = peer_maps.torchcam(name)
+    return Comparison(method, "torchcam", peer, CONVOLUTIONAL, True, False, difference)
+
+
+COMPARISONS = (
+    pgc("grad-cam", "GradCAM"),
+    torchcam("grad-cam", "GradCAM"),
+    Comparison("grad-cam", "captum", peer_maps.captum_grad_cam, CONVOLUTIONAL, at_layer=True),
+    pgc("grad-cam++", "GradCAMPlusPlus", RECTIFIED, "adds 1e-6 to the denominator"),
+    torchcam("grad-cam++", "GradCAMpp", "divides a copy, so that alpha has no denominator"),
+    pgc("layer-cam", "LayerCAM"),
+    torchcam("layer-cam", "LayerCAM"),
+    pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
+    pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
+    Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),
+    Comparison("saliency", "saliency", peer_maps.saliency("GradientSaliency", lambda _: {})),
+    Comparison("smooth-grad", "captum", peer_maps.captum_smooth_grad),
+    Comparison("integrated-gradients", "captum", peer_maps.captum_integrated_gradients),
+    Comparison("blur-ig", "saliency", peer_maps.saliency("BlurIG", peer_maps.blur_settings)),
+    Comparison("deep-lift", "captum", peer_maps.captum_deep_lift, CONVOLUTIONAL),
+    Comparison("guided-backprop", "captum", peer_maps.captum("GuidedBackprop"), RECTIFIED),
+    Comparison("guided-backprop", "zennit", peer_maps.zennit_guided, RECTIFIED),
+    Comparison("guided-backprop", "pytorch_grad_cam", peer_maps.pytorch_grad_cam_guided, RECTIFIED),
+    Comparison("rise", "dianna", peer_maps.dianna_rise, RECTIFIED),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    comparison: Comparison
+    net: str
+    outcome: str
+    correlation: float = np.nan
+    error: float = np.nan
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome.startswith("FAILS")
+
+    def __str__(self) -> str:
+        known = not np.isnan(self.correlation)
+        numbers = f"{self.correlation:9.6f} {self.error:8.1e}" if known else " " * 18
+        of = self.comparison
+        return f"{of.method:22}{of.package:18}{self.net:10}{numbers}  {self.outcome}"
+
+
+def explain(case: Case, comparison: Comparison, peer: Floats, **settings: Any) -> Floats:
+    """Ours in the peer's shape: attributions, maps at the image's size, or maps of the layer."""
+    options: dict[str, Any] = {"layer": case.layer} if comparison.at_layer else {}
+    explainer = onnxcam.Explainer(
+        case.path, method=comparison.method, device="cpu", cache=False, **options, **settings
+    )
+    explanation: Any = explainer(case.x, case.target)
+    if peer.ndim == 4:
+        return np.asarray(explanation.attributions)
+    is_image = peer.shape[1:] == case.x.shape[2:]
+    return np.asarray(explanation.maps if is_image else explanation.layer_maps)
+
+
+def scale(maps: Floats) -> Floats:
+    """From 0 to 1, one image at a time."""
+    axes = tuple(range(1, maps.ndim))
+    low, high = maps.min(axes, keepdims=True), maps.max(axes, keepdims=True)
+    return (maps - low) / np.maximum(high - low, 1e-30)
+
+
+def correlation(first: Floats, second: Floats) -> float:
+    """The lowest of all images; NaN if a map is the same everywhere."""
+    pairs = zip(first, second, strict=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.min([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]))
+
+
+def compare(case: Case, comparison: Comparison) -> Row:
+    if comparison.method not in onnxcam.METHODS:
+        return Row(comparison, case.name, "no such method yet")
+    if importlib.util.find_spec(comparison.package) is None:
+        return Row(comparison, case.name, "not installed")
+    settings = SETTINGS.get(comparison.method, {})
+    try:
+        peer = np.asarray(comparison.peer(case, settings), np.float64)
+    except Exception as error:  # noqa: BLE001  other packages raise whatever they like
+        return Row(comparison, case.name, f"the package raises {type(error).__name__}: {error}")
+    try:
+        ours = explain(case, comparison, peer, **settings)
+        bound = BOUND
+        if comparison.is_random:
+            other = explain(case, comparison, peer, **{**settings, "seed": 1})
+            bound = min(BOUND, 1 - 2 * (1 - correlation(ours, other)))
+    except OnnxcamError as error:
+        return Row(comparison, case.name, f"FAILS: {error}")
+    return judge(comparison, case.name, ours, peer, bound)
+
+
+def judge(comparison: Comparison, net: str, ours: Floats, peer: Floats, bound: float) -> Row:
+    if comparison.scaled:
+        ours, peer = scale(ours), scale(peer)
+    similarity = correlation(ours, peer)
+    error = float(np.abs(ours - peer).max() / max(np.abs(peer).max(), 1e-30))
+    if similarity >= bound:
+        outcome = "equal" if bound == BOUND else f"as near as another seed ({bound:.4f})"
+    elif comparison.difference:
+        outcome = f"known: {comparison.difference}"
+    else:
+        outcome = f"FAILS: below {bound:.4f}"
+    return Row(comparison, net, outcome, similarity, error)
+
+
+def compare_all(method: str | None) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the packages
+        cases = {case.name: case for case in make_cases(Path(folder))}
+        for comparison in COMPARISONS:
+            if method in (None, comparison.method):
+                for net in comparison.nets:
+                    yield compare(cases[net], comparison)
+
+
+def main(
+    method: Annotated[str | None, typer.Option("--method", "-m", help="Only this one.")] = None,
+) -> None:
+    failed = 0
+    for row in compare_all(method):
+        print(row, flush=True)
+        failed += row.failed
+    if failed:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
