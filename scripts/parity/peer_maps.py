@@ -7,7 +7,6 @@ image's size, or maps (N, h, w) at the layer's. Packages are imported when they 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -180,7 +179,6 @@ def blur_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def dianna_rise(case: Case, settings: dict[str, Any]) -> Floats:
-    os.environ.setdefault("TQDM_DISABLE", "1")  # no bar for every image
     rise = import_module("dianna.methods.rise_image").RISEImage(
         settings["masks"], settings["grid"], settings["probability"], {0: "channels"}
     )

@@ -16,6 +16,7 @@ and `PYTHONPATH=.:FOLDER` is one way.
 from __future__ import annotations
 
 import importlib.util
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -191,6 +192,7 @@ def compare_all(method: str | None) -> Iterator[Row]:
 def main(
     method: Annotated[str | None, typer.Option("--method", "-m", help="Only this one.")] = None,
 ) -> None:
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars of the packages; read when tqdm is imported
     failed = 0
     for row in compare_all(method):
         print(row, flush=True)
