@@ -203,7 +203,7 @@ ColormapName: TypeAlias = Annotated[
         "--colormap",
         metavar="NAME",
         help="ember, jet, or gray; for methods whose maps are signed (evidence for and against): polar or "
-        "bwr.  [default: ember or polar]",
+        "redblue.  [default: ember or polar]",
         show_default=False,
     ),
 ]

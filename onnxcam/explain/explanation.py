@@ -18,11 +18,12 @@ from onnxcam.errors import SettingError
 from onnxcam.explain.probabilities import format_probability
 from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
 from onnxcam.image import overlay as drawing
-from onnxcam.image.overlay import LONGEST_SIDE
+from onnxcam.image.overlay import CELL, LONGEST_SIDE
 from onnxcam.image.png import encode_png
 from onnxcam.image.preprocess import Box
 from onnxcam.unique_names import make_unique
 
+OUTLIERS = 0.005  # of the pixels of a map at the image: they would hide all others
 SHEET = 24  # images that a notebook shows of an explanation
 
 
@@ -107,14 +108,20 @@ class Explanation:
         *,
         colormap: str | None = None,
         opacity: float = 0.6,
+        outliers: float | None = None,
         longest_side: int = LONGEST_SIDE,
         side_by_side: bool = False,
         caption: bool = False,
     ) -> Image.Image:
         """The map of an image, drawn over it; the default color map is "ember", or "polar" for signed maps.
-        SettingError for an unknown or unsuitable color map or an invalid opacity.
+
+        `outliers` is the fraction of the cells, the largest of all, that are drawn alike; the default is 0 for
+        the map of a layer, and 0.005 for that of a method at the image, which holds single pixels. SettingError
+        for an unknown or unsuitable color map or a number out of range.
         """
         image = self.images[index]
+        if outliers is None:
+            outliers = OUTLIERS if self.layer_maps is None else 0.0
         probability = None if self.probabilities is None else self.probabilities[index]
         score = f"{self.scores[index]:.3g}{format_probability(probability)}"
         text = f"{self.targets[index]} {score} · {self.method}" if caption else None
@@ -125,6 +132,7 @@ class Explanation:
             signed=self.signed,
             colormap=colormap,
             opacity=opacity,
+            outliers=outliers,
             longest_side=longest_side,
             side_by_side=side_by_side,
             caption=text,
@@ -206,7 +214,9 @@ class Explanation:
             return encode_png(self.overlay()) if len(self) else None
         shown = range(min(len(self), SHEET))
         titles = [f"{self.images[i].name}: {self.targets[i]}" for i in shown]
-        return encode_png(drawing.sheet([self.overlay(i) for i in shown], titles))
+        return encode_png(
+            drawing.sheet([self.overlay(i, longest_side=2 * CELL) for i in shown], titles)
+        )
 
 
 def _finite(value: float) -> float | None:

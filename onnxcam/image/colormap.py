@@ -148,11 +148,17 @@ COLORMAPS.add(
     ),
 )
 COLORMAPS.add(
-    "bwr",
+    "redblue",
     Colormap(
-        "blue against, white at 0, red for the target: the map of most papers on attributions",
+        "blue against, dark at 0, red for the target: the colors of most papers on attributions",
         srgb,
-        ((-1.0, (0, 0, 1)), (0.0, (1, 1, 1)), (1.0, (1, 0, 0))),
+        (
+            (-1.0, (0.45, 0.6, 1.0)),
+            (-0.5, (0.15, 0.3, 0.95)),
+            (0.0, (0.15, 0.15, 0.15)),
+            (0.5, (0.95, 0.3, 0.15)),
+            (1.0, (1.0, 0.6, 0.45)),
+        ),
     ),
 )
 

@@ -22,6 +22,7 @@ _LUMA = (0.299, 0.587, 0.114)  # the gray of a pixel (ITU-R BT.601), as Pillow h
 _UNSEEN = 0.35  # brightness of the part of the image that the model was not shown
 _GRAY = 0.8  # how far the colors of the photograph give way to those of the map, per opacity
 _SHADE = 0.5  # how far the photograph darkens where there is no evidence, per opacity
+CELL = 224  # pixels of an image on a sheet
 _GAP = 8  # pixels between the images of a sheet
 
 
@@ -33,6 +34,7 @@ def overlay(
     signed: bool = False,
     colormap: str | None = None,
     opacity: float = 0.5,
+    outliers: float = 0.0,
     longest_side: int = LONGEST_SIDE,
     side_by_side: bool = False,
     caption: str | None = None,
@@ -53,6 +55,9 @@ def overlay(
         colormap: A name of `COLORMAPS`, for a signed map that of a diverging one; the default is
             "ember", or "polar" for a signed map.
         opacity: The strongest tint, 0 (the photograph alone) to 1 (at the maximum, color alone).
+        outliers: The fraction of the cells with evidence, the largest of all, that are drawn like
+            the next smaller one: the map is divided by that instead. 0 to 1, without 1. In a map of
+            single pixels, a few are so large that none of the others could be seen.
         longest_side: Pixels, 1 to 8192; a larger image is reduced to this size.
         side_by_side: Put the original to the left.
         caption: A line or more of text below.
@@ -61,17 +66,19 @@ def overlay(
         A new image of mode "RGB".
 
     Raises:
-        SettingError: `opacity`, `longest_side`, `box` or the shape or values of `saliency` are out of range, or
-            the color map does not suit a signed map, or suits only signed maps.
+        SettingError: `opacity`, `outliers`, `longest_side`, `box` or the shape or values of
+            `saliency` are out of range, or the color map does not suit a signed map, or suits only
+            signed maps.
         UnknownNameError: There is no such color map.
         ImageError: The image cannot be decoded.
     """
     image = image if image.mode == "RGB" else read(image)
-    _check(image, saliency, box, opacity, longest_side)
+    _check_numbers(opacity, outliers, longest_side)
+    _check(image, saliency, box)
     colors = choose_colormap(colormap, signed=signed)
     photo, covered_box = _fit_to_sheet(image, box, longest_side)
     size = (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1])
-    level = _normalize_map(saliency, size, signed)
+    level = _normalize_map(saliency, size, signed, outliers)
     if level is None:
         overlaid = stamp_text(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
@@ -87,7 +94,7 @@ def grid(
     *,
     column_titles: Sequence[str],
     row_titles: Sequence[str] | None = None,
-    cell: int = 224,
+    cell: int = CELL,
 ) -> Image.Image:
     """A sheet of images on white, with a title over each column and to the left of each row.
 
@@ -110,7 +117,7 @@ def grid(
 
 
 def sheet(
-    images: Sequence[Image.Image], titles: Sequence[str], *, columns: int = 4, cell: int = 224
+    images: Sequence[Image.Image], titles: Sequence[str], *, columns: int = 4, cell: int = CELL
 ) -> Image.Image:
     """A sheet of images in rows of at most `columns`, with a title over each image."""
     columns = min(columns, len(images))
@@ -123,13 +130,16 @@ def sheet(
     return _stack([[band] for band in bands], [bands[0].width])
 
 
-def _check(
-    image: Image.Image, saliency: Array, box: Box, opacity: float, longest_side: int
-) -> None:
+def _check_numbers(opacity: float, outliers: float, longest_side: int) -> None:
     if not 0 <= opacity <= 1:
         raise SettingError(f"opacity {opacity}: expected 0 to 1")
+    if not 0 <= outliers < 1:
+        raise SettingError(f"outliers {outliers}: expected a fraction, 0 or more and below 1")
     if not 1 <= longest_side <= LARGEST_SIDE:
         raise SettingError(f"longest_side {longest_side}: expected 1 to {LARGEST_SIDE} pixels")
+
+
+def _check(image: Image.Image, saliency: Array, box: Box) -> None:
     if saliency.ndim != 2 or not saliency.size:
         raise SettingError(f"a map of shape {saliency.shape}: expected one map (height, width)")
     if not np.isfinite(saliency).all():
@@ -162,7 +172,7 @@ def _whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
 
 
 def _normalize_map(
-    saliency: Floats, size: tuple[int, int], signed: bool
+    saliency: Floats, size: tuple[int, int], signed: bool, outliers: float
 ) -> NDArray[np.float32] | None:
     """The square root of the map in [0, 1], or in [-1, 1] with its sign if it is signed, at `size`
     (width, height); None for a map without evidence.
@@ -170,14 +180,23 @@ def _normalize_map(
     evidence = saliency.astype(np.float64)
     if not signed:
         evidence = np.maximum(evidence, 0)
-    peak = np.abs(evidence).max()
-    if peak == 0:
+    if not evidence.any():
         return None
-    image = Image.fromarray((evidence / peak).astype(np.float32))
+    share = np.clip(evidence / _peak(np.abs(evidence), outliers), -1, 1)
+    image = Image.fromarray(share.astype(np.float32))
     # Bicubic interpolation overshoots: around evidence for the target it would show evidence against it.
     smooth = Image.Resampling.BILINEAR if signed else Image.Resampling.BICUBIC
-    share = np.clip(np.asarray(image.resize(size, smooth)), -signed, 1)
-    return np.copysign(np.sqrt(np.abs(share)), share)
+    resized = np.clip(np.asarray(image.resize(size, smooth)), -signed, 1)
+    return np.copysign(np.sqrt(np.abs(resized)), resized)
+
+
+def _peak(strength: Floats, outliers: float) -> float:
+    """The largest strength, without this fraction of those above 0."""
+    if outliers == 0:
+        return float(strength.max())
+    evidence = strength[strength > 0]
+    rank = evidence.size - 1 - int(outliers * evidence.size)
+    return float(np.partition(evidence, rank)[rank])
 
 
 def _blend(

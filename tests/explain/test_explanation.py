@@ -122,12 +122,28 @@ def test_manifest_is_valid_json_for_any_fact(fact: float) -> None:
 def test_overlay_of_signed_map_has_diverging_colors() -> None:
     signed = explanation()
     drawn = overlay(photo(0), signed.maps[0], BOX, signed=True, colormap="polar", opacity=0.6)
-    np.testing.assert_array_equal(signed.overlay(), drawn)
-    assert (np.asarray(signed.overlay(colormap="bwr")) != np.asarray(drawn)).any()
-    with pytest.raises(SettingError, match=r"ember .* choose one of: polar, bwr"):
+    np.testing.assert_array_equal(signed.overlay(outliers=0), drawn)
+    assert (np.asarray(signed.overlay(colormap="redblue")) != np.asarray(drawn)).any()
+    with pytest.raises(SettingError, match=r"ember .* choose one of: polar, redblue"):
         signed.overlay(colormap="ember")
     with pytest.raises(SettingError, match=r"polar .* choose one of: ember, jet, gray"):
         at_layer().overlay(colormap="polar")
+
+
+def test_outliers_are_left_out_at_the_image_only() -> None:
+    maps = np.random.default_rng(8).standard_normal((1, 40, 60)).astype(np.float32) ** 3
+    at_image, layer = explanation(1, maps=maps), at_layer(maps=np.abs(maps))
+    for shown, outliers, other in ((at_image, 0.005, 0.0), (layer, 0.0, 0.005)):
+        expected = overlay(
+            photo(0),
+            shown.maps[0],
+            BOX,
+            signed=shown.signed,
+            opacity=0.6,
+            outliers=outliers,
+        )
+        np.testing.assert_array_equal(shown.overlay(), expected)
+        assert (np.asarray(shown.overlay(outliers=other)) != np.asarray(expected)).any()
 
 
 def test_notebook_shows_overlay_of_one_image() -> None:

@@ -171,7 +171,7 @@ def test_named_map_must_suit_the_kind_of_map(name: str, signed: bool) -> None:
     if (name in DIVERGING) == signed:
         assert choose_colormap(name, signed=signed) is COLORMAPS[name]
         return
-    suitable = "polar, bwr" if signed else "ember, jet, gray"
+    suitable = "polar, redblue" if signed else "ember, jet, gray"
     with pytest.raises(
         SettingError, match=rf"^the color map {name} has .* choose one of: {suitable}$"
     ):

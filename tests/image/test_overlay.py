@@ -141,7 +141,7 @@ def test_signed_map_of_other_sign_has_tint_of_same_strength() -> None:
     """With a color map whose sides mirror each other, only the hue tells the sign."""
     gray, saliency = Image.new("RGB", (64, 64), (120, 120, 120)), spot(2, 3)
     drawn, mirrored = (
-        array(overlay(gray, sign * saliency, (0, 0, 64, 64), signed=True, colormap="bwr"))
+        array(overlay(gray, sign * saliency, (0, 0, 64, 64), signed=True, colormap="redblue"))
         for sign in (1, -1)
     )
     np.testing.assert_array_equal(drawn, mirrored[..., ::-1])
@@ -157,9 +157,32 @@ def test_signed_map_with_evidence_against_only_is_drawn() -> None:
 
 def test_enlarged_signed_map_has_no_fringe_of_the_other_sign() -> None:
     gray = Image.new("RGB", (64, 64), (120, 120, 120))
-    drawn = array(overlay(gray, spot(2, 3), (0, 0, 64, 64), signed=True, colormap="bwr"))
+    drawn = array(overlay(gray, spot(2, 3), (0, 0, 64, 64), signed=True, colormap="redblue"))
     assert (drawn[..., 0] >= drawn[..., 2]).all()
     assert (drawn[..., 0] > drawn[..., 2] + 50).any()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_outliers_are_drawn_like_the_largest_of_the_others(signed: bool) -> None:
+    saliency = np.random.default_rng(4).uniform(-1 if signed else 0.1, 1, (20, 30))
+    saliency[3, 4] = -90 if signed else 90
+    clipped = np.sort(np.abs(saliency).ravel())[-7]  # of 600, the largest 6 are 1 %
+    drawn = overlay(photo(), saliency, FULL_BOX, signed=signed, outliers=0.01)
+    expected = overlay(photo(), np.clip(saliency, -clipped, clipped), FULL_BOX, signed=signed)
+    np.testing.assert_array_equal(drawn, expected)
+    assert (array(drawn) != array(overlay(photo(), saliency, FULL_BOX, signed=signed))).any()
+
+
+def test_outliers_are_a_fraction_of_cells_with_evidence() -> None:
+    """Of a map that is 0 almost everywhere, the evidence must not be what is left out."""
+    saliency = np.zeros((40, 60))
+    saliency[20, 30], saliency[20, 31] = 1, 2
+    drawn, expected = (
+        overlay(photo(), saliency, FULL_BOX, outliers=fraction) for fraction in (0.005, 0)
+    )
+    np.testing.assert_array_equal(drawn, expected)
+    zeros = overlay(photo(), np.zeros((4, 4)), FULL_BOX)
+    np.testing.assert_array_equal(overlay(photo(), -saliency, FULL_BOX, outliers=0.5), zeros)
 
 
 def test_empty_signed_map_is_gray_and_labeled() -> None:
@@ -171,7 +194,7 @@ def test_empty_signed_map_is_gray_and_labeled() -> None:
 
 @pytest.mark.parametrize(
     ("signed", "name", "suitable"),
-    [(True, "ember", "polar, bwr"), (False, "polar", "ember, jet, gray")],
+    [(True, "ember", "polar, redblue"), (False, "polar", "ember, jet, gray")],
 )
 def test_unsuitable_colormap_is_refused(signed: bool, name: str, suitable: str) -> None:
     for saliency in (spot(2, 2), np.zeros((4, 4))):
@@ -314,6 +337,9 @@ def test_transparent_image_is_laid_on_white() -> None:
     [
         ({"opacity": 1.5}, "opacity 1.5: expected 0 to 1"),
         ({"opacity": float("nan")}, "opacity nan"),
+        ({"outliers": 1}, "outliers 1: expected a fraction, 0 or more and below 1"),
+        ({"outliers": -0.1}, "outliers -0.1"),
+        ({"outliers": float("nan")}, "outliers nan"),
         ({"longest_side": 0}, "longest_side 0: expected 1 to 8192 pixels"),
         ({"longest_side": 8193}, "longest_side 8193"),
         (
