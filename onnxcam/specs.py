@@ -15,6 +15,7 @@ CLASS_SCORES = "onnxcam/classes"  # the output added to a model without one scor
 AUTO = "auto"
 POWERS = (1, 2, 3)  # of the gradient; the model returns their sums over noisy samples
 SEED = "seed"  # the input for the cotangents in a model with gradients
+REFERENCE = "onnxcam/reference"  # the input for the image that some rules compare with
 NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # inputs: SPREAD * NOISE is added to the image
 NO_NOISE = np.zeros((1, 1, 1, 1), np.float32)
 

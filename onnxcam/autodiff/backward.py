@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.autodiff.rule_table import Form, Rules
+from onnxcam.autodiff.rule_table import Form, Reference, Rules
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
@@ -52,14 +52,20 @@ def differentiable_path(
 
 
 def backward(
-    build: Builder, seeds: Mapping[str, Value], wrt: Collection[str], rules: Rules
+    build: Builder,
+    seeds: Mapping[str, Value],
+    wrt: Collection[str],
+    rules: Rules,
+    reference: Reference | None = None,
 ) -> dict[str, Value]:
     """The cotangents of the tensors `wrt`, from those of others (`seeds`); writes them into the graph.
 
     A tensor that no seed's tensor depends on is left out. BlockedError names the obstacle if one depends on it
     but no derivative flows. Only nodes on the path are visited, each of them once. A tensor with several
-    readers gets the sum of their cotangents.
+    readers gets the sum of their cotangents. `reference` is required if the rules need it.
     """
+    if rules.needs_reference and reference is None:
+        raise ValueError("these rules compare with a reference: write it with `write_reference`")
     path = differentiable_path(build.graph, wrt, seeds, rules)
     for name in wrt:
         if name not in path.tensors:
@@ -82,7 +88,7 @@ def backward(
             raise MissingRuleError({f"{node.op} (second output)": [node.name]})
         for slot, tensor in enumerate(node.inputs):
             if tensor.name in path.tensors and rule.function(slot) is not None:
-                cotangent = rule.cotangent(build, node, slot, cotangents)
+                cotangent = rule.cotangent(build, node, slot, cotangents, reference)
                 x, y = Value(build, tensor), Value(build, node.outputs[0])
                 pending.setdefault(tensor.name, []).append(unbroadcast(cotangent, x, y))
     return {name: g for name in wrt if (g := take_cotangent(build.tensors[name])) is not None}

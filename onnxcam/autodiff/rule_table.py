@@ -3,8 +3,9 @@
 A rule for `y = op(x0, x1, …)` has a function `(g, y, x0, x1, …, *, attributes) -> Value` for each input that
 gets a gradient: `g` is the cotangent of `y`, the result that of the input. The sweep undoes broadcasting.
 Keyword-only parameters are attributes, or inputs that hold settings (axes, pads, ranges), by the names of the
-newest opset; they are checked against the schemas of ONNX when the table is built. An input without a function
-(an index, a weight) gets no gradient.
+newest opset; they are checked against the schemas of ONNX when the table is built. Some are computed: `window`,
+`slot` (the number of the input), and `reference`, a function that returns the value of the same tensor on the
+reference image (see `reference.py`). An input without a function (an index, a weight) gets no gradient.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
 
 Vjp: TypeAlias = Callable[..., Value]
+Reference: TypeAlias = Callable[[Value], Value]
 ALL_INPUTS = 10**6  # more than any node has
-COMPUTED = {"window", "slot"}  # keyword-only parameters that are neither attributes nor inputs
+COMPUTED = {
+    "window",
+    "slot",
+    "reference",
+}  # keyword-only parameters that are neither attributes nor inputs
 
 
 class Form(Enum):
@@ -50,7 +56,12 @@ class Rule:
         return self.functions[slot] if slot < len(self.functions) else None
 
     def cotangent(
-        self, build: Builder, node: gs.Node, slot: int, cotangents: list[Value | None]
+        self,
+        build: Builder,
+        node: gs.Node,
+        slot: int,
+        cotangents: list[Value | None],
+        reference: Reference | None = None,
     ) -> Value:
         """The cotangent of an input, from those of the outputs."""
         function = self.function(slot)
@@ -60,7 +71,15 @@ class Rule:
         g, y = (cotangents, ys) if self.form is Form.OUTPUTS else (cotangents[0], ys[0])
         count, names = _parameters(function)
         missing = [None] * (count - len(xs)) if count < ALL_INPUTS else []
-        return function(g, y, *(xs + missing)[:count], **_keywords(build, node, slot, names))
+        keywords = _keywords(build, node, slot, names)
+        if "reference" in names:
+            keywords["reference"] = reference
+        return function(g, y, *(xs + missing)[:count], **keywords)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a function compares with the values on a reference image."""
+        return any("reference" in _parameters(vjp)[1] for vjp in self.functions if vjp)
 
 
 @cache
@@ -105,6 +124,11 @@ class Rules(Mapping[str, Rule]):
 
     def __or__(self, other: Mapping[str, Rule]) -> Rules:
         return Rules({**self._rules, **other})
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a rule compares with the values on a reference image, another input of the gradient."""
+        return any(rule.needs_reference for rule in self._rules.values())
 
     def rule_for(self, node: gs.Node) -> Rule | None:
         """The rule of a node's operator."""

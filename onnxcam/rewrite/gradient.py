@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import Shape
 from onnxcam.autodiff.backward import backward, propagates
 from onnxcam.autodiff.peepholes.optimize import optimize_gradient
+from onnxcam.autodiff.reference import write_reference
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
@@ -17,6 +18,7 @@ from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import subgraph_between
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.score import class_count_of, find_score
+from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.passes.expand_functions import expand_functions
@@ -44,6 +46,9 @@ def gradient(
     tensors themselves, and `of`. The gradient of a batch is that of the sum over the batch, which is the
     gradient of each image unless images influence each other. The opset is upgraded only if an operator in a
     gradient needs it.
+
+    A table whose rules compare with a reference image (`deep-lift`) adds the input `onnxcam/reference`, in the
+    dtype and shape of the image input; its batch is 1, or as many as there are images.
 
     Raises UnknownNameError for an unknown tensor, MissingRuleError with all operators on the way that have no
     rule, ModelError if `of` does not depend on a tensor.
@@ -77,15 +82,19 @@ def expand_operators_without_rules(
 
 
 def _write_gradient(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
+    image = image_input(model).name if rules.needs_reference else None
     drop_unneeded_rows(model.graph, {*wrt, of})
-    build, start = Builder(model.graph), len(model.graph.nodes)
+    build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
     scale = loss_scale(model.graph, wrt, of, rules)
     seed = build.batch = build.input(
         SEED, accumulation_dtype(score.dtype), _seed_shape(model.graph, score)
     )
-    gradients = backward(build, {of: apply_loss_scale(seed, scale).astype(score.dtype)}, wrt, rules)
+    reference = write_reference(build, image, of) if image else None
+    start = len(model.graph.nodes)
+    cotangent = apply_loss_scale(seed, scale).astype(score.dtype)
+    gradients = backward(build, {of: cotangent}, wrt, rules, reference)
     unreached = [name for name in wrt if name not in gradients]
     if unreached:
         raise ModelError(

@@ -20,6 +20,14 @@ def lrn_vjp(
 
     W is the sum over a window of n channels, W' the sum over the mirrored window. Since opset 1.
     """
+    window = window_matrix(x, size)
+    divisor = bias + (alpha / size) * mix_channels(x * x, window)
+    inner = g * x * divisor ** (-beta - 1.0)
+    return g * divisor**-beta - (2 * alpha * beta / size) * x * mix_channels(inner, window.T)
+
+
+def window_matrix(x: Value, size: int) -> Floats:
+    """1 where channel j is in the window of channel i: from floor((n-1)/2) before it to ceil((n-1)/2) after."""
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise ModelError(
@@ -27,19 +35,11 @@ def lrn_vjp(
             "export the model with fixed sizes"
         )
     refuse_too_many(f"the LRN that reads {x.name!r}", channels, channels)
-    window = _window_matrix(channels, size)
-    divisor = bias + (alpha / size) * _mix_channels(x * x, window)
-    inner = g * x * divisor ** (-beta - 1.0)
-    return g * divisor**-beta - (2 * alpha * beta / size) * x * _mix_channels(inner, window.T)
-
-
-def _window_matrix(channels: int, size: int) -> Floats:
-    """1 where channel j is in the window of channel i: from floor((n-1)/2) before it to ceil((n-1)/2) after."""
     offset = np.arange(channels)[None] - np.arange(channels)[:, None]
     return ((offset >= -((size - 1) // 2)) & (offset <= size // 2)).astype(np.float64)
 
 
-def _mix_channels(value: Value, matrix: Floats) -> Value:
+def mix_channels(value: Value, matrix: Floats) -> Value:
     """The matrix applied to the channels of every pixel."""
     kernel = value.build.constant(
         matrix.reshape(*matrix.shape, *([1] * (value.ndim - 2))), value.dtype

@@ -54,7 +54,6 @@ def _starts_at_zero(node: gs.Node, opset: int) -> bool:
 
 def _is_maximum_with_zero(node: gs.Node, opset: int) -> bool:
     """Max(x, 0), but not of a line that is clipped at the other end, too."""
-    del opset
     xs = [tensor for tensor in node.inputs if _number(tensor) != 0]
     return len(node.inputs) == 2 and len(xs) == 1 and not _is_clipped_line(node, xs[0])
 
@@ -71,7 +70,6 @@ def _is_minimum_at_rectifier(node: gs.Node, opset: int) -> bool:
 
 def _is_unclipped(node: gs.Node, opset: int) -> bool:
     """Relu(x), but not of a line that is clipped at the other end, too."""
-    del opset
     return not _is_clipped_line(node, node.inputs[0])
 
 
@@ -192,18 +190,15 @@ def _is_function_of(node: gs.Node, xs: set[int]) -> bool:
 
 
 def _has_gate(node: gs.Node, opset: int) -> bool:
-    del opset
     return gate_of(node) is not None
 
 
 def _is_outside_gate(node: gs.Node, opset: int) -> bool:
     """Softplus, but not in x tanh(softplus(x)), which is Mish."""
-    del opset
     return all(reader.op != "Tanh" for reader in node.outputs[0].outputs)
 
 
 def _always(node: gs.Node, opset: int) -> bool:
-    del node, opset
     return True
 
 

@@ -11,7 +11,7 @@ from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.specs import SEED
+from onnxcam.specs import REFERENCE, SEED
 from tests.autodiff.support.check import assert_valid, numbers, run
 from tests.autodiff.support.sweep import Line, lines_of, model_of, unoptimized_gradient
 
@@ -99,7 +99,8 @@ def test_pass_changes_no_result_and_only_written_nodes(
 def results(model: Any) -> list[Any]:
     x = numbers(2, CHANNELS, SIZE, SIZE, seed=8)
     names = [tensor.name for tensor in model.graph.outputs]
-    return run(model.proto(), {"x": x, SEED: numbers(*x.shape, seed=9)}, names)
+    feed = {"x": x, SEED: numbers(*x.shape, seed=9), REFERENCE: numbers(*x.shape, seed=10)}
+    return run(model.proto(), feed, names)
 
 
 def test_bent_rules_are_bent_after_the_pass() -> None:

@@ -9,6 +9,7 @@ from onnxcam.arrays import Array, Floats
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
+from onnxcam.specs import REFERENCE
 from tests.autodiff.support.check import assert_valid, run, with_output_types
 
 
@@ -38,3 +39,22 @@ def bent_gradient(
         seed = np.ones_like(y)
     feed = {"x": x, SEED: seed, **(others or {})}
     return np.asarray(run(augmented, feed, ["gradient/x"])[0])
+
+
+def multipliers(proto: onnx.ModelProto, x: Array, reference: Array, seed: Array) -> Floats:
+    """What DeepLIFT has in place of the gradient at x."""
+    return bent_gradient(proto, "deep-lift", x, seed, {REFERENCE: reference})
+
+
+def gap(proto: onnx.ModelProto, x: Floats, reference: Floats) -> float:
+    """By how much the sum of (x - x') m misses the difference of the scores, in parts of the larger one of it
+    and of what the single numbers of y add to it, in absolute value.
+    """
+    y, y0 = (np.asarray(run(proto, {"x": image}, ["y"])[0], np.float64) for image in (x, reference))
+    seed = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+    m = multipliers(proto, x, reference, seed)
+    assert m.shape == x.shape
+    assert np.isfinite(m).all()
+    exact = np.sum(seed * (y - y0))
+    total = np.sum((x.astype(np.float64) - reference) * m)
+    return float(abs(total - exact) / np.abs(seed * (y - y0)).sum())

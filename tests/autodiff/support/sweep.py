@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.autodiff.backward import backward
+from onnxcam.autodiff.reference import write_reference
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.graph.tracing import Builder
@@ -25,10 +26,13 @@ def unoptimized_gradient(
 ) -> tuple[Model, int]:
     """The model with its gradient, and the position of the first node of this."""
     model = load(proto)
-    build, start = Builder(model.graph), len(model.graph.nodes)
+    build = Builder(model.graph)
+    image = model.graph.inputs[0].name
     score = build.value(of)
     seed = build.input(SEED, score.dtype, score.shape)
-    cotangents = backward(build, {of: seed}, wrt, rules)
+    reference = write_reference(build, image, of) if rules.needs_reference else None
+    start = len(model.graph.nodes)
+    cotangents = backward(build, {of: seed}, wrt, rules, reference)
     for name in wrt:
         build.output(cotangents[name], gradient_at(name))
     return model, start

@@ -1,0 +1,42 @@
+"""Functions of one number, by the Rescale rule: (y - y') / (x - x').
+
+Clip and others whose further inputs are settings count among them. x times a function of x, as in SiLU or GELU,
+has the same multiplier as one operator and as several.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnxcam.autodiff.lowering.standardization import to_float32
+from onnxcam.autodiff.rule_table import Reference, Rules, Vjp
+from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.autodiff.tables._deep_lift.secant import compared, difference, secant
+from onnxcam.graph.tracing import Value
+
+rules = Rules()
+
+RECTIFIERS = ("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Shrink")
+SIGMOIDS = ("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softsign")
+GATED = ("HardSwish", "Swish", "Mish", "Gelu", "Softplus")
+CURVES = ("Exp", "Log", "Sqrt", "Reciprocal", "Abs", "Sin", "Cos", "Tan", "Sinh", "Cosh")
+INVERSES = ("Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh")
+
+
+def rescaled(vjp: Vjp) -> Vjp:
+    """The Rescale rule, with the derivative where x and x' are nearly equal (Shrikumar 2017, section 3.5.1)."""
+
+    @compared(vjp)
+    def rescaled_vjp(
+        g: Value, y: Value, x: Value, *, reference: Reference, **settings: Any
+    ) -> Value:
+        rise = to_float32(g) * difference(y, reference)
+        return secant(rise, x, reference(x), vjp(g, y, x, **settings))
+
+    return rescaled_vjp
+
+
+for operator in (*RECTIFIERS, *SIGMOIDS, *GATED, *CURVES, *INVERSES):
+    (derivative,) = DEFAULT[operator].functions
+    assert derivative is not None  # noqa: S101  they have one
+    rules.vjp(operator, rescaled(derivative))
