@@ -38,12 +38,20 @@ def with_axes(operator: str, value: Value, axes: Sequence[int], **attributes: An
 
 
 def slice_axes(
-    value: Value, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]
+    value: Value,
+    starts: Sequence[int],
+    ends: Sequence[int],
+    axes: Sequence[int],
+    steps: Sequence[int] = (),
 ) -> Value:
-    """value[start:end] along several axes, of constant starts and ends."""
-    if value.build.opset < 10:
+    """value[start:end:step] along several axes, of constant starts, ends and steps; no steps are steps of 1,
+    others are of opset 10.
+    """
+    needed_steps = [steps] if any(step != 1 for step in steps) else []
+    if value.build.opset < 10 and not needed_steps:
         return value.build.op("Slice", value, starts=list(starts), ends=list(ends), axes=list(axes))
-    constants = [value.build.constant(np.array(n, np.int64)) for n in (starts, ends, axes)]
+    limits = (starts, ends, axes, *needed_steps)
+    constants = [value.build.constant(np.array(numbers, np.int64)) for numbers in limits]
     return value.build.op("Slice", value, *constants)
 
 

@@ -7,15 +7,16 @@ dispatch (NEP 13 and NEP 18): the same formula computes on arrays and writes ope
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-from onnxcam.arrays import Array, Shape
+from onnxcam.arrays import Array, Shape, is_integer
 from onnxcam.errors import ModelError, unknown
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.dims import is_static
@@ -24,6 +25,7 @@ from onnxcam.graph.shape_inference import Dtype, infer
 
 PREFIX = "onnxcam"  # of the names of new nodes and tensors
 HASHED_BYTES = 4096  # of a constant, as hashing all of a kernel takes longer than to compare it
+NOT_NUMBERS = "OSUcmM"  # kinds of dtypes: objects, texts, complex numbers, times
 
 WRITERS: dict[Callable[..., Any], Callable[..., Value]] = {}
 """How each function of NumPy is written into a graph: `anp` fills it, one row per function."""
@@ -74,34 +76,70 @@ class Value(NDArrayOperatorsMixin):
         """The values if they are constant (also those of a dequantized weight), else None."""
         return constant_values(self.tensor)
 
-    def astype(self, dtype: Dtype) -> Value:
-        """This value in a dtype; the Cast is written only if it has another."""
-        return self if self.dtype == dtype else self.build.op("Cast", self, to=type_code(dtype))
+    def astype(self, dtype: Any, *, copy: bool = False) -> Value:
+        """This value in a dtype (NumPy's, or the number of an ONNX type); the Cast is written only if it has
+        another. `copy` is for the arrays that a formula also takes; a Value needs no copy.
+        """
+        del copy
+        target = dtype if isinstance(dtype, int) else np.dtype(dtype)
+        return self if self.dtype == target else self.build.op("Cast", self, to=type_code(target))
 
     def constant_like(self, operand: Operand | Sequence[float]) -> Value:
-        """A number or an array as a constant: floats in this value's dtype, the others in their own."""
+        """A number or an array as a constant in this value's dtype; in its own if it is bool, if this value is,
+        or if floats would become integers.
+        """
         if isinstance(operand, Value):
             return operand
         array = np.asarray(operand)
-        is_float = np.issubdtype(np.result_type(array.dtype, np.float32), np.floating)
-        takes_own_dtype = is_float and array.dtype != np.bool_ and self._has_numbers()
-        return self.build.constant(array, self.dtype if takes_own_dtype else array.dtype)
+        if array.dtype.kind in NOT_NUMBERS:
+            raise TypeError(f"{operand!r} is no number and no array of numbers")
+        return self.build.constant(array, self.dtype if self._can_hold(array) else array.dtype)
 
-    def _has_numbers(self) -> bool:
-        return not isinstance(self.dtype, int) and self.dtype != np.bool_
+    def _can_hold(self, array: Array) -> bool:
+        """Whether the numbers of an array mean the same in this dtype."""
+        if isinstance(self.dtype, int) or self.dtype == np.bool_:
+            return False
+        is_number = np.issubdtype(np.result_type(array.dtype, np.float32), np.floating)
+        becomes_integer = is_integer(self.dtype) and not is_integer(array.dtype)
+        return is_number and array.dtype != np.bool_ and not becomes_integer
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *operands: Operand, **options: Any
     ) -> Any:
         if method != "__call__" or options or ufunc not in WRITERS:
-            return NotImplemented
+            call = f"np.{ufunc.__name__}" + f".{method}" * (method != "__call__")
+            raise _unsupported(call + f" with {', '.join(options)}=" * bool(options))
         return WRITERS[ufunc](*(self.constant_like(operand) for operand in operands))
 
     def __array_function__(
         self, function: Any, types: Any, operands: Sequence[Any], options: dict[str, Any]
     ) -> Any:
         del types
-        return WRITERS[function](*operands, **options) if function in WRITERS else NotImplemented
+        if function not in WRITERS:
+            module = function.__module__.removeprefix("numpy.").replace("numpy", "")
+            raise _unsupported(f"np.{module}.{function.__name__}".replace("..", "."))
+        return WRITERS[function](*operands, **options)
+
+    def __getitem__(self, index: Any) -> Value:
+        return WRITERS[operator.getitem](self, index)
+
+    # without these, Python would take numbers out of a Value by itself: all of them, none, or without an end
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be iterated over: index it, or use a function of its axis"
+        )
+
+    def __contains__(self, element: object) -> NoReturn:
+        raise TypeError(f"whether {element!r} is in {self!r} is unknown until the graph runs")
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(f"whether {self!r} is true is unknown until the graph runs: use np.where")
+
+    if not TYPE_CHECKING:  # that Values are no arrays is known there
+
+        def __array__(self, *dtype: Any, **options: Any) -> NoReturn:
+            raise TypeError(f"{self!r} is no array: it has no numbers until the graph runs")
 
     if TYPE_CHECKING:  # what the mixin does with Values; its own annotations say Any
 
@@ -125,6 +163,12 @@ class Value(NDArrayOperatorsMixin):
         def __rpow__(self, other: Operand) -> Value: ...
         def __neg__(self) -> Value: ...
         def __abs__(self) -> Value: ...
+
+
+def _unsupported(call: str) -> TypeError:
+    return TypeError(
+        f"{call} cannot be written into a graph; the functions that can are those of onnxcam.graph.anp"
+    )
 
 
 Operand: TypeAlias = Value | NDArray[Any] | np.generic | float

@@ -138,6 +138,7 @@ def pad_before(x: Value, window: Window, axis: int) -> Value:
     stride = build.constant(np.array([window.strides[axis]], np.int64))
     extent = build.constant(np.array([window.extents[axis]], np.int64))
     size = dim_size(x, axis + 2)
-    steps = (size + stride - one) / stride - one
+    steps = build.op("Div", size + stride - one, stride) - one  # rounded down
     total = anp.maximum(steps * stride + extent - size, build.constant(np.zeros(1, np.int64)))
-    return total / two if window.upper else total - total / two
+    half = build.op("Div", total, two)  # rounded down
+    return half if window.upper else total - half

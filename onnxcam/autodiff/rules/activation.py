@@ -129,7 +129,8 @@ def softmax_axes(x: Value, axis: int | None) -> tuple[int, ...]:
 
 def softmax_vjp(g: Value, y: Value, x: Value, *, axis: int) -> Value:
     """y (g - sum g y)."""
-    y = _without_nan(y, softmax_axes(x, axis)) or y
+    finite_y = _without_nan(y, softmax_axes(x, axis))
+    y = y if finite_y is None else finite_y
     return y * (g - anp.sum(g * y, axis=softmax_axes(x, axis), keepdims=True))
 
 

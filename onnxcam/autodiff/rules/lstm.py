@@ -171,9 +171,11 @@ def _check_form(x: Value, activations: Sequence[str] | None, *unsupported: objec
 
 def _states(ys: Sequence[Value | None], x: Value, r: Value) -> Value:
     """h of every step in the order of time, requested from the node if it returned only the last."""
+    if ys[0] is not None:
+        return ys[0]
     output = next(y for y in ys if y is not None)
     shape = (x.shape[0], r.shape[0], x.shape[1], r.shape[2])
-    return ys[0] or x.build.request_output(output, 0, output.dtype, shape)
+    return x.build.request_output(output, 0, output.dtype, shape)
 
 
 rules.outputs("LSTM", lstm_vjp, None, None, None, None, lstm_vjp, lstm_vjp)
