@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Array, Dim, Floats, Images, Maps, Shape
+from onnxcam.errors import ModelError
 
 CLASS_SCORES = "onnxcam/classes"  # the output added to a model without one score per class
 AUTO = "auto"
@@ -30,12 +31,18 @@ def moment(power: int, layer: str) -> str:
     return f"moment{power}/{layer}"
 
 
-def infer_grid(grid: tuple[Dim, Dim], cells: int, aspect_ratio: float) -> tuple[int, int]:
+def infer_grid(grid: tuple[Dim, Dim], cells: Dim, aspect_ratio: float) -> tuple[int, int]:
     """Height and width of a grid with this many cells. Sizes that the graph fixes are used; if both are free,
     the result is the pair of factors of `cells` whose ratio is nearest to `aspect_ratio`, the image's height /
-    width.
+    width. ModelError if `cells` is no number either.
     """
     height, width = grid
+    if not isinstance(cells, int):
+        if isinstance(height, int) and isinstance(width, int):
+            return height, width
+        raise ModelError(
+            f"the grid {height} x {width} of the tokens is not fixed; export the model for images of one size"
+        )
     if isinstance(height, int):
         return height, cells // height
     if isinstance(width, int):
@@ -149,16 +156,17 @@ class Layer:
         """The number of feature maps."""
         return self.shape[self.channel_axis]
 
-    def channels_first(self, array: Array, aspect_ratio: float) -> Maps:
-        """The layer's values or gradients as (N, C, h, w) in float64, without tokens that are not cells.
+    def channels_first(self, array: Array, aspect_ratio: float, dtype: Any = np.float64) -> Maps:
+        """The layer's values or gradients as (N, C, h, w) in `dtype`, without tokens that are not cells.
         `aspect_ratio` is the image's height / width; it decides the grid if the graph leaves its sizes free.
+        Runs on Values, too: ModelError if their number of tokens is free.
         """
-        maps = np.moveaxis(np.asarray(array, np.float64), self.channel_axis, 1)
+        maps = np.moveaxis(array.astype(dtype, copy=False), self.channel_axis, 1)
         if self.cells is None:
             return maps
-        cells = maps[:, :, self.tokens_before : maps.shape[2] - self.tokens_after]
-        return cells.reshape(
-            *cells.shape[:2], *infer_grid(self.cells, cells.shape[2], aspect_ratio)
+        cells = maps[:, :, self.tokens_before : -self.tokens_after or None]
+        return np.reshape(
+            cells, (*cells.shape[:2], *infer_grid(self.cells, cells.shape[2], aspect_ratio))
         )
 
 

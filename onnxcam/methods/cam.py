@@ -1,7 +1,8 @@
 """Class activation maps: formulas over the activation and the gradient of one layer, in float64.
 
 A (N, C, h, w) is the activation, g = dS/dA the gradient, D_p the mean of g^p over noisy samples. Every
-formula returns (N, h, w), without negative values. Sums over (i, j) run over the layer's cells.
+formula returns (N, h, w), without negative values. Sums over (i, j) run over the layer's cells. A formula
+computes on arrays, and is written into a graph on Values.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CELLS: Any = (2, 3)
 
 def weighted_sum(weight: Floats, activation: Maps) -> Saliency:
     """relu(sum_k w_k A_k), w (N, C, 1, 1)."""
-    return np.maximum(np.einsum("nkhw,nkhw->nhw", *np.broadcast_arrays(weight, activation)), 0.0)
+    return np.maximum(np.einsum("nkhw,nkhw->nhw", weight, activation), 0.0)
 
 
 @method("cam", source="Zhou et al. 2016, eq. 2")
@@ -72,5 +73,5 @@ def smooth_grad_cam_plus_plus(
 
 
 def positive_ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """numerator / denominator, 0 where the denominator is not positive."""
-    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+    """numerator / denominator, 0 where the denominator is not positive: a finite number over infinity is 0."""
+    return numerator / np.where(denominator > 0, denominator, np.inf)
