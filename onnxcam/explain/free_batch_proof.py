@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxcam.errors import ModelError
-from onnxcam.model.free_batch import free_batch
+from onnxcam.model.free_batch import free_batch, repeat_rows
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
 from onnxcam.runtime.batch_independence import samples_are_independent
@@ -18,7 +18,7 @@ def free_batch_if_proven(model: Model) -> Model:
     """The model with a dynamic batch size if proven to be safe; otherwise the same model with a notice."""
     image = image_input(model)
     if image.batch is None:
-        return model
+        return repeat_rows(model, image.name) if model.inputs else model
     free = free_batch(model, image.name) if image.batch == 1 else None
     if free is not None and _gives_same_results(model, free, image):
         return free

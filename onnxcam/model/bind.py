@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from onnx import numpy_helper
 
 from onnxcam.arrays import Array
@@ -59,6 +60,20 @@ def bind_proto(
     )
     _make_constants(proto.graph, inputs, values)
     return tuple(describe_input(name, array) for name, array in values.items()), notices
+
+
+def require_rows_of_images(graph: gs.Graph, model: str, bound: Collection[BoundInput]) -> None:
+    """SettingError if all outputs have as many rows as the values of an input, for any number of images."""
+    images = [tensor for tensor in graph.inputs if len(tensor.shape or ()) == IMAGE_RANK]
+    rows = {output.shape[0] for output in graph.outputs if output.shape}
+    if len(rows) != 1 or not images or isinstance(images[0].shape[0], int):
+        return
+    for record in bound:
+        if 1 not in rows and rows == {*record.shape[:1]}:
+            raise SettingError(
+                f"{model}: the input {record.name!r} has {record.shape[0]} rows, so the model returns as many "
+                "results for one image; give one row, which serves all images"
+            )
 
 
 def _fit(inputs: Mapping[str, onnx.ValueInfoProto], name: str, array: Array, model: str) -> Array:

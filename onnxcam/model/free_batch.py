@@ -31,17 +31,40 @@ def free_batch(model: Model, image: str) -> Model | None:
             _free_target(node, batch)
         elif node.op == "Concat" and node.attrs["axis"] % len(node.outputs[0].shape or "N"):
             _repeat_constants(free.graph, node, batch)
-    tensors = free.graph.tensors()
-    tensors[image].shape = [BATCH, *tensors[image].shape[1:]]
-    for tensor in tensors.values():
+    source = free.graph.tensors()[image]
+    source.shape = [BATCH, *source.shape[1:]]
+    freed = _infer_again(free, image)
+    is_free = freed is not None and all(
+        output.shape and not isinstance(output.shape[0], int) for output in freed.graph.outputs
+    )
+    return freed if is_free else None
+
+
+@reports_node
+def repeat_rows(model: Model, image: str) -> Model:
+    """The model with constants of one row that are concatenated to the images' features repeated for each
+    image: the values of an input that were given once. For one image, nothing changes.
+    """
+    repeated = model.copy()
+    for node in list(repeated.graph.nodes):
+        if node.op == "Concat" and node.attrs["axis"] % len(node.outputs[0].shape or "N"):
+            variable = next((t for t in node.inputs if isinstance(t, gs.Variable)), None)
+            if variable is not None and variable.shape and not isinstance(variable.shape[0], int):
+                _repeat_constants(repeated.graph, node, 1)
+    if len(repeated.graph.nodes) == len(model.graph.nodes):
+        return model
+    return _infer_again(repeated, image) or model
+
+
+def _infer_again(model: Model, image: str) -> Model | None:
+    """The model with the shapes of all tensors but the image inferred again, in place; None if that fails."""
+    for tensor in model.graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor.name != image:
             tensor.shape = None
     try:
-        graph = canonicalize(free.graph)
+        return replace(model, graph=canonicalize(model.graph))
     except (ModelError, ValueError):
         return None
-    is_free = all(output.shape and not isinstance(output.shape[0], int) for output in graph.outputs)
-    return replace(free, graph=graph) if is_free else None
 
 
 def _free_target(node: gs.Node, batch: int) -> None:

@@ -19,7 +19,7 @@ from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import upgrade_opset
-from onnxcam.model.bind import bind_proto
+from onnxcam.model.bind import bind_proto, require_rows_of_images
 from onnxcam.model.external_data import (
     attach_weights,
     mmap_large_weights,
@@ -33,6 +33,7 @@ from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
 from onnxcam.passes.quantization.integer_ops import decompose_integer_ops
 from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantized
+from onnxcam.specs import BoundInput
 
 MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 
@@ -54,7 +55,7 @@ def load(
         bound, notices = bind_proto(proto, name, arrays)
         use_embedded_data(proto, name)
         model = model_from_proto(proto, name, digest_bytes(content), notices)
-        return replace(model, inputs=bound)
+        return _with_inputs(model, bound)
     path = Path(source)
     content = _read(path)
     proto = _parse(content, str(path))
@@ -62,7 +63,7 @@ def load(
     weights = mmap_large_weights(proto, path)
     read_external_data(proto, path)
     model = model_from_proto(proto, path.name, digest_bytes(content), notices, weights)
-    return replace(model, inputs=bound)
+    return _with_inputs(model, bound)
 
 
 @reports_node
@@ -75,7 +76,13 @@ def bind_inputs(model: Model, inputs: Mapping[str, Any]) -> Model:
     bound, notices = bind_proto(proto, model.name, arrays, weights)
     notices = (*model.notices, *notices)
     rebuilt = model_from_proto(proto, model.name, model.digest, notices, weights)
-    return replace(rebuilt, inputs=(*model.inputs, *bound))
+    return _with_inputs(rebuilt, (*model.inputs, *bound))
+
+
+def _with_inputs(model: Model, bound: tuple[BoundInput, ...]) -> Model:
+    """The model with the records of its bound inputs. SettingError for rows of several images."""
+    require_rows_of_images(model.graph, model.name, bound)
+    return replace(model, inputs=bound)
 
 
 @reports_node
