@@ -23,6 +23,7 @@ _UNSEEN = 0.35  # brightness of the part of the image that the model was not sho
 _GRAY = 0.8  # how far the colors of the photograph give way to those of the map, per opacity
 _SHADE = 0.5  # how far the photograph darkens where there is no evidence, per opacity
 CELL = 224  # pixels of an image on a sheet
+_REDUCE = Image.Resampling.HAMMING
 _GAP = 8  # pixels between the images of a sheet
 
 
@@ -158,7 +159,8 @@ def _fit_to_sheet(
     """The image at the size it is drawn, and the whole pixels of it that the box covers."""
     shrink = min(1.0, longest_side / max(image.size))
     size = [max(1, round(side * shrink)) for side in image.size]
-    photo = image.resize(size, reducing_gap=3) if shrink < 1 else image
+    # bicubic without the gap takes three times as long for 12 megapixels, and looks the same
+    photo = image.resize(size, _REDUCE, reducing_gap=1.5) if shrink < 1 else image
     across, down = photo.width / image.width, photo.height / image.height
     left, right = _whole_pixels(box[0] * across, box[2] * across, photo.width)
     top, bottom = _whole_pixels(box[1] * down, box[3] * down, photo.height)
