@@ -35,19 +35,18 @@ def bind_proto(
     if not arrays:
         return (), ()
     inputs = {tensor.name: tensor for tensor in proto.graph.input if tensor.name not in weights}
+    image = _image_among(proto, inputs, arrays)
     errors: list[OnnxcamError] = []
     values: dict[str, Array] = {}
     for name, array in arrays.items():
         try:
+            if name == image:
+                raise SettingError(
+                    f"{model}: the input {image!r} is the image; its value cannot be given, pass an image"
+                )
             values[name] = _fit(inputs, name, array, model)
         except OnnxcamError as error:
             errors.append(error)
-    if (image := _image_among(proto, inputs, arrays)) is not None:
-        errors.append(
-            SettingError(
-                f"{model}: the input {image!r} is the image; its value cannot be given, pass an image"
-            )
-        )
     if len(errors) == 1:
         raise errors[0]
     if errors:

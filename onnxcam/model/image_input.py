@@ -8,7 +8,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.operators import is_elementwise, traits_of
 from onnxcam.model.channel_axis import image_channel_axis
-from onnxcam.model.input_values import how_to_give
+from onnxcam.model.input_values import how_to_give, is_numeric
 from onnxcam.model.model import Model
 from onnxcam.specs import ImageInput
 
@@ -38,6 +38,11 @@ def _other_inputs(model: str, image: str, others: list[gs.Tensor]) -> str:
     """The message for inputs whose values must be given, with what to type."""
     listed = ", ".join(tensor.name for tensor in others)
     inputs, their = ("input", "its") if len(others) == 1 else ("inputs", "their")
+    if no_numbers := [repr(tensor.name) for tensor in others if not is_numeric(tensor.dtype)]:
+        return (
+            f"{model}: has the {inputs} {listed} in addition to the image {image!r}; only numbers "
+            f"can be given, and {', '.join(no_numbers)} takes others: export the model without it"
+        )
     images = [repr(tensor.name) for tensor in others if tensor.shape and len(tensor.shape) == 4]
     which = f"; if the image is {' or '.join(images)}, give the value of {image!r} instead"
     hint = how_to_give({tensor.name: (tensor.dtype, tensor.shape) for tensor in others})

@@ -22,6 +22,10 @@ MAX_EXACT = 1 << 53  # larger integers are not exact as float64
 
 def input_arrays(inputs: Mapping[str, Any] | None) -> dict[str, Array]:
     """Copies of the values as arrays, by the names of the inputs. SettingError for what is not an array."""
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise SettingError(
+            f"inputs: expected a mapping of names to arrays, not {type(inputs).__name__}"
+        )
     arrays, faults = {}, []
     for name, values in (inputs or {}).items():
         try:
@@ -29,7 +33,7 @@ def input_arrays(inputs: Mapping[str, Any] | None) -> dict[str, Array]:
         except (TypeError, ValueError) as error:
             faults.append(f"the values of {name!r} are not an array ({first_line(error)})")
             continue
-        if not _is_numeric(array.dtype):
+        if not is_numeric(array.dtype):
             faults.append(f"the values of {name!r} are not numbers ({array.dtype})")
         arrays[str(name)] = array
     if faults:
@@ -64,7 +68,7 @@ def convert(values: Array, dtype: np.dtype[Any]) -> Array:
     """The same numbers in another dtype: floats are rounded to its precision, everything else must stay exactly
     the same. ValueError, with the reason, if that is impossible.
     """
-    if not _is_numeric(dtype):
+    if not is_numeric(dtype):
         raise ValueError(f"the model expects {dtype.name}, which cannot be given")
     is_float = values.dtype.kind not in "biu"
     numbers: Any = values.astype(np.float64) if is_float else values
@@ -105,5 +109,6 @@ def how_to_give(inputs: Mapping[str, tuple[object, Sequence[object] | None]]) ->
     return f"{' '.join(options)}, in Python inputs={{{mapping}}}"
 
 
-def _is_numeric(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in NUMBER_KINDS or dtype.name == "bfloat16"
+def is_numeric(dtype: object) -> bool:
+    """Whether values of this dtype can be given."""
+    return isinstance(dtype, np.dtype) and (dtype.kind in NUMBER_KINDS or dtype.name == "bfloat16")

@@ -123,6 +123,13 @@ def test_image_is_the_input_that_is_not_bound() -> None:
     assert image_input(load(parse(text), {"m": np.ones((1, 1, 8, 8))})).name == "x"
 
 
+def test_input_of_text_is_refused_before_values_are_asked_for() -> None:
+    text = f"""({IMAGE}, string[1] t, float s) => (float[N, 3, 4, 4] y, string[1] u)
+        {{ y = Mul(x, s) u = Identity(t) }}"""
+    with pytest.raises(ModelError, match=r"inputs t, s .*only numbers .*'t' takes others"):
+        image_input(load(parse(text)))
+
+
 def test_default_value_is_replaced() -> None:
     proto = parse(f"({IMAGE}, float[1] s) => (float[N, 3, 4, 4] y) {{ y = Mul(x, s) }}", 3)
     proto.graph.initializer.append(numpy_helper.from_array(np.array([5], np.float32), "s"))
@@ -160,6 +167,8 @@ def test_value_that_nothing_reads_is_reported() -> None:
         (HALF, {"s": 70000}, SettingError, "70000 does not fit float16"),
         (BRANCHED, {"training": 2}, SettingError, "2 does not fit bool"),
         (SCALED, {"s": "two"}, SettingError, "the values of 's' are not numbers"),
+        (SCALED, [1], SettingError, "expected a mapping of names to arrays, not list"),
+        (SCALED, {"s": None}, SettingError, "the values of 's' are not numbers"),
         (SCALED, {"s": 1j}, SettingError, "the values of 's' are not numbers"),
         (TOKENS, {"ids": [[1], [1, 2]]}, SettingError, "the values of 'ids' are not an array"),
         (MASKED, {"x": X, "m": X[:, :1]}, SettingError, "'x' is the image"),
@@ -172,7 +181,7 @@ def test_value_that_nothing_reads_is_reported() -> None:
     ],
 )  # fmt: skip
 def test_value_that_does_not_fit_is_refused(
-    text: str, inputs: dict[str, Any], kind: type[OnnxcamError], words: str
+    text: str, inputs: Any, kind: type[OnnxcamError], words: str
 ) -> None:
     error = error_of(text, inputs)
     assert type(error) is kind
@@ -182,6 +191,7 @@ def test_value_that_does_not_fit_is_refused(
 
 
 def test_all_faults_are_in_one_error() -> None:
-    message = str(error_of(SCALED, {"s": np.nan, "t": 1, "x": X}))
+    message = str(error_of(SCALED, {"s": np.nan, "t": 1, "x": [0]}))
+    assert "shape (1, 1, 1, 1)" not in message
     assert all(words in message for words in ("contains NaN", "no input 't'", "'x' is the image"))
     assert message.count("model: ") == 1
