@@ -114,6 +114,43 @@ class Net(Module):  # type: ignore[misc]  # torch may not be there to be typed
         return self.scores(maps), maps
 
 
+class Attention(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """A transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        parts = self.qkv(self.norm(x)).reshape(n, tokens, 3, self.heads, width // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        weights = torch.softmax(q @ k.transpose(-1, -2) * 4.0, -1)
+        y = x + self.project((weights @ v).transpose(1, 2).reshape(n, tokens, width))
+        return y + self.mlp(y)
+
+
+class Transformer(Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """Patches, a class token, two blocks, and a head."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, stride=4)
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+        self.blocks = nn.Sequential(Attention(width, 3), Attention(width, 3))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(tokens.shape[0], -1, -1), tokens], 1)
+        return self.head(self.norm(self.blocks(tokens))[:, 0])
+
+
 def randomized(make: Callable[[], Any], seed: int = 3) -> Any:
     """A model for inference, with random statistics of normalization."""
     torch.manual_seed(seed)
@@ -166,4 +203,24 @@ BENT: dict[str, Callable[[], Any]] = {  # all activations are modules of their o
         *(Block(6, nn.ReLU), Block(6, nn.ReLU)),
         features=6,
     ),
+    "pool between convolutions": lambda: classifier(
+        *(nn.Conv2d(3, 6, 3), nn.MaxPool2d(2), nn.Conv2d(6, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3)),
+        features=8,
+    ),
+    "silu": lambda: classifier(
+        *(nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.SiLU()),
+        *(Block(6, nn.SiLU), SqueezeExcite(6), nn.Conv2d(6, 6, 1), nn.Hardswish()),
+        features=6,
+    ),
+    "group norm": lambda: classifier(
+        *(nn.Conv2d(3, 6, 3, stride=2), nn.GroupNorm(2, 6), nn.GELU()),
+        *(nn.Conv2d(6, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.Mish(), nn.MaxPool2d(2)),
+        features=8,
+    ),
+    "sigmoids": lambda: classifier(
+        *(nn.Conv2d(3, 6, 3, stride=2), nn.ELU(), nn.Conv2d(6, 6, 3), nn.Tanh()),
+        *(nn.Conv2d(6, 6, 1), nn.Softplus(), nn.Conv2d(6, 6, 1), nn.Sigmoid()),
+        features=6,
+    ),
+    "transformer": Transformer,
 }
