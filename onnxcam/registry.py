@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from onnxcam.errors import unknown
@@ -39,3 +41,10 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def import_modules(package: str, folders: Iterable[str]) -> None:
+    """Import all modules of a package but `_*.py`, so that they add what they have to their tables."""
+    for module in pkgutil.iter_modules(folders):
+        if not (module.ispkg or module.name.startswith("_")):
+            importlib.import_module(f"{package}.{module.name}")

@@ -4,6 +4,7 @@ plan of what is run. Nothing here needs onnx.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,14 @@ from onnxcam.errors import ModelError
 
 CLASS_SCORES = "onnxcam/classes"  # the output added to a model without one score per class
 AUTO = "auto"
-POWERS = (1, 2, 3)  # of the gradient; the model returns their sums over noisy samples
 SEED = "seed"  # the input for the cotangents in a model with gradients
-REFERENCE = "onnxcam/reference"  # the input for the image that some rules compare with
-NOISE, SPREAD = "onnxcam/noise", "onnxcam/spread"  # inputs: SPREAD * NOISE is added to the image
-NO_NOISE = np.zeros((1, 1, 1, 1), np.float32)
+RANK = "onnxcam/rank"  # an input (N,) int64: the class of this rank is added to the cotangent, 0 for none
+# inputs: SCALE * OFFSET is added to what samples vary
+OFFSET, SCALE = "onnxcam/offset", "onnxcam/scale"
+SAMPLE_INPUT = "onnxcam/sample/"  # begins the names of inputs for what a sampler feeds
+REFERENCE = f"{SAMPLE_INPUT}reference"  # the image that some rules compare with
+NO_OFFSET = np.zeros((1, 1, 1, 1), np.float32)
+MODEL, CONSTANT, HEAD = "model", "constant", "head"  # the models of a plan
 
 
 def gradient_at(layer: str) -> str:
@@ -26,9 +30,9 @@ def gradient_at(layer: str) -> str:
     return f"gradient/{layer}"
 
 
-def moment(power: int, layer: str) -> str:
-    """The name of the output that holds the sum over the batch of a power of the gradient at a layer."""
-    return f"moment{power}/{layer}"
+def sample_input(name: str) -> str:
+    """The name of the input for what a sampler feeds under this name."""
+    return f"{SAMPLE_INPUT}{name}"
 
 
 def infer_grid(grid: tuple[Dim, Dim], cells: Dim, aspect_ratio: float) -> tuple[int, int]:
@@ -169,6 +173,18 @@ class Layer:
             cells, (*cells.shape[:2], *infer_grid(self.cells, cells.shape[2], aspect_ratio))
         )
 
+    def spread(self, masks: Floats, shape: Sequence[int]) -> Floats:
+        """Masks (n, h, w) of cells as (n, ...), broadcasting to the layer's values of this shape. What is no
+        cell has 1.
+        """
+        if self.cells is None:
+            return np.expand_dims(masks, self.channel_axis % len(shape))
+        rows = masks.reshape(len(masks), -1)
+        ends = ((0, 0), (self.tokens_before, self.tokens_after))
+        return np.expand_dims(
+            np.pad(rows, ends, constant_values=1.0), self.channel_axis % len(shape)
+        )
+
 
 @dataclass(frozen=True)
 class BoundInput:
@@ -200,27 +216,61 @@ class PlanRequest:
     """Everything that a plan depends on besides the model: the planner reads nothing else, and the key of a
     cached plan is made of all fields.
 
-    `rules` is the name of a table of gradient rules, `smooths` whether noisy samples are run. `layers` are
-    names, or (AUTO,). `output` is the tensor with the class scores, None to find it. `probability` explains the
-    output of the last Softmax or Sigmoid instead of the logits.
+    rules: the name of a table of gradient rules.
+    quantities: what the method takes, and what the checks of its maps need.
+    at: where they are taken: "layer", "image", or the name of a function that finds several tensors.
+    varies: what samples differ in: "" if there are none, "image", or "activation".
+    layers: names, or (AUTO,).
+    output: the tensor with the class scores, None to find it.
+    probability: explain the output of the last Softmax or Sigmoid instead of the logits.
+    target: the kind of target and what its expression depends on; empty for classes.
     """
 
     rules: str
-    smooths: bool
+    quantities: tuple[str, ...]
+    at: str = "layer"
+    varies: str = ""
     layers: tuple[str, ...] = (AUTO,)
     output: str | None = None
     probability: bool = False
+    target: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """The tensor that holds a quantity at one of the layers."""
+
+    quantity: str
+    layer: int
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """What one run of a model returns. `model` is MODEL, CONSTANT or HEAD."""
+
+    model: str
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def tensors(self) -> list[str]:
+        """The names of the outputs."""
+        return [output.tensor for output in self.outputs]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: a model that returns `explained_tensor`, the layers' values, and their gradients for a
-    cotangent.
+    """What is run. The first model returns `explained_tensor` and the quantities of the clean program.
 
     name, digest, metadata, notices, inputs: those of the `Model`.
-    gradient_is_constant: the graph proves that the gradients do not depend on the image.
-    has_gradient_model: the gradients are outputs of a second model whose only input is the cotangent.
+    layers: where the quantities are taken; the image itself, or the tensors of a method at several.
+    clean: the quantities that depend on the image.
+    constant: quantities of the clean image of which the graph proves that they do not depend on it.
+    sampled: the quantities that differ between samples.
+    constant_sampled: quantities that depend on the cotangents of the samples only.
     seed_shape, seed_dtype: the shape of one image's cotangent, and the name of its dtype.
+    epsilon: the machine epsilon of the coarsest dtype of a layer.
+    target: the kind of target and what its expression depends on; empty for classes.
     data: the digest of the external data files; empty if there are none, and a unique text if it is unknown.
     """
 
@@ -232,35 +282,52 @@ class Plan:
     score: Score
     explained_tensor: str
     layers: tuple[Layer, ...]
-    gradient_is_constant: bool
-    has_gradient_model: bool
+    clean: Program
+    constant: Program
+    sampled: Program
+    constant_sampled: Program
     seed_shape: tuple[int, ...]
     seed_dtype: str
+    epsilon: float
+    target: tuple[str, ...] = ()
     data: str = ""
     inputs: tuple[BoundInput, ...] = ()
 
     @property
-    def gradients(self) -> list[str]:
-        """The names of the outputs with the gradients, in the order of the layers."""
-        return [gradient_at(layer.name) for layer in self.layers]
+    def programs(self) -> tuple[Program, ...]:
+        """All programs."""
+        return self.clean, self.constant, self.sampled, self.constant_sampled
 
     @property
-    def activations(self) -> list[str]:
-        """The names of the outputs with the layers' values."""
-        return [layer.name for layer in self.layers]
+    def models(self) -> list[str]:
+        """The models that programs run, beginning with the first one, which always exists."""
+        names = (program.model for program in self.programs if program.outputs)
+        return list(dict.fromkeys((MODEL, *names)))
+
+    @property
+    def gradient_is_constant(self) -> bool:
+        """Whether the graph proves that the gradients do not depend on the image."""
+        return bool(self.constant.outputs or self.constant_sampled.outputs)
+
+    @property
+    def one_sample_is_enough(self) -> bool:
+        """Whether no quantity of the samples depends on what they vary."""
+        return bool(self.constant_sampled.outputs) and not self.sampled.outputs
 
     def seeds(self, weights: Floats) -> Array:
         """Cotangents (N, classes) in the shape and dtype that the model expects."""
         shape = (len(weights), *self.seed_shape)
         return weights.reshape(shape).astype(self.seed_dtype)
 
-    def feeds(
-        self, images: Images, weights: Floats, noise: Any = None, spread: float = 0.0
-    ) -> dict[str, Any]:
-        """The inputs of both models by name: images, cotangents `weights` (N, classes), and noise."""
+    def feeds(self, images: Images, weights: Floats, ranks: Any = None) -> dict[str, Any]:
+        """The inputs of the first model by name, for clean images: these, their cotangents `weights` (N,
+        classes), and the ranks (N,) of classes that are added to them.
+        """
+        count = len(weights)
         return {
             self.image.name: images,
-            NOISE: NO_NOISE.repeat(len(weights), axis=0) if noise is None else noise,
-            SPREAD: np.array(spread, np.float32),
             SEED: self.seeds(weights),
+            RANK: np.zeros(count, np.int64) if ranks is None else ranks,
+            OFFSET: NO_OFFSET.repeat(count, axis=0),
+            SCALE: np.zeros(count, np.float32),
         }

@@ -176,9 +176,7 @@ def _make_explainer(
 ) -> Explainer:
     from onnxcam.explain.explainer import Explainer
 
-    explainer = Explainer(model, method, layers, **arguments)
-    explainer.change_preprocessing(**pixels)
-    return explainer
+    return Explainer(model, method, layers, pixels=pixels, **arguments)
 
 
 def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:

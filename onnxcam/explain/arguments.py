@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxcam.errors import SettingError, TargetError
 from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
+from onnxcam.methods import METHODS, Method
 from onnxcam.methods.method import methods_with
 from onnxcam.specs import AUTO, Plan
 from onnxcam.targets.classes import Spec
@@ -35,6 +36,30 @@ def layer_names(layers: LayerSource) -> tuple[str, ...]:
     """Layers as texts of a plan request: a number is the row of a layer, even if another one is named so."""
     several = [layers] if isinstance(layers, (str, int, np.integer)) else layers
     return tuple(layer if isinstance(layer, str) else f"#{layer}" for layer in several)
+
+
+def check_scope(
+    method: Method, layer: LayerSource, channels: object, region: object, fuse: str
+) -> None:
+    """SettingError for a layer, feature maps, cells, or a fusion that a method has no use for."""
+    is_chosen = layer_names(layer) != (AUTO,)
+    if not method.has_layer and (is_chosen or fuse != "max"):
+        setting = "layer" if is_chosen else "fuse"
+        raise SettingError(
+            f"{method.name} has no layer to choose, so {setting} has no meaning; methods with a layer: "
+            f"{_names(lambda other: other.has_layer)}"
+        )
+    if method.has_subsets or (channels is None and region is None):
+        return
+    setting = "region" if channels is None else "channels"
+    raise SettingError(
+        f"{setting}: {method.name} cannot be restricted to a part of a layer; methods that can: "
+        f"{_names(lambda other: other.has_subsets)}"
+    )
+
+
+def _names(applies: Callable[[Method], bool]) -> str:
+    return ", ".join(name for name, method in METHODS.items() if applies(method))
 
 
 def check_chunk(chunk: int | None) -> None:

@@ -7,7 +7,7 @@ passes of one image when a model is planned, or four runs of a model that accept
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import ModelError, OutOfMemoryError, RunError
+from onnxcam.methods import QUANTITIES
 from onnxcam.runtime.batch_independence import (
     are_close,
     contrasting_images,
@@ -23,7 +24,7 @@ from onnxcam.runtime.batch_independence import (
 )
 from onnxcam.runtime.device import find_device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import POWERS, SEED, ImageInput, Plan, gradient_at, moment
+from onnxcam.specs import REFERENCE, SEED, ImageInput, Output, Plan
 
 SIDES, CHANNELS = (224, 32, 512, 28), (3, 1)  # tried in this order if the model takes any
 # In a dynamic batch, the middle image has neighbors on both sides; a fixed batch may have room for only two.
@@ -54,17 +55,15 @@ class Runs(NamedTuple):
     factors: tuple[float, float]
 
 
-def confirm_batch(
-    plan: Plan, content: bytes, weights: Mapping[str, Array], *, smooths: bool
-) -> Plan:
+def confirm_batch(plan: Plan, content: bytes, weights: Mapping[str, Array]) -> Plan:
     """The plan, with a batch of 1 and a notice if images cannot be run together or influence each other.
-    Nothing is tested if only one image is ever run: with a batch of 1, or without smoothing.
+    Nothing is tested if only one image is ever run, with a batch of 1.
 
     Raises ModelError for a model that accepts exactly N > 1 images that influence each other, since no image
     then has a map of its own; OutOfMemoryError if the memory cannot hold several images, so nothing is known.
     """
     fixed = plan.image.batch
-    if fixed == 1 or (fixed is None and not smooths):
+    if fixed == 1:
         return plan
     try:
         session = Session(content, find_device("cpu"), weights)
@@ -146,7 +145,9 @@ def _run_padded(
     images = np.concatenate([images, images[-1:].repeat(missing, axis=0)])
     seeds = np.concatenate([seeds, np.zeros((missing, *seeds.shape[1:]))])
     feeds = plan.feeds(images, seeds)
-    inputs = {name: array for name, array in feeds.items() if name in session.inputs}
+    feeds[REFERENCE] = images
+    row = np.ones((batch, 1, 1, 1), np.float32)  # of what else a sampler feeds
+    inputs = {name: feeds.get(name, row) for name in session.inputs}
     return dict(zip(session.outputs, session.run(session.outputs, inputs), strict=True))
 
 
@@ -154,49 +155,71 @@ def _cotangent_factor(plan: Plan, first: Mapping[str, Any], second: Mapping[str,
     """The factor that makes the second image's gradients as large as the first's, so that neither vanishes in
     the sum.
     """
-    names = [moment(1, layer.name) for layer in plan.layers]
-    sizes = [
-        (root_mean_square(first[name]), root_mean_square(second[name]))
-        for name in names
-        if name in first
-    ]
+    names = [output.tensor for output in _outputs(plan, first) if _degree(output) == 1]
+    sizes = [(root_mean_square(first[name]), root_mean_square(second[name])) for name in names]
     ratios = [a / b for a, b in sizes if 0 < a < np.inf and 0 < b < np.inf]
     return float(np.clip(min(ratios), 1 / MAX_FACTOR, MAX_FACTOR)) if ratios else 1.0
 
 
+def _outputs(plan: Plan, tensors: Mapping[str, Any]) -> list[Output]:
+    """What the model returns and is proportional to a power of the cotangent."""
+    outputs = (output for program in plan.programs for output in program.outputs)
+    return [
+        output for output in outputs if output.tensor in tensors and _degree(output) is not None
+    ]
+
+
+def _degree(output: Output) -> int | None:
+    return QUANTITIES[output.quantity].degree
+
+
+def _is_sum(output: Output) -> bool:
+    return QUANTITIES[output.quantity].reduction == "mean"
+
+
 def _results_agree(plan: Plan, runs: Runs, fixed: int | None) -> bool:
-    first = runs.alone[0]
-    tolerance = tolerance_of([first[name] for name in plan.activations])
-    floors = {plan.explained_tensor: 0.0, **_rounding_floors(plan, first)}
-    values = [plan.explained_tensor, *plan.activations]
-    gradients = [name for name in plan.gradients if name in runs.together]
+    first, outputs = runs.alone[0], _outputs(plan, runs.together)
+    rows = [output for output in outputs if not _is_sum(output)]
+    values = {plan.explained_tensor, *(row.tensor for row in rows if _degree(row) == 0)}
+    tolerance = tolerance_of([first[name] for name in values])
+    floors = _rounding_floors(plan, first, values)
+    names = {*values, *(row.tensor for row in rows)}
     return (
-        all(
-            len(runs.together[name]) == (fixed or len(runs.order)) for name in (*values, *gradients)
-        )
-        and all(len(first[name]) == (fixed or 1) for name in (*values, *gradients))
+        all(len(runs.together[name]) == (fixed or len(runs.order)) for name in names)
+        and all(len(first[name]) == (fixed or 1) for name in names)
         and all(_rows_agree(runs, name, (1.0, 1.0), tolerance, floors[name]) for name in values)
         and all(_copies_agree(runs, name, tolerance, floors[name]) for name in values)
         and all(
-            _rows_agree(runs, name, runs.factors, tolerance, floors[name]) for name in gradients
+            _rows_agree(runs, row.tensor, runs.factors, tolerance, _floor(plan, first, row))
+            for row in rows
+            if _degree(row) == 1
         )
         and all(
-            _sums_agree(runs, layer.name, tolerance, floors[gradient_at(layer.name)])
-            for layer in plan.layers
+            _sums_agree(runs, output, tolerance, _floor(plan, first, output))
+            for output in outputs
+            if _is_sum(output)
         )
     )
 
 
-def _rounding_floors(plan: Plan, outputs: Mapping[str, Any]) -> dict[str, float]:
-    """The size below which an output is only rounding errors: for layers a fraction of their values, for
-    gradients a fraction of the score per value, since layers and scores may have any unit.
+def _rounding_floors(
+    plan: Plan, outputs: Mapping[str, Any], values: Collection[str]
+) -> dict[str, float]:
+    """The size below which values are only rounding errors: a fraction of the largest, since layers may have
+    any unit; the score has none.
     """
+    sizes = [root_mean_square(outputs[name]) for name in values if name != plan.explained_tensor]
+    return dict.fromkeys(values, FLOOR * max(sizes, default=0.0)) | {plan.explained_tensor: 0.0}
+
+
+def _floor(plan: Plan, outputs: Mapping[str, Any], output: Output) -> float:
+    """The size below which a gradient is only rounding errors: a fraction of the score per value of the layer,
+    to the power of the quantity.
+    """
+    layer = plan.layers[output.layer].name
+    size = root_mean_square(outputs[layer]) if layer in outputs else 1.0
     score = root_mean_square(outputs[plan.explained_tensor])
-    sizes = {name: root_mean_square(outputs[name]) for name in plan.activations}
-    layers = dict.fromkeys(plan.activations, FLOOR * max(sizes.values()))
-    return layers | {
-        gradient_at(name): FLOOR * score / size if size else 0.0 for name, size in sizes.items()
-    }
+    return (FLOOR * score / size if size else 0.0) ** (_degree(output) or 1)
 
 
 def _rows_agree(
@@ -215,17 +238,10 @@ def _copies_agree(runs: Runs, name: str, tolerance: float, floor: float) -> bool
     return all(are_close(copy, alone[0], tolerance, floor) for copy in alone[1:])
 
 
-def _sums_agree(runs: Runs, layer: str, tolerance: float, floor: float) -> bool:
-    """Whether the moments of a batch are the sums of each image's moments: gradients are linear in
-    cotangents.
-    """
-    if moment(1, layer) not in runs.together:
+def _sums_agree(runs: Runs, output: Output, tolerance: float, floor: float) -> bool:
+    """Whether the sum over a batch is that of each image's: gradients are linear in cotangents."""
+    name, power = output.tensor, _degree(output) or 0
+    if max(root_mean_square(outputs[name]) for outputs in runs.alone) <= floor:
         return True
-    if max(root_mean_square(outputs[moment(1, layer)]) for outputs in runs.alone) <= floor:
-        return True
-    for power in POWERS:
-        name = moment(power, layer)
-        terms = [runs.factors[image] ** power * runs.alone[image][name] for image in runs.order]
-        if not are_close(runs.together[name], np.sum(terms, axis=0), power * tolerance):
-            return False
-    return True
+    terms = [runs.factors[image] ** power * runs.alone[image][name] for image in runs.order]
+    return are_close(runs.together[name], np.sum(terms, axis=0), max(power, 1) * tolerance)

@@ -26,12 +26,23 @@ from onnxcam.explain.model_files import ModelFiles, identify_files
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.model.input_values import digest_inputs
 from onnxcam.regular_files import read_regular
-from onnxcam.runtime.chunks import ChunkedRunner
+from onnxcam.runtime.chunks import CHUNK, ChunkedRunner
 from onnxcam.runtime.chunks import chunked_runner as make_chunked_runner
 from onnxcam.runtime.device import Device, usable_cpus
 from onnxcam.runtime.model_validity import blames_invalid_models
 from onnxcam.runtime.session import Session, open_session
-from onnxcam.specs import NOISE, POWERS, SEED, SPREAD, Plan, PlanRequest, moment
+from onnxcam.specs import (
+    CONSTANT,
+    HEAD,
+    MODEL,
+    OFFSET,
+    RANK,
+    SAMPLE_INPUT,
+    SCALE,
+    SEED,
+    Plan,
+    PlanRequest,
+)
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
@@ -39,21 +50,20 @@ if TYPE_CHECKING:
 PACKAGES = ("onnxcam", "onnx", "onnx-graphsurgeon", "onnxruntime", "onnxruntime-gpu", "numpy")
 MAX_PLAN_BYTES = 1 << 24  # bytes
 MAX_REOPENED_BYTES = 256 << 20  # bytes; larger matrices keep all threads of one session busy
-MODEL, GRADIENTS, PLAN = "model.onnx", "gradients.onnx", "plan.json"
+PLAN = "plan.json"
+ZERO_PADDED = frozenset({SEED, RANK})  # inputs that are 0 where a fixed batch is filled up
 WEIGHTS = ".weights"  # suffix of the file with a model's weights
 
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A plan and a session that runs it. `backward` runs the gradients if they have a model of their own;
-    `reopen` opens the first model once more with that many threads. `key` names the entry in the cache, None if
-    there is none.
+    """A plan and a session for each of its models. `reopen` opens one once more with that many threads, if it
+    is not too large. `key` names the entry in the cache, None if there is none.
     """
 
     plan: Plan
-    session: Session
-    backward: Session | None
-    reopen: Callable[[int], Session] | None
+    sessions: Mapping[str, Session]
+    reopen: Mapping[str, Callable[[int], Session]]
     key: str | None
 
 
@@ -75,23 +85,35 @@ def compile_model(
         return compiled or _build(model, request, device, files, key, inputs)
 
 
-def chunked_runner(compiled: CompiledModel, chunk: int | None) -> ChunkedRunner:
-    """Runs of a compiled model in chunks. The measured times of schedules are stored with its cache entry."""
-    key, choice = compiled.key, schedule_choice()
+def chunked_runners(compiled: CompiledModel, chunk: int | None) -> dict[str, ChunkedRunner]:
+    """Runs of each model in chunks. The measured times of schedules are stored with the cache entry."""
+    return {
+        model: _chunked_runner(compiled, model, session, chunk)
+        for model, session in compiled.sessions.items()
+    }
+
+
+def _chunked_runner(
+    compiled: CompiledModel, model: str, session: Session, chunk: int | None
+) -> ChunkedRunner:
+    if model == CONSTANT:  # a few small operators
+        batch = session.shapes[SEED][0]
+        return ChunkedRunner(session, batch if isinstance(batch, int) else None, chunk or CHUNK)
+    key, choice = compiled.key, schedule_choice(model)
     return make_chunked_runner(
-        compiled.session,
+        session,
         compiled.plan.image.batch,
         chunk,
-        frozenset({SEED}),
-        compiled.reopen,
+        ZERO_PADDED,
+        compiled.reopen.get(model),
         cache.get_choice(key, choice) if key else None,
         (lambda times: cache.set_choice(key, choice, times)) if key else None,
     )
 
 
-def schedule_choice() -> str:
-    """The name under which the times of schedules are stored."""
-    return f"schedules on {usable_cpus()} CPUs"
+def schedule_choice(model: str = MODEL) -> str:
+    """The name under which the times of a model's schedules are stored."""
+    return f"schedules of {model} on {usable_cpus()} CPUs"
 
 
 def to_portable(model: Any) -> Path | bytes:
@@ -127,8 +149,8 @@ def _load_cached(key: str, request: PlanRequest, device: Device) -> CompiledMode
         OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, ModelError
     ):
         plan = from_json(read_regular(entry_folder / PLAN, MAX_PLAN_BYTES) or b"")
-        gradients = entry_folder / GRADIENTS if plan.has_gradient_model else None
-        compiled = _open(plan, entry_folder / MODEL, {}, gradients, device, key)
+        contents = {model: entry_folder / file_of(model) for model in plan.models}
+        compiled = _open(plan, contents, {}, device, key)
         if _has_planned_tensors(compiled, request):
             return compiled
     cache.forget(key)
@@ -136,21 +158,32 @@ def _load_cached(key: str, request: PlanRequest, device: Device) -> CompiledMode
 
 
 def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
-    """Whether the models have the inputs and outputs that the plan names."""
-    plan, session = compiled.plan, compiled.session
-    backward = compiled.backward or session
-    image, seed = session.shapes.get(plan.image.name), backward.shapes.get(SEED, [])
+    """Whether the models have the inputs and outputs that the plan names, and the plan those of the request."""
+    plan, session = compiled.plan, compiled.sessions[MODEL]
+    image = session.shapes.get(plan.image.name)
     batch_sizes = {shape[0] for shape in session.shapes.values() if shape}
-    moments = {moment(power, name) for name in plan.activations for power in POWERS}
-    is_summed = request.smooths and not plan.gradient_is_constant
+    seeds = [open_.shapes[SEED] for open_ in compiled.sessions.values() if SEED in open_.shapes]
+    asked = {output.quantity for program in plan.programs for output in program.outputs}
+    varied = {layer.name for layer in plan.layers} if HEAD in compiled.sessions else set()
     return (
-        {*session.inputs, *backward.inputs} <= {plan.image.name, SEED, NOISE, SPREAD}
+        all(_has_inputs(open_, {plan.image.name, *varied}) for open_ in compiled.sessions.values())
         and (image is None or _sizes_agree(image, plan.image.shape))
         and plan.image.batch in {None, 1, *batch_sizes}
-        and _sizes_agree(seed[1:], plan.seed_shape)
-        and {plan.explained_tensor, *plan.activations} <= {*session.outputs}
-        and (moments if is_summed else {*plan.gradients}) <= {*backward.outputs}
+        and all(_sizes_agree(shape[1:], plan.seed_shape) for shape in seeds)
+        and plan.explained_tensor in session.outputs
+        and all(
+            {*program.tensors} <= {*compiled.sessions[program.model].outputs}
+            for program in plan.programs
+            if program.outputs
+        )
+        and asked == {*request.quantities}
     )
+
+
+def _has_inputs(session: Session, images: set[str]) -> bool:
+    """Whether all inputs are known: an image or activation, what samples add to it, and cotangents."""
+    known = {*images, SEED, RANK, OFFSET, SCALE}
+    return all(name in known or name.startswith(SAMPLE_INPUT) for name in session.inputs)
 
 
 def _sizes_agree(declared: Sequence[object], planned: Sequence[object]) -> bool:
@@ -179,38 +212,53 @@ def _build(
 
     loaded = bind_inputs(model, inputs) if isinstance(model, Model) else load(model, inputs)
     loaded = free_batch_if_proven(loaded)
-    planned, augmented, gradient_model = plan(loaded, request)
-    content, weights = augmented.content_and_weights()
+    planned, models = plan(loaded, request)
+    serialized = {name: model.content_and_weights() for name, model in models.items()}
+    content, weights = serialized[MODEL]
     try:
-        planned = confirm_batch(planned, content, weights, smooths=request.smooths)
+        planned = confirm_batch(planned, content, weights)
     except OutOfMemoryError:
         planned, key = with_batch_of_one(planned), None  # not cached: another run may have memory
     planned = replace(planned, data=_data_digest(model, files))
-    gradients = gradient_model.bytes() if gradient_model else None
+    contents = {name: content for name, (content, _) in serialized.items()}
+    outside = {name: weights for name, (_, weights) in serialized.items() if weights}
     # If a file changed meanwhile, it is unknown which version was read.
-    if key and not weights and files == identify_files(model):
-        _store(key, planned, {MODEL: content, GRADIENTS: gradients})
+    if key and not outside and files == identify_files(model):
+        _store(key, planned, contents)
         if compiled := _load_cached(key, request, device):
             return compiled
-    return _open(planned, content, weights, gradients, device, None)
+    return _open(planned, contents, outside, device, None)
 
 
 def _open(
     plan: Plan,
-    content: bytes | Path,
-    weights: Mapping[str, Array],
-    gradients: bytes | Path | None,
+    contents: Mapping[str, bytes | Path],
+    weights: Mapping[str, Mapping[str, Array]],
     device: Device,
     key: str | None,
 ) -> CompiledModel:
-    session = open_session(content, device, weights)
-    backward = Session(gradients, session.device) if gradients else None
+    """The models, all on the device of the first one. `weights` are those outside a model's content."""
+    first = open_session(contents[MODEL], device, weights.get(MODEL))
+    sessions = {MODEL: first} | {
+        name: Session(content, first.device, weights.get(name))
+        for name, content in contents.items()
+        if name != MODEL
+    }
 
-    def reopen(threads: int) -> Session:
-        return Session(content, session.device, weights, threads=threads)
+    def reopener(name: str) -> Callable[[int], Session]:
+        return lambda threads: Session(contents[name], first.device, threads=threads)
 
-    small = not weights and _size(content) <= MAX_REOPENED_BYTES
-    return CompiledModel(plan, session, backward, reopen if small else None, key)
+    small = [
+        name
+        for name, content in contents.items()
+        if name not in weights and _size(content) <= MAX_REOPENED_BYTES
+    ]
+    return CompiledModel(plan, sessions, {name: reopener(name) for name in small}, key)
+
+
+def file_of(model: str) -> str:
+    """The name of the file with one of the models of a plan."""
+    return f"{model}.onnx"
 
 
 def _size(content: bytes | Path) -> int:
@@ -220,7 +268,7 @@ def _size(content: bytes | Path) -> int:
     return sum(path.stat().st_size for path in content.parent.glob(f"{content.name}*"))
 
 
-def _store(key: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
+def _store(key: str, plan: Plan, models: Mapping[str, bytes]) -> None:
     """Write a plan and its models into the cache."""
     from onnxcam.model.external_data import write_with_external_data
 
@@ -232,8 +280,8 @@ def _store(key: str, plan: Plan, models: Mapping[str, bytes | None]) -> None:
     def write(folder: Path) -> None:
         (folder / PLAN).write_text(plan_text, encoding="utf-8")
         for model, content in models.items():
-            if content is not None:
-                write_with_external_data(content, folder / model, f"{model}{WEIGHTS}")
+            file = file_of(model)
+            write_with_external_data(content, folder / file, f"{file}{WEIGHTS}")
 
     cache.store(key, write)
 

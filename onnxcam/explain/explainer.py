@@ -3,56 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Images, Maps, Saliency, Scores
-from onnxcam.errors import RunError
+from onnxcam.arrays import Array, Images
 from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
     check_choices,
     check_chunk,
+    check_scope,
     layer_names,
     resolve_labels,
     target_per_image,
 )
-from onnxcam.explain.compile import chunked_runner, compile_model, to_portable
-from onnxcam.explain.evidence import BoundFormula, clear_rounding_errors
-from onnxcam.explain.explanation import Explanation
+from onnxcam.explain.block import Block, BlockResult, blocks
+from onnxcam.explain.compile import chunked_runners, compile_model, to_portable
+from onnxcam.explain.explanation import ExplainedImage, Explanation
+from onnxcam.explain.formula import BoundFormula
 from onnxcam.explain.inputs import ImageSource, load_inputs
-from onnxcam.explain.probabilities import Probabilities, join_images, target_probability
+from onnxcam.explain.probabilities import join_images
+from onnxcam.explain.read_target import TargetReader, kind_of
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
+from onnxcam.explain.sampling import Sampling
 from onnxcam.image.preprocess import Preprocessing, to_dict
-from onnxcam.image.preprocessing_choice import Choice, choose, notice_of, with_settings
+from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.methods import DEFAULT_METHOD, METHODS
-from onnxcam.methods.postprocess import are_empty, fuse_maps, resize_bilinear
+from onnxcam.methods.postprocess import are_empty
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors, versions
 from onnxcam.specs import AUTO
-from onnxcam.targets.classes import Spec, parse_rank, parse_target, single_logit_notice
-from onnxcam.targets.target import Target
+from onnxcam.targets.classes import Spec, single_logit_notice
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
-CHANGEABLE = ("_preprocessing", "labels", "fuse", "channels", "region")
+BLOCK = 16  # images whose quantities are in memory at the same time
 
 
-class ImageResult(NamedTuple):
-    """The layer map (1, h, w) of one image, its target and score, the probability (1,) if it has one, and a
-    notice if the map is only rounding errors.
-    """
+class Options(NamedTuple):
+    """How the model is opened, for each kind of target."""
 
-    layer_map: Saliency
-    target: Target
-    score: float
-    probability: Probabilities | None
-    notice: str | None
+    model: Any
+    device: Device
+    inputs: Mapping[str, Array]
+    chunk: int | None
+    cache: bool
 
 
 class Explainer:
@@ -72,6 +73,8 @@ class Explainer:
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of the maps of several layers.
+        pixels: settings of the preprocessing that replace those of `preprocess` (see
+            `image.preprocess.with_overrides`); None changes nothing.
         inputs: values of the model's other inputs, by name: arrays, which become constants of the model (see
             `model.load`).
         chunk: how many inputs are run at once; by default the fastest number is measured.
@@ -96,6 +99,7 @@ class Explainer:
         channels: Channels | None = None,
         region: Region | None = None,
         fuse: str = "max",
+        pixels: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
         chunk: int | None = None,
         cache: bool = True,
@@ -106,56 +110,77 @@ class Explainer:
         self._arguments = {**arguments.pop("settings"), **arguments}
         self.method = METHODS[method]
         check_choices(method, score, fuse)
+        check_chunk(chunk)
+        check_scope(self.method, layer, channels, region, fuse)
         if score == "exp":
             settings["score"] = "exp"
         self.settings = self.method.resolve_settings(settings)
-        check_chunk(chunk)
-        request = self.method.plan_request(
-            layer_names(layer), output, probability=score == "probability"
+        self._request = self.method.plan_request(
+            layer_names(layer), output, probability=score == "probability", settings=self.settings
         )
-        target_device = find_device(device)
-        with memory_errors("while the model was opened"):
-            compiled = compile_model(model, request, target_device, cached=cache, inputs=inputs)
-        self.plan = compiled.plan
-        self.fuse, self.channels, self.region = fuse, channels, region
+        self._options = Options(model, find_device(device), inputs, chunk, cache)
+        self._runners: dict[tuple[str, ...], Runner] = {}
+        self._memory: dict[object, Any] = {}
+        self.fuse, self.score_kind = fuse, score
+        self._subset = Subset(channels, region)
+        self.plan = self._runner_for(()).plan
         self.labels, self._label_notice = resolve_labels(labels, self.plan)
-        self._preprocessing = choose(preprocess, self.plan.metadata, self.plan.image)
-        runs = chunked_runner(compiled, chunk)
-        self.runner = Runner(self.plan, runs, compiled.backward, self.method, self.settings)
-        self.score_kind = score
+        choice = choose(preprocess, self.plan.metadata, self.plan.image)
+        self._preprocessing = with_settings(choice, **(pixels or {}))
+
+    def _runner_for(self, target: tuple[str, ...]) -> Runner:
+        """What runs the model for a kind of target; made when it is first needed."""
+        if target not in self._runners:
+            options = self._options
+            request = replace(self._request, target=target)
+            with memory_errors("while the model was opened"):
+                compiled = compile_model(
+                    options.model,
+                    request,
+                    options.device,
+                    cached=options.cache,
+                    inputs=options.inputs,
+                )
+            runs = chunked_runners(compiled, options.chunk)
+            self._runners[target] = Runner(compiled.plan, runs)
+        return self._runners[target]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy by the arguments and later changes: unpickling opens the model again, from the cache
-        if it is there. ModelError for a loaded model, which has no file to open.
+        """Pickle and copy by the arguments: unpickling opens the model again, from the cache if it is there.
+        ModelError for a loaded model, which has no file to open.
         """
-        changed = {name: getattr(self, name) for name in CHANGEABLE}
-        arguments = {**self._arguments, "model": to_portable(self._arguments["model"])}
-        return _rebuild, (arguments,), changed
+        return _rebuild, ({**self._arguments, "model": to_portable(self._arguments["model"])},)
 
     @property
     def device(self) -> Device:
         """The device that runs the model."""
-        return self.runner.batches.session.device
+        return self.runner.main.session.device
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the model for classes."""
+        return self._runner_for(())
 
     @property
     def passes(self) -> int:
         """The number of model inputs that are run per image after the clean one, for progress."""
-        return int(self.settings.get("samples", 1))
+        counts = self.method.sampler.counts
+        return int(self.settings[counts]) if counts else 1
 
     @property
     def preprocessing(self) -> Preprocessing:
         """How images are turned into the input of the model."""
         return self._preprocessing.preprocessing
 
-    @preprocessing.setter
-    def preprocessing(self, preprocessing: Preprocessing) -> None:
-        self._preprocessing = Choice(preprocessing)
+    @property
+    def channels(self) -> Channels | None:
+        """The feature maps that count, unless a call says otherwise; None for all."""
+        return self._subset.channels
 
-    def change_preprocessing(self, **settings: Any) -> None:
-        """Replace some settings of the preprocessing (see `image.preprocess.with_overrides`); None changes
-        nothing.
-        """
-        self._preprocessing = with_settings(self._preprocessing, **settings)
+    @property
+    def region(self) -> Region | None:
+        """The cells that count, unless a call says otherwise; None for all."""
+        return self._subset.region
 
     @property
     def preprocessing_notice(self) -> str | None:
@@ -167,11 +192,13 @@ class Explainer:
     @property
     def notices(self) -> tuple[str, ...]:
         """What a user should know about this model and method."""
-        notices = [*self.plan.notices, *self.runner.batches.session.notices]
+        notices = [*self.plan.notices, *self.runner.main.session.notices]
         notices += [self._label_notice] if self._label_notice else []
-        if notice := single_logit_notice(self.plan.score.classes, self.labels):
+        if self.method.needs_target and (
+            notice := single_logit_notice(self.plan.score.classes, self.labels)
+        ):
             notices.append(notice)
-        if self.method.smooths and self.runner.one_pass_is_enough:
+        if self._smooths_nothing:
             names = ", ".join(layer.name for layer in self.plan.layers)
             notices.append(
                 f"the gradient at {names} does not depend on the image, so all noisy samples give the same "
@@ -179,6 +206,14 @@ class Explainer:
                 "(`onnxcam layers`)"
             )
         return tuple(notices)
+
+    @property
+    def _smooths_nothing(self) -> bool:
+        """Whether all noisy samples provably give the same result."""
+        sampler = self.method.sampler
+        name, value = sampler.weighted or ("", "")
+        is_weighted = name in self.settings and self.settings[name] == value
+        return sampler.smooths and self.plan.one_sample_is_enough and not is_weighted
 
     def __call__(
         self,
@@ -192,107 +227,84 @@ class Explainer:
         """Explain one or several images (paths, bytes, PIL images), or arrays that are already preprocessed:
         (C, H, W) or (H, W, C) as the model expects them, or (N, ...).
 
-        `target` is "topK", a class index, a label, a contrast "281-282", or "not 281" for the evidence against
-        a class; one for all images, or one per image. `channels` and `region` replace those of the explainer
-        for this call. Raises ImageError, TargetError, SettingError and RunError.
+        `target` is "topK", a class index, a label, a contrast "281-282", "not 281" for the evidence against
+        a class, or "element:NAME[4,17]"; one for all images, or one per image. `channels` and `region` replace
+        those of the explainer for this call. Raises ImageError, TargetError, SettingError and RunError.
         """
+        check_scope(self.method, AUTO, channels, region, self.fuse)
         subset = Subset(
             self.channels if channels is None else channels,
             self.region if region is None else region,
         )
         with memory_errors("while images were explained"):
-            return self._explain(images, target, subset, progress)
+            explained, tensors, preprocessed = load_inputs(
+                images, self.preprocessing, self.plan.image
+            )
+            specs = target_per_image(target, len(tensors))
+            results = self._explain(tensors, specs, subset, progress)
+        assumed = self.preprocessing_notice if preprocessed else None
+        return self._explanation(explained, results, assumed, subset)
 
     def _explain(
         self,
-        images: ImageSource | Sequence[ImageSource],
-        target: Spec | Sequence[Spec],
+        tensors: Sequence[Images],
+        specs: Sequence[Spec],
         subset: Subset,
         progress: ProgressCallback,
+    ) -> list[BlockResult]:
+        """The results in blocks of images that are run together: those after each other whose targets are of
+        one kind.
+        """
+        formula = BoundFormula(self.method, self.settings, subset)
+        kinds = [kind_of(spec, self.labels) for spec in specs]
+        results = []
+        for start, stop in blocks(kinds, BLOCK):
+            runner = self._runner_for(kinds[start])
+            block = Block(
+                runner,
+                formula,
+                TargetReader(self.labels, is_probability=self.score_kind == "probability"),
+                Sampling(runner, self.method, self.settings, self.preprocessing, self._memory),
+                self.fuse,
+            )
+            images = np.concatenate(tensors[start:stop])
+            results.append(block.explain(images, specs[start:stop], progress))
+        return results
+
+    def _explanation(
+        self,
+        images: Sequence[ExplainedImage],
+        results: Sequence[BlockResult],
+        assumed: str | None,
+        subset: Subset,
     ) -> Explanation:
-        explained, tensors, preprocessed = load_inputs(images, self.preprocessing, self.plan.image)
-        specs = target_per_image(target, len(tensors))
-        results = [
-            self._explain_image(tensor, spec, subset, progress)
-            for tensor, spec in zip(tensors, specs, strict=True)
+        targets = [target for result in results for target in result.targets]
+        notices = [assumed, *(notice for result in results for notice in result.notices)]
+        maps = np.concatenate([result.maps for result in results])
+        has_layers = results[0].layer_maps is not None
+        attributions = [
+            result.attributions for result in results if result.attributions is not None
         ]
-        assumed = self.preprocessing_notice if preprocessed else None
-        notices = [assumed, *(result.notice for result in results)]
-        layer_maps = np.concatenate([result.layer_map for result in results])
-        size = self.plan.image.size_of(tensors[0])
-        maps = resize_bilinear(layer_maps, *size).astype(np.float32)
         return Explanation(
             maps=maps,
-            layer_maps=layer_maps.astype(np.float32),
-            scores=np.array([result.score for result in results]),
-            targets=tuple(result.target.name for result in results),
-            indices=tuple(result.target.index for result in results),
-            target_specs=tuple(result.target.spec for result in results),
+            layer_maps=np.concatenate([np.asarray(result.layer_maps) for result in results])
+            if has_layers
+            else None,
+            scores=np.concatenate([result.scores for result in results]),
+            targets=tuple(target.name for target in targets),
+            indices=tuple(target.index for target in targets),
+            target_specs=tuple(target.spec for target in targets),
             layers=tuple(layer.name for layer in self.plan.layers),
-            is_empty=are_empty(maps),
+            is_empty=are_empty(maps, signed=self.method.signed),
             notices=(*self.notices, *dict.fromkeys(notice for notice in notices if notice)),
             method=self.method.name,
-            images=tuple(explained),
+            images=tuple(images),
             provenance=self._provenance(subset),
-            probabilities=join_images([result.probability for result in results]),
+            signed=self.method.signed,
+            attributions=np.concatenate(attributions) if attributions else None,
+            probabilities=join_images([p for result in results for p in result.probabilities]),
+            facts=tuple(facts for result in results for facts in result.facts),
         )
-
-    def _explain_image(
-        self, image: Floats, spec: Spec, subset: Subset, progress: ProgressCallback
-    ) -> ImageResult:
-        classes = self.plan.score.classes
-        fixed_target = (
-            parse_target(spec, classes, self.labels, None) if parse_rank(spec) is None else None
-        )
-        scores, activations = self._forward(image, fixed_target)
-        is_probability = self.score_kind == "probability" or self.plan.score.probability
-        middle = 0.5 if is_probability else 0.0  # the score that divides the two sides of one logit
-        target = fixed_target or parse_target(spec, classes, self.labels, scores[0], middle)
-        settings = self._formula_settings()
-        formula = BoundFormula(
-            lambda quantities: self.method.formula(**quantities, **settings), subset.select
-        )
-        with np.errstate(all="ignore"):  # what is not finite is refused below
-            layers = self.runner.collect(image, activations, target, progress)
-            maps = [formula.formula(formula.select(quantities)) for quantities in layers]
-            notice = clear_rounding_errors(
-                self.runner, image, target, scores, layers, maps, formula
-            )
-            fused = maps[0] if len(maps) == 1 else fuse_maps(maps, self.fuse)
-            rounded = fused.astype(np.float32)  # may overflow
-        self._require_finite([rounded, *(array for values in layers for array in values.values())])
-        probability = target_probability(
-            self.plan.score, self.plan.explained_tensor, scores, target
-        )
-        return ImageResult(fused, target, float(target.score(scores)[0]), probability, notice)
-
-    def _require_finite(self, arrays: Sequence[Floats]) -> None:
-        if not all(np.isfinite(array).all() for array in arrays):
-            names = ", ".join(layer.name for layer in self.plan.layers)
-            raise RunError(
-                f"{self.plan.name}: values, gradients or the map at {names} are not finite (NaN or infinite); "
-                "choose another layer, or check the model's weights and the settings of the method"
-            )
-
-    def _forward(self, image: Images, fixed_target: Target | None) -> tuple[Scores, list[Maps]]:
-        """The clean pass. If it fails for a model that accepts any size, the error names the size."""
-        try:
-            return self.runner.forward(image, fixed_target)
-        except RunError as error:
-            if self.plan.image.height and self.plan.image.width:
-                raise
-            height, width = self.plan.image.size_of(image)
-            raise RunError(
-                f"{error} (the input was {height} x {width}; if the model expects another size, set it "
-                "with --size)"
-            ) from error
-
-    def _formula_settings(self) -> dict[str, Any]:
-        """The settings of the formula, without those of the sampler."""
-        sampler_settings = self.method.sampler.settings
-        return {
-            name: value for name, value in self.settings.items() if name not in sampler_settings
-        }
 
     def _provenance(self, subset: Subset) -> dict[str, Any]:
         from onnxcam._version import __version__

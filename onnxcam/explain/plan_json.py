@@ -10,9 +10,22 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from onnxcam.specs import BoundInput, ImageInput, Layer, Plan, Score
+from onnxcam.methods import QUANTITIES
+from onnxcam.specs import (
+    CONSTANT,
+    HEAD,
+    MODEL,
+    BoundInput,
+    ImageInput,
+    Layer,
+    Output,
+    Plan,
+    Program,
+    Score,
+)
 
 T = TypeVar("T")
+PROGRAMS = "clean", "constant", "sampled", "constant_sampled"
 HUGE = 1 << 31  # above any size of a tensor
 
 
@@ -39,6 +52,7 @@ def from_json(text: str | bytes) -> Plan:
         "image": _construct(ImageInput, image),
         "score": _construct(Score, fields["score"]),
         "layers": tuple(_construct(Layer, layer) for layer in layers),
+        **{name: _program(fields[name]) for name in PROGRAMS},
         "inputs": tuple(_construct(BoundInput, bound) for bound in fields["inputs"]),
     }
     plan = _construct(Plan, {**fields, **specs})
@@ -48,9 +62,23 @@ def from_json(text: str | bytes) -> Plan:
     _dtype(plan.seed_dtype)
     if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
         raise ValueError(f"the layout {layout!r}, or cotangents that do not fit {classes} classes")
+    outputs = (output for program in plan.programs for output in program.outputs)
+    if not all(output.layer < len(plan.layers) for output in outputs):
+        raise ValueError("a quantity at a layer that the plan does not have")
     if not all(map(_is_consistent, plan.layers)):
         raise ValueError("a layer whose channel axis or number of tokens does not fit its shape")
     return plan
+
+
+def _program(fields: Any) -> Program:
+    """A program whose outputs are known quantities."""
+    outputs = tuple(_construct(Output, output) for output in fields["outputs"])
+    program = _construct(Program, {**fields, "outputs": outputs})
+    if program.model not in (MODEL, CONSTANT, HEAD):
+        raise ValueError(f"the model {program.model!r}")
+    if not all(output.quantity in QUANTITIES for output in outputs):
+        raise ValueError("a quantity that no formula takes")
+    return program
 
 
 def _is_consistent(layer: Layer) -> bool:

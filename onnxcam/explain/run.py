@@ -1,24 +1,34 @@
-"""Run a compiled model to compute the quantities that a formula needs, for an image and a target."""
+"""Run the programs of a plan: the quantities of clean images, and of the samples that a sampler draws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats, Images, Maps, Quantities, Scores, cast_saturating
-from onnxcam.errors import ModelError, RunError
-from onnxcam.methods import Method
-from onnxcam.methods.samplers.gaussian import GaussianNoise, standard_deviation
+from onnxcam.arrays import Array, Floats, Images, Quantities, Scores, cast_saturating
+from onnxcam.errors import RunError
+from onnxcam.methods import QUANTITIES, Samples
 from onnxcam.runtime.chunks import ChunkedRunner, Feed
-from onnxcam.runtime.session import FeedValue, Session
-from onnxcam.specs import POWERS, SEED, Plan, moment
+from onnxcam.runtime.session import FeedValue
+from onnxcam.specs import (
+    HEAD,
+    MODEL,
+    NO_OFFSET,
+    OFFSET,
+    RANK,
+    SCALE,
+    SEED,
+    Layer,
+    Output,
+    Plan,
+    Program,
+    sample_input,
+)
 from onnxcam.targets.target import Target
 
-EPSILON = float(np.finfo(np.float32).eps)
 NEAR = 2.0**-20  # part of an image's range, eight steps of float32
 FEW_LEVELS = 0.15  # for integers: one value in a thousand is rounded to the next
 ProgressCallback = Callable[
@@ -30,246 +40,255 @@ def no_progress(count: int) -> None:
     """The default callback: does nothing."""
 
 
+@dataclass(frozen=True)
+class CleanPass:
+    """What was computed for N images: the scores (N, classes), and the outputs of the clean program."""
+
+    images: Images
+    scores: Scores
+    arrays: Mapping[Output, Array]
+
+    def raw(self, quantity: str, image: int) -> Array:
+        """A quantity of one image (1, ...) at the first layer, as the model returned it."""
+        output = next(output for output in self.arrays if output.quantity == quantity)
+        return self.arrays[output][image : image + 1]
+
+
 @dataclass
 class Runner:
-    """Runs one plan for one method. `backward` runs the gradients if they have a model of their own."""
+    """Runs one plan. `runs` has a runner for each model of the plan."""
 
     plan: Plan
-    batches: ChunkedRunner
-    backward: Session | None
-    method: Method
-    settings: Mapping[str, Any]
-    _gradient_cache: dict[tuple[bytes, tuple[int, ...], bytes], list[Maps]] = field(
+    runs: Mapping[str, ChunkedRunner]
+    _constants: dict[tuple[bytes, tuple[int, ...]], dict[Output, Array]] = field(
         default_factory=dict
     )
-    _noise: GaussianNoise | None = None
-    epsilon: float = EPSILON  # machine epsilon of the coarsest dtype of a layer
 
     @property
-    def one_pass_is_enough(self) -> bool:
-        """Whether one pass gives the result of n: the gradient provably does not depend on the image, and
-        nothing else that is computed differs between the samples.
-        """
-        return (
-            self.plan.gradient_is_constant
-            and self.settings.get("score", "logit") == "logit"
-            and self.settings.get("activation", "clean") == "clean"
-        )
+    def main(self) -> ChunkedRunner:
+        """The runner of the first model."""
+        return self.runs[MODEL]
 
-    def forward(self, images: Images, target: Target | None = None) -> tuple[Scores, list[Maps]]:
-        """The class scores (N, classes) and each layer's values (N, C, h, w), in float64. If the target of a
-        single image is known before its scores are, the gradients are computed in the same pass.
+    @property
+    def ranks_classes(self) -> bool:
+        """Whether the model itself finds the class of a rank."""
+        return RANK in self.main.session.inputs
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether a clean pass returns different quantities for another target."""
+        return any(QUANTITIES[output.quantity].needs_target for output in self.plan.clean.outputs)
+
+    def clean(self, images: Images, weights: Floats, ranks: Array | None = None) -> CleanPass:
+        """One pass for N images: their targets are the `weights` (N, classes) plus the classes of the `ranks`
+        (N,).
         """
-        outputs, weights = [self.plan.explained_tensor, *self.plan.activations], None
-        if target is not None and self._fits_one_pass(images, target):
-            outputs, weights = [*outputs, *self.plan.gradients], target.weights[None]
-        zeros = np.zeros((len(images), self.plan.score.classes))
-        raw, *maps = self._run_all(outputs, images, zeros if weights is None else weights)
-        activations, gradients = maps[: len(self.plan.layers)], maps[len(self.plan.layers) :]
-        self.epsilon = max(EPSILON, *(_epsilon(array) for array in activations))
-        if target is not None and gradients:
-            self._store_gradients(images, target, gradients)
-        scores = np.asarray(raw, np.float64).reshape(len(images), -1)
+        tensors = dict.fromkeys([self.plan.explained_tensor, *self.plan.clean.tensors])
+
+        def feed(chunk: slice) -> Mapping[str, FeedValue]:
+            feeds = self.plan.feeds(
+                images[chunk], weights[chunk], None if ranks is None else ranks[chunk]
+            )
+            return _only(feeds, self.main)
+
+        chunks = [arrays for _, arrays in self.main.run([*tensors], len(images), feed)]
+        joined = [
+            arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            for arrays in zip(*chunks, strict=True)
+        ]
+        results = dict(zip(tensors, joined, strict=True))
+        arrays = {output: results[output.tensor] for output in self.plan.clean.outputs}
+        scores = np.asarray(results[self.plan.explained_tensor], np.float64)
+        return CleanPass(images, scores.reshape(len(images), -1), arrays)
+
+    def require_finite_scores(self, scores: Scores) -> None:
+        """RunError for scores that are NaN or infinite."""
         if not np.isfinite(scores).all():
             raise RunError(
                 f"{self.plan.name}: the scores are not finite (NaN or infinite); "
                 "check the model's weights and the preprocessing"
             )
-        return scores, self._channels_first(activations, images)
 
-    def collect(
+    def constants(self, images: Images, weights: Floats) -> dict[Output, Array]:
+        """The clean quantities that depend only on the targets `weights` (N, classes), and on the size of the
+        images in models that take any size. Those of the last target are kept.
+        """
+        program = self.plan.constant
+        if not program.outputs:
+            return {}
+        rows = []
+        for row in weights:
+            key = row.tobytes(), images.shape[1:]
+            if key not in self._constants:
+                samples = Samples(1, weights=np.ones(1))
+                arrays = self._run(program, images[:1], images[:1], samples, row)
+                self._constants = {key: dict(zip(program.outputs, arrays, strict=True))}
+            rows.append(self._constants[key])
+        return {
+            output: rows[0][output]
+            if len(rows) == 1
+            else np.concatenate([row[output] for row in rows])
+            for output in program.outputs
+        }
+
+    def sampled(
         self,
         image: Images,
-        activations: list[Maps],
+        values: Array,
+        samples: Samples,
         target: Target,
         progress: ProgressCallback = no_progress,
-    ) -> list[Quantities]:
-        """For each layer the quantities that the formula takes; image (1, ...), activations (1, C, h, w)."""
-        quantities: list[Quantities]
-        if "class_weight" in self.method.quantities:
-            progress(1)
-            quantities = [{"class_weight": weight} for weight in self._class_weights(image, target)]
-        elif self.method.sampler.name == "once":
-            quantities = [{"gradient": gradient} for gradient in self._gradients(image, target)]
-            progress(1)
+    ) -> dict[Output, Array]:
+        """The quantities of the samples of one image (1, ...), whose `values` (1, ...) the samples vary."""
+        results: dict[Output, Array] = {}
+        varying, constant = self.plan.sampled, self.plan.constant_sampled
+        if varying.outputs:
+            arrays = self._run(varying, image, values, samples, target.weights, progress)
+            results |= dict(zip(varying.outputs, arrays, strict=True))
         else:
-            quantities, activations = self._sample_means(image, activations, target, progress)
+            progress(samples.count)
+        if constant.outputs:
+            arrays = self._run(
+                constant, image, values, self._distinct(constant, samples), target.weights
+            )
+            results |= dict(zip(constant.outputs, arrays, strict=True))
+        return results
+
+    def _distinct(self, program: Program, samples: Samples) -> Samples:
+        """The first of the samples if a program that does not depend on what they vary returns the same for
+        all.
+        """
+        inputs = self.runs[program.model].session.inputs
+        is_same = np.ptp(samples.factors) == 0
+        if is_same and not any(sample_input(name) in inputs for name in samples.inputs):
+            return Samples(1, weights=samples.factors[:1])
+        return samples
+
+    def scores(self, image: Images, values: Array, samples: Samples, target: Target) -> Floats:
+        """(n,): the target's score on each sample."""
+        model = HEAD if HEAD in self.runs else MODEL
+        stacked = Output("sample_scores", 0, self.plan.explained_tensor)
+        (scores,) = self._run(
+            Program(model, (stacked,)), image, values, samples, np.zeros_like(target.weights)
+        )
+        return target.score(np.asarray(scores, np.float64).reshape(samples.count, -1))
+
+    def _run(
+        self,
+        program: Program,
+        image: Images,
+        values: Array,
+        samples: Samples,
+        weights: Floats,
+        progress: ProgressCallback = no_progress,
+    ) -> list[Array]:
+        """The outputs of a program for the samples of one image: sums are divided by the number of samples, and
+        scores are stacked.
+        """
+        run = self.runs[program.model]
+        feed = self._feed(run, image, values, samples, weights)
+        parts: list[list[Array]] = [[] for _ in program.outputs]
+        for chunk, arrays in run.run(program.tensors, samples.count, feed):
+            for output, array, part in zip(program.outputs, arrays, parts, strict=True):
+                _collect(part, array, is_sum=QUANTITIES[output.quantity].reduction == "mean")
+            progress(chunk.stop - chunk.start)
         return [
-            {"activation": activation, **values}
-            for activation, values in zip(activations, quantities, strict=True)
+            _combine(part, output.quantity, samples.count)
+            for output, part in zip(program.outputs, parts, strict=True)
         ]
 
-    def _fits_one_pass(self, image: Images, target: Target) -> bool:
-        """Whether the gradients at the clean image are needed, from this model, and not cached yet."""
-        needs_clean_gradient = self.method.sampler.name == "once" or self.plan.gradient_is_constant
-        return (
-            needs_clean_gradient
-            and not self.plan.has_gradient_model
-            and self._gradient_key(image, target) not in self._gradient_cache
-        )
-
-    def _gradient_key(self, image: Images, target: Target) -> tuple[bytes, tuple[int, ...], bytes]:
-        """What gradients depend on. Constant ones depend only on the size of the image, in models that take any
-        size.
+    def _feed(
+        self, run: ChunkedRunner, image: Images, values: Array, samples: Samples, weights: Floats
+    ) -> Feed:
+        """The inputs for the samples of an image, whose cotangents are the target's `weights` times the
+        samples'.
         """
-        content = b"" if self.plan.gradient_is_constant else image.tobytes()
-        return target.weights.tobytes(), image.shape, content
-
-    def _store_gradients(
-        self, image: Images, target: Target, gradients: Sequence[Array]
-    ) -> list[Maps]:
-        maps = self._channels_first(gradients, image)
-        self._gradient_cache = {self._gradient_key(image, target): maps}
-        return maps
-
-    def _gradients(self, image: Images, target: Target) -> list[Maps]:
-        cached = self._gradient_cache.get(self._gradient_key(image, target))
-        if cached is not None:
-            return cached
-        if self.backward is None:
-            gradients = self._run_all(self.plan.gradients, image, target.weights[None])
-        else:
-            feeds = {SEED: self.plan.seeds(target.weights[None])}
-            gradients = self.backward.run(self.plan.gradients, feeds)
-        return self._store_gradients(image, target, gradients)
-
-    def gradients_near(self, image: Images, target: Target, factor: float) -> list[Maps]:
-        """Each layer's gradient (1, C, h, w) close to the image, for `factor` times the target, divided by
-        `factor`. It is nearly the same as at the image, unless it is only rounding errors.
-        """
-        weights = factor * target.weights[None]
-        if self.backward is not None:
-            arrays = self.backward.run(self.plan.gradients, {SEED: self.plan.seeds(weights)})
-        else:
-            is_summed = self.method.smooths and not self.plan.gradient_is_constant
-            layers = self.plan.activations
-            names = [moment(1, name) for name in layers] if is_summed else self.plan.gradients
-            arrays = self._run_all(names, _nearby_image(image, factor), weights)
-        return [gradient / factor for gradient in self._channels_first(arrays, image)]
-
-    def _class_weights(self, image: Images, target: Target) -> list[Floats]:
-        """(1, C): the gradient summed over the cells, which is the linear layer's row after global average
-        pooling. ModelError, with the reason, for another head.
-        """
-        gradients = self._gradients(image, target)
-        for layer, g in zip(self.plan.layers, gradients, strict=True):
-            is_uniform = np.allclose(
-                g, g[:, :, :1, :1], rtol=1e-4, atol=1e-6 * float(np.abs(g).max())
-            )
-            if not self.plan.gradient_is_constant or not is_uniform:
-                reason = (
-                    "differs from cell to cell"
-                    if self.plan.gradient_is_constant
-                    else "depends on the image"
-                )
-                raise ModelError(
-                    f"cam needs global average pooling and a single linear layer after {layer.name!r}, "
-                    f"but the score's gradient there {reason}; use grad-cam, or choose another layer"
-                )
-        return [np.sum(gradient, axis=(2, 3)) for gradient in gradients]
-
-    def _sample_means(
-        self, image: Images, activations: list[Maps], target: Target, progress: ProgressCallback
-    ) -> tuple[list[Quantities], list[Maps]]:
-        """D_1 to D_3 of each layer over the noisy samples, and the activations: the clean ones, or their mean.
-
-        A gradient is linear in its cotangent: if it is constant, a sample's gradient is the gradient for weight
-        1 times the sample's weight.
-        """
-        weights, mean = self._sample_weights(image, target), self.settings["activation"] == "mean"
-        outputs = [*self.plan.activations] if mean else []
-        if not self.plan.gradient_is_constant:
-            outputs += [moment(power, name) for power in POWERS for name in self.plan.activations]
-        means = self._mean_outputs(outputs, image, target, weights, progress)
-        count = len(activations)
-        if mean:
-            activations, means = means[:count], means[count:]
-        if self.plan.gradient_is_constant:
-            gradients = self._gradients(image, target)
-            layers = [mean_powers(gradient, weights) for gradient in gradients]
-        else:
-            layers = [means[layer::count] for layer in range(count)]
-        names = [f"d{power}" for power in POWERS]
-        return [dict(zip(names, moments, strict=True)) for moments in layers], activations
-
-    def _mean_outputs(
-        self,
-        outputs: list[str],
-        image: Images,
-        target: Target,
-        weights: Floats,
-        progress: ProgressCallback,
-    ) -> list[Maps]:
-        """The mean of each output over the noisy samples. `outputs` cycle through the layers."""
-        if not outputs:
-            progress(len(weights))
-            return []
-        totals: list[Any] = [None] * len(outputs)
-        runs = self.batches.run(outputs, len(weights), self._noisy_feed(image, target, weights))
-        for chunk, arrays in runs:
-            sums = (np.sum(array, axis=0, keepdims=True, dtype=np.float64) for array in arrays)
-            totals = [
-                chunk_sum if total is None else np.add(total, chunk_sum, out=total)
-                for total, chunk_sum in zip(totals, sums, strict=True)
-            ]
-            progress(chunk.stop - chunk.start)
-        return self._channels_first([total / len(weights) for total in totals], image)
-
-    def _sample_weights(self, image: Images, target: Target) -> Floats:
-        """(n,): how much each sample counts, 1 or exp(S_s - max S). It multiplies the sample's cotangent."""
-        samples = int(self.settings["samples"])
-        if self.settings["score"] != "exp":
-            return np.ones(samples)
-        feed = self._noisy_feed(image, target, np.zeros(samples))
-        runs = self.batches.run([self.plan.explained_tensor], samples, feed)
-        scores = np.concatenate([np.asarray(arrays[0], np.float64) for _, arrays in runs])
-        target_scores = target.score(scores.reshape(samples, -1))
-        return np.exp(target_scores - target_scores.max())
-
-    def _noisy_feed(self, image: Images, target: Target, weights: Floats) -> Feed:
-        """The inputs for noisy copies of an image, whose cotangents are the target's times `weights` (n,)."""
-        spread = standard_deviation(image, self.settings["noise"], self.settings["sigma"])
-        noise = self._noise_for(image.shape[1:])
+        varied = self.plan.layers[0].name if run is self.runs.get(HEAD) else self.plan.image.name
+        scales = np.zeros(samples.count) if samples.offsets is None else samples.scales
+        factors = samples.factors
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
-            seeds = target.weights * weights[chunk, None]
-            return self._feeds(image, seeds, noise[chunk] if spread else None, spread)
+            count = chunk.stop - chunk.start
+            offsets = NO_OFFSET if samples.offsets is None else samples.offsets[chunk]
+            ones = np.ones(count) if scales is None else scales[chunk]
+            feeds: dict[str, Any] = {
+                self.plan.image.name: image,
+                SEED: self.plan.seeds(weights * factors[chunk, None]),
+                RANK: np.zeros(count, np.int64),
+                OFFSET: offsets,
+                SCALE: np.asarray(ones, np.float32),
+            }
+            if varied != self.plan.image.name:
+                feeds[self.plan.image.name] = np.repeat(image, count, axis=0)
+            feeds[varied] = values
+            feeds |= {sample_input(name): rows[chunk] for name, rows in samples.inputs.items()}
+            return _only(feeds, run)
 
         return feed
 
-    def _noise_for(self, shape: tuple[int, ...]) -> GaussianNoise:
-        noise = self._noise  # threads may have images of different sizes
-        if noise is None or noise.shape != shape:
-            is_free = self.batches.fixed_batch is None  # a fixed batch is filled up first
-            transfer = self.batches.session.to_device if is_free else np.asarray
-            noise = self._noise = GaussianNoise(int(self.settings["seed"]), shape, transfer)
-        return noise
-
-    def _feeds(
-        self, images: Images, seeds: Floats, noise: FeedValue | None = None, spread: float = 0.0
-    ) -> Mapping[str, FeedValue]:
-        """The inputs of the model: images, noise, and cotangents (N, classes)."""
-        feeds = self.plan.feeds(images, seeds, noise, spread)
-        inputs = self.batches.session.inputs
-        return {name: array for name, array in feeds.items() if name in inputs}
-
-    def _run_all(self, outputs: Sequence[str], images: Images, seeds: Floats) -> list[Array]:
-        """The outputs for all images, in chunks."""
-
-        def feed(chunk: slice) -> Mapping[str, FeedValue]:
-            return self._feeds(images[chunk], seeds[chunk])
-
-        chunks = [arrays for _, arrays in self.batches.run(outputs, len(images), feed)]
-        return [np.concatenate(arrays) for arrays in zip(*chunks, strict=True)]
-
-    def _channels_first(self, arrays: Sequence[Array], images: Images) -> list[Maps]:
-        """(N, C, h, w) in float64; `arrays` cycle through the layers."""
+    def arrange(
+        self, arrays: Mapping[Output, Array], images: Images, image_layer: Layer
+    ) -> list[Quantities]:
+        """For each layer its quantities by name, with the channels first, in float64."""
         height, width = self.plan.image.size_of(images)
-        layers = self.plan.layers
-        return [
-            layers[i % len(layers)].channels_first(array, height / width)
-            for i, array in enumerate(arrays)
-        ]
+        layers: list[Quantities] = [{} for _ in self.plan.layers]
+        for output, array in arrays.items():
+            place = QUANTITIES[output.quantity].place
+            layer = self.plan.layers[output.layer] if place == "layer" else image_layer
+            arranged = (
+                layer.channels_first(array, height / width)
+                if place
+                else np.asarray(array, np.float64)
+            )
+            of_all = [output.layer] if place == "layer" else range(len(layers))
+            for number in of_all:
+                layers[number][output.quantity] = arranged
+        return layers
+
+    def nearby(
+        self, image: Images, target: Target, factor: float, samples: Samples | None
+    ) -> dict[Output, Array]:
+        """The quantities that are proportional to a power of the cotangent, close to the image (1, ...), for
+        `factor` times the target, divided by that power of `factor`. What a sampler feeds is that of the first
+        of its `samples`. They are nearly the same as at the image, or at
+        a sample of it, unless they are only rounding errors.
+        """
+        near, weights = _nearby_image(image, factor), factor * target.weights[None]
+        clean = self.clean(near, weights)
+        arrays = {**clean.arrays, **self.constants(near, weights)}
+        if samples is not None:
+            values = clean.raw("activation", 0) if HEAD in self.runs else near
+            sample = Samples(1, weights=np.array([factor]), inputs=samples.inputs)
+            arrays |= self.sampled(near, values, sample, target)
+        degrees = {output: QUANTITIES[output.quantity].degree for output in arrays}
+        return {
+            output: np.asarray(array, np.float64) / factor ** (degrees[output] or 0)
+            for output, array in arrays.items()
+            if degrees[output]
+        }
+
+
+def _only(feeds: Mapping[str, Any], run: ChunkedRunner) -> dict[str, FeedValue]:
+    """The inputs that the model has."""
+    return {name: array for name, array in feeds.items() if name in run.session.inputs}
+
+
+def _collect(part: list[Array], array: Array, *, is_sum: bool) -> None:
+    """Add a chunk's array to those before it: sums are added up, in place."""
+    if not is_sum:
+        part.append(array)
+    elif part:
+        np.add(part[0], array, out=part[0])
+    else:
+        part.append(np.array(array, np.float64))
+
+
+def _combine(part: list[Array], quantity: str, count: int) -> Array:
+    reduction = QUANTITIES[quantity].reduction
+    if reduction == "mean":
+        return np.asarray(part[0], np.float64) / count
+    rows = part[0] if len(part) == 1 else np.concatenate(part)
+    return rows if reduction == "" else np.reshape(rows, (1, -1))
 
 
 def _nearby_image(image: Images, factor: float) -> Any:
@@ -286,10 +305,3 @@ def _nearby_image(image: Images, factor: float) -> Any:
 
 def _epsilon(array: Any) -> float:
     return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
-
-
-def mean_powers(gradient: Maps, weights: Floats) -> list[Maps]:
-    """The means of the powers of a gradient times each of the weights."""
-    powers = accumulate([gradient] * len(POWERS), np.multiply)
-    factors = [float(np.mean(weights**power)) for power in POWERS]
-    return [g if factor == 1 else factor * g for factor, g in zip(factors, powers, strict=True)]

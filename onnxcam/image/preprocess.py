@@ -172,6 +172,22 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
     return PreparedImage(np.ascontiguousarray(tensor[np.newaxis]), box, rgb)
 
 
+def gray_level(preprocessing: Preprocessing, takes: ImageInput, level: float) -> Array:
+    """The values of a gray image in the tensor of a model: 0 is black, 1 white. (1, C, 1, 1) or (1, 1, 1, C),
+    in the dtype of the model.
+    """
+    channels = _channel_count(takes)
+    mean, std = (
+        _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
+    )
+    values, *span = (
+        (np.full((1, 1, 1, 1), pixel) / preprocessing.scale - mean) / std
+        for pixel in (255.0 * level, 0.0, 255.0)
+    )
+    converted = _to_model_dtype(values.astype(np.float32), np.concatenate(span), takes)
+    return np.moveaxis(converted, -1, 1) if takes.layout == "NCHW" else converted
+
+
 def _channel_count(takes: ImageInput) -> int:
     if takes.channels not in (None, 1, 3):
         raise SettingError(

@@ -1,19 +1,28 @@
-"""Formulas, samplers and postprocessing, in NumPy only. `METHODS` is the table of all methods: those that the
-modules of this package register.
+"""Formulas, samplers and postprocessing, in NumPy only. `METHODS`, `SAMPLERS` and `QUANTITIES` are the tables
+of what the modules of this package register.
 """
 
-import importlib
-import pkgutil
-
-from onnxcam.methods.method import Method
-from onnxcam.methods.method import methods as METHODS  # noqa: N812  a table, not a function
-from onnxcam.methods.samplers.sampler import Sampler
+from onnxcam.methods.method import METHODS, Method, method
+from onnxcam.methods.quantities import QUANTITIES, Quantity, quantity
+from onnxcam.methods.samplers import SAMPLERS, Sampler, Samples, sampler
 from onnxcam.methods.settings import Setting
+from onnxcam.registry import import_modules
 
 DEFAULT_METHOD = "smooth-grad-cam++"
 
-for _module in pkgutil.iter_modules(__path__):
-    if not (_module.ispkg or _module.name.startswith("_")):
-        importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "Sampler", "Setting"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "QUANTITIES",
+    "SAMPLERS",
+    "Method",
+    "Quantity",
+    "Sampler",
+    "Samples",
+    "Setting",
+    "method",
+    "quantity",
+    "sampler",
+]

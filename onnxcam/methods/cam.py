@@ -13,7 +13,6 @@ import numpy as np
 
 from onnxcam.arrays import Floats, Maps, Saliency
 from onnxcam.methods.method import method
-from onnxcam.methods.samplers.gaussian import GAUSSIAN
 
 CELLS: Any = (2, 3)
 
@@ -23,10 +22,28 @@ def weighted_sum(weight: Floats, activation: Maps) -> Saliency:
     return np.maximum(np.einsum("nkhw,nkhw->nhw", weight, activation), 0.0)
 
 
-@method("cam", source="Zhou et al. 2016, eq. 2")
-def cam(activation: Maps, class_weight: Floats) -> Saliency:
+def pooled_linear_head(gradient: Maps, *, is_constant: bool) -> str | None:
+    """Why the gradient is not the class's row of a linear layer after global average pooling, divided by the
+    number of cells; None if it is.
+    """
+    if not is_constant:
+        reason = "depends on the image"
+    elif np.allclose(
+        gradient, gradient[:, :, :1, :1], rtol=1e-4, atol=1e-6 * float(np.abs(gradient).max())
+    ):
+        return None
+    else:
+        reason = "differs from cell to cell"
+    return (
+        "it needs global average pooling and a single linear layer after the layer, but the score's gradient "
+        f"there {reason}; use grad-cam, or choose another layer"
+    )
+
+
+@method("cam", source="Zhou et al. 2016, eq. 2", check=pooled_linear_head)
+def cam(activation: Maps, gradient: Maps) -> Saliency:
     """w_k is the class's row of the linear layer after global average pooling."""
-    return weighted_sum(class_weight[:, :, None, None], activation)
+    return weighted_sum(np.sum(gradient, axis=CELLS, keepdims=True), activation)
 
 
 @method("grad-cam", source="Selvaraju et al. 2017, eq. 1 and 2")
@@ -42,7 +59,7 @@ def grad_cam_plus_plus(activation: Maps, gradient: Maps) -> Saliency:
     return smooth_grad_cam_plus_plus(activation, g, g * g, g * g * g)
 
 
-@method("smooth-grad-cam++", source="Omeiza et al. 2019, arXiv:1908.01224", sampler=GAUSSIAN)
+@method("smooth-grad-cam++", source="Omeiza et al. 2019, arXiv:1908.01224", sampler="gaussian")
 def smooth_grad_cam_plus_plus(
     activation: Maps,
     d1: Maps,

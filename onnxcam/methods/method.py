@@ -3,74 +3,136 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from onnxcam.errors import SettingError
-from onnxcam.methods.samplers.once import ONCE
-from onnxcam.methods.samplers.sampler import Sampler
-from onnxcam.methods.settings import Setting, check_setting, formula_settings
+from onnxcam.methods.place import IMAGE, LAYER, PLACES
+from onnxcam.methods.quantities import QUANTITIES, Quantity
+from onnxcam.methods.samplers import SAMPLERS, Sampler
+from onnxcam.methods.settings import Setting, check_setting, settings_of
 from onnxcam.registry import Registry
 from onnxcam.specs import PlanRequest
 
-QUANTITIES = {
-    "activation": "A (N, C, h, w), the layer's values on the clean image",
-    "gradient": "g (N, C, h, w), the score's gradient at the layer",
-    "d1": "D_1 (N, C, h, w), the mean of g over the noisy samples",
-    "d2": "D_2 (N, C, h, w), the mean of g^2",
-    "d3": "D_3 (N, C, h, w), the mean of g^3",
-    "class_weight": "(N, C), the class's row of the linear layer after global average pooling",
+RESULTS = {
+    "saliency": "(N, h, w), the map of the formula",
+    "attributions": "(N, C, H, W), the result of a formula at the image before its channels are joined",
 }
+"""What a report may take besides quantities."""
+
+Formula = Callable[..., Any]
+Channels = Literal["largest", "sum"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method. The formula's positional parameters name the quantities it takes (see `QUANTITIES`); its
-    keyword-only parameters are its settings. `rules` names the table of gradient rules.
+    """A method.
+
+    Attributes:
+        formula: its positional parameters name the quantities it takes (see `QUANTITIES`) and what the sampler
+            names; its keyword-only parameters are settings. It runs on arrays and on graph Values.
+        sampler: the inputs on which the model is run.
+        source: the paper and its equation.
+        rules: the name of a table of gradient rules.
+        at: where the quantities are taken: "layer", "image", or a row of `PLACES`, which names several tensors.
+        signed: whether negative values are evidence against the target.
+        channels: how the result (N, C, H, W) of a formula at the image becomes a map: the "largest" magnitude,
+            or the "sum".
+        report: returns facts for the manifest, {name: (N,) numbers}.
+        check: returns why the method does not apply to a model, or None; it takes quantities, and
+            `is_constant`, whether the gradient provably does not depend on the image.
     """
 
     name: str
-    formula: Callable[..., Any]
+    formula: Formula
     sampler: Sampler
     source: str
     rules: str = "default"
+    at: str = LAYER
+    signed: bool = False
+    channels: Channels = "largest"
+    report: Formula | None = None
+    check: Formula | None = None
 
     @cached_property
-    def quantities(self) -> tuple[str, ...]:
-        """The names of the quantities that the formula takes."""
-        return tuple(
-            parameter.name
-            for parameter in inspect.signature(self.formula).parameters.values()
-            if parameter.kind is not parameter.KEYWORD_ONLY
-        )
+    def parameters(self) -> tuple[str, ...]:
+        """What the formula, the report and the check take, but for results."""
+        functions = (self.formula, self.report, self.check)
+        names = [name for function in functions if function for name in positional(function)]
+        return tuple(name for name in dict.fromkeys(names) if name not in RESULTS)
+
+    def quantities(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """The quantity that each parameter gets; settings of the sampler may replace some."""
+        names = {name: name for name in self.parameters if name not in self.sampler.named}
+        for (setting, value), replaced in self.sampler.replaces.items():
+            if settings.get(setting) == value:
+                names = {name: replaced.get(name, quantity) for name, quantity in names.items()}
+        return names
 
     @property
-    def smooths(self) -> bool:
-        """Whether the method averages over noisy samples."""
-        return self.sampler.smooths
+    def _quantities(self) -> Iterator[Quantity]:
+        return (QUANTITIES[name] for name in self.parameters if name in QUANTITIES)
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a gradient is written into the model, which needs rules for its operators."""
+        return any(quantity.needs_gradient for quantity in self._quantities)
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether the map depends on the target."""
+        return any(quantity.needs_target for quantity in self._quantities)
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether the maps are those of a layer that the user may choose."""
+        return self.at == LAYER
+
+    @property
+    def has_subsets(self) -> bool:
+        """Whether the map of some feature maps or cells of the layer has a meaning."""
+        return self.has_layer and self.sampler.varies != "activation"
+
+    @property
+    def family(self) -> str:
+        """The module of the formula, such as "cam"."""
+        return self.formula.__module__.rpartition(".")[2]
 
     @property
     def summary(self) -> str:
         """One line on what the formula computes."""
-        return (inspect.getdoc(self.formula) or "").splitlines()[0]
+        return (inspect.getdoc(self.formula) or self.name).splitlines()[0]
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Setting]:
         """The settings of the sampler and of the formula."""
-        return {**self.sampler.settings, **formula_settings(self.formula)}
+        return {**self.sampler.settings, **settings_of(self.formula)}
 
     def plan_request(
         self,
-        layers: str | Sequence[str],
+        layers: str | Sequence[str] = "auto",
         output: str | None = None,
         *,
         probability: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        target: tuple[str, ...] = (),
     ) -> PlanRequest:
         """What a plan for this method at a layer, or at several, depends on."""
-        names = (layers,) if isinstance(layers, str) else tuple(layers)
-        return PlanRequest(self.rules, self.smooths, names, output, probability)
+        quantities = dict.fromkeys(self.quantities(settings or {}).values())
+        if self.needs_gradient and self.at in (LAYER, IMAGE):
+            quantities["activation"] = None  # tells evidence from rounding errors
+        return PlanRequest(
+            rules=self.rules if self.needs_gradient else "default",
+            quantities=tuple(sorted(quantities)),
+            at=self.at,
+            varies=self.sampler.varies,
+            layers=(layers,) if isinstance(layers, str) else tuple(layers),
+            output=output,
+            probability=probability,
+            target=target,
+        )
 
     def resolve_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of the method with their values. SettingError for a setting that the method does not
@@ -90,29 +152,74 @@ class Method:
             name: check_setting(name, value, available[name]) for name, value in settings.items()
         }
 
+    def formula_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the formula, without those of the sampler."""
+        return {name: settings[name] for name in settings_of(self.formula)}
 
-methods: Registry[Method] = Registry("method")
+    def sampler_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the sampler."""
+        return {name: settings[name] for name in self.sampler.settings}
+
+
+METHODS: Registry[Method] = Registry("method")
+
+
+def positional(function: Formula) -> list[str]:
+    """The names of a function's parameters that are not keyword-only."""
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind != parameter.KEYWORD_ONLY]
 
 
 def methods_with(setting: str) -> list[str]:
     """The names of the methods that have this setting."""
-    return [name for name, method in methods.items() if setting in method.settings]
+    return [name for name, method in METHODS.items() if setting in method.settings]
 
 
 def method(
-    name: str, *, source: str, sampler: Sampler = ONCE, rules: str = "default"
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that adds a formula to the table of methods."""
+    name: str,
+    *,
+    source: str,
+    sampler: str = "once",
+    rules: str = "default",
+    at: str = LAYER,
+    signed: bool = False,
+    channels: Channels | None = None,
+    report: Formula | None = None,
+    check: Formula | None = None,
+) -> Callable[[Formula], Formula]:
+    """A decorator that adds a formula to the table of methods. See `Method`; the channels of a signed method
+    are added up unless `channels` says otherwise.
 
-    def register(formula: Callable[..., Any]) -> Callable[..., Any]:
-        registered = Method(name, formula, sampler, source, rules)
-        unknown = set(registered.quantities) - QUANTITIES.keys()
-        if unknown:
-            raise ValueError(
-                f"{name} takes {sorted(unknown)}, which are not quantities; the quantities are: "
-                f"{', '.join(QUANTITIES)}"
-            )
-        methods.add(name, registered)
+    ValueError for a parameter that is not a quantity, or a quantity of samples without a sampler.
+    """
+
+    def register(formula: Formula) -> Formula:
+        joined = channels or ("sum" if signed else "largest")
+        new = Method(
+            name, formula, SAMPLERS[sampler], source, rules, at, signed, joined, report, check
+        )
+        _check_parameters(new)
+        METHODS.add(name, new)
         return formula
 
     return register
+
+
+def _check_parameters(new: Method) -> None:
+    if new.at not in (LAYER, IMAGE, *PLACES):
+        known = ", ".join((LAYER, IMAGE, *PLACES))
+        raise ValueError(f"{new.name}: at={new.at!r} is no place; expected one of {known}")
+    named = new.sampler.named
+    unknown = sorted({*new.parameters} - {*QUANTITIES, *named})
+    if unknown:
+        also = f", and of the sampler {new.sampler.name}: {', '.join(named)}" if named else ""
+        raise ValueError(
+            f"{new.name} takes {', '.join(unknown)}, which are not quantities; the quantities are: "
+            f"{', '.join(QUANTITIES)}{also}"
+        )
+    sampled = [quantity.name for quantity in new._quantities if quantity.is_sampled]
+    if sampled and new.sampler.draw is None:
+        raise ValueError(
+            f"{new.name} takes {', '.join(sampled)}, which are computed from samples; name a sampler: "
+            f"{', '.join(name for name, row in SAMPLERS.items() if row.draw)}"
+        )

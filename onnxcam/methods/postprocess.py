@@ -44,6 +44,13 @@ def resize_bilinear(maps: Saliency, height: int, width: int) -> Saliency:
     return interpolate_axis(interpolate_axis(maps, 1, height), 2, width)
 
 
+def join_channels(attributions: Floats, how: str) -> Saliency:
+    """(N, C, H, W) -> (N, H, W): the "largest" magnitude of the channels, or their "sum"."""
+    if how == "sum":
+        return np.sum(attributions, axis=1)
+    return np.max(np.abs(attributions), axis=1)
+
+
 def divide_by_max(maps: Saliency) -> Saliency:
     """Each map divided by its maximum; an empty map stays 0."""
     highest = np.max(maps, axis=(1, 2), keepdims=True)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Maps, Saliency
+from onnxcam.arrays import Floats, Saliency
+from onnxcam.methods.quantities import QUANTITIES
 
 SMALL = 1e-3  # fraction of a layer's values or of the score, or of the sum of a formula's terms
 UNSURE = 4.0  # rounding errors of the score: a layer that changes it by less has no effect
@@ -23,19 +24,17 @@ TOLERANCE = 0.5  # of repeated computations of one value, as a fraction of the l
 CELLS = (2, 3)
 
 
-def first_order(quantities: Mapping[str, Floats]) -> Floats:
-    """(N, C, h, w) or (N, C, 1, 1): the gradient among a formula's quantities, or its mean."""
-    if "class_weight" in quantities:
-        height, width = quantities["activation"].shape[2:]
-        return np.asarray(quantities["class_weight"][:, :, None, None] / (height * width))
-    return np.asarray(quantities.get("gradient", quantities.get("d1")))
-
-
-def quantities_from(names: Sequence[str], activation: Maps, gradient: Maps) -> dict[str, Floats]:
-    """The quantities of these names, computed from a single gradient."""
-    powers = {"gradient": gradient, "d1": gradient, "d2": gradient**2, "d3": gradient**3}
-    powers["class_weight"] = np.sum(gradient, axis=CELLS)
-    return {name: activation if name == "activation" else powers[name] for name in names}
+def first_order(quantities: Mapping[str, Floats]) -> Floats | None:
+    """(N, C, h, w): the gradient among the quantities of a layer, or its mean over samples; None if there is
+    none.
+    """
+    shape = quantities["activation"].shape
+    gradients = (
+        array
+        for name, array in quantities.items()
+        if name in QUANTITIES and QUANTITIES[name].degree == 1 and array.shape == shape
+    )
+    return next(gradients, None)
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,11 @@ class Magnitudes:
 def magnitudes(quantities: Mapping[str, Floats], saliency: Saliency) -> Magnitudes:
     """The magnitudes to compare a map with. If a cheaper upper bound of `terms` is enough, it is returned."""
     activation = np.abs(quantities["activation"])
-    gradient = np.abs(first_order(quantities))
-    effect = float(np.einsum("nkhw,nkhw->", *np.broadcast_arrays(activation, gradient)))
+    gradient = np.abs(np.asarray(first_order(quantities)))
+    effect = float(np.einsum("nkhw,nkhw->", activation, gradient))
     value, mean = float(np.max(activation)), np.mean(gradient, axis=CELLS)
     terms = value * float(np.sum(mean))
-    if np.max(saliency) <= SMALL * terms:
+    if np.max(np.abs(saliency)) <= SMALL * terms:
         terms = float(np.max(np.einsum("nkhw,nk->nhw", activation, mean)))
     return Magnitudes(effect, value, terms)
 
@@ -69,7 +68,7 @@ def is_below_rounding(sizes: Magnitudes, score: float, epsilon: float) -> bool:
 def is_small(sizes: Magnitudes, saliency: Saliency, score: float) -> bool:
     """Whether a map may be only rounding errors: the layer has a small effect, or its terms nearly cancel."""
     small = sizes.effect <= SMALL * max(score, sizes.value)
-    return bool(small or np.max(saliency) <= SMALL * sizes.terms)
+    return bool(small or np.max(np.abs(saliency)) <= SMALL * sizes.terms)
 
 
 def are_nearly_equal(arrays: Sequence[Floats]) -> bool:

@@ -14,17 +14,30 @@ MAX_SETTING = 1e300  # the largest magnitude of a setting; excludes infinity
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its default, its meaning, and its choices or range."""
+    """One setting: its default, its meaning, and its choices or range. `check`, where there is one, decides
+    alone: it returns the value to use, or raises SettingError.
+    """
 
     default: Any
     meaning: str
     choices: tuple[str, ...] = ()
     lowest: float = 0.0
     highest: float = float("inf")
+    check: Callable[[Any], Any] | None = None
 
 
-def formula_settings(formula: Callable[..., Any]) -> dict[str, Setting]:
-    """The keyword-only parameters of a formula: Annotated[Literal["a", "b"], "its meaning"] = "a"."""
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest value of a setting."""
+
+    lowest: float = -MAX_SETTING
+    highest: float = float("inf")
+
+
+def settings_of(formula: Callable[..., Any]) -> dict[str, Setting]:
+    """The keyword-only parameters of a formula or a sampler, each with an annotation of its meaning:
+    `Annotated[Literal["a", "b"], "what it chooses"] = "a"`, or `Annotated[int, "how many", Range(1, 100)] = 5`.
+    """
     hints = get_type_hints(formula, include_extras=True)
     return {
         parameter.name: _from_annotation(parameter.default, hints[parameter.name])
@@ -34,14 +47,19 @@ def formula_settings(formula: Callable[..., Any]) -> dict[str, Setting]:
 
 
 def _from_annotation(default: Any, hint: Any) -> Setting:
-    kind, *meaning = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return Setting(default, meaning[0] if meaning else "see the source", choices, -MAX_SETTING)
+    meaning = next((note for note in notes if isinstance(note, str)), "see the source")
+    interval = next((note for note in notes if isinstance(note, Range)), Range())
+    check = next((note for note in notes if callable(note)), None)
+    return Setting(default, meaning, choices, interval.lowest, interval.highest, check)
 
 
 def check_setting(name: str, value: Any, setting: Setting) -> Any:
     """The value in the type of the default. SettingError if it has another type or is out of range."""
     default = setting.default
+    if setting.check is not None:
+        return setting.check(value)
     if setting.choices and value not in setting.choices:
         raise SettingError(f"{name}={value!r}: expected one of {', '.join(setting.choices)}")
     if value is None and default is None:

@@ -1,4 +1,4 @@
-"""Move gradients that do not depend on the image into a second model, which needs no forward pass."""
+"""Move what does not depend on the image into a second model, which needs no forward pass."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.model.model import Model
-from onnxcam.specs import SEED
+from onnxcam.specs import SAMPLE_INPUT, SEED
 
 MAX_BACKWARD_BYTES = 1 << 30  # bytes of weights in the second model
 
 
-def split_constant_gradient(model: Model, gradients: Sequence[str]) -> Model | None:
-    """Move the gradients of a model, in place, into a second model whose only input is SEED. Returns None and
-    changes nothing if they also depend on the image's size, if several images are run at a time, or if the
-    weights of the second model are too large for one file.
+def split_constant_outputs(model: Model, outputs: Sequence[str]) -> Model | None:
+    """Move outputs of a model, in place, into a second model without the image, whose inputs are SEED and those
+    of a sampler. Returns None and changes nothing if they also depend on the image's size, if several images
+    are run at a time, or if the weights of the second model are too large for one file.
     """
     backward = replace(model, graph=model.graph.copy())
-    prune_outputs(backward, gradients)
+    prune_outputs(backward, outputs)
     backward.graph.cleanup(remove_unused_graph_inputs=True)
     batches = {tensor.name: tensor.shape[0] for tensor in backward.graph.inputs}
-    if [*batches] != [SEED] or (isinstance(batches[SEED], int) and batches[SEED] > 1):
+    allowed = all(name == SEED or name.startswith(SAMPLE_INPUT) for name in batches)
+    batch = batches.get(SEED)
+    if not allowed or batch is None or (isinstance(batch, int) and batch > 1):
         return None
     if _constant_bytes(backward) > MAX_BACKWARD_BYTES:
         return None
-    model.graph.inputs = [tensor for tensor in model.graph.inputs if tensor.name != SEED]
     names = [tensor.name for tensor in model.graph.outputs]
-    prune_outputs(model, [name for name in names if name not in gradients])
+    prune_outputs(model, [name for name in names if name not in outputs])
+    model.graph.inputs = [
+        tensor for tensor in model.graph.inputs if tensor.name not in batches or tensor.outputs
+    ]
     return backward
 
 

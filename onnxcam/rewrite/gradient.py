@@ -47,8 +47,8 @@ def gradient(
     gradient of each image unless images influence each other. The opset is upgraded only if an operator in a
     gradient needs it.
 
-    A table whose rules compare with a reference image (`deep-lift`) adds the input `onnxcam/reference`, in the
-    dtype and shape of the image input; its batch is 1, or as many as there are images.
+    A table whose rules compare with a reference image (`deep-lift`) adds the input `onnxcam/sample/reference`,
+    in the dtype and shape of the image input; its batch is 1, or as many as there are images.
 
     Raises UnknownNameError for an unknown tensor, MissingRuleError with all operators on the way that have no
     rule, ModelError if `of` does not depend on a tensor.

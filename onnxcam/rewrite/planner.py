@@ -1,4 +1,4 @@
-"""Turn a model and a request into the model that is run: choose the layers and expose their tensors."""
+"""Turn a model and a request into the programs that are run: choose the layers and expose their tensors."""
 
 from __future__ import annotations
 
@@ -7,47 +7,49 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import is_integer
+from onnxcam.arrays import FLOAT32, is_integer
 from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
+from onnxcam.graph.constants import constant_values
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.reachability import depends_on
+from onnxcam.graph.reachability import carries_floats, depends_on, is_float, subgraph_between
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.methods import DEFAULT_METHOD, METHODS
+from onnxcam.methods.place import IMAGE, LAYER, PLACES, Place
+from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
-from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_gradient
+from onnxcam.rewrite.float_image import with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
-from onnxcam.rewrite.sampled_inputs import ROUND_OPSET, add_noise
-from onnxcam.rewrite.sampled_outputs import add_moments
+from onnxcam.rewrite.programs import Programs, Subject, write_programs
+from onnxcam.rewrite.sampled_inputs import ROUND_OPSET
+from onnxcam.rewrite.sources import PROBABILITIES
+from onnxcam.rewrite.target_scores import add_target_scores
 from onnxcam.spatial.layer_names import find_layers
 from onnxcam.spatial.layers import candidates, choose_layers, spatial_layers
 from onnxcam.specs import (
     AUTO,
     CLASS_SCORES,
-    POWERS,
-    SEED,
     ImageInput,
     Layer,
     Plan,
     PlanRequest,
     Score,
     gradient_at,
-    moment,
 )
 
 
 class PlannedModel(NamedTuple):
-    """A plan, the model to run, and a second model with the gradients if they do not depend on the image."""
+    """A plan, and the models that it runs, by name."""
 
     plan: Plan
-    model: Model
-    gradients: Model | None
+    models: dict[str, Model]
 
 
 class _Subject(NamedTuple):
@@ -59,6 +61,22 @@ class _Subject(NamedTuple):
     score: Score
     explained: str
 
+    @property
+    def quantities(self) -> list[Quantity]:
+        """What the request asks for."""
+        return [QUANTITIES[name] for name in self.request.quantities]
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a gradient is written."""
+        return any(quantity.needs_gradient for quantity in self.quantities)
+
+    @property
+    def smooths(self) -> bool:
+        """Whether samples of the image are averaged at a layer, which only matters where they differ."""
+        is_sampled = any(q.is_sampled and q.needs_gradient for q in self.quantities)
+        return is_sampled and self.request.at == LAYER
+
 
 @reports_node
 def plan(model: Model, request: PlanRequest) -> PlannedModel:
@@ -68,22 +86,99 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
     Raises UnknownNameError for an unknown layer, MissingRuleError, and ModelError if the model has no image
     input, no score, or no layer.
     """
-    image = image_input(model)
-    model, score = ensure_class_scores(model, request.output)
-    if request.probability:
-        _require_probability(model, score)
-    explained = score.output if request.probability else score.logits
-    subject = _Subject(request, model, image, score, explained)
-    layers = spatial_layers(model, image.name, explained)
-    if not request.layers:
-        raise UnknownNameError("no layer was named; name at least one, or use auto")
+    subject = _find_subject(model, request)
     try:
+        if request.at == IMAGE:
+            return _plan_places(subject, [_image_layer(subject.image)])
+        if request.at != LAYER:
+            return _plan_tensors(subject)
+        layers = spatial_layers(subject.model, subject.image.name, subject.explained)
+        if not request.layers:
+            raise UnknownNameError("no layer was named; name at least one, or use auto")
         if request.layers == (AUTO,):
             return _plan_automatic(subject, layers)
-        return _plan_layers(subject, find_layers(layers, request.layers))
+        return _plan_places(subject, find_layers(layers, request.layers))
     except (BlockedError, MissingRuleError) as error:
         table = RULE_TABLES[request.rules]
-        raise add_hint(error, model, image.name, explained, table) from error
+        image, explained = subject.image.name, subject.explained
+        raise add_hint(error, subject.model, image, explained, table) from error
+
+
+def _find_subject(model: Model, request: PlanRequest) -> _Subject:
+    image = image_input(model)
+    quantities = [QUANTITIES[name] for name in request.quantities]
+    if request.at == IMAGE and any(quantity.needs_gradient for quantity in quantities):
+        model = with_float_image(model, image)
+        image = replace(image, dtype=FLOAT32) if is_integer(image.dtype) else image
+    if request.varies == IMAGE and is_integer(image.dtype) and model.graph.opset < ROUND_OPSET:
+        model = upgrade_model(model, ROUND_OPSET)
+    if request.target:
+        model, score = add_target_scores(model, request.target)
+        return _Subject(request, model, image, score, score.logits)
+    try:
+        model, score = ensure_class_scores(model, request.output)
+    except ModelError:
+        if any(quantity.needs_target for quantity in quantities):
+            raise
+        score = _first_output(model)
+    if request.probability:
+        _require_probability(model, score)
+    model = _explain_probabilities(model, score, quantities)
+    explained = score.output if request.probability else score.logits
+    return _Subject(request, model, image, score, explained)
+
+
+def _first_output(model: Model) -> Score:
+    """The first output of floats, for methods that explain no score."""
+    names = [tensor.name for tensor in model.graph.outputs if is_float(tensor)]
+    if not names:
+        raise ModelError(f"{model.name}: has no output of floats")
+    return Score(names[0], names[0], None, 1)
+
+
+def _explain_probabilities(model: Model, score: Score, quantities: Sequence[Quantity]) -> Model:
+    """The model with a notice about what is taken as a probability, if a quantity needs one."""
+    is_asked = any("probability" in quantity.sources for quantity in quantities)
+    if not is_asked or score.probability or score.output_activation in PROBABILITIES:
+        return model
+    if score.output == CLASS_SCORES:
+        notice = (
+            "the mean or maximum of the class scores over pixels or boxes is used as a probability"
+        )
+    else:
+        name = "Sigmoid" if score.classes == 1 else "Softmax"
+        notice = (
+            f"{score.output!r} does not end in Softmax or Sigmoid, so its {name} is used as the probability; "
+            "name another tensor with --output if that is wrong"
+        )
+    return replace(model, notices=(*model.notices, notice))
+
+
+def _image_layer(image: ImageInput) -> Layer:
+    """The image itself, as a layer."""
+    axis = 1 if image.layout == "NCHW" else 3
+    return Layer(image.name, "", image.shape, axis, is_bottleneck=True)
+
+
+def _plan_tensors(subject: _Subject) -> PlannedModel:
+    """At the tensors that the method finds in the model."""
+    graph = subject.model.graph
+    path = subgraph_between(graph, {subject.image.name}, {subject.explained}, carries_floats)
+    places = PLACES[subject.request.at](path.nodes, constant_values)
+    tensors = graph.tensors()
+    layers = [
+        Layer(
+            place.tensor,
+            tensors[place.tensor].inputs[0].op,
+            tuple(tensors[place.tensor].shape or ()),
+            place.channel_axis,
+            is_bottleneck=False,
+        )
+        for place in places
+    ]
+    if not layers:
+        raise ModelError(f"{subject.model.name}: has no {subject.request.at}; use another method")
+    return _plan_places(subject, layers, places)
 
 
 def _require_probability(model: Model, score: Score) -> None:
@@ -98,39 +193,57 @@ def _require_probability(model: Model, score: Score) -> None:
     raise ModelError(f"{model.name}: {reason}; explain the logit instead (--score logit)")
 
 
-def _plan_layers(subject: _Subject, layers: Sequence[Layer]) -> PlannedModel:
+def _plan_places(
+    subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
+) -> PlannedModel:
     request, model, image, score, explained = subject
-    if request.smooths and is_integer(image.dtype) and model.graph.opset < ROUND_OPSET:
-        model = upgrade_model(model, ROUND_OPSET)
-    names = [layer.name for layer in layers]
-    augmented = gradient(model, names, explained, request.rules)
-    tensors = augmented.graph.tensors()
-    seed, gradients = tensors[SEED], [gradient_at(name) for name in names]
-    is_constant = not any(depends_on(tensors[name], {image.name}) for name in gradients)
-    outputs = gradients
-    if request.smooths and not is_constant:
-        add_moments(augmented.graph, names)
-        outputs = [moment(power, name) for name in names for power in POWERS]
-    prune_outputs(augmented, [explained, *names, *outputs])
-    gradient_model = split_constant_gradient(augmented, gradients) if is_constant else None
-    if request.smooths:
-        add_noise(augmented.graph, image.name)
+    places = places or [Place(layer.name, layer.channel_axis) for layer in layers]
+    programs = write_programs(
+        model,
+        Subject(
+            image.name, score, explained, request.rules, subject.quantities, places, request.varies
+        ),
+    )
+    first = next(iter(programs.models.values()))
+    seed_shape, seed_dtype = programs.seed
     planned = Plan(
-        name=augmented.name,
-        digest=augmented.digest,
-        metadata=augmented.metadata,
-        notices=(*augmented.notices, *_layer_notices(layers), *training_notices(augmented.graph)),
+        name=first.name,
+        digest=first.digest,
+        metadata=first.metadata,
+        notices=(*first.notices, *_notices(layers, programs), *training_notices(first.graph)),
         image=image,
         score=score,
         explained_tensor=explained,
         layers=tuple(layers),
-        gradient_is_constant=is_constant,
-        has_gradient_model=gradient_model is not None,
-        seed_shape=tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:]),
-        seed_dtype=np.dtype(seed.dtype).name,
-        inputs=augmented.inputs,
+        clean=programs.clean,
+        constant=programs.constant,
+        sampled=programs.sampled,
+        constant_sampled=programs.constant_sampled,
+        seed_shape=seed_shape,
+        seed_dtype=seed_dtype,
+        inputs=first.inputs,
+        target=request.target,
+        epsilon=max(_epsilon(first.graph, layer.name) for layer in layers),
     )
-    return PlannedModel(planned, augmented, gradient_model)
+    return PlannedModel(planned, programs.models)
+
+
+def _epsilon(graph: gs.Graph, layer: str) -> float:
+    """The machine epsilon of a layer's dtype; that of float32 for finer ones."""
+    tensors = graph.tensors()
+    dtype = tensors[layer].dtype if layer in tensors else FLOAT32
+    is_coarse = not isinstance(dtype, int) and np.dtype(dtype) == np.float16
+    return float(np.finfo(np.float16 if is_coarse else np.float32).eps)
+
+
+def _notices(layers: Sequence[Layer], programs: Programs) -> Iterator[str]:
+    yield from _layer_notices(layers)
+    if programs.vanishing:
+        names = ", ".join(sorted(programs.vanishing))
+        yield (
+            f"all operators after {names} are piecewise linear, so second derivatives are 0 there "
+            "and change nothing"
+        )
 
 
 def _layer_notices(layers: Sequence[Layer]) -> Iterator[str]:
@@ -156,7 +269,7 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
     request, model, image, _, explained = subject
     chosen = choose_layers(model, image.name, explained, layers)
     if not chosen:
-        if not layers:
+        if not layers and subject.needs_gradient:
             raise_if_blocked(model.graph, image.name, {explained}, RULE_TABLES[request.rules])
         hint = (
             "choose one (`onnxcam layers --all`)" if layers else "there is no spatial layer at all"
@@ -164,11 +277,11 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
         raise ModelError(
             f"{model.name}: no spatial layer lies on all paths from {image.name!r} to {explained!r}; {hint}"
         )
-    last = _plan_layers(subject, _mark_automatic(chosen))
-    if len(chosen) > 1 or not (request.smooths and last.plan.gradient_is_constant):
+    last = _plan_places(subject, _mark_automatic(chosen))
+    if len(chosen) > 1 or not (subject.smooths and last.plan.gradient_is_constant):
         return last
     earlier = _last_varying_layer(subject, candidates(model, layers)[1:])
-    return last if earlier is None else _plan_layers(subject, _mark_automatic([earlier]))
+    return last if earlier is None else _plan_places(subject, _mark_automatic([earlier]))
 
 
 def _mark_automatic(layers: Sequence[Layer]) -> list[Layer]:

@@ -1,35 +1,54 @@
-"""Add noise to the image inside the model, so that noise can stay on the device for the next images."""
+"""Change the image, or the activation at which the model is cut, inside the model: what samples share stays on
+the device for the next images.
+"""
 
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import FLOAT32, cast_saturating, is_integer
-from onnxcam.graph.tracing import Builder
+from onnxcam.graph import anp
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.rewrite.loss_scale import accumulation_dtype
-from onnxcam.specs import NOISE, SPREAD
+from onnxcam.specs import OFFSET, SCALE, sample_input
 
-IMAGES = "onnxcam/images"  # the number of images: one for all samples of noise, or one per sample
+BASES, OFFSETS, SCALES = "onnxcam/bases", "onnxcam/offsets", "onnxcam/scales"
+"""The numbers of images, offsets and scales: one for all samples, or one per sample."""
 ROUND_OPSET = 11  # the first opset with Round, which images of integers need
 
 
-def add_noise(graph: gs.Graph, image: str) -> None:
-    """Replace the input `image` by `image + SPREAD * NOISE` for all its readers, in place.
+def add_offset(graph: gs.Graph, name: str) -> None:
+    """Replace the input `name` by `input + SCALE * OFFSET` for all its readers, in place.
 
-    Adds two float32 inputs: NOISE, one array per sample, in the image's shape or broadcast to it, and SPREAD, a
-    number. The sum is computed in float32, or in float64 for float64 images; for images of integers it is
-    rounded and saturated, which needs opset 11.
+    Adds two float32 inputs: OFFSET, in the input's shape or broadcast to it, and SCALE, one number per sample.
+    The sum is computed in float32, or in float64 for float64 inputs; for integers it is rounded and saturated,
+    which needs opset 11.
     """
     build, count = Builder(graph), len(graph.nodes)
-    x = build.value(image)
+    x = build.value(name)
     readers, shape = list(x.tensor.outputs), list(x.shape)
-    noise = build.input(NOISE, FLOAT32, (shape[0], *[None] * len(shape[1:])))
-    spread = build.input(SPREAD, FLOAT32, ())
-    x.tensor.shape = [IMAGES, *shape[1:]]
+    offset = build.input(OFFSET, FLOAT32, (OFFSETS, *[None] * len(shape[1:])))
+    scale = anp.reshape(build.input(SCALE, FLOAT32, (SCALES,)), (-1, *[1] * len(shape[1:])))
+    x.tensor.shape = [BASES, *shape[1:]]
     wide = FLOAT32 if is_integer(x.dtype) else accumulation_dtype(x.dtype)
-    total = x.astype(wide) + (noise * spread).astype(wide)
-    noisy = cast_saturating(total, x.dtype).tensor
-    noisy.shape = shape
+    total = x.astype(wide) + (offset * scale).astype(wide)
+    changed = cast_saturating(total, x.dtype).tensor
+    changed.shape = shape
     for node in readers:
-        node.inputs = [noisy if tensor is x.tensor else tensor for tensor in node.inputs]
+        node.inputs = [changed if tensor is x.tensor else tensor for tensor in node.inputs]
     graph.nodes[:] = [*graph.nodes[count:], *graph.nodes[:count]]
+
+
+def add_sample_input(build: Builder, name: str) -> Value:
+    """The input for what a sampler feeds under this name: four axes of any size, in float32."""
+    tensor = sample_input(name)
+    if tensor in build.tensors:
+        return build.value(tensor)
+    return build.input(tensor, FLOAT32, (None, None, None, None))
+
+
+def cut_at(graph: gs.Graph, name: str) -> None:
+    """Make a tensor an input of the graph, in place; what only served to compute it is removed later."""
+    tensor = graph.tensors()[name]
+    tensor.inputs.clear()
+    graph.inputs.append(tensor)

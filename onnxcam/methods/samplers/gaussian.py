@@ -1,36 +1,18 @@
-"""Runs on copies of the image with Gaussian noise."""
+"""Copies of the image with Gaussian noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from onnxcam.arrays import Floats, Images
-from onnxcam.methods.samplers.sampler import Sampler
-from onnxcam.methods.settings import Setting
-
-GAUSSIAN = Sampler(
-    "gaussian",
-    "the model on many copies of the image with Gaussian noise",
-    {
-        "samples": Setting(25, "number n of noisy copies per image", (), 1, 1_000_000),
-        "noise": Setting(
-            0.15, "standard deviation, as a fraction of the tensor's range", (), 0, 100
-        ),
-        "sigma": Setting(None, "standard deviation in the tensor's own units, instead of noise"),
-        "seed": Setting(0, "seed of the noise; the same seed gives the same map", (), 0, 2**63 - 1),
-        "activation": Setting(
-            "clean", "A on the clean image, or its mean over the samples", ("clean", "mean")
-        ),
-        "score": Setting("logit", "exp weights each sample by exp(S_s - max S)", ("logit", "exp")),
-    },
-    smooths=True,
-)
+from onnxcam.methods.samplers.sampler import CleanRun, Samples, sampler
+from onnxcam.methods.settings import Range
 
 CACHE_BYTES = 16 << 20  # noise that is stored for later images; the rest is drawn for every image
 
@@ -91,3 +73,44 @@ class GaussianNoise:
 def standard_deviation(image: Images, noise: float, sigma: float | None) -> float:
     """The noise's standard deviation in the tensor's units: `sigma`, or `noise` times the image's range."""
     return noise * (float(image.max()) - float(image.min())) if sigma is None else float(sigma)
+
+
+MEAN_ACTIVATION = {("activation", "mean"): {"activation": "mean_activation"}}
+
+
+@sampler(
+    "gaussian",
+    varies="image",
+    counts="samples",
+    replaces=MEAN_ACTIVATION,
+    smooths=True,
+    weighted=("score", "exp"),
+)
+def gaussian(
+    clean: CleanRun,
+    *,
+    samples: Annotated[int, "number n of noisy copies per image", Range(1, 1_000_000)] = 25,
+    noise: Annotated[
+        float, "standard deviation, as a fraction of the tensor's range", Range(0, 100)
+    ] = 0.15,
+    sigma: Annotated[
+        float | None, "standard deviation in the tensor's own units, instead of noise", Range(0)
+    ] = None,
+    seed: Annotated[
+        int, "seed of the noise; the same seed gives the same map", Range(0, 2**63 - 1)
+    ] = 0,
+    activation: Annotated[  # noqa: ARG001  see MEAN_ACTIVATION
+        Literal["clean", "mean"], "A on the clean image, or its mean over the samples"
+    ] = "clean",
+    score: Annotated[
+        Literal["logit", "exp"], "exp weights each sample by exp(S_s - max S)"
+    ] = "logit",
+) -> Samples:
+    """the model on many copies of the image with Gaussian noise."""
+    spread, shape = standard_deviation(clean.image, noise, sigma), clean.image.shape[1:]
+    stored = clean.recall((seed, shape), lambda: GaussianNoise(seed, shape, clean.to_device))
+    noisy = Samples(samples, stored if spread else None, np.full(samples, spread))
+    if score == "logit":
+        return noisy
+    scores = clean.scores(noisy)
+    return replace(noisy, weights=np.exp(scores - scores.max()))

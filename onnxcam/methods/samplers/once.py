@@ -1,5 +1,5 @@
 """One run on the image itself."""
 
-from onnxcam.methods.samplers.sampler import Sampler
+from onnxcam.methods.samplers.sampler import SAMPLERS, Sampler
 
-ONCE = Sampler("once", "the model once, on the image", {})
+SAMPLERS.add("once", Sampler("once", "the model once, on the image"))

@@ -1,20 +1,161 @@
-"""What a sampler is: the inputs on which a method runs the model."""
+"""What a sampler is: a function that draws the inputs on which a method runs the model.
+
+Sample s runs the model on x + scale_s * offset_s, where x is the image, or the activation of a layer at which
+the model is cut; its cotangent is the target's times weight_s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
-from onnxcam.methods.settings import Setting
+import numpy as np
+
+from onnxcam.arrays import Array, Floats, Images
+from onnxcam.methods.settings import Setting, settings_of
+from onnxcam.registry import Registry
+from onnxcam.specs import Layer
+
+
+class Rows(Protocol):
+    """An array with a row per sample, or what computes the rows of a slice when they are run."""
+
+    def __getitem__(self, samples: slice, /) -> Any:
+        """The rows of these samples."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One row that all samples share."""
+
+    row: Floats
+
+    def __getitem__(self, samples: slice, /) -> Floats:
+        return self.row
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Rows that are computed when they are run, so that memory does not grow with the number of samples."""
+
+    rows: Callable[[slice], Floats]
+
+    def __getitem__(self, samples: slice, /) -> Floats:
+        return self.rows(samples)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one image.
+
+    Attributes:
+        count: their number n.
+        offsets: (n, ...) or (1, ...) float32 in the layout of what is varied; None if nothing is added.
+        scales: (n,), 1 by default.
+        weights: (n,), the factors of the cotangents, 1 by default.
+        inputs: arrays with a row per sample that quantities are written from, such as `mask` or `step`.
+        named: arrays (1, ...) that the formula may take by these names, such as `baseline`; with the channels
+            first, in float64.
+    """
+
+    count: int
+    offsets: Rows | None = None
+    scales: Floats | None = None
+    weights: Floats | None = None
+    inputs: Mapping[str, Rows] = field(default_factory=dict)
+    named: Mapping[str, Floats] = field(default_factory=dict)
+
+    @cached_property
+    def factors(self) -> Floats:
+        """(n,): the factors of the cotangents."""
+        return np.ones(self.count) if self.weights is None else np.asarray(self.weights, np.float64)
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """What a sampler knows of the image whose samples it draws.
+
+    Attributes:
+        image: (1, ...) the image tensor, in the layout and dtype of the model.
+        values: (1, ...) what is varied: the image tensor, or the values of the layer.
+        layer: how `values` are arranged.
+        color: (1, C, 1, 1) or (1, 1, 1, C), the values of a gray level in the image tensor: 0 black, 1 white.
+        scores: runs samples, and returns the target's score on each of them (n,).
+        to_device: copies an array that is fed many times to the device.
+        recall: returns what was stored under a key, or stores what a function makes; for all images.
+    """
+
+    image: Images
+    values: Array
+    layer: Layer
+    color: Callable[[float], Array]
+    scores: Callable[[Samples], Floats]
+    to_device: Callable[[Any], Any]
+    recall: Callable[[object, Callable[[], Any]], Any]
+
+    def mix(self, mask: Floats) -> Floats:
+        """Masks (n, h, w) of cells in the layout of `values`; what is no cell has 1."""
+        return self.layer.spread(mask, self.values.shape)
+
+
+Draw = Callable[..., Samples]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The inputs on which a method runs the model, and the settings that choose them. `smooths` is True if
-    quantities are averaged over noisy samples.
+    """A way to draw samples.
+
+    Attributes:
+        draw: the function; None if the model is only run on the image itself.
+        varies: what the samples differ in: the image, or the activation of a layer at which the model is cut.
+        counts: the setting that holds the number of samples, if there is one.
+        replaces: the quantities that a setting replaces by others: {(setting, value): {quantity: other}}.
+        named: the arrays that a formula may take besides quantities.
+        smooths: whether the samples only serve to average: where none differs, there is nothing to smooth.
+        weighted: a setting and its value with which the samples have different weights.
     """
 
     name: str
     description: str
-    settings: Mapping[str, Setting]
+    draw: Draw | None = None
+    varies: Literal["", "image", "activation"] = ""
+    counts: str | None = None
+    replaces: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
     smooths: bool = False
+    weighted: tuple[str, str] | None = None
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """The keyword-only parameters of `draw`."""
+        return settings_of(self.draw) if self.draw else {}
+
+
+SAMPLERS: Registry[Sampler] = Registry("sampler")
+
+
+def sampler(
+    name: str,
+    *,
+    varies: Literal["image", "activation"] = "image",
+    counts: str | None = None,
+    replaces: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
+    named: tuple[str, ...] = (),
+    smooths: bool = False,
+    weighted: tuple[str, str] | None = None,
+) -> Callable[[Draw], Draw]:
+    """A decorator that adds a function from a `CleanRun` to `Samples` to the table of samplers. Its
+    keyword-only parameters are settings, and the first line of its docstring says what the model is run on.
+    """
+
+    def register(draw: Draw) -> Draw:
+        description = (draw.__doc__ or name).strip().splitlines()[0].rstrip(".")
+        row = Sampler(
+            name, description, draw, varies, counts, replaces or {}, named, smooths, weighted
+        )
+        SAMPLERS.add(name, row)
+        return draw
+
+    return register

@@ -1,0 +1,239 @@
+"""Explain a block of images that are run together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from onnxcam.arrays import Array, Floats, Images, Quantities, Saliency, Scores
+from onnxcam.errors import ModelError, RunError
+from onnxcam.explain.evidence import clear_rounding_errors
+from onnxcam.explain.formula import BoundFormula, MapResult, join_tensors
+from onnxcam.explain.probabilities import Probabilities, target_probability
+from onnxcam.explain.read_target import TargetReader
+from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
+from onnxcam.explain.sampling import Sampling
+from onnxcam.methods import Samples
+from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
+from onnxcam.specs import Plan
+from onnxcam.targets.classes import Spec
+from onnxcam.targets.target import Target
+
+NO_TARGET = Target("any target", np.zeros(1), -1, "top1")
+
+
+class BlockResult(NamedTuple):
+    """The results of N images."""
+
+    maps: Saliency  # (N, H, W) float32
+    layer_maps: Saliency | None  # (N, h, w) float32
+    attributions: Floats | None  # (N, C, H, W) float32
+    targets: list[Target]
+    scores: Floats  # (N,)
+    probabilities: list[Probabilities | None]  # (1,) of each image
+    facts: list[dict[str, float]]
+    notices: list[str]
+
+
+def blocks(kinds: Sequence[object], size: int) -> Iterator[tuple[int, int]]:
+    """The ranges of images that are run together: at most `size` after each other of one kind."""
+    start = 0
+    for stop in range(1, len(kinds) + 1):
+        if stop == len(kinds) or stop - start == size or kinds[stop] != kinds[start]:
+            yield start, stop
+            start = stop
+
+
+@dataclass(frozen=True)
+class Block:
+    """Explains images of one size by one method."""
+
+    runner: Runner
+    formula: BoundFormula
+    reader: TargetReader
+    sampling: Sampling
+    fuse: str
+
+    @property
+    def plan(self) -> Plan:
+        """What is run."""
+        return self.runner.plan
+
+    def explain(
+        self, images: Images, specs: Sequence[Spec], progress: ProgressCallback
+    ) -> BlockResult:
+        """The results for images (N, ...), and a target for each of them."""
+        clean, targets = self._clean_pass(images, specs)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            layers, samples = self._quantities(clean, targets, progress)
+            self._refuse(layers)
+            results = self._compute(layers)
+            notices = self._clear(clean, targets, samples, layers, results)
+            saliency = results[0].saliency
+            if len(results) > 1:
+                saliency = fuse_maps([result.saliency for result in results], self.fuse)
+            rounded = saliency.astype(np.float32)  # may overflow
+        self._require_finite([rounded, *(array for layer in layers for array in layer.values())])
+        has_layer_maps = self.formula.method.has_layer
+        return BlockResult(
+            maps=resize_bilinear(saliency, *self.plan.image.size_of(images)).astype(np.float32),
+            layer_maps=rounded if has_layer_maps else None,
+            attributions=_attributions(results[0]),
+            targets=targets,
+            scores=_scores(targets, clean.scores),
+            probabilities=self._probabilities(targets, clean.scores),
+            facts=self._facts(layers, results, len(images)),
+            notices=notices,
+        )
+
+    def _clean_pass(self, images: Images, specs: Sequence[Spec]) -> tuple[CleanPass, list[Target]]:
+        """The clean pass, and the target of each image. A second pass is needed if the quantities depend on
+        targets that the model does not find itself.
+        """
+        if not self.formula.method.needs_target:
+            clean = self._run_clean(images, np.zeros((len(images), self.plan.score.classes)), None)
+            return clean, [NO_TARGET] * len(images)
+        runner, reader = self.runner, self.reader
+        weights, ranks, is_complete = reader.weights_and_ranks(
+            specs, self.plan, ranks_classes=runner.ranks_classes
+        )
+        clean = self._run_clean(images, weights, ranks)
+        runner.require_finite_scores(clean.scores)
+        targets = reader.read_all(specs, self.plan, clean.scores)
+        if not is_complete and runner.needs_target:
+            clean = runner.clean(images, np.stack([target.weights for target in targets]))
+        return clean, targets
+
+    def _run_clean(self, images: Images, weights: Floats, ranks: Array | None) -> CleanPass:
+        """The clean pass. If it fails for a model that accepts any size, the error names the size."""
+        try:
+            return self.runner.clean(images, weights, ranks)
+        except RunError as error:
+            if self.plan.image.height and self.plan.image.width:
+                raise
+            height, width = self.plan.image.size_of(images)
+            raise RunError(
+                f"{error} (the input was {height} x {width}; if the model expects another size, set it "
+                "with --size)"
+            ) from error
+
+    def _quantities(
+        self, clean: CleanPass, targets: Sequence[Target], progress: ProgressCallback
+    ) -> tuple[list[Quantities], list[Samples | None]]:
+        """For each layer the quantities (N, ...) that the formula takes and what the sampler names, and the
+        samples of each image.
+        """
+        weights = np.stack([target.weights for target in targets])
+        arrays = {**clean.arrays, **self.runner.constants(clean.images, weights)}
+        rows, samples = zip(
+            *(self.sampling.run(clean, n, target, progress) for n, target in enumerate(targets)),
+            strict=True,
+        )
+        sampled = {output: np.concatenate([row[output] for row in rows]) for output in rows[0]}
+        names = samples[0].named if samples[0] else {}
+        named = {name: np.concatenate([drawn.named[name] for drawn in samples]) for name in names}
+        layers = self.runner.arrange(arrays | sampled, clean.images, self.sampling.image_layer)
+        return [{**layer, **named} for layer in layers], list(samples)
+
+    def _refuse(self, layers: Sequence[Quantities]) -> None:
+        """ModelError if the method does not apply to the model."""
+        for layer, quantities in zip(self.plan.layers, layers, strict=True):
+            is_constant = self.plan.gradient_is_constant
+            if reason := self.formula.refusal(quantities, is_constant=is_constant):
+                method = self.formula.method.name
+                raise ModelError(f"{method} does not apply to {layer.name!r}: {reason}")
+
+    def _compute(self, layers: Sequence[Quantities]) -> list[MapResult]:
+        """The maps of each layer, or one of all tensors of the method."""
+        if self.formula.takes_tensors:
+            return [self.formula.compute(join_tensors(layers))]
+        return [self.formula.compute(self.formula.select(quantities)) for quantities in layers]
+
+    def _clear(
+        self,
+        clean: CleanPass,
+        targets: Sequence[Target],
+        samples: Sequence[Samples | None],
+        layers: Sequence[Quantities],
+        results: list[MapResult],
+    ) -> list[str]:
+        """Set the maps that are only rounding errors to zero, in place, and return notices about them."""
+        if self.formula.takes_tensors:
+            return []
+        notices = []
+        for number, target in enumerate(targets):
+            row = slice(number, number + 1)
+            maps = [result.row(row) for result in results]
+            notice = clear_rounding_errors(
+                self.plan,
+                target,
+                clean.scores[number],
+                [{name: array[row] for name, array in layer.items()} for layer in layers],
+                maps,
+                self.formula,
+                partial(self._nearby, clean.images[row], target, samples[number]),
+            )
+            if notice:
+                notices.append(notice)
+                results[:] = [
+                    result.with_row(row, cleared)
+                    for result, cleared in zip(results, maps, strict=True)
+                ]
+        return notices
+
+    def _probabilities(
+        self, targets: Sequence[Target], scores: Scores
+    ) -> list[Probabilities | None]:
+        """The probability of each image's target, where there is one."""
+        score, explained = self.plan.score, self.plan.explained_tensor
+        return [
+            None
+            if target is NO_TARGET or self.plan.target
+            else target_probability(score, explained, row[None], target)
+            for target, row in zip(targets, scores, strict=True)
+        ]
+
+    def _nearby(
+        self, image: Images, target: Target, samples: Samples | None, factor: float
+    ) -> list[Quantities]:
+        """For each layer the quantities close to an image (1, ...); see `Runner.nearby`."""
+        arrays = self.runner.nearby(image, target, factor, samples)
+        return self.runner.arrange(arrays, image, self.sampling.image_layer)
+
+    def _facts(
+        self, layers: Sequence[Quantities], results: Sequence[MapResult], count: int
+    ) -> list[dict[str, float]]:
+        """What the method reports about each image."""
+        quantities = join_tensors(layers) if self.formula.takes_tensors else layers[0]
+        facts = self.formula.report(quantities, results[0])
+        return [
+            {name: float(values[number]) for name, values in facts.items()}
+            for number in range(count)
+        ]
+
+    def _require_finite(self, arrays: Sequence[Floats]) -> None:
+        if not all(np.isfinite(array).all() for array in arrays):
+            names = ", ".join(layer.name for layer in self.plan.layers)
+            raise RunError(
+                f"{self.plan.name}: values, gradients or the map at {names} are not finite (NaN or infinite); "
+                "choose another layer, or check the model's weights and the settings of the method"
+            )
+
+
+def _attributions(result: MapResult) -> Floats | None:
+    attributions = result.attributions
+    return None if attributions is None else attributions.astype(np.float32)
+
+
+def _scores(targets: Sequence[Target], scores: Scores) -> Floats:
+    """(N,): the score of each image's target; NaN without a target."""
+    return np.array(
+        [
+            np.nan if target is NO_TARGET else float(target.score(row[None])[0])
+            for target, row in zip(targets, scores, strict=True)
+        ]
+    )

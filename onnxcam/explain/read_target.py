@@ -1,0 +1,63 @@
+"""What users write as a target, read for a model, its labels, and the scores of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxcam.arrays import Array, Floats, Scores
+from onnxcam.specs import Plan
+from onnxcam.targets import Target, find_kind
+from onnxcam.targets.classes import Labels, Spec, parse_rank, parse_target
+
+
+def kind_of(spec: Spec, labels: Labels) -> tuple[str, ...]:
+    """The kind of a target and what its expression depends on; empty for a class. An exact label is a class."""
+    matched = None if spec in (labels or ()) else find_kind(spec)
+    if matched is None:
+        return ()
+    kind, match = matched
+    return (kind.name, *kind.arguments(match))
+
+
+@dataclass(frozen=True)
+class TargetReader:
+    """Reads targets. `is_probability`: whether probabilities are explained instead of logits."""
+
+    labels: Labels
+    is_probability: bool = False
+
+    def weights_and_ranks(
+        self, specs: Sequence[Spec], plan: Plan, *, ranks_classes: bool
+    ) -> tuple[Floats, Array, bool]:
+        """What is known before the scores are: the weights (N, classes) of fixed targets, and the ranks (N,)
+        that the model finds itself, negative for the evidence against a class; and whether this is all.
+        """
+        classes = plan.score.classes
+        weights, ranks = np.zeros((len(specs), classes)), np.zeros(len(specs), np.int64)
+        is_complete = True
+        for number, spec in enumerate(specs):
+            rank = None if plan.target else parse_rank(spec)
+            if rank is None:
+                weights[number] = self.read(spec, plan, None).weights
+            elif ranks_classes and 1 <= rank <= classes:
+                is_against = str(spec).strip().lower().startswith("not")
+                ranks[number] = -rank if is_against else rank
+            else:
+                is_complete = False
+        return weights, ranks, is_complete
+
+    def read(self, spec: Spec, plan: Plan, scores: Floats | None) -> Target:
+        """The target; `scores` (classes,) are needed for ranks. TargetError if it does not exist."""
+        matched = find_kind(spec) if plan.target else None
+        if matched is not None:
+            kind, match = matched
+            return kind.select(match, plan.seed_shape)
+        middle = 0.5 if self.is_probability or plan.score.probability else 0.0
+        return parse_target(spec, plan.score.classes, self.labels, scores, middle)
+
+    def read_all(self, specs: Sequence[Spec], plan: Plan, scores: Scores) -> list[Target]:
+        """The target of each image, whose scores are (N, classes)."""
+        return [self.read(spec, plan, row) for spec, row in zip(specs, scores, strict=True)]

@@ -1,0 +1,72 @@
+"""Draw the samples of an image, and run the model on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from onnxcam.arrays import Array
+from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
+from onnxcam.image.preprocess import Preprocessing, gray_level
+from onnxcam.methods import Method
+from onnxcam.methods.samplers import CleanRun, Samples
+from onnxcam.specs import HEAD, Layer, Output
+from onnxcam.targets.target import Target
+
+MAX_REMEMBERED = 4  # what samplers store for later images
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The sampler of a method with its settings, and what runs its samples. `memory` outlives the image."""
+
+    runner: Runner
+    method: Method
+    settings: Mapping[str, Any]
+    preprocessing: Preprocessing
+    memory: dict[object, Any]
+
+    @property
+    def image_layer(self) -> Layer:
+        """The image itself, as a layer."""
+        image = self.runner.plan.image
+        axis = 1 if image.layout == "NCHW" else 3
+        return Layer(image.name, "", image.shape, axis, is_bottleneck=True)
+
+    def run(
+        self, clean: CleanPass, number: int, target: Target, progress: ProgressCallback
+    ) -> tuple[dict[Output, Array], Samples | None]:
+        """The quantities of one image's samples, and the samples; None if there are none."""
+        draw = self.method.sampler.draw
+        if draw is None:
+            progress(1)
+            return {}, None
+        image = clean.images[number : number + 1]
+        values = clean.raw("activation", number) if HEAD in self.runner.runs else image
+        samples = draw(
+            CleanRun(
+                image=image,
+                values=values,
+                layer=self.runner.plan.layers[0] if values is not image else self.image_layer,
+                color=partial(gray_level, self.preprocessing, self.runner.plan.image),
+                scores=lambda drawn: self.runner.scores(image, values, drawn, target),
+                to_device=self._to_device,
+                recall=self._recall,
+            ),
+            **self.method.sampler_settings(self.settings),
+        )
+        return self.runner.sampled(image, values, samples, target, progress), samples
+
+    def _to_device(self, array: Any) -> Any:
+        """The array on the device of the model; unchanged if a fixed batch is filled up first."""
+        run = self.runner.main
+        return array if run.fixed_batch is not None else run.session.to_device(array)
+
+    def _recall(self, key: object, make: Callable[[], Any]) -> Any:
+        if key not in self.memory:
+            if len(self.memory) >= MAX_REMEMBERED:
+                self.memory.clear()
+            self.memory[key] = make()
+        return self.memory[key]

@@ -1,0 +1,136 @@
+"""What a formula may take: quantities of the clean image, and of the samples.
+
+A quantity is an expression over the tensors of a model. The names of its parameters say what it is written
+from (see `SOURCES`), and it is written into the graph only if a method takes it. The expression is NumPy on
+graph Values, in the layout of the model; the formula gets the result with the channels first, in float64.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from onnxcam.registry import Registry
+
+SOURCES = {
+    "bias": "what is added at the tensor, for methods at several tensors",
+    "activation": "the values of the layer, or of the image for a method at the image",
+    "gradient": "the gradient of the target's score at the layer, or at the image",
+    "image": "the image tensor",
+    "image_gradient": "the gradient of the target's score at the image",
+    "score": "(N,), the score of the target",
+    "probability": "(N,), the probability of the target",
+    "vjp": "a function of a gradient and a cotangent: their product with the second derivative",
+}
+"""What expressions are written from. Any other parameter is an input that the sampler feeds for its samples."""
+
+Reduction = Literal["", "mean", "stack"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An expression over the tensors of a model.
+
+    reduction: "" for a quantity of the clean image; "mean" over the samples, which is summed in the graph; or
+        "stack" for one number per sample.
+    degree: the power of the cotangent that the quantity is proportional to; None if it is not.
+    """
+
+    name: str
+    expression: Callable[..., Any]
+    meaning: str
+    reduction: Reduction = ""
+    degree: int | None = 0
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """What the expression is written from."""
+        return frozenset(inspect.signature(self.expression).parameters)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the quantity is computed from samples instead of from the clean image."""
+        return self.reduction != ""
+
+    @property
+    def place(self) -> Literal["layer", "image", ""]:
+        """Whose cells the quantity has: those of the layer, of the image, or none that are rearranged."""
+        if self.sources & {"activation", "gradient", "vjp"}:
+            return "layer"
+        return "image" if self.sources & {"image", "image_gradient"} else ""
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a gradient is written into the graph for it."""
+        return bool(self.sources & {"gradient", "image_gradient", "vjp"})
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether it depends on the target."""
+        return self.needs_gradient or bool(self.sources & {"score", "probability"})
+
+    @property
+    def sample_inputs(self) -> tuple[str, ...]:
+        """What the sampler feeds for its samples."""
+        return tuple(sorted(self.sources - SOURCES.keys()))
+
+
+QUANTITIES: Registry[Quantity] = Registry("quantity")
+
+
+def quantity(
+    name: str,
+    expression: Callable[..., Any],
+    meaning: str,
+    reduction: Reduction = "",
+    degree: int | None = 0,
+) -> Quantity:
+    """Add a quantity to the table, so that formulas can take it."""
+    return QUANTITIES.add(name, Quantity(name, expression, meaning, reduction, degree))
+
+
+def _hessian_product(vjp: Any, gradient: Any, activation: Any) -> Any:
+    return vjp(gradient, activation)
+
+
+quantity("activation", lambda activation: activation, "A (N, C, h, w), the layer's values")
+quantity("gradient", lambda gradient: gradient, "g (N, C, h, w), the score's gradient", degree=1)
+quantity("image", lambda image: image, "x (N, C, H, W), the image tensor")
+quantity("image_gradient", lambda image_gradient: image_gradient, "dS/dx (N, C, H, W)", degree=1)
+quantity("score", lambda score: score, "S (N,), the target's score", degree=1)
+quantity("hvp", _hessian_product, "(N, C, h, w), the Hessian of the score times A", degree=1)
+quantity("bias_gradient", lambda gradient, bias: gradient * bias, "b g of a layer's bias", degree=1)
+
+quantity("d1", lambda gradient: gradient, "D_1, the mean of g over the samples", "mean", 1)
+quantity("d2", lambda gradient: np.square(gradient), "D_2, the mean of g^2", "mean", 2)
+quantity("d3", lambda gradient: gradient * gradient * gradient, "D_3, the mean of g^3", "mean", 3)
+quantity("mean_activation", lambda activation: activation, "the mean of A over the samples", "mean")
+quantity(
+    "gradient_step",
+    lambda gradient, step: gradient * step,
+    "the mean of g times the step of its sample",
+    "mean",
+    1,
+)
+quantity(
+    "probability_mask",
+    lambda probability, mask: np.reshape(probability, (-1, 1, 1, 1)) * mask,
+    "the mean of a sample's mask times its probability",
+    "mean",
+    None,
+)
+quantity(
+    "sample_scores", lambda score: score, "(N, n), the target's score on each sample", "stack", 1
+)
+quantity(
+    "sample_probabilities",
+    lambda probability: probability,
+    "(N, n), the target's probability on each sample",
+    "stack",
+    None,
+)

@@ -1,0 +1,188 @@
+"""Write what a method asks for into the graph, and divide it into the programs that are run.
+
+What does not depend on the image needs no forward pass, so it becomes a model of its own; what samples vary at
+a layer is computed by the rest of the model after that layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from onnxcam.errors import NeedsOpsetError
+from onnxcam.graph import anp
+from onnxcam.graph.reachability import depends_on, producer
+from onnxcam.graph.tracing import Builder, Value
+from onnxcam.methods.place import Place
+from onnxcam.methods.quantities import QUANTITIES, Quantity
+from onnxcam.model.load import upgrade_model
+from onnxcam.model.model import Model
+from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_outputs
+from onnxcam.rewrite.gradient import gradient
+from onnxcam.rewrite.ranked_seed import add_ranks
+from onnxcam.rewrite.sampled_inputs import add_offset, cut_at
+from onnxcam.rewrite.sources import Sources
+from onnxcam.specs import CONSTANT, HEAD, MODEL, SEED, Output, Program, Score
+
+FLOAT64 = np.dtype(np.float64)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the programs of a model compute: the quantities, where they are taken, and what is explained."""
+
+    image: str
+    score: Score
+    explained: str
+    rules: str
+    quantities: Sequence[Quantity]
+    places: Sequence[Place]
+    varies: str
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the tensors where the quantities are taken."""
+        return [place.tensor for place in self.places]
+
+
+@dataclass
+class Programs:
+    """The models by name, the four programs (see `Plan`), and the layers where a derivative of the gradient is
+    zero everywhere.
+    """
+
+    models: dict[str, Model]
+    clean: Program = field(default_factory=lambda: Program(MODEL))
+    constant: Program = field(default_factory=lambda: Program(MODEL))
+    sampled: Program = field(default_factory=lambda: Program(MODEL))
+    constant_sampled: Program = field(default_factory=lambda: Program(MODEL))
+    vanishing: frozenset[str] = frozenset()
+
+    @property
+    def seed(self) -> tuple[tuple[int, ...], str]:
+        """The shape of one image's cotangent, and the name of its dtype."""
+        inputs = (tensor for model in self.models.values() for tensor in model.graph.inputs)
+        seed = next(tensor for tensor in inputs if tensor.name == SEED)
+        shape = tuple(dim if isinstance(dim, int) else 1 for dim in seed.shape[1:])
+        return shape, np.dtype(seed.dtype).name
+
+
+class _Written(NamedTuple):
+    """A model with quantities as outputs."""
+
+    model: Model
+    outputs: list[Output]
+    vanishing: set[str]
+
+
+def write_programs(model: Model, subject: Subject) -> Programs:
+    """The models and programs of a subject. The opset is upgraded if an expression needs it."""
+    while True:
+        try:
+            return _write(model, subject)
+        except NeedsOpsetError as need:
+            model = upgrade_model(model, need.opset)
+
+
+def _write(model: Model, subject: Subject) -> Programs:
+    clean = [quantity for quantity in subject.quantities if not quantity.is_sampled]
+    sampled = [quantity for quantity in subject.quantities if quantity.is_sampled]
+    if subject.varies != "activation":
+        programs = _divide(_write_quantities(model, subject, [*clean, *sampled]), subject)
+        if subject.varies:
+            add_offset(programs.models[MODEL].graph, subject.image)
+        return programs
+    programs = _divide(_write_quantities(model, subject, clean), subject)
+    cut = _write_quantities(model, subject, sampled)
+    (layer,) = subject.layers
+    head = cut.model
+    cut_at(head.graph, layer)
+    prune_outputs(head, [subject.explained, *(output.tensor for output in cut.outputs)])
+    head.graph.inputs = [tensor for tensor in head.graph.inputs if tensor.outputs]
+    add_offset(head.graph, layer)
+    programs.models[HEAD] = head
+    programs.sampled = Program(HEAD, tuple(cut.outputs))
+    return programs
+
+
+def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> _Written:
+    """A copy of the model with the quantities at all places as outputs, and the explained tensor."""
+    wrt = _differentiated(subject, quantities)
+    copy = gradient(model, wrt, subject.explained, subject.rules) if wrt else model.copy()
+    build = Builder(copy.graph)
+    if SEED in build.tensors:
+        build.batch = build.value(SEED)
+    constants = {place.tensor: place.constants for place in subject.places}
+    sources = Sources(
+        build, subject.image, subject.explained, subject.score, subject.rules, constants
+    )
+    outputs = [
+        Output(quantity.name, number, _write_output(sources, quantity, layer))
+        for quantity in quantities
+        for number, layer in enumerate(subject.layers)
+        if number == 0 or quantity.place == "layer"
+    ]
+    present = {tensor.name for tensor in copy.graph.outputs}
+    if subject.explained not in present:
+        copy.graph.outputs.append(build.value(subject.explained).tensor)
+    sources.seed  # noqa: B018  an input of every program
+    return _Written(copy, outputs, sources.vanishing)
+
+
+def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[str]:
+    """The tensors with respect to which gradients are needed."""
+    asked = {source for quantity in quantities for source in quantity.sources}
+    layers = subject.layers if asked & {"gradient", "vjp"} else []
+    return [*dict.fromkeys([*layers, *([subject.image] if "image_gradient" in asked else [])])]
+
+
+def _write_output(sources: Sources, quantity: Quantity, layer: str) -> str:
+    """The name of the graph output with a quantity; a mean over the samples is a sum there."""
+    build = sources.build
+    value: Value = quantity.expression(**sources.arguments(quantity, layer))
+    if quantity.reduction == "mean":
+        value = anp.sum(value.astype(FLOAT64), axis=0, keepdims=True)
+    source = producer(value.tensor)
+    if source is not None and source.op == "Cast" and source.inputs[0].name == layer:
+        value = build.value(layer)  # the half precision itself takes less memory
+    if value.name in {tensor.name for tensor in build.graph.outputs}:
+        return value.name
+    if value.name == layer and value.tensor.inputs:
+        build.graph.outputs.append(value.tensor)
+        return value.name
+    name = f"{quantity.name}/{layer}"
+    if name not in {tensor.name for tensor in build.graph.outputs}:
+        build.output(value, name)
+    return name
+
+
+def _divide(written: _Written, subject: Subject) -> Programs:
+    """The programs of a model: what depends on the image, and what depends on the cotangents only."""
+    model, tensors = written.model, written.model.graph.tensors()
+    varying: list[Output] = []
+    constant: list[Output] = []
+    for output in written.outputs:
+        depends = depends_on(tensors[output.tensor], {subject.image})
+        (varying if depends else constant).append(output)
+    names = [subject.explained, *(output.tensor for output in (*varying, *constant))]
+    prune_outputs(model, names)
+    programs = Programs({MODEL: model}, vanishing=frozenset(written.vanishing))
+    home = MODEL
+    if constant:
+        moved = split_constant_outputs(model, [output.tensor for output in constant])
+        if moved is not None:
+            programs.models[CONSTANT], home = moved, CONSTANT
+    programs.clean, programs.sampled = _split(varying, MODEL)
+    programs.constant, programs.constant_sampled = _split(constant, home)
+    if any(depends_on(tensors[name], {SEED}) for name in programs.clean.tensors):
+        add_ranks(model.graph, subject.explained, subject.score.classes)
+    return programs
+
+
+def _split(outputs: Sequence[Output], model: str) -> tuple[Program, Program]:
+    clean = tuple(output for output in outputs if not QUANTITIES[output.quantity].is_sampled)
+    sampled = tuple(output for output in outputs if QUANTITIES[output.quantity].is_sampled)
+    return Program(model, clean), Program(model, sampled)
