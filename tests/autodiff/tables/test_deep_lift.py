@@ -8,9 +8,12 @@ from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
+from onnxcam.specs import REFERENCE
+from onnxcam.specs import SEED as SEED_INPUT
 from tests.autodiff.support.bent import bent_gradient, gap, multipliers, written
 from tests.autodiff.support.check import numbers, run
 from tests.autodiff.support.rectifiers import CONSTANTS, OPERATORS, SPELLINGS
+from tests.support.nets import DEEP, NHWC, POOLED, Net
 
 SHAPE = (2, 4, 3, 3)
 X, BASELINE = numbers(*SHAPE, low=-4.0, high=4.0), numbers(*SHAPE, seed=1, low=-4.0, high=4.0)
@@ -184,11 +187,81 @@ def test_reference_of_a_fixed_batch_is_broadcast() -> None:
     np.testing.assert_array_equal(multipliers(proto, X, BASELINE[:1], SEED), expected)
 
 
+@pytest.mark.parametrize("net", [POOLED, DEEP, NHWC], ids=["pooled", "deep", "channels last"])
+def test_multipliers_of_a_network_sum_to_the_difference_of_the_logits(net: Net) -> None:
+    x, reference = numbers(2, 3, 8, 8), numbers(1, 3, 8, 8, seed=1)
+    if net is NHWC:
+        x, reference = (np.moveaxis(image, 1, -1).copy() for image in (x, reference))
+    seed, augmented = numbers(2, 5), gradient(load(net.proto()), ["x"], "logits", "deep-lift")
+    feed = {"x": x, SEED_INPUT: seed, REFERENCE: reference}
+    m, y = run(augmented.proto(), feed, ["gradient/x", "logits"])
+    feed["x"] = np.repeat(reference, 2, axis=0)
+    (y0,) = run(augmented.proto(), feed, ["logits"])
+    exact = np.sum(seed * (y - y0), axis=1)
+    np.testing.assert_allclose(np.sum((x - reference) * m, axis=(1, 2, 3)), exact, rtol=1e-4)
+
+
+def test_multipliers_of_images_of_any_size_sum_to_the_difference() -> None:
+    text = """c = Conv<pads = [1, 1, 1, 1]>(x, kernel) n = InstanceNormalization(c, four, four)
+        s = Sigmoid(n) p = Mul(n, s) m = MaxPool<kernel_shape = [2, 2]>(p) y = GlobalAveragePool(m)"""
+    proto = written(text, shape="n, 4, h, w", constants=WEIGHTS)
+    for height, width in ((5, 7), (8, 4)):
+        x, reference = (numbers(2, 4, height, width, seed=seed, high=2.0) for seed in (0, 1))
+        assert gap(proto, x, reference) <= LARGEST_GAP
+
+
+def test_multipliers_in_half_precision_are_those_of_float32() -> None:
+    text = """c = Conv<pads = [1, 1, 1, 1]>(x, kernel) r = Relu(c)
+        m = MaxPool<kernel_shape = [2, 2], strides = [1, 1]>(r) y = Softmax<axis = 1>(m)"""
+    wide = written(text, constants=WEIGHTS)
+    narrow = written(text, constants=WEIGHTS)
+    for tensor in (*narrow.graph.input, *narrow.graph.output):
+        tensor.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    kernel = next(array for array in narrow.graph.initializer if array.name == "kernel")
+    values = onnx.numpy_helper.to_array(kernel).astype(np.float16)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, "kernel"))
+    x, reference = X.astype(np.float16), BASELINE.astype(np.float16)
+    seed = numbers(2, 4, 2, 2, seed=7)
+    exact = multipliers(wide, x.astype(np.float32), reference.astype(np.float32), seed)
+    result = multipliers(narrow, x, reference, seed)
+    assert result.dtype == np.float32
+    assert np.abs(result - exact).max() <= 0.02 * np.abs(exact).max()
+
+
+QUANTIZED = """q = QuantizeLinear(x, step, middle) d = DequantizeLinear(q, step, middle)
+    y = Relu(d)"""
+STEP = 0.05
+
+
+def quantized() -> onnx.ModelProto:
+    return written(QUANTIZED, constants=f"float step = {{{STEP}}}, uint8 middle = {{128}}")
+
+
+def test_multipliers_through_a_quantization_sum_to_the_difference() -> None:
+    assert gap(quantized(), X, -X) <= LARGEST_GAP
+
+
+def test_quantization_of_numbers_within_a_step_is_passed_straight_through() -> None:
+    text = QUANTIZED.replace("Relu", "Identity")
+    proto = written(text, constants=f"float step = {{{STEP}}}, uint8 middle = {{128}}")
+    np.testing.assert_array_equal(multipliers(proto, X, X + np.float32(0.02), SEED), SEED)
+
+
+def test_condition_that_changes_shares_the_cotangent() -> None:
+    proto = written(
+        "s = Sin(x) c = Less(x, zero) y = Where(c, x, s)", constants="float zero = {0.0}"
+    )
+    m = multipliers(proto, X, BASELINE, SEED)
+    held = ((X < 0).astype(np.float32) + (BASELINE < 0)) / 2
+    slope = (np.sin(X) - np.sin(BASELINE)) / (X - BASELINE)
+    np.testing.assert_allclose(m, SEED * (held + (1 - held) * slope), rtol=1e-4, atol=1e-5)
+
+
 def test_layer_between_has_multipliers_of_its_own() -> None:
     """The sum over a layer is the difference of the scores, too."""
     proto = written("a = Sin(x) y = Softmax<axis = 1>(a)")
     augmented = gradient(load(proto), ["a"], "y", "deep-lift").proto()
-    feed = {"x": X, "onnxcam/reference": BASELINE, "seed": SEED}
+    feed = {"x": X, REFERENCE: BASELINE, SEED_INPUT: SEED}
     (m,) = run(augmented, feed, ["gradient/a"])
     y, y0 = (run(proto, {"x": image}, ["y"])[0] for image in (X, BASELINE))
     total = np.sum(m * (np.sin(X) - np.sin(BASELINE)))

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from onnxcam.autodiff.lowering.standardization import to_float32
 from onnxcam.autodiff.rule_table import Reference, Rules, Vjp
 from onnxcam.autodiff.rules import DEFAULT
+from onnxcam.autodiff.rules.quantization import straight_through_vjp
 from onnxcam.autodiff.tables._deep_lift.secant import compared, difference, secant
+from onnxcam.graph import anp
+from onnxcam.graph.operators import DOMAIN
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
@@ -40,3 +45,28 @@ for operator in (*RECTIFIERS, *SIGMOIDS, *GATED, *CURVES, *INVERSES):
     (derivative,) = DEFAULT[operator].functions
     assert derivative is not None  # noqa: S101  they have one
     rules.vjp(operator, rescaled(derivative))
+
+
+def dequantized_vjp(
+    g: Value,
+    y: Value,
+    quantized: Value,
+    scale: Value,
+    zero_point: Value | None,
+    x: Value,
+    low: Value | None,
+    high: Value | None,
+    *,
+    reference: Reference,
+) -> Value:
+    """x rounded to a grid: (y - y') / (x - x'), but straight through where the two are within a step of it."""
+    straight = straight_through_vjp(g, y, quantized, scale, zero_point, x, low, high)
+    run, rise = difference(x, reference), to_float32(g) * difference(y, reference)
+    step = scale if scale.constant is None else float(np.max(np.abs(scale.constant)))
+    if isinstance(step, Value) and step.ndim:
+        return straight  # a step for each channel, computed at run time
+    is_far = anp.abs(run) > (step.astype(run.dtype) if isinstance(step, Value) else step)
+    return anp.where(is_far, rise / anp.where(is_far, run, 1.0), to_float32(straight))
+
+
+rules.vjp("DequantizeLinear", None, None, None, dequantized_vjp, domain=DOMAIN)
