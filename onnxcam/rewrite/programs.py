@@ -140,8 +140,8 @@ def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[st
 
 
 def _write_output(sources: Sources, quantity: Quantity, layer: str) -> str:
-    """The name of the graph output with a quantity. A mean over the samples is a sum there, in float64: the cube of
-    a gradient of 1e-13 is 0 in float32.
+    """The name of the graph output with a quantity. A mean over the samples is a sum there, in float64: the
+    cube of a gradient of 1e-13 is 0 in float32.
     """
     build, arguments = sources.build, sources.arguments(quantity, layer)
     if quantity.reduction == "mean":
