@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from onnxcam.errors import SettingError
@@ -108,7 +108,11 @@ class Method:
     @cached_property
     def settings(self) -> dict[str, Setting]:
         """The settings of the sampler and of the formula."""
-        return {**self.sampler.settings, **settings_of(self.formula)}
+        return {**self.sampler.settings, **self._own_settings}
+
+    @cached_property
+    def _own_settings(self) -> dict[str, Setting]:
+        return settings_of(self.formula)
 
     def plan_request(
         self,
@@ -154,7 +158,7 @@ class Method:
 
     def formula_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the formula, without those of the sampler."""
-        return {name: settings[name] for name in settings_of(self.formula)}
+        return {name: settings[name] for name in self._own_settings}
 
     def sampler_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the sampler."""
@@ -164,10 +168,11 @@ class Method:
 METHODS: Registry[Method] = Registry("method")
 
 
-def positional(function: Formula) -> list[str]:
+@cache
+def positional(function: Formula) -> tuple[str, ...]:
     """The names of a function's parameters that are not keyword-only."""
     parameters = inspect.signature(function).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind != parameter.KEYWORD_ONLY]
+    return tuple(p.name for p in parameters if p.kind != p.KEYWORD_ONLY)
 
 
 def methods_with(setting: str) -> list[str]:

@@ -197,6 +197,12 @@ def _plan_places(
     subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
 ) -> PlannedModel:
     request, model, image, score, explained = subject
+    if request.varies == "activation" and len(layers) > 1:
+        names = ", ".join(layer.name for layer in layers)
+        raise ModelError(
+            f"{model.name}: the method changes the values of one layer, but there are {len(layers)} ({names}); "
+            "name one of them with --layer"
+        )
     places = places or [Place(layer.name, layer.channel_axis) for layer in layers]
     programs = write_programs(
         model,

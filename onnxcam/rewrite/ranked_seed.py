@@ -9,6 +9,7 @@ from onnxcam.arrays import FLOAT32
 from onnxcam.errors import NeedsOpsetError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
+from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import RANK, SEED
 
 FEW = 2  # scores: with fewer, the rank of a class has another meaning
@@ -42,7 +43,7 @@ def add_ranks(graph: gs.Graph, scores: str, classes: int) -> None:
 def _class_of_rank(scores: Value, rank: Value, classes: int) -> Value:
     """(N, classes) float32: 1, or -1, at the class of a rank."""
     build = scores.build
-    rows = build.op("Flatten", scores, axis=1).astype(FLOAT32)
+    rows = build.op("Flatten", scores.astype(accumulation_dtype(scores.dtype)), axis=1)
     most = build.op("ReduceMax", anp.maximum(anp.abs(rank), 1), keepdims=1)
     _, ordered = build.ops("TopK", rows, most, outputs=2, axis=-1)
     column = anp.expand_dims(anp.maximum(anp.abs(rank) - 1, 0), 1)
