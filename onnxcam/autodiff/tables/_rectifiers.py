@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.attributes import argument
 from onnxcam.graph.constants import constant_values
-from onnxcam.graph.operators import is_elementwise, traits_of
+from onnxcam.graph.operators import DOMAIN, is_elementwise, traits_of
 from onnxcam.graph.reachability import producer
 from onnxcam.graph.tracing import Value
 
@@ -119,11 +119,23 @@ def gate_of(node: gs.Node) -> Gate | None:
 
 def _without_scale(tensor: gs.Tensor) -> set[int]:
     """The ids of a tensor and of what it is a positive multiple of."""
-    ids = {id(tensor)}
+    ids = {id(_unrounded(tensor))}
     while (line := _line(tensor)) is not None and line[1] > 0 and line[2] == 0:
         tensor = line[0]
-        ids.add(id(tensor))
+        ids.add(id(_unrounded(tensor)))
     return ids
+
+
+def _unrounded(tensor: gs.Tensor) -> gs.Tensor:
+    """A tensor before it was quantized or cast."""
+    while (node := producer(tensor)) is not None:
+        if node.op == "DequantizeLinear" and node.domain == DOMAIN:
+            tensor = node.inputs[3]
+        elif node.op in ("Cast", "Identity"):
+            tensor = node.inputs[0]
+        else:
+            break
+    return tensor
 
 
 def _limit(gate: gs.Tensor, xs: set[int]) -> float | None:
@@ -131,7 +143,7 @@ def _limit(gate: gs.Tensor, xs: set[int]) -> float | None:
     slope, offset = 1.0, 0.0
     while (line := _line(gate)) is not None:
         gate, offset, slope = line[0], slope * line[2] + offset, slope * line[1]
-    node = producer(gate)
+    node = producer(_unrounded(gate))
     if node is None or slope <= 0 or not _is_function_of(node, xs):
         return None
     low, high = _range(node)
@@ -157,7 +169,7 @@ def _range(node: gs.Node) -> tuple[float | None, float | None]:
 
 def _line(tensor: gs.Tensor) -> tuple[gs.Tensor, float, float] | None:
     """x, a and b of a tensor that is written as a x + b."""
-    node = producer(tensor)
+    node = producer(_unrounded(tensor))
     if node is None or node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
         return None
     (x, first), (_, second) = ((operand, _number(operand)) for operand in node.inputs)
@@ -180,10 +192,10 @@ def _is_function_of(node: gs.Node, xs: set[int]) -> bool:
         if not is_elementwise(traits_of(node)):
             return False
         for tensor in node.inputs:
-            if id(tensor) in xs:
+            if id(_unrounded(tensor)) in xs:
                 reads_x = True
             elif not tensor.is_empty() and constant_values(tensor) is None:
-                if (before := producer(tensor)) is None:
+                if (before := producer(_unrounded(tensor))) is None:
                     return False
                 pending.append(before)
     return False

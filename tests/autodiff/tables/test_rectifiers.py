@@ -63,3 +63,16 @@ def test_relu6_of_old_opset_is_a_rectifier() -> None:
     proto = written("y = Clip<min = 0.0, max = 6.0>(x)", 10, constants=CONSTANTS)
     expected = bent_gradient(operator("relu6"), "guided", X, SEED)
     assert_close(bent_gradient(proto, "guided", X, SEED), expected)
+
+
+@pytest.mark.parametrize("rules", ["guided", "deconvnet"])
+def test_quantized_silu_is_a_rectifier(rules: str) -> None:
+    text = """q = QuantizeLinear(x, sixteenth, middle) a = DequantizeLinear(q, sixteenth, middle)
+        s = Sigmoid(a) r = QuantizeLinear(s, fine, none) b = DequantizeLinear(r, fine, none)
+        y = Mul(a, b)"""
+    scales = "float sixteenth = {0.0625}, float fine = {0.00392157}"
+    proto = written(text, constants=f"{scales}, uint8 middle = {{128}}, uint8 none = {{0}}")
+    inside = np.abs(X) < 7.5  # beyond, the quantization clips
+    expected = bent_gradient(operator("silu"), rules, X, SEED)
+    result = bent_gradient(proto, rules, X, SEED)
+    np.testing.assert_allclose(result[inside], expected[inside], atol=0.05)

@@ -16,16 +16,12 @@ from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.rules.quantization import straight_through_vjp
 from onnxcam.autodiff.tables._deep_lift.secant import compared, difference, secant
 from onnxcam.graph import anp
-from onnxcam.graph.operators import DOMAIN
+from onnxcam.graph.operators import DOMAIN, traits_named
 from onnxcam.graph.tracing import Value
 
-rules = Rules()
+LINES = ("Neg", "Dropout")
 
-RECTIFIERS = ("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Shrink")
-SIGMOIDS = ("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softsign")
-GATED = ("HardSwish", "Swish", "Mish", "Gelu", "Softplus")
-CURVES = ("Exp", "Log", "Sqrt", "Reciprocal", "Abs", "Sin", "Cos", "Tan", "Sinh", "Cosh")
-INVERSES = ("Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh")
+rules = Rules()
 
 
 def rescaled(vjp: Vjp) -> Vjp:
@@ -41,10 +37,15 @@ def rescaled(vjp: Vjp) -> Vjp:
     return rescaled_vjp
 
 
-for operator in (*RECTIFIERS, *SIGMOIDS, *GATED, *CURVES, *INVERSES):
-    (derivative,) = DEFAULT[operator].functions
-    assert derivative is not None  # noqa: S101  they have one
-    rules.vjp(operator, rescaled(derivative))
+def _is_curved(operator: str) -> bool:
+    """Whether an operator is a function of one number, and not a line."""
+    traits = traits_named(operator)
+    return traits.elementwise == "unary" and traits.moves is None and operator not in LINES
+
+
+for operator, rule in DEFAULT.items():
+    if _is_curved(operator) and len(rule.functions) == 1 and (derivative := rule.function(0)):
+        rules.vjp(operator, rescaled(derivative))
 
 
 def dequantized_vjp(
