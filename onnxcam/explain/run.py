@@ -19,6 +19,7 @@ from onnxcam.specs import (
     NO_OFFSET,
     OFFSET,
     RANK,
+    SAMPLE_INPUT,
     SCALE,
     SEED,
     Layer,
@@ -269,8 +270,16 @@ class Runner:
 
 
 def _only(feeds: Mapping[str, Any], run: ChunkedRunner) -> dict[str, FeedValue]:
-    """The inputs that the model has."""
-    return {name: array for name, array in feeds.items() if name in run.session.inputs}
+    """The inputs that the model has. What a sampler feeds is zeros where there are no samples: what is run then
+    does not depend on it.
+    """
+    session = run.session
+    idle = {
+        name: np.zeros([dim if isinstance(dim, int) else 1 for dim in shape], session.dtypes[name])
+        for name, shape in session.shapes.items()
+        if name.startswith(SAMPLE_INPUT) and name not in feeds
+    }
+    return {name: array for name, array in feeds.items() if name in session.inputs} | idle
 
 
 def _collect(part: list[Array], array: Array, *, is_sum: bool) -> None:

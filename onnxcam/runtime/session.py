@@ -92,7 +92,9 @@ class Session:
         self._source = (content, options) if is_reopenable else None
         self.device = device
         watch(self)
-        self.shapes = {node.name: list(node.shape) for node in self._live.get_inputs()}
+        inputs = self._live.get_inputs()
+        self.shapes = {node.name: list(node.shape) for node in inputs}
+        self.dtypes = {node.name: _dtype_of(node.type) for node in inputs}
         self.inputs = {*self.shapes}
         self.outputs = [output.name for output in self._live.get_outputs()]
         if device.kind == "cuda" and CUDA not in self.providers:
@@ -193,6 +195,15 @@ def open_session(
 
 def _inference_session(content: bytes | Path, options: Any, device: Device) -> Any:
     return ort.InferenceSession(content, options, providers=device.providers, enable_fallback=0)
+
+
+def _dtype_of(kind: str) -> np.dtype[Any] | None:
+    """The dtype of ONNX Runtime's "tensor(float16)"; None for what NumPy lacks."""
+    name = kind.removeprefix("tensor(").removesuffix(")").replace("double", "float64")
+    try:
+        return np.dtype("float32" if name == "float" else name)
+    except TypeError:
+        return None
 
 
 def _lacks_threads(error: Exception) -> bool:
