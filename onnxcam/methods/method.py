@@ -107,8 +107,17 @@ class Method:
 
     @cached_property
     def settings(self) -> dict[str, Setting]:
-        """The settings of the sampler and of the formula."""
-        return {**self.sampler.settings, **self._own_settings}
+        """The settings of the sampler and of the formula; without those of the sampler that only replace
+        quantities which the method does not take.
+        """
+        return {
+            **{
+                name: setting
+                for name, setting in self.sampler.settings.items()
+                if self.sampler.concerns(name, self.parameters)
+            },
+            **self._own_settings,
+        }
 
     @cached_property
     def _own_settings(self) -> dict[str, Setting]:
@@ -162,7 +171,7 @@ class Method:
 
     def sampler_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the sampler."""
-        return {name: settings[name] for name in self.sampler.settings}
+        return {name: settings[name] for name in self.sampler.settings if name in settings}
 
 
 METHODS: Registry[Method] = Registry("method")

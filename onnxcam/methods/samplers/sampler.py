@@ -6,7 +6,7 @@ the model is cut; its cotangent is the target's times weight_s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -131,6 +131,11 @@ class Sampler:
     def settings(self) -> dict[str, Setting]:
         """The keyword-only parameters of `draw`."""
         return settings_of(self.draw) if self.draw else {}
+
+    def concerns(self, setting: str, quantities: Collection[str]) -> bool:
+        """Whether a setting has a meaning for these quantities: one that replaces quantities replaces some."""
+        replaced = [other for (name, _), other in self.replaces.items() if name == setting]
+        return not replaced or any(not other.keys().isdisjoint(quantities) for other in replaced)
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")
