@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import parser
+from onnxcam.rewrite.sampled_outputs import add_moments
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import SEED, augment, gradient
-from onnxcam.rewrite.sampled_outputs import add_moments
 from tests.autodiff.support.check import assert_valid, numbers, run
 
 NET = """<ir_version: 8, opset_import: ["" : 17]>

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnxcam.rewrite.sampled_outputs import add_moments
 
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
-from onnxcam.rewrite.sampled_outputs import add_moments
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import POWERS, SEED, moment
