@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
@@ -127,17 +128,28 @@ def _stream(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
+def layers_of(method: Any, bench_layers: list[BenchLayer]) -> Sequence[BenchLayer | None]:
+    """Where a method is measured: at all layers if it smooths, which may be for nothing; None is no layer."""
+    if not method.has_layer:
+        return [None]
+    return bench_layers if method.sampler.smooths else bench_layers[:1]
+
+
 def rows_of(bench_layers: list[BenchLayer]) -> list[Row]:
     """Every row of a network: the methods of the table, the gradient at the image, and memory."""
     from onnxcam.methods import METHODS
 
     rows = []
-    for name, recipe in METHODS.items():
-        for bench_layer in bench_layers if recipe.smooths else bench_layers[:1]:
-            constant = bench_layer.where == "last"
-            passes = SAMPLES if recipe.smooths and not constant else 1
-            settings = {"samples": SAMPLES} if recipe.smooths else {}
-            who = ("plain", "onnxcam", *PEERS.get(name, ()))
+    for name, method in METHODS.items():
+        sampler = method.sampler
+        settings = {sampler.counts: SAMPLES} if sampler.counts else {}
+        who = ("plain", "onnxcam", *PEERS.get(name, ()))
+        for bench_layer in layers_of(method, bench_layers):
+            passes = SAMPLES if settings else 1
+            if bench_layer and sampler.smooths and bench_layer.where == "last":
+                passes = 1  # the gradient does not depend on the image
+            if bench_layer and sampler.varies == "activation" and not sampler.counts:
+                passes = bench_layer.cells
             rows.append(Row(name, who, passes, settings, bench_layer, name))
     who = ("plain", "onnxcam gradient", "captum", "onnx-ad")
     rows.append(Row("gradient at the image", who, 8, {}, None, "gradient"))

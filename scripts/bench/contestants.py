@@ -81,11 +81,15 @@ def session_of(
 
 
 def onnxcam_method(job: dict[str, Any]) -> Run:
-    """A method of onnxcam at a layer."""
+    """A method of onnxcam at its layer, if it has one."""
     import onnxcam
 
     explainer = onnxcam.Explainer(
-        job["path"], job["method"], job["layer"], device=job["device"], **job["settings"]
+        job["path"],
+        job["method"],
+        job.get("layer", "auto"),
+        device=job["device"],
+        **job["settings"],
     )
     x = random_image(job)
     return lambda: explainer(x, CLASS)

@@ -13,7 +13,7 @@ from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import SEED
+from onnxcam.specs import CONSTANT, MODEL, SEED, Output, Program
 from tests.support.nets import ANY_SIZE, CLASSES, DEEP, POOLED, random_images
 
 REQUEST = METHODS["grad-cam"].plan_request("features")
@@ -21,13 +21,12 @@ SEEDS = np.random.default_rng(0).standard_normal((2, CLASSES), dtype=np.float32)
 
 
 def test_constant_gradient_needs_only_cotangent() -> None:
-    planned, model, gradient_model = plan(load(POOLED.content()), REQUEST)
-    assert planned.has_gradient_model
-    assert gradient_model is not None
-    onnx.checker.check_model(gradient_model.proto(), full_check=True)
-    forward, backward = (
-        Session(program.bytes(), Device("cpu")) for program in (model, gradient_model)
-    )
+    planned, models = plan(load(POOLED.content()), REQUEST)
+    assert planned.models == [MODEL, CONSTANT] == [*models]
+    assert planned.gradient_is_constant
+    assert planned.constant == Program(CONSTANT, (Output("gradient", 0, "gradient/features"),))
+    onnx.checker.check_model(models[CONSTANT].proto(), full_check=True)
+    forward, backward = (Session(models[name].bytes(), Device("cpu")) for name in (MODEL, CONSTANT))
     assert (forward.inputs, forward.outputs) == ({"x"}, ["logits", "features"])
     assert (backward.inputs, backward.outputs) == ({SEED}, ["gradient/features"])
     combined = Session(gradient(load(POOLED.content()), ["features"]).bytes(), Device("cpu"))
@@ -36,25 +35,29 @@ def test_constant_gradient_needs_only_cotangent() -> None:
 
 
 def test_gradient_that_depends_on_image_size_is_not_split() -> None:
-    planned, model, gradient_model = plan(load(ANY_SIZE.content()), REQUEST)
+    planned, models = plan(load(ANY_SIZE.content()), REQUEST)
     assert planned.gradient_is_constant
-    assert not planned.has_gradient_model
-    assert gradient_model is None
-    assert "gradient/features" in [tensor.name for tensor in model.graph.outputs]
+    assert planned.constant.model == MODEL
+    assert [*models] == [MODEL]
+    assert "gradient/features" in [tensor.name for tensor in models[MODEL].graph.outputs]
 
 
 def test_gradient_with_large_weights_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxcam.rewrite.constant_gradient.MAX_BACKWARD_BYTES", 100)
-    assert plan(load(POOLED.content()), REQUEST).gradients is None
+    planned, models = plan(load(POOLED.content()), REQUEST)
+    assert planned.gradient_is_constant
+    assert [*models] == [MODEL]
 
 
 def test_gradient_of_fixed_batch_is_not_split() -> None:
     pair = load(replace(POOLED, shape="2, 3, 8, 8", outputs="float[2, 5] probabilities").content())
-    for planned, _, gradient_model in (
-        plan(pair, method.plan_request("features")) for method in METHODS.values()
+    for planned, models in (
+        plan(pair, method.plan_request("features"))
+        for method in METHODS.values()
+        if method.has_layer and method.needs_gradient
     ):
         assert planned.gradient_is_constant
-        assert gradient_model is None
+        assert [*models] == [MODEL]
     explainer = onnxcam.Explainer(pair, "smooth-grad-cam++", "features", samples=3)
     expected = onnxcam.Explainer(POOLED.content(), "smooth-grad-cam++", "features", samples=3)
     np.testing.assert_allclose(
@@ -63,6 +66,7 @@ def test_gradient_of_fixed_batch_is_not_split() -> None:
 
 
 def test_gradient_that_depends_on_image_is_not_split() -> None:
-    planned, _, gradient_model = plan(load(DEEP.content()), REQUEST)
-    assert not planned.has_gradient_model
-    assert gradient_model is None
+    planned, models = plan(load(DEEP.content()), REQUEST)
+    assert not planned.gradient_is_constant
+    assert not planned.constant.outputs
+    assert [*models] == [MODEL]

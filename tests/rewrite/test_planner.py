@@ -14,7 +14,7 @@ from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.planner import layers, plan
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import Plan
+from onnxcam.specs import MODEL, RANK, SEED, Output, Plan, Program
 from tests.support.nets import ANY_SIZE, DEEP, POOLED, TWO_OUTPUTS, Net
 
 GRAD_CAM, SMOOTH = METHODS["grad-cam"], METHODS["smooth-grad-cam++"]
@@ -55,25 +55,26 @@ def test_probability_makes_gradient_depend_on_image() -> None:
 
 
 def test_plan_exposes_layers_and_gradients() -> None:
-    planned, model, gradient_model = plan(
-        load_net(TWO_OUTPUTS), GRAD_CAM.plan_request(["features", "early"])
+    planned, models = plan(load_net(TWO_OUTPUTS), GRAD_CAM.plan_request(["features", "early"]))
+    assert [*models] == [MODEL]
+    assert not planned.gradient_is_constant
+    assert planned.clean == Program(
+        MODEL,
+        (
+            Output("activation", 0, "features"),
+            Output("activation", 1, "early"),
+            Output("gradient", 0, "gradient/features"),
+            Output("gradient", 1, "gradient/early"),
+        ),
     )
-    assert not planned.has_gradient_model
-    assert gradient_model is None
-    assert planned.gradients == ["gradient/features", "gradient/early"]
-    assert planned.activations == ["features", "early"]
     assert (planned.explained_tensor, planned.score.output, planned.image.name) == (
         "logits",
         "probabilities",
         "x",
     )
-    session = Session(model.bytes(), Device("cpu"))
-    assert session.outputs == [
-        planned.explained_tensor,
-        *planned.activations,
-        *planned.gradients,
-    ]
-    assert session.inputs == {"x", "seed"}
+    session = Session(models[MODEL].bytes(), Device("cpu"))
+    assert session.outputs == [planned.explained_tensor, *planned.clean.tensors]
+    assert session.inputs == {"x", SEED, RANK}
 
 
 def test_automatic_layer_is_marked() -> None:
@@ -146,14 +147,15 @@ def test_noise_on_integers_upgrades_opset() -> None:
 
 
 def test_layers_write_gradient_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the last layer, for the one before it, and for that one with moments."""
+    """For the last layer, for the one before it, and for that one with means over samples."""
     calls: list[int] = []
 
     def count_gradient(model: onnxcam.Model, wrt: list[str], *rest: Any) -> onnxcam.Model:
         calls.append(len(wrt))
         return gradient(model, wrt, *rest)
 
-    monkeypatch.setattr("onnxcam.rewrite.planner.gradient", count_gradient)
+    for module in ("planner", "programs"):
+        monkeypatch.setattr(f"onnxcam.rewrite.{module}.gradient", count_gradient)
     layers(load_net(POOLED))
     assert len(calls) == 3
 

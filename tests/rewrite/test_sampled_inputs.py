@@ -1,4 +1,4 @@
-"""Noise that is added inside the model."""
+"""What is added inside the model to the image, or to the activation at which it is cut."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,10 +9,10 @@ import pytest
 
 from onnxcam.arrays import cast_saturating
 from onnxcam.model.load import load
-from onnxcam.rewrite.sampled_inputs import add_noise
+from onnxcam.rewrite.sampled_inputs import add_offset
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import NOISE, SPREAD
+from onnxcam.specs import OFFSET, SCALE
 from tests.support.nets import DEEP, FIXED, POOLED, Net, random_images
 
 NOISE_VALUES = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.float32)
@@ -20,13 +20,18 @@ NOISE_VALUES = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.f
 
 def noisy_session(net: Net) -> Session:
     model = load(net.content())
-    add_noise(model.graph, "x")
+    add_offset(model.graph, "x")
     onnx.checker.check_model(model.proto(), full_check=True)
     return Session(model.bytes(), Device("cpu"), threads=1)
 
 
-def run(session: Session, x: Any, noise: Any, spread: float) -> Any:
-    feeds = {"x": x, NOISE: noise, SPREAD: np.array(spread, np.float32)}
+def run(session: Session, x: Any, noise: Any, scale: float) -> Any:
+    """All samples have the same scale."""
+    return run_scaled(session, x, noise, np.full(len(noise), scale))
+
+
+def run_scaled(session: Session, x: Any, noise: Any, scales: Any) -> Any:
+    feeds = {"x": x, OFFSET: noise, SCALE: np.asarray(scales, np.float32)}
     return session.run(session.outputs[:1], feeds)[0]
 
 
@@ -41,6 +46,17 @@ def test_noise_is_added_to_one_image_or_several(net: Net) -> None:
         np.testing.assert_allclose(
             run(noisy_session(net), images, NOISE_VALUES, 0.3), expected, rtol=1e-6
         )
+
+
+def test_samples_have_scales_of_their_own() -> None:
+    """With one offset that they share, too, as on a path from a baseline."""
+    x, scales = random_images(1), np.array([0.0, 0.5, 1.0, -2.0], np.float32)
+    plain = Session(DEEP.content(), Device("cpu"), threads=1)
+    for offsets in (NOISE_VALUES, NOISE_VALUES[:1]):
+        moved = x + scales[:, None, None, None] * offsets
+        expected: Any = plain.run(plain.outputs[:1], {"x": moved})[0]
+        actual = run_scaled(noisy_session(DEEP), x, offsets, scales)
+        np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_zero_noise_changes_nothing() -> None:
@@ -75,7 +91,7 @@ def test_noisy_image_keeps_dtype(kind: type[np.generic]) -> None:
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
     opset = onnx.helper.make_opsetid("", 13)
     model = load(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8))
-    add_noise(model.graph, "x")
+    add_offset(model.graph, "x")
     session = Session(model.bytes(), Device("cpu"), threads=1)
     image = np.random.default_rng(1).integers(0, 128, (1, 3, 8, 8)).astype(kind)
     expected: Any = cast_saturating(image + np.float32(90) * NOISE_VALUES, np.dtype(kind))
@@ -100,7 +116,7 @@ def test_noise_reaches_subgraphs() -> None:
         >
     }"""
     model = load(onnx.parser.parse_model(text))
-    add_noise(model.graph, "x")
+    add_offset(model.graph, "x")
     session = Session(model.bytes(), Device("cpu"), threads=1)
     x = np.full((1, 3, 8, 8), 9, np.float32)
     np.testing.assert_array_equal(

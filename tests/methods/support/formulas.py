@@ -1,35 +1,94 @@
 """Formulas of methods, called with the quantities that they take."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from onnxcam.arrays import Floats, Saliency
-from onnxcam.methods import METHODS
+from onnxcam.methods import METHODS, QUANTITIES, Method, Quantity
+from onnxcam.methods.method import positional
+from onnxcam.methods.place import IMAGE
+from onnxcam.methods.postprocess import join_channels
+
+NAMED = {"baseline": 0.25}  # what samplers name, and its value here, as a fraction of the image
 
 
 def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
-    """All quantities that a formula may take: activations and gradients of both signs, and zeros. The sum over
-    a feature map is not negative, as after the ReLU of the papers' layers.
+    """All that a formula may take: activations and gradients of both signs, and zeros. The sum over a feature
+    map is not negative, as after the ReLU of the papers' layers.
     """
     draw = np.random.default_rng([seed, *shape])
     samples = draw.normal(size=(4, *shape)) * (draw.random((4, *shape)) > 0.2)
     samples[:, :, 0, 0, 0] = 0.0
-    activation = draw.normal(size=shape) * (draw.random(shape) > 0.3)
-    activation *= np.where(activation.sum(axis=(2, 3), keepdims=True) < 0, -1.0, 1.0)
+    activations = draw.normal(size=(4, *shape)) * (draw.random((4, *shape)) > 0.3)
+    activations *= np.where(activations.sum(axis=(3, 4), keepdims=True) < 0, -1.0, 1.0)
+    return quantities_of(activations, samples)
+
+
+def quantities_of(activations: Floats, gradients: Floats) -> dict[str, Floats]:
+    """All that a formula may take, of samples (n, N, C, h, w) of the activation and the gradient: what the
+    expressions compute from them. The image and its gradient have the same numbers.
+    """
+    sources = [_sources(*pair) for pair in zip(activations, gradients, strict=True)]
+    cells = activations.shape[-2] * activations.shape[-1]
+    quantities = {name: _compute(row, sources, cells) for name, row in QUANTITIES.items()}
+    named = {name: factor * quantities["image"] for name, factor in NAMED.items()}
+    return quantities | named
+
+
+def _sources(activation: Floats, gradient: Floats) -> dict[str, Any]:
+    """What expressions are written from, for one sample of N images."""
+    score = np.sum(gradient, axis=(1, 2, 3))
+    probability = 1 / (1 + np.exp(-np.clip(score, -9.0, 9.0)))
     return {
         "activation": activation,
-        "gradient": samples[0],
-        "class_weight": draw.normal(size=shape[:2]),
-        **{f"d{p}": np.mean(samples**p, axis=0) for p in (1, 2, 3)},
+        "gradient": gradient,
+        "image": activation,
+        "image_gradient": gradient,
+        "score": score,
+        "probability": probability,
+        "bias": np.linspace(-1.0, 1.0, activation.shape[1]).reshape(1, -1, 1, 1),
+        "vjp": lambda cotangent, vector: cotangent * vector,
     }
 
 
-def run(name: str, quantities: dict[str, Floats], **settings: Any) -> Saliency:
+def _compute(quantity: Quantity, sources: list[dict[str, Any]], cells: int) -> Floats:
+    """The quantity; as many samples are stacked as there are cells."""
+
+    def value(sample: dict[str, Any]) -> Floats:
+        fed = dict.fromkeys(quantity.sample_inputs, np.clip(sample["activation"][:, :1], 0.0, 1.0))
+        arguments = {**sample, **fed}
+        result: Floats = quantity.expression(**{name: arguments[name] for name in quantity.sources})
+        return result
+
+    if quantity.reduction == "stack":
+        return np.stack([value(sources[cell % len(sources)]) for cell in range(cells)], axis=1)
+    if quantity.reduction == "mean":
+        return np.mean([value(sample) for sample in sources], axis=0)
+    return value(sources[0])
+
+
+def run(name: str, quantities: Mapping[str, Floats], **settings: Any) -> Saliency:
+    """The map (N, h, w)."""
     method = METHODS[name]
-    return method.formula(**arguments(name, quantities), **settings)
+    result: Floats = method.formula(**arguments(name, quantities), **settings)
+    return result if result.ndim == 3 else join_channels(result, method.channels)
 
 
-def arguments(name: str, quantities: dict[str, Floats]) -> dict[str, Floats]:
-    """Those of the quantities that a method takes."""
-    return {quantity: quantities[quantity] for quantity in METHODS[name].quantities}
+def takes_tensors(method: Method, parameter: str) -> bool:
+    """Whether the method takes this quantity at several tensors at once, as a tuple."""
+    is_at_several = not method.has_layer and method.at != IMAGE
+    return is_at_several and parameter in QUANTITIES and QUANTITIES[parameter].place == "layer"
+
+
+def arguments(name: str, quantities: Mapping[str, Floats]) -> dict[str, Any]:
+    """Those of the quantities that a formula takes. At several tensors: at these cells, and at their mean."""
+    method = METHODS[name]
+    taken = {parameter: quantities[parameter] for parameter in positional(method.formula)}
+    return {
+        parameter: (array, np.mean(array, axis=(2, 3), keepdims=True))
+        if takes_tensors(method, parameter)
+        else array
+        for parameter, array in taken.items()
+    }
