@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import parser
-from onnxcam.rewrite.sampled_outputs import add_moments
 
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
