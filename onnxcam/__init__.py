@@ -25,22 +25,37 @@ from onnxcam.errors import (
 )
 
 if TYPE_CHECKING:
+    from onnxcam.autodiff.rule_table import Rules
+    from onnxcam.autodiff.tables import RULE_TABLES
     from onnxcam.explain.explainer import Explainer
     from onnxcam.explain.explanation import ExplainedImage, Explanation
     from onnxcam.image.preprocess import PRESETS, Preprocessing
-    from onnxcam.methods import METHODS, Method
+    from onnxcam.methods import (
+        METHODS,
+        CleanRun,
+        Method,
+        Place,
+        Samples,
+        method,
+        place,
+        quantity,
+        sampler,
+    )
     from onnxcam.model.load import load
     from onnxcam.model.model import Model
     from onnxcam.rewrite.gradient import augment, gradient
     from onnxcam.rewrite.planner import layers
     from onnxcam.specs import Layer
+    from onnxcam.targets import Target, target_kind
 
 __version__ = _version.__version__
 
 __all__ = [
     "METHODS",
     "PRESETS",
+    "RULE_TABLES",
     "BlockedError",
+    "CleanRun",
     "DeviceError",
     "ExplainedImage",
     "Explainer",
@@ -56,9 +71,13 @@ __all__ = [
     "OnnxcamError",
     "OutOfMemoryError",
     "OutputError",
+    "Place",
     "Preprocessing",
+    "Rules",
     "RunError",
+    "Samples",
     "SettingError",
+    "Target",
     "TargetError",
     "UnforeseenError",
     "UnknownNameError",
@@ -67,6 +86,11 @@ __all__ = [
     "gradient",
     "layers",
     "load",
+    "method",
+    "place",
+    "quantity",
+    "sampler",
+    "target_kind",
 ]
 
 # imported at first use, with ONNX, ONNX Runtime and NumPy, so that `onnxcam --help` is fast
@@ -77,7 +101,20 @@ _HOMES = {
     "onnxcam.model.load": ("load",),
     "onnxcam.model.model": ("Model",),
     "onnxcam.image.preprocess": ("PRESETS", "Preprocessing"),
-    "onnxcam.methods": ("METHODS", "Method"),
+    "onnxcam.methods": (
+        "METHODS",
+        "CleanRun",
+        "Method",
+        "Place",
+        "Samples",
+        "method",
+        "place",
+        "quantity",
+        "sampler",
+    ),
+    "onnxcam.targets": ("Target", "target_kind"),
+    "onnxcam.autodiff.rule_table": ("Rules",),
+    "onnxcam.autodiff.tables": ("RULE_TABLES",),
     "onnxcam.rewrite.gradient": ("augment", "gradient"),
     "onnxcam.rewrite.planner": ("layers",),
 }

@@ -44,7 +44,7 @@ class Sampling:
             progress(1)
             return {}, None
         image = clean.images[number : number + 1]
-        values = clean.raw("activation", number) if HEAD in self.runner.runs else image
+        values: Any = clean.raw("activation", number) if HEAD in self.runner.runs else image
         samples = draw(
             CleanRun(
                 image=image,

@@ -3,8 +3,9 @@ of what the modules of this package register.
 """
 
 from onnxcam.methods.method import METHODS, Method, method
+from onnxcam.methods.place import Place, place
 from onnxcam.methods.quantities import QUANTITIES, Quantity, quantity
-from onnxcam.methods.samplers import SAMPLERS, Sampler, Samples, sampler
+from onnxcam.methods.samplers import SAMPLERS, CleanRun, Sampler, Samples, sampler
 from onnxcam.methods.settings import Setting
 from onnxcam.registry import import_modules
 
@@ -17,12 +18,15 @@ __all__ = [
     "METHODS",
     "QUANTITIES",
     "SAMPLERS",
+    "CleanRun",
     "Method",
+    "Place",
     "Quantity",
     "Sampler",
     "Samples",
     "Setting",
     "method",
+    "place",
     "quantity",
     "sampler",
 ]

@@ -88,7 +88,7 @@ class CleanRun:
     """
 
     image: Images
-    values: Array
+    values: Floats
     layer: Layer
     color: Callable[[float], Array]
     scores: Callable[[Samples], Floats]
