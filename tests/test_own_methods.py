@@ -68,6 +68,38 @@ def test_own_formula_with_setting_computes_map() -> None:
     assert explanation.manifest()["method"] == {"name": "power-cam", "settings": {"power": 2.0}}
 
 
+def test_own_sampler_of_images_feeds_its_quantity() -> None:
+    """The mean gradient over shifted images, weighted by what the sampler feeds for each of them."""
+
+    @onnxcam.sampler("shifts", counts="shifts")
+    def shifts(
+        clean: onnxcam.CleanRun, *, shifts: Annotated[int, "number of shifts"] = 3
+    ) -> onnxcam.Samples:
+        """The model on shifted images."""
+        rolled = np.concatenate([np.roll(clean.values, s, axis=3) for s in range(shifts)])
+        trust = np.arange(1.0, shifts + 1).reshape(-1, 1, 1, 1).astype(np.float32)
+        offsets = (rolled - clean.values).astype(np.float32)
+        return onnxcam.Samples(shifts, offsets, np.ones(shifts), inputs={"trust": trust})
+
+    onnxcam.quantity(
+        "trusted_size", lambda gradient, trust: np.abs(gradient) * trust, "mean of t |g|", "mean", 1
+    )
+
+    @onnxcam.method("shift-map", source="this test", sampler="shifts")
+    def shift_map(trusted_size: Maps) -> Saliency:
+        """The mean size of the gradient."""
+        return np.sum(trusted_size, axis=1)
+
+    expected = []
+    for x, weights in zip(X, top_classes(), strict=True):
+        rolled = np.stack([np.roll(x, s, axis=2) for s in range(4)])
+        sizes = np.abs(DEEP.slope(DEEP.features(rolled), weights))
+        trust = np.arange(1.0, 5).reshape(-1, 1, 1, 1)
+        expected.append(np.sum(np.mean(sizes * trust, axis=0), axis=0))
+    explanation = explain("shift-map", layer="features", shifts=4)
+    assert_same_map(explanation.layer_maps, np.stack(expected))
+
+
 def test_own_sampler_of_activations_runs_the_rest_of_the_model() -> None:
     """How much the score falls without each feature map."""
 
