@@ -15,7 +15,7 @@ from onnxcam.digests import digest_json
 from onnxcam.errors import ImageError, OutputError, RunError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
-from onnxcam.explain.probabilities import format_probability
+from onnxcam.explain.probabilities import format_score
 from onnxcam.explain.result_files import require_writable, result_files, verified_manifest
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
@@ -155,5 +155,6 @@ def _format_record(record: Mapping[str, Any]) -> str:
     marks = "  EMPTY: no evidence for this target" if record["is_empty"] else ""
     marks += "  (already exists)" if record["skipped"] else ""
     score, probability = record["score"], record["probability"]
-    beside = "" if probability == score else format_probability(probability)
-    return f"{record['image']}  {record['target']}  {score:.4g}{beside}  {record['overlay']}{marks}"
+    shown = format_score(score, None if probability == score else probability, digits=4)
+    target = f"{record['target']} {shown}".rstrip()
+    return f"{record['image']}  {target}  {record['overlay']}{marks}"

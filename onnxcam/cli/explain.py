@@ -67,8 +67,9 @@ The score of a class is printed with its probability, "12.3 (p = 0.874)", if the
 Sigmoid of the logits.
 
 \b
-With --json, each line has the keys image, target, index, score, probability (null without one), layers, method,
-is_empty, overlay, map, manifest, skipped and error. For an image that failed, it has only image and error.
+With --json, each line has the keys image, target, index, score and probability (null without one), layers,
+method, is_empty, overlay, map, manifest, skipped and error. For an image that failed, it has only image and
+error.
 
 \b
 Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is invalid.

@@ -13,7 +13,7 @@ from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read
 from onnxcam.methods import METHODS, Method
 from onnxcam.methods.method import methods_with
 from onnxcam.specs import AUTO, Plan
-from onnxcam.targets.classes import Spec
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
 LayerSource: TypeAlias = str | int | Sequence[str | int]
@@ -99,3 +99,14 @@ def target_per_image(target: Spec | Sequence[Spec], count: int) -> list[Spec]:
             "or one per image"
         )
     return list(target)
+
+
+def unused_target_notice(method: Method, specs: Sequence[Spec]) -> str | None:
+    """A notice about targets that change nothing; None if there are none."""
+    named = [str(spec) for spec in specs if spec != DEFAULT_TARGET]
+    if method.needs_target or not named:
+        return None
+    return (
+        f"{method.name} gives the same map for every target, so {named[0]!r} changes nothing; methods that "
+        "explain a target: see `onnxcam methods`"
+    )

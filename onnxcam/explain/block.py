@@ -20,10 +20,10 @@ from onnxcam.explain.sampling import Sampling
 from onnxcam.methods import Samples
 from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
 from onnxcam.specs import Plan
-from onnxcam.targets.classes import Spec
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 from onnxcam.targets.target import Target
 
-NO_TARGET = Target("any target", np.zeros(1), -1, "top1")
+NO_TARGET = Target("any target", np.zeros(1), -1, DEFAULT_TARGET)
 
 
 class BlockResult(NamedTuple):

@@ -19,6 +19,7 @@ from onnxcam.explain.arguments import (
     layer_names,
     resolve_labels,
     target_per_image,
+    unused_target_notice,
 )
 from onnxcam.explain.block import Block, BlockResult, blocks
 from onnxcam.explain.compile import chunked_runners, compile_model, to_portable
@@ -38,7 +39,7 @@ from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors, versions
 from onnxcam.specs import AUTO
-from onnxcam.targets.classes import Spec, single_logit_notice
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec, single_logit_notice
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
@@ -218,7 +219,7 @@ class Explainer:
     def __call__(
         self,
         images: ImageSource | Sequence[ImageSource],
-        target: Spec | Sequence[Spec] = "top1",
+        target: Spec | Sequence[Spec] = DEFAULT_TARGET,
         *,
         channels: Channels | None = None,
         region: Region | None = None,
@@ -242,7 +243,8 @@ class Explainer:
             )
             specs = target_per_image(target, len(tensors))
             results = self._explain(tensors, specs, subset, progress)
-        assumed = self.preprocessing_notice if preprocessed else None
+        pixels = self.preprocessing_notice if preprocessed else None
+        assumed = [pixels, unused_target_notice(self.method, specs)]
         return self._explanation(explained, results, assumed, subset)
 
     def _explain(
@@ -275,11 +277,11 @@ class Explainer:
         self,
         images: Sequence[ExplainedImage],
         results: Sequence[BlockResult],
-        assumed: str | None,
+        assumed: Sequence[str | None],
         subset: Subset,
     ) -> Explanation:
         targets = [target for result in results for target in result.targets]
-        notices = [assumed, *(notice for result in results for notice in result.notices)]
+        notices = [*assumed, *(notice for result in results for notice in result.notices)]
         maps = np.concatenate([result.maps for result in results])
         has_layers = results[0].layer_maps is not None
         attributions = [

@@ -15,7 +15,7 @@ from PIL import Image
 
 from onnxcam.arrays import Array, Saliency
 from onnxcam.errors import SettingError
-from onnxcam.explain.probabilities import format_probability
+from onnxcam.explain.probabilities import format_score
 from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
 from onnxcam.image import overlay as drawing
 from onnxcam.image.overlay import CELL, LONGEST_SIDE
@@ -62,9 +62,9 @@ class Explanation:
         layer_maps: (N, h, w) float32 at the layer's own size (for several layers: fused, at the finest size);
             None for a method at the image.
         scores: (N,) float64, the target's score on the clean image: a logit, or a difference of logits,
-            unless a probability was requested.
-        targets: N names: the label, or "class 281".
-        indices: N class indices (the first class of a contrast).
+            unless a probability was requested; NaN for a method without a target.
+        targets: N names: the label, or "class 281"; "any target" for a method without one.
+        indices: N class indices (the first class of a contrast); -1 without a target.
         target_specs: N specifications that select the targets again: "281", "281-282", or "not 281".
         layers: the names of the layers.
         is_empty: (N,) bool: maps without evidence, that is, without a cell above 0 (signed maps: without a cell
@@ -123,8 +123,8 @@ class Explanation:
         if outliers is None:
             outliers = OUTLIERS if self.layer_maps is None else 0.0
         probability = None if self.probabilities is None else self.probabilities[index]
-        score = f"{self.scores[index]:.3g}{format_probability(probability)}"
-        text = f"{self.targets[index]} {score} · {self.method}" if caption else None
+        score = format_score(self.scores[index], probability)
+        text = f"{self.targets[index]}{score} · {self.method}" if caption else None
         return drawing.overlay(
             image.image,
             self.maps[index],
@@ -164,7 +164,7 @@ class Explanation:
             "name": self.targets[index],
             "index": self.indices[index],
             "spec": self.target_specs[index],
-            "score": float(self.scores[index]),
+            "score": _finite(self.scores[index]),
         }
         if self.probabilities is not None:
             target["probability"] = _finite(self.probabilities[index])

@@ -66,3 +66,10 @@ def format_probability(probability: float | None) -> str:
     """What is printed after a score: " (p = 0.874)", or nothing without a probability."""
     has_one = probability is not None and np.isfinite(probability)
     return f" (p = {probability:.3g})" if has_one else ""
+
+
+def format_score(score: float | None, probability: float | None, digits: int = 3) -> str:
+    """What is printed of a score, after a space: " 12.3 (p = 0.874)", or nothing where there is no target."""
+    if score is None or not np.isfinite(score):
+        return ""
+    return f" {score:.{digits}g}{format_probability(probability)}"

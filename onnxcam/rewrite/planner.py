@@ -15,8 +15,13 @@ from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.reachability import carries_floats, depends_on, is_float, subgraph_between
+from onnxcam.graph.reachability import (
+    carries_floats,
+    depends_on,
+    subgraph_between,
+)
 from onnxcam.heads.dense_score import ensure_class_scores
+from onnxcam.heads.first_output import first_output
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.place import IMAGE, LAYER, PLACES, Place
 from onnxcam.methods.quantities import QUANTITIES, Quantity
@@ -116,24 +121,19 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
         model, score = add_target_scores(model, request.target)
         return _Subject(request, model, image, score, score.logits)
     try:
-        model, score = ensure_class_scores(model, request.output)
+        scored, score = ensure_class_scores(model, request.output)
+        # notices about the scores concern only methods that explain them
+        needs_target = any(quantity.needs_target for quantity in quantities)
+        model = scored if needs_target else replace(scored, notices=model.notices)
     except ModelError:
         if any(quantity.needs_target for quantity in quantities):
             raise
-        score = _first_output(model)
+        score = first_output(model)
     if request.probability:
         _require_probability(model, score)
     model = _explain_probabilities(model, score, quantities)
     explained = score.output if request.probability else score.logits
     return _Subject(request, model, image, score, explained)
-
-
-def _first_output(model: Model) -> Score:
-    """The first output of floats, for methods that explain no score."""
-    names = [tensor.name for tensor in model.graph.outputs if is_float(tensor)]
-    if not names:
-        raise ModelError(f"{model.name}: has no output of floats")
-    return Score(names[0], names[0], None, 1)
 
 
 def _explain_probabilities(model: Model, score: Score, quantities: Sequence[Quantity]) -> Model:

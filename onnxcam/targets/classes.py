@@ -17,6 +17,7 @@ from onnxcam.arrays import Floats
 from onnxcam.errors import TargetError, unknown
 from onnxcam.targets.target import Target
 
+DEFAULT_TARGET = "top1"
 Spec: TypeAlias = int | str  # "top1", 281, "281", "tabby cat", "281-282", "not 281"
 Labels: TypeAlias = Sequence[str] | None
 NOT = re.compile(r"not\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
