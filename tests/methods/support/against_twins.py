@@ -1,0 +1,79 @@
+"""Comparisons of methods with their twins, on networks on which the methods differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import onnxcam
+from onnxcam.arrays import Floats
+from tests.explain.support.vit import COLUMNS, HEIGHT, WIDTH, Vit
+from tests.support.layered_nets import CURVED, PIECEWISE, LayeredNet
+from tests.support.nets import random_images
+
+Twin = Callable[[Any, Floats, int], Floats]
+TARGET, X = 1, random_images(3)
+TOLERANCE = 1e-4  # of the largest value: the runtime computes in float32
+NETS = {"curved": CURVED, "piecewise": PIECEWISE}
+VITS = {
+    "one class token": Vit(),
+    "three class tokens": Vit(extra=3),
+    "cells first": Vit(cells_first=True),
+}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A transformer cut at the normalization `ln`, for one image: its features are the cells, and the class
+    token stays. The gradient is computed by differences.
+    """
+
+    vit: Vit
+    x: Floats
+
+    def features(self, x: Floats) -> Floats:
+        return self.vit.grid(self.vit.norm(self.vit.tokens(x)))[0]
+
+    def head(self, features: Floats) -> Floats:
+        tokens = self.vit.tokens(self.x)
+        normed = self.vit.norm(tokens)
+        normed[self.vit.cells] = features.reshape(WIDTH, HEIGHT * COLUMNS).T
+        return self.vit.logits(self.vit.norm(self.vit.block(tokens, normed)))
+
+    def head_gradient(self, features: Floats, target: int) -> Floats:
+        gradient = np.zeros(features.shape)
+        for index in np.ndindex(features.shape):
+            step = np.zeros(features.shape)
+            step[index] = 1e-5
+            ahead, back = self.head(features + step), self.head(features - step)
+            gradient[index] = (ahead[target] - back[target]) / 2e-5
+        return gradient
+
+
+def explain(method: str, net: LayeredNet, **options: Any) -> onnxcam.Explanation:
+    return onnxcam.Explainer(net.content(), method, device="cpu", **options)(X, TARGET)
+
+
+def assert_close(actual: Floats | None, twin: Floats, tolerance: float = TOLERANCE) -> None:
+    """Equal up to a tolerance, as a fraction of the largest value."""
+    assert actual is not None
+    assert actual.shape == twin.shape
+    assert np.abs(twin).max() > 0, "a comparison of zeros proves nothing"
+    assert np.abs(actual - twin).max() <= tolerance * np.abs(twin).max()
+
+
+def assert_layer_map_equals_twin(method: str, net: LayeredNet, twin: Twin, **options: Any) -> None:
+    """At the layer of features, for all images."""
+    explanation = explain(method, net, layer="features", **options)
+    assert_close(explanation.layer_maps, np.stack([twin(net, x, TARGET) for x in X]))
+
+
+def assert_token_map_equals_twin(method: str, vit: Vit, twin: Twin) -> None:
+    """At the normalization before the attention."""
+    images = random_images(2, (3, 4, 6))
+    explainer = onnxcam.Explainer(vit.content(), method, layer="ln", device="cpu")
+    expected = [twin(Tokens(vit, x), x, TARGET) for x in images]
+    assert_close(explainer(images, TARGET).layer_maps, np.stack(expected))
