@@ -34,6 +34,7 @@ from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.methods import DEFAULT_METHOD, METHODS
 from onnxcam.methods.postprocess import are_empty
+from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
@@ -315,7 +316,7 @@ class Explainer:
         return {
             "model": {"name": self.plan.name, "sha256": self.plan.digest, **data},
             "inputs": {bound.name: bound.to_json() for bound in self.plan.inputs},
-            "method": {"name": self.method.name, "settings": dict(self.settings)},
+            "method": {"name": self.method.name, "settings": settings_to_json(self.settings)},
             "score": {"kind": self.score_kind, "tensor": self.plan.explained_tensor},
             "subset": subset.to_json(),
             "fuse": self.fuse,

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from onnxcam.arrays import Array
 from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
-from onnxcam.image.preprocess import Preprocessing, gray_level
+from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
+from onnxcam.image.read import read
 from onnxcam.methods import Method
 from onnxcam.methods.samplers import CleanRun, Samples
 from onnxcam.specs import HEAD, Layer, Output
@@ -50,6 +53,7 @@ class Sampling:
                 image=image,
                 values=values,
                 layer=self.runner.plan.layers[0] if values is not image else self.image_layer,
+                read_image=self._read_image,
                 color=partial(gray_level, self.preprocessing, self.runner.plan.image),
                 scores=lambda drawn: self.runner.scores(image, values, drawn, target),
                 to_device=self._to_device,
@@ -58,6 +62,9 @@ class Sampling:
             **self.method.sampler_settings(self.settings),
         )
         return self.runner.sampled(image, values, samples, target, progress), samples
+
+    def _read_image(self, path: str) -> Array:
+        return np.asarray(prepare(read(path), self.preprocessing, self.runner.plan.image).tensor)
 
     def _to_device(self, array: Any) -> Any:
         """The array on the device of the model; unchanged if a fixed batch is filled up first."""

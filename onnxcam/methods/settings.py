@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from onnxcam.arrays import Array
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import SettingError
 
+FEW = 16  # numbers of an array that the manifest lists
 MAX_SETTING = 1e300  # the largest magnitude of a setting; excludes infinity
 
 
@@ -53,6 +58,21 @@ def _from_annotation(default: Any, hint: Any) -> Setting:
     interval = next((note for note in notes if isinstance(note, Range)), Range())
     check = next((note for note in notes if callable(note)), None)
     return Setting(default, meaning, choices, interval.lowest, interval.highest, check)
+
+
+def settings_to_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest says about settings: of an array of more than a few numbers, the digest."""
+    return {
+        name: _array_to_json(value) if isinstance(value, np.ndarray) else value
+        for name, value in settings.items()
+    }
+
+
+def _array_to_json(array: Array) -> Any:
+    if array.size <= FEW:
+        return array.tolist()
+    digest = digest_bytes(array.tobytes())
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": digest}
 
 
 def check_setting(name: str, value: Any, setting: Setting) -> Any:

@@ -81,6 +81,7 @@ class CleanRun:
         image: (1, ...) the image tensor, in the layout and dtype of the model.
         values: (1, ...) what is varied: the image tensor, or the values of the layer.
         layer: how `values` are arranged.
+        read_image: reads an image file as an image tensor.
         color: (1, C, 1, 1) or (1, 1, 1, C), the values of a gray level in the image tensor: 0 black, 1 white.
         scores: runs samples, and returns the target's score on each of them (n,).
         to_device: copies an array that is fed many times to the device.
@@ -90,6 +91,7 @@ class CleanRun:
     image: Images
     values: Floats
     layer: Layer
+    read_image: Callable[[str], Array]
     color: Callable[[float], Array]
     scores: Callable[[Samples], Floats]
     to_device: Callable[[Any], Any]
