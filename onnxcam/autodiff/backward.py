@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.autodiff.lowering.masks import is_step
 from onnxcam.autodiff.rule_table import Form, Reference, Rules
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
@@ -20,10 +21,14 @@ from onnxcam.graph.tracing import Builder, Value
 
 
 def propagates(rules: Rules) -> FlowPredicate:
-    """Whether a derivative flows through an input of a node; True for an operator without a rule."""
+    """Whether a derivative flows through an input of a node; True for an operator without a rule. None flows
+    through the masks that gradients are written with, so that second derivatives do not follow them.
+    """
 
     def carries(node: gs.Node, slot: int) -> bool:
         rule = rules.rule_for(node)
+        if is_step(node):
+            return False
         return is_float(node.inputs[slot]) and (rule is None or rule.function(slot) is not None)
 
     return carries

@@ -7,6 +7,8 @@ HardSigmoid so steep that it is a step: 0 at the bound and 1 from 2**-100 above 
 
 from __future__ import annotations
 
+import onnx_graphsurgeon as gs
+
 from onnxcam.arrays import FLOAT32
 from onnxcam.graph.tracing import Value
 
@@ -25,6 +27,11 @@ def mask_below(x: Value, bound: Value | float) -> Value:
     if isinstance(bound, Value) or x.dtype != FLOAT32:
         return (x < bound).astype(x.dtype)
     return hard_sigmoid(x, -STEEP, STEEP * bound)
+
+
+def is_step(node: gs.Node) -> bool:
+    """Whether a node is such a mask: a step, whose derivative is 0."""
+    return node.op == "HardSigmoid" and abs(float(node.attrs.get("alpha", 0.0))) >= STEEP
 
 
 def lerp(share: Value, at_zero: float, at_one: float) -> Value:
