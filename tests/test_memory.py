@@ -70,7 +70,7 @@ def test_session_without_memory_raises_out_of_memory(monkeypatch: pytest.MonkeyP
 
 def test_formula_without_memory_raises_run_error(monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = Explainer(DEEP.content(), "grad-cam", device="cpu", cache=False)
-    monkeypatch.setattr("onnxcam.explain.explainer.resize_bilinear", lacking)
+    monkeypatch.setattr("onnxcam.explain.block.resize_bilinear", lacking)
     with pytest.raises(RunError, match="out of memory while images were explained; close other"):
         explainer(X)
 

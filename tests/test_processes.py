@@ -172,19 +172,36 @@ def test_explainer_is_pickled_by_arguments(path: Path, method: str, copy_of: Any
 
 
 @pytest.mark.parametrize("copy_of", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
-def test_changed_attributes_are_pickled(path: Path, tmp_path: Path, copy_of: Any) -> None:
+def test_chosen_pixels_labels_and_subset_are_pickled(
+    path: Path, tmp_path: Path, copy_of: Any
+) -> None:
     """Images prepared otherwise have other maps, which nobody would notice."""
     image = tmp_path / "cat.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(image)
-    first = Explainer(path, "grad-cam", device="cpu")
-    first.change_preprocessing(mean=(0.1, 0.2, 0.3), order="bgr")
-    first.labels, first.channels = ("a", "b", "c", "d", "e"), [0, 2]
+    first = Explainer(
+        path,
+        "grad-cam",
+        device="cpu",
+        pixels={"mean": (0.1, 0.2, 0.3), "order": "bgr"},
+        labels=("a", "b", "c", "d", "e"),
+        channels=[0, 2],
+        region="0:2,:",
+    )
+    plain = Explainer(path, "grad-cam", device="cpu")
     second = copy_of(first)
     same(second(image, target="b"), first(image, target="b"))
-    assert second.preprocessing == first.preprocessing
+    assert second.preprocessing == first.preprocessing != plain.preprocessing
+    assert (second.labels, second.channels, second.region) == (first.labels, [0, 2], "0:2,:")
     assert second.notices == first.notices
-    first.change_preprocessing(mean=(0.0, 0.0, 0.0))
-    assert second.preprocessing != first.preprocessing
+    assert not np.array_equal(second(image, target="b").maps, plain(image, target=1).maps)
+
+
+@pytest.mark.parametrize("name", ["preprocessing", "channels", "region", "device", "passes"])
+def test_explainer_attribute_cannot_be_assigned(path: Path, name: str) -> None:
+    """What is assigned later would be missing in copies and in the manifest."""
+    explainer = Explainer(path, "grad-cam", device="cpu")
+    with pytest.raises(AttributeError):
+        setattr(explainer, name, None)
 
 
 @pytest.mark.parametrize("kind", ["str", "bytes", "proto"])

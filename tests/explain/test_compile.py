@@ -21,10 +21,12 @@ from onnxcam.methods import METHODS
 from onnxcam.model import external_data
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
+from onnxcam.specs import MODEL
 from tests.explain.support.compiled import SMOOTH, X, entries, make_explainer, needs_plan, save
 from tests.support.nets import DEEP, FIXED, MIXING, POOLED, TWO_OUTPUTS, Net
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
+MODEL_FILE = compiling.file_of(MODEL)
 
 
 @pytest.fixture
@@ -54,6 +56,7 @@ def test_changed_request_needs_new_plan(model: Path, monkeypatch: pytest.MonkeyP
         {"layer": ["early", "features"]},
         {"score": "probability"},
         {"output": "logits"},
+        {"activation": "mean"},  # takes another quantity
     ):
         assert needs_plan(model, monkeypatch, **options), options
         assert not needs_plan(model, monkeypatch, **options), options
@@ -136,7 +139,7 @@ def test_file_changed_during_planning_is_not_cached(
 
 
 @pytest.mark.parametrize(
-    "file", [compiling.MODEL, compiling.PLAN, compiling.MODEL + compiling.WEIGHTS, "entry.json"]
+    "file", [MODEL_FILE, compiling.PLAN, MODEL_FILE + compiling.WEIGHTS, "entry.json"]
 )
 @pytest.mark.parametrize("spoil", [lambda content: content[:-3], lambda content: b"\0" * 50])
 def test_damaged_entry_is_built_again(
@@ -165,7 +168,7 @@ def test_undamaged_but_invalid_entry_is_built_again(model: Path, cache_folder: P
     for file, content in (
         (compiling.PLAN, b"{}"),
         (compiling.PLAN, b"[1]"),
-        (compiling.MODEL, b"no model"),
+        (MODEL_FILE, b"no model"),
     ):
         (entry_folder / file).write_bytes(content)
         record = {"name": entry_folder.name, "files": cache._entry_digests(entry_folder)}

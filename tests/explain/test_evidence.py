@@ -268,7 +268,7 @@ def test_small_fraction_of_score_is_explained() -> None:
 def test_ordinary_maps_need_no_extra_pass(
     net: Any, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnxcam.explain.run.Runner.gradients_near", None)
+    monkeypatch.setattr("onnxcam.explain.run.Runner.nearby", None)
     explainer = make_explainer(net.content(), method, layer="features")
     assert not explainer(random_images(3), target="top1").is_empty.any()
 

@@ -138,7 +138,7 @@ UNPROVEN = replace(  # the same function as POOLED, but the graph does not prove
 def count(net: Net, **options: Any) -> tuple[Any, int]:
     """The explanation, and the number of inputs that the session ran for it."""
     explainer = make_explainer(net, chunk=8, cache=False, **options)  # all in one session
-    session, ran = explainer.runner.batches.session, [0]
+    session, ran = explainer.runner.main.session, [0]
     real = session.run
 
     def count_run(outputs: Any, feeds: Any) -> Any:

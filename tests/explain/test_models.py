@@ -88,7 +88,7 @@ def test_mixing_model_is_run_one_by_one_with_notice() -> None:
     explanation = explainer(X[:2])
     assert [notice for notice in explanation.notices if "exactly 1 image" in notice]
     sizes = []
-    session = explainer.runner.batches.session
+    session = explainer.runner.main.session
     real = session.run
 
     def record_sizes(outputs: Any, feeds: Any) -> Any:
@@ -213,5 +213,5 @@ def test_notice_of_session_is_passed_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     explainer = make_explainer(DEEP, "grad-cam")
-    explainer.runner.batches.session.notices = ("runs on the CPU: because",)
+    explainer.runner.main.session.notices = ("runs on the CPU: because",)
     assert explainer(X[:1]).notices == ("runs on the CPU: because",)

@@ -57,11 +57,7 @@ def smoothed_quantities(
 def clean_quantities(net: Net, x: Floats, weights: Floats) -> dict[str, Floats]:
     activation = net.features(x[None])
     gradient = net.slope(activation, weights)
-    return {
-        "activation": activation,
-        "gradient": gradient,
-        "class_weight": gradient.sum(axis=(2, 3)),
-    }
+    return {"activation": activation, "gradient": gradient}
 
 
 def top_class_weights(net: Net, x: Floats) -> Floats:
