@@ -27,6 +27,7 @@ from onnxcam.specs import (
 T = TypeVar("T")
 PROGRAMS = "clean", "constant", "sampled", "constant_sampled"
 HUGE = 1 << 31  # above any size of a tensor
+COARSEST = 2.0**-7  # the machine epsilon of bfloat16
 
 
 def as_json(plan: Plan) -> str:
@@ -62,16 +63,30 @@ def from_json(text: str | bytes) -> Plan:
     _dtype(plan.seed_dtype)
     if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
         raise ValueError(f"the layout {layout!r}, or cotangents that do not fit {classes} classes")
-    outputs = (output for program in plan.programs for output in program.outputs)
-    if not all(output.layer < len(plan.layers) for output in outputs):
+    if not 0 < plan.epsilon <= COARSEST:
+        raise ValueError(f"the epsilon {plan.epsilon!r}")
+    if not all(
+        _is_at_layer(plan, output) for program in plan.programs for output in program.outputs
+    ):
         raise ValueError("a quantity at a layer that the plan does not have")
     if not all(map(_is_consistent, plan.layers)):
         raise ValueError("a layer whose channel axis or number of tokens does not fit its shape")
     return plan
 
 
+def _is_at_layer(plan: Plan, output: Output) -> bool:
+    """Whether the plan has the layer of an output, and the output of a quantity at a layer is named after it."""
+    if output.layer >= len(plan.layers):
+        return False
+    name = plan.layers[output.layer].name
+    is_named = output.tensor == name or output.tensor.endswith(f"/{name}")
+    return is_named or QUANTITIES[output.quantity].place != "layer"
+
+
 def _program(fields: Any) -> Program:
     """A program whose outputs are known quantities."""
+    if not isinstance(fields["outputs"], list):
+        raise TypeError("outputs that are not a list")
     outputs = tuple(_construct(Output, output) for output in fields["outputs"])
     program = _construct(Program, {**fields, "outputs": outputs})
     if program.model not in (MODEL, CONSTANT, HEAD):

@@ -219,13 +219,16 @@ def test_skip_existing_detects_changed_external_data(run: Any, tmp_path: Path) -
 
 
 FILES = ModelFiles("net.onnx", "digest", {"w.data": "1"}, ())
-REQUEST = PlanRequest("default", smooths=True)
+REQUEST = PlanRequest("default", ("activation", "d1"), varies="image")
 CHANGES: dict[str, list[Any]] = {  # every field of the request with other values
     "rules": ["guided"],
-    "smooths": [False],
+    "quantities": [("activation",), ("activation", "d2"), ("activation", "d1", "d2"), ()],
+    "at": ["image", "biases"],
+    "varies": ["", "activation"],
     "layers": [("a",), ("a", "b"), ("b", "a"), ("a,b",), ()],
     "output": ["x", ""],
     "probability": [True],
+    "target": [("element", "a"), ("element", "b"), ("element",), ("a", "element")],
 }
 
 
@@ -257,11 +260,29 @@ def test_planner_takes_only_model_and_request() -> None:
 
 @pytest.mark.parametrize("method", onnxcam.METHODS.values(), ids=lambda method: method.name)
 def test_plan_request_describes_method(method: onnxcam.Method) -> None:
-    request = method.plan_request(["a", "b"], "scores", probability=True)
+    request = method.plan_request(["a", "b"], "scores", probability=True, target=("element", "a"))
+    quantities = method.quantities({}).values()
+    checked = ("activation",) if method.needs_gradient and not takes_tensors(method) else ()
     assert request == PlanRequest(
-        method.rules, method.sampler.smooths, ("a", "b"), "scores", probability=True
+        method.rules if method.needs_gradient else "default",
+        tuple(sorted({*quantities, *checked})),
+        method.at,
+        method.sampler.varies,
+        ("a", "b"),
+        "scores",
+        probability=True,
+        target=("element", "a"),
     )
-    assert method.plan_request("auto") == PlanRequest(method.rules, method.sampler.smooths)
+    assert method.plan_request("auto") == replace(
+        request, layers=("auto",), output=None, probability=False, target=()
+    )
+
+
+def test_plan_request_takes_quantities_of_settings() -> None:
+    method = onnxcam.METHODS["smooth-grad-cam++"]
+    assert method.plan_request().quantities == ("activation", "d1", "d2", "d3")
+    mean = method.plan_request(settings={"activation": "mean"}).quantities
+    assert mean == ("activation", "d1", "d2", "d3", "mean_activation")
 
 
 @pytest.mark.parametrize("replace_by", ["the same bytes", "others and back"])
@@ -284,6 +305,10 @@ def test_file_replaced_during_planning_is_not_cached(
     assert entries(cache_folder) == []
     make_explainer(model)
     assert len(entries(cache_folder)) == 1
+
+
+def takes_tensors(method: onnxcam.Method) -> bool:
+    return method.at not in ("layer", "image")
 
 
 # Forged plans with correct digests
@@ -361,8 +386,14 @@ def test_forged_plan_values_are_rejected_or_harmless(entry_folder: Path, tmp_pat
         (("score", "classes"), 7), (("score", "classes"), 0), (("seed_shape",), [1, 5, 1]),
         (("seed_shape",), [5, 1 << 30]), (("layers", 0, "channel_axis"), 4), (("layers",), []),
         (("layers", 0, "channel_axis"), 0), (("layers", 0, "cells"), [0, 4]), (("seed_dtype",), "object"),
-        (("seed_dtype",), "float999"), (("image", "dtype"), "O"), (("has_gradient_model",), True),
-        (("gradient_is_constant",), True), ((), []), ((), None),
+        (("seed_dtype",), "float999"), (("image", "dtype"), "O"), ((), []), ((), None),
+        (("clean", "model"), "head"), (("clean", "model"), "other"), (("clean", "outputs"), []),
+        (("clean", "outputs", 0, "quantity"), "x"), (("clean", "outputs", 0, "quantity"), "gradient"),
+        (("clean", "outputs", 0, "layer"), 1), (("clean", "outputs", 0, "tensor"), "x"),
+        (("sampled", "model"), "constant"), (("sampled", "outputs"), []), (("sampled", "outputs", 0), None),
+        (("sampled", "outputs", 1, "quantity"), "d1"), (("sampled", "outputs", 0, "tensor"), "logits/x"),
+        (("target",), ["element", "logits"]), (("target",), "x"), (("epsilon",), 0.0), (("epsilon",), 0.5), (("epsilon",), float("nan")), (("epsilon",), None),
+        (("constant",), None), (("constant", "outputs"), {}), (("constant_sampled", "model"), ""),
         (("image", "dtype"), "U5"), (("layers", 0), None), (("image",), [1]), (("score",), "score"),
     ],
 )  # fmt: skip
@@ -377,7 +408,7 @@ def test_inconsistent_plan_is_built_again(
 
 
 OLD_NAMES = {  # of fields, in plans of older versions
-    "explained_tensor": "of", "gradient_is_constant": "constant", "has_gradient_model": "apart",
+    "explained_tensor": "of", "clean": "forward", "sampled": "smoothed", "constant_sampled": "apart",
     "is_bottleneck": "whole", "auto_for_smoothing": "automatic_smooth", "tokens_before": "before",
     "tokens_after": "after", "ignored_by_score": "unread", "output_activation": "squashing",
 }  # fmt: skip
