@@ -24,6 +24,7 @@ from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.explain import cache
 from onnxcam.explain.model_files import ModelFiles, identify_files
 from onnxcam.explain.plan_json import as_json, from_json
+from onnxcam.explain.request_code import is_bundled
 from onnxcam.model.input_values import digest_inputs
 from onnxcam.regular_files import read_regular
 from onnxcam.runtime.chunks import CHUNK, ChunkedRunner
@@ -76,10 +77,10 @@ def compile_model(
     inputs: Mapping[str, Array] = MappingProxyType({}),
 ) -> CompiledModel:
     """A model planned for a request (see `rewrite.planner.plan`), and opened on a device. `inputs` become
-    constants of the model (see `model.load`).
+    constants of the model (see `model.load`). Not cached if the request names functions of other packages.
     """
     files = identify_files(model)
-    key = cache_key(files, request, inputs) if cached and files else None
+    key = cache_key(files, request, inputs) if cached and files and is_bundled(request) else None
     compiled = _load_cached(key, request, device) if key else None
     with blames_invalid_models(model):
         return compiled or _build(model, request, device, files, key, inputs)
@@ -177,6 +178,7 @@ def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
             if program.outputs
         )
         and asked == {*request.quantities}
+        and plan.target == request.target
     )
 
 
