@@ -14,6 +14,7 @@ from onnxcam.explain.batch_trial import UNTRIED
 from onnxcam.runtime.batch_independence import are_close, contrasting_images
 from onnxcam.runtime.session import Session
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, POOLED, random_images
+from tests.support.nets import MIXING as MIXING_SCORES
 
 SMOOTH: dict[str, Any] = {"samples": 9, "noise": 0.3, "seed": 1}
 X = random_images(1)
@@ -94,7 +95,8 @@ def model(
 
 
 def make_explainer(content: bytes, **options: Any) -> Explainer:
-    return Explainer(content, device="cpu", cache=False, **(SMOOTH | options))
+    settings = {} if "method" in options else SMOOTH
+    return Explainer(content, device="cpu", cache=False, **(settings | options))
 
 
 def one_at_a_time(notices: tuple[str, ...]) -> list[str]:
@@ -298,9 +300,31 @@ def test_trial_is_not_repeated_for_cached_plan(tmp_path: Path, trials: list[int]
     assert one_at_a_time(second.notices)
 
 
-def test_single_pass_method_needs_no_trial(trials: list[int]) -> None:
-    Explainer(POOLED.content(), "grad-cam", device="cpu", cache=False)
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "smooth-grad-cam++"])
+def test_trial_runs_once_for_any_method(trials: list[int], method: str) -> None:
+    """Methods of one pass run several images together, too."""
+    Explainer(POOLED.content(), method, device="cpu", cache=False)
+    assert trials == [1]
+
+
+def test_fixed_batch_of_one_needs_no_trial(trials: list[int]) -> None:
+    explainer = Explainer(MIXING_SCORES.content(), "grad-cam", device="cpu", cache=False)
+    assert explainer.plan.image.batch == 1
     assert trials == []
+
+
+STATEFUL = {"statistics of the batch"}  # ONNX Runtime keeps them from run to run
+
+
+@pytest.mark.parametrize("what", sorted(MIXING.keys() - STATEFUL))
+def test_mixing_is_run_one_by_one_by_method_of_one_pass(what: str) -> None:
+    images = random_images(3)
+    explainer = make_explainer(model(MIXING[what]), method="grad-cam", layer="r2")
+    explanation = explainer(images, target=1)
+    assert one_at_a_time(explanation.notices)
+    alone = [explainer(image, target=1).maps for image in images]
+    assert max(float(one.max()) for one in alone) > 0
+    np.testing.assert_array_equal(explanation.maps, np.concatenate(alone))
 
 
 @pytest.mark.parametrize("batch", ["N", "1", "4"])

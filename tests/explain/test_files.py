@@ -265,8 +265,12 @@ def test_assumed_preprocessing_is_reported_for_images_only(photo: Path) -> None:
     assert explainer([X[0], photo]).notices == (notice,)
     assert explainer(photo).manifest()["notices"] == [notice]
     assert not make_explainer(DEEP, preprocess="imagenet")(photo).notices
-    explainer.preprocessing = Preprocessing(mean=(0.5,))
-    assert not explainer(photo).notices
+    assert not make_explainer(DEEP, preprocess=Preprocessing(mean=(0.5,)))(photo).notices
+    (partial,) = make_explainer(DEEP, pixels={"mean": (0.5,)})(photo).notices
+    assert "--std" in partial  # is still assumed
+    assert "--mean" not in partial
+    with pytest.raises(AttributeError):
+        explainer.preprocessing = Preprocessing(mean=(0.5,))  # type: ignore[misc]
 
 
 def test_labels_from_any_source(photo: Path, tmp_path: Path) -> None:

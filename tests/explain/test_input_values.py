@@ -104,7 +104,10 @@ def test_cached_plans_of_different_values_are_different(model: Path) -> None:
 
 
 def test_cache_key_covers_names_dtypes_shapes_and_contents() -> None:
-    files, request = ModelFiles("net.onnx", "digest", {}, ()), PlanRequest("default", ("activation",))
+    files, request = (
+        ModelFiles("net.onnx", "digest", {}, ()),
+        PlanRequest("default", ("activation",)),
+    )
     values: list[dict[str, Any]] = [
         {}, {"m": [1, 2]}, {"n": [1, 2]}, {"m": [2, 1]}, {"m": [[1, 2]]}, {"m": [1.0, 2.0]},
         {"m": np.array([1, 2], np.int32)}, {"m": [1, 2], "n": [1, 2]}, {"m": [1], "n": [2]},
