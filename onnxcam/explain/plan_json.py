@@ -75,7 +75,7 @@ def from_json(text: str | bytes) -> Plan:
 
 
 def _is_at_layer(plan: Plan, output: Output) -> bool:
-    """Whether the plan has the layer of an output, and the output of a quantity at a layer is named after it."""
+    """Whether the plan has the layer of an output, and a quantity at a layer is named after it."""
     if output.layer >= len(plan.layers):
         return False
     name = plan.layers[output.layer].name
