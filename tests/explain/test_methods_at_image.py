@@ -103,7 +103,7 @@ def test_image_of_integers_gives_those_of_the_floats(method: str, kind: str) -> 
 
 @every_method
 def test_contrast_is_the_difference_of_classes(method: str) -> None:
-    content = DEEP.content()
+    content = CURVED.content()
     first, second, contrast = (attribute(method, content, target=t) for t in (1, 2, "1-2"))
     against = attribute(method, content, target="not 1")
     assert not np.array_equal(first, contrast)
