@@ -11,6 +11,7 @@ from PIL import Image
 
 from onnxcam.arrays import Floats
 from onnxcam.atomic_write import atomic_write
+from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
 from onnxcam.heads.score import find_score
@@ -18,7 +19,7 @@ from onnxcam.image import overlay
 from onnxcam.image.colormap import legend
 from onnxcam.image.read import read
 from onnxcam.image.text import render_text
-from onnxcam.methods import DEFAULT_METHOD
+from onnxcam.methods import METHODS
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
@@ -26,7 +27,8 @@ from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import Layer
 
 PREFERRED = "05_hourglass.png"  # several instances of its class, with other objects between them
-METHODS = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)
+SHOWN = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)  # the sheet describes them in words
+WITHOUT_SAMPLES = SHOWN[2]  # the default method without noise, for many quick maps
 COLUMNS, CELL, MARGIN = 5, 232, 32
 TITLE, HEADING, PROSE, GAP = 40, 26, 16, 8  # pixels
 BREAK = 28  # pixels above a heading
@@ -74,7 +76,7 @@ def make_demo(model: Path, images: Sequence[Path]) -> Demo:
     image = next((path for path in images if path.name == PREFERRED), images[0])
     loaded_model = load(model)
     layers = _last_bottlenecks(loaded_model)
-    explanation = Explainer(loaded_model, "grad-cam", layers[-1].name)(str(image))
+    explanation = Explainer(loaded_model, WITHOUT_SAMPLES, layers[-1].name)(str(image))
     answer = (
         f'For the image at the top left, {model.name} answers "{explanation.targets[0]}". All maps show the '
         "evidence for that answer: the brighter, the more."
@@ -97,10 +99,10 @@ def _last_bottlenecks(model: Model) -> list[Layer]:
 
 def _method_row(model: Model, image: Path, earlier: Layer, last: Layer) -> Row:
     panels = [("the image", _enlarge(read(image)))]
-    for method in METHODS:
-        layer = last if method == "cam" else earlier
-        explanation = Explainer(model, method, layer.name)(str(image))
-        caption = f"{method} (last layer only)" if method == "cam" else method
+    for method in SHOWN:
+        is_limited = METHODS[method].check is not None  # to layers before a pooled linear head
+        explanation = Explainer(model, method, (last if is_limited else earlier).name)(str(image))
+        caption = f"{method} (last layer only)" if is_limited else method
         panels.append((caption, _draw_map(explanation)))
     return Row(
         "Four methods",
@@ -128,7 +130,7 @@ def _layer_row(model: Model, image: Path, layers: Sequence[Layer]) -> Row:
 def _feature_map_row(model: Model, image: Path, layer: Layer) -> Row:
     explainer = Explainer(model, DEFAULT_METHOD, layer.name)
     panels = [(f"all {layer.channels} feature maps", _draw_map(explainer(str(image))))]
-    best = _rank_channels(Explainer(model, "grad-cam++", layer.name), image, layer)
+    best = _rank_channels(Explainer(model, WITHOUT_SAMPLES, layer.name), image, layer)
     for channels in (best[:COLUMNS], *([channel] for channel in best[: COLUMNS - 2])):
         count = len(channels)
         caption = f"only map {channels[0]}" if count == 1 else f"the {count} that contribute most"

@@ -12,6 +12,7 @@ from onnxcam.arrays import Images
 from onnxcam.autodiff.backward import differentiable_path
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
+from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.errors import ModelError, OnnxcamError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.graph.operators import operator_key
@@ -19,7 +20,6 @@ from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_betwee
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, choose, notice_of, with_settings
-from onnxcam.methods import DEFAULT_METHOD
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model

@@ -28,7 +28,7 @@ LEVELS = [  # from the top; parts on one line do not import each other
     {"specs"},
     {"registry", "atomic_write", "bundled"},
     {"regular_files", "unique_names"},
-    {"errors", "arrays", "digests", "_version"},
+    {"errors", "arrays", "digests", "defaults", "_version"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
 IMAGES = {"image", "explain", "demo"}  # the last two only pass on Pillow's images

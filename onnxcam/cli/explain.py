@@ -47,6 +47,7 @@ from onnxcam.cli.options import (
     Targets,
 )
 from onnxcam.cli.output import say
+from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.errors import OutputError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ Examples:
 def explain(
     model: ModelFile,
     images: Images,
-    method: Method = "smooth-grad-cam++",
+    method: Method = DEFAULT_METHOD,
     layer: LayerNames = None,
     target: Targets = None,
     labels: Labels = None,

@@ -27,7 +27,7 @@ def check_choices(method: str, score: str, fuse: str) -> None:
         raise SettingError(f"fuse={fuse!r}: expected max or mean")
     if score == "exp" and method not in (supporting := methods_with("score")):
         raise SettingError(
-            f"score='exp' weights noisy samples by the exponential of their score, but {method} has no "
+            f"score='exp' weights samples by the exponential of their score, but {method} has no such "
             f"samples; choose logit or probability, or a method with samples: {', '.join(supporting)}"
         )
 

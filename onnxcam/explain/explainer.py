@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from onnxcam.arrays import Array, Images
+from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
@@ -32,7 +33,7 @@ from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.sampling import Sampling
 from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
-from onnxcam.methods import DEFAULT_METHOD, METHODS
+from onnxcam.methods import METHODS
 from onnxcam.methods.postprocess import are_empty
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Channels, Region, Subset
@@ -203,8 +204,8 @@ class Explainer:
         if self._smooths_nothing:
             names = ", ".join(layer.name for layer in self.plan.layers)
             notices.append(
-                f"the gradient at {names} does not depend on the image, so all noisy samples give the same "
-                "result, and only one was run; for smoothing to have an effect, choose an earlier layer "
+                f"the gradient at {names} does not depend on the image, so all samples give the same "
+                "result, and only one was run; for averaging to have an effect, choose an earlier layer "
                 "(`onnxcam layers`)"
             )
         return tuple(notices)

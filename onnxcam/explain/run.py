@@ -11,6 +11,7 @@ import numpy as np
 from onnxcam.arrays import Array, Floats, Images, Quantities, Scores, cast_saturating
 from onnxcam.errors import RunError
 from onnxcam.methods import QUANTITIES, Samples
+from onnxcam.methods.quantities import SAMPLE_SCORES
 from onnxcam.runtime.chunks import ChunkedRunner, Feed
 from onnxcam.runtime.session import FeedValue
 from onnxcam.specs import (
@@ -168,7 +169,7 @@ class Runner:
     def scores(self, image: Images, values: Array, samples: Samples, target: Target) -> Floats:
         """(n,): the target's score on each sample."""
         model = HEAD if HEAD in self.runs else MODEL
-        stacked = Output("sample_scores", 0, self.plan.explained_tensor)
+        stacked = Output(SAMPLE_SCORES, 0, self.plan.explained_tensor)
         (scores,) = self._run(
             Program(model, (stacked,)), image, values, samples, np.zeros_like(target.weights)
         )

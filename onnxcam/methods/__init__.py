@@ -9,12 +9,9 @@ from onnxcam.methods.samplers import SAMPLERS, CleanRun, Sampler, Samples, sampl
 from onnxcam.methods.settings import Setting
 from onnxcam.registry import import_modules
 
-DEFAULT_METHOD = "smooth-grad-cam++"
-
 import_modules(__name__, __path__)
 
 __all__ = [
-    "DEFAULT_METHOD",
     "METHODS",
     "QUANTITIES",
     "SAMPLERS",

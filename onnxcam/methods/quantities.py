@@ -81,6 +81,7 @@ class Quantity:
 
 
 QUANTITIES: Registry[Quantity] = Registry("quantity")
+SAMPLE_SCORES = "sample_scores"  # what samplers, too, may ask for
 
 
 def quantity(
@@ -125,7 +126,7 @@ quantity(
     None,
 )
 quantity(
-    "sample_scores", lambda score: score, "(N, n), the target's score on each sample", "stack", 1
+    SAMPLE_SCORES, lambda score: score, "(N, n), the target's score on each sample", "stack", 1
 )
 quantity(
     "sample_probabilities",

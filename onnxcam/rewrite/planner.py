@@ -22,7 +22,7 @@ from onnxcam.graph.reachability import (
 )
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.first_output import first_output
-from onnxcam.methods import DEFAULT_METHOD, METHODS
+from onnxcam.methods import METHODS
 from onnxcam.methods.place import IMAGE, LAYER, PLACES, Place
 from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.model.image_input import image_input
@@ -324,7 +324,8 @@ def layers(model: Model, output: str | None = None) -> list[Layer]:
     model, score = ensure_class_scores(model, output)
     spatial = spatial_layers(model, image.name, score.logits)
     chosen = {layer.name for layer in choose_layers(model, image.name, score.logits, spatial)}
-    request = METHODS[DEFAULT_METHOD].plan_request(AUTO, output)
+    smoothing = next(m for m in METHODS.values() if m.sampler.smooths and m.has_layer)
+    request = smoothing.plan_request(AUTO, output)
     subject = _Subject(request, model, image, score, score.logits)
     for_smoothing = _automatic_names(subject, spatial) if chosen else set()
     return [
