@@ -37,7 +37,8 @@ def ranked(scores: Any, ranks: Any, seeds: Any, **options: Any) -> Any:
     onnx.checker.check_model(changed.proto(), full_check=True)
     session = Session(changed.bytes(), Device("cpu"), threads=1)
     feeds = {"x": scores, SEED: seeds, RANK: np.array(ranks, np.int64)}
-    return np.asarray(session.run(["twice"], feeds)[0]) / 2
+    (twice,) = session.run(["twice"], feeds)
+    return np.asarray(twice, np.float64) / 2
 
 
 def classes_of_ranks(scores: Any, ranks: Any) -> Any:

@@ -1,6 +1,18 @@
-"""A method offers the settings of its sampler that have a meaning for it."""
+"""Samplers: what they draw, and what the table says about them."""
 
-from onnxcam.methods import SAMPLERS
+from dataclasses import fields
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+
+from onnxcam.arrays import Floats
+from onnxcam.methods import METHODS, QUANTITIES, SAMPLERS, Samples, sampler
+from onnxcam.methods.samplers import CleanRun
+from onnxcam.methods.samplers.sampler import Computed, Repeated
+from onnxcam.specs import Layer
+
+DRAWING = {name: row for name, row in SAMPLERS.items() if row.draw}
 
 
 def test_setting_that_replaces_no_quantity_of_the_method_does_not_concern_it() -> None:
@@ -8,3 +20,122 @@ def test_setting_that_replaces_no_quantity_of_the_method_does_not_concern_it() -
     assert gaussian.concerns("activation", {"activation", "d1"})
     assert not gaussian.concerns("activation", {"d1"})
     assert gaussian.concerns("samples", {"d1"})
+
+
+# What is drawn
+
+
+def test_factors_are_one_by_default() -> None:
+    np.testing.assert_array_equal(Samples(3).factors, np.ones(3))
+    halves = Samples(2, weights=np.array([0.5, 0.25], np.float32)).factors
+    assert halves.dtype == np.float64
+    np.testing.assert_array_equal(halves, [0.5, 0.25])
+
+
+def test_repeated_row_is_that_of_all_samples() -> None:
+    row = np.ones((1, 3, 2, 2), np.float32)
+    assert Repeated(row)[3:7] is row
+
+
+def test_computed_rows_are_computed_when_they_are_run() -> None:
+    """Memory does not grow with their number."""
+    asked: list[slice] = []
+
+    def rows(samples: slice) -> Floats:
+        asked.append(samples)
+        return np.arange(samples.start, samples.stop, dtype=np.float64)
+
+    computed = Computed(rows)
+    assert asked == []
+    np.testing.assert_array_equal(computed[2:5], [2, 3, 4])
+    assert asked == [slice(2, 5)]
+
+
+def clean_run(layer: Layer, shape: tuple[int, ...]) -> CleanRun:
+    """A run of which only the layer and its values are known."""
+    unknown: dict[str, Any] = dict.fromkeys(field.name for field in fields(CleanRun))
+    return CleanRun(**{**unknown, "layer": layer, "values": np.zeros(shape, np.float32)})
+
+
+MASK = np.arange(6.0).reshape(1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "expected"),
+    [((1, 4, 2, 3), 1, (1, 1, 2, 3)), ((1, 2, 3, 4), 3, (1, 2, 3, 1))],
+)
+def test_mix_broadcasts_over_feature_maps(
+    shape: tuple[int, ...], axis: int, expected: tuple[int, ...]
+) -> None:
+    layer = Layer("y", "Relu", shape, axis, is_bottleneck=True)
+    mixed = clean_run(layer, shape).mix(MASK)
+    assert mixed.shape == expected
+    np.testing.assert_array_equal(mixed.ravel(), MASK.ravel())
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "expected"), [((1, 9, 4), 2, (1, 9, 1)), ((1, 4, 9), 1, (1, 1, 9))]
+)
+def test_mix_keeps_tokens_that_are_no_cells(
+    shape: tuple[int, ...], axis: int, expected: tuple[int, ...]
+) -> None:
+    layer = Layer(
+        "y",
+        "Add",
+        shape,
+        axis,
+        is_bottleneck=True,
+        cells=(2, 3),
+        tokens_before=1,
+        tokens_after=2,
+    )
+    mixed = clean_run(layer, shape).mix(MASK)
+    assert mixed.shape == expected
+    np.testing.assert_array_equal(mixed.ravel(), [1, *MASK.ravel(), 1, 1])
+
+
+# The table
+
+
+def test_one_pass_draws_nothing() -> None:
+    once = SAMPLERS["once"]
+    assert once.draw is None
+    assert once.settings == {}
+    assert (once.varies, once.counts, once.smooths) == ("", None, False)
+    assert METHODS["grad-cam"].sampler is once
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_sampler_names_what_it_has(name: str) -> None:
+    row = DRAWING[name]
+    assert row.varies in ("image", "activation")
+    assert row.description
+    assert not row.description.endswith(".")
+    assert all(setting.meaning for setting in row.settings.values())
+    assert row.counts is None or isinstance(row.settings[row.counts].default, int)
+    assert row.weighted is None or row.weighted[1] in row.settings[row.weighted[0]].choices
+    for (setting, value), replaced in row.replaces.items():
+        assert value in row.settings[setting].choices
+        assert row.settings[setting].default != value
+        assert {*replaced, *replaced.values()} <= {*QUANTITIES}
+    assert not {*row.named} & {*QUANTITIES}
+
+
+def test_settings_are_keyword_only_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SAMPLERS, "_values", dict(SAMPLERS))
+
+    @sampler("two", varies="activation", counts="number", named=("origin",))
+    def two(clean: CleanRun, *, number: Annotated[int, "how many"] = 2) -> Samples:
+        """the model on two copies.
+
+        More on them.
+        """
+        return Samples(number, named={"origin": clean.values})
+
+    row = SAMPLERS["two"]
+    assert (row.name, row.draw, row.varies, row.named) == ("two", two, "activation", ("origin",))
+    assert row.description == "the model on two copies"
+    assert (row.settings["number"].default, row.settings["number"].meaning) == (2, "how many")
+    assert not row.smooths
+    with pytest.raises(ValueError, match="sampler 'two' is registered twice"):
+        sampler("two")(two)
