@@ -32,6 +32,13 @@ LONGEST_LINE = 300  # characters
 AFTER = "choose a layer after it, if there is one (`onnxcam layers --all`)"
 
 
+class OnnxcamNotice(UserWarning):
+    """What a user should know about a result: an assumption, or a limit. An explainer gives each notice once as
+    a warning of this kind; `warnings.filterwarnings("ignore", category=onnxcam.OnnxcamNotice)` hides them. They
+    remain in `Explanation.notices`. The command line prints them itself.
+    """
+
+
 class OnnxcamError(Exception):
     """The base class of all errors that onnxcam raises on purpose."""
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from onnxcam.cli import interrupts
 from onnxcam.cli.output import say
 from onnxcam.cli.streams import guard_streams
+from onnxcam.errors import OnnxcamNotice
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def _prepare() -> None:
     guard_streams()
     interrupts.listen()
     warnings.showwarning = cast(Any, _print_warning)
+    warnings.filterwarnings("ignore", category=OnnxcamNotice)  # commands print notices
     # Maps are small: threads of NumPy do not help, and OpenBLAS raises SIGINT if it cannot start them
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Images
 from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.explain.announce import announce
 from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
@@ -124,6 +125,7 @@ class Explainer:
         self._options = Options(model, find_device(device), inputs, chunk, cache)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
+        self._announced: set[str] = set()
         self.fuse, self.score_kind = fuse, score
         self._subset = Subset(channels, region)
         self.plan = self._runner_for(()).plan
@@ -247,7 +249,8 @@ class Explainer:
             results = self._explain(tensors, specs, subset, progress)
         pixels = self.preprocessing_notice if preprocessed else None
         assumed = [pixels, unused_target_notice(self.method, specs)]
-        return self._explanation(explained, results, assumed, subset)
+        explanation = self._explanation(explained, results, assumed, subset)
+        return announce(explanation, self._announced)
 
     def _explain(
         self,
