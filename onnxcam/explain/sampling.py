@@ -48,11 +48,13 @@ class Sampling:
             return {}, None
         image = clean.images[number : number + 1]
         values: Any = clean.raw("activation", number) if HEAD in self.runner.runs else image
+        height, width = self.runner.plan.image.size_of(image)
         samples = draw(
             CleanRun(
                 image=image,
                 values=values,
                 layer=self.runner.plan.layers[0] if values is not image else self.image_layer,
+                aspect_ratio=height / width,
                 read_image=self._read_image,
                 color=partial(gray_level, self.preprocessing, self.runner.plan.image),
                 scores=lambda drawn: self.runner.scores(image, values, drawn, target),
@@ -61,7 +63,11 @@ class Sampling:
             ),
             **self.method.sampler_settings(self.settings),
         )
-        return self.runner.sampled(image, values, samples, target, progress), samples
+        if self.method.sampler.counts is not None:
+            return self.runner.sampled(image, values, samples, target, progress), samples
+        arrays = self.runner.sampled(image, values, samples, target)
+        progress(1)  # the number of samples was not known before
+        return arrays, samples
 
     def _read_image(self, path: str) -> Array:
         return np.asarray(prepare(read(path), self.preprocessing, self.runner.plan.image).tensor)

@@ -134,8 +134,9 @@ class Method:
     ) -> PlanRequest:
         """What a plan for this method at a layer, or at several, depends on."""
         quantities = dict.fromkeys(self.quantities(settings or {}).values())
-        if self.needs_gradient and self.at in (LAYER, IMAGE):
-            quantities["activation"] = None  # tells evidence from rounding errors
+        tells_evidence = self.needs_gradient and self.at in (LAYER, IMAGE)
+        if tells_evidence or self.sampler.varies == "activation":  # samples are made of it
+            quantities["activation"] = None
         return PlanRequest(
             rules=self.rules if self.needs_gradient else "default",
             quantities=tuple(sorted(quantities)),

@@ -81,6 +81,7 @@ class CleanRun:
         image: (1, ...) the image tensor, in the layout and dtype of the model.
         values: (1, ...) what is varied: the image tensor, or the values of the layer.
         layer: how `values` are arranged.
+        aspect_ratio: the image's height / width.
         read_image: reads an image file as an image tensor.
         color: (1, C, 1, 1) or (1, 1, 1, C), the values of a gray level in the image tensor: 0 black, 1 white.
         scores: runs samples, and returns the target's score on each of them (n,).
@@ -91,11 +92,17 @@ class CleanRun:
     image: Images
     values: Floats
     layer: Layer
+    aspect_ratio: float
     read_image: Callable[[str], Array]
     color: Callable[[float], Array]
     scores: Callable[[Samples], Floats]
     to_device: Callable[[Any], Any]
     recall: Callable[[object, Callable[[], Any]], Any]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of `values` in cells, or in pixels."""
+        return self.layer.channels_first(self.values, self.aspect_ratio).shape[2:]
 
     def mix(self, mask: Floats) -> Floats:
         """Masks (n, h, w) of cells in the layout of `values`; what is no cell has 1."""

@@ -1,6 +1,6 @@
 """Formulas of methods, called with the quantities that they take."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,11 @@ from onnxcam.methods.method import positional
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.postprocess import join_channels
 
-NAMED = {"baseline": 0.25}  # what samplers name, and its value here, as a fraction of the image
+NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an image of (N, C, H, W)
+    "baseline": lambda image: 0.25 * image,
+    "grid": lambda image: np.zeros_like(image[:, 0]),
+    "kept": lambda image: np.full((len(image), 1, 1), 0.5),
+}
 
 
 def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
@@ -33,7 +37,7 @@ def quantities_of(activations: Floats, gradients: Floats) -> dict[str, Floats]:
     sources = [_sources(*pair) for pair in zip(activations, gradients, strict=True)]
     cells = activations.shape[-2] * activations.shape[-1]
     quantities = {name: _compute(row, sources, cells) for name, row in QUANTITIES.items()}
-    named = {name: factor * quantities["image"] for name, factor in NAMED.items()}
+    named = {name: value(quantities["image"]) for name, value in NAMED.items()}
     return quantities | named
 
 
