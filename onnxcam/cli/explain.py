@@ -183,10 +183,10 @@ def _make_explainer(
 
 def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
     from onnxcam.cli.progress import ProgressReporter
-    from onnxcam.image.colormap import COLORMAPS
+    from onnxcam.image.colormap import choose_colormap
 
-    if (colormap := job.drawing["colormap"]) is not None:
-        COLORMAPS[colormap]  # an unknown name fails before the work, not after it
+    # an unknown or unsuitable one fails before the work, not after it
+    choose_colormap(job.drawing["colormap"], signed=job.explainer.method.signed)
     _make_folder(job.out)
     with ProgressReporter(len(job.images) * job.passes, quiet=quiet, json=json) as reporter:
         for notice in (*notices, *job.explainer.notices, job.explainer.preprocessing_notice):

@@ -46,14 +46,15 @@ def check_scope(
     if not method.has_layer and (is_chosen or fuse != "max"):
         setting = "layer" if is_chosen else "fuse"
         raise SettingError(
-            f"{method.name} has no layer to choose, so {setting} has no meaning; methods with a layer: "
+            f"--{setting} does not apply to {method.name}, which has no layer to choose; those that have one: "
             f"{_names(lambda other: other.has_layer)}"
         )
     if method.has_subsets or (channels is None and region is None):
         return
     setting = "region" if channels is None else "channels"
     raise SettingError(
-        f"{setting}: {method.name} cannot be restricted to a part of a layer; methods that can: "
+        f"--{setting} does not apply to {method.name}, whose map needs all of its tensors; those to which it "
+        "applies: "
         f"{_names(lambda other: other.has_subsets)}"
     )
 

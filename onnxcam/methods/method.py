@@ -86,6 +86,11 @@ class Method:
         return any(quantity.needs_target for quantity in self._quantities)
 
     @property
+    def place(self) -> str:
+        """Where the quantities are taken: "layer", "image", or the name of a row of `PLACES`."""
+        return self.at
+
+    @property
     def has_layer(self) -> bool:
         """Whether the maps are those of a layer that the user may choose."""
         return self.at == LAYER

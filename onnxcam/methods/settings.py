@@ -15,6 +15,7 @@ from onnxcam.errors import SettingError
 
 FEW = 16  # numbers of an array that the manifest lists
 MAX_SETTING = 1e300  # the largest magnitude of a setting; excludes infinity
+LONG = 2**53  # limits from here on are not worth reading
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,27 @@ class Setting:
     lowest: float = 0.0
     highest: float = float("inf")
     check: Callable[[Any], Any] | None = None
+
+    @property
+    def allowed(self) -> str:
+        """The values that it takes, in words; empty if only its meaning says them."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.check is not None or isinstance(self.default, str):
+            return ""
+        lowest, highest = self.limits
+        if lowest is None:
+            return "any number" if highest is None else f"at most {highest}"
+        return f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The smallest and the largest number, None for no limit that anybody would reach."""
+        is_number = not self.choices and self.check is None and not isinstance(self.default, str)
+        return (
+            self.lowest if is_number and self.lowest > -LONG else None,
+            self.highest if is_number and self.highest < LONG else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +115,5 @@ def check_setting(name: str, value: Any, setting: Setting) -> Any:
     if kind is int and not isinstance(value, str) and converted != value:
         raise SettingError(f"{name}={value!r}: expected an integer")
     if kind is not str and not setting.lowest <= converted <= min(setting.highest, MAX_SETTING):
-        highest = f" to {setting.highest}" if setting.highest < MAX_SETTING else " or more"
-        raise SettingError(f"{name}={value!r}: expected {setting.lowest}{highest}")
+        raise SettingError(f"{name}={value!r}: expected {setting.allowed}")
     return converted

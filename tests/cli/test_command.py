@@ -130,9 +130,48 @@ def test_methods(run: Run) -> None:
     for method in result:
         assert method["name"] in text
         assert method["computes"] in text
+        assert {
+            "place",
+            "signed",
+            "needs_gradient",
+            "needs_target",
+            "rules",
+            "sampler",
+        } <= method.keys()
         for setting in method["settings"]:
             assert setting["name"] in text
             assert setting["meaning"]
+
+
+def test_methods_are_grouped_by_place_with_their_values(run: Run) -> None:
+    lines = run("methods").stdout.splitlines()
+    beginnings = [line[:14] for line in lines]
+    layer, image = beginnings.index("Methods at a l"), beginnings.index("Methods at the")
+    number_of = {line.split("  ")[0]: number for number, line in enumerate(lines)}
+    assert layer < number_of["grad-cam"] < image < number_of["saliency"]
+    block = "\n".join(lines[number_of["integrated-gradients"] :]).partition("\n\n")[0]
+    assert "Signed: negative values are evidence against the target." in block
+    assert "1 to 1000" in block
+    assert "rule table guided" in "\n".join(lines[number_of["guided-backprop"] :][:5])
+    assert "Needs no gradient" in "\n".join(lines[number_of["activation-map"] :][:6])
+
+
+def test_json_of_methods_has_limits_of_settings(run: Run) -> None:
+    methods = {method["name"]: method for method in json.loads(run("methods", "--json").stdout)}
+    smooth = methods["smooth-grad-cam++"]
+    settings = {setting.pop("name"): setting for setting in smooth["settings"]}
+    assert settings["samples"] == {
+        "default": 25,
+        "meaning": "number n of noisy copies per image",
+        "choices": None,
+        "lowest": 1,
+        "highest": 1_000_000,
+    }
+    assert settings["numerator"]["choices"] == ["d2", "d1"]
+    assert settings["numerator"]["lowest"] is settings["seed"]["highest"] is None
+    assert (methods["saliency"]["place"], methods["saliency"]["signed"]) == ("image", False)
+    assert methods["integrated-gradients"]["signed"]
+    assert not methods["activation-map"]["needs_gradient"]
 
 
 def test_doctor(run: Run, cache_folder: Path) -> None:

@@ -213,6 +213,20 @@ def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) ->
         (("--device", "tpu"), "expected auto, cpu, cuda"),
         (("--colormap", "jett"), "did you mean jet"),
         (("--colormap", "polar"), "choose one of: ember, jet, gray"),
+        (("-m", "integrated-gradients", "--colormap", "jet"), "choose one of: polar, redblue"),
+        (
+            ("-m", "saliency", "-l", "relu1"),
+            "--layer does not apply to saliency, which has no layer",
+        ),
+        (("-m", "saliency", "--fuse", "mean"), "--fuse does not apply to saliency"),
+        (("-m", "saliency", "--channels", "1"), "--channels does not apply to saliency"),
+        (("-m", "saliency", "--region", "0:1,0:1"), "--region does not apply to saliency"),
+        (("-m", "saliency", "--channels", "1"), "applies: activation-map, cam, grad-cam"),
+        (
+            ("-t", "element:relu1[0,0]"),
+            "relu1 holds 4 x 16 x 16 numbers per image; expected 3 indices",
+        ),
+        (("-t", "element:gone[0]"), "gone"),
         (("--labels", "none.txt"), "none.txt"),
         (("--output", "logit"), "did you mean logits"),
     ],
@@ -227,6 +241,25 @@ def test_wrong_settings_are_one_error_line(
     assert lines[0].startswith("error: ")
     assert says in lines[0]
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_unsuitable_colormap_is_refused_before_the_work(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run("explain", model, tmp_path, "-m", "saliency", "--colormap", "polar", "-o", out)
+    assert result.exit_code == 2
+    assert not out.exists()
+
+
+def test_element_of_a_tensor_is_a_target(run: Run, model: Path, image: Path, out: Path) -> None:
+    result = run("explain", model, image, "-m", "saliency", "-t", "element:conv1[2,5,7]", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((out / "cat.saliency.json").read_text())
+    assert manifest["target"]["spec"] == manifest["target"]["name"] == "element:conv1[2,5,7]"
+    with np.load(out / "cat.saliency.npz") as arrays:
+        rows, columns = np.nonzero(arrays["map"])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 6, 6, 8)  # 3 x 3 pixels
 
 
 def test_broken_model_is_error(run: Run, image: Path, out: Path, tmp_path: Path) -> None:

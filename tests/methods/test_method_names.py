@@ -28,7 +28,10 @@ NAMES = {
     *(RULE_TABLES.keys() - {"default"}),  # the rules of the derivative itself
     *(QUANTITIES.keys() - SOURCES.keys()),  # the sources are what the rewriter writes
 }
+COMPARED = {"reference": "a keyword of rules: what a tensor is on the image that they compare with"}
 REASONS = {
+    "autodiff/rule_table.py": COMPARED,
+    "specs.py": COMPARED,
     "defaults.py": {"smooth-grad-cam++": "the home of the default"},
     "demo.py": dict.fromkeys(
         ("cam", "grad-cam", "grad-cam++"), "the sheet describes these methods"
