@@ -23,8 +23,6 @@ from onnxcam.specs import Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 from onnxcam.targets.target import Target
 
-NO_TARGET = Target("any target", np.zeros(1), -1, DEFAULT_TARGET)
-
 
 class BlockResult(NamedTuple):
     """The results of N images."""
@@ -84,7 +82,7 @@ class Block:
             layer_maps=rounded if has_layer_maps else None,
             attributions=_attributions(results[0]),
             targets=targets,
-            scores=_scores(targets, clean.scores),
+            scores=self._scores(targets, clean.scores),
             probabilities=self._probabilities(targets, clean.scores),
             facts=self._facts(layers, results, len(images)),
             notices=notices,
@@ -95,8 +93,9 @@ class Block:
         targets that the model does not find itself.
         """
         if not self.formula.method.needs_target:
-            clean = self._run_clean(images, np.zeros((len(images), self.plan.score.classes)), None)
-            return clean, [NO_TARGET] * len(images)
+            zeros = np.zeros((len(images), self.plan.score.classes))
+            any_target = Target("any target", zeros[0], -1, DEFAULT_TARGET)
+            return self._run_clean(images, zeros, None), [any_target] * len(images)
         runner, reader = self.runner, self.reader
         weights, ranks, is_complete = reader.weights_and_ranks(
             specs, self.plan, ranks_classes=runner.ranks_classes
@@ -189,13 +188,21 @@ class Block:
         self, targets: Sequence[Target], scores: Scores
     ) -> list[Probabilities | None]:
         """The probability of each image's target, where there is one."""
+        if self.plan.target or not self.formula.method.needs_target:
+            return [None] * len(targets)
         score, explained = self.plan.score, self.plan.explained_tensor
         return [
-            None
-            if target is NO_TARGET or self.plan.target
-            else target_probability(score, explained, row[None], target)
+            target_probability(score, explained, row[None], target)
             for target, row in zip(targets, scores, strict=True)
         ]
+
+    def _scores(self, targets: Sequence[Target], scores: Scores) -> Floats:
+        """(N,): the score of each image's target; NaN for a method that needs no target."""
+        if not self.formula.method.needs_target:
+            return np.full(len(targets), np.nan)
+        return np.array(
+            [float(target.score(row[None])[0]) for target, row in zip(targets, scores, strict=True)]
+        )
 
     def _nearby(
         self, image: Images, target: Target, samples: Samples | None, factor: float
@@ -227,13 +234,3 @@ class Block:
 def _attributions(result: MapResult) -> Floats | None:
     attributions = result.attributions
     return None if attributions is None else attributions.astype(np.float32)
-
-
-def _scores(targets: Sequence[Target], scores: Scores) -> Floats:
-    """(N,): the score of each image's target; NaN without a target."""
-    return np.array(
-        [
-            np.nan if target is NO_TARGET else float(target.score(row[None])[0])
-            for target, row in zip(targets, scores, strict=True)
-        ]
-    )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats, Quantities
 from onnxcam.errors import SettingError
+from onnxcam.methods.quantities import QUANTITIES
 
 Channels: TypeAlias = str | Sequence[int]  # [3, 7] or "3,7,10-20"
 Region: TypeAlias = str | tuple[slice, slice] | NDArray[np.bool_]  # "y0:y1,x0:x1" or a mask
@@ -28,7 +29,10 @@ class Subset(NamedTuple):
         """The chosen feature maps, with zeros for the neurons that do not count. SettingError if the layer does
         not have them.
         """
-        _, channels, height, width = quantities["activation"].shape
+        cells = cells_of(quantities)
+        if not cells:
+            return quantities
+        _, channels, height, width = next(iter(cells.values())).shape
         mask = region_mask(self.region, channels, (height, width))
         return apply_subset(quantities, select_channels(self.channels, channels), mask)
 
@@ -147,17 +151,24 @@ def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple
     return region
 
 
+def cells_of(quantities: Mapping[str, Floats]) -> Quantities:
+    """The quantities (N, C, h, w) with a value for each feature map and cell of the layer."""
+    return {
+        name: array
+        for name, array in quantities.items()
+        if name in QUANTITIES and QUANTITIES[name].place == "layer"
+    }
+
+
 def apply_subset(
     quantities: Mapping[str, Floats], channels: list[int] | None, mask: Floats | None
 ) -> Quantities:
     """The quantities of the chosen feature maps, with zeros for the neurons that do not count: those add
     nothing to the weights, to sums over a feature map, or to the saliency map.
     """
-    selected = dict(quantities)
+    selected = cells_of(quantities)
     if mask is not None:
-        selected = {
-            name: array * mask if array.ndim == 4 else array for name, array in selected.items()
-        }
+        selected = {name: array * mask for name, array in selected.items()}
     if channels is not None:
         selected = {name: array[:, channels] for name, array in selected.items()}
-    return selected
+    return {**quantities, **selected}
