@@ -268,6 +268,8 @@ class Plan:
     constant: quantities of the clean image of which the graph proves that they do not depend on it.
     sampled: the quantities that differ between samples.
     constant_sampled: quantities that depend on the cotangents of the samples only.
+    image_dtype: the name of the dtype in which the models take the image; float32 for a gradient at an image of
+        integers.
     seed_shape, seed_dtype: the shape of one image's cotangent, and the name of its dtype.
     epsilon: the machine epsilon of the coarsest dtype of a layer.
     target: the kind of target and what its expression depends on; empty for classes.
@@ -279,6 +281,7 @@ class Plan:
     metadata: dict[str, str]
     notices: tuple[str, ...]
     image: ImageInput
+    image_dtype: str
     score: Score
     explained_tensor: str
     layers: tuple[Layer, ...]

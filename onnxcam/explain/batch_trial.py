@@ -99,7 +99,7 @@ def _are_independent(plan: Plan, session: Session, fixed: int | None) -> bool | 
     draw = np.random.Generator(np.random.SFC64(1))
     weights = draw.standard_normal(plan.score.classes)
     for shape in _shapes(plan.image):
-        pair = contrasting_images(shape, plan.image.dtype)
+        pair = contrasting_images(shape, np.dtype(plan.image_dtype))
         try:
             first, second = (
                 _run_padded(plan, session, image[None], weights[None], fixed or 1) for image in pair
@@ -173,13 +173,10 @@ def _degree(output: Output) -> int | None:
     return QUANTITIES[output.quantity].degree
 
 
-def _is_sum(output: Output) -> bool:
-    return QUANTITIES[output.quantity].reduction == "mean"
-
-
 def _results_agree(plan: Plan, runs: Runs, fixed: int | None) -> bool:
     first, outputs = runs.alone[0], _outputs(plan, runs.together)
-    rows = [output for output in outputs if not _is_sum(output)]
+    sums = [output for output in outputs if QUANTITIES[output.quantity].is_summed(fixed)]
+    rows = [output for output in outputs if output not in sums]
     values = {plan.explained_tensor, *(row.tensor for row in rows if _degree(row) == 0)}
     tolerance = tolerance_of([first[name] for name in values])
     floors = _rounding_floors(plan, first, values)
@@ -195,9 +192,7 @@ def _results_agree(plan: Plan, runs: Runs, fixed: int | None) -> bool:
             if _degree(row) == 1
         )
         and all(
-            _sums_agree(runs, output, tolerance, _floor(plan, first, output))
-            for output in outputs
-            if _is_sum(output)
+            _sums_agree(runs, output, tolerance, _floor(plan, first, output)) for output in sums
         )
     )
 

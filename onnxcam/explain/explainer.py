@@ -274,7 +274,7 @@ class Explainer:
                 Sampling(runner, self.method, self.settings, self.preprocessing, self._memory),
                 self.fuse,
             )
-            images = np.concatenate(tensors[start:stop])
+            images = np.concatenate(tensors[start:stop]).astype(runner.plan.image_dtype, copy=False)
             results.append(block.explain(images, specs[start:stop], progress))
         return results
 

@@ -60,7 +60,7 @@ def from_json(text: str | bytes) -> Plan:
     classes, layout = plan.score.classes, plan.image.layout
     if 0 in (plan.image.batch, *plan.image.shape):
         raise ValueError("an image without pixels")
-    _dtype(plan.seed_dtype)
+    _dtype(plan.seed_dtype), _dtype(plan.image_dtype)
     if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
         raise ValueError(f"the layout {layout!r}, or cotangents that do not fit {classes} classes")
     if not 0 < plan.epsilon <= COARSEST:

@@ -284,7 +284,11 @@ def _only(feeds: Mapping[str, Any], run: ChunkedRunner) -> dict[str, FeedValue]:
 
 
 def _collect(part: list[Array], array: Array, *, is_sum: bool) -> None:
-    """Add a chunk's array to those before it: sums are added up, in place."""
+    """Add a chunk's array to those before it: sums, and what the graph could not add up, are added up, in
+    place.
+    """
+    if is_sum and len(array) > 1:
+        array = np.sum(array, axis=0, keepdims=True)
     if not is_sum:
         part.append(array)
     elif part:

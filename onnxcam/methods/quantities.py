@@ -57,6 +57,12 @@ class Quantity:
         """Whether the quantity is computed from samples instead of from the clean image."""
         return self.reduction != ""
 
+    def is_summed(self, batch: int | None) -> bool:
+        """Whether the graph adds it up over the samples of a run, for a model of this fixed batch (None: any).
+        What fills up a fixed batch must add nothing: its cotangents are 0, but other values are not.
+        """
+        return self.reduction == "mean" and (batch in (None, 1) or bool(self.degree))
+
     @property
     def place(self) -> Literal["layer", "image", ""]:
         """Whose cells the quantity has: those of the layer, of the image, or none that are rearranged."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from onnxcam.arrays import FLOAT32, is_integer
 from onnxcam.errors import ModelError
 from onnxcam.model.model import Model
@@ -25,3 +29,9 @@ def with_float_image(model: Model, image: ImageInput) -> Model:
         )
     tensor.dtype = FLOAT32
     return copy
+
+
+def image_dtype(model: Model, image: ImageInput) -> np.dtype[Any]:
+    """The dtype in which the model, which may have been changed, takes its image."""
+    dtype = model.graph.tensors()[image.name].dtype
+    return image.dtype if isinstance(dtype, int) else np.dtype(dtype)

@@ -29,7 +29,7 @@ from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
-from onnxcam.rewrite.float_image import with_float_image
+from onnxcam.rewrite.float_image import image_dtype, with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
 from onnxcam.rewrite.programs import Programs, Subject, write_programs
@@ -114,8 +114,8 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
     quantities = [QUANTITIES[name] for name in request.quantities]
     if request.at == IMAGE and any(quantity.needs_gradient for quantity in quantities):
         model = with_float_image(model, image)
-        image = replace(image, dtype=FLOAT32) if is_integer(image.dtype) else image
-    if request.varies == IMAGE and is_integer(image.dtype) and model.graph.opset < ROUND_OPSET:
+    is_rounded = request.varies == IMAGE and is_integer(image_dtype(model, image))
+    if is_rounded and model.graph.opset < ROUND_OPSET:
         model = upgrade_model(model, ROUND_OPSET)
     if request.target:
         model, score = add_target_scores(model, request.target)
@@ -204,11 +204,10 @@ def _plan_places(
             "name one of them with --layer"
         )
     places = places or [Place(layer.name, layer.channel_axis) for layer in layers]
+    rules, asked, varies = request.rules, subject.quantities, request.varies
     programs = write_programs(
         model,
-        Subject(
-            image.name, score, explained, request.rules, subject.quantities, places, request.varies
-        ),
+        Subject(image.name, image.batch, score, explained, rules, asked, places, varies),
     )
     first = next(iter(programs.models.values()))
     seed_shape, seed_dtype = programs.seed
@@ -218,6 +217,7 @@ def _plan_places(
         metadata=first.metadata,
         notices=(*first.notices, *_notices(layers, programs), *training_notices(first.graph)),
         image=image,
+        image_dtype=image_dtype(model, image).name,
         score=score,
         explained_tensor=explained,
         layers=tuple(layers),

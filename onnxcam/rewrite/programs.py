@@ -32,9 +32,13 @@ FLOAT64 = np.dtype(np.float64)
 
 @dataclass(frozen=True)
 class Subject:
-    """What the programs of a model compute: the quantities, where they are taken, and what is explained."""
+    """What the programs of a model compute: the quantities, where they are taken, and what is explained.
+
+    batch: the number of images that the model always takes, None if it takes any.
+    """
 
     image: str
+    batch: int | None
     score: Score
     explained: str
     rules: str
@@ -120,7 +124,7 @@ def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quant
         build, subject.image, subject.explained, subject.score, subject.rules, constants
     )
     outputs = [
-        Output(quantity.name, number, _write_output(sources, quantity, layer))
+        Output(quantity.name, number, _write_output(sources, quantity, layer, subject.batch))
         for quantity in quantities
         for number, layer in enumerate(subject.layers)
         if number == 0 or quantity.place == "layer"
@@ -139,15 +143,15 @@ def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[st
     return [*dict.fromkeys([*layers, *([subject.image] if "image_gradient" in asked else [])])]
 
 
-def _write_output(sources: Sources, quantity: Quantity, layer: str) -> str:
-    """The name of the graph output with a quantity. A mean over the samples is a sum there, in float64: the
-    cube of a gradient of 1e-13 is 0 in float32.
+def _write_output(sources: Sources, quantity: Quantity, layer: str, batch: int | None) -> str:
+    """The name of the graph output with a quantity. A mean over the samples is a sum there if it can be (see
+    `Quantity.is_summed`), in float64: the cube of a gradient of 1e-13 is 0 in float32.
     """
     build, arguments = sources.build, sources.arguments(quantity, layer)
     if quantity.reduction == "mean":
         arguments = {name: _to_float64(value) for name, value in arguments.items()}
     value: Value = quantity.expression(**arguments)
-    if quantity.reduction == "mean":
+    if quantity.is_summed(batch):
         value = anp.sum(value, axis=0, keepdims=True)
     source = producer(value.tensor)
     if source is not None and source.op == "Cast" and source.inputs[0].name == layer:
