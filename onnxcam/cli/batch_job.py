@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from onnxcam._version import __version__
 from onnxcam.cli.image_files import result_names, target_suffixes
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.digests import digest_json
-from onnxcam.errors import ImageError, OutputError, RunError, one_line
+from onnxcam.errors import ImageError, OnnxcamError, OutputError, RunError, one_line
+from onnxcam.explain.ahead import OrderedCalls
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
+from onnxcam.explain.inputs import PreparedInput, prepare_source
+from onnxcam.explain.join import Origin
+from onnxcam.explain.pipeline import Load, Step
 from onnxcam.explain.probabilities import format_score
 from onnxcam.explain.result_files import require_writable, result_files, verified_manifest
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
 from onnxcam.regular_files import digest_file
+from onnxcam.runtime.device import usable_cpus
+from onnxcam.runtime.session import memory_errors
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+MAX_WRITERS = 4  # threads that draw and write results
+WAITING = 8  # explained images that wait to be written
+SLOW = (
+    0.5  # seconds of a run before which results are written: their lines should not come much later
+)
+Outcome: TypeAlias = (
+    dict[str, Any] | OnnxcamError
+)  # the record of an image and target, or what failed
+
+
+@dataclass(frozen=True)
+class Task:
+    """An image and target, and the files that they get. `manifest` is that of an earlier run, if valid."""
+
+    path: Path
+    files: Mapping[str, Path]
+    stem: str
+    target: str
+    fingerprint: str
+    passes: int  # inputs of the model that are run before
+    manifest: Mapping[str, Any] | None = None
 
 
 @dataclass
 class Job:
-    """Images and targets for one explainer, the output folder, and what has been done so far."""
+    """Images and targets for one explainer, the output folder, and what has been done so far.
+
+    Images are prepared by threads, run in blocks by the calling thread, and written by threads; the lines come
+    in the order of the images.
+    """
 
     explainer: Explainer
     images: Sequence[Path]
@@ -45,39 +78,107 @@ class Job:
         return len(self.targets) * self.explainer.passes
 
     def run(self, reporter: ProgressReporter) -> None:
-        """Explain everything. Errors of one image go into `failures`; an error that concerns all is raised."""
+        """Explain everything. Errors of one image go into `failures`; an error that concerns all is raised.
+        After an error or interrupt, what is being written is completed and reported.
+        """
+        origin = self.explainer.origin()
+        writer = OrderedCalls(partial(self._write, origin=origin), min(usable_cpus(), MAX_WRITERS))
+        started = time.monotonic()
+
+        def start(step: Step) -> None:
+            nonlocal started
+            before, started = started, time.monotonic()
+            self._report(writer, reporter, 0 if started - before > SLOW else WAITING)
+            reporter.start_image(step.source.path.name, step.source.passes)
+
+        try:
+            for step in self.explainer.run_steps(
+                self._loads(),
+                progress=reporter.advance,
+                threads=None if len(self.images) > 1 else 0,
+                start=start,
+            ):
+                if step.source.path not in self.failures:
+                    writer.submit(step)
+                    self._report(writer, reporter, WAITING)
+            self._report(writer, reporter, 0)
+        finally:
+            for step, outcome in writer.close():
+                if not isinstance(outcome, OnnxcamError):
+                    self._count(step.source, outcome, reporter)
+
+    def _loads(self) -> Iterator[Load]:
         names = result_names(self.images)
         for number, (path, name) in enumerate(zip(self.images, names, strict=True)):
-            reporter.start_image(path.name, number * self.passes)
-            try:
-                for record in self._explain(path, name, reporter):
-                    reporter.report(record, _format_record(record))
-            except (ImageError, RunError, OutputError) as error:
-                if _concerns_all_images(error):
-                    raise
-                self.failures[path] = one_line(error)
-                failure = {"image": str(path), "error": one_line(error)}
-                reporter.report(failure, f"{path}  FAILED")
+            yield partial(self._load, path, name, number * self.passes)
 
-    def _explain(
-        self, path: Path, name: str, reporter: ProgressReporter
-    ) -> Iterator[dict[str, Any]]:
-        digest = _image_digest(path)
+    def _load(self, path: Path, name: str, passes: int) -> list[Step]:
+        """The steps of an image, up to the first that fails."""
+        digest, prepared = _image_digest(path), None
+        steps: list[Step] = []
         for target, suffix in zip(self.targets, target_suffixes(self.targets), strict=True):
             stem = f"{name}{suffix}"
             files = result_files(self.out, stem, self.explainer.method.name)
             fingerprint = self._fingerprint(digest, target)
+            before = passes + len(steps) * self.explainer.passes
+            task = Task(path, files, stem, target, fingerprint, before)
             if self.skip_existing and (manifest := _unchanged_manifest(files, fingerprint)):
-                self.skipped += 1
-                yield self._record(path, files, manifest, skipped=True)
+                steps.append(Step(replace(task, manifest=manifest)))
                 continue
-            require_writable(files, overwrite=self.overwrite)  # before the work, not after it
-            explanation = self.explainer(path, target, progress=reporter.advance)
-            request = {"target": target, "drawing": dict(self.drawing), "fingerprint": fingerprint}
-            explanation = _add_request(explanation, request)
-            explanation.save(self.out, names=[stem], overwrite=self.overwrite, **self.drawing)
-            self.written += 1
-            yield self._record(path, files, explanation.manifest())
+            try:
+                require_writable(files, overwrite=self.overwrite)  # before the work, not after it
+                prepared = prepared or self._prepare(path)
+            except OnnxcamError as error:
+                return [*steps, Step(task, error=error)]
+            steps.append(Step(task, target, prepared))
+        return steps
+
+    def _prepare(self, path: Path) -> PreparedInput:
+        explainer = self.explainer
+        with memory_errors("while an image was prepared"):
+            return prepare_source(path, 0, explainer.preprocessing, explainer.plan.image)
+
+    def _write(self, step: Step, origin: Origin) -> Outcome:
+        """The record of a step that was run, whose files are written here, or was skipped; or its error."""
+        task: Task = step.source
+        if task.manifest is not None:
+            return self._record(task, task.manifest)
+        if step.error is not None:
+            return step.error
+        request = {"target": task.target, "drawing": dict(self.drawing)}
+        try:
+            explanation = _add_request(
+                self.explainer.join([step], origin), request | {"fingerprint": task.fingerprint}
+            )
+            explanation.save(self.out, names=[task.stem], overwrite=self.overwrite, **self.drawing)
+            return self._record(task, explanation.manifest())
+        except OnnxcamError as error:
+            return error
+
+    def _report(
+        self, writer: OrderedCalls[Step, Outcome], reporter: ProgressReporter, waiting: int
+    ) -> None:
+        """Report what is written, in order, until at most so many wait."""
+        while len(writer) > waiting or writer.is_next_done:
+            step, outcome = writer.take()
+            if not isinstance(outcome, OnnxcamError):
+                self._count(step.source, outcome, reporter)
+            else:
+                self._fail(step.source.path, outcome, reporter)
+
+    def _count(self, task: Task, record: dict[str, Any], reporter: ProgressReporter) -> None:
+        self.skipped += task.manifest is not None
+        self.written += task.manifest is None
+        reporter.report(record, _format_record(record))
+
+    def _fail(self, path: Path, error: OnnxcamError, reporter: ProgressReporter) -> None:
+        """Count an image as failed, once; raise an error that concerns all images."""
+        if not isinstance(error, (ImageError, RunError, OutputError)) or _concerns_all(error):
+            raise error
+        if path not in self.failures:
+            self.failures[path] = one_line(error)
+            failure = {"image": str(path), "error": one_line(error)}
+            reporter.report(failure, f"{path}  FAILED")
 
     def _fingerprint(self, image: str | None, target: str) -> str:
         """A digest of everything the files depend on, except the device and the versions of other packages."""
@@ -98,16 +199,9 @@ class Job:
         }
         return digest_json(parts, default=str)
 
-    def _record(
-        self,
-        path: Path,
-        files: Mapping[str, Path],
-        manifest: Mapping[str, Any],
-        *,
-        skipped: bool = False,
-    ) -> dict[str, Any]:
+    def _record(self, task: Task, manifest: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "image": str(path),
+            "image": str(task.path),
             "target": manifest["target"]["name"],
             "index": manifest["target"]["index"],
             "score": manifest["target"]["score"],
@@ -115,8 +209,8 @@ class Job:
             "layers": manifest["layers"],
             "method": self.explainer.method.name,
             "is_empty": manifest["is_empty"],
-            **{kind: str(file) for kind, file in files.items()},
-            "skipped": skipped,
+            **{kind: str(file) for kind, file in task.files.items()},
+            "skipped": task.manifest is not None,
             "error": None,
         }
 
@@ -126,7 +220,7 @@ def _add_request(explanation: Explanation, request: Mapping[str, Any]) -> Explan
     return replace(explanation, provenance={**explanation.provenance, "request": dict(request)})
 
 
-def _concerns_all_images(error: Exception) -> bool:
+def _concerns_all(error: Exception) -> bool:
     """Whether the next image would fail the same way: the disk is full, or the folder cannot be written to."""
     cause = error.__cause__
     return (

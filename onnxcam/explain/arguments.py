@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -100,6 +101,17 @@ def target_per_image(target: Spec | Sequence[Spec], count: int) -> list[Spec]:
             "or one per image"
         )
     return list(target)
+
+
+def targets_of(target: Spec | Iterable[Spec]) -> Iterator[Spec]:
+    """The target of each of any number of images: the same one, or the next. TargetError for anything else."""
+    if isinstance(target, (str, int, np.integer)):
+        return repeat(target)
+    if not isinstance(target, Iterable):
+        raise TargetError(
+            f"target {target!r}: expected topK, an index, a label, or several of them"
+        )
+    return iter(target)
 
 
 def unused_target_notice(method: Method, specs: Sequence[Spec]) -> str | None:

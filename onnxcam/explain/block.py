@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,16 +34,13 @@ class BlockResult(NamedTuple):
     scores: Floats  # (N,)
     probabilities: list[Probabilities | None]  # (1,) of each image
     facts: list[dict[str, float]]
-    notices: list[str]
+    notices: list[str | None]  # about each image
 
-
-def blocks(kinds: Sequence[object], size: int) -> Iterator[tuple[int, int]]:
-    """The ranges of images that are run together: at most `size` after each other of one kind."""
-    start = 0
-    for stop in range(1, len(kinds) + 1):
-        if stop == len(kinds) or stop - start == size or kinds[stop] != kinds[start]:
-            yield start, stop
-            start = stop
+    def row(self, number: int) -> BlockResult:
+        """The result of one image."""
+        row = slice(number, number + 1)
+        parts: Any = (None if part is None else part[row] for part in self)
+        return BlockResult(*parts)
 
 
 @dataclass(frozen=True)
@@ -159,10 +156,10 @@ class Block:
         samples: Sequence[Samples | None],
         layers: Sequence[Quantities],
         results: list[MapResult],
-    ) -> list[str]:
-        """Set the maps that are only rounding errors to zero, in place, and return notices about them."""
+    ) -> list[str | None]:
+        """Set the maps that are only rounding errors to zero, in place, and return a notice about each."""
         if self.formula.takes_tensors:
-            return []
+            return [None] * len(targets)
         notices = []
         for number, target in enumerate(targets):
             row = slice(number, number + 1)
@@ -176,8 +173,8 @@ class Block:
                 self.formula,
                 partial(self._nearby, clean.images[row], target, samples[number]),
             )
+            notices.append(notice)
             if notice:
-                notices.append(notice)
                 results[:] = [
                     result.with_row(row, cleared)
                     for result, cleared in zip(results, maps, strict=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onnxcam.arrays import Array, Images
+from onnxcam._version import __version__
+from onnxcam.arrays import Array
 from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.errors import ImageError
+from onnxcam.explain import pipeline
 from onnxcam.explain.announce import announce
 from onnxcam.explain.arguments import (
     LabelSource,
@@ -21,21 +24,26 @@ from onnxcam.explain.arguments import (
     layer_names,
     resolve_labels,
     target_per_image,
+    targets_of,
     unused_target_notice,
 )
-from onnxcam.explain.block import Block, BlockResult, blocks
+from onnxcam.explain.block import Block, BlockResult
 from onnxcam.explain.compile import chunked_runners, compile_model, to_portable
-from onnxcam.explain.explanation import ExplainedImage, Explanation
+from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.formula import BoundFormula
-from onnxcam.explain.inputs import ImageSource, load_inputs
-from onnxcam.explain.probabilities import join_images
+from onnxcam.explain.inputs import (
+    ImageSource,
+    as_sources,
+    input_loaders,
+)
+from onnxcam.explain.join import Origin, join_results
+from onnxcam.explain.pipeline import ErrorCallback, Load, Step
 from onnxcam.explain.read_target import TargetReader, kind_of
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.sampling import Sampling
 from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.methods import METHODS
-from onnxcam.methods.postprocess import are_empty
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
@@ -46,8 +54,6 @@ from onnxcam.targets.classes import DEFAULT_TARGET, Spec, single_logit_notice
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
-
-BLOCK = 16  # images whose quantities are in memory at the same time
 
 
 class Options(NamedTuple):
@@ -236,98 +242,108 @@ class Explainer:
         a class, or "element:NAME[4,17]"; one for all images, or one per image. `channels` and `region` replace
         those of the explainer for this call. Raises ImageError, TargetError, SettingError and RunError.
         """
+        subset = self._subset_of(channels, region)
+        loads = [*input_loaders(as_sources(images), self.preprocessing, self.plan.image)]
+        if not loads:
+            raise ImageError("there are no images to explain; pass at least one")
+        specs = target_per_image(target, len(loads))
+        threads = pipeline.preparing_threads() if len(loads) > 1 else 0
+        run = self.run_steps(pipeline.load_steps(loads, specs), subset, progress, threads=threads)
+        steps = [*pipeline.of_one_size(pipeline.successful(run), self.plan.image)]
+        return announce(self.join(steps, self.origin(subset)), self._announced)
+
+    def stream(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        target: Spec | Iterable[Spec] = DEFAULT_TARGET,
+        *,
+        channels: Channels | None = None,
+        region: Region | None = None,
+        progress: ProgressCallback = no_progress,
+        on_error: ErrorCallback | None = None,
+    ) -> Iterator[Explanation]:
+        """Explain any number of images one after the other, in the memory of a few: an explanation of each.
+
+        Images, which may be of different sizes, are taken from `images` while earlier ones run: up to 32 before
+        their explanations are returned. An array (N, ...) counts as N images. `target` is as in a call, or an
+        iterable of one per image. An image that fails raises its error in its turn, which ends the stream; with
+        `on_error`, the function gets the source and the error instead, and the image is left out.
+        """
+        subset = self._subset_of(channels, region)
+        loads = input_loaders(as_sources(images), self.preprocessing, self.plan.image)
+        origin = self.origin(subset)
+        steps = self.run_steps(pipeline.load_steps(loads, targets_of(target)), subset, progress)
+        return (
+            announce(self.join([step], origin), self._announced)
+            for step in pipeline.successful(steps, on_error)
+        )
+
+    def _subset_of(self, channels: Channels | None, region: Region | None) -> Subset:
+        """The feature maps and cells that count in a call."""
         check_scope(self.method, AUTO, channels, region, self.fuse)
-        subset = Subset(
+        return Subset(
             self.channels if channels is None else channels,
             self.region if region is None else region,
         )
-        with memory_errors("while images were explained"):
-            explained, tensors, preprocessed = load_inputs(
-                images, self.preprocessing, self.plan.image
-            )
-            specs = target_per_image(target, len(tensors))
-            results = self._explain(tensors, specs, subset, progress)
-        pixels = self.preprocessing_notice if preprocessed else None
-        assumed = [pixels, unused_target_notice(self.method, specs)]
-        explanation = self._explanation(explained, results, assumed, subset)
-        return announce(explanation, self._announced)
 
-    def _explain(
+    def run_steps(
         self,
-        tensors: Sequence[Images],
-        specs: Sequence[Spec],
-        subset: Subset,
-        progress: ProgressCallback,
-    ) -> list[BlockResult]:
-        """The results in blocks of images that are run together: those after each other whose targets are of
-        one kind.
-        """
-        formula = BoundFormula(self.method, self.settings, subset)
-        kinds = [kind_of(spec, self.labels) for spec in specs]
-        results = []
-        for start, stop in blocks(kinds, BLOCK):
-            runner = self._runner_for(kinds[start])
-            block = Block(
-                runner,
-                formula,
-                TargetReader(self.labels, is_probability=self.score_kind == "probability"),
-                Sampling(runner, self.method, self.settings, self.preprocessing, self._memory),
-                self.fuse,
-            )
-            images = np.concatenate(tensors[start:stop]).astype(runner.plan.image_dtype, copy=False)
-            results.append(block.explain(images, specs[start:stop], progress))
-        return results
+        loads: Iterable[Load],
+        subset: Subset | None = None,
+        progress: ProgressCallback = no_progress,
+        *,
+        threads: int | None = None,
+        start: Callable[[Step], None] | None = None,
+    ) -> Iterator[Step]:
+        """The steps of many images, in order, with their results or errors; see `pipeline.run_steps`."""
+        formula = BoundFormula(self.method, self.settings, subset or self._subset)
+        reader = TargetReader(self.labels, is_probability=self.score_kind == "probability")
 
-    def _explanation(
-        self,
-        images: Sequence[ExplainedImage],
-        results: Sequence[BlockResult],
-        assumed: Sequence[str | None],
-        subset: Subset,
-    ) -> Explanation:
-        targets = [target for result in results for target in result.targets]
-        notices = [*assumed, *(notice for result in results for notice in result.notices)]
-        maps = np.concatenate([result.maps for result in results])
-        has_layers = results[0].layer_maps is not None
-        attributions = [
-            result.attributions for result in results if result.attributions is not None
-        ]
-        return Explanation(
-            maps=maps,
-            layer_maps=np.concatenate([np.asarray(result.layer_maps) for result in results])
-            if has_layers
-            else None,
-            scores=np.concatenate([result.scores for result in results]),
-            targets=tuple(target.name for target in targets),
-            indices=tuple(target.index for target in targets),
-            target_specs=tuple(target.spec for target in targets),
-            layers=tuple(layer.name for layer in self.plan.layers),
-            is_empty=are_empty(maps, signed=self.method.signed),
-            notices=(*self.notices, *dict.fromkeys(notice for notice in notices if notice)),
-            method=self.method.name,
-            images=tuple(images),
-            provenance=self._provenance(subset),
-            signed=self.method.signed,
-            attributions=np.concatenate(attributions) if attributions else None,
-            probabilities=join_images([p for result in results for p in result.probabilities]),
-            facts=tuple(facts for result in results for facts in result.facts),
+        def run(steps: Sequence[Step]) -> BlockResult:
+            with memory_errors("while images were explained"):
+                runner = self._runner_for(kind_of(steps[0].spec, self.labels))
+                sampling = Sampling(
+                    runner, self.method, self.settings, self.preprocessing, self._memory
+                )
+                block = Block(runner, formula, reader, sampling, self.fuse)
+                images = np.concatenate([step.tensor for step in steps])
+                images = images.astype(runner.plan.image_dtype, copy=False)
+                return block.explain(images, [step.spec for step in steps], progress)
+
+        return pipeline.run_steps(
+            loads,
+            run,
+            lambda step: (kind_of(step.spec, self.labels), step.tensor.shape),
+            block=max(1, pipeline.BLOCK // self.passes),
+            threads=pipeline.preparing_threads() if threads is None else threads,
+            start=start,
         )
 
-    def _provenance(self, subset: Subset) -> dict[str, Any]:
-        from onnxcam._version import __version__
+    def join(self, steps: Sequence[Step], origin: Origin) -> Explanation:
+        """The explanation of steps that have results."""
+        inputs = [step.input for step in steps if step.input is not None]
+        notices = [unused_target_notice(self.method, [step.spec for step in steps])]
+        if any(prepared.is_preprocessed for prepared in inputs):
+            notices.insert(0, self.preprocessing_notice)
+        results = [step.result for step in steps if step.result is not None]
+        return join_results([prepared.image for prepared in inputs], results, notices, origin)
 
-        data = {"external_data": self.plan.data} if self.plan.data else {}
-        return {
-            "model": {"name": self.plan.name, "sha256": self.plan.digest, **data},
-            "inputs": {bound.name: bound.to_json() for bound in self.plan.inputs},
+    def origin(self, subset: Subset | None = None) -> Origin:
+        """What all explanations of this explainer, with these feature maps and cells, have in common."""
+        plan = self.plan
+        data = {"external_data": plan.data} if plan.data else {}
+        provenance = {
+            "model": {"name": plan.name, "sha256": plan.digest, **data},
+            "inputs": {bound.name: bound.to_json() for bound in plan.inputs},
             "method": {"name": self.method.name, "settings": settings_to_json(self.settings)},
-            "score": {"kind": self.score_kind, "tensor": self.plan.explained_tensor},
-            "subset": subset.to_json(),
+            "score": {"kind": self.score_kind, "tensor": plan.explained_tensor},
+            "subset": (subset or self._subset).to_json(),
             "fuse": self.fuse,
             "preprocessing": to_dict(self.preprocessing),
             "device": str(self.device),
             "versions": {"onnxcam": __version__, **versions()},
         }
+        return Origin(self.method, plan.layers, self.notices, provenance)
 
 
 def _rebuild(arguments: dict[str, Any]) -> Explainer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -19,46 +20,67 @@ from onnxcam.specs import ImageInput
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | Floats
 
 
-def load_inputs(
-    images: ImageSource | Sequence[ImageSource], preprocessing: Preprocessing, image: ImageInput
-) -> tuple[list[ExplainedImage], list[Floats], bool]:
-    """The images to draw on, the input tensors (1, ...), which all have the same size, and whether any image
-    was preprocessed here (arrays are preprocessed by the user).
-
-    Raises ImageError for a source that is not an image, an array that does not fit, and sizes that differ.
+class PreparedInput(NamedTuple):
+    """An image to draw on, its input tensor (1, ...), and whether it was preprocessed here: arrays are
+    preprocessed by the user.
     """
-    explained: list[ExplainedImage] = []
-    tensors: list[Floats] = []
-    sources = _as_list(images)
-    for source in sources:
-        if isinstance(source, np.ndarray):
-            for tensor in _as_batch(source, image):
-                explained.append(_array_image(tensor, image, len(explained)))
-                tensors.append(tensor[None])
-        else:
-            prepared = prepare(read(source), preprocessing, image)
-            explained.append(_file_image(source, prepared, len(explained)))
-            tensors.append(np.asarray(prepared.tensor))
-    _require_one_size(tensors, image)
-    return explained, tensors, not all(isinstance(source, np.ndarray) for source in sources)
+
+    image: ExplainedImage
+    tensor: Floats
+    is_preprocessed: bool
+    pixels: int = 0  # of the original in memory
 
 
-def _require_one_size(tensors: list[Floats], image: ImageInput) -> None:
-    if not tensors:
-        raise ImageError("there are no images to explain; pass at least one")
-    sizes = sorted({image.size_of(tensor) for tensor in tensors})
-    if len(sizes) > 1:
-        height, width = sizes[1]
-        raise ImageError(
-            f"the images have {len(sizes)} sizes, one of them {height} x {width}; explain images of one size "
-            "at a time"
-        )
-
-
-def _as_list(images: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
+def as_sources(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """The sources of images; a single one is a list of one."""
     if isinstance(images, (str, Path, bytes, Image.Image, np.ndarray)):
         return [images]
-    return list(images) if isinstance(images, Iterable) else [images]
+    return images if isinstance(images, Iterable) else [images]
+
+
+def input_loaders(
+    sources: Iterable[ImageSource], preprocessing: Preprocessing, image: ImageInput
+) -> Iterator[tuple[ImageSource, Callable[[], PreparedInput]]]:
+    """For each image its source, and a function that prepares it, or raises ImageError for a source that is not
+    an image, and for an array that does not fit. An array (N, ...) has N images.
+    """
+    number = 0
+    for source in sources:
+        for load in _loaders(source, number, preprocessing, image):
+            yield source, load
+            number += 1
+
+
+def _loaders(
+    source: ImageSource, number: int, preprocessing: Preprocessing, image: ImageInput
+) -> list[Callable[[], PreparedInput]]:
+    if not isinstance(source, np.ndarray):
+        return [partial(prepare_source, source, number, preprocessing, image)]
+    try:
+        batch = _as_batch(source, image)
+    except ImageError as error:
+        return [partial(_fail, error)]
+    return [partial(_prepare_array, row, number + n, image) for n, row in enumerate(batch)]
+
+
+def _fail(error: ImageError) -> PreparedInput:
+    raise error
+
+
+def prepare_source(
+    source: Any, number: int, preprocessing: Preprocessing, image: ImageInput
+) -> PreparedInput:
+    """The image in a source that is not an array; its name is the file's, or has the `number`."""
+    prepared = prepare(read(source), preprocessing, image)
+    tensor: Floats = np.asarray(prepared.tensor)
+    pixels = prepared.image.width * prepared.image.height
+    return PreparedInput(
+        _file_image(source, prepared, number), tensor, is_preprocessed=True, pixels=pixels
+    )
+
+
+def _prepare_array(tensor: Floats, number: int, image: ImageInput) -> PreparedInput:
+    return PreparedInput(_array_image(tensor, image, number), tensor[None], is_preprocessed=False)
 
 
 def _as_batch(array: Floats, image: ImageInput) -> Floats:

@@ -85,6 +85,19 @@ class _Injection:
         return self.trace
 
 
+class _NoThreads:
+    """A pool on a system that starts no thread."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def submit(self, *_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def shutdown(self, *, wait: bool) -> None:
+        pass
+
+
 INJECTION = _Injection()
 
 
@@ -96,6 +109,16 @@ def _install_audit_hook() -> None:
 @contextmanager
 def _interrupt(place: int, make: Callable[[], BaseException], *, lines: bool) -> Iterator[None]:
     _install_audit_hook()
+    # in one thread, so that the same case always stops at the same place
+    with (
+        patch("onnxcam.explain.ahead.ThreadPoolExecutor", _NoThreads),
+        _injection(place, make, lines),
+    ):
+        yield
+
+
+@contextmanager
+def _injection(place: int, make: Callable[[], BaseException], lines: bool) -> Iterator[None]:
     INJECTION.make, INJECTION.thread = make, threading.get_ident()
     before = sys.gettrace()
     try:

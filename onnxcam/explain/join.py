@@ -1,0 +1,62 @@
+"""Join the results of images into one explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnxcam.arrays import Floats
+from onnxcam.explain.block import BlockResult
+from onnxcam.explain.explanation import ExplainedImage, Explanation
+from onnxcam.explain.probabilities import join_images
+from onnxcam.methods import Method
+from onnxcam.methods.postprocess import are_empty
+from onnxcam.specs import Layer
+
+
+class Origin(NamedTuple):
+    """What all explanations of an explainer have in common."""
+
+    method: Method
+    layers: Sequence[Layer]
+    notices: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+
+def join_results(
+    images: Sequence[ExplainedImage],
+    results: Sequence[BlockResult],
+    notices: Sequence[str | None],
+    origin: Origin,
+) -> Explanation:
+    """The explanation of images, one after the other; `notices` come before those about single images."""
+    targets = [target for result in results for target in result.targets]
+    more = [*notices, *(notice for result in results for notice in result.notices)]
+    maps = np.concatenate([result.maps for result in results])
+    signed = origin.method.signed
+    return Explanation(
+        maps=maps,
+        layer_maps=_join([result.layer_maps for result in results]),
+        scores=np.concatenate([result.scores for result in results]),
+        targets=tuple(target.name for target in targets),
+        indices=tuple(target.index for target in targets),
+        target_specs=tuple(target.spec for target in targets),
+        layers=tuple(layer.name for layer in origin.layers),
+        is_empty=are_empty(maps, signed=signed),
+        notices=(*origin.notices, *dict.fromkeys(notice for notice in more if notice)),
+        method=origin.method.name,
+        images=tuple(images),
+        provenance=dict(origin.provenance),
+        signed=signed,
+        attributions=_join([result.attributions for result in results]),
+        probabilities=join_images([p for result in results for p in result.probabilities]),
+        facts=tuple(facts for result in results for facts in result.facts),
+    )
+
+
+def _join(parts: Sequence[Floats | None]) -> Any:
+    """The arrays of all images in one; None if there are none."""
+    arrays = [part for part in parts if part is not None]
+    return np.concatenate(arrays) if arrays else None

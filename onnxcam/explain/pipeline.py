@@ -1,0 +1,198 @@
+"""From images to results: threads prepare images while others run, in blocks of one size and kind of target.
+
+Memory is bounded by the block that runs and the images that wait for it, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+from onnxcam.arrays import Floats
+from onnxcam.errors import ImageError, OnnxcamError, SettingError
+from onnxcam.explain.ahead import map_ahead
+from onnxcam.explain.block import BlockResult
+from onnxcam.explain.inputs import PreparedInput
+from onnxcam.runtime.device import usable_cpus
+from onnxcam.runtime.session import memory_errors
+from onnxcam.specs import ImageInput
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
+
+BLOCK = 16  # images that are run together
+AHEAD = 16  # images that are prepared before they are needed
+LARGEST_BLOCK = 64  # steps, with those that need no run
+MAX_THREADS = 8  # that prepare images
+MAX_PIXELS = 64 << 20  # of the originals of a block, and of those that wait: 200 MB
+
+
+@dataclass
+class Step:
+    """One image and target on its way: its source, then its input, then its result, or the error that stopped
+    it. A step without an input and an error needs no run.
+    """
+
+    source: Any
+    spec: Spec = DEFAULT_TARGET
+    input: PreparedInput | None = None
+    error: OnnxcamError | None = None
+    result: BlockResult | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has to be run."""
+        return self.input is not None and self.error is None and self.result is None
+
+    @property
+    def tensor(self) -> Floats:
+        """The input of the model, (1, ...)."""
+        assert self.input is not None  # noqa: S101  only steps that wait are run
+        return self.input.tensor
+
+    def drop_tensor(self) -> None:
+        """Free the memory of the input that was run."""
+        if self.input is not None:
+            self.input = self.input._replace(tensor=self.input.tensor[:0])
+
+    @property
+    def pixels(self) -> int:
+        """Of the original."""
+        return self.input.pixels if self.input else 0
+
+
+Load: TypeAlias = Callable[[], Sequence[Step]]  # the steps of one image
+RunBlock: TypeAlias = Callable[[Sequence[Step]], BlockResult]
+ErrorCallback: TypeAlias = Callable[[Any, OnnxcamError], None]  # gets the source of the image, too
+
+
+def preparing_threads() -> int:
+    """How many threads prepare images."""
+    return min(usable_cpus(), MAX_THREADS)
+
+
+def load_steps(
+    loaders: Iterable[tuple[Any, Callable[[], PreparedInput]]], specs: Iterable[Spec]
+) -> Iterator[Load]:
+    """What loads each image, for its target; an image that cannot be loaded has a step with the error.
+    SettingError if there are fewer targets than images.
+    """
+    remaining = iter(specs)
+    for source, loader in loaders:
+        try:
+            spec = next(remaining)
+        except StopIteration:
+            raise SettingError("there are fewer targets than images; pass one per image") from None
+        yield partial(_load_step, source, loader, spec)
+
+
+def _load_step(source: Any, loader: Callable[[], PreparedInput], spec: Spec) -> list[Step]:
+    try:
+        with memory_errors("while an image was prepared"):
+            return [Step(source, spec, loader())]
+    except OnnxcamError as error:
+        return [Step(source, spec, error=error)]
+
+
+def successful(steps: Iterable[Step], on_error: ErrorCallback | None = None) -> Iterator[Step]:
+    """The steps with results. The error of another one is raised, or passed to `on_error`."""
+    for step in steps:
+        if step.error is None:
+            yield step
+        elif on_error is None:
+            raise step.error
+        else:
+            on_error(step.source, step.error)
+
+
+def of_one_size(steps: Iterable[Step], image: ImageInput) -> Iterator[Step]:
+    """The steps; ImageError if their inputs differ in size."""
+    sizes: dict[tuple[int, int], None] = {}
+    for step in steps:
+        sizes[image.size_of(step.tensor)] = None
+        if len(sizes) > 1:
+            height, width = sizes.popitem()[0]
+            raise ImageError(
+                f"the images have 2 sizes, one of them {height} x {width}; explain images of one size at "
+                "a time, or use `stream`"
+            )
+        step.drop_tensor()
+        yield step
+
+
+def run_steps(
+    loads: Iterable[Load],
+    run: RunBlock,
+    kind: Callable[[Step], Hashable],
+    *,
+    block: int = BLOCK,
+    threads: int,
+    start: Callable[[Step], None] | None = None,
+) -> Iterator[Step]:
+    """The steps of all images, in order, with their results or errors. `threads` load images ahead; without
+    any, they are loaded one by one. Steps of one `kind` after each other run together, at most `block` of them.
+    `start` gets the first step of a block before it is run.
+    """
+    for steps in _blocks(_load_all(loads, threads), kind, block):
+        waiting = [step for step in steps if step.waits]
+        if waiting and start is not None:
+            start(waiting[0])
+        if waiting:
+            _run(waiting, run)
+        yield from steps
+
+
+def _load_all(loads: Iterable[Load], threads: int) -> Iterator[Step]:
+    if not threads:
+        for load in loads:
+            yield from load()
+        return
+    pixels = 0  # of the image before
+
+    def has_room(count: int) -> bool:
+        return count < AHEAD and (count + 1) * pixels <= MAX_PIXELS
+
+    for steps in map_ahead(_load, loads, threads=threads, has_room=has_room):
+        pixels = max((step.pixels for step in steps), default=0)
+        yield from steps
+
+
+def _load(load: Load) -> Sequence[Step]:
+    return load()
+
+
+def _blocks(
+    steps: Iterable[Step], kind: Callable[[Step], Hashable], size: int
+) -> Iterator[list[Step]]:
+    """Steps that run together, with those between them that are not run."""
+    block: list[Step] = []
+    count, pixels, last = 0, 0, None
+    for step in steps:
+        current = kind(step) if step.waits else last
+        is_full = count == size or pixels + step.pixels > MAX_PIXELS
+        if block and (len(block) == LARGEST_BLOCK or (step.waits and (is_full or current != last))):
+            yield block
+            block, count, pixels = [], 0, 0
+        block.append(step)
+        if step.waits:
+            count, pixels, last = count + 1, pixels + step.pixels, current
+        if not count or count == size:
+            yield block
+            block, count, pixels = [], 0, 0
+    if block:
+        yield block
+
+
+def _run(steps: Sequence[Step], run: RunBlock) -> None:
+    """Run steps together; one by one if that fails together, so that only those fail that have to."""
+    try:
+        result = run(steps)
+    except OnnxcamError as error:
+        if len(steps) == 1:
+            steps[0].error = error
+        else:
+            for step in steps:
+                _run([step], run)
+    else:
+        for number, step in enumerate(steps):
+            step.result = result.row(number) if len(steps) > 1 else result
