@@ -224,6 +224,25 @@ def test_probabilities_near_zero_and_one_are_explained() -> None:
     assert not any(explanation.notices for explanation in explanations)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_image_without_evidence_does_not_clear_others_of_batch(method: str) -> None:
+    """Images are run together, but each of them has its own rounding errors."""
+    images = random_images(4)
+    images[1] *= 1e-3  # all its logits are small, so that its probability is not saturated
+    images[3] *= 1e-2
+    explainer = make_explainer(
+        model(SATURATED.format("60.0", "Softmax")), method, score="probability"
+    )
+    together = explainer(images, target="top1")
+    alone = [explainer(image, target="top1") for image in images]
+    assert together.is_empty.any()
+    assert not together.is_empty.all()
+    np.testing.assert_array_equal(together.is_empty, [one.is_empty[0] for one in alone])
+    for number, one in enumerate(alone):
+        np.testing.assert_allclose(together.maps[number], one.maps[0], rtol=1e-3, atol=1e-6)
+    assert {*together.notices} == {notice for one in alone for notice in one.notices}
+
+
 # Evidence, however small
 
 
