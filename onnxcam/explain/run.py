@@ -121,17 +121,22 @@ class Runner:
         rows = []
         for row in weights:
             key = row.tobytes(), images.shape[1:]
-            if key not in self._constants:
-                samples = Samples(1, weights=np.ones(1))
-                arrays = self._run(program, images[:1], images[:1], samples, row)
-                self._constants = {key: dict(zip(program.outputs, arrays, strict=True))}
-            rows.append(self._constants[key])
+            arrays = self._constants.get(key)  # another thread may replace them
+            if arrays is None:
+                arrays = self._run_constants(images[:1], row)
+                self._constants = {key: arrays}
+            rows.append(arrays)
         return {
             output: rows[0][output]
             if len(rows) == 1
             else np.concatenate([row[output] for row in rows])
             for output in program.outputs
         }
+
+    def _run_constants(self, image: Images, weights: Floats) -> dict[Output, Array]:
+        program, samples = self.plan.constant, Samples(1, weights=np.ones(1))
+        arrays = self._run(program, image, image, samples, weights)
+        return dict(zip(program.outputs, arrays, strict=True))
 
     def sampled(
         self,
@@ -252,12 +257,14 @@ class Runner:
     ) -> dict[Output, Array]:
         """The quantities that are proportional to a power of the cotangent, close to the image (1, ...), for
         `factor` times the target, divided by that power of `factor`. What a sampler feeds is that of the first
-        of its `samples`. They are nearly the same as at the image, or at
-        a sample of it, unless they are only rounding errors.
+        of its `samples`. They are nearly the same as at the image, or at a sample of it, unless they are only
+        rounding errors.
         """
-        near, weights = _nearby_image(image, factor), factor * target.weights[None]
-        clean = self.clean(near, weights)
-        arrays = {**clean.arrays, **self.constants(near, weights)}
+        near, weights = _nearby_image(image, factor), factor * target.weights
+        clean = self.clean(near, weights[None])
+        arrays = dict(clean.arrays)
+        if self.plan.constant.outputs:  # those of the target itself stay in memory
+            arrays |= self._run_constants(near, weights)
         if samples is not None:
             values = clean.raw("activation", 0) if HEAD in self.runs else near
             sample = Samples(1, weights=np.array([factor]), inputs=samples.inputs)

@@ -78,8 +78,9 @@ class Sampling:
         return array if run.fixed_batch is not None else run.session.to_device(array)
 
     def _recall(self, key: object, make: Callable[[], Any]) -> Any:
-        if key not in self.memory:
+        stored = self.memory.get(key)  # another thread may clear the memory
+        if stored is None:
             if len(self.memory) >= MAX_REMEMBERED:
                 self.memory.clear()
-            self.memory[key] = make()
-        return self.memory[key]
+            stored = self.memory[key] = make()
+        return stored
