@@ -1,4 +1,6 @@
-"""What holds for every method at the image, however the model was exported and the images are run."""
+"""What holds for every method with attributions at the image, however the model was exported and the images
+are run.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,9 @@ from tests.support.layered_nets import CURVED
 from tests.support.nets import DEEP, FIXED, MLP, NHWC, SOFTMAX, Net, random_images
 
 X = random_images(3)
-AT_IMAGE = [name for name, method in METHODS.items() if method.at == "image"]
+AT_IMAGE = [
+    name for name, method in METHODS.items() if method.at == "image" and method.needs_gradient
+]
 FEW: dict[str, Any] = {"samples": 5, "steps": 9}  # runs
 NOT_LINEAR = {"guided"}  # rule tables that only positive factors pass through
 BYTES = Net(

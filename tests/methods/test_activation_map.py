@@ -12,12 +12,11 @@ from typer.testing import CliRunner
 import onnxcam
 from onnxcam.cli.app import app
 from tests.methods.support import twins
-from tests.methods.support.against_twins import (
-    NETS,
+from tests.methods.support.compare import NETS, explain
+from tests.methods.support.compare_layer import (
     VITS,
     assert_layer_map_equals_twin,
     assert_token_map_equals_twin,
-    explain,
 )
 from tests.support.layered_nets import CURVED
 from tests.support.nets import BODY, POOLED, random_images

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 
 from tests.methods.support import twins
-from tests.methods.support.against_twins import (
-    NETS,
-    TARGET,
+from tests.methods.support.compare import NETS, TARGET, X, assert_close, explain
+from tests.methods.support.compare_layer import (
     VITS,
-    X,
-    assert_close,
     assert_layer_map_equals_twin,
     assert_token_map_equals_twin,
-    explain,
 )
 from tests.support.layered_nets import CURVED
 

@@ -7,15 +7,11 @@ import onnxcam
 from onnxcam.errors import ModelError, SettingError
 from onnxcam.methods import METHODS
 from tests.methods.support import twins
-from tests.methods.support.against_twins import (
-    NETS,
-    TARGET,
+from tests.methods.support.compare import NETS, TARGET, X, assert_close, explain
+from tests.methods.support.compare_layer import (
     VITS,
-    X,
-    assert_close,
     assert_layer_map_equals_twin,
     assert_token_map_equals_twin,
-    explain,
 )
 from tests.methods.support.written import run_written
 from tests.support.layered_nets import CURVED

@@ -13,8 +13,9 @@ from onnxcam.methods.postprocess import join_channels
 
 NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an image of (N, C, H, W)
     "baseline": lambda image: 0.25 * image,
+    "baseline_score": lambda image: np.zeros(len(image)),
     "grid": lambda image: np.zeros_like(image[:, 0]),
-    "kept": lambda image: np.full((len(image), 1, 1), 0.5),
+    "inverse_probability": lambda image: np.full((len(image), 1, 1), 2.0),
 }
 
 

@@ -1,8 +1,7 @@
-"""Comparisons of methods with their twins, on networks on which the methods differ."""
+"""Methods at a layer, also of tokens, compared with their slow twins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,10 @@ import numpy as np
 import onnxcam
 from onnxcam.arrays import Floats
 from tests.explain.support.vit import COLUMNS, HEIGHT, WIDTH, Vit
-from tests.support.layered_nets import CURVED, PIECEWISE, LayeredNet
+from tests.methods.support.compare import TARGET, Twin, assert_close, explain, stack
+from tests.support.layered_nets import LayeredNet
 from tests.support.nets import random_images
 
-Twin = Callable[[Any, Floats, int], Floats]
-TARGET, X = 1, random_images(3)
-TOLERANCE = 1e-4  # of the largest value: the runtime computes in float32
-NETS = {"curved": CURVED, "piecewise": PIECEWISE}
 VITS = {
     "one class token": Vit(),
     "three class tokens": Vit(extra=3),
@@ -53,22 +49,10 @@ class Tokens:
         return gradient
 
 
-def explain(method: str, net: LayeredNet, **options: Any) -> onnxcam.Explanation:
-    return onnxcam.Explainer(net.content(), method, device="cpu", **options)(X, TARGET)
-
-
-def assert_close(actual: Floats | None, twin: Floats, tolerance: float = TOLERANCE) -> None:
-    """Equal up to a tolerance, as a fraction of the largest value."""
-    assert actual is not None
-    assert actual.shape == twin.shape
-    assert np.abs(twin).max() > 0, "a comparison of zeros proves nothing"
-    assert np.abs(actual - twin).max() <= tolerance * np.abs(twin).max()
-
-
 def assert_layer_map_equals_twin(method: str, net: LayeredNet, twin: Twin, **options: Any) -> None:
     """At the layer of features, for all images."""
     explanation = explain(method, net, layer="features", **options)
-    assert_close(explanation.layer_maps, np.stack([twin(net, x, TARGET) for x in X]))
+    assert_close(explanation.layer_maps, stack(twin, net))
 
 
 def assert_token_map_equals_twin(method: str, vit: Vit, twin: Twin) -> None:
