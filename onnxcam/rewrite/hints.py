@@ -12,6 +12,7 @@ from onnxcam.errors import BlockedError, MissingRuleError, ModelError
 from onnxcam.graph.node_errors import name_of
 from onnxcam.graph.reachability import is_float
 from onnxcam.heads.score import class_count_of
+from onnxcam.methods import METHODS
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.spatial.layers import choose_layers, spatial_layers
@@ -43,10 +44,12 @@ def add_hint(
     usable = [layer.name for layer in layers if reaches(model, layer, of, rules)]
     if usable:
         names = ", ".join(usable[: -MAX_LISTED - 1 : -1])
-        return error.with_hint(f"choose one of the layers that a gradient reaches: {names}")
+        return error.with_hint(
+            f"{_other_methods()}, or choose one of the layers that a gradient reaches: {names}"
+        )
     if isinstance(error, MissingRuleError):
         return error.with_hint(
-            "there is no layer after it; a rule can be added in onnxcam/autodiff/rules"
+            f"there is no layer after it; {_other_methods()}, or add a rule in onnxcam/autodiff/rules"
         )
     earlier_score = next(
         (name for node in nodes for name in _scores_before(node, model, image, rules)), None
@@ -56,7 +59,15 @@ def add_hint(
     )
     smooth = next((SMOOTH[node.op] for node in nodes if node.op in SMOOTH), None)
     change = f"with {smooth} in place of {nodes[0].op}" if smooth else "without it"
-    return error.with_hint(f"there is no layer after it; export the model {change}{alternative}")
+    return error.with_hint(
+        f"there is no layer after it; {_other_methods()}, or export the model {change}{alternative}"
+    )
+
+
+def _other_methods() -> str:
+    """Which methods work for every model that runs."""
+    names = [name for name, method in METHODS.items() if not method.needs_gradient]
+    return f"use a method that needs no gradient ({', '.join(names)})"
 
 
 def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:

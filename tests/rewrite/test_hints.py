@@ -108,10 +108,9 @@ def test_blocked_gradient_suggests_later_layers_that_work(body: str) -> None:
         assert plan(loaded, replace(GRAD_CAM, layers=(name,))).plan.layers[0].name == name
 
 
-def test_missing_rule_without_later_layer_suggests_rule() -> None:
-    with pytest.raises(
-        MissingRuleError, match=r"com\.somebody::Pool \(.*there is no layer after it; a rule"
-    ):
+def test_missing_rule_without_later_layer_suggests_methods_without_gradient_or_rule() -> None:
+    hint = r"there is no layer after it; use a method that needs no gradient \(.*rise.*\), or add a rule"
+    with pytest.raises(MissingRuleError, match=rf"com\.somebody::Pool \(.*{hint}"):
         plan(model("h = com.somebody.Pool(r) y = MatMul(h, v)"), GRAD_CAM)
 
 
