@@ -1,0 +1,102 @@
+"""Copies of the image of which random parts are hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+import numpy as np
+
+from onnxcam.arrays import Floats
+from onnxcam.methods.baselines import Baseline, read_baseline
+from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.methods.settings import Range
+
+CHUNKS = 8  # chunks of masks that are stored while they are run
+
+
+@dataclass(frozen=True)
+class RandomMasks:
+    """Random masks as in Petsiuk et al. 2018, section 3.2: cells of 0 and 1 are enlarged to a little more than
+    the image, and a part of its size is cut out at a random place.
+
+    Every mask has its own random stream, seeded by `seed` and its number, so that it is the same for every
+    image and chunk.
+
+    Attributes:
+        size: height and width in pixels.
+        cells: cells along each side.
+        kept: the probability that a cell is 1.
+    """
+
+    size: tuple[int, int]
+    cells: int
+    kept: float
+    seed: int
+
+    def draw(self, start: int, stop: int) -> Floats:
+        """(stop - start, 1, height, width) float32 masks from 0 to 1."""
+        masks = np.empty((stop - start, 1, *self.size), np.float32)
+        for number, mask in zip(range(start, stop), masks, strict=True):
+            stream = np.random.Generator(np.random.SFC64([self.seed, number]))
+            cells = (stream.random((self.cells, self.cells)) < self.kept).astype(np.float32)
+            down, right = stream.random(2)
+            wide = _enlarge(cells.T, right, np.empty((self.size[1], self.cells), np.float32))
+            _enlarge(np.ascontiguousarray(wide.T), down, mask[0])
+        return masks
+
+
+def _enlarge(cells: Floats, shift: float, out: Floats) -> Floats:
+    """Cells (cells, width) written into `out` (size, width): enlarged along the first side to one cell more
+    than `size`, linearly between the centers of the cells, and cut out at a part `shift` of the first cell,
+    from 0 to 1. One mask after another, so that what is computed stays in the processor's cache.
+    """
+    count, size = len(cells), len(out)
+    pixels = -(-size // count)  # of a cell
+    positions = np.floor(shift * pixels) + np.arange(size)
+    centers = np.clip((positions + 0.5) * count / ((count + 1) * pixels) - 0.5, 0, count - 1)
+    lower = centers.astype(np.intp)
+    np.take(cells, lower, 0, out=out, mode="clip")
+    rise = np.take(cells, np.minimum(lower + 1, count - 1), 0, mode="clip")
+    rise -= out
+    rise *= (centers - lower).astype(np.float32)[:, None]
+    out += rise
+    return out
+
+
+@sampler("masks", varies="image", counts="masks", named=("inverse_probability",))
+def random_masks(
+    clean: CleanRun,
+    *,
+    masks: Annotated[int, "number N of random masks", Range(1, 1_000_000)] = 4000,
+    grid: Annotated[int, "cells of a mask along each side", Range(1, 256)] = 7,
+    probability: Annotated[float, "how probable it is that a cell is kept", Range(0.01, 1)] = 0.5,
+    seed: Annotated[
+        int, "seed of the masks; the same seed gives the same map", Range(0, 2**63 - 1)
+    ] = 0,
+    baseline: Baseline = 0.0,
+) -> Samples:
+    """the model on copies of the image of which random parts are replaced by a baseline.
+
+    Feeds each `mask` (n, 1, H, W), from 0 to 1. The formula may take `inverse_probability` (N, 1, 1),
+    1 / `probability`.
+    """
+    drawn = RandomMasks(clean.grid, grid, probability, seed)
+    draw = lru_cache(CHUNKS)(drawn.draw)  # both rows of a chunk are made of the same masks
+    change = (clean.image - read_baseline(clean, baseline)).astype(np.float32)
+
+    def hidden(samples: slice) -> Floats:
+        """What must be added to leave x * mask + baseline * (1 - mask)."""
+        shown = draw(samples.start, samples.stop)[:, 0]
+        return change * (clean.mix(shown) - 1)
+
+    def fed(samples: slice) -> Floats:
+        return draw(samples.start, samples.stop)
+
+    return Samples(
+        masks,
+        Computed(hidden),
+        inputs={"mask": Computed(fed)},
+        named={"inverse_probability": np.full((1, 1, 1), 1 / probability)},
+    )
