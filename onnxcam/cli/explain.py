@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from typer import Exit
+from typer import Context, Exit
 
+from onnxcam.cli.errors import UsageError
 from onnxcam.cli.options import (
     Caption,
     Channels,
@@ -24,16 +26,17 @@ from onnxcam.cli.options import (
     LongestSide,
     Mean,
     Method,
-    ModelFile,
     NoCache,
     Noise,
     Opacity,
+    OptionalModelFile,
     Order,
     Out,
     Preprocess,
     Quiet,
     Recursive,
     RegionOption,
+    Result,
     Samples,
     Scale,
     ScoreKind,
@@ -52,7 +55,9 @@ from onnxcam.errors import OutputError
 
 if TYPE_CHECKING:
     from onnxcam.cli.batch_job import Job
+    from onnxcam.cli.repeat import Choices
     from onnxcam.explain.explainer import Explainer
+    from onnxcam.explain.stored_result import StoredResult
 
 EPILOG = """\b
 For each image, all or none of these files are written:
@@ -87,12 +92,15 @@ Examples:
   onnxcam explain model.onnx cat.jpg --preprocess tf --size 192,192 --fit squash
   onnxcam explain detector.onnx cat.jpg --input orig_target_sizes=640,480
   onnxcam explain model.onnx cat.jpg --json | jq .target
+  onnxcam explain --from maps/cat.grad-cam.json -o again
 """
 
 
 def explain(
-    model: ModelFile,
-    images: Images,
+    context: Context,
+    model: OptionalModelFile = None,
+    images: Images = None,
+    result: Result = None,
     method: Method = DEFAULT_METHOD,
     layer: LayerNames = None,
     target: Targets = None,
@@ -133,22 +141,21 @@ def explain(
     from onnxcam.cli import parsing
     from onnxcam.cli.batch_job import Job
     from onnxcam.cli.image_files import collect_images
+    from onnxcam.cli.repeat import Choices, explicit_options, notices_of_changes, repeat
 
-    paths, notices = collect_images(images, recursive=recursive, out=out)
+    explicit = explicit_options(context)
+    stored, notices = _read_result(context, result, explicit)
+    method = stored.method if stored and "method" not in explicit else method
     options = {"samples": samples, "noise": noise, "seed": seed}
     method_settings = parsing.method_settings(method, settings or [], options)
-    method_settings["score"] = parsing.score_kind(score, method_settings.pop("score", None))
-    pixel_settings: dict[str, Any] = {
-        "scale": scale,
-        "order": order,
-        "fit": fit,
-        "size": parsing.parse_size(size),
-        "mean": parsing.parse_numbers("--mean", mean),
-        "std": parsing.parse_numbers("--std", std),
-    }
+    if (kind := method_settings.pop("score", None)) is not None:
+        score = parsing.score_kind(score, kind)
+        explicit.add("score")
     arguments = {
+        "layer": layer or ["auto"],
         "device": device,
         "labels": labels or "auto",
+        "score": score,
         "output": output,
         "chunk": chunk,
         "channels": channels,
@@ -156,11 +163,9 @@ def explain(
         "fuse": fuse,
         "inputs": parsing.parse_inputs(inputs or []),
         "preprocess": preprocess,
+        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std),
         "cache": not no_cache,
     }
-    explainer = _make_explainer(
-        model, method, layer or ["auto"], arguments | method_settings, pixel_settings
-    )
     drawing = {
         "colormap": colormap,
         "opacity": opacity,
@@ -169,16 +174,35 @@ def explain(
         "caption": caption,
     }
     targets = list(dict.fromkeys(target or ["top1"]))
-    job = Job(explainer, paths, targets, out, drawing, skip_existing, force)
-    _run_job(job, notices, quiet=quiet, json=json)
+    choices = Choices(model, images or [], method, targets, method_settings, arguments, drawing)
+    if stored:
+        choices = repeat(stored, choices, explicit)
+    paths, skipped_files = collect_images(choices.images, recursive=recursive, out=out)
+    explainer = _make_explainer(choices)
+    if stored:
+        notices += notices_of_changes(stored, explainer, paths, explicit)
+    job = Job(explainer, paths, choices.targets, out, choices.drawing, skip_existing, force)
+    _run_job(job, [*skipped_files, *notices], quiet=quiet, json=json)
 
 
-def _make_explainer(
-    model: Path, method: str, layers: list[str], arguments: dict[str, Any], pixels: dict[str, Any]
-) -> Explainer:
+def _read_result(
+    context: Context, path: Path | None, explicit: Collection[str]
+) -> tuple[StoredResult | None, list[str]]:
+    """The result to repeat, and notices about it. UsageError if there is none, and no model or image either."""
+    if path is not None:
+        from onnxcam.explain.stored_result import read_result
+
+        return read_result(path)
+    for parameter, name in (("model", "MODEL"), ("images", "IMAGE...")):
+        if parameter not in explicit:
+            raise UsageError(f"Missing argument '{name}'.", context)
+    return None, []
+
+
+def _make_explainer(choices: Choices) -> Explainer:
     from onnxcam.explain.explainer import Explainer
 
-    return Explainer(model, method, layers, pixels=pixels, **arguments)
+    return Explainer(choices.model or "", choices.method, **choices.arguments, **choices.settings)
 
 
 def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:

@@ -29,14 +29,29 @@ InputValues: TypeAlias = Annotated[
     ),
 ]
 Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON.")]
+OptionalModelFile: TypeAlias = Annotated[
+    Path | None,
+    Argument(metavar="MODEL", help="An exported .onnx image model.", show_default=False),
+]
 Images: TypeAlias = Annotated[
-    list[Path],
+    list[Path] | None,
     Argument(
-        metavar="IMAGE...",
+        metavar="IMAGE",
+        show_default=False,
         help="Images or folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …).",
     ),
 ]
 Recursive: TypeAlias = Annotated[bool, Option("--recursive", "-r", help="Also search subfolders.")]
+Result: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        "--from",
+        metavar="RESULT.json",
+        help="Repeat this result: what is not set here (model, image, target, layer, settings, …) is as it was "
+        "then.",
+        show_default=False,
+    ),
+]
 Method: TypeAlias = Annotated[
     str,
     Option(

@@ -37,6 +37,25 @@ def score_kind(option: str, setting: str | None) -> str:
     return setting or option
 
 
+def pixel_settings(
+    scale: float | None,
+    order: str | None,
+    fit: str | None,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+) -> dict[str, Any]:
+    """Settings of the preprocessing, None for those that do not change. SettingError for other text."""
+    return {
+        "scale": scale,
+        "order": order,
+        "fit": fit,
+        "size": parse_size(size),
+        "mean": parse_numbers("--mean", mean),
+        "std": parse_numbers("--std", std),
+    }
+
+
 def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     """The numbers in "0.5" or "0.485,0.456,0.406". SettingError for other text."""
     if text is None:

@@ -64,6 +64,12 @@ def _names(applies: Callable[[Method], bool]) -> str:
     return ", ".join(name for name, method in METHODS.items() if applies(method))
 
 
+def path_text(source: object) -> str | None:
+    """A path as it was written; None for anything that is not in a file."""
+    is_path = isinstance(source, (str, Path)) and source != AUTO
+    return str(source) if is_path else None
+
+
 def check_chunk(chunk: int | None) -> None:
     """SettingError for a chunk that is not a positive integer or None."""
     if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):

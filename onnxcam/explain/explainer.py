@@ -22,6 +22,7 @@ from onnxcam.explain.arguments import (
     check_chunk,
     check_scope,
     layer_names,
+    path_text,
     resolve_labels,
     target_per_image,
     targets_of,
@@ -31,11 +32,7 @@ from onnxcam.explain.block import Block, BlockResult
 from onnxcam.explain.compile import chunked_runners, compile_model, to_portable
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.formula import BoundFormula
-from onnxcam.explain.inputs import (
-    ImageSource,
-    as_sources,
-    input_loaders,
-)
+from onnxcam.explain.inputs import ImageSource, as_sources, input_loaders
 from onnxcam.explain.join import Origin, join_results
 from onnxcam.explain.pipeline import ErrorCallback, Load, Step
 from onnxcam.explain.read_target import TargetReader, kind_of
@@ -330,13 +327,15 @@ class Explainer:
 
     def origin(self, subset: Subset | None = None) -> Origin:
         """What all explanations of this explainer, with these feature maps and cells, have in common."""
-        plan = self.plan
+        plan, source = self.plan, path_text(self._options.model)
         data = {"external_data": plan.data} if plan.data else {}
+        score = {"kind": self.score_kind, "output": self._request.output}
         provenance = {
-            "model": {"name": plan.name, "sha256": plan.digest, **data},
+            "model": {"name": plan.name, "source": source, "sha256": plan.digest, **data},
             "inputs": {bound.name: bound.to_json() for bound in plan.inputs},
             "method": {"name": self.method.name, "settings": settings_to_json(self.settings)},
-            "score": {"kind": self.score_kind, "tensor": plan.explained_tensor},
+            "score": {**score, "tensor": plan.explained_tensor},
+            "labels": path_text(self._arguments["labels"]),
             "subset": (subset or self._subset).to_json(),
             "fuse": self.fuse,
             "preprocessing": to_dict(self.preprocessing),

@@ -30,13 +30,15 @@ SHEET = 24  # images that a notebook shows of an explanation
 @dataclass(frozen=True)
 class ExplainedImage:
     """An image that was explained: its name, a function that returns the original, the box (left, top, right,
-    bottom) in pixels of the original that the model saw, and the path it was read from.
+    bottom) in pixels of the original that the model saw, the path it was read from, and the SHA-256 of that
+    file.
     """
 
     name: str
     original: Callable[[], Image.Image]
     box: Box
     source: str | None = None
+    sha256: str | None = None
 
     @cached_property
     def image(self) -> Image.Image:
@@ -45,11 +47,13 @@ class ExplainedImage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the pixels themselves, not with the function that makes them."""
-        return _rebuild_image, (self.name, self.image, self.box, self.source)
+        return _rebuild_image, (self.name, self.image, self.box, self.source, self.sha256)
 
 
-def _rebuild_image(name: str, image: Image.Image, box: Box, source: str | None) -> ExplainedImage:
-    return ExplainedImage(name, lambda: image, box, source)
+def _rebuild_image(
+    name: str, image: Image.Image, box: Box, source: str | None, sha256: str | None
+) -> ExplainedImage:
+    return ExplainedImage(name, lambda: image, box, source, sha256)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,12 @@ class Explanation:
         saliency, facts = self.maps[index], self.facts[index] if self.facts else {}
         return {
             "schema": SCHEMA,
-            "image": {"name": image.name, "source": image.source, "box": list(image.box)},
+            "image": {
+                "name": image.name,
+                "source": image.source,
+                "sha256": image.sha256,
+                "box": list(image.box),
+            },
             "target": self._target_to_json(index),
             "layers": list(self.layers),
             "is_empty": bool(self.is_empty[index]),

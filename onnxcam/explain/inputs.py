@@ -15,6 +15,7 @@ from onnxcam.errors import ImageError
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.image.preprocess import PreparedImage, Preprocessing, prepare
 from onnxcam.image.read import read
+from onnxcam.regular_files import digest_file
 from onnxcam.specs import ImageInput
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | Floats
@@ -124,4 +125,18 @@ def _draw_array(tensor: Floats, image: ImageInput) -> Image.Image:
 def _file_image(source: Any, prepared: PreparedImage, number: int) -> ExplainedImage:
     path = Path(source) if isinstance(source, (str, Path)) else None
     name = path.stem if path else f"image-{number}"
-    return ExplainedImage(name, lambda: prepared.image, prepared.box, str(path) if path else None)
+    return ExplainedImage(
+        name,
+        lambda: prepared.image,
+        prepared.box,
+        str(path) if path else None,
+        _digest(path) if path else None,
+    )
+
+
+def _digest(path: Path) -> str | None:
+    """The digest of a file that was just read; None if it is gone."""
+    try:
+        return digest_file(path)
+    except OSError:
+        return None

@@ -13,8 +13,8 @@ from typing import Any
 
 from onnxcam.atomic_write import atomic_write_all
 from onnxcam.digests import digest_bytes, digest_json
-from onnxcam.errors import OutputError
-from onnxcam.regular_files import digest_file, read_regular
+from onnxcam.errors import OutputError, SettingError, first_line
+from onnxcam.regular_files import digest_file, open_regular, read_regular
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"
@@ -24,6 +24,7 @@ MANIFEST_BEGINNINGS = (
     f'{{\n  "schema": {SCHEMA},\n  "image": {{\n    "name": '.encode(),
     b'{\n  "picture": {\n    "name": ',
 )
+MAX_MANIFEST_BYTES = 1 << 24
 UNFINISHED = "the run that wrote this was interrupted: explain the image again"
 
 
@@ -71,6 +72,33 @@ def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:
     described = [path for kind, path in files.items() if kind != "manifest"]
     if not isinstance(digests, dict) or not all(_is_unchanged(path, digests) for path in described):
         return None
+    return manifest
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest of the current schema, as it was written. SettingError for any other file."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(MAX_MANIFEST_BYTES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise SettingError(f"{path}: cannot be read ({reason})") from error
+    manifest = _parse(content)
+    if manifest is None or not isinstance(manifest.get("versions"), dict):
+        raise SettingError(
+            f"{path}: is no manifest of onnxcam; expected the .json file of a result"
+        )
+    if "unfinished" in manifest:
+        raise SettingError(f"{path}: {UNFINISHED}")
+    if manifest.get("schema") != SCHEMA:
+        raise SettingError(
+            f"{path}: has schema {manifest.get('schema')}, but this version of onnxcam reads schema {SCHEMA}; "
+            "explain the image again"
+        )
+    if manifest.pop(SEAL, None) != _seal(manifest):
+        raise SettingError(
+            f"{path}: was changed after it was written, as its digest says; explain the image again"
+        )
     return manifest
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -142,6 +142,16 @@ def to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(preprocessing).items()
     }
+
+
+def from_dict(settings: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that `to_dict` described. TypeError for unknown settings, SettingError for values that
+    are out of range.
+    """
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    return Preprocessing(**values)
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput) -> PreparedImage:

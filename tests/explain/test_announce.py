@@ -88,3 +88,11 @@ def test_command_line_prints_notice_once_and_not_as_warning(tmp_path: Path) -> N
     assert len(notes) == len({*notes})
     assert "OnnxcamNotice" not in text
     assert "warning" not in text
+
+
+def test_stream_warns_at_the_line_of_its_loop() -> None:
+    explainer = make_explainer(POOLED, samples=2)
+    with pytest.warns(onnxcam.OnnxcamNotice) as caught:
+        for _ in explainer.stream(X):
+            pass
+    assert [warning.filename for warning in caught] == [__file__]

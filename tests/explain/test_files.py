@@ -115,7 +115,12 @@ def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     loaded = onnxcam.load(model)
     explainer = onnxcam.Explainer(loaded, layer="early", device="cpu", labels=LABELS)
     manifest = explainer(photo, "owl").manifest()
-    assert manifest["model"] == {"name": "deep.onnx", "sha256": loaded.digest}
+    assert manifest["model"] == {
+        "name": "deep.onnx",
+        "source": None,
+        "sha256": loaded.digest,
+    }
+    assert onnxcam.Explainer(model, device="cpu")(photo).manifest()["model"]["source"] == str(model)
     assert manifest["layers"] == ["early"]
     assert 0 < manifest["target"].pop("probability") < 1
     assert manifest["target"] | {"score": 0} == {
@@ -128,7 +133,8 @@ def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     assert set(manifest["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
     assert manifest["image"]["source"] == str(photo)
     assert manifest["device"] == "cpu"
-    assert manifest["score"] == {"kind": "logit", "tensor": "logits"}
+    assert manifest["score"] == {"kind": "logit", "output": None, "tensor": "logits"}
+    assert manifest["labels"] is None
     assert manifest["versions"]["onnxcam"] == onnxcam.__version__
     assert {"onnxruntime", "providers"} <= set(manifest["versions"])
     assert manifest["map"]["shape"] == [8, 8]

@@ -32,9 +32,9 @@ def test_element_has_weight_one(indices: str, index: tuple[int, ...]) -> None:
 
 
 def test_name_of_tensor_may_hold_brackets_and_colons() -> None:
-    found = find_kind("element:a[0]:b[1,2]")
-    assert found is not None
-    assert (found[1]["tensor"], found[1]["indices"]) == ("a[0]:b", "1,2")
+    matched = find_kind("element:a[0]:b[1,2]")
+    assert matched is not None
+    assert (matched[1]["tensor"], matched[1]["indices"]) == ("a[0]:b", "1,2")
 
 
 @pytest.mark.parametrize("indices", ["6,0,0", "0,0", "0,0,0,0", "0,-5,0", "0,0,5"])

@@ -40,9 +40,9 @@ def test_write_calls_the_expression_with_the_arguments() -> None:
 def test_registered_kind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TARGETS, "_values", dict(TARGETS))
     target_kind("power", KIND.pattern.pattern, select)(expression)
-    found = find_kind("  a^3 ")
-    assert found is not None
-    assert found[0].name == "power"
+    matched = find_kind("  a^3 ")
+    assert matched is not None
+    assert matched[0].name == "power"
     assert kind_of("a^3", None) == ("power", "a", "3")
     with pytest.raises(ValueError, match="twice"):
         target_kind("power", "x", select)(expression)
