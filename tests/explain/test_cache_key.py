@@ -262,7 +262,9 @@ def test_planner_takes_only_model_and_request() -> None:
 def test_plan_request_describes_method(method: onnxcam.Method) -> None:
     request = method.plan_request(["a", "b"], "scores", probability=True, target=("element", "a"))
     quantities = method.quantities({}).values()
-    checked = ("activation",) if method.needs_gradient and not takes_tensors(method) else ()
+    is_checked = method.needs_gradient and not takes_tensors(method)
+    is_cut = method.sampler.varies == "activation"
+    checked = ("activation",) if is_checked or is_cut else ()
     assert request == PlanRequest(
         method.rules if method.needs_gradient else "default",
         tuple(sorted({*quantities, *checked})),

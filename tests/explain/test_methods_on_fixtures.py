@@ -62,9 +62,10 @@ def test_fixture_is_explained_or_refused_as_listed(method: str, fixture: str) ->
 def test_map_does_not_depend_on_other_images_or_chunks(method: str) -> None:
     net = POOLED if method == "cam" else DEEP
     x = random_images(3)
-    together = make_explainer(method, net.content(), chunk=2)(x, [1, "top1", "2-3"])
+    targets: list[int | str] = [1, "top1", "2-3"]
+    together = make_explainer(method, net.content(), chunk=2)(x, targets)
     explainer = make_explainer(method, net.content(), chunk=7)
-    for number, target in enumerate([1, "top1", "2-3"]):
+    for number, target in enumerate(targets):
         alone = explainer(x[number], target)
         scale = float(np.abs(together.maps[number]).max())
         np.testing.assert_allclose(
