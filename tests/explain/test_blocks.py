@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from onnx import numpy_helper
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError, TargetError
-from onnxcam.explain.block import blocks
-from onnxcam.explain.explainer import BLOCK
+from onnxcam.explain.inputs import PreparedInput
+from onnxcam.explain.pipeline import BLOCK, Step, run_steps
 from tests.explain.support.explained import assert_same_map, clean_quantities, make_explainer
 from tests.methods.support.formulas import run
 from tests.support.nets import (
@@ -54,6 +55,17 @@ def assert_equal_alone(explainer: onnxcam.Explainer, images: Floats, specs: Sequ
     assert together.targets == tuple(one.targets[0] for one in alone)
     assert together.indices == tuple(one.indices[0] for one in alone)
     assert together.target_specs == tuple(one.target_specs[0] for one in alone)
+
+
+class Rows:
+    """The result of a block."""
+
+    def row(self, number: int) -> int:
+        return number
+
+
+def make_steps(kind: str, ready: PreparedInput) -> list[Step]:
+    return [Step(None, kind, ready)]
 
 
 def count_runs(explainer: onnxcam.Explainer) -> list[int]:
@@ -199,11 +211,29 @@ def test_side_of_single_logit_needs_second_pass(method: str) -> None:
 # Blocks
 
 
-def test_blocks_divide_images_by_kind_and_size() -> None:
-    assert [*blocks("aaaaa", 2)] == [(0, 2), (2, 4), (4, 5)]
-    assert [*blocks("aabba", 4)] == [(0, 2), (2, 4), (4, 5)]
-    assert [*blocks("aaaabb", 4)] == [(0, 4), (4, 6)]
-    assert [*blocks("", 4)] == []
+@pytest.mark.parametrize(
+    ("kinds", "size", "expected"),
+    [
+        ("aaaaa", 2, ["aa", "aa", "a"]),
+        ("aabba", 4, ["aa", "bb", "a"]),
+        ("aaaabb", 4, ["aaaa", "bb"]),
+        ("", 4, []),
+    ],
+)
+def test_blocks_divide_images_by_kind_and_size(kinds: str, size: int, expected: list[str]) -> None:
+    image: Any = None
+    ready = PreparedInput(image, np.zeros((1, 3, 8, 8), np.float32), is_preprocessed=False)
+    runs: list[str] = []
+
+    loads = [partial(make_steps, kind, ready) for kind in kinds]
+
+    def record(steps: Sequence[Step]) -> Any:
+        runs.append("".join(str(step.spec) for step in steps))
+        return Rows()
+
+    results = [*run_steps(loads, record, lambda step: step.spec, block=size, threads=0)]
+    assert runs == expected
+    assert [step.spec for step in results] == list(kinds)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,6 +1,7 @@
 """A model of a fixed batch is filled up with copies; what is averaged must not count them."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,12 @@ FOUR = replace(
 def test_mean_activation_in_a_batch_that_is_filled_up_counts_each_sample_once(
     samples: int, score: str
 ) -> None:
-    settings = {"layer": "features", "activation": "mean", "samples": samples, "score": score}
+    settings: dict[str, Any] = {
+        "layer": "features",
+        "activation": "mean",
+        "samples": samples,
+        "score": score,
+    }
     images = random_images(3)
     padded, free = (Explainer(net.content(), cache=False, **settings) for net in (FOUR, DEEP))
     assert padded.plan.image.batch == 4

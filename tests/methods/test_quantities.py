@@ -32,7 +32,7 @@ def write(row: Quantity) -> Programs:
     varies = "image" if row.is_sampled else ""
     score = find_score(model)
     return write_programs(
-        model, Subject("x", score, score.logits, "default", [row], places, varies)
+        model, Subject("x", None, score, score.logits, "default", [row], places, varies)
     )
 
 
