@@ -4,6 +4,7 @@ registered by the public names.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -224,3 +225,25 @@ def test_unknown_quantity_is_refused_when_it_is_registered() -> None:
     with pytest.raises(ValueError, match="takes activations, which are not quantities"):
         onnxcam.method("misspelled", source="this test")(formula)
     assert "misspelled" not in onnxcam.METHODS
+
+
+def test_request_with_own_quantity_is_not_cached(cache_folder: Path, tmp_path: Path) -> None:
+    """The key of an entry holds the sources of the package, but not those of a quantity outside it."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(DEEP.content())
+    onnxcam.Explainer(path, "grad-cam", layer="features", device="cpu")(X)
+
+    count = len([*cache_folder.rglob("plan.json")])
+    assert count == 1
+
+    onnxcam.quantity("cubed_gradient", lambda gradient: gradient**3, "g^3", degree=3)
+
+    @onnxcam.method("cubed", source="this test")
+    def cubed(cubed_gradient: Maps) -> Saliency:
+        """The sizes of g^3."""
+        return np.sum(np.abs(cubed_gradient), axis=1)
+
+    explanation = onnxcam.Explainer(path, "cubed", layer="features", device="cpu")(X)
+    gradient = DEEP.slope(DEEP.features(X), top_classes())
+    assert_same_map(explanation.layer_maps, np.sum(np.abs(gradient**3), axis=1))
+    assert len([*cache_folder.rglob("plan.json")]) == count
