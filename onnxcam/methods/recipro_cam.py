@@ -8,7 +8,7 @@ from onnxcam.arrays import Floats, Saliency
 from onnxcam.methods.method import method
 
 
-@method("recipro-cam", source="Byun and Lee 2022, eq. 2 and 3", sampler="positions")
+@method("recipro-cam", source="Byun and Lee 2022, arXiv:2209.14074", sampler="positions")
 def recipro_cam(sample_probabilities: Floats, grid: Saliency) -> Saliency:
     """The target's probability for the features around each cell, without a gradient.
 
