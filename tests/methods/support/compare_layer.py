@@ -24,18 +24,19 @@ VITS = {
 @dataclass(frozen=True)
 class Tokens:
     """A transformer cut at the normalization `ln`, for one image: its features are the cells, and the class
-    token stays. The gradient is computed by differences.
+    token stays, times `others`. The gradient is computed by differences.
     """
 
     vit: Vit
     x: Floats
+    others: float = 1.0
 
     def features(self, x: Floats) -> Floats:
         return self.vit.grid(self.vit.norm(self.vit.tokens(x)))[0]
 
     def head(self, features: Floats) -> Floats:
         tokens = self.vit.tokens(self.x)
-        normed = self.vit.norm(tokens)
+        normed = self.others * self.vit.norm(tokens)
         normed[self.vit.cells] = features.reshape(WIDTH, HEIGHT * COLUMNS).T
         return self.vit.logits(self.vit.norm(self.vit.block(tokens, normed)))
 
