@@ -19,7 +19,7 @@ SEED = "seed"  # the input for the cotangents in a model with gradients
 RANK = "onnxcam/rank"  # an input (N,) int64: the class of this rank is added to the cotangent, 0 for none
 # inputs: SCALE * OFFSET is added to what samples vary
 OFFSET, SCALE = "onnxcam/offset", "onnxcam/scale"
-SAMPLE_INPUT = "onnxcam/sample/"  # begins the names of inputs for what a sampler feeds
+SAMPLE_INPUT = "onnxcam/sample/"  # prefix of the inputs that a sampler feeds
 REFERENCE = f"{SAMPLE_INPUT}reference"  # the image that some rules compare with
 NO_OFFSET = np.zeros((1, 1, 1, 1), np.float32)
 MODEL, CONSTANT, HEAD = "model", "constant", "head"  # the models of a plan
@@ -31,7 +31,7 @@ def gradient_at(layer: str) -> str:
 
 
 def sample_input(name: str) -> str:
-    """The name of the input for what a sampler feeds under this name."""
+    """The input that gets what a sampler feeds under this name."""
     return f"{SAMPLE_INPUT}{name}"
 
 
@@ -174,8 +174,8 @@ class Layer:
         )
 
     def spread(self, masks: Floats, shape: Sequence[int]) -> Floats:
-        """Masks (n, h, w) of cells as (n, ...), broadcasting to the layer's values of this shape. What is no
-        cell has 1.
+        """Masks (n, h, w) of cells as (n, ...), broadcasting to the layer's values of this shape. Tokens that
+        are not cells get 1.
         """
         if self.cells is None:
             return np.expand_dims(masks, self.channel_axis % len(shape))

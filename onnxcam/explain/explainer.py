@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 class Options(NamedTuple):
-    """How the model is opened, for each kind of target."""
+    """What the model is opened with, the same for every kind of target."""
 
     model: Any
     device: Device
@@ -217,7 +217,7 @@ class Explainer:
 
     @property
     def _smooths_nothing(self) -> bool:
-        """Whether all noisy samples provably give the same result."""
+        """Whether all samples provably give the same result."""
         sampler = self.method.sampler
         name, value = sampler.weighted or ("", "")
         is_weighted = name in self.settings and self.settings[name] == value

@@ -34,7 +34,7 @@ class MapResult(NamedTuple):
         return MapResult(self.saliency[row], attributions)
 
     def with_row(self, row: slice, result: MapResult) -> MapResult:
-        """The maps with another one for this image, in place."""
+        """These maps, after that of one image was replaced in place."""
         self.saliency[row] = result.saliency
         if self.attributions is not None and result.attributions is not None:
             self.attributions[row] = result.attributions
@@ -60,9 +60,7 @@ class BoundFormula:
         return not self.method.has_layer and self.method.at != IMAGE
 
     def select(self, quantities: Quantities) -> Quantities:
-        """What the formula takes, of the feature maps and cells that count. The values of the layer are kept,
-        too.
-        """
+        """The quantities of the feature maps and cells that count."""
         return self.subset.select(quantities) if self.method.has_subsets else quantities
 
     def compute(self, quantities: Mapping[str, Any]) -> MapResult:

@@ -30,7 +30,7 @@ MAX_PIXELS = 64 << 20  # of the originals of a block, and of those that wait: 20
 @dataclass
 class Step:
     """One image and target on its way: its source, then its input, then its result, or the error that stopped
-    it. A step without an input and an error needs no run.
+    it. A step with neither an input nor an error needs no run.
     """
 
     source: Any
@@ -57,7 +57,7 @@ class Step:
 
     @property
     def pixels(self) -> int:
-        """Of the original."""
+        """The number of pixels of the original image."""
         return self.input.pixels if self.input else 0
 
 
@@ -95,7 +95,7 @@ def _load_step(source: Any, loader: Callable[[], PreparedInput], spec: Spec) -> 
 
 
 def successful(steps: Iterable[Step], on_error: ErrorCallback | None = None) -> Iterator[Step]:
-    """The steps with results. The error of another one is raised, or passed to `on_error`."""
+    """The steps with results. The error of any other step is raised, or passed to `on_error`."""
     for step in steps:
         if step.error is None:
             yield step

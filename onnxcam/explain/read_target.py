@@ -1,4 +1,4 @@
-"""What users write as a target, read for a model, its labels, and the scores of an image."""
+"""Read targets as users write them, for a model, its labels, and the scores of an image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class TargetReader:
         self, specs: Sequence[Spec], plan: Plan, *, ranks_classes: bool
     ) -> tuple[Floats, Array, bool]:
         """What is known before the scores are: the weights (N, classes) of fixed targets, and the ranks (N,)
-        that the model finds itself, negative for the evidence against a class; and whether this is all.
+        that the model finds itself, negative for the evidence against a class; and whether
+        that determines all targets.
         """
         classes = plan.score.classes
         weights, ranks = np.zeros((len(specs), classes)), np.zeros(len(specs), np.int64)

@@ -162,8 +162,8 @@ class Runner:
         return results
 
     def _distinct(self, program: Program, samples: Samples) -> Samples:
-        """The first of the samples if a program that does not depend on what they vary returns the same for
-        all.
+        """Only the first sample if a program that does not depend on what samples vary returns the same for all
+        of them.
         """
         inputs = self.runs[program.model].session.inputs
         is_same = np.ptp(samples.factors) == 0
@@ -256,9 +256,9 @@ class Runner:
         self, image: Images, target: Target, factor: float, samples: Samples | None
     ) -> dict[Output, Array]:
         """The quantities that are proportional to a power of the cotangent, close to the image (1, ...), for
-        `factor` times the target, divided by that power of `factor`. What a sampler feeds is that of the first
-        of its `samples`. They are nearly the same as at the image, or at a sample of it, unless they are only
-        rounding errors.
+        `factor` times the target, divided by that power of `factor`. What the sampler feeds is that of the
+        first of its `samples`. They are nearly the same as at the image, or at a sample of it, unless they are
+        only rounding errors.
         """
         near, weights = _nearby_image(image, factor), factor * target.weights
         clean = self.clean(near, weights[None])
@@ -278,8 +278,8 @@ class Runner:
 
 
 def _only(feeds: Mapping[str, Any], run: ChunkedRunner) -> dict[str, FeedValue]:
-    """The inputs that the model has. What a sampler feeds is zeros where there are no samples: what is run then
-    does not depend on it.
+    """The arrays for the inputs that the model has. Inputs that only a sampler feeds get zeros where there are
+    no samples: what is run then does not depend on them.
     """
     session = run.session
     idle = {

@@ -20,7 +20,7 @@ def blur_ig(gradient_step: Maps) -> Maps:
 
     sum_s dS/dx at x_s, times (x_s - x_s+1) (N, C, H, W), where x_s is the image under a Gaussian whose standard
     deviation grows from 0 to `max_sigma` in equal steps, with zeros around the image. It needs no baseline, as
-    the blur removes details at all scales. They add up to S(x) - S(x_n) with many `steps`; how far they are
-    from it is reported as `completeness_gap`.
+    the blur removes details at all scales. The attributions add up to S(x) - S(x_n) with many `steps`; how far
+    they are from it is reported as `completeness_gap`.
     """
     return gradient_step

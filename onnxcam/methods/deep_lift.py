@@ -20,7 +20,7 @@ def deep_lift(image: Maps, baseline: Floats, d1: Maps) -> Maps:
     """The image minus a baseline, times the multiplier of DeepLIFT, which replaces the gradient.
 
     (x - b) m (N, C, H, W), where the multiplier m of a nonlinearity y(x) is (y - y') / (x - x'), with x' and y'
-    on the baseline (Rescale); the rule table `deep-lift` has the others. They add up to S(x) - S(b) (eq. 1,
-    "summation to delta"); how far they are from it is reported as `completeness_gap`.
+    on the baseline (Rescale); the rule table `deep-lift` has the others. The attributions add up to S(x) - S(b)
+    (eq. 1, "summation to delta"); how far they are from it is reported as `completeness_gap`.
     """
     return (image - baseline) * d1

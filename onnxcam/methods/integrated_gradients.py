@@ -18,8 +18,8 @@ from onnxcam.methods.method import method
 def integrated_gradients(image: Maps, baseline: Floats, d1: Maps) -> Maps:
     """The image minus a baseline, times the mean gradient on the line between them.
 
-    (x - b) times the integral of dS/dx at b + t (x - b) over t from 0 to 1 (N, C, H, W). They add up to
-    S(x) - S(b); how far they are from it is reported as `completeness_gap`, which shrinks with `steps`. The
-    paper approximates the integral by a Riemann sum (eq. 3), which needs more steps than Gauss-Legendre.
+    (x - b) times the integral of dS/dx at b + t (x - b) over t from 0 to 1 (N, C, H, W). The attributions add
+    up to S(x) - S(b); how far they are from it is reported as `completeness_gap`, which shrinks with `steps`.
+    The paper approximates the integral by a Riemann sum (eq. 3), which needs more steps than Gauss-Legendre.
     """
     return (image - baseline) * d1

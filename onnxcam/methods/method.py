@@ -58,7 +58,7 @@ class Method:
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
-        """What the formula, the report and the check take, but for results."""
+        """What the formula, the report and the check take, except for results (see `RESULTS`)."""
         functions = (self.formula, self.report, self.check)
         names = [name for function in functions if function for name in positional(function)]
         return tuple(name for name in dict.fromkeys(names) if name not in RESULTS)
@@ -97,7 +97,7 @@ class Method:
 
     @property
     def has_subsets(self) -> bool:
-        """Whether the map of some feature maps or cells of the layer has a meaning."""
+        """Whether a map of only some feature maps or cells of the layer has a meaning."""
         return self.has_layer and self.sampler.varies != "activation"
 
     @property
@@ -140,7 +140,7 @@ class Method:
         """What a plan for this method at a layer, or at several, depends on."""
         quantities = dict.fromkeys(self.quantities(settings or {}).values())
         tells_evidence = self.needs_gradient and self.at in (LAYER, IMAGE)
-        if tells_evidence or self.sampler.varies == "activation":  # samples are made of it
+        if tells_evidence or self.sampler.varies == "activation":  # samples are made from it
             quantities["activation"] = None
         return PlanRequest(
             rules=self.rules if self.needs_gradient else "default",

@@ -65,7 +65,7 @@ class Quantity:
 
     @property
     def place(self) -> Literal["layer", "image", ""]:
-        """Whose cells the quantity has: those of the layer, of the image, or none that are rearranged."""
+        """Which cells it has: those of the layer, those of the image, or none."""
         if self.sources & {"activation", "gradient", "vjp"}:
             return "layer"
         return "image" if self.sources & {"image", "image_gradient"} else ""

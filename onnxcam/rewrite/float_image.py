@@ -1,4 +1,4 @@
-"""Images of integers as floats, so that a gradient can reach them."""
+"""Take the integers of an image as floats, so that a gradient can reach them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxcam.specs import ImageInput
 
 
 def with_float_image(model: Model, image: ImageInput) -> Model:
-    """A copy that takes the same numbers in float32 if the image is one of integers; else the model itself.
+    """A copy that takes the same numbers in float32 if the model takes integers; else the model itself.
 
     ModelError if an operator other than Cast reads the integers: floats may have another meaning there.
     """

@@ -161,7 +161,7 @@ def _image_layer(image: ImageInput) -> Layer:
 
 
 def _plan_tensors(subject: _Subject) -> PlannedModel:
-    """At the tensors that the method finds in the model."""
+    """The plan at the tensors that the place of the method finds in the model."""
     graph = subject.model.graph
     path = subgraph_between(graph, {subject.image.name}, {subject.explained}, carries_floats)
     places = PLACES[subject.request.at](path.nodes, constant_values)
@@ -268,9 +268,9 @@ def _layer_notices(layers: Sequence[Layer]) -> Iterator[str]:
 
 
 def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
-    """At the last layer that everything passes through. A method that smooths takes the last one whose gradient
-    depends on the image, if there is one and all operators after it have rules. If branches meet only after the
-    last grid, it is the last layer of each branch. ModelError if there are none of these.
+    """The plan at the last layer that everything passes through. A method that smooths takes the last one whose
+    gradient depends on the image, if there is one and all operators after it have rules. If branches meet only
+    after the last grid, it is the last layer of each branch. ModelError if there are none of these.
     """
     request, model, image, _, explained = subject
     chosen = choose_layers(model, image.name, explained, layers)
@@ -296,7 +296,7 @@ def _mark_automatic(layers: Sequence[Layer]) -> list[Layer]:
 
 def _last_varying_layer(subject: _Subject, layers: Sequence[Layer]) -> Layer | None:
     """The first of these candidates whose gradient depends on the image, None if there is none. The gradients
-    of 1, 2, 4, … layers are written together; if a rule is missing for one of them, one by one.
+    of 1, 2, 4, … layers are written together or, if a rule is missing for one of them, one by one.
     """
     step, growth = 1, 2
     while layers:

@@ -1,7 +1,7 @@
-"""Write what a method asks for into the graph, and divide it into the programs that are run.
+"""Write the quantities of a method into the graph, and divide the graph into the programs that are run.
 
-What does not depend on the image needs no forward pass, so it becomes a model of its own; what samples vary at
-a layer is computed by the rest of the model after that layer.
+What does not depend on the image needs no forward pass, so it becomes a model of its own. So does the part of
+the model after a layer whose values the samples change.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quant
     present = {tensor.name for tensor in copy.graph.outputs}
     if subject.explained not in present:
         copy.graph.outputs.append(build.value(subject.explained).tensor)
-    sources.seed  # noqa: B018  an input of every program
+    sources.seed  # noqa: B018  adds the input, which every program has
     return _Written(copy, outputs, sources.vanishing)
 
 
@@ -172,7 +172,7 @@ def _to_float64(value: Any) -> Any:
 
 
 def _divide(written: _Written, subject: Subject) -> Programs:
-    """The programs of a model: what depends on the image, and what depends on the cotangents only."""
+    """The programs of a model: those that depend on the image, and those that depend on the cotangents only."""
     model, tensors = written.model, written.model.graph.tensors()
     varying: list[Output] = []
     constant: list[Output] = []

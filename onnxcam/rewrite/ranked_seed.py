@@ -12,7 +12,7 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import RANK, SEED
 
-FEW = 2  # scores: with fewer, the rank of a class has another meaning
+FEWEST_SCORES = 2  # a single score ranks two classes by its sign
 
 
 def add_ranks(graph: gs.Graph, scores: str, classes: int) -> None:
@@ -23,7 +23,7 @@ def add_ranks(graph: gs.Graph, scores: str, classes: int) -> None:
     """
     build, count = Builder(graph), len(graph.nodes)
     seed, values = build.value(SEED), build.value(scores)
-    if classes < FEW or values.ndim < 2:
+    if classes < FEWEST_SCORES or values.ndim < 2:
         return
     readers = list(seed.tensor.outputs)
     rank = build.input(RANK, np.dtype(np.int64), (values.shape[0],))
@@ -41,7 +41,7 @@ def add_ranks(graph: gs.Graph, scores: str, classes: int) -> None:
 
 
 def _class_of_rank(scores: Value, rank: Value, classes: int) -> Value:
-    """(N, classes) float32: 1, or -1, at the class of a rank."""
+    """(N, classes) float32: 1 at the class of a rank, -1 for a negative rank."""
     build = scores.build
     rows = build.op("Flatten", scores.astype(accumulation_dtype(scores.dtype)), axis=1)
     most = build.op("ReduceMax", anp.maximum(anp.abs(rank), 1), keepdims=1)

@@ -1,5 +1,5 @@
-"""Change the image, or the activation at which the model is cut, inside the model: what samples share stays on
-the device for the next images.
+"""Add the offsets of samples inside the model, to the image or to the activation at which the model is cut, so
+that they can stay on the device for the next images.
 """
 
 from __future__ import annotations

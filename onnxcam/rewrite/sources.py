@@ -1,4 +1,4 @@
-"""The Values that the expressions of quantities are written from: one row per name."""
+"""The Values that the expressions of quantities are written from: a row of `WRITE` for each name."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ class Sources:
         return sigmoid(scores) if score.classes == 1 else softmax(scores)
 
     def vjp(self, layer: str) -> Callable[[Value, Value], Value]:
-        """The product of a cotangent and the derivative of a gradient at the layer; 0 where there is none."""
+        """A function that returns the product of a cotangent and the derivative of a gradient at the layer; 0
+        where there is no derivative.
+        """
 
         def product(gradient: Value, cotangent: Value) -> Value:
             seeds = {gradient.name: cotangent.astype(gradient.dtype)}

@@ -1,4 +1,4 @@
-"""The scores of targets that are no classes: their expressions are written into the graph."""
+"""The scores of targets that are not classes: their expressions are written into the graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Tensors(Mapping[str, Value]):
 
 
 def add_target_scores(model: Model, target: tuple[str, ...]) -> tuple[Model, Score]:
-    """The model with what a kind of target explains (see `PlanRequest.target`), and this as its score. The
+    """A model that returns what a kind of target explains (see `PlanRequest.target`), and its score. The
     opset is upgraded if the expression needs it.
 
     ModelError if it is not one array of floats of a known size per image.

@@ -27,7 +27,7 @@ class TargetKind:
         expression: takes a mapping from the names of tensors to graph Values, and groups of the pattern by
             their names; returns the Value (N, …) of which a weighted sum is explained.
         select: takes the match and the shape (…) of one image's values, and returns the target with its
-        weights.
+            weights.
     """
 
     name: str
@@ -36,7 +36,7 @@ class TargetKind:
     select: Select
 
     def arguments(self, match: re.Match[str]) -> tuple[str, ...]:
-        """What the expression depends on: the groups of the pattern that it names."""
+        """What the expression depends on: the groups of the pattern that it has parameters for."""
         return tuple(match[name] for name in self._parameters)
 
     def write(self, tensors: Mapping[str, Any], arguments: tuple[str, ...]) -> Any:

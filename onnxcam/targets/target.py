@@ -1,4 +1,4 @@
-"""What is explained: a weighted sum of the class scores."""
+"""What is explained: a weighted sum of the class scores, or of the values of another kind of target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from onnxcam.arrays import Floats, Scores
 
 @dataclass(frozen=True)
 class Target:
-    """A linear function of the class scores: its name and `weights` (classes,).
+    """A linear function of the class scores: its name and `weights` (classes,), or one per value of a target of
+    another kind.
 
     `index` is the class, or the first class of a contrast. `spec` selects this target again for any scores:
     "281", "281-282", "not 281".

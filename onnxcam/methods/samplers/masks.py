@@ -19,7 +19,7 @@ CHUNKS = 8  # chunks of masks that are stored while they are run
 @dataclass(frozen=True)
 class RandomMasks:
     """Random masks as in Petsiuk et al. 2018, section 3.2: cells of 0 and 1 are enlarged to a little more than
-    the image, and a part of its size is cut out at a random place.
+    the image, and a piece of the image's size is cut out at a random position.
 
     Every mask has its own random stream, seeded by `seed` and its number, so that it is the same for every
     image and chunk.

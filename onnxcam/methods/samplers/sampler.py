@@ -20,7 +20,7 @@ from onnxcam.specs import Layer
 
 
 class Rows(Protocol):
-    """An array with a row per sample, or what computes the rows of a slice when they are run."""
+    """An array with a row per sample, or an object that computes the rows of a slice when they are run."""
 
     def __getitem__(self, samples: slice, /) -> Any:
         """The rows of these samples."""
@@ -105,7 +105,7 @@ class CleanRun:
         return self.layer.channels_first(self.values, self.aspect_ratio).shape[2:]
 
     def mix(self, mask: Floats) -> Floats:
-        """Masks (n, h, w) of cells in the layout of `values`; what is no cell has 1."""
+        """Masks (n, h, w) of cells in the layout of `values`; tokens that are not cells get 1."""
         return self.layer.spread(mask, self.values.shape)
 
 
