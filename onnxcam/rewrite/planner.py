@@ -112,7 +112,9 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
 def _find_subject(model: Model, request: PlanRequest) -> _Subject:
     image = image_input(model)
     quantities = [QUANTITIES[name] for name in request.quantities]
-    if request.at == IMAGE and any(quantity.needs_gradient for quantity in quantities):
+    if any("image_gradient" in q.sources for q in quantities) or (
+        request.at == IMAGE and any(quantity.needs_gradient for quantity in quantities)
+    ):
         model = with_float_image(model, image)
     is_rounded = request.varies == IMAGE and is_integer(image_dtype(model, image))
     if is_rounded and model.graph.opset < ROUND_OPSET:
