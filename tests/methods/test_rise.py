@@ -149,8 +149,8 @@ def test_model_whose_operators_have_no_rule_is_explained() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"layer": "features"}, "rise has no layer to choose"),
-        ({"region": "0:1,0:1"}, "rise cannot be restricted to a part of a layer"),
+        ({"layer": "features"}, "rise, which has no layer to choose"),
+        ({"region": "0:1,0:1"}, "rise"),
         ({"probability": 0.0}, "probability=0.0: expected 0.01 to 1"),
         ({"grid": 0}, "grid=0: expected 1 to 256"),
     ],
