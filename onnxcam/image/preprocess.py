@@ -175,11 +175,11 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
     height, width = tensor_size(preprocessing, takes)
     box = _visible_box(rgb.size, (width, height), preprocessing)
     resized = rgb.resize((width, height), _RESAMPLE[preprocessing.resample], box=box)
-    values = (_pixels(resized, channels, preprocessing.order) / preprocessing.scale - mean) / std
-    span = (np.array([[0.0], [255.0]]) / preprocessing.scale - mean) / std
-    converted = _to_model_dtype(values.astype(np.float32), span, takes)
-    tensor = converted.transpose(2, 0, 1) if takes.layout == "NCHW" else converted
-    return PreparedImage(np.ascontiguousarray(tensor[np.newaxis]), box, rgb)
+    levels = np.arange(256, dtype=np.float32)[:, np.newaxis]
+    values = (levels / preprocessing.scale - mean) / std  # of the 256 levels: a tenth of the time
+    table = _to_model_dtype(values.astype(np.float32), values[[0, -1]], takes)
+    tensor = _look_up(table, _pixels(resized, channels, preprocessing.order), takes.layout)
+    return PreparedImage(tensor[np.newaxis], box, rgb)
 
 
 def gray_level(preprocessing: Preprocessing, takes: ImageInput, level: float) -> Array:
@@ -257,12 +257,23 @@ def _visible_box(
     return (left, top, right, bottom)
 
 
-def _pixels(image: Image.Image, channels: int, order: Order) -> NDArray[np.float32]:
+def _pixels(image: Image.Image, channels: int, order: Order) -> NDArray[np.uint8]:
     """(H, W, channels), 0 to 255, in the model's channel order."""
     if channels == 1:
-        return np.asarray(image.convert("L"), np.float32)[..., np.newaxis]
-    rgb = np.asarray(image, np.float32)
+        return np.asarray(image.convert("L"))[..., np.newaxis]
+    rgb = np.asarray(image)
     return rgb if order == "rgb" else rgb[..., ::-1]
+
+
+def _look_up(table: Array, pixels: NDArray[np.uint8], layout: str) -> Array:
+    """(C, H, W) or (H, W, C): each pixel's entry in the table (256, C) of its channel."""
+    height, width, channels = pixels.shape
+    shape = (channels, height, width) if layout == "NCHW" else pixels.shape
+    tensor = np.empty(shape, table.dtype)
+    planes = tensor if layout == "NCHW" else np.moveaxis(tensor, -1, 0)
+    for channel, plane in enumerate(planes):
+        plane[...] = np.take(table[:, channel], pixels[..., channel])
+    return tensor
 
 
 def _to_model_dtype(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Array:
