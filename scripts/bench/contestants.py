@@ -55,7 +55,7 @@ def plain(job: dict[str, Any]) -> Run:
 
     def cost(batch: int) -> float:
         run(batch, batch)
-        return min(_measure_seconds(lambda: run(batch, batch)) for _ in range(3)) / batch
+        return min(measure_seconds(lambda: run(batch, batch)) for _ in range(3)) / batch
 
     best = min(sizes, key=cost)
     return lambda: run(best, passes)
@@ -225,11 +225,20 @@ def bound(job: dict[str, Any]) -> Run:
     return importlib.import_module("scripts.bench.bound").prepare(job)
 
 
+def throughput(job: dict[str, Any]) -> Run:
+    """Many image files (see `throughput`)."""
+    return importlib.import_module("scripts.bench.throughput").contestant(job)
+
+
+THROUGHPUT = tuple(
+    f"throughput {row}" for row in ("plain", "onnxcam", "saved", "prepare", "passes")
+)
 BOUND = tuple(
     f"{model} {way}" for model in ("plain", "onnxcam") for way in ("fed", "bound", "graph")
 )
 CONTESTANTS: dict[str, Contestant] = {
     **dict.fromkeys(BOUND, bound),
+    **dict.fromkeys(THROUGHPUT, throughput),
     "plain": plain,
     "onnxcam": onnxcam_method,
     "onnxcam gradient": onnxcam_gradient,
@@ -240,7 +249,8 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 
-def _measure_seconds(run: Run) -> float:
+def measure_seconds(run: Run) -> float:
+    """How long one run takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -285,12 +295,12 @@ def main() -> None:
             load_cuda_libraries()
         run = CONTESTANTS[job["contestant"]](job)
         run()
-        loops = max(1, round(LONG / _measure_seconds(run)))
+        loops = max(1, round(LONG / measure_seconds(run)))
     print("ready", flush=True)
     for _ in sys.stdin:
         time.sleep(PAUSE)
         with contextlib.redirect_stdout(sys.stderr):
-            seconds = _measure_seconds(lambda: [run() for _ in range(loops)]) / loops
+            seconds = measure_seconds(lambda: [run() for _ in range(loops)]) / loops
         print(seconds, flush=True)
     print(peak_memory(kind(job)), flush=True)
 
