@@ -120,6 +120,15 @@ def targets_of(target: Spec | Iterable[Spec]) -> Iterator[Spec]:
     return iter(target)
 
 
+def constant_gradient_notice(plan: Plan) -> str:
+    """The notice about a method whose samples are all the same."""
+    names = ", ".join(layer.name for layer in plan.layers)
+    return (
+        f"the gradient at {names} does not depend on the image, so all samples give the same result, and only "
+        "one was run; for averaging to have an effect, choose an earlier layer (`onnxcam layers`)"
+    )
+
+
 def unused_target_notice(method: Method, specs: Sequence[Spec]) -> str | None:
     """A notice about targets that change nothing; None if there are none."""
     named = [str(spec) for spec in specs if spec != DEFAULT_TARGET]

@@ -75,7 +75,7 @@ class Block:
         self._require_finite([rounded, *(array for layer in layers for array in layer.values())])
         has_layer_maps = self.formula.method.has_layer
         return BlockResult(
-            maps=resize_bilinear(saliency, *self.plan.image.size_of(images)).astype(np.float32),
+            maps=_resize(saliency, *self.plan.image.size_of(images)),
             layer_maps=rounded if has_layer_maps else None,
             attributions=_attributions(results[0]),
             targets=targets,
@@ -226,6 +226,14 @@ class Block:
                 f"{self.plan.name}: values, gradients or the map at {names} are not finite (NaN or infinite); "
                 "choose another layer, or check the model's weights and the settings of the method"
             )
+
+
+def _resize(saliency: Saliency, height: int, width: int) -> Saliency:
+    """(N, height, width) float32; map by map, which stays in the processor's cache."""
+    maps = np.empty((len(saliency), height, width), np.float32)
+    for number in range(len(saliency)):
+        maps[number] = resize_bilinear(saliency[number : number + 1], height, width)[0]
+    return maps
 
 
 def _attributions(result: MapResult) -> Floats | None:

@@ -21,6 +21,7 @@ from onnxcam.explain.arguments import (
     check_choices,
     check_chunk,
     check_scope,
+    constant_gradient_notice,
     layer_names,
     path_text,
     resolve_labels,
@@ -207,12 +208,7 @@ class Explainer:
         ):
             notices.append(notice)
         if self._smooths_nothing:
-            names = ", ".join(layer.name for layer in self.plan.layers)
-            notices.append(
-                f"the gradient at {names} does not depend on the image, so all samples give the same "
-                "result, and only one was run; for averaging to have an effect, choose an earlier layer "
-                "(`onnxcam layers`)"
-            )
+            notices.append(constant_gradient_notice(self.plan))
         return tuple(notices)
 
     @property
@@ -296,7 +292,7 @@ class Explainer:
         formula = BoundFormula(self.method, self.settings, subset or self._subset)
         reader = TargetReader(self.labels, is_probability=self.score_kind == "probability")
 
-        def run(steps: Sequence[Step]) -> BlockResult:
+        def run(steps: Sequence[Step], count: ProgressCallback) -> BlockResult:
             with memory_errors("while images were explained"):
                 runner = self._runner_for(kind_of(steps[0].spec, self.labels))
                 sampling = Sampling(
@@ -305,7 +301,7 @@ class Explainer:
                 block = Block(runner, formula, reader, sampling, self.fuse)
                 images = np.concatenate([step.tensor for step in steps])
                 images = images.astype(runner.plan.image_dtype, copy=False)
-                return block.explain(images, [step.spec for step in steps], progress)
+                return block.explain(images, [step.spec for step in steps], count)
 
         return pipeline.run_steps(
             loads,
@@ -314,6 +310,8 @@ class Explainer:
             block=max(1, pipeline.BLOCK // self.passes),
             threads=pipeline.preparing_threads() if threads is None else threads,
             start=start,
+            progress=progress,
+            runs=lambda: pipeline.RUNS if self.runner.main.is_tuned else 1,
         )
 
     def join(self, steps: Sequence[Step], origin: Origin) -> Explanation:

@@ -15,6 +15,7 @@ from onnxcam.errors import ImageError, OnnxcamError, SettingError
 from onnxcam.explain.ahead import map_ahead
 from onnxcam.explain.block import BlockResult
 from onnxcam.explain.inputs import PreparedInput
+from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors
 from onnxcam.specs import ImageInput
@@ -22,6 +23,7 @@ from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 BLOCK = 16  # images that are run together
 AHEAD = 16  # images that are prepared before they are needed
+RUNS = 2  # blocks that run at the same time
 LARGEST_BLOCK = 64  # steps, with those that need no run
 MAX_THREADS = 8  # that prepare images
 MAX_PIXELS = 64 << 20  # of the originals of a block, and of those that wait: 200 MB
@@ -62,7 +64,7 @@ class Step:
 
 
 Load: TypeAlias = Callable[[], Sequence[Step]]  # the steps of one image
-RunBlock: TypeAlias = Callable[[Sequence[Step]], BlockResult]
+RunBlock: TypeAlias = Callable[[Sequence[Step], ProgressCallback], BlockResult]
 ErrorCallback: TypeAlias = Callable[[Any, OnnxcamError], None]  # gets the source of the image, too
 
 
@@ -128,17 +130,30 @@ def run_steps(
     block: int = BLOCK,
     threads: int,
     start: Callable[[Step], None] | None = None,
+    progress: ProgressCallback = no_progress,
+    runs: Callable[[], int] = lambda: 1,
 ) -> Iterator[Step]:
     """The steps of all images, in order, with their results or errors. `threads` load images ahead; without
     any, they are loaded one by one. Steps of one `kind` after each other run together, at most `block` of them.
-    `start` gets the first step of a block before it is run.
+    `start` gets the first step of a block before it is run. As many blocks run at a time as `runs` says, at
+    most two: the maps of one are computed during the passes of the other.
     """
-    for steps in _blocks(_load_all(loads, threads), kind, block):
-        waiting = [step for step in steps if step.waits]
-        if waiting and start is not None:
-            start(waiting[0])
-        if waiting:
-            _run(waiting, run)
+    blocks = _started(_blocks(_load_all(loads, threads), kind, block), start)
+    if not threads or block == 1:
+        for block_steps in blocks:
+            _run(block_steps, run, progress)
+            yield from block_steps
+        return
+
+    def call(steps: Sequence[Step]) -> tuple[Sequence[Step], int]:
+        counts: list[int] = []
+        _run(steps, run, counts.append)
+        return steps, sum(counts)
+
+    for steps, count in map_ahead(
+        call, blocks, threads=RUNS, has_room=lambda waiting: waiting < runs()
+    ):
+        progress(count)  # in the calling thread
         yield from steps
 
 
@@ -167,32 +182,52 @@ def _blocks(
     """Steps that run together, with those between them that are not run."""
     block: list[Step] = []
     count, pixels, last = 0, 0, None
-    for step in steps:
-        current = kind(step) if step.waits else last
-        is_full = count == size or pixels + step.pixels > MAX_PIXELS
-        if block and (len(block) == LARGEST_BLOCK or (step.waits and (is_full or current != last))):
+    try:
+        for step in steps:
+            current = kind(step) if step.waits else last
+            is_full = count == size or pixels + step.pixels > MAX_PIXELS
+            if block and (
+                len(block) == LARGEST_BLOCK or (step.waits and (is_full or current != last))
+            ):
+                yield block
+                block, count, pixels = [], 0, 0
+            block.append(step)
+            if step.waits:
+                count, pixels, last = count + 1, pixels + step.pixels, current
+            if not count or count == size:
+                yield block
+                block, count, pixels = [], 0, 0
+    except Exception:  # of the images: those before it are run
+        if block:
             yield block
-            block, count, pixels = [], 0, 0
-        block.append(step)
-        if step.waits:
-            count, pixels, last = count + 1, pixels + step.pixels, current
-        if not count or count == size:
-            yield block
-            block, count, pixels = [], 0, 0
+        raise
     if block:
         yield block
 
 
-def _run(steps: Sequence[Step], run: RunBlock) -> None:
-    """Run steps together; one by one if that fails together, so that only those fail that have to."""
+def _started(
+    blocks: Iterable[list[Step]], start: Callable[[Step], None] | None
+) -> Iterator[list[Step]]:
+    for steps in blocks:
+        first = next((step for step in steps if step.waits), None)
+        if first is not None and start is not None:
+            start(first)
+        yield steps
+
+
+def _run(steps: Sequence[Step], run: RunBlock, progress: ProgressCallback) -> None:
+    """Run the steps that wait together; one by one if that fails, so that only those fail that have to."""
+    waiting = [step for step in steps if step.waits]
+    if not waiting:
+        return
     try:
-        result = run(steps)
+        result = run(waiting, progress)
     except OnnxcamError as error:
-        if len(steps) == 1:
-            steps[0].error = error
+        if len(waiting) == 1:
+            waiting[0].error = error
         else:
-            for step in steps:
-                _run([step], run)
+            for step in waiting:
+                _run([step], run, progress)
     else:
-        for number, step in enumerate(steps):
-            step.result = result.row(number) if len(steps) > 1 else result
+        for number, step in enumerate(waiting):
+            step.result = result.row(number) if len(waiting) > 1 else result

@@ -47,6 +47,12 @@ class ChunkedRunner:
     def __post_init__(self) -> None:
         watch(self)
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether nothing is measured any more; until then, other runs would disturb."""
+        tuner = self.tuner
+        return tuner is None or tuner.is_done
+
     def renew(self) -> None:
         """Forget the workers: a forked process has none of their threads."""
         if self._workers is not None:
