@@ -1,13 +1,16 @@
-"""Settings are converted to the type of the default and checked for their range."""
+"""Methods: what is registered, what it needs, and its settings, which are checked and converted."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
 
-from onnxcam.errors import SettingError
-from onnxcam.methods import METHODS
+from onnxcam.errors import SettingError, UnknownNameError
+from onnxcam.methods import METHODS, Method, method
+from onnxcam.methods.settings import Range, Setting, check_setting, settings_of
+from onnxcam.specs import PlanRequest
 
 SMOOTH = METHODS["smooth-grad-cam++"]
 
@@ -72,15 +75,217 @@ def test_unknown_setting_error_lists_settings() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SMOOTH.settings))
-@pytest.mark.parametrize("method", ["cam", "grad-cam", "grad-cam++"])
-def test_setting_of_other_method_names_that_method(method: str, name: str) -> None:
+@pytest.mark.parametrize("other", ["cam", "grad-cam", "grad-cam++"])
+def test_setting_of_other_method_names_that_method(other: str, name: str) -> None:
     with pytest.raises(
-        SettingError, match=rf"{re.escape(method)} has no setting '{name}'"
+        SettingError, match=rf"{re.escape(other)} has no setting '{name}'"
     ) as caught:
-        METHODS[method].resolve_settings({name: 1})
+        METHODS[other].resolve_settings({name: 1})
     assert f"; methods that have {name}: smooth-grad-cam++" in str(caught.value)
 
 
 def test_setting_of_no_method_names_none() -> None:
     with pytest.raises(SettingError, match=r"no setting 'smaples'; its settings: none$"):
         METHODS["cam"].resolve_settings({"smaples": 1})
+
+
+# Annotations of settings
+
+
+def read_color(value: Any) -> Any:
+    if value not in ("black", 0.5):
+        raise SettingError(f"color={value!r}: expected black or a gray level")
+    return value
+
+
+def annotated(
+    *,
+    steps: Annotated[int, "how many", Range(1, 100)] = 50,
+    share: Annotated[float, "a fraction", Range(0)] = 0.5,
+    how: Annotated[Literal["sum", "mean"], "what is done"] = "sum",
+    color: Annotated[Any, "of the baseline", read_color] = "black",
+    plain: float = 1.0,
+) -> None:
+    """Settings of every kind."""
+
+
+def test_settings_are_read_from_annotations() -> None:
+    assert settings_of(annotated) == {
+        "steps": Setting(50, "how many", (), 1, 100),
+        "share": Setting(0.5, "a fraction", (), 0),
+        "how": Setting("sum", "what is done", ("sum", "mean"), Range().lowest),
+        "color": Setting("black", "of the baseline", (), Range().lowest, check=read_color),
+        "plain": Setting(1.0, "see the source", (), Range().lowest),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("steps", 1, 1),
+        ("steps", "100", 100),
+        ("share", 0, 0.0),
+        ("share", 1e299, 1e299),
+        ("plain", -1e299, -1e299),
+        ("color", 0.5, 0.5),
+        ("color", "black", "black"),
+        ("how", "mean", "mean"),
+    ],
+)
+def test_value_in_range_is_taken(name: str, value: Any, expected: Any) -> None:
+    assert check_setting(name, value, settings_of(annotated)[name]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", 0, "expected 1 to 100"),
+        ("steps", 101, "expected 1 to 100"),
+        ("share", -0.1, "expected 0 or more"),
+        ("share", float("inf"), "expected 0 or more"),
+        ("plain", float("nan"), "expected"),
+        ("how", "product", "expected one of sum, mean"),
+        ("color", "red", "expected black or a gray level"),
+    ],
+)
+def test_value_out_of_range_is_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name}=.*: {message}"):
+        check_setting(name, value, settings_of(annotated)[name])
+
+
+# Registration
+
+
+Register = Callable[..., Method]
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
+    """Adds a method, which the table has during the test only."""
+    monkeypatch.setattr(METHODS, "_values", dict(METHODS))
+
+    def register_new(formula: Callable[..., Any], **options: Any) -> Method:
+        method("new", source="2026", **options)(formula)
+        return METHODS["new"]
+
+    return register_new
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "message"),
+    [
+        (
+            lambda activation, hessian: activation + hessian,
+            {},
+            "new takes hessian, which are not quantities; the quantities are: activation, gradient",
+        ),
+        (
+            lambda d1: d1,
+            {},
+            "new takes d1, which are computed from samples; name a sampler: gaussian",
+        ),
+        (
+            lambda activation: activation,
+            {"at": "corner"},
+            "new: at='corner' is no place; expected one of layer, image",
+        ),
+        (
+            lambda activation: activation,
+            {"report": lambda saliency, entropy: saliency},
+            "new takes entropy, which are not quantities",
+        ),
+        (
+            lambda activation: activation,
+            {"check": lambda curvature, *, is_constant: None},
+            "new takes curvature, which are not quantities",
+        ),
+        (
+            lambda baseline: baseline,
+            {"sampler": "gaussian"},
+            "new takes baseline, which are not quantities",
+        ),
+        (lambda activation: activation, {"sampler": "gausian"}, "did you mean gaussian"),
+    ],
+)
+def test_method_that_cannot_run_is_not_registered(
+    register: Register, formula: Callable[..., Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ValueError, UnknownNameError), match=re.escape(message)):
+        register(formula, **options)
+    assert "new" not in METHODS
+
+
+def test_duplicate_method_is_refused(register: Register) -> None:
+    first = register(lambda activation: activation)
+    with pytest.raises(ValueError, match="method 'new' is registered twice"):
+        register(lambda gradient: gradient)
+    assert METHODS["new"] is first
+
+
+def test_parameters_are_those_of_formula_report_and_check(register: Register) -> None:
+    new = register(
+        lambda activation, gradient: activation * gradient,
+        report=lambda saliency, score: {"sum": saliency + score},
+        check=lambda gradient, *, is_constant: None,
+    )
+    assert new.parameters == ("activation", "gradient", "score")
+
+
+@pytest.mark.parametrize(("signed", "channels"), [(False, "largest"), (True, "sum")])
+def test_channels_are_joined_as_signs_need(register: Register, signed: bool, channels: str) -> None:
+    assert register(lambda gradient: gradient, at="image", signed=signed).channels == channels
+
+
+# What a method needs
+
+
+def test_setting_of_sampler_replaces_quantity() -> None:
+    clean, mean = (SMOOTH.quantities({"activation": how}) for how in ("clean", "mean"))
+    assert clean == {name: name for name in ("activation", "d1", "d2", "d3")}
+    assert mean == {**clean, "activation": "mean_activation"}
+    assert SMOOTH.quantities({}) == clean
+
+
+def test_request_has_everything_that_a_plan_depends_on() -> None:
+    request = SMOOTH.plan_request(
+        ["a", "b"],
+        "scores",
+        probability=True,
+        settings={"activation": "mean"},
+        target=("element", "y"),
+    )
+    assert request == PlanRequest(
+        rules="default",
+        quantities=("activation", "d1", "d2", "d3", "mean_activation"),
+        at="layer",
+        varies="image",
+        layers=("a", "b"),
+        output="scores",
+        probability=True,
+        target=("element", "y"),
+    )
+    assert METHODS["grad-cam"].plan_request() == PlanRequest("default", ("activation", "gradient"))
+
+
+def test_method_without_gradient_needs_no_rules(register: Register) -> None:
+    new = register(lambda activation: activation, rules="guided")
+    assert not new.needs_gradient
+    assert not new.needs_target
+    assert new.plan_request("y") == PlanRequest("default", ("activation",), layers=("y",))
+
+
+def test_score_needs_target_but_no_gradient(register: Register) -> None:
+    new = register(lambda sample_scores: sample_scores, sampler="gaussian", at="image")
+    assert (new.needs_gradient, new.needs_target) == (False, True)
+    assert (new.has_layer, new.has_subsets) == (False, False)
+
+
+def test_settings_are_those_of_sampler_and_formula() -> None:
+    resolved = SMOOTH.resolve_settings({"numerator": "d1"})
+    assert SMOOTH.formula_settings(resolved) == {"numerator": "d1"}
+    assert SMOOTH.sampler_settings(resolved).keys() == SMOOTH.sampler.settings.keys()
+
+
+def test_family_is_the_module() -> None:
+    assert SMOOTH.family == "cam"
+    assert SMOOTH.summary == "Grad-CAM++ on derivatives averaged over noisy copies of the image."

@@ -7,10 +7,11 @@ import pytest
 
 from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
-from onnxcam.methods import METHODS
+from onnxcam.methods import METHODS, QUANTITIES
 from onnxcam.methods.subset import apply_subset, region_mask, region_to_json, select_channels
 from tests.methods.support.formulas import feed, run
 
+AVERAGING = {"activation-map"}  # over the feature maps that count, where others add them up
 GRID = (4, 5)
 
 
@@ -120,21 +121,30 @@ def test_empty_subset_changes_nothing() -> None:
     assert all(selected[name] is quantities[name] for name in quantities)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if row.has_subsets])
 def test_map_of_subset_equals_formula_on_zeroed_arrays(name: str) -> None:
     """Omeiza et al. 2019, section 3.3: k runs over the chosen maps, and (i, j) over the chosen neurons."""
     quantities = feed((2, 6, *GRID))
-    zeroed = {quantity: np.zeros_like(array) for quantity, array in quantities.items()}
+    zeroed = dict(quantities)
     for quantity, array in quantities.items():
-        if array.ndim == 4:
+        if quantity in QUANTITIES and QUANTITIES[quantity].place == "layer":
+            zeroed[quantity] = np.zeros_like(array)
             zeroed[quantity][:, [1, 4], 1:3, 0:2] = array[:, [1, 4], 1:3, 0:2]
-        else:
-            zeroed[quantity][:, [1, 4]] = array[:, [1, 4]]
     mask = region_mask("1:3,0:2", 6, GRID)
     maps = run(name, apply_subset(quantities, select_channels("1,4", 6), mask))
-    np.testing.assert_allclose(maps, run(name, zeroed), rtol=1e-12, atol=1e-14)
+    expected = run(name, zeroed) * (3 if name in AVERAGING else 1)  # 2 of 6 feature maps are chosen
+    np.testing.assert_allclose(maps, expected, rtol=1e-12, atol=1e-14)
     assert maps.any()
     assert not np.delete(maps, np.s_[1:3], axis=1).any()
+
+
+@pytest.mark.parametrize("name", ["score", "sample_scores", "image", "image_gradient"])
+def test_quantity_that_is_not_the_layers_is_unchanged(name: str) -> None:
+    """Its second axis has no feature maps of the layer, and its cells are others."""
+    quantities = feed((2, 6, *GRID))
+    selected = apply_subset(quantities, [1, 4], region_mask("1:3,0:2", 6, GRID))
+    assert selected[name] is quantities[name]
+    assert selected["activation"].shape == (2, 2, *GRID)
 
 
 def test_masks_may_differ_between_channels() -> None:
@@ -156,6 +166,6 @@ def test_channels_combine_with_masks_per_channel() -> None:
     zeroed: dict[str, Floats] = {
         quantity: array * mask * [[[1]], [[0]], [[1]]]
         for quantity, array in quantities.items()
-        if array.ndim == 4
+        if quantity in ("activation", "gradient")
     }
     np.testing.assert_allclose(maps, run("grad-cam", zeroed), rtol=1e-12, atol=1e-14)

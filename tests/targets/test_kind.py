@@ -1,4 +1,4 @@
-"""Kinds of targets: found by their patterns, and written from the groups that the expression names."""
+"""Kinds of targets: matched by their patterns, and written from the groups that the expression names."""
 
 import re
 from collections.abc import Mapping
