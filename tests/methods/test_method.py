@@ -182,7 +182,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
         (
             lambda d1: d1,
             {},
-            "new takes d1, which are computed from samples; name a sampler: gaussian",
+            "new takes d1, which are computed from samples; name a sampler: ",
         ),
         (
             lambda activation: activation,

@@ -52,13 +52,13 @@ def test_integers_that_an_operator_reads_are_refused() -> None:
 def test_gradient_at_integers_is_that_at_floats() -> None:
     request = PlanRequest("default", ("gradient", "activation"), at="image")
     planned = plan(bytes_model(), request).plan
-    assert planned.image.dtype == np.float32
+    assert (planned.image.dtype, planned.image_dtype) == (np.uint8, "float32")
     assert planned.layers[0].name == "x"
     at_layer = plan(bytes_model(), replace(request, at="layer", layers=("features",))).plan
-    assert at_layer.image.dtype == np.uint8  # no gradient passes the cast
+    assert at_layer.image_dtype == "uint8"  # no gradient passes the cast
 
 
 def test_quantities_without_gradient_keep_integers() -> None:
     """Nothing has to pass the cast, and samples of bytes stay bytes."""
     request = PlanRequest("default", ("sample_scores",), at="image", varies="image")
-    assert plan(bytes_model(), request).plan.image.dtype == np.uint8
+    assert plan(bytes_model(), request).plan.image_dtype == "uint8"
