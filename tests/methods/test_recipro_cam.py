@@ -62,7 +62,7 @@ def test_several_layers_are_refused() -> None:
 
 
 def test_part_of_layer_is_refused() -> None:
-    with pytest.raises(SettingError, match="recipro-cam cannot be restricted to a part"):
+    with pytest.raises(SettingError, match="--channels does not apply to recipro-cam"):
         explain("recipro-cam", CURVED, layer="features", channels=[0])
 
 
