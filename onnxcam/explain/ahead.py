@@ -30,10 +30,8 @@ class Call(Generic[Value, Result]):
             return
         try:
             self._future.set_result(self._function(self.value))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  raised by `result`
             self._future.set_exception(error)
-            if isinstance(error, KeyboardInterrupt):
-                raise
 
     def cancel(self) -> bool:
         """Whether the call had not begun; it is never made then."""
@@ -49,8 +47,7 @@ class Call(Generic[Value, Result]):
         return self._future.done()
 
     def result(self) -> Result:
-        """What the function returned or raised; it is called here if no thread has begun."""
-        self.make()
+        """What the function returned or raised, as soon as a thread has made the call."""
         return self._future.result()
 
     def wait(self) -> None:
@@ -68,6 +65,7 @@ class OrderedCalls(Generic[Value, Result]):
         self._function = function
         self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(threads, "onnxcam")
         self._calls: deque[Call[Value, Result]] = deque()
+        self._own: Call[Value, Result] | None = None  # the last that was made here, not by a thread
         watch(self)
 
     def renew(self) -> None:
@@ -96,9 +94,20 @@ class OrderedCalls(Generic[Value, Result]):
                 self._pool = None
 
     def take(self) -> tuple[Value, Result]:
-        """The next value and its result. Raises what the function raised for it."""
-        call = self._calls.popleft()
-        return call.value, call.result()
+        """The next value and its result. Raises what the function raised for it. If the wait is interrupted, it
+        is still the next.
+        """
+        call = self._calls[0]
+        if self._pool is None:
+            self._own = call
+            call.make()
+        try:
+            result = call.result()
+        except Exception:
+            self._calls.popleft()
+            raise
+        self._calls.popleft()
+        return call.value, result
 
     def close(self) -> list[tuple[Value, Result]]:
         """Cancel the calls that have not begun, wait for the others, and return their results, except those
@@ -109,6 +118,8 @@ class OrderedCalls(Generic[Value, Result]):
         self._stop_threads()
         finished = []
         for call in begun:
+            if call is self._own and not call.is_done:  # it was interrupted before it could begin
+                continue
             call.wait()
             with suppress(Exception):
                 finished.append((call.value, call.result()))

@@ -311,7 +311,7 @@ class Explainer:
             threads=pipeline.preparing_threads() if threads is None else threads,
             start=start,
             progress=progress,
-            runs=lambda: pipeline.RUNS if self.runner.main.is_tuned else 1,
+            runs=lambda: pipeline.RUNS if self.passes == 1 and self.runner.main.is_tuned else 1,
         )
 
     def join(self, steps: Sequence[Step], origin: Origin) -> Explanation:
