@@ -47,7 +47,7 @@ def check_scope(
     if not method.has_layer and (is_chosen or fuse != "max"):
         setting = "layer" if is_chosen else "fuse"
         raise SettingError(
-            f"--{setting} does not apply to {method.name}, which has no layer to choose; those that have one: "
+            f"--{setting} does not apply to {method.name}, which has no layer to choose; methods with a layer: "
             f"{_names(lambda other: other.has_layer)}"
         )
     if method.has_subsets or (channels is None and region is None):

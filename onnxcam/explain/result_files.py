@@ -86,7 +86,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = _parse(content)
     if manifest is None or not isinstance(manifest.get("versions"), dict):
         raise SettingError(
-            f"{path}: is no manifest of onnxcam; expected the .json file of a result"
+            f"{path}: is not a manifest of onnxcam; expected the .json file of a result"
         )
     if "unfinished" in manifest:
         raise SettingError(f"{path}: {UNFINISHED}")

@@ -212,8 +212,8 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "photographs").mkdir()
-        found = [str(path) for path in sorted(images.rglob("*.jpg"))] if images else []
-        files = found or generate_photographs(folder / "photographs", 64)
+        photographs = [str(path) for path in sorted(images.rglob("*.jpg"))] if images else []
+        files = photographs or generate_photographs(folder / "photographs", 64)
         repeated = [files[number % len(files)] for number in range(count)]
         for name in models.split(","):
             measure(name.strip(), repeated, folder, rounds, threads)
