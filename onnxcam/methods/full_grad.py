@@ -117,11 +117,17 @@ def full_grad(image: Maps, image_gradient: Maps, bias_gradient: Sequence[Floats]
     `completeness_gap`.
     """
     height, width = (fixed_size(image, axis) for axis in (2, 3))
-    terms = [term for term in bias_gradient if term.ndim == 4 and term.shape[2:] != (1, 1)]
     saliency = _scaled(image * image_gradient)
-    for term in terms:
+    for term in (term for term in bias_gradient if _has_cells(term, image)):
         saliency = saliency + resize_bilinear(_scaled(term), height, width)
     return saliency
+
+
+def _has_cells(term: Floats, image: Maps) -> bool:
+    """Whether a term has a grid: not that of a linear layer, nor of attention in windows, whose windows stand
+    beside the images.
+    """
+    return term.ndim == 4 and term.shape[0] == image.shape[0] and term.shape[2:] != (1, 1)
 
 
 def _scaled(term: Maps) -> Saliency:

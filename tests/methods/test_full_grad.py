@@ -70,6 +70,27 @@ def test_gap_of_curved_net_is_reported() -> None:
     assert "completeness_gap" in explanation.manifest()["facts"]
 
 
+def test_tensor_of_windows_counts_in_score_but_not_in_map() -> None:
+    """Attention in windows is (N windows, heads, cells, cells): its position bias has no place in the map."""
+    text = (
+        HEAD
+        + """c = Conv(x, w, b) shape = Constant<value_ints = [-1, 1, 6, 6]>()
+        windows = Reshape(c, shape) placed = Add(windows, q) back = Constant<value_ints = [-1, 4, 6, 6]>()
+        joined = Reshape(placed, back) r = Relu(joined) p = GlobalAveragePool(r) y = Flatten(p) }"""
+    )
+    draw = np.random.default_rng(3)
+    shapes = {"w": (4, 3, 3, 3), "b": (4,), "q": (1, 1, 6, 6)}
+    arrays = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    proto = onnx.parser.parse_model(text)
+    for name, array in arrays.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    explainer = onnxcam.Explainer(bytes(proto.SerializeToString()), "full-grad", device="cpu")
+    explanation = explainer(X, TARGET)
+    assert explanation.layers == ("c", "placed")
+    assert all(facts["completeness_gap"] < 1e-5 for facts in explanation.facts)
+    assert explanation.maps.max() <= 3 + 4  # psi of the image and of c is 1 at most in a channel
+
+
 def test_model_without_biases_is_refused() -> None:
     text = HEAD + "c = Conv(x, w) r = Relu(c) p = GlobalAveragePool(r) y = Flatten(p) }"
     proto = onnx.parser.parse_model(text)
