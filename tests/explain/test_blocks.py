@@ -227,7 +227,7 @@ def test_blocks_divide_images_by_kind_and_size(kinds: str, size: int, expected: 
 
     loads = [partial(make_steps, kind, ready) for kind in kinds]
 
-    def record(steps: Sequence[Step]) -> Any:
+    def record(steps: Sequence[Step], _: object) -> Any:
         runs.append("".join(str(step.spec) for step in steps))
         return Rows()
 
