@@ -307,7 +307,8 @@ class Explainer:
             loads,
             run,
             lambda step: (kind_of(step.spec, self.labels), step.tensor.shape),
-            block=max(1, pipeline.BLOCK // self.passes),
+            # the quantities of all tensors of a block are in memory
+            block=max(1, pipeline.BLOCK // max(self.passes, len(self.plan.layers))),
             threads=pipeline.preparing_threads() if threads is None else threads,
             start=start,
             progress=progress,
