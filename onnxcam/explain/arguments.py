@@ -11,9 +11,9 @@ import numpy as np
 
 from onnxcam.errors import SettingError, TargetError
 from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
-from onnxcam.methods import METHODS, Method
+from onnxcam.methods import METHODS, QUANTITIES, Method
 from onnxcam.methods.method import methods_with
-from onnxcam.specs import AUTO, Plan
+from onnxcam.specs import AUTO, Plan, PlanRequest
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
@@ -74,6 +74,18 @@ def check_chunk(chunk: int | None) -> None:
     """SettingError for a chunk that is not a positive integer or None."""
     if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):
         raise SettingError(f"chunk={chunk!r}: expected an integer, 1 or more")
+
+
+def check_target_kind(target: tuple[str, ...], request: PlanRequest) -> None:
+    """TargetError for a target other than a class where probabilities are explained."""
+    is_probability = request.probability or any(
+        "probability" in QUANTITIES[name].sources for name in request.quantities
+    )
+    if target and is_probability:
+        raise TargetError(
+            f"target {':'.join(target)!r}: only classes have a probability; explain the logit "
+            "(--score logit) by a method that takes no probability"
+        )
 
 
 def resolve_labels(labels: LabelSource, plan: Plan) -> tuple[tuple[str, ...] | None, str | None]:

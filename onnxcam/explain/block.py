@@ -35,6 +35,8 @@ class BlockResult(NamedTuple):
     probabilities: list[Probabilities | None]  # (1,) of each image
     facts: list[dict[str, float]]
     notices: list[str | None]  # about each image
+    layers: list[tuple[str, ...]]  # of each image, which may depend on the target
+    tensors: list[str]  # what is explained of each image
 
     def row(self, number: int) -> BlockResult:
         """The result of one image."""
@@ -83,6 +85,8 @@ class Block:
             probabilities=self._probabilities(targets, clean.scores),
             facts=self._facts(layers, results, len(images)),
             notices=notices,
+            layers=[tuple(layer.name for layer in self.plan.layers)] * len(images),
+            tensors=[self.plan.explained_tensor] * len(images),
         )
 
     def _clean_pass(self, images: Images, specs: Sequence[Spec]) -> tuple[CleanPass, list[Target]]:

@@ -21,6 +21,7 @@ from onnxcam.explain.arguments import (
     check_choices,
     check_chunk,
     check_scope,
+    check_target_kind,
     constant_gradient_notice,
     layer_names,
     path_text,
@@ -141,6 +142,7 @@ class Explainer:
         """What runs the model for a kind of target; made when it is first needed."""
         if target not in self._runners:
             options = self._options
+            check_target_kind(target, self._request)
             request = replace(self._request, target=target)
             with memory_errors("while the model was opened"):
                 compiled = compile_model(
@@ -341,7 +343,7 @@ class Explainer:
             "device": str(self.device),
             "versions": {"onnxcam": __version__, **versions()},
         }
-        return Origin(self.method, plan.layers, self.notices, provenance)
+        return Origin(self.method, self.notices, provenance)
 
 
 def _rebuild(arguments: dict[str, Any]) -> Explainer:

@@ -8,19 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnxcam.arrays import Floats
+from onnxcam.errors import TargetError
 from onnxcam.explain.block import BlockResult
 from onnxcam.explain.explanation import ExplainedImage, Explanation
 from onnxcam.explain.probabilities import join_images
 from onnxcam.methods import Method
 from onnxcam.methods.postprocess import are_empty
-from onnxcam.specs import Layer
 
 
 class Origin(NamedTuple):
     """What all explanations of an explainer have in common."""
 
     method: Method
-    layers: Sequence[Layer]
     notices: tuple[str, ...]
     provenance: Mapping[str, Any]
 
@@ -31,7 +30,12 @@ def join_results(
     notices: Sequence[str | None],
     origin: Origin,
 ) -> Explanation:
-    """The explanation of images, one after the other; `notices` come before those about single images."""
+    """The explanation of images, one after the other; `notices` come before those about single images.
+    TargetError if the layers of their targets differ.
+    """
+    layers = _common_layers(results)
+    tensors = dict.fromkeys(tensor for result in results for tensor in result.tensors)
+    score = {**origin.provenance["score"], "tensor": ", ".join(tensors)}
     targets = [target for result in results for target in result.targets]
     more = [*notices, *(notice for result in results for notice in result.notices)]
     maps = np.concatenate([result.maps for result in results])
@@ -43,17 +47,28 @@ def join_results(
         targets=tuple(target.name for target in targets),
         indices=tuple(target.index for target in targets),
         target_specs=tuple(target.spec for target in targets),
-        layers=tuple(layer.name for layer in origin.layers),
+        layers=layers,
         is_empty=are_empty(maps, signed=signed),
         notices=(*origin.notices, *dict.fromkeys(notice for notice in more if notice)),
         method=origin.method.name,
         images=tuple(images),
-        provenance=dict(origin.provenance),
+        provenance={**origin.provenance, "score": score},
         signed=signed,
         attributions=_join([result.attributions for result in results]),
         probabilities=join_images([p for result in results for p in result.probabilities]),
         facts=tuple(facts for result in results for facts in result.facts),
     )
+
+
+def _common_layers(results: Sequence[BlockResult]) -> tuple[str, ...]:
+    different = dict.fromkeys(layers for result in results for layers in result.layers)
+    if len(different) > 1:
+        listed = "; ".join(", ".join(layers) for layers in different)
+        raise TargetError(
+            f"the last layer is another one for some of the targets ({listed}); name a layer, or "
+            "explain targets of one kind at a time"
+        )
+    return next(iter(different))
 
 
 def _join(parts: Sequence[Floats | None]) -> Any:
