@@ -23,6 +23,8 @@ from onnxcam.specs import Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 from onnxcam.targets.target import Target
 
+MAX_BYTES = 16 << 20  # of what a model returns for a formula, which computes in float64 with copies
+
 
 class BlockResult(NamedTuple):
     """The results of N images."""
@@ -63,8 +65,19 @@ class Block:
     def explain(
         self, images: Images, specs: Sequence[Spec], progress: ProgressCallback
     ) -> BlockResult:
-        """The results for images (N, ...), and a target for each of them."""
+        """The results for images (N, ...), and a target for each of them. The formula gets as many of them at a
+        time as are small.
+        """
         clean, targets = self._clean_pass(images, specs)
+        count = max(1, MAX_BYTES // max(1, clean.image_bytes))
+        parts = [slice(start, start + count) for start in range(0, len(images), count)]
+        results = [self._explain(clean.rows(part), targets[part], progress) for part in parts]
+        return results[0] if len(results) == 1 else _join(results)
+
+    def _explain(
+        self, clean: CleanPass, targets: list[Target], progress: ProgressCallback
+    ) -> BlockResult:
+        images = clean.images
         with np.errstate(all="ignore"):  # what is not finite is refused below
             layers, samples = self._quantities(clean, targets, progress)
             self._refuse(layers)
@@ -238,6 +251,20 @@ def _resize(saliency: Saliency, height: int, width: int) -> Saliency:
     for number in range(len(saliency)):
         maps[number] = resize_bilinear(saliency[number : number + 1], height, width)[0]
     return maps
+
+
+def _join(results: Sequence[BlockResult]) -> BlockResult:
+    """The results of all images in one."""
+    parts: Any = map(_join_parts, zip(*results, strict=True))
+    return BlockResult(*parts)
+
+
+def _join_parts(parts: Sequence[Any]) -> Any:
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], list):
+        return [row for part in parts for row in part]
+    return np.concatenate(parts)
 
 
 def _attributions(result: MapResult) -> Floats | None:

@@ -26,6 +26,7 @@ AHEAD = 16  # images that are prepared before they are needed
 RUNS = 2  # blocks that run at the same time
 LARGEST_BLOCK = 64  # steps, with those that need no run
 MAX_THREADS = 8  # that prepare images
+MAX_VALUES = 6 << 20  # of the inputs of a block: 41 images of 3 x 224 x 224, two of 3 x 1024 x 1024
 MAX_PIXELS = 64 << 20  # of the originals of a block, and of those that wait: 200 MB
 
 
@@ -185,7 +186,7 @@ def _blocks(
     try:
         for step in steps:
             current = kind(step) if step.waits else last
-            is_full = count == size or pixels + step.pixels > MAX_PIXELS
+            is_full = count == size or pixels + step.pixels > MAX_PIXELS or _is_large(step, count)
             if block and (
                 len(block) == LARGEST_BLOCK or (step.waits and (is_full or current != last))
             ):
@@ -213,6 +214,11 @@ def _started(
         if first is not None and start is not None:
             start(first)
         yield steps
+
+
+def _is_large(step: Step, count: int) -> bool:
+    """Whether the inputs of `count` images and this one are too large for one block."""
+    return step.waits and (count + 1) * step.tensor.size > MAX_VALUES
 
 
 def _run(steps: Sequence[Step], run: RunBlock, progress: ProgressCallback) -> None:

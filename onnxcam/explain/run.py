@@ -55,6 +55,16 @@ class CleanPass:
         output = next(output for output in self.arrays if output.quantity == quantity)
         return self.arrays[output][image : image + 1]
 
+    @property
+    def image_bytes(self) -> int:
+        """The size of one image's arrays."""
+        return sum(array.nbytes for array in self.arrays.values()) // len(self.images)
+
+    def rows(self, rows: slice) -> CleanPass:
+        """The same for some of the images."""
+        arrays = {output: array[rows] for output, array in self.arrays.items()}
+        return CleanPass(self.images[rows], self.scores[rows], arrays)
+
 
 @dataclass
 class Runner:
