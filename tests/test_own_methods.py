@@ -217,6 +217,16 @@ def test_second_registration_of_a_name_is_refused() -> None:
         onnxcam.method("grad-cam", source="this test")(formula)
 
 
+@pytest.mark.parametrize(("at", "expected"), [("layer", "N, h, w"), ("image", "N, C, H, W")])
+def test_result_that_is_no_map_is_refused_by_name(at: str, expected: str) -> None:
+    @onnxcam.method("one-number", source="this test", at=at)
+    def one_number(activation: Floats) -> Any:
+        return np.sum(activation, axis=(1, 2, 3))
+
+    with pytest.raises(ValueError, match=rf"one-number returned .* \(1,\); expected .*{expected}"):
+        explain("one-number")
+
+
 def test_unknown_quantity_is_refused_when_it_is_registered() -> None:
     def formula(activations: Maps) -> Saliency:
         """Nothing."""

@@ -65,8 +65,8 @@ def test_recipes_of_quantity_and_sampler_give_map() -> None:
 def test_recipe_of_target_is_explained() -> None:
     follow("Add a target")
     (output,) = (tensor.name for tensor in onnxcam.load(MODEL).graph.outputs)
-    explanation = explain("grad-cam", f"length:{output}")
-    assert explanation.targets == (f"length of {output}",)
+    explanation = explain("grad-cam", f"squared-length:{output}")
+    assert explanation.targets == (f"squared length of {output}",)
     assert not explanation.is_empty[0]
     assert explanation.scores[0] > 0
 

@@ -67,9 +67,19 @@ class BoundFormula:
         """The map, from quantities that `select` returned."""
         arguments = self._arguments(self.method.formula, quantities)
         result = self.method.formula(**arguments, **self.method.formula_settings(self.settings))
-        if self.method.has_layer or result.ndim == 3:
+        self._check(result)
+        if result.ndim == 3:
             return MapResult(result)
         return MapResult(join_channels(result, self.method.channels), result)
+
+    def _check(self, result: Any) -> None:
+        """ValueError for a result that is no map."""
+        shapes = {3: "(N, h, w)"} if self.method.has_layer else {3: "(N, H, W)", 4: "(N, C, H, W)"}
+        if np.ndim(result) not in shapes:
+            raise ValueError(
+                f"the formula of {self.method.name} returned an array of shape {np.shape(result)}; expected "
+                f"{' or '.join(shapes.values())}"
+            )
 
     def refusal(self, quantities: Mapping[str, Any], *, is_constant: bool) -> str | None:
         """Why the method does not apply; None if it does."""

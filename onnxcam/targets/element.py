@@ -23,8 +23,8 @@ def select_element(match: re.Match[str], shape: tuple[int, ...]) -> Target:
     if not is_inside:
         sizes = " x ".join(map(str, shape))
         raise TargetError(
-            f"target {name!r}: {match['tensor']} holds {sizes} numbers per image; expected {len(shape)} "
-            f"ind{'ex' if len(shape) == 1 else 'ices'}, separated by commas and counted from 0"
+            f"target {name!r}: {match['tensor']} holds {sizes} numbers per image; expected an "
+            f"index for each axis, counted from 0: {', '.join(f'0 to {size - 1}' for size in shape)}"
         )
     weights = np.zeros(shape)
     weights[indices] = 1.0
