@@ -223,7 +223,7 @@ def test_result_that_is_no_map_is_refused_by_name(at: str, expected: str) -> Non
     def one_number(activation: Floats) -> Any:
         return np.sum(activation, axis=(1, 2, 3))
 
-    with pytest.raises(ValueError, match=rf"one-number returned .* \(1,\); expected .*{expected}"):
+    with pytest.raises(ValueError, match=rf"one-number returned .* \(3,\); expected .*{expected}"):
         explain("one-number")
 
 

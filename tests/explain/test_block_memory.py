@@ -10,7 +10,7 @@ from onnxcam.explain import block, pipeline
 from tests.support.nets import DEEP, POOLED, random_images
 
 X = random_images(5)
-TARGETS = ["top1", 2, "not 3", "1-4", "top2"]
+TARGETS: list[int | str] = ["top1", 2, "not 3", "1-4", "top2"]
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "cam", "saliency", "smooth-grad", "activation-map"])

@@ -39,7 +39,7 @@ def test_name_of_tensor_may_hold_brackets_and_colons() -> None:
 
 @pytest.mark.parametrize("indices", ["6,0,0", "0,0", "0,0,0,0", "0,-5,0", "0,0,5"])
 def test_element_that_does_not_exist_is_refused(indices: str) -> None:
-    with pytest.raises(TargetError, match="6 x 4 x 5 .*: 0 to 5, 0 to 3, 0 to 4$"):
+    with pytest.raises(TargetError, match=r"6 x 4 x 5 .*: 0 to 5, 0 to 3, 0 to 4$"):
         select(f"element:features[{indices}]")
 
 
