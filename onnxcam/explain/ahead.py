@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from onnxcam.runtime.fork import abandon, watch
+from onnxcam.runtime.threads import submit
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -88,9 +89,8 @@ class OrderedCalls(Generic[Value, Result]):
         self._calls.append(call)
         if self._pool is not None:
             try:
-                self._pool.submit(call.make)
+                submit(self._pool, call.make)
             except RuntimeError:  # no thread can be started
-                self._pool.shutdown(wait=False)
                 self._pool = None
 
     def take(self) -> tuple[Value, Result]:

@@ -17,6 +17,7 @@ from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.fork import abandon, watch
 from onnxcam.runtime.schedule import MAX_WORKERS, Schedule, Tuner, schedules
 from onnxcam.runtime.session import FeedValue, Session
+from onnxcam.runtime.threads import submit
 
 CHUNK = (
     8  # if nothing is measured: as fast per input as larger chunks, with a fraction of the memory
@@ -122,19 +123,30 @@ class ChunkedRunner:
             for chunk in chunks:
                 yield chunk, self._run(self.session, outputs, chunk, feed)
             return
-        session, pool = self._start_workers(schedule.workers)
         pending, running = deque(chunks), deque[tuple[slice, Future[list[Array]]]]()
         try:
             while pending or running:
                 while pending and len(running) < CHUNKS_AHEAD * schedule.workers:
                     chunk = pending.popleft()
-                    running.append((chunk, pool.submit(self._run, session, outputs, chunk, feed)))
+                    running.append((chunk, self._submit(outputs, chunk, feed, schedule)))
                 chunk, future = running.popleft()
                 yield chunk, future.result()
         finally:  # if one fails, the others must not run alongside what is tried next
             for _, future in running:
                 future.cancel()
             wait([future for _, future in running])
+
+    def _submit(
+        self, outputs: Sequence[str], chunk: slice, feed: Feed, schedule: Schedule
+    ) -> Future[list[Array]]:
+        session, pool = self._start_workers(schedule.workers)
+        try:
+            return submit(pool, self._run, session, outputs, chunk, feed)
+        except RuntimeError:  # `run` goes on without workers
+            raise
+        except BaseException:  # an interrupt: the next run starts a new pool
+            self._workers = None
+            raise
 
     def _start_workers(self, count: int) -> tuple[Session, ThreadPoolExecutor]:
         assert self.open_worker is not None  # noqa: S101  schedules with workers come with it
