@@ -225,7 +225,7 @@ def test_empty_map_is_reported(run: Run, model: Path, image: Path, out: Path) ->
         (("-m", "saliency", "--channels", "1"), "applies: activation-map, cam, grad-cam"),
         (
             ("-t", "element:relu1[0,0]"),
-            "relu1 holds 4 x 16 x 16 numbers per image; expected 3 indices",
+            "relu1 holds 4 x 16 x 16 numbers per image; expected an index for each axis",
         ),
         (("-t", "element:gone[0]"), "gone"),
         (("--labels", "none.txt"), "none.txt"),
