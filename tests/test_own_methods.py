@@ -257,3 +257,33 @@ def test_request_with_own_quantity_is_not_cached(cache_folder: Path, tmp_path: P
     gradient = DEEP.slope(DEEP.features(X), top_classes())
     assert_same_map(explanation.layer_maps, np.sum(np.abs(gradient**3), axis=1))
     assert len([*cache_folder.rglob("plan.json")]) == count
+
+
+def test_input_that_the_sampler_does_not_feed_is_refused() -> None:
+    """Zeros in its place gave an empty map."""
+    onnxcam.quantity("misread", lambda gradient, stepp: gradient * stepp, "g times s", "mean", 1)
+
+    @onnxcam.method("misread-map", source="this test", sampler="path")
+    def misread_map(misread: Maps) -> Saliency:
+        """The sum of the channels."""
+        return np.sum(np.abs(misread), axis=1)
+
+    with pytest.raises(
+        ValueError, match="misread is written from stepp, which sampler path does not feed"
+    ):
+        explain("misread-map", layer="features")
+
+
+def test_sampler_that_returns_no_samples_is_refused() -> None:
+    @onnxcam.sampler("offsets")
+    def offsets(clean: onnxcam.CleanRun) -> Any:
+        """the model on the image."""
+        return clean.values
+
+    @onnxcam.method("offset-map", source="this test", sampler="offsets")
+    def offset_map(d1: Maps) -> Saliency:
+        """The sum of the channels."""
+        return np.sum(np.abs(d1), axis=1)
+
+    with pytest.raises(ValueError, match="sampler offsets returned ndarray; expected Samples"):
+        explain("offset-map", layer="features")

@@ -53,9 +53,9 @@ def test_recipes_of_quantity_and_sampler_give_map() -> None:
     follow("Add a sampler")
 
     @onnxcam.method("shift-map", source="this test", sampler="shifts")
-    def shift_map(mean_size: Any) -> Any:
-        """The mean size of the gradient."""
-        return np.sum(mean_size, axis=1)
+    def shift_map(mean_energy: Any) -> Any:
+        """The mean energy of the gradient."""
+        return np.sum(mean_energy, axis=1)
 
     one, several = explain("shift-map", shifts=1), explain("shift-map", shifts=4)
     assert not one.is_empty[0]

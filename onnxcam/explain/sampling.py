@@ -13,9 +13,9 @@ from onnxcam.arrays import Array
 from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
 from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
 from onnxcam.image.read import read
-from onnxcam.methods import Method
+from onnxcam.methods import QUANTITIES, Method
 from onnxcam.methods.samplers import CleanRun, Samples
-from onnxcam.specs import HEAD, Layer, Output
+from onnxcam.specs import HEAD, Layer, Output, sample_input
 from onnxcam.targets.target import Target
 
 MAX_REMEMBERED = 4  # what samplers store for later images
@@ -63,11 +63,34 @@ class Sampling:
             ),
             **self.method.sampler_settings(self.settings),
         )
+        self._require_complete(samples)
         if self.method.sampler.counts is not None:
             return self.runner.sampled(image, values, samples, target, progress), samples
         arrays = self.runner.sampled(image, values, samples, target)
         progress(1)  # the number of samples was not known before
         return arrays, samples
+
+    def _require_complete(self, samples: object) -> None:
+        """ValueError for a result that is not `Samples`, or that lacks an input of a quantity: with zeros in
+        its place, the map would be empty or wrong.
+        """
+        name = self.method.sampler.name
+        if not isinstance(samples, Samples):
+            raise ValueError(f"sampler {name} returned {type(samples).__name__}; expected Samples")
+        plan, runs = self.runner.plan, self.runner.runs
+        for program in (plan.clean, plan.constant, plan.sampled, plan.constant_sampled):
+            for output in program.outputs:
+                missing = [
+                    source
+                    for source in QUANTITIES[output.quantity].sample_inputs
+                    if source not in samples.inputs
+                    and sample_input(source) in runs[program.model].session.inputs
+                ]
+                if missing:
+                    raise ValueError(
+                        f"quantity {output.quantity} is written from {', '.join(missing)}, which sampler "
+                        f"{name} does not feed; its inputs: {', '.join(samples.inputs) or 'none'}"
+                    )
 
     def _read_image(self, path: str) -> Array:
         return np.asarray(prepare(read(path), self.preprocessing, self.runner.plan.image).tensor)

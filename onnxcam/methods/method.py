@@ -12,7 +12,7 @@ from onnxcam.errors import SettingError
 from onnxcam.methods.place import IMAGE, LAYER, PLACES
 from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.methods.samplers import SAMPLERS, Sampler
-from onnxcam.methods.settings import Setting, check_setting, settings_of
+from onnxcam.methods.settings import Setting, check_setting, require_described, settings_of
 from onnxcam.registry import Registry
 from onnxcam.specs import PlanRequest
 
@@ -210,7 +210,8 @@ def method(
     """A decorator that adds a formula to the table of methods. See `Method`; the channels of a signed method
     are added up unless `channels` says otherwise.
 
-    ValueError for a parameter that is not a quantity, or a quantity of samples without a sampler.
+    ValueError for a parameter that is not a quantity, a quantity of samples without a sampler, or a setting
+    without annotation or default.
     """
 
     def register(formula: Formula) -> Formula:
@@ -219,6 +220,7 @@ def method(
             name, formula, SAMPLERS[sampler], source, rules, at, signed, joined, report, check
         )
         _check_parameters(new)
+        require_described(name, formula)
         METHODS.add(name, new)
         return formula
 

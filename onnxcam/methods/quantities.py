@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -97,7 +97,12 @@ def quantity(
     reduction: Reduction = "",
     degree: int | None = 0,
 ) -> Quantity:
-    """Add a quantity to the table, so that formulas can take it."""
+    """Add a quantity to the table, so that formulas can take it. ValueError for another reduction."""
+    if reduction not in get_args(Reduction):
+        raise ValueError(
+            f"quantity {name}: reduction={reduction!r}; expected mean or stack over samples, or nothing for "
+            "the clean image"
+        )
     return QUANTITIES.add(name, Quantity(name, expression, meaning, reduction, degree))
 
 

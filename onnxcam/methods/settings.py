@@ -73,6 +73,19 @@ def settings_of(formula: Callable[..., Any]) -> dict[str, Setting]:
     }
 
 
+def require_described(owner: str, function: Callable[..., Any]) -> None:
+    """ValueError for a keyword-only parameter without an annotation or a default."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        described = parameter.annotation is not parameter.empty
+        if parameter.kind is parameter.KEYWORD_ONLY and not (
+            described and parameter.default is not parameter.empty
+        ):
+            raise ValueError(
+                f"{owner}: the setting {name} needs {'a default' if described else 'an annotation'}; expected "
+                f'{name}: Annotated[float, "its meaning"] = 1.0'
+            )
+
+
 def _from_annotation(default: Any, hint: Any) -> Setting:
     kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     choices = get_args(kind) if get_origin(kind) is Literal else ()

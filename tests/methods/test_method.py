@@ -159,6 +159,10 @@ def test_value_out_of_range_is_refused(name: str, value: Any, message: str) -> N
 Register = Callable[..., Method]
 
 
+def needs_power(activation: Any, *, power: Annotated[float, "exponent"]) -> Any:
+    return activation**power
+
+
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Adds a method, which the table has during the test only."""
@@ -205,6 +209,8 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
             "new takes baseline, which are not quantities",
         ),
         (lambda activation: activation, {"sampler": "gausian"}, "did you mean gaussian"),
+        (lambda activation, *, power=1.0: activation, {}, "the setting power needs an annotation"),
+        (needs_power, {}, "the setting power needs a default"),
     ],
 )
 def test_method_that_cannot_run_is_not_registered(

@@ -161,3 +161,9 @@ def test_mean_is_that_of_single_samples(name: str) -> None:
     sums = run(write(QUANTITIES[name]), 1.0)
     expected = np.sum(gradients**power, axis=0, keepdims=True)
     np.testing.assert_allclose(sums, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+
+
+def test_unknown_reduction_is_refused() -> None:
+    with pytest.raises(ValueError, match="reduction='sum'; expected mean or stack"):
+        quantity("new", lambda gradient: gradient, "g", "sum")  # type: ignore[arg-type]
+    assert "new" not in QUANTITIES

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images
-from onnxcam.methods.settings import Setting, settings_of
+from onnxcam.methods.settings import Setting, require_described, settings_of
 from onnxcam.registry import Registry
 from onnxcam.specs import Layer
 
@@ -66,6 +66,17 @@ class Samples:
     weights: Floats | None = None
     inputs: Mapping[str, Rows] = field(default_factory=dict)
     named: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """ValueError for no samples, or another number of scales or weights."""
+        if self.count < 1:
+            raise ValueError(f"a sampler returned {self.count} samples; expected at least 1")
+        for name, numbers in (("scales", self.scales), ("weights", self.weights)):
+            if numbers is not None and np.shape(numbers) != (self.count,):
+                raise ValueError(
+                    f"{name} of {self.count} samples have the shape {np.shape(numbers)}; "
+                    f"expected ({self.count},)"
+                )
 
     @cached_property
     def factors(self) -> Floats:
@@ -162,9 +173,18 @@ def sampler(
 ) -> Callable[[Draw], Draw]:
     """A decorator that adds a function from a `CleanRun` to `Samples` to the table of samplers. Its
     keyword-only parameters are settings, and the first line of its docstring says what the model is run on.
+
+    ValueError for a setting without annotation or default, or if `varies` or `counts` names nothing.
     """
 
     def register(draw: Draw) -> Draw:
+        require_described(name, draw)
+        if varies not in ("image", "activation"):
+            raise ValueError(f"{name}: varies={varies!r}; expected image or activation")
+        settings = getattr(draw, "__kwdefaults__", None) or {}
+        if counts is not None and counts not in settings:
+            listed = ", ".join(settings) or "none"
+            raise ValueError(f"{name}: counts={counts!r} is no setting; its settings: {listed}")
         description = (draw.__doc__ or name).strip().splitlines()[0].rstrip(".")
         row = Sampler(
             name, description, draw, varies, counts, replaces or {}, named, smooths, weighted

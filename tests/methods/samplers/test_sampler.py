@@ -139,3 +139,30 @@ def test_settings_are_keyword_only_parameters(monkeypatch: pytest.MonkeyPatch) -
     assert not row.smooths
     with pytest.raises(ValueError, match="sampler 'two' is registered twice"):
         sampler("two")(two)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"varies": "layer"}, "new: varies='layer'; expected image or activation"),
+        ({"counts": "n"}, "new: counts='n' is no setting; its settings: number"),
+    ],
+)
+def test_sampler_that_cannot_run_is_not_registered(options: dict[str, Any], message: str) -> None:
+    def draw(clean: CleanRun, *, number: Annotated[int, "how many"] = 2) -> Samples:
+        return Samples(number)
+
+    with pytest.raises(ValueError, match=message):
+        sampler("new", **options)(draw)
+    assert "new" not in SAMPLERS
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="returned 0 samples; expected at least 1"):
+        Samples(0)
+
+
+@pytest.mark.parametrize("name", ["scales", "weights"])
+def test_other_number_of_factors_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} of 3 samples have the shape \(2,\)"):
+        Samples(3, **{name: np.ones(2)})
