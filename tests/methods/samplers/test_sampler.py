@@ -164,5 +164,6 @@ def test_no_samples_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["scales", "weights"])
 def test_other_number_of_factors_is_refused(name: str) -> None:
+    factors: dict[str, Any] = {name: np.ones(2)}
     with pytest.raises(ValueError, match=rf"{name} of 3 samples have the shape \(2,\)"):
-        Samples(3, **{name: np.ones(2)})
+        Samples(3, **factors)
