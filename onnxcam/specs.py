@@ -82,6 +82,11 @@ class ImageInput:
             else (None, *sizes, self.channels)
         )
 
+    def as_layer(self) -> Layer:
+        """The image itself as a layer, for quantities that are taken there."""
+        axis = 1 if self.layout == "NCHW" else 3
+        return Layer(self.name, "", self.shape, axis, is_bottleneck=True)
+
     def size_of(self, tensor: Floats) -> tuple[int, int]:
         """(H, W) of images (N, ...) in this layout."""
         shape = tensor.shape[2:] if self.layout == "NCHW" else tensor.shape[1:3]

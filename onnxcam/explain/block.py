@@ -149,7 +149,7 @@ class Block:
         sampled = {output: np.concatenate([row[output] for row in rows]) for output in rows[0]}
         names = samples[0].named if samples[0] else {}
         named = {name: np.concatenate([drawn.named[name] for drawn in samples]) for name in names}
-        layers = self.runner.arrange(arrays | sampled, clean.images, self.sampling.image_layer)
+        layers = self.runner.arrange(arrays | sampled, clean.images)
         return [{**layer, **named} for layer in layers], list(samples)
 
     def _refuse(self, layers: Sequence[Quantities]) -> None:
@@ -223,7 +223,7 @@ class Block:
     ) -> list[Quantities]:
         """For each layer the quantities close to an image (1, ...); see `Runner.nearby`."""
         arrays = self.runner.nearby(image, target, factor, samples)
-        return self.runner.arrange(arrays, image, self.sampling.image_layer)
+        return self.runner.arrange(arrays, image)
 
     def _facts(
         self, layers: Sequence[Quantities], results: Sequence[MapResult], count: int

@@ -23,7 +23,6 @@ from onnxcam.specs import (
     SAMPLE_INPUT,
     SCALE,
     SEED,
-    Layer,
     Output,
     Plan,
     Program,
@@ -243,11 +242,10 @@ class Runner:
 
         return feed
 
-    def arrange(
-        self, arrays: Mapping[Output, Array], images: Images, image_layer: Layer
-    ) -> list[Quantities]:
+    def arrange(self, arrays: Mapping[Output, Array], images: Images) -> list[Quantities]:
         """For each layer its quantities by name, with the channels first, in float64."""
         height, width = self.plan.image.size_of(images)
+        image_layer = self.plan.image.as_layer()
         layers: list[Quantities] = [{} for _ in self.plan.layers]
         for output, array in arrays.items():
             place = QUANTITIES[output.quantity].place

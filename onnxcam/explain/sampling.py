@@ -15,7 +15,7 @@ from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
 from onnxcam.image.read import read
 from onnxcam.methods import QUANTITIES, Method
 from onnxcam.methods.samplers import CleanRun, Samples
-from onnxcam.specs import HEAD, Layer, Output, sample_input
+from onnxcam.specs import HEAD, Output, sample_input
 from onnxcam.targets.target import Target
 
 MAX_REMEMBERED = 4  # what samplers store for later images
@@ -30,13 +30,6 @@ class Sampling:
     settings: Mapping[str, Any]
     preprocessing: Preprocessing
     memory: dict[object, Any]
-
-    @property
-    def image_layer(self) -> Layer:
-        """The image itself, as a layer."""
-        image = self.runner.plan.image
-        axis = 1 if image.layout == "NCHW" else 3
-        return Layer(image.name, "", image.shape, axis, is_bottleneck=True)
 
     def run(
         self, clean: CleanPass, number: int, target: Target, progress: ProgressCallback
@@ -53,7 +46,9 @@ class Sampling:
             CleanRun(
                 image=image,
                 values=values,
-                layer=self.runner.plan.layers[0] if values is not image else self.image_layer,
+                layer=self.runner.plan.layers[0]
+                if values is not image
+                else self.runner.plan.image.as_layer(),
                 aspect_ratio=height / width,
                 read_image=self._read_image,
                 color=partial(gray_level, self.preprocessing, self.runner.plan.image),

@@ -94,7 +94,7 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
     subject = _find_subject(model, request)
     try:
         if request.at == IMAGE:
-            return _plan_places(subject, [_image_layer(subject.image)])
+            return _plan_places(subject, [subject.image.as_layer()])
         if request.at != LAYER:
             return _plan_tensors(subject)
         layers = spatial_layers(subject.model, subject.image.name, subject.explained)
@@ -156,12 +156,6 @@ def _explain_probabilities(model: Model, score: Score, quantities: Sequence[Quan
     return replace(model, notices=(*model.notices, notice))
 
 
-def _image_layer(image: ImageInput) -> Layer:
-    """The image itself, as a layer."""
-    axis = 1 if image.layout == "NCHW" else 3
-    return Layer(image.name, "", image.shape, axis, is_bottleneck=True)
-
-
 def _plan_tensors(subject: _Subject) -> PlannedModel:
     """The plan at the tensors that the place of the method finds in the model."""
     graph = subject.model.graph
@@ -206,10 +200,10 @@ def _plan_places(
             "name one of them with --layer"
         )
     places = places or [Place(layer.name, layer.channel_axis) for layer in layers]
-    rules, asked, varies = request.rules, subject.quantities, request.varies
+    rules, quantities, varies = request.rules, subject.quantities, request.varies
     programs = write_programs(
         model,
-        Subject(image.name, image.batch, score, explained, rules, asked, places, varies),
+        Subject(image.name, image.batch, score, explained, rules, quantities, places, varies),
     )
     first = next(iter(programs.models.values()))
     seed_shape, seed_dtype = programs.seed
