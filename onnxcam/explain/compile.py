@@ -164,7 +164,7 @@ def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
     image = session.shapes.get(plan.image.name)
     batch_sizes = {shape[0] for shape in session.shapes.values() if shape}
     seeds = [open_.shapes[SEED] for open_ in compiled.sessions.values() if SEED in open_.shapes]
-    asked = {output.quantity for program in plan.programs for output in program.outputs}
+    planned = {output.quantity for program in plan.programs for output in program.outputs}
     varied = {layer.name for layer in plan.layers} if HEAD in compiled.sessions else set()
     return (
         all(_has_inputs(open_, {plan.image.name, *varied}) for open_ in compiled.sessions.values())
@@ -177,7 +177,7 @@ def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
             for program in plan.programs
             if program.outputs
         )
-        and asked == {*request.quantities}
+        and planned == {*request.quantities}
         and plan.target == request.target
     )
 

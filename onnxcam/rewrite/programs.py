@@ -132,15 +132,16 @@ def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quant
     present = {tensor.name for tensor in copy.graph.outputs}
     if subject.explained not in present:
         copy.graph.outputs.append(build.value(subject.explained).tensor)
-    sources.seed  # noqa: B018  adds the input, which every program has
+    sources.require_seed()  # every program has this input
     return _Written(copy, outputs, sources.vanishing)
 
 
 def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[str]:
     """The tensors with respect to which gradients are needed."""
-    asked = {source for quantity in quantities for source in quantity.sources}
-    layers = subject.layers if asked & {"gradient", "vjp"} else []
-    return [*dict.fromkeys([*layers, *([subject.image] if "image_gradient" in asked else [])])]
+    needed = {source for quantity in quantities for source in quantity.sources}
+    layers = subject.layers if needed & {"gradient", "vjp"} else []
+    images = [subject.image] if "image_gradient" in needed else []
+    return [*dict.fromkeys([*layers, *images])]
 
 
 def _write_output(sources: Sources, quantity: Quantity, layer: str, batch: int | None) -> str:
@@ -156,13 +157,14 @@ def _write_output(sources: Sources, quantity: Quantity, layer: str, batch: int |
     source = producer(value.tensor)
     if source is not None and source.op == "Cast" and source.inputs[0].name == layer:
         value = build.value(layer)  # the half precision itself takes less memory
-    if value.name in {tensor.name for tensor in build.graph.outputs}:
+    outputs = {tensor.name for tensor in build.graph.outputs}
+    if value.name in outputs:
         return value.name
     if value.name == layer and value.tensor.inputs:
         build.graph.outputs.append(value.tensor)
         return value.name
     name = f"{quantity.name}/{layer}"
-    if name not in {tensor.name for tensor in build.graph.outputs}:
+    if name not in outputs:
         build.output(value, name)
     return name
 

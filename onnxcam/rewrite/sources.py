@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onnxcam.autodiff.backward import backward
+from onnxcam.autodiff.rules.activation import sigmoid
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import BlockedError
 from onnxcam.graph import anp
@@ -47,9 +48,8 @@ class Sources:
             return WRITE[name](self, layer)
         return add_sample_input(self.build, name)
 
-    @property
-    def seed(self) -> Value:
-        """The cotangents of the scores, an input."""
+    def require_seed(self) -> Value:
+        """The cotangents of the scores; their input is added if the model does not have it yet."""
         if SEED in self.build.tensors:
             return self.build.value(SEED)
         score = self.build.value(self.explained)
@@ -57,14 +57,14 @@ class Sources:
 
     def target_score(self) -> Value:
         """(N,): the sum of the scores times their cotangents."""
-        seed = self.seed
+        seed = self.require_seed()
         return _sum_rows(seed * self.build.value(self.explained).astype(seed.dtype))
 
     def target_probability(self) -> Value:
         """(N,): the sum of the probabilities times the weights of the classes; for the evidence against a
         class, 1 minus its probability.
         """
-        seed = self.seed
+        seed = self.require_seed()
         weighted = _sum_rows(seed * self._probabilities().astype(seed.dtype))
         return weighted - anp.minimum(_sum_rows(seed), 0.0)
 
@@ -103,11 +103,6 @@ def softmax(scores: Value) -> Value:
     """Softmax over the second axis."""
     powers = anp.exp(scores - anp.max(scores, axis=1, keepdims=True))
     return powers / anp.sum(powers, axis=1, keepdims=True)
-
-
-def sigmoid(scores: Value) -> Value:
-    """1 / (1 + exp(-x))."""
-    return scores.build.op("Sigmoid", scores)
 
 
 def _wide(value: Value) -> Value:

@@ -27,12 +27,12 @@ class RandomMasks:
     Attributes:
         size: height and width in pixels.
         cells: cells along each side.
-        kept: the probability that a cell is 1.
+        probability: that a cell is 1.
     """
 
     size: tuple[int, int]
     cells: int
-    kept: float
+    probability: float
     seed: int
 
     def draw(self, start: int, stop: int) -> Floats:
@@ -40,7 +40,7 @@ class RandomMasks:
         masks = np.empty((stop - start, 1, *self.size), np.float32)
         for number, mask in zip(range(start, stop), masks, strict=True):
             stream = np.random.Generator(np.random.SFC64([self.seed, number]))
-            cells = (stream.random((self.cells, self.cells)) < self.kept).astype(np.float32)
+            cells = (stream.random((self.cells, self.cells)) < self.probability).astype(np.float32)
             down, right = stream.random(2)
             wide = _enlarge(cells.T, right, np.empty((self.size[1], self.cells), np.float32))
             _enlarge(np.ascontiguousarray(wide.T), down, mask[0])
