@@ -87,8 +87,8 @@ class Explainer:
         inputs: values of the model's other inputs, by name: arrays, which become constants of the model (see
             `model.load`).
         chunk: how many inputs are run at once; by default the fastest number is measured.
-        cache: whether to store the model with its gradients on disk and to load it from there the next time
-            (see `cache.py`). Only for a path or bytes: a `Model` may have been changed.
+        cache: whether to store the model with its gradients on disk, for the next time (see `cache.py`). Only
+            for a path or bytes: a `Model` may have been changed.
         settings: those of the method (`METHODS[method].settings`): samples, noise, sigma, seed, …
 
     Raises ModelError, UnknownNameError, SettingError and DeviceError; their messages say what to do.
@@ -195,9 +195,7 @@ class Explainer:
 
     @property
     def preprocessing_notice(self) -> str | None:
-        """What is assumed about images because neither the user nor the model specifies it; None if nothing is
-        assumed. Arrays count as already preprocessed.
-        """
+        """What is assumed about images (not arrays) because neither user nor model says it; None if nothing."""
         return notice_of(self._preprocessing, self.plan.image)
 
     @property
@@ -300,9 +298,9 @@ class Explainer:
                 sampling = Sampling(
                     runner, self.method, self.settings, self.preprocessing, self._memory
                 )
-                block = Block(runner, formula, reader, sampling, self.fuse)
                 images = np.concatenate([step.tensor for step in steps])
                 images = images.astype(runner.plan.image_dtype, copy=False)
+                block = Block(runner, formula, reader, sampling, self.fuse)
                 return block.explain(images, [step.spec for step in steps], count)
 
         return pipeline.run_steps(
@@ -314,16 +312,17 @@ class Explainer:
             threads=pipeline.preparing_threads() if threads is None else threads,
             start=start,
             progress=progress,
-            runs=lambda: pipeline.RUNS if self.passes == 1 and self.runner.main.is_tuned else 1,
+            runs=pipeline.RUNS if self.passes == 1 else 1,
+            is_tuned=lambda: self.runner.main.is_tuned,
         )
 
     def join(self, steps: Sequence[Step], origin: Origin) -> Explanation:
         """The explanation of steps that have results."""
         inputs = [step.input for step in steps if step.input is not None]
-        notices = [unused_target_notice(self.method, [step.spec for step in steps])]
-        if any(prepared.is_preprocessed for prepared in inputs):
-            notices.insert(0, self.preprocessing_notice)
         results = [step.result for step in steps if step.result is not None]
+        is_prepared = any(prepared.is_preprocessed for prepared in inputs)
+        notices = [self.preprocessing_notice] if is_prepared else []
+        notices.append(unused_target_notice(self.method, [step.spec for step in steps]))
         return join_results([prepared.image for prepared in inputs], results, notices, origin)
 
     def origin(self, subset: Subset | None = None) -> Origin:

@@ -132,14 +132,17 @@ def run_steps(
     threads: int,
     start: Callable[[Step], None] | None = None,
     progress: ProgressCallback = no_progress,
-    runs: Callable[[], int] = lambda: 1,
+    runs: int = 1,
+    is_tuned: Callable[[], bool] = lambda: True,
 ) -> Iterator[Step]:
     """The steps of all images, in order, with their results or errors. `threads` load images ahead; without
     any, they are loaded one by one. Steps of one `kind` after each other run together, at most `block` of them.
-    `start` gets the first step of a block before it is run. As many blocks run at a time as `runs` says, at
-    most two: the maps of one are computed during the passes of the other.
+    `start` gets the first step of a block before it is run. `runs` blocks run at a time, at most two: the maps
+    of one are computed during the passes of the other. Until the runs are tuned (see `runtime/schedule.py`), a
+    block has the processor to itself: what is prepared or run beside it would decide which schedule is fastest.
     """
-    blocks = _started(_blocks(_load_all(loads, threads), kind, block), start)
+    loaded = _load_all(loads, threads, block, is_tuned)
+    blocks = _started(_blocks(loaded, kind, block), start)
     if not threads or block == 1:
         for block_steps in blocks:
             _run(block_steps, run, progress)
@@ -152,24 +155,28 @@ def run_steps(
         return steps, sum(counts)
 
     for steps, count in map_ahead(
-        call, blocks, threads=RUNS, has_room=lambda waiting: waiting < runs()
+        call, blocks, threads=RUNS, has_room=lambda waiting: waiting < (runs if is_tuned() else 1)
     ):
         progress(count)  # in the calling thread
         yield from steps
 
 
-def _load_all(loads: Iterable[Load], threads: int) -> Iterator[Step]:
+def _load_all(
+    loads: Iterable[Load], threads: int, block: int, is_tuned: Callable[[], bool]
+) -> Iterator[Step]:
+    """The steps of all images; until the runs are tuned, none is loaded beyond the block that is next."""
     if not threads:
         for load in loads:
             yield from load()
         return
-    pixels = 0  # of the image before
+    loaded, pixels = 0, 0  # images so far, and the size of the last
 
     def has_room(count: int) -> bool:
-        return count < AHEAD and (count + 1) * pixels <= MAX_PIXELS
+        limit = AHEAD if is_tuned() else min(AHEAD, block - loaded % block)
+        return count < limit and (count + 1) * pixels <= MAX_PIXELS
 
     for steps in map_ahead(_load, loads, threads=threads, has_room=has_room):
-        pixels = max((step.pixels for step in steps), default=0)
+        loaded, pixels = loaded + 1, max((step.pixels for step in steps), default=0)
         yield from steps
 
 
