@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -234,6 +235,28 @@ def test_blocks_divide_images_by_kind_and_size(kinds: str, size: int, expected: 
     results = [*run_steps(loads, record, lambda step: step.spec, block=size, threads=0)]
     assert runs == expected
     assert [step.spec for step in results] == list(kinds)
+
+
+def test_images_of_the_next_block_wait_until_runs_are_tuned() -> None:
+    image: Any = None
+    ready = PreparedInput(image, np.zeros((1, 3, 8, 8), np.float32), is_preprocessed=False)
+    loaded, counts = [], []
+
+    def load(number: int) -> list[Step]:
+        loaded.append(number)
+        return make_steps("a", ready)
+
+    def record(steps: Sequence[Step], _: object) -> Any:
+        time.sleep(0.02)  # for threads that load more
+        counts.append(len(loaded))
+        return Rows()
+
+    loads = [partial(load, number) for number in range(10)]
+    is_tuned = lambda: len(counts) >= 2  # noqa: E731
+    kind = lambda step: step.spec  # noqa: E731
+    list(run_steps(loads, record, kind, block=3, threads=2, runs=2, is_tuned=is_tuned))
+    assert counts[:2] == [3, 6]
+    assert counts[2] == 10
 
 
 @pytest.mark.parametrize("method", METHODS)
