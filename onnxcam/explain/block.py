@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from onnxcam.explain.read_target import TargetReader
 from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
 from onnxcam.explain.sampling import Sampling
 from onnxcam.methods import Samples
+from onnxcam.methods.completeness import gap_notice
 from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
 from onnxcam.specs import Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
@@ -89,6 +90,7 @@ class Block:
             rounded = saliency.astype(np.float32)  # may overflow
         self._require_finite([rounded, *(array for layer in layers for array in layer.values())])
         has_layer_maps = self.formula.method.has_layer
+        facts = self._facts(layers, results, len(images))
         return BlockResult(
             maps=_resize(saliency, *self.plan.image.size_of(images)),
             layer_maps=rounded if has_layer_maps else None,
@@ -96,8 +98,8 @@ class Block:
             targets=targets,
             scores=self._scores(targets, clean.scores),
             probabilities=self._probabilities(targets, clean.scores),
-            facts=self._facts(layers, results, len(images)),
-            notices=notices,
+            facts=facts,
+            notices=self._add_gap_notices(notices, targets, facts),
             layers=[tuple(layer.name for layer in self.plan.layers)] * len(images),
             tensors=[self.plan.explained_tensor] * len(images),
         )
@@ -234,6 +236,20 @@ class Block:
         return [
             {name: float(values[number]) for name, values in facts.items()}
             for number in range(count)
+        ]
+
+    def _add_gap_notices(
+        self,
+        notices: Sequence[str | None],
+        targets: Sequence[Target],
+        facts: Sequence[Mapping[str, float]],
+    ) -> list[str | None]:
+        """The notices, and one about each other image whose parts of the score do not add up to it."""
+        remedy = self.formula.method.remedy
+        gaps = (gap_notice(row, remedy) for row in facts)
+        return [
+            notice or (f"{target.name}: {gap}" if gap else None)
+            for notice, target, gap in zip(notices, targets, gaps, strict=True)
         ]
 
     def _require_finite(self, arrays: Sequence[Floats]) -> None:

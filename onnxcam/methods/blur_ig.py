@@ -14,6 +14,7 @@ from onnxcam.methods.method import method
     at="image",
     signed=True,
     report=completeness,
+    remedy="use more steps (--set steps=200), or a smaller max_sigma",
 )
 def blur_ig(gradient_step: Maps) -> Maps:
     """The gradient integrated over the path from a blurred image to the image.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from onnxcam.arrays import Floats
 
+GAP = "_gap"  # ends the names of facts that are 0 where the parts of a score add up to it
+LARGEST_GAP = 0.05  # without a notice
 NEAR = 0.01  # of the larger score: a smaller difference of scores is replaced by this
 TINY = np.finfo(np.float64).tiny
 
@@ -25,3 +29,15 @@ def completeness(attributions: Floats, score: Floats, baseline_score: Floats) ->
         "baseline_score": baseline_score,
         "completeness_gap": np.abs(total - difference) / scale,
     }
+
+
+def gap_notice(facts: Mapping[str, float], remedy: str) -> str | None:
+    """What to know and to do about the largest gap among the facts of an image; None if it is small."""
+    gaps = {name: number for name, number in facts.items() if name.endswith(GAP)}
+    name = max(gaps, key=lambda name: gaps[name], default="")
+    if not name or gaps[name] <= LARGEST_GAP:
+        return None
+    return (
+        f"the parts of the score do not add up to it ({name} is {gaps[name]:.2g}, expected at most "
+        f"{LARGEST_GAP}); {remedy or 'compare the map with that of another method'}"
+    )

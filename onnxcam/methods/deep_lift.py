@@ -15,6 +15,7 @@ from onnxcam.methods.method import method
     at="image",
     signed=True,
     report=completeness,
+    remedy="use another baseline, or integrated-gradients",
 )
 def deep_lift(image: Maps, baseline: Floats, d1: Maps) -> Maps:
     """The image minus a baseline, times the multiplier of DeepLIFT, which replaces the gradient.

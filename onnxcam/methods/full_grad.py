@@ -107,7 +107,13 @@ def score_gap(
     return {"completeness_gap": facts["completeness_gap"]}
 
 
-@method("full-grad", source="Srinivas and Fleuret 2019, eq. 8", at="biases", report=score_gap)
+@method(
+    "full-grad",
+    source="Srinivas and Fleuret 2019, eq. 8",
+    at="biases",
+    report=score_gap,
+    remedy="functions other than ReLU leave a gap: compare the map with that of integrated-gradients",
+)
 def full_grad(image: Maps, image_gradient: Maps, bias_gradient: Sequence[Floats]) -> Saliency:
     """The gradients at the image and at all biases of layers with cells, brought up to the image.
 

@@ -14,6 +14,7 @@ from onnxcam.methods.method import method
     at="image",
     signed=True,
     report=completeness,
+    remedy="use more steps (--set steps=200), or another baseline",
 )
 def integrated_gradients(image: Maps, baseline: Floats, d1: Maps) -> Maps:
     """The image minus a baseline, times the mean gradient on the line between them.

@@ -40,7 +40,9 @@ class Method:
         signed: whether negative values are evidence against the target.
         channels: how the result (N, C, H, W) of a formula at the image becomes a map: the "largest" magnitude,
             or the "sum".
-        report: returns facts for the manifest, {name: (N,) numbers}.
+        report: returns facts for the manifest, {name: (N,) numbers}. Those whose name ends in `_gap` are
+            fractions that should be 0: a notice appears where one is larger than 0.05.
+        remedy: what to do then.
         check: returns why the method does not apply to a model, or None; it takes quantities, and
             `is_constant`, whether the gradient provably does not depend on the image.
     """
@@ -55,6 +57,7 @@ class Method:
     channels: Channels = "largest"
     report: Formula | None = None
     check: Formula | None = None
+    remedy: str = ""
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -206,6 +209,7 @@ def method(
     channels: Channels | None = None,
     report: Formula | None = None,
     check: Formula | None = None,
+    remedy: str = "",
 ) -> Callable[[Formula], Formula]:
     """A decorator that adds a formula to the table of methods. See `Method`; the channels of a signed method
     are added up unless `channels` says otherwise.
@@ -217,7 +221,17 @@ def method(
     def register(formula: Formula) -> Formula:
         joined = channels or ("sum" if signed else "largest")
         new = Method(
-            name, formula, SAMPLERS[sampler], source, rules, at, signed, joined, report, check
+            name,
+            formula,
+            SAMPLERS[sampler],
+            source,
+            rules,
+            at,
+            signed,
+            joined,
+            report,
+            check,
+            remedy,
         )
         _check_parameters(new)
         require_described(name, formula)
