@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from typer import Argument
 
 from onnxcam.cli.options import Json
 from onnxcam.cli.output import print_json, print_table, say
@@ -13,46 +15,79 @@ if TYPE_CHECKING:
     from onnxcam.methods.settings import Setting
 
 EPILOG = """\b
-With --json, each method has the keys name, family, computes, source, place, signed, needs_gradient,
-needs_target, rules, sampler, runs and settings; each setting has name, default, meaning, choices, lowest and
-highest (null for no limit).
+The columns of the list:
+  place     where the map comes from: a layer (--layer), the image, or tensors that the method finds itself
+  runs      how often the model is run on an image with the default settings; "varies": it depends on the model
+  gradient  whether the model needs gradients; a method without takes operators that have no gradient rule
+
+\b
+With --json, each method has the keys name, family, computes, source, place, passes (null: it depends on the
+model), signed, needs_gradient, needs_target, rules, sampler, runs and settings; each setting has name, default,
+meaning, choices, lowest and highest (null for no limit).
 
 \b
 Examples:
+  onnxcam methods
+  onnxcam methods grad-cam integrated-gradients
   onnxcam explain model.onnx cat.jpg --method grad-cam
   onnxcam explain model.onnx cat.jpg --set samples=50 --set numerator=d1
 """
+HEADINGS = ("method", "place", "runs", "gradient", "computes")
+
+Names: TypeAlias = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="NAME",
+        show_default=False,
+        help="Show everything about these methods. [default: a list]",
+    ),
+]
 
 
-def methods(json: Json = False) -> None:
-    """List the methods and their settings.
+def methods(names: Names = None, json: Json = False) -> None:
+    """List the methods by family, or show the settings of some.
 
-    Shows what each method computes, on which inputs, and its settings with their defaults and the values they
-    take. A is the activation of the layer, x the image, g the gradient of the score at the layer, and w_k the
-    weight of feature map k in the map.
+    A is the activation of the layer, x the image, g the gradient of the score at the layer, and w_k the weight
+    of feature map k in the map.
     """
     from onnxcam.methods import METHODS
-    from onnxcam.methods.place import IMAGE, LAYER
 
+    chosen = [METHODS[name] for name in names or METHODS]
     if json:
-        print_json([_method_to_json(method) for method in METHODS.values()])
-        return
-    headings = {
-        LAYER: "Methods at a layer (--layer): which cells of the layer count",
-        IMAGE: "Methods at the image: which pixels count",
-        "": "Methods at several tensors of the model",
-    }
-    for number, (place, heading) in enumerate(headings.items()):
-        group = [method for method in METHODS.values() if _heading_of(method, headings) == place]
-        if group:
-            say(*([""] if number else []), heading, bold=True)
-        for method in group:
-            say()
+        print_json([_method_to_json(method) for method in chosen])
+    elif names:
+        for number, method in enumerate(chosen):
+            say(*([""] if number else []))
             _print_method(method)
+    else:
+        _print_list(chosen)
 
 
-def _heading_of(method: Method, headings: dict[str, str]) -> str:
-    return method.place if method.place in headings else ""
+def _print_list(chosen: Sequence[Method]) -> None:
+    """One line per method, under the heading of its family; all columns are aligned."""
+    from onnxcam.methods.families import FAMILIES
+
+    rows = [HEADINGS, *map(_row, chosen)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
+    for family, heading in FAMILIES.items():
+        members = [method for method in chosen if method.family == family]
+        if members:
+            say(heading, bold=True)
+            print_table(_padded(HEADINGS, widths), [_padded(_row(m), widths) for m in members])
+            say()
+    say(
+        "onnxcam methods NAME shows the settings, the paper, and what else is special about a method."
+    )
+
+
+def _row(method: Method) -> tuple[str, ...]:
+    passes = "varies" if method.passes is None else str(method.passes)
+    gradient = "yes" if method.needs_gradient else "no"
+    return method.name, method.place, passes, gradient, method.summary
+
+
+def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [*(cell.ljust(size) for cell, size in zip(row, widths, strict=False)), row[-1]]
 
 
 def _print_method(method: Method) -> None:
@@ -75,6 +110,7 @@ def _default_text(setting: Setting) -> object:
 
 def _remarks(method: Method) -> Iterator[str]:
     """What is special about a method."""
+    yield _place_remark(method)
     if method.signed:
         yield "Signed: negative values are evidence against the target."
     if not method.needs_target:
@@ -85,6 +121,16 @@ def _remarks(method: Method) -> Iterator[str]:
         yield f"The gradient follows the rule table {method.rules}."
 
 
+def _place_remark(method: Method) -> str:
+    from onnxcam.methods.place import IMAGE
+
+    if method.has_layer:
+        return "Its map is that of a layer (--layer)."
+    if method.at == IMAGE:
+        return "Its map is that of the image's pixels, so there is no layer to choose."
+    return f"Its map joins tensors that it finds itself ({method.place}), so there is no layer to choose."
+
+
 def _method_to_json(method: Method) -> dict[str, Any]:
     return {
         "name": method.name,
@@ -92,6 +138,7 @@ def _method_to_json(method: Method) -> dict[str, Any]:
         "computes": method.summary,
         "source": method.source,
         "place": method.place,
+        "passes": method.passes,
         "signed": method.signed,
         "needs_gradient": method.needs_gradient,
         "needs_target": method.needs_target,

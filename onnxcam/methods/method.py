@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 from onnxcam.errors import SettingError
+from onnxcam.methods.families import check_family, family_of
 from onnxcam.methods.place import IMAGE, LAYER, PLACES
 from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.methods.samplers import SAMPLERS, Sampler
@@ -45,6 +46,7 @@ class Method:
         remedy: what to do then.
         check: returns why the method does not apply to a model, or None; it takes quantities, and
             `is_constant`, whether the gradient provably does not depend on the image.
+        family_name: a key of `FAMILIES`; None for the family that `family_of` derives.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Method:
     report: Formula | None = None
     check: Formula | None = None
     remedy: str = ""
+    family_name: str | None = None
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -105,8 +108,18 @@ class Method:
 
     @property
     def family(self) -> str:
-        """The module of the formula, such as "cam"."""
-        return self.formula.__module__.rpartition(".")[2]
+        """The group in which the method is listed: a key of `FAMILIES`."""
+        return self.family_name or family_of(self.at, needs_gradient=self.needs_gradient)
+
+    @property
+    def passes(self) -> int | None:
+        """The number of model inputs that are run for an image with the default settings, without the clean
+        one that samples are drawn from; None if the model or the image decides it.
+        """
+        if self.sampler.draw is None:
+            return 1
+        counts = self.sampler.counts
+        return int(self.settings[counts].default) if counts else None
 
     @property
     def summary(self) -> str:
@@ -210,9 +223,10 @@ def method(
     report: Formula | None = None,
     check: Formula | None = None,
     remedy: str = "",
+    family: str | None = None,
 ) -> Callable[[Formula], Formula]:
     """A decorator that adds a formula to the table of methods. See `Method`; the channels of a signed method
-    are added up unless `channels` says otherwise.
+    are added up unless `channels` says otherwise, and `family` is needed only where `family_of` is wrong.
 
     ValueError for a parameter that is not a quantity, a quantity of samples without a sampler, or a setting
     without annotation or default.
@@ -232,8 +246,10 @@ def method(
             report,
             check,
             remedy,
+            family,
         )
         _check_parameters(new)
+        check_family(name, family)
         require_described(name, formula)
         METHODS.add(name, new)
         return formula

@@ -19,6 +19,7 @@ from onnxcam import bundled, installation
 from onnxcam.cli.app import app
 from onnxcam.image.colormap import COLORMAPS
 from onnxcam.image.overlay import LONGEST_SIDE
+from onnxcam.methods.families import FAMILIES
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import size, write_image, write_model
 
@@ -128,32 +129,46 @@ def test_methods(run: Run) -> None:
     result = json.loads(run("methods", "--json").stdout)
     assert [method["name"] for method in result] == list(onnxcam.METHODS)
     for method in result:
-        assert method["name"] in text
-        assert method["computes"] in text
-        assert {
-            "place",
-            "signed",
-            "needs_gradient",
-            "needs_target",
-            "rules",
-            "sampler",
-        } <= method.keys()
-        for setting in method["settings"]:
-            assert setting["name"] in text
-            assert setting["meaning"]
+        (line,) = (row for row in text.splitlines() if row.split()[:1] == [method["name"]])
+        assert line.endswith(method["computes"])
+        shown = "varies" if method["passes"] is None else str(method["passes"])
+        gradient = "yes" if method["needs_gradient"] else "no"
+        assert line.split()[1:4] == [method["place"], shown, gradient]
+        assert {"signed", "needs_target", "rules", "sampler"} <= method.keys()
 
 
-def test_methods_are_grouped_by_place_with_their_values(run: Run) -> None:
+def test_methods_are_grouped_by_family(run: Run) -> None:
     lines = run("methods").stdout.splitlines()
-    beginnings = [line[:14] for line in lines]
-    layer, image = beginnings.index("Methods at a l"), beginnings.index("Methods at the")
-    number_of = {line.split("  ")[0]: number for number, line in enumerate(lines)}
-    assert layer < number_of["grad-cam"] < image < number_of["saliency"]
-    block = "\n".join(lines[number_of["integrated-gradients"] :]).partition("\n\n")[0]
-    assert "Signed: negative values are evidence against the target." in block
-    assert "1 to 1000" in block
-    assert "rule table guided" in "\n".join(lines[number_of["guided-backprop"] :][:5])
-    assert "Needs no gradient" in "\n".join(lines[number_of["activation-map"] :][:6])
+    number_of = {line.split(" ")[0]: number for number, line in enumerate(lines)}
+    cams, gradients = number_of["Class"], number_of["Gradients"]
+    assert cams < number_of["grad-cam"] < gradients < number_of["saliency"]
+    assert number_of["Perturbation:"] < number_of["rise"]
+    families = {method.family for method in onnxcam.METHODS.values()}
+    headings = [heading for family, heading in FAMILIES.items() if family in families]
+    assert [line for line in lines if line in FAMILIES.values()] == headings
+
+
+def test_methods_of_names_shows_everything_about_them(run: Run) -> None:
+    text = run("methods", "integrated-gradients", "guided-backprop", "activation-map").stdout
+    integrated, guided, activation = text.split("\n\n")
+    assert "Signed: negative values are evidence against the target." in integrated
+    assert "1 to 1000" in integrated
+    assert "Its map is that of the image's pixels" in integrated
+    assert "rule table guided" in guided
+    assert "Needs no gradient" in activation
+    assert "The same map for every target." in activation
+    assert "a layer (--layer)" in activation
+    (described,) = json.loads(run("methods", "rise", "--json").stdout)
+    for setting in described["settings"]:
+        assert setting["name"] in run("methods", "rise").stdout
+        assert setting["meaning"]
+
+
+def test_methods_of_unknown_name_fails(run: Run) -> None:
+    result = run("methods", "grad-kam")
+    assert result.exit_code == 2
+    assert "did you mean" in result.stderr
+    assert "grad-cam" in result.stderr
 
 
 def test_json_of_methods_has_limits_of_settings(run: Run) -> None:

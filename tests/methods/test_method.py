@@ -211,6 +211,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
         (lambda activation: activation, {"sampler": "gausian"}, "did you mean gaussian"),
         (lambda activation, *, power=1.0: activation, {}, "the setting power needs an annotation"),
         (needs_power, {}, "the setting power needs a default"),
+        (lambda activation: activation, {"family": "none"}, "family='none'; expected one of cam, "),
     ],
 )
 def test_method_that_cannot_run_is_not_registered(
@@ -292,6 +293,20 @@ def test_settings_are_those_of_sampler_and_formula() -> None:
     assert SMOOTH.sampler_settings(resolved).keys() == SMOOTH.sampler.settings.keys()
 
 
-def test_family_is_the_module() -> None:
+def test_family_follows_from_place_and_gradient() -> None:
     assert SMOOTH.family == "cam"
+    assert METHODS["saliency"].family == METHODS["full-grad"].family == "gradient"
+    assert METHODS["rise"].family == "perturbation"
+
+
+def test_family_that_is_named_wins(register: Register) -> None:
+    assert register(lambda activation: activation, family="attention").family == "attention"
+
+
+def test_passes_are_those_of_the_default_settings() -> None:
+    names = ("grad-cam", "smooth-grad-cam++", "rise", "recipro-cam")
+    assert [METHODS[name].passes for name in names] == [1, 25, 4000, None]
+
+
+def test_summary_is_the_first_line_of_the_docstring() -> None:
     assert SMOOTH.summary == "Grad-CAM++ on derivatives averaged over noisy copies of the image."
