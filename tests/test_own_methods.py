@@ -130,6 +130,28 @@ def test_own_sampler_of_activations_runs_the_rest_of_the_model() -> None:
     assert_same_map(explain("loss-cam", layer="features").layer_maps, expected)
 
 
+def test_notices_of_own_sampler_reach_the_user() -> None:
+    """Those about each image, too."""
+
+    @onnxcam.sampler("remarks")
+    def remarks(clean: onnxcam.CleanRun) -> onnxcam.Samples:
+        """the model on the image."""
+        about = f"the brightest pixel is {clean.image.max():.3f}"
+        return onnxcam.Samples(1, notices=("everything is a remark", about))
+
+    @onnxcam.method("remark-map", source="this test", sampler="remarks")
+    def remark_map(activation: Maps, d1: Maps) -> Saliency:
+        """Nothing."""
+        return np.sum(0 * activation * d1, axis=1)
+
+    explainer = onnxcam.Explainer(DEEP.content(), "remark-map", layer="features", device="cpu")
+    with pytest.warns(onnxcam.OnnxcamNotice, match="everything is a remark"):
+        explanation = explainer(X)
+    abouts = [f"the brightest pixel is {x.max():.3f}" for x in X]
+    assert explanation.notices[:2] == ("everything is a remark", abouts[0])
+    assert set(explanation.notices) == {"everything is a remark", *abouts}
+
+
 def test_own_method_at_image_returns_attributions() -> None:
     @onnxcam.method("image-product", source="this test", at="image", signed=True)
     def image_product(activation: Maps, gradient: Maps) -> Maps:

@@ -71,6 +71,7 @@ class Job:
     written: int = 0
     skipped: int = 0
     failures: dict[Path, str] = field(default_factory=dict)
+    noted: set[str] = field(default_factory=set)
 
     @property
     def passes(self) -> int:
@@ -105,7 +106,7 @@ class Job:
         finally:
             for step, outcome in writer.close():
                 if not isinstance(outcome, OnnxcamError):
-                    self._count(step.source, outcome, reporter)
+                    self._count(step, outcome, reporter)
 
     def _loads(self) -> Iterator[Load]:
         names = result_names(self.images)
@@ -162,14 +163,24 @@ class Job:
         while len(writer) > waiting or writer.is_next_done:
             step, outcome = writer.take()
             if not isinstance(outcome, OnnxcamError):
-                self._count(step.source, outcome, reporter)
+                self._count(step, outcome, reporter)
             else:
                 self._fail(step.source.path, outcome, reporter)
 
-    def _count(self, task: Task, record: dict[str, Any], reporter: ProgressReporter) -> None:
-        self.skipped += task.manifest is not None
-        self.written += task.manifest is None
+    def _count(self, step: Step, record: dict[str, Any], reporter: ProgressReporter) -> None:
+        is_skipped = step.source.manifest is not None
+        self.skipped += is_skipped
+        self.written += not is_skipped
+        self._note(step, reporter)
         reporter.report(record, _format_record(record))
+
+    def _note(self, step: Step, reporter: ProgressReporter) -> None:
+        """Print the notices about an image; those that were printed before are left out."""
+        notices = [text for about in step.result.notices for text in about] if step.result else []
+        for notice in dict.fromkeys(notices):
+            if notice not in self.noted:
+                self.noted.add(notice)
+                reporter.note(f"note: {notice}")
 
     def _fail(self, path: Path, error: OnnxcamError, reporter: ProgressReporter) -> None:
         """Count an image as failed, once; raise an error that concerns all images."""

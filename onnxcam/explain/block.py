@@ -37,7 +37,7 @@ class BlockResult(NamedTuple):
     scores: Floats  # (N,)
     probabilities: list[Probabilities | None]  # (1,) of each image
     facts: list[dict[str, float]]
-    notices: list[str | None]  # about each image
+    notices: list[tuple[str, ...]]  # about each image
     layers: list[tuple[str, ...]]  # of each image, which may depend on the target
     tensors: list[str]  # what is explained of each image
 
@@ -83,7 +83,7 @@ class Block:
             layers, samples = self._quantities(clean, targets, progress)
             self._refuse(layers)
             results = self._compute(layers)
-            notices = self._clear(clean, targets, samples, layers, results)
+            empty = self._clear(clean, targets, samples, layers, results)
             saliency = results[0].saliency
             if len(results) > 1:
                 saliency = fuse_maps([result.saliency for result in results], self.fuse)
@@ -99,7 +99,7 @@ class Block:
             scores=self._scores(targets, clean.scores),
             probabilities=self._probabilities(targets, clean.scores),
             facts=facts,
-            notices=self._add_gap_notices(notices, targets, facts),
+            notices=[*map(_notices, samples, self._add_gap_notices(empty, targets, facts))],
             layers=[tuple(layer.name for layer in self.plan.layers)] * len(images),
             tensors=[self.plan.explained_tensor] * len(images),
         )
@@ -281,6 +281,11 @@ def _join_parts(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], list):
         return [row for part in parts for row in part]
     return np.concatenate(parts)
+
+
+def _notices(samples: Samples | None, about_map: str | None) -> tuple[str, ...]:
+    """The notices about an image: those of its sampler, and one about its map."""
+    return (*(samples.notices if samples else ()), *([about_map] if about_map else ()))
 
 
 def _attributions(result: MapResult) -> Floats | None:

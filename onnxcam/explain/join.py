@@ -37,7 +37,8 @@ def join_results(
     tensors = dict.fromkeys(tensor for result in results for tensor in result.tensors)
     score = {**origin.provenance["score"], "tensor": ", ".join(tensors)}
     targets = [target for result in results for target in result.targets]
-    more = [*notices, *(notice for result in results for notice in result.notices)]
+    about_images = (about for result in results for about in result.notices)
+    more = [*notices, *(notice for about in about_images for notice in about)]
     maps = np.concatenate([result.maps for result in results])
     signed = origin.method.signed
     return Explanation(

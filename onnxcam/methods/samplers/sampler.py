@@ -58,6 +58,7 @@ class Samples:
         inputs: arrays with a row per sample that quantities are written from, such as `mask` or `step`.
         named: arrays (1, ...) that the formula may take by these names, such as `baseline`; with the channels
             first, in float64.
+        notices: sentences that a user should see, such as that something was missing.
     """
 
     count: int
@@ -66,6 +67,7 @@ class Samples:
     weights: Floats | None = None
     inputs: Mapping[str, Rows] = field(default_factory=dict)
     named: Mapping[str, Floats] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """ValueError for no samples, or another number of scales or weights."""
