@@ -31,6 +31,12 @@ def completeness(attributions: Floats, score: Floats, baseline_score: Floats) ->
     }
 
 
+def gap_to_score(attributions: Floats, score: Floats) -> dict[str, Floats]:
+    """The completeness gap of attributions that should add up to the score itself."""
+    facts = completeness(attributions, score, np.zeros_like(score))
+    return {"completeness_gap": facts["completeness_gap"]}
+
+
 def gap_notice(facts: Mapping[str, float], remedy: str) -> str | None:
     """What to know and to do about the largest gap among the facts of an image; None if it is small."""
     gaps = {name: number for name, number in facts.items() if name.endswith(GAP)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats, Maps, Saliency
-from onnxcam.methods.completeness import completeness
+from onnxcam.methods.completeness import gap_to_score
 from onnxcam.methods.method import method
 from onnxcam.methods.place import Place, place
 from onnxcam.methods.postprocess import fixed_size, resize_bilinear
@@ -103,8 +103,7 @@ def score_gap(
     count = len(score)
     terms = [image * image_gradient, *bias_gradient]
     total = sum(np.sum(np.reshape(term, (count, -1)), axis=1) for term in terms)
-    facts = completeness(np.reshape(total, (count, 1)), score, np.zeros(count))
-    return {"completeness_gap": facts["completeness_gap"]}
+    return gap_to_score(np.reshape(total, (count, 1)), score)
 
 
 @method(

@@ -21,7 +21,7 @@ AT_IMAGE = [
     name for name, method in METHODS.items() if method.at == "image" and method.needs_gradient
 ]
 FEW: dict[str, Any] = {"samples": 5, "steps": 9}  # runs
-NOT_LINEAR = {"guided"}  # rule tables that only positive factors pass through
+NOT_LINEAR = {"guided", "deconvnet"}  # rule tables that only positive factors pass through
 BYTES = Net(
     head=MLP + SOFTMAX,
     x="scaled",

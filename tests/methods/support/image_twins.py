@@ -29,6 +29,14 @@ def saliency(model: Model, x: Floats, target: int) -> Floats:
     return model.gradient(x, target)
 
 
+def gradient_x_input(model: Model, x: Floats, target: int) -> Floats:
+    """Shrikumar et al. 2016: x dS/dx."""
+    gradient, attributions = model.gradient(x, target), np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        attributions[index] = x[index] * gradient[index]
+    return attributions
+
+
 def smooth_grad(model: Model, copies: Sequence[Floats], target: int) -> Floats:
     """Smilkov et al. 2017, eq. 2: the mean of the gradients at noisy copies of the image."""
     attributions = np.zeros_like(copies[0], np.float64)

@@ -38,6 +38,19 @@ def guided_backprop(net: LayeredNet, x: Floats, target: int) -> Floats:
     return g
 
 
+def deconvnet(net: LayeredNet, x: Floats, target: int) -> Floats:
+    """Zeiler and Fergus 2014, section 2.1: a rectifier rectifies what comes back, whatever its value was."""
+    values = net.values(x)
+    g = one_hot(len(values[-1]), target)
+    for layer, value in zip([*net.layers.values()][::-1], values[-2::-1], strict=True):
+        if isinstance(layer, Activation):
+            assert layer.curve == "relu", "the paper has rectifiers only"
+            g = np.array([max(a, 0.0) for a in g.flat]).reshape(g.shape)
+        else:
+            g = layer.vjp(value, g)
+    return g
+
+
 def deep_lift(net: LayeredNet, x: Floats, target: int, baseline: Floats | float = 0.0) -> Floats:
     """Shrikumar et al. 2017, the Rescale rule (eq. 10 to 12): (x - baseline) times the multiplier."""
     values = net.values(x)
