@@ -66,6 +66,64 @@ class Residual(nn.Module):  # type: ignore[misc]  # torch may not be there to be
         return self.head(self.layer(self.body(x) + self.side(x)))
 
 
+def normalized(*layers: nn.Module) -> nn.Sequential:
+    """The first of them is a convolution, whose values are normalized before the others read them."""
+    convolution, *others = layers
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), *others)
+
+
+class Depthwise(nn.Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """Two inverted bottlenecks with ReLU6, the second one with a shortcut, and an MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = normalized(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.ReLU6())
+        self.down = self.bottleneck(8, 10, stride=2)
+        self.same = self.bottleneck(10, 10)
+        self.layer = normalized(nn.Conv2d(10, 12, 1, bias=False), nn.ReLU6())
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(12 * 64, 16), nn.ReLU6(), nn.Linear(16, CLASSES)
+        )
+
+    @staticmethod
+    def bottleneck(channels: int, out: int, stride: int = 1) -> nn.Sequential:
+        wide = 2 * channels
+        return nn.Sequential(
+            normalized(nn.Conv2d(channels, wide, 1, bias=False), nn.ReLU6()),
+            normalized(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.ReLU6()),
+            normalized(nn.Conv2d(wide, out, 1, bias=False)),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.down(self.stem(image))
+        return self.head(self.layer(x + self.same(x)))
+
+
+class Dense(nn.Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """A dense block, whose layers read what all before wrote, a transition, and an MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, 2, 1, bias=False)
+        self.growth = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 4, 3, 1, 1, bias=False)
+            )
+            for width in (6, 10, 14)
+        )
+        self.transition = nn.Sequential(nn.BatchNorm2d(18), nn.ReLU(), nn.Conv2d(18, 9, 1))
+        self.pool, self.norm, self.layer = nn.AvgPool2d(2), nn.BatchNorm2d(9), nn.ReLU()
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(9 * 64, 16), nn.ReLU(), nn.Linear(16, CLASSES)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.stem(image)
+        for layer in self.growth:
+            x = torch.cat([x, layer(x)], 1)
+        return self.head(self.layer(self.norm(self.pool(self.transition(x)))))
+
+
 class Block(nn.Module):  # type: ignore[misc]  # torch may not be there to be typed
     """Attention with one head, and an MLP; `norm` is what reads the block's input."""
 
@@ -103,7 +161,13 @@ class Vit(nn.Module):  # type: ignore[misc]  # torch may not be there to be type
         return self.logits(self.last(x)[:, 0])
 
 
-NETS = {"curved": make_curved, "residual": Residual, "vit": Vit}
+NETS = {
+    "curved": make_curved,
+    "residual": Residual,
+    "vit": Vit,
+    "depthwise": Depthwise,
+    "dense": Dense,
+}
 
 
 @dataclass(frozen=True)

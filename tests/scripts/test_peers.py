@@ -14,8 +14,10 @@ from scripts.parity.peers import (  # noqa: E402
     COMPARISONS,
     SETTINGS,
     Comparison,
+    Row,
     compare,
     judge,
+    summarize,
 )
 
 OURS = np.random.default_rng(0).random((2, 4, 5))
@@ -30,7 +32,11 @@ def judged(**changes: object) -> Comparison:
     ("comparison", "peer", "outcome"),
     [
         (OWN, OURS, "equal"),
-        (OWN, 3 * OURS, "equal"),  # the error says it
+        (OWN, 1.0005 * OURS, "equal"),
+        (OWN, 3 * OURS, "FAILS: error above 0.001"),
+        (judged(difference="thrice"), 3 * OURS, "known: thrice"),
+        (judged(scaled=True), 3 * OURS, "equal"),
+        (judged(method="smooth-grad"), 3 * OURS, "as near as another seed (0.9990)"),
         (OWN, OURS[::-1], "FAILS: below 0.9990"),
         (OWN, np.stack([OURS[0], OURS[0]]), "FAILS: below 0.9990"),
         (OWN, np.zeros_like(OURS), "FAILS: below 0.9990"),
@@ -38,7 +44,7 @@ def judged(**changes: object) -> Comparison:
         (judged(difference="other"), OURS, "equal"),
     ],
 )
-def test_maps_are_judged_by_correlation(
+def test_maps_are_judged_by_correlation_and_error(
     comparison: Comparison, peer: np.ndarray, outcome: str
 ) -> None:
     assert judge(comparison, "curved", OURS, peer, 0.999).outcome == outcome
@@ -75,4 +81,18 @@ def test_rows_without_comparison_say_why(tmp_path: Path) -> None:
 def test_comparisons_name_nets_and_settings_of_methods() -> None:
     assert {net for comparison in COMPARISONS for net in comparison.nets} == set(NETS)
     assert set(SETTINGS) <= {comparison.method for comparison in COMPARISONS}
-    assert len({(of.method, of.package) for of in COMPARISONS}) == len(COMPARISONS)
+    compared = [(of.method, of.package, net) for of in COMPARISONS for net in of.nets]
+    assert len({*compared}) == len(compared)
+
+
+def test_table_has_the_worst_figures_of_packages_that_agree() -> None:
+    rows = [
+        Row(judged(package="numpy"), "curved", "equal", 0.9995, 1e-6),
+        Row(judged(package="numpy"), "vit", "equal", 1.0, 1e-4),
+        Row(judged(package="other"), "curved", "known: it errs", 0.5, 1.0),
+        Row(judged(method="cam"), "curved", "not installed"),
+    ]
+    assert [*summarize(rows)][2:] == [
+        "| `grad-cam` | numpy | 0.999500 | 1.0e-04 | other: known: it errs |",
+        "| `cam` | – | – | – | numpy: not installed |",
+    ]
