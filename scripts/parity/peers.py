@@ -84,8 +84,12 @@ COMPARISONS = (
     Comparison("grad-cam", "captum", peer_maps.captum_grad_cam, CONVOLUTIONAL, at_layer=True),
     pgc("grad-cam++", "GradCAMPlusPlus", RECTIFIED, "adds 1e-6 to the denominator"),
     torchcam("grad-cam++", "GradCAMpp", "divides a copy, so that alpha has no denominator"),
+    pgc("xgrad-cam", "XGradCAM"),
+    torchcam("xgrad-cam", "XGradCAM"),
     pgc("layer-cam", "LayerCAM"),
     torchcam("layer-cam", "LayerCAM"),
+    pgc("hires-cam", "HiResCAM"),
+    pgc("elementwise-grad-cam", "GradCAMElementWise"),
     pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
     Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),

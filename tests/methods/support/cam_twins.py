@@ -1,0 +1,49 @@
+"""More formulas of papers at a layer, in float64, one cell at a time.
+
+A twin takes a model as functions, one image x (C, H, W) and a class, and returns the map (h, w).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxcam.arrays import Floats
+from tests.methods.support.twins import Model
+
+
+def xgrad_cam(model: Model, x: Floats, target: int) -> Floats:
+    """Fu et al. 2020: w_k = sum_ij A_ij / (sum_ab A_ab) g_ij."""
+    activation = model.features(x)
+    g = model.head_gradient(activation, target)
+    channels, height, width = activation.shape
+    saliency = np.zeros((height, width))
+    for k in range(channels):
+        mass = sum(activation[k, i, j] for i, j in np.ndindex(height, width))
+        if mass == 0:
+            continue
+        weight = 0.0
+        for i, j in np.ndindex(height, width):
+            weight += activation[k, i, j] / mass * g[k, i, j]
+        saliency += weight * activation[k]
+    return np.maximum(saliency, 0.0)
+
+
+def hires_cam(model: Model, x: Floats, target: int) -> Floats:
+    """Draelos and Carin 2020: the sum over k of g_k A_k in each cell."""
+    return np.maximum(_sum_of_products(model, x, target, lowest=-np.inf), 0.0)
+
+
+def elementwise_grad_cam(model: Model, x: Floats, target: int) -> Floats:
+    """Pillai and Pirsiavash 2021: the positive products only."""
+    return _sum_of_products(model, x, target, lowest=0.0)
+
+
+def _sum_of_products(model: Model, x: Floats, target: int, lowest: float) -> Floats:
+    activation = model.features(x)
+    g = model.head_gradient(activation, target)
+    channels, height, width = activation.shape
+    sums = np.zeros((height, width))
+    for i, j in np.ndindex(height, width):
+        for k in range(channels):
+            sums[i, j] += max(lowest, g[k, i, j] * activation[k, i, j])
+    return sums
