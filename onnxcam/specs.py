@@ -25,9 +25,11 @@ NO_OFFSET = np.zeros((1, 1, 1, 1), np.float32)
 MODEL, CONSTANT, HEAD = "model", "constant", "head"  # the models of a plan
 
 
-def gradient_at(layer: str) -> str:
-    """The name of the output that holds the gradient at a layer."""
-    return f"gradient/{layer}"
+def gradient_at(layer: str, rules: str = "") -> str:
+    """The name of the output that holds the gradient at a layer, by the table of rules of the method unless
+    another one is named.
+    """
+    return f"gradient/{rules}/{layer}" if rules else f"gradient/{layer}"
 
 
 def sample_input(name: str) -> str:

@@ -16,7 +16,7 @@ def method_settings(
 
     Raises UnknownNameError for the method, SettingError for a setting.
     """
-    from onnxcam.methods import METHODS
+    from onnxcam.methods import choose_method
 
     settings = {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
@@ -26,7 +26,8 @@ def method_settings(
         if name.strip() in settings:
             raise SettingError(f"--set {assignment!r}: {name.strip()} is set twice")
         settings[name.strip()] = value.strip()
-    METHODS[method].resolve_settings(settings)
+    chosen, own = choose_method(method, settings)
+    chosen.resolve_settings(own)
     return settings
 
 

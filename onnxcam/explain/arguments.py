@@ -20,16 +20,17 @@ LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
 LayerSource: TypeAlias = str | int | Sequence[str | int]
 
 
-def check_choices(method: str, score: str, fuse: str) -> None:
+def check_choices(method: Method, score: str, fuse: str) -> None:
     """SettingError for an unknown kind of score or fusion, or a score that the method does not support."""
     if score not in ("logit", "exp", "probability"):
         raise SettingError(f"score={score!r}: expected logit, exp or probability")
     if fuse not in ("max", "mean"):
         raise SettingError(f"fuse={fuse!r}: expected max or mean")
-    if score == "exp" and method not in (supporting := methods_with("score")):
+    if score == "exp" and "score" not in method.settings:
+        supporting = ", ".join(methods_with("score"))
         raise SettingError(
-            f"score='exp' weights samples by the exponential of their score, but {method} has no such "
-            f"samples; choose logit or probability, or a method with samples: {', '.join(supporting)}"
+            f"score='exp' weights samples by the exponential of their score, but {method.name} has no such "
+            f"samples; choose logit or probability, or a method with samples: {supporting}"
         )
 
 

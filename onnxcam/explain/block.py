@@ -89,12 +89,12 @@ class Block:
                 saliency = fuse_maps([result.saliency for result in results], self.fuse)
             rounded = saliency.astype(np.float32)  # may overflow
         self._require_finite([rounded, *(array for layer in layers for array in layer.values())])
-        has_layer_maps = self.formula.method.has_layer
+        has_layer_maps = not self.formula.method.is_at_image
         facts = self._facts(layers, results, len(images))
         return BlockResult(
             maps=_resize(saliency, *self.plan.image.size_of(images)),
             layer_maps=rounded if has_layer_maps else None,
-            attributions=_attributions(results[0]),
+            attributions=_attributions(results[0]) if len(results) == 1 else None,
             targets=targets,
             scores=self._scores(targets, clean.scores),
             probabilities=self._probabilities(targets, clean.scores),

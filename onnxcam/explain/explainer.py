@@ -42,7 +42,7 @@ from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.sampling import Sampling
 from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
-from onnxcam.methods import METHODS
+from onnxcam.methods import choose_method
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
@@ -117,8 +117,8 @@ class Explainer:
         inputs = input_arrays(inputs)
         arguments = {name: value for name, value in locals().items() if name != "self"}
         self._arguments = {**arguments.pop("settings"), **arguments}
-        self.method = METHODS[method]
-        check_choices(method, score, fuse)
+        self.method, settings = choose_method(method, settings)
+        check_choices(self.method, score, fuse)
         check_chunk(chunk)
         check_scope(self.method, layer, channels, region, fuse)
         if score == "exp":

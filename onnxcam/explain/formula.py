@@ -74,7 +74,8 @@ class BoundFormula:
 
     def _check(self, result: Any) -> None:
         """ValueError for a result that is no map."""
-        shapes = {3: "(N, h, w)"} if self.method.has_layer else {3: "(N, H, W)", 4: "(N, C, H, W)"}
+        at_image = {3: "(N, H, W)", 4: "(N, C, H, W)"}
+        shapes = at_image if self.method.is_at_image else {3: "(N, h, w)"}
         if np.ndim(result) not in shapes:
             raise ValueError(
                 f"the formula of {self.method.name} returned an array of shape {np.shape(result)}; expected "

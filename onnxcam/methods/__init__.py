@@ -2,6 +2,7 @@
 of what the modules of this package register.
 """
 
+from onnxcam.methods.composition import choose_method
 from onnxcam.methods.method import METHODS, Method, method
 from onnxcam.methods.place import Place, place
 from onnxcam.methods.quantities import QUANTITIES, Quantity, quantity
@@ -22,6 +23,7 @@ __all__ = [
     "Sampler",
     "Samples",
     "Setting",
+    "choose_method",
     "method",
     "place",
     "quantity",

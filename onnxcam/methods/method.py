@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ class Method:
         signed: whether negative values are evidence against the target.
         channels: how the result (N, C, H, W) of a formula at the image becomes a map: the "largest" magnitude,
             or the "sum".
+        averages: the quantities of which the formula gets the mean over the samples, and that quantity.
         report: returns facts for the manifest, {name: (N,) numbers}. Those whose name ends in `_gap` are
             fractions that should be 0: a notice appears where one is larger than 0.05.
         remedy: what to do then.
@@ -61,6 +62,7 @@ class Method:
     check: Formula | None = None
     remedy: str = ""
     family_name: str | None = None
+    averages: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -71,7 +73,8 @@ class Method:
 
     def quantities(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """The quantity that each parameter gets; settings of the sampler may replace some."""
-        names = {name: name for name in self.parameters if name not in self.sampler.named}
+        own = (name for name in self.parameters if name not in self.sampler.named)
+        names = {name: self.averages.get(name, name) for name in own}
         for (setting, value), replaced in self.sampler.replaces.items():
             if settings.get(setting) == value:
                 names = {name: replaced.get(name, quantity) for name, quantity in names.items()}
@@ -100,6 +103,11 @@ class Method:
     def has_layer(self) -> bool:
         """Whether the maps are those of a layer that the user may choose."""
         return self.at == LAYER
+
+    @property
+    def is_at_image(self) -> bool:
+        """Whether the maps have the size of the image."""
+        return not self.has_layer or any(quantity.place == "image" for quantity in self._quantities)
 
     @property
     def has_subsets(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,7 @@ class Quantity:
     reduction: "" for a quantity of the clean image; "mean" over the samples, which is summed in the graph; or
         "stack" for one number per sample.
     degree: the power of the cotangent that the quantity is proportional to; None if it is not.
+    rules: the table of gradient rules of its gradients; "" for that of the method.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Quantity:
     meaning: str
     reduction: Reduction = ""
     degree: int | None = 0
+    rules: str = ""
 
     @cached_property
     def sources(self) -> frozenset[str]:
@@ -86,7 +88,24 @@ class Quantity:
         return tuple(sorted(self.sources - SOURCES.keys()))
 
 
-QUANTITIES: Registry[Quantity] = Registry("quantity")
+MEAN = "mean_"  # before the name of a clean quantity: its mean over the samples
+
+
+def mean_of(name: str) -> str:
+    """The quantity that is the mean of a clean quantity over the samples."""
+    return "d1" if name == "gradient" else f"{MEAN}{name}"
+
+
+def _derive(name: str) -> Quantity | None:
+    """The mean over the samples of a clean quantity, which is computed from the same expression."""
+    clean = QUANTITIES[name.removeprefix(MEAN)] if name.startswith(MEAN) else None
+    if clean is None or clean.is_sampled:
+        return None
+    meaning = f"the mean over the samples of {clean.meaning}"
+    return replace(clean, name=name, meaning=meaning, reduction="mean")
+
+
+QUANTITIES: Registry[Quantity] = Registry("quantity", _derive)
 SAMPLE_SCORES = "sample_scores"  # what samplers, too, may ask for
 
 
@@ -96,6 +115,7 @@ def quantity(
     meaning: str,
     reduction: Reduction = "",
     degree: int | None = 0,
+    rules: str = "",
 ) -> Quantity:
     """Add a quantity to the table, so that formulas can take it. ValueError for another reduction."""
     if reduction not in get_args(Reduction):
@@ -103,7 +123,7 @@ def quantity(
             f"quantity {name}: reduction={reduction!r}; expected mean or stack over samples, or nothing for "
             "the clean image"
         )
-    return QUANTITIES.add(name, Quantity(name, expression, meaning, reduction, degree))
+    return QUANTITIES.add(name, Quantity(name, expression, meaning, reduction, degree, rules))
 
 
 def _hessian_product(vjp: Any, gradient: Any, activation: Any) -> Any:
@@ -116,6 +136,13 @@ quantity("image", lambda image: image, "x (N, C, H, W), the image tensor")
 quantity("image_gradient", lambda image_gradient: image_gradient, "dS/dx (N, C, H, W)", degree=1)
 quantity("score", lambda score: score, "S (N,), the target's score", degree=1)
 quantity("hvp", _hessian_product, "(N, C, h, w), the Hessian of the score times A", degree=1)
+quantity(
+    "guided_gradient",
+    lambda image_gradient: image_gradient,
+    "dS/dx (N, C, H, W) by guided backpropagation",
+    degree=1,
+    rules="guided",
+)
 quantity("bias_gradient", lambda gradient, bias: gradient * bias, "b g of a layer's bias", degree=1)
 
 quantity("d1", lambda gradient: gradient, "D_1, the mean of g over the samples", "mean", 1)

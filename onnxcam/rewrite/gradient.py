@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import onnx_graphsurgeon as gs
 
@@ -10,7 +11,7 @@ from onnxcam.arrays import Shape
 from onnxcam.autodiff.backward import backward, propagates
 from onnxcam.autodiff.peepholes.optimize import optimize_gradient
 from onnxcam.autodiff.reference import write_reference
-from onnxcam.autodiff.rule_table import Rules
+from onnxcam.autodiff.rule_table import Reference, Rules
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
 from onnxcam.errors import ModelError, NeedsOpsetError
@@ -55,11 +56,25 @@ def gradient(
     """
     table = RULE_TABLES[rules] if isinstance(rules, str) else rules
     score = find_score(model).logits if of is None else of
+    return gradients(model, score, [Sweep(table, wrt)])
+
+
+class Sweep(NamedTuple):
+    """One backward pass: its rules, and the tensors whose gradients are outputs `gradient_at(tensor, name)`."""
+
+    rules: Rules
+    wrt: Sequence[str]
+    name: str = ""
+
+
+def gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
+    """A copy of the model with the gradients of several backward passes; see `gradient`."""
     while True:
+        expanded = model
+        for sweep in sweeps:
+            expanded = expand_operators_without_rules(expanded, sweep.wrt, of, sweep.rules)
         try:
-            return _write_gradient(
-                expand_operators_without_rules(model, wrt, score, table), wrt, score, table
-            )
+            return _write_gradients(expanded, of, sweeps)
         except NeedsOpsetError as need:
             model = upgrade_model(model, need.opset)
 
@@ -81,38 +96,52 @@ def expand_operators_without_rules(
             return copy
 
 
-def _write_gradient(model: Model, wrt: Sequence[str], of: str, rules: Rules) -> Model:
-    image = image_input(model).name if rules.needs_reference else None
+def _write_gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
+    needs_image = any(sweep.rules.needs_reference for sweep in sweeps)
+    image = image_input(model).name if needs_image else None
+    wrt = list(dict.fromkeys(name for sweep in sweeps for name in sweep.wrt))
     drop_unneeded_rows(model.graph, {*wrt, of})
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
-    scale = loss_scale(model.graph, wrt, of, rules)
     seed = build.batch = build.input(
         SEED, accumulation_dtype(score.dtype), _seed_shape(model.graph, score)
     )
+    scales = [loss_scale(model.graph, sweep.wrt, of, sweep.rules) for sweep in sweeps]
     reference = write_reference(build, image, of) if image else None
     start = len(model.graph.nodes)
-    cotangent = apply_loss_scale(seed, scale).astype(score.dtype)
-    gradients = backward(build, {of: cotangent}, wrt, rules, reference)
-    unreached = [name for name in wrt if name not in gradients]
-    if unreached:
-        raise ModelError(
-            f"no gradient reaches {', '.join(map(repr, unreached))} from {of!r}; "
-            "choose a tensor that the score depends on (`onnxcam layers`)"
-        )
     outputs = {tensor.name for tensor in model.graph.outputs}
     for value in (score, *tensors):
         if value.name not in outputs:
             model.graph.outputs.append(value.tensor)
             outputs.add(value.name)
-    for name in dict.fromkeys(wrt):
-        wide = gradients[name].astype(accumulation_dtype(gradients[name].dtype))
-        build.output(apply_loss_scale(wide, 1 / scale), gradient_at(name))
+    for sweep, scale in zip(sweeps, scales, strict=True):
+        cotangent = apply_loss_scale(seed, scale).astype(score.dtype)
+        _write_sweep(build, {of: cotangent}, sweep, scale, reference)
     optimize_gradient(model.graph, start)
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model
+
+
+def _write_sweep(
+    build: Builder,
+    seeds: Mapping[str, Value],
+    sweep: Sweep,
+    scale: float,
+    reference: Reference | None,
+) -> None:
+    """Add the outputs with the gradients of one backward pass."""
+    gradients = backward(build, seeds, sweep.wrt, sweep.rules, reference)
+    unreached = [name for name in sweep.wrt if name not in gradients]
+    if unreached:
+        raise ModelError(
+            f"no gradient reaches {', '.join(map(repr, unreached))} from {', '.join(map(repr, seeds))}; "
+            "choose a tensor that the score depends on (`onnxcam layers`)"
+        )
+    for name in dict.fromkeys(sweep.wrt):
+        wide = gradients[name].astype(accumulation_dtype(gradients[name].dtype))
+        build.output(apply_loss_scale(wide, 1 / scale), gradient_at(name, sweep.name))
 
 
 def _seed_shape(graph: gs.Graph, score: Value) -> Shape:

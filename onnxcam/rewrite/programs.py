@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import NeedsOpsetError
 from onnxcam.graph import anp
 from onnxcam.graph.reachability import depends_on, producer
@@ -21,7 +22,7 @@ from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_outputs
-from onnxcam.rewrite.gradient import gradient
+from onnxcam.rewrite.gradient import Sweep, gradients
 from onnxcam.rewrite.ranked_seed import add_ranks
 from onnxcam.rewrite.sampled_inputs import add_offset, cut_at
 from onnxcam.rewrite.sources import Sources
@@ -114,14 +115,19 @@ def _write(model: Model, subject: Subject) -> Programs:
 
 def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> _Written:
     """A copy of the model with the quantities at all places as outputs, and the explained tensor."""
-    wrt = _differentiated(subject, quantities)
-    copy = gradient(model, wrt, subject.explained, subject.rules) if wrt else model.copy()
+    sweeps = _sweeps(subject, quantities)
+    copy = gradients(model, subject.explained, sweeps) if sweeps else model.copy()
     build = Builder(copy.graph)
     if SEED in build.tensors:
         build.batch = build.value(SEED)
     constants = {place.tensor: place.constants for place in subject.places}
     sources = Sources(
-        build, subject.image, subject.explained, subject.score, subject.rules, constants
+        build,
+        subject.image,
+        subject.explained,
+        subject.score,
+        subject.rules,
+        constants=constants,
     )
     outputs = [
         Output(quantity.name, number, _write_output(sources, quantity, layer, subject.batch))
@@ -134,6 +140,20 @@ def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quant
         copy.graph.outputs.append(build.value(subject.explained).tensor)
     sources.require_seed()  # every program has this input
     return _Written(copy, outputs, sources.vanishing)
+
+
+def _sweeps(subject: Subject, quantities: Sequence[Quantity]) -> list[Sweep]:
+    """The backward passes that the quantities need: one for each table of rules."""
+    tables = sorted({quantity.rules for quantity in quantities})
+    wrt = {
+        table: _differentiated(subject, (q for q in quantities if q.rules == table))
+        for table in tables
+    }
+    return [
+        Sweep(RULE_TABLES[table or subject.rules], wrt[table], table)
+        for table in tables
+        if wrt[table]
+    ]
 
 
 def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnxcam.autodiff.backward import backward
@@ -25,6 +25,7 @@ class Sources:
     """What the expressions of a model's quantities are written from.
 
     image, explained: the names of the image input and of the tensor with the scores.
+    rules: the table of gradient rules of the method; `table` replaces it, if it is not empty.
     constants: the constants of the places of a method, by tensor and name.
     vanishing: the layers at which a derivative of the gradient is zero everywhere, collected while writing.
     """
@@ -34,12 +35,14 @@ class Sources:
     explained: str
     score: Score
     rules: str
+    table: str = ""
     constants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     vanishing: set[str] = field(default_factory=set)
 
     def arguments(self, quantity: Quantity, layer: str) -> dict[str, Any]:
         """The arguments of a quantity's expression at a layer."""
-        return {name: self._argument(name, layer) for name in quantity.sources}
+        sources = replace(self, table=quantity.rules)
+        return {name: sources._argument(name, layer) for name in quantity.sources}
 
     def _argument(self, name: str, layer: str) -> Any:
         if name in self.constants.get(layer, {}):
@@ -84,7 +87,9 @@ class Sources:
         def product(gradient: Value, cotangent: Value) -> Value:
             seeds = {gradient.name: cotangent.astype(gradient.dtype)}
             try:
-                derivatives = backward(self.build, seeds, [layer], RULE_TABLES[self.rules])
+                derivatives = backward(
+                    self.build, seeds, [layer], RULE_TABLES[self.table or self.rules]
+                )
             except BlockedError:
                 derivatives = {}
             if layer in derivatives:
@@ -111,9 +116,11 @@ def _wide(value: Value) -> Value:
 
 WRITE: dict[str, Callable[[Sources, str], Any]] = {
     "activation": lambda sources, layer: _wide(sources.build.value(layer)),
-    "gradient": lambda sources, layer: sources.build.value(gradient_at(layer)),
+    "gradient": lambda sources, layer: sources.build.value(gradient_at(layer, sources.table)),
     "image": lambda sources, _: sources.build.value(sources.image),
-    "image_gradient": lambda sources, _: sources.build.value(gradient_at(sources.image)),
+    "image_gradient": lambda sources, _: sources.build.value(
+        gradient_at(sources.image, sources.table)
+    ),
     "score": lambda sources, _: sources.target_score(),
     "probability": lambda sources, _: sources.target_probability(),
     "vjp": lambda sources, layer: sources.vjp(layer),
