@@ -14,11 +14,11 @@ from tests.support.layered_nets import CURVED
 from tests.support.nets import random_images
 
 LAYER = "features"
-NOISY = {"samples": 6, "noise": 0.2, "seed": 3}
+NOISY: dict[str, Any] = {"samples": 6, "noise": 0.2, "seed": 3}
 
 
-def explain(method: str, image: Any, layer: str = "auto", **settings: Any) -> Any:
-    options = {"device": "cpu", "cache": False, "preprocess": "unit"}
+def explain(method: str, image: Any, layer: Any = "auto", **settings: Any) -> Any:
+    options: dict[str, Any] = {"device": "cpu", "cache": False, "preprocess": "unit"}
     return Explainer(CURVED.content(), method, layer, **options, **settings)(image)
 
 
