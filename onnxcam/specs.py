@@ -231,6 +231,7 @@ class PlanRequest:
     output: the tensor with the class scores, None to find it.
     probability: explain the output of the last Softmax or Sigmoid instead of the logits.
     target: the kind of target and what its expression depends on; empty for classes.
+    single_layer: whether samples are made from the values of a layer, of which there must be one.
     """
 
     rules: str
@@ -241,6 +242,7 @@ class PlanRequest:
     output: str | None = None
     probability: bool = False
     target: tuple[str, ...] = ()
+    single_layer: bool = False
 
 
 @dataclass(frozen=True)

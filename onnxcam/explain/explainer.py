@@ -175,8 +175,7 @@ class Explainer:
     @property
     def passes(self) -> int:
         """The number of model inputs that are run per image after the clean one, for progress."""
-        counts = self.method.sampler.counts
-        return int(self.settings[counts]) if counts else 1
+        return self.method.sampler.count(self.plan.layers[0], self.settings) or 1
 
     @property
     def preprocessing(self) -> Preprocessing:

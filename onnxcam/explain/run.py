@@ -168,7 +168,12 @@ class Runner:
                 constant, image, values, self._distinct(constant, samples), target.weights
             )
             results |= dict(zip(constant.outputs, arrays, strict=True))
-        return results
+        return {
+            output: samples.spread(array)
+            if QUANTITIES[output.quantity].reduction == "stack"
+            else array
+            for output, array in results.items()
+        }
 
     def _distinct(self, program: Program, samples: Samples) -> Samples:
         """Only the first sample if a program that does not depend on what samples vary returns the same for all

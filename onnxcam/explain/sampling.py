@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Array
+from onnxcam.arrays import Array, Floats
 from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
 from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
 from onnxcam.image.read import read
@@ -56,14 +56,28 @@ class Sampling:
                 to_device=self._to_device,
                 recall=self._recall,
             ),
+            *self._taken(clean, number, target),
             **self.method.sampler_settings(self.settings),
         )
         self._require_complete(samples)
-        if self.method.sampler.counts is not None:
+        expected = self.method.sampler.count(self.runner.plan.layers[0], self.settings)
+        if expected is not None:
+            if expected > samples.count:
+                progress(expected - samples.count)  # those that need not be run
             return self.runner.sampled(image, values, samples, target, progress), samples
         arrays = self.runner.sampled(image, values, samples, target)
         progress(1)  # the number of samples was not known before
         return arrays, samples
+
+    def _taken(self, clean: CleanPass, number: int, target: Target) -> list[Floats]:
+        """The quantities of one image that the sampler takes, with the channels first, in float64."""
+        names, row = self.method.sampler.takes, clean.rows(slice(number, number + 1))
+        if not names:
+            return []
+        arrays = {**row.arrays, **self.runner.constants(row.images, target.weights[None])}
+        taken = {output: array for output, array in arrays.items() if output.quantity in names}
+        (layer, *_) = self.runner.arrange(taken, row.images)
+        return [layer[name] for name in names]
 
     def _require_complete(self, samples: object) -> None:
         """ValueError for a result that is not `Samples`, or that lacks an input of a quantity: with zeros in

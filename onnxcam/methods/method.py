@@ -112,7 +112,7 @@ class Method:
     @property
     def has_subsets(self) -> bool:
         """Whether a map of only some feature maps or cells of the layer has a meaning."""
-        return self.has_layer and self.sampler.varies != "activation"
+        return self.has_layer and not self.sampler.reads_layer
 
     @property
     def family(self) -> str:
@@ -162,7 +162,7 @@ class Method:
         target: tuple[str, ...] = (),
     ) -> PlanRequest:
         """What a plan for this method at a layer, or at several, depends on."""
-        quantities = dict.fromkeys(self.quantities(settings or {}).values())
+        quantities = dict.fromkeys([*self.quantities(settings or {}).values(), *self.sampler.takes])
         tells_evidence = self.needs_gradient and self.at in (LAYER, IMAGE)
         if tells_evidence or self.sampler.varies == "activation":  # samples are made from it
             quantities["activation"] = None
@@ -175,6 +175,7 @@ class Method:
             output=output,
             probability=probability,
             target=target,
+            single_layer=self.has_layer and self.sampler.reads_layer,
         )
 
     def resolve_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:

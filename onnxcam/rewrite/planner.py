@@ -193,11 +193,11 @@ def _plan_places(
     subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
 ) -> PlannedModel:
     request, model, image, score, explained = subject
-    if request.varies == "activation" and len(layers) > 1:
+    if request.single_layer and len(layers) > 1:
         names = ", ".join(layer.name for layer in layers)
         raise ModelError(
-            f"{model.name}: the method changes the values of one layer, but there are {len(layers)} ({names}); "
-            "name one of them with --layer"
+            f"{model.name}: the method makes samples from the values of one layer, but there are {len(layers)} "
+            f"({names}); name one of them with --layer"
         )
     places = places or [Place(layer.name, layer.channel_axis) for layer in layers]
     rules, quantities, varies = request.rules, subject.quantities, request.varies

@@ -229,6 +229,7 @@ CHANGES: dict[str, list[Any]] = {  # every field of the request with other value
     "output": ["x", ""],
     "probability": [True],
     "target": [("element", "a"), ("element", "b"), ("element",), ("a", "element")],
+    "single_layer": [True],
 }
 
 
@@ -265,15 +266,17 @@ def test_plan_request_describes_method(method: onnxcam.Method) -> None:
     is_checked = method.needs_gradient and not takes_tensors(method)
     is_cut = method.sampler.varies == "activation"
     checked = ("activation",) if is_checked or is_cut else ()
+    taken = method.sampler.takes
     assert request == PlanRequest(
         method.rules if method.needs_gradient else "default",
-        tuple(sorted({*quantities, *checked})),
+        tuple(sorted({*quantities, *checked, *taken})),
         method.at,
         method.sampler.varies,
         ("a", "b"),
         "scores",
         probability=True,
         target=("element", "a"),
+        single_layer=method.has_layer and method.sampler.reads_layer,
     )
     assert method.plan_request("auto") == replace(
         request, layers=("auto",), output=None, probability=False, target=()

@@ -57,7 +57,9 @@ def test_image_with_channels_last_equals_twin() -> None:
 
 
 def test_several_layers_are_refused() -> None:
-    with pytest.raises(ModelError, match="changes the values of one layer, but there are 2"):
+    with pytest.raises(
+        ModelError, match="makes samples from the values of one layer, but there are 2"
+    ):
         explain("recipro-cam", CURVED, layer=["features", "c1"])
 
 

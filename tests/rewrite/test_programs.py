@@ -298,10 +298,13 @@ def test_probabilities_of_changed_activations_are_those_of_softmax() -> None:
 
 
 def test_several_layers_cannot_be_changed() -> None:
+    layers = ("features", "early")
     request = PlanRequest(
-        "default", ("sample_scores",), varies="activation", layers=("features", "early")
+        "default", ("sample_scores",), varies="activation", single_layer=True, layers=layers
     )
-    with pytest.raises(ModelError, match="changes the values of one layer, but there are 2"):
+    with pytest.raises(
+        ModelError, match="makes samples from the values of one layer, but there are 2"
+    ):
         plan(load(DEEP.content()), request)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from onnxcam.arrays import Floats
 from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.specs import Layer
 
 KERNELS = {
     "gaussian": {-1: 0.25, 0: 0.5, 1: 0.25},  # along each axis, by the distance in cells
@@ -15,7 +17,13 @@ KERNELS = {
 }
 
 
-@sampler("positions", varies="activation", named=("grid",))
+def count_cells(layer: Layer, _: Mapping[str, Any]) -> int | None:
+    """The number of cells of a layer, None if the graph leaves it open."""
+    height, width = layer.grid
+    return height * width if isinstance(height, int) and isinstance(width, int) else None
+
+
+@sampler("positions", varies="activation", total=count_cells, named=("grid",))
 def positions(
     clean: CleanRun,
     *,

@@ -6,14 +6,17 @@ the model is cut; its cotangent is the target's times weight_s.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxcam.arrays import Array, Floats, Images
+from onnxcam.methods.quantities import QUANTITIES
 from onnxcam.methods.settings import Setting, require_described, settings_of
 from onnxcam.registry import Registry
 from onnxcam.specs import Layer
@@ -59,6 +62,8 @@ class Samples:
         named: arrays (1, ...) that the formula may take by these names, such as `baseline`; with the channels
             first, in float64.
         notices: sentences that a user should see, such as that something was missing.
+        columns: (n,), where the numbers of the samples are in stacked quantities, which then have `width`
+            columns, and 0 in the others; by default, the samples are the columns.
     """
 
     count: int
@@ -68,12 +73,15 @@ class Samples:
     inputs: Mapping[str, Rows] = field(default_factory=dict)
     named: Mapping[str, Floats] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    columns: NDArray[np.intp] | None = None
+    width: int = 0
 
     def __post_init__(self) -> None:
-        """ValueError for no samples, or another number of scales or weights."""
+        """ValueError for no samples, or another number of scales, weights or columns."""
         if self.count < 1:
             raise ValueError(f"a sampler returned {self.count} samples; expected at least 1")
-        for name, numbers in (("scales", self.scales), ("weights", self.weights)):
+        arrays = {"scales": self.scales, "weights": self.weights, "columns": self.columns}
+        for name, numbers in arrays.items():
             if numbers is not None and np.shape(numbers) != (self.count,):
                 raise ValueError(
                     f"{name} of {self.count} samples have the shape {np.shape(numbers)}; "
@@ -84,6 +92,14 @@ class Samples:
     def factors(self) -> Floats:
         """(n,): the factors of the cotangents."""
         return np.ones(self.count) if self.weights is None else np.asarray(self.weights, np.float64)
+
+    def spread(self, stacked: Array) -> Array:
+        """The numbers (1, n) of all samples in their columns (1, width)."""
+        if self.columns is None:
+            return stacked
+        numbers = np.zeros((1, self.width), stacked.dtype)
+        numbers[:, self.columns] = stacked
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,8 @@ class CleanRun:
 
 
 Draw = Callable[..., Samples]
+Count = Callable[[Layer, Mapping[str, Any]], int | None]
+"""The number of samples at a layer with these settings; None where the graph leaves it open."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,7 @@ class Sampler:
         draw: the function; None if the model is only run on the image itself.
         varies: what the samples differ in: the image, or the activation of a layer at which the model is cut.
         counts: the setting that holds the number of samples, if there is one.
+        total: tells the number of samples, if it is not that setting.
         replaces: the quantities that a setting replaces by others: {(setting, value): {quantity: other}}.
         named: the arrays that a formula may take besides quantities.
         smooths: whether the samples only serve to average: where none differs, there is nothing to smooth.
@@ -144,6 +163,7 @@ class Sampler:
     draw: Draw | None = None
     varies: Literal["", "image", "activation"] = ""
     counts: str | None = None
+    total: Count | None = None
     replaces: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     named: tuple[str, ...] = ()
     smooths: bool = False
@@ -153,6 +173,23 @@ class Sampler:
     def settings(self) -> dict[str, Setting]:
         """The keyword-only parameters of `draw`."""
         return settings_of(self.draw) if self.draw else {}
+
+    @cached_property
+    def takes(self) -> tuple[str, ...]:
+        """The quantities of the clean image that `draw` takes after the `CleanRun`."""
+        return _taken(self.draw) if self.draw else ()
+
+    @property
+    def reads_layer(self) -> bool:
+        """Whether samples are made from what the model computes at the layer."""
+        is_taken = any(QUANTITIES[name].place == "layer" for name in self.takes)
+        return is_taken or self.varies == "activation"
+
+    def count(self, layer: Layer, settings: Mapping[str, Any]) -> int | None:
+        """The number of samples of an image before they are drawn; None if it is not known."""
+        if self.total is not None:
+            return self.total(layer, settings)
+        return None if self.counts is None else int(settings[self.counts])
 
     def concerns(self, setting: str, quantities: Collection[str]) -> bool:
         """Whether a setting has a meaning for these quantities: one that replaces quantities replaces some."""
@@ -168,30 +205,53 @@ def sampler(
     *,
     varies: Literal["image", "activation"] = "image",
     counts: str | None = None,
+    total: Count | None = None,
     replaces: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
     named: tuple[str, ...] = (),
     smooths: bool = False,
     weighted: tuple[str, str] | None = None,
 ) -> Callable[[Draw], Draw]:
-    """A decorator that adds a function from a `CleanRun` to `Samples` to the table of samplers. Its
-    keyword-only parameters are settings, and the first line of its docstring says what the model is run on.
+    """A decorator that adds a function from a `CleanRun` to `Samples` to the table of samplers. Its further
+    positional parameters are quantities of the clean image, its keyword-only parameters are settings, and the
+    first line of its docstring says what the model is run on.
 
-    ValueError for a setting without annotation or default, or if `varies` or `counts` names nothing.
+    ValueError for a setting without annotation or default, a parameter that is no quantity of the clean image,
+    or if `varies` or `counts` names nothing.
     """
 
     def register(draw: Draw) -> Draw:
         require_described(name, draw)
         if varies not in ("image", "activation"):
             raise ValueError(f"{name}: varies={varies!r}; expected image or activation")
+        clean = [key for key, quantity in QUANTITIES.items() if not quantity.is_sampled]
+        if unknown := sorted({*_taken(draw)} - {*clean}):
+            raise ValueError(
+                f"{name} takes {', '.join(unknown)}, which are not quantities of the clean image; these are: "
+                f"{', '.join(clean)}"
+            )
         settings = getattr(draw, "__kwdefaults__", None) or {}
         if counts is not None and counts not in settings:
             listed = ", ".join(settings) or "none"
             raise ValueError(f"{name}: counts={counts!r} is no setting; its settings: {listed}")
         description = (draw.__doc__ or name).strip().splitlines()[0].rstrip(".")
         row = Sampler(
-            name, description, draw, varies, counts, replaces or {}, named, smooths, weighted
+            name,
+            description,
+            draw,
+            varies,
+            counts,
+            total,
+            replaces or {},
+            named,
+            smooths,
+            weighted,
         )
         SAMPLERS.add(name, row)
         return draw
 
     return register
+
+
+def _taken(draw: Draw) -> tuple[str, ...]:
+    parameters = inspect.signature(draw).parameters.values()
+    return tuple(p.name for p in parameters if p.kind != p.KEYWORD_ONLY)[1:]

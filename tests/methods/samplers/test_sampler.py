@@ -1,6 +1,6 @@
 """Samplers: what they draw, and what the table says about them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -94,6 +94,13 @@ def test_mix_keeps_tokens_that_are_no_cells(
     np.testing.assert_array_equal(mixed.ravel(), [1, *MASK.ravel(), 1, 1])
 
 
+def test_numbers_of_samples_are_spread_over_columns() -> None:
+    samples = Samples(2, columns=np.array([3, 1]), width=5)
+    np.testing.assert_array_equal(samples.spread(np.array([[7.0, 8.0]])), [[0, 8, 0, 7, 0]])
+    stacked = np.ones((1, 2))
+    assert Samples(2).spread(stacked) is stacked
+
+
 # The table
 
 
@@ -141,6 +148,48 @@ def test_settings_are_keyword_only_parameters(monkeypatch: pytest.MonkeyPatch) -
         sampler("two")(two)
 
 
+def test_positional_parameters_are_quantities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SAMPLERS, "_values", dict(SAMPLERS))
+
+    @sampler("bright", total=lambda layer, settings: settings["number"] * len(layer.shape))
+    def bright(
+        clean: CleanRun, image: Floats, *, number: Annotated[int, "how many"] = 2
+    ) -> Samples:
+        """the model on brighter copies."""
+        return Samples(number, named={"origin": image})
+
+    @sampler("shown")
+    def shown(clean: CleanRun, activation: Floats, score: Floats) -> Samples:
+        """the model on what a layer shows."""
+        return Samples(1)
+
+    layer = Layer("y", "Relu", (None, 4, 2, 3), 1, is_bottleneck=True)
+    assert (SAMPLERS["bright"].takes, SAMPLERS["shown"].takes) == (
+        ("image",),
+        ("activation", "score"),
+    )
+    assert (SAMPLERS["bright"].reads_layer, SAMPLERS["shown"].reads_layer) == (False, True)
+    assert SAMPLERS["bright"].count(layer, {"number": 3}) == 12
+    assert SAMPLERS["shown"].count(layer, {}) is None
+    assert SAMPLERS["gaussian"].count(layer, {"samples": 7}) == 7
+    assert SAMPLERS["positions"].count(layer, {}) == 6
+    assert SAMPLERS["positions"].count(replace(layer, shape=(None, 4, "h", 3)), {}) is None
+
+
+def test_sampler_of_what_is_no_quantity_of_the_clean_image_is_not_registered() -> None:
+    def of_samples(clean: CleanRun, d1: Floats) -> Samples:
+        return Samples(1)
+
+    def of_nothing(clean: CleanRun, missing: Floats) -> Samples:
+        return Samples(1)
+
+    for draw, name in ((of_samples, "d1"), (of_nothing, "missing")):
+        message = f"new takes {name}, which are not quantities of the clean image; these are: act"
+        with pytest.raises(ValueError, match=message):
+            sampler("new")(draw)
+    assert "new" not in SAMPLERS
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -162,7 +211,7 @@ def test_no_samples_are_refused() -> None:
         Samples(0)
 
 
-@pytest.mark.parametrize("name", ["scales", "weights"])
+@pytest.mark.parametrize("name", ["scales", "weights", "columns"])
 def test_other_number_of_factors_is_refused(name: str) -> None:
     factors: dict[str, Any] = {name: np.ones(2)}
     with pytest.raises(ValueError, match=rf"{name} of 3 samples have the shape \(2,\)"):
