@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -29,6 +30,17 @@ def listen() -> None:
 def exit_code() -> int | None:
     """128 + the number of the signal that arrived, as in shells; None if no signal arrived."""
     return 128 + _received[0][0] if _received else None
+
+
+def end_after_signal() -> None:
+    """End the process now if a signal arrived. To be registered with `atexit`: threads have ended then and
+    files are closed, but libraries that were interrupted while they started may crash when they are unloaded.
+    """
+    if (code := exit_code()) is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # a closed pipe
+                stream.flush()
+        os._exit(code)
 
 
 def exit_on_signal() -> None:

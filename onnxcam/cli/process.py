@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import warnings
@@ -25,6 +26,9 @@ def main() -> None:
 def _prepare() -> None:
     guard_streams()
     interrupts.listen()
+    atexit.register(
+        interrupts.end_after_signal
+    )  # the first to be registered is the last to be called
     warnings.showwarning = cast(Any, _print_warning)
     warnings.filterwarnings("ignore", category=OnnxcamNotice)  # commands print notices
     # Maps are small: threads of NumPy do not help, and OpenBLAS raises SIGINT if it cannot start them

@@ -71,6 +71,20 @@ def test_interrupt_while_importing(words: list[str], module: str) -> None:
     assert (result.returncode, result.stderr) == (130, SENTENCE)
 
 
+FRAGILE = """
+class Fragile:
+    abort = staticmethod(os.abort)
+    def __del__(self):
+        self.abort()
+fragile = Fragile()
+"""
+
+
+def test_interrupted_process_ends_before_libraries_are_unloaded(words: list[str]) -> None:
+    result = run(words, module="PIL.Image", setup=FRAGILE)
+    assert (result.returncode, result.stderr) == (130, SENTENCE)
+
+
 @pytest.mark.parametrize("name", CODES)
 @pytest.mark.parametrize("command", [["layers"], ["check"], ["augment", "-o", "{out}/x.onnx"]])
 def test_interrupt_of_each_command_by_each_signal(
