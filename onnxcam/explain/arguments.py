@@ -136,9 +136,15 @@ def targets_of(target: Spec | Iterable[Spec]) -> Iterator[Spec]:
 def constant_gradient_notice(plan: Plan) -> str:
     """The notice about a method whose samples are all the same."""
     names = ", ".join(layer.name for layer in plan.layers)
+    is_at_image = any(layer.name == plan.image.name for layer in plan.layers)
+    hint = (
+        "averaging has no effect, because the score is linear in the image"
+        if is_at_image
+        else "for averaging to have an effect, choose an earlier layer (`onnxcam layers`)"
+    )
     return (
         f"the gradient at {names} does not depend on the image, so all samples give the same result, and only "
-        "one was run; for averaging to have an effect, choose an earlier layer (`onnxcam layers`)"
+        f"one was run; {hint}"
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Quantities, Scores
+from onnxcam.arrays import Floats, Quantities, Saliency, Scores
 from onnxcam.explain.formula import BoundFormula, MapResult
 from onnxcam.methods.rounding import (
     are_nearly_equal,
     first_order,
     is_below_rounding,
+    is_same_in_all_samples,
     is_small,
     magnitudes,
 )
@@ -41,13 +42,15 @@ def clear_rounding_errors(
     size, epsilon = float(np.sum(np.abs(target.weights * scores))), plan.epsilon
     erroneous, doubtful = [], []
     for quantities, result in zip(layers, maps, strict=True):
-        saliency, selected = result.saliency, formula.select(quantities)
+        selected, saliency = formula.select(quantities), _in_units_of_gradient(result, formula)
         is_drawn, sizes = bool(np.any(saliency)), magnitudes(selected, saliency)
         # a part of a layer may have a small effect, as long as the score depends on the complete layer
         is_below = is_drawn and is_below_rounding(sizes, size, epsilon)
         erroneous.append(
             is_below and is_below_rounding(magnitudes(quantities, saliency), size, epsilon)
         )
+        if formula.method.variance and is_drawn:
+            erroneous[-1] |= is_same_in_all_samples(selected, result.saliency, epsilon)
         doubtful.append(is_drawn and not erroneous[-1] and is_small(sizes, saliency, size))
     if any(doubtful):
         repeats = [nearby(factor) for factor in NEARBY]
@@ -63,12 +66,21 @@ def clear_rounding_errors(
     return _notice(plan, target, size, names) if names else None
 
 
+def _in_units_of_gradient(result: MapResult, formula: BoundFormula) -> Saliency:
+    """The map, or the root of one that is proportional to squares of the gradient."""
+    order = formula.order
+    return result.saliency if order == 1 else np.abs(result.saliency) ** (1 / order)
+
+
 def _is_confirmed(repeats: Sequence[Quantities], formula: BoundFormula) -> bool:
-    """Whether the map is nearly the same with gradients that were rounded differently."""
+    """Whether the map is nearly the same with gradients that were rounded differently. Of a variance, which
+    one sample does not have, whether the gradients are.
+    """
     selected = [formula.select(repeat) for repeat in repeats]
     gradients: list[Floats] = [np.asarray(first_order(repeat)) for repeat in selected]
-    return are_nearly_equal(gradients) and are_nearly_equal(
-        [formula.compute(repeat).saliency for repeat in selected]
+    return are_nearly_equal(gradients) and (
+        formula.method.variance
+        or are_nearly_equal([formula.compute(repeat).saliency for repeat in selected])
     )
 
 

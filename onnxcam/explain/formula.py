@@ -55,6 +55,16 @@ class BoundFormula:
         return self.method.quantities(self.settings)
 
     @property
+    def order(self) -> int:
+        """The power of the gradient that the map is about proportional to: 2 for a variance, else the lowest
+        power that the formula takes.
+        """
+        if self.method.variance:
+            return 2
+        rows = (QUANTITIES[name] for name in self.quantities.values())
+        return min((row.degree for row in rows if row.degree and row.needs_gradient), default=1)
+
+    @property
     def takes_tensors(self) -> bool:
         """Whether the formula takes the quantities of all its tensors at once."""
         return not self.method.has_layer and self.method.at != IMAGE

@@ -48,6 +48,7 @@ class Method:
         check: returns why the method does not apply to a model, or None; it takes quantities, and
             `is_constant`, whether the gradient provably does not depend on the image.
         family_name: a key of `FAMILIES`; None for the family that `family_of` derives.
+        variance: whether the map is a variance of gradients over the samples, which is 0 for one sample.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Method:
     remedy: str = ""
     family_name: str | None = None
     averages: Mapping[str, str] = field(default_factory=dict)
+    variance: bool = False
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -233,6 +235,7 @@ def method(
     check: Formula | None = None,
     remedy: str = "",
     family: str | None = None,
+    variance: bool = False,
 ) -> Callable[[Formula], Formula]:
     """A decorator that adds a formula to the table of methods. See `Method`; the channels of a signed method
     are added up unless `channels` says otherwise, and `family` is needed only where `family_of` is wrong.
@@ -256,6 +259,7 @@ def method(
             check,
             remedy,
             family,
+            variance=variance,
         )
         _check_parameters(new)
         check_family(name, family)

@@ -20,21 +20,36 @@ from onnxcam.methods.quantities import QUANTITIES
 
 SMALL = 1e-3  # fraction of a layer's values or of the score, or of the sum of a formula's terms
 UNSURE = 4.0  # rounding errors of the score: a layer that changes it by less has no effect
+SPREAD = 16.0  # rounding errors: gradients of samples that differ by less are the same
 TOLERANCE = 0.5  # of repeated computations of one value, as a fraction of the largest
 CELLS = (2, 3)
 
 
 def first_order(quantities: Mapping[str, Floats]) -> Floats | None:
-    """(N, C, h, w): the gradient among the quantities of a layer, or its mean over samples; None if there is
-    none.
+    """(N, C, h, w): the gradient among the quantities of a layer, or its mean over samples, or else its root
+    mean square; None if there is none.
     """
+    gradient = _of_degree(1, quantities)
+    square = _of_degree(2, quantities) if gradient is None else None
+    return gradient if square is None else np.sqrt(np.maximum(square, 0.0))
+
+
+def _of_degree(degree: int, quantities: Mapping[str, Floats]) -> Floats | None:
+    """The first quantity at all values of the layer that is proportional to this power of the cotangent; of
+    higher powers, only those of the gradient itself.
+    """
+    rows = ((QUANTITIES[name], array) for name, array in quantities.items() if name in QUANTITIES)
     shape = quantities["activation"].shape
-    gradients = (
-        array
-        for name, array in quantities.items()
-        if name in QUANTITIES and QUANTITIES[name].degree == 1 and array.shape == shape
+    return next(
+        (
+            array
+            for row, array in rows
+            if row.degree == degree
+            and array.shape == shape
+            and (degree == 1 or row.sources == {"gradient"})
+        ),
+        None,
     )
-    return next(gradients, None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,17 @@ def is_small(sizes: Magnitudes, saliency: Saliency, score: float) -> bool:
     """Whether a map may be only rounding errors: the layer has a small effect, or its terms nearly cancel."""
     small = sizes.effect <= SMALL * max(score, sizes.value)
     return bool(small or np.max(np.abs(saliency)) <= SMALL * sizes.terms)
+
+
+def is_same_in_all_samples(
+    quantities: Mapping[str, Floats], saliency: Saliency, epsilon: float
+) -> bool:
+    """Whether a variance over the samples, with its channels added up, is only rounding errors of gradients
+    that are the same.
+    """
+    square = _of_degree(2, quantities)
+    largest = (SPREAD * epsilon) ** 2 * float(np.sum(square)) if square is not None else 0.0
+    return float(np.sum(np.abs(saliency))) <= largest
 
 
 def are_nearly_equal(arrays: Sequence[Floats]) -> bool:

@@ -45,6 +45,23 @@ def smooth_grad(model: Model, copies: Sequence[Floats], target: int) -> Floats:
     return attributions
 
 
+def smooth_grad_squared(model: Model, copies: Sequence[Floats], target: int) -> Floats:
+    """Hooker et al. 2019: the mean of the squares of the gradients at noisy copies of the image."""
+    attributions = np.zeros_like(copies[0], np.float64)
+    for copy in copies:
+        attributions += model.gradient(copy, target) ** 2 / len(copies)
+    return attributions
+
+
+def var_grad(model: Model, copies: Sequence[Floats], target: int) -> Floats:
+    """Adebayo et al. 2018: the variance of the gradients at noisy copies, from their deviations."""
+    mean = smooth_grad(model, copies, target)
+    attributions = np.zeros_like(copies[0], np.float64)
+    for copy in copies:
+        attributions += (model.gradient(copy, target) - mean) ** 2 / len(copies)
+    return attributions
+
+
 def integrated_gradients(
     model: Model, x: Floats, target: int, baseline: Floats | float = 0.0, steps: int = 50
 ) -> Floats:
