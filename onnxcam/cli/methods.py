@@ -113,6 +113,8 @@ def _remarks(method: Method) -> Iterator[str]:
     yield _place_remark(method)
     if method.signed:
         yield "Signed: negative values are evidence against the target."
+    if method.is_relative:
+        yield "Only differences within a map have a meaning: it is drawn from its minimum."
     if not method.needs_target:
         yield "The same map for every target."
     if not method.needs_gradient:

@@ -78,6 +78,8 @@ class Explanation:
         images: the N images.
         provenance: the part of the manifest that is the same for all images.
         signed: whether negative values of the maps are evidence against the target.
+        is_relative: whether only the differences between the cells of a map have a meaning; overlays are then
+            drawn from its minimum.
         attributions: (N, C, H, W) float32, the evidence of each channel of each pixel of the input tensor,
             always channels-first and signed; None for a method at a layer.
         probabilities: (N,) float64, the target's probability on the clean image; None if the model's head has
@@ -102,6 +104,7 @@ class Explanation:
     attributions: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float64] | None = None
     facts: tuple[dict[str, float], ...] = ()
+    is_relative: bool = False
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -129,9 +132,10 @@ class Explanation:
         probability = None if self.probabilities is None else self.probabilities[index]
         score = format_score(self.scores[index], probability)
         text = f"{self.targets[index]}{score} · {self.method}" if caption else None
+        saliency = self.maps[index]
         return drawing.overlay(
             image.image,
-            self.maps[index],
+            saliency - saliency.min() if self.is_relative else saliency,
             image.box,
             signed=self.signed,
             colormap=colormap,
@@ -158,6 +162,7 @@ class Explanation:
             "layers": list(self.layers),
             "is_empty": bool(self.is_empty[index]),
             "signed": self.signed,
+            **({"is_relative": True} if self.is_relative else {}),
             "map": {
                 "shape": list(saliency.shape),
                 "minimum": float(saliency.min()),

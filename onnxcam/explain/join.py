@@ -55,6 +55,7 @@ def join_results(
         images=tuple(images),
         provenance={**origin.provenance, "score": score},
         signed=signed,
+        is_relative=origin.method.is_relative,
         attributions=_join([result.attributions for result in results]),
         probabilities=join_images([p for result in results for p in result.probabilities]),
         facts=tuple(facts for result in results for facts in result.facts),

@@ -55,6 +55,7 @@ def guide(method: Method) -> Method:
         formula=guided(method.formula),
         source=f"{method.source}; Selvaraju et al. 2017, section 3.2",
         channels="largest",
+        is_relative=False,
     )
 
 

@@ -47,6 +47,8 @@ class Method:
         remedy: what to do then.
         check: returns why the method does not apply to a model, or None; it takes quantities, and
             `is_constant`, whether the gradient provably does not depend on the image.
+        is_relative: whether only the differences between the cells of a map have a meaning, so that it is drawn
+            from its minimum.
         family_name: a key of `FAMILIES`; None for the family that `family_of` derives.
         variance: whether the map is a variance of gradients over the samples, which is 0 for one sample.
     """
@@ -63,6 +65,7 @@ class Method:
     check: Formula | None = None
     remedy: str = ""
     family_name: str | None = None
+    is_relative: bool = False
     averages: Mapping[str, str] = field(default_factory=dict)
     variance: bool = False
 
@@ -236,9 +239,11 @@ def method(
     remedy: str = "",
     family: str | None = None,
     variance: bool = False,
+    relative: bool = False,
 ) -> Callable[[Formula], Formula]:
     """A decorator that adds a formula to the table of methods. See `Method`; the channels of a signed method
     are added up unless `channels` says otherwise, and `family` is needed only where `family_of` is wrong.
+    The values of a `relative` map say something only next to each other.
 
     ValueError for a parameter that is not a quantity, a quantity of samples without a sampler, or a setting
     without annotation or default.
@@ -259,6 +264,7 @@ def method(
             check,
             remedy,
             family,
+            is_relative=relative,
             variance=variance,
         )
         _check_parameters(new)

@@ -8,7 +8,9 @@ from onnxcam.arrays import Floats, Saliency
 from onnxcam.methods.method import method
 
 
-@method("recipro-cam", source="Byun and Lee 2022, arXiv:2209.14074", sampler="positions")
+@method(
+    "recipro-cam", source="Byun and Lee 2022, arXiv:2209.14074", sampler="positions", relative=True
+)
 def recipro_cam(sample_probabilities: Floats, grid: Saliency) -> Saliency:
     """The target's probability for the features around each cell, without a gradient.
 

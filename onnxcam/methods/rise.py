@@ -8,7 +8,7 @@ from onnxcam.arrays import Floats, Maps, Saliency
 from onnxcam.methods.method import method
 
 
-@method("rise", source="Petsiuk et al. 2018, eq. 6", sampler="masks", at="image")
+@method("rise", source="Petsiuk et al. 2018, eq. 6", sampler="masks", at="image", relative=True)
 def rise(probability_mask: Maps, inverse_probability: Floats) -> Saliency:
     """The mean of random masks, weighted by the target's probability on the masked images; without a gradient.
 

@@ -130,6 +130,18 @@ def test_overlay_of_signed_map_has_diverging_colors() -> None:
         at_layer().overlay(colormap="polar")
 
 
+def test_relative_map_is_drawn_from_its_minimum() -> None:
+    relative, absolute = at_layer(is_relative=True), at_layer()
+    lowered = at_layer(maps=relative.maps - relative.maps.min())
+    np.testing.assert_array_equal(relative.overlay(), lowered.overlay())
+    raised = at_layer(maps=relative.maps + 5, is_relative=True)
+    difference = np.abs(np.asarray(raised.overlay(), int) - np.asarray(relative.overlay(), int))
+    assert difference.max() <= 2
+    assert (np.asarray(absolute.overlay()) != np.asarray(relative.overlay())).any()
+    assert relative.manifest()["is_relative"] is True
+    assert "is_relative" not in absolute.manifest()
+
+
 def test_outliers_are_left_out_at_the_image_only() -> None:
     maps = np.random.default_rng(8).standard_normal((1, 40, 60)).astype(np.float32) ** 3
     at_image, layer = explanation(1, maps=maps), at_layer(maps=np.abs(maps))
