@@ -135,6 +135,12 @@ quantity("gradient", lambda gradient: gradient, "g (N, C, h, w), the score's gra
 quantity("image", lambda image: image, "x (N, C, H, W), the image tensor")
 quantity("image_gradient", lambda image_gradient: image_gradient, "dS/dx (N, C, H, W)", degree=1)
 quantity("score", lambda score: score, "S (N,), the target's score", degree=1)
+quantity(
+    "probability",
+    lambda probability: probability,
+    "(N,), the target's probability",
+    degree=None,
+)
 quantity("hvp", _hessian_product, "(N, C, h, w), the Hessian of the score times A", degree=1)
 quantity(
     "guided_gradient",

@@ -82,7 +82,8 @@ def test_quantity_scales_with_power_of_cotangent(name: str, factor: float) -> No
 
 def test_some_quantities_are_not_proportional() -> None:
     """A probability weighted by minus one is one minus it."""
-    assert {*QUANTITIES} - {*PROPORTIONAL} == {"probability_mask", "sample_probabilities"}
+    of_probabilities = {"probability", "probability_mask", "sample_probabilities"}
+    assert {*QUANTITIES} - {*PROPORTIONAL} == of_probabilities
     programs = write(QUANTITIES["sample_probabilities"])
     once, negative = run(programs, 1.0), run(programs, -1.0)
     assert np.abs(once + negative).max() > 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
@@ -65,6 +66,12 @@ def _enlarge(cells: Floats, shift: float, out: Floats) -> Floats:
     return out
 
 
+def hide(clean: CleanRun, replacement: Floats) -> Callable[[Floats], Floats]:
+    """A function from masks (n, H, W) to the offsets that leave x * mask + replacement * (1 - mask)."""
+    change = (clean.image - replacement).astype(np.float32)
+    return lambda masks: np.asarray(change * (clean.mix(masks) - 1))
+
+
 @sampler("masks", varies="image", counts="masks", named=("inverse_probability",))
 def random_masks(
     clean: CleanRun,
@@ -84,19 +91,14 @@ def random_masks(
     """
     drawn = RandomMasks(clean.grid, grid, probability, seed)
     draw = lru_cache(CHUNKS)(drawn.draw)  # both rows of a chunk are made of the same masks
-    change = (clean.image - read_baseline(clean, baseline)).astype(np.float32)
-
-    def hidden(samples: slice) -> Floats:
-        """What must be added to leave x * mask + baseline * (1 - mask)."""
-        shown = draw(samples.start, samples.stop)[:, 0]
-        return change * (clean.mix(shown) - 1)
+    hidden = hide(clean, read_baseline(clean, baseline))
 
     def fed(samples: slice) -> Floats:
         return draw(samples.start, samples.stop)
 
     return Samples(
         masks,
-        Computed(hidden),
+        Computed(lambda samples: hidden(fed(samples)[:, 0])),
         inputs={"mask": Computed(fed)},
         named={"inverse_probability": np.full((1, 1, 1), 1 / probability)},
     )

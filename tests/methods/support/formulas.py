@@ -15,8 +15,17 @@ NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an i
     "baseline": lambda image: 0.25 * image,
     "baseline_score": lambda image: np.zeros(len(image)),
     "grid": lambda image: np.zeros_like(image[:, 0]),
+    "window_rows": lambda image: _windows(image, 2),
+    "window_columns": lambda image: _windows(image, 3),
     "inverse_probability": lambda image: np.full((len(image), 1, 1), 2.0),
 }
+
+
+def _windows(image: Floats, axis: int) -> Floats:
+    """(N, windows, pixels): as many windows as pixels; two of them contain the second pixel."""
+    shares = np.eye(image.shape[axis])
+    shares[:2, 1:2] = 0.5
+    return np.tile(shares, (len(image), 1, 1))
 
 
 def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
@@ -45,7 +54,7 @@ def quantities_of(activations: Floats, gradients: Floats) -> dict[str, Floats]:
 def _sources(activation: Floats, gradient: Floats) -> dict[str, Any]:
     """What expressions are written from, for one sample of N images."""
     score = np.sum(gradient, axis=(1, 2, 3))
-    probability = 1 / (1 + np.exp(-np.clip(score, -9.0, 9.0)))
+    probability = 1 / (1 + np.exp(-np.clip(score / 10, -9.0, 9.0)))
     return {
         "activation": activation,
         "gradient": gradient,
