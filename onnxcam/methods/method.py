@@ -87,7 +87,8 @@ class Method:
 
     @property
     def _quantities(self) -> Iterator[Quantity]:
-        return (QUANTITIES[name] for name in self.parameters if name in QUANTITIES)
+        names = (*self.parameters, *self.sampler.takes)
+        return (QUANTITIES[name] for name in names if name in QUANTITIES)
 
     @property
     def needs_gradient(self) -> bool:

@@ -22,6 +22,7 @@ COUNT = len(TARGETS)
 EVIDENCE_OF_CONSTANT_SCORES = {
     "recipro-cam": "its map is the probability itself",
     "rise": "its map is the mean of the probability itself",
+    **dict.fromkeys(("score-cam", "ss-cam", "is-cam"), "all feature maps have the same weight"),
 }
 """Methods that depend on the target, but are not empty where scores do not depend on the image, and why."""
 every_method = pytest.mark.parametrize("method", METHODS)

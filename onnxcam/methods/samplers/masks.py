@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxcam.arrays import Floats
 from onnxcam.methods.baselines import Baseline, read_baseline
+from onnxcam.methods.enlarge import cell_positions, enlarge
 from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
 from onnxcam.methods.settings import Range
 
@@ -43,27 +44,16 @@ class RandomMasks:
             stream = np.random.Generator(np.random.SFC64([self.seed, number]))
             cells = (stream.random((self.cells, self.cells)) < self.probability).astype(np.float32)
             down, right = stream.random(2)
-            wide = _enlarge(cells.T, right, np.empty((self.size[1], self.cells), np.float32))
-            _enlarge(np.ascontiguousarray(wide.T), down, mask[0])
+            enlarge(cells, self._positions(0, down), self._positions(1, right), mask[0])
         return masks
 
-
-def _enlarge(cells: Floats, shift: float, out: Floats) -> Floats:
-    """Cells (cells, width) written into `out` (size, width): enlarged along the first side to one cell more
-    than `size`, linearly between the centers of the cells, and cut out at a part `shift` of the first cell,
-    from 0 to 1. One mask after another, so that what is computed stays in the processor's cache.
-    """
-    count, size = len(cells), len(out)
-    pixels = -(-size // count)  # of a cell
-    positions = np.floor(shift * pixels) + np.arange(size)
-    centers = np.clip((positions + 0.5) * count / ((count + 1) * pixels) - 0.5, 0, count - 1)
-    lower = centers.astype(np.intp)
-    np.take(cells, lower, 0, out=out, mode="clip")
-    rise = np.take(cells, np.minimum(lower + 1, count - 1), 0, mode="clip")
-    rise -= out
-    rise *= (centers - lower).astype(np.float32)[:, None]
-    out += rise
-    return out
+    def _positions(self, axis: int, shift: float) -> Floats:
+        """Where pixels lie in the cells, which are enlarged to one cell more than the image and cut out at a
+        part `shift` of the first one, from 0 to 1.
+        """
+        pixels = -(-self.size[axis] // self.cells)  # of a cell
+        start, length = float(np.floor(shift * pixels)), (self.cells + 1) * pixels
+        return cell_positions(self.size[axis], self.cells, start, length)
 
 
 def hide(clean: CleanRun, replacement: Floats) -> Callable[[Floats], Floats]:

@@ -34,6 +34,9 @@ class Tokens:
     def features(self, x: Floats) -> Floats:
         return self.vit.grid(self.vit.norm(self.vit.tokens(x)))[0]
 
+    def logits(self, x: Floats) -> Floats:
+        return Tokens(self.vit, x).head(self.features(x))
+
     def head(self, features: Floats) -> Floats:
         tokens = self.vit.tokens(self.x)
         normed = self.others * self.vit.norm(tokens)
@@ -56,9 +59,9 @@ def assert_layer_map_equals_twin(method: str, net: LayeredNet, twin: Twin, **opt
     assert_close(explanation.layer_maps, stack(twin, net))
 
 
-def assert_token_map_equals_twin(method: str, vit: Vit, twin: Twin) -> None:
+def assert_token_map_equals_twin(method: str, vit: Vit, twin: Twin, **settings: Any) -> None:
     """At the normalization before the attention."""
     images = random_images(2, (3, 4, 6))
-    explainer = onnxcam.Explainer(vit.content(), method, layer="ln", device="cpu")
+    explainer = onnxcam.Explainer(vit.content(), method, layer="ln", device="cpu", **settings)
     expected = [twin(Tokens(vit, x), x, TARGET) for x in images]
     assert_close(explainer(images, TARGET).layer_maps, np.stack(expected))

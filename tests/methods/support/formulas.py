@@ -10,6 +10,7 @@ from onnxcam.methods import METHODS, QUANTITIES, Method, Quantity
 from onnxcam.methods.method import positional
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.postprocess import join_channels
+from onnxcam.specs import Layer
 
 NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an image of (N, C, H, W)
     "baseline": lambda image: 0.25 * image,
@@ -18,6 +19,9 @@ NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an i
     "window_rows": lambda image: _windows(image, 2),
     "window_columns": lambda image: _windows(image, 3),
     "inverse_probability": lambda image: np.full((len(image), 1, 1), 2.0),
+    "selected": lambda image: (
+        (np.arange(image[:, :, 0, 0].size) % 4 != 1).reshape(image.shape[:2]) * 1.0
+    ),
 }
 
 
@@ -96,10 +100,23 @@ def takes_tensors(method: Method, parameter: str) -> bool:
     return is_at_several and parameter in QUANTITIES and QUANTITIES[parameter].place == "layer"
 
 
+def stacked(method: Method, numbers: Floats, shape: tuple[int, ...]) -> Floats:
+    """Numbers (N, n) repeated until there are as many as the method has samples at a layer of this shape."""
+    layer = Layer("", "", shape, 1, is_bottleneck=True)
+    settings = {name: setting.default for name, setting in method.settings.items()}
+    count = method.sampler.count(layer, settings) or numbers.shape[1]
+    return numbers[:, np.arange(count) % numbers.shape[1]]
+
+
 def arguments(name: str, quantities: Mapping[str, Floats]) -> dict[str, Any]:
     """Those of the quantities that a formula takes. At several tensors: at these cells, and at their mean."""
     method = METHODS[name]
-    taken = {parameter: quantities[parameter] for parameter in positional(method.formula)}
+    taken = {
+        parameter: stacked(method, quantities[parameter], quantities["activation"].shape)
+        if parameter in QUANTITIES and QUANTITIES[parameter].reduction == "stack"
+        else quantities[parameter]
+        for parameter in positional(method.formula)
+    }
     return {
         parameter: (array, np.mean(array, axis=(2, 3), keepdims=True))
         if takes_tensors(method, parameter)
