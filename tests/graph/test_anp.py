@@ -120,6 +120,9 @@ FORMULAS: dict[str, Callable[[Any, Any], Any]] = {
     ),
     "take one": lambda a, b: np.take(a, 1, axis=0) * b,
     "take along axis": lambda a, b: np.take_along_axis(b, np.argsort(b, axis=0)[:2], axis=0),
+    "take along axis the same": lambda a, b: np.take_along_axis(
+        a, np.argmax(np.sum(a, axis=1, keepdims=True), axis=2, keepdims=True), axis=2
+    ),
     "array operand": lambda a, b: a * np.arange(4.0) + np.ones((3, 1)),
     "array first": lambda a, b: np.arange(4.0) * a - np.float64(2) / a,
 }
@@ -128,7 +131,8 @@ FIRST_OPSET = {  # at which a formula can be written, if it is not 8
     **dict.fromkeys(["trigonometry", "where", "where of numbers", "comparisons", "finite"], 9),
     **dict.fromkeys(["not finite", "nan", "masks", "truth", "array as condition"], 9),
     **dict.fromkeys(["slices", "slices from the end"], 10),
-    **dict.fromkeys(["steps", "equality", "cumulative sum", "take along axis"], 11),
+    **dict.fromkeys(["steps", "equality", "cumulative sum"], 11),
+    **dict.fromkeys(["take along axis", "take along axis the same"], 11),
 }
 FIRST_OPSET_OF_DYNAMIC = {**FIRST_OPSET, "sort": 10, "table of indices": 11}
 WITH_INTEGERS = {  # which make float64 of float32, as in NumPy

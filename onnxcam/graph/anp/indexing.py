@@ -11,7 +11,7 @@ import numpy as np
 from onnxcam.arrays import Array, is_integer
 from onnxcam.errors import NeedsOpsetError
 from onnxcam.graph.anp.rows import normalize_axis, register, writes
-from onnxcam.graph.anp.shapes import expand_dims, squeeze
+from onnxcam.graph.anp.shapes import broadcast_to, expand_dims, squeeze
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Operand, Value
 
@@ -120,13 +120,27 @@ def _from_first(a: Value, indices: Array, axis: int) -> Array:
 
 @writes(np.take_along_axis)
 def take_along_axis(arr: Value, indices: Operand, axis: int) -> Value:
-    """The elements at these indices of one axis, others for each position on the other axes. Since opset 11."""
+    """The elements at these indices of one axis, others for each position on the other axes, or the same along
+    an axis where the indices have size 1. Since opset 11.
+    """
     axis = normalize_axis(axis, arr.ndim)
     positions = indices if isinstance(indices, Value) else arr.build.constant(np.asarray(indices))
+    positions = _repeated(positions, arr, axis)
     others = [[*shape[:axis], *shape[axis + 1 :]] for shape in (arr.shape, positions.shape)]
     if positions.ndim != arr.ndim or others[0] != others[1] or not is_integer(positions.dtype):
         raise _refused(arr, positions, "integers of the same shape on the other axes are")
     return arr.build.op("GatherElements", arr, positions, axis=axis)
+
+
+def _repeated(positions: Value, arr: Value, axis: int) -> Value:
+    """Indices repeated along the other axes where they have size 1, if the size there is known."""
+    if positions.ndim != arr.ndim:
+        return positions
+    sizes = [
+        size if number != axis and own == 1 and isinstance(size, int) else own
+        for number, (own, size) in enumerate(zip(positions.shape, arr.shape, strict=True))
+    ]
+    return positions if sizes == [*positions.shape] else broadcast_to(positions, sizes)
 
 
 register(operator.getitem, _index)
