@@ -14,6 +14,7 @@ from onnxcam.methods.place import IMAGE, LAYER, PLACES
 from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.methods.samplers import SAMPLERS, Sampler
 from onnxcam.methods.settings import Setting, check_setting, require_described, settings_of
+from onnxcam.methods.subset import COUNTED
 from onnxcam.registry import Registry
 from onnxcam.specs import PlanRequest
 
@@ -32,8 +33,9 @@ class Method:
     """A method.
 
     Attributes:
-        formula: its positional parameters name the quantities it takes (see `QUANTITIES`) and what the sampler
-            names; its keyword-only parameters are settings. It runs on arrays and on graph Values.
+        formula: its positional parameters name the quantities it takes (see `QUANTITIES`), what the sampler
+            names, and `counted` (see `subset.py`); its keyword-only parameters are settings. It runs on arrays
+            and on graph Values.
         sampler: the inputs on which the model is run.
         source: the paper and its equation.
         rules: the name of a table of gradient rules.
@@ -78,7 +80,8 @@ class Method:
 
     def quantities(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """The quantity that each parameter gets; settings of the sampler may replace some."""
-        own = (name for name in self.parameters if name not in self.sampler.named)
+        others = {*self.sampler.named, COUNTED}
+        own = (name for name in self.parameters if name not in others)
         names = {name: self.averages.get(name, name) for name in own}
         for (setting, value), replaced in self.sampler.replaces.items():
             if settings.get(setting) == value:
@@ -282,7 +285,8 @@ def _check_parameters(new: Method) -> None:
         known = ", ".join((LAYER, IMAGE, *PLACES))
         raise ValueError(f"{new.name}: at={new.at!r} is no place; expected one of {known}")
     named = new.sampler.named
-    unknown = sorted({*new.parameters} - {*QUANTITIES, *named})
+    counted = {COUNTED} if new.has_subsets else set()
+    unknown = sorted({*new.parameters} - {*QUANTITIES, *named, *counted})
     if unknown:
         also = f", and of the sampler {new.sampler.name}: {', '.join(named)}" if named else ""
         raise ValueError(

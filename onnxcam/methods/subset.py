@@ -16,6 +16,7 @@ from onnxcam.methods.quantities import QUANTITIES
 
 Channels: TypeAlias = str | Sequence[int]  # [3, 7] or "3,7,10-20"
 Region: TypeAlias = str | tuple[slice, slice] | NDArray[np.bool_]  # "y0:y1,x0:x1" or a mask
+COUNTED = "counted"  # what a formula may take besides quantities, if its method has subsets
 SPAN = r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*(?::\s*(\d{1,18})\s*)?"
 
 
@@ -26,15 +27,18 @@ class Subset(NamedTuple):
     region: Region | None
 
     def select(self, quantities: Quantities) -> Quantities:
-        """The chosen feature maps, with zeros for the neurons that do not count. SettingError if the layer does
-        not have them.
+        """The chosen feature maps, with zeros for the neurons that do not count, and `counted`, which is 1 for
+        those that do. SettingError if the layer does not have them.
         """
         cells = cells_of(quantities)
         if not cells:
             return quantities
-        _, channels, height, width = next(iter(cells.values())).shape
+        shape = _, channels, height, width = next(iter(cells.values())).shape
         mask = region_mask(self.region, channels, (height, width))
-        return apply_subset(quantities, select_channels(self.channels, channels), mask)
+        counted = {COUNTED: np.broadcast_to(1.0, shape)}
+        return apply_subset(
+            {**quantities, **counted}, select_channels(self.channels, channels), mask
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON can hold."""
@@ -152,11 +156,11 @@ def _require_inside(region: tuple[slice, slice], grid: tuple[int, int]) -> tuple
 
 
 def cells_of(quantities: Mapping[str, Floats]) -> Quantities:
-    """The quantities (N, C, h, w) with a value for each feature map and cell of the layer."""
+    """What has a value for each feature map and cell of the layer, (N, C, h, w)."""
     return {
         name: array
         for name, array in quantities.items()
-        if name in QUANTITIES and QUANTITIES[name].place == "layer"
+        if name == COUNTED or (name in QUANTITIES and QUANTITIES[name].place == "layer")
     }
 
 

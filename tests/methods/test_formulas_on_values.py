@@ -12,7 +12,7 @@ from onnxcam.arrays import Floats, Shape
 from onnxcam.graph.opset import NEWEST
 from onnxcam.methods import METHODS, QUANTITIES
 from onnxcam.methods.settings import settings_of
-from tests.methods.support.formulas import arguments, quantities_of
+from tests.methods.support.formulas import DENSE, arguments, quantities_of
 from tests.methods.support.written import float32, run_written
 
 N, C, H, W = 2, 5, 3, 4
@@ -64,14 +64,14 @@ def taken(name: str, case: str) -> dict[str, Any]:
 
 
 def chosen_settings(name: str) -> Iterator[dict[str, Any]]:
-    """Every combination of the choices of a method's formula."""
+    """Every combination of the choices of a method's formula, with what makes its map dense."""
     choices = {
         setting: known.choices
         for setting, known in settings_of(METHODS[name].formula).items()
         if known.choices
     }
     for values in itertools.product(*choices.values()):
-        yield dict(zip(choices, values, strict=True))
+        yield DENSE.get(name, {}) | dict(zip(choices, values, strict=True))
 
 
 FORMULAS = [
@@ -143,7 +143,7 @@ def test_formula_on_values_takes_any_number_of_images(
 def test_random_quantities_give_maps_with_evidence() -> None:
     """A comparison of zeros would prove nothing."""
     for name in METHODS:
-        maps = METHODS[name].formula(**taken(name, "random"))
+        maps = METHODS[name].formula(**taken(name, "random"), **DENSE.get(name, {}))
         assert np.count_nonzero(maps) > maps.size / 4, name
 
 

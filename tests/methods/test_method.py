@@ -208,6 +208,11 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
             {"sampler": "gaussian"},
             "new takes baseline, which are not quantities",
         ),
+        (
+            lambda activation, counted: activation * counted,
+            {"at": "image"},
+            "new takes counted, which are not quantities",
+        ),
         (lambda activation: activation, {"sampler": "gausian"}, "did you mean gaussian"),
         (lambda activation, *, power=1.0: activation, {}, "the setting power needs an annotation"),
         (needs_power, {}, "the setting power needs a default"),
@@ -236,6 +241,12 @@ def test_parameters_are_those_of_formula_report_and_check(register: Register) ->
         check=lambda gradient, *, is_constant: None,
     )
     assert new.parameters == ("activation", "gradient", "score")
+
+
+def test_counted_is_no_quantity_of_a_plan(register: Register) -> None:
+    new = register(lambda activation, counted: activation * counted)
+    assert new.quantities({}) == {"activation": "activation"}
+    assert new.plan_request().quantities == ("activation",)
 
 
 @pytest.mark.parametrize(("signed", "channels"), [(False, "largest"), (True, "sum")])

@@ -7,9 +7,17 @@ import pytest
 
 from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
-from onnxcam.methods import METHODS, QUANTITIES
-from onnxcam.methods.subset import apply_subset, region_mask, region_to_json, select_channels
-from tests.methods.support.formulas import feed, run
+from onnxcam.methods import METHODS
+from onnxcam.methods.subset import (
+    COUNTED,
+    Subset,
+    apply_subset,
+    cells_of,
+    region_mask,
+    region_to_json,
+    select_channels,
+)
+from tests.methods.support.formulas import DENSE, feed, run
 
 AVERAGING = {"activation-map"}  # over the feature maps that count, where others add them up
 GRID = (4, 5)
@@ -127,15 +135,28 @@ def test_map_of_subset_equals_formula_on_zeroed_arrays(name: str) -> None:
     quantities = feed((2, 6, *GRID))
     zeroed = dict(quantities)
     for quantity, array in quantities.items():
-        if quantity in QUANTITIES and QUANTITIES[quantity].place == "layer":
+        if quantity in cells_of(quantities):
             zeroed[quantity] = np.zeros_like(array)
             zeroed[quantity][:, [1, 4], 1:3, 0:2] = array[:, [1, 4], 1:3, 0:2]
     mask = region_mask("1:3,0:2", 6, GRID)
-    maps = run(name, apply_subset(quantities, select_channels("1,4", 6), mask))
-    expected = run(name, zeroed) * (3 if name in AVERAGING else 1)  # 2 of 6 feature maps are chosen
+    settings = DENSE.get(name, {})
+    maps = run(name, apply_subset(quantities, select_channels("1,4", 6), mask), **settings)
+    expected = run(name, zeroed, **settings)
+    expected *= 3 if name in AVERAGING else 1  # 2 of 6 feature maps are chosen
     np.testing.assert_allclose(maps, expected, rtol=1e-12, atol=1e-14)
     assert maps.any()
     assert not np.delete(maps, np.s_[1:3], axis=1).any()
+
+
+@pytest.mark.parametrize("channels", [None, "0,2"])
+@pytest.mark.parametrize("region", [None, "1:3,0:2", np.arange(60).reshape(3, *GRID) % 7 == 0])
+def test_counted_is_one_for_neurons_that_count(channels: Any, region: Any) -> None:
+    quantities = {name: array for name, array in feed((2, 3, *GRID)).items() if name != COUNTED}
+    counted = Subset(channels, region).select(quantities)[COUNTED]
+    mask = region_mask(region, 3, GRID)
+    expected = np.ones((3, *GRID)) if mask is None else mask * np.ones((3, 1, 1))
+    numbers = [0, 2] if channels else [0, 1, 2]
+    np.testing.assert_array_equal(counted, np.stack([expected[numbers]] * 2))
 
 
 @pytest.mark.parametrize("name", ["score", "sample_scores", "image", "image_gradient"])

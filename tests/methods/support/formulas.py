@@ -12,7 +12,10 @@ from onnxcam.methods.place import IMAGE
 from onnxcam.methods.postprocess import join_channels
 from onnxcam.specs import Layer
 
-NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an image of (N, C, H, W)
+NAMED: dict[
+    str, Callable[[Floats], Floats]
+] = {  # what is no quantity, for an image of (N, C, H, W)
+    "counted": np.ones_like,
     "baseline": lambda image: 0.25 * image,
     "baseline_score": lambda image: np.zeros(len(image)),
     "grid": lambda image: np.zeros_like(image[:, 0]),
@@ -23,6 +26,9 @@ NAMED: dict[str, Callable[[Floats], Floats]] = {  # what samplers name, for an i
         (np.arange(image[:, :, 0, 0].size) % 4 != 1).reshape(image.shape[:2]) * 1.0
     ),
 }
+
+DENSE: dict[str, dict[str, Any]] = {"fem": {"threshold": 1.0}}
+"""Settings of methods that mark few cells, with which they mark some of the few cells of a test."""
 
 
 def _windows(image: Floats, axis: int) -> Floats:
