@@ -56,7 +56,8 @@ def clear_rounding_errors(
         repeats = [nearby(factor) for factor in NEARBY]
         for layer, quantities in enumerate(layers):
             if doubtful[layer]:
-                close = [{**quantities, **repeat[layer]} for repeat in repeats]
+                # gradients that were computed again come first, before those that a sampler named
+                close = [{**repeat[layer], **quantities, **repeat[layer]} for repeat in repeats]
                 erroneous[layer] = not _is_confirmed(close, formula)
     maps[:] = [
         result.cleared() if is_error else result

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats, Images, Quantities, Scores, cast_saturating
+from onnxcam.arrays import Array, Floats, Images, Quantities, Scores
 from onnxcam.errors import RunError
+from onnxcam.explain.nearby import nearby_image
 from onnxcam.methods import QUANTITIES, Samples
 from onnxcam.methods.quantities import SAMPLE_SCORES
 from onnxcam.runtime.chunks import ChunkedRunner, Feed
@@ -30,8 +31,6 @@ from onnxcam.specs import (
 )
 from onnxcam.targets.target import Target
 
-NEAR = 2.0**-20  # part of an image's range, eight steps of float32
-FEW_LEVELS = 0.15  # for integers: one value in a thousand is rounded to the next
 ProgressCallback = Callable[
     [int], None
 ]  # gets the number of inputs that were run since the last call
@@ -154,10 +153,14 @@ class Runner:
         samples: Samples,
         target: Target,
         progress: ProgressCallback = no_progress,
+        names: Collection[str] | None = None,
     ) -> dict[Output, Array]:
-        """The quantities of the samples of one image (1, ...), whose `values` (1, ...) the samples vary."""
+        """The quantities of the samples of one image (1, ...), whose `values` (1, ...) the samples vary; only
+        those with these `names`, unless it is None.
+        """
         results: dict[Output, Array] = {}
-        varying, constant = self.plan.sampled, self.plan.constant_sampled
+        varying = _select(self.plan.sampled, names)
+        constant = _select(self.plan.constant_sampled, names)
         if varying.outputs:
             arrays = self._run(varying, image, values, samples, target.weights, progress)
             results |= dict(zip(varying.outputs, arrays, strict=True))
@@ -273,7 +276,7 @@ class Runner:
         first of its `samples`. They are nearly the same as at the image, or at a sample of it, unless they are
         only rounding errors.
         """
-        near, weights = _nearby_image(image, factor), factor * target.weights
+        near, weights = nearby_image(image, factor), factor * target.weights
         clean = self.clean(near, weights[None])
         arrays = dict(clean.arrays)
         if self.plan.constant.outputs:  # those of the target itself stay in memory
@@ -288,6 +291,13 @@ class Runner:
             for output, array in arrays.items()
             if degrees[output]
         }
+
+
+def _select(program: Program, names: Collection[str] | None) -> Program:
+    """The program with the quantities of these names only; None for all of them."""
+    if names is None:
+        return program
+    return replace(program, outputs=tuple(o for o in program.outputs if o.quantity in names))
 
 
 def _only(feeds: Mapping[str, Any], run: ChunkedRunner) -> dict[str, FeedValue]:
@@ -323,19 +333,3 @@ def _combine(part: list[Array], quantity: str, count: int) -> Array:
         return np.asarray(part[0], np.float64) / count
     rows = part[0] if len(part) == 1 else np.concatenate(part)
     return rows if reduction == "" else np.reshape(rows, (1, -1))
-
-
-def _nearby_image(image: Images, factor: float) -> Any:
-    """The image with noise, different for each factor, that changes only how values are rounded. Noise of 1/256
-    of its range, or even 2**-16, would flip enough ReLUs of a deep model, or change a probability of 1e-20 so
-    much, that maps with evidence differ.
-    """
-    draw = np.random.Generator(np.random.SFC64(int(1000 * factor)))
-    values = image.astype(np.float64)
-    span = float(values.max() - values.min()) or 1.0
-    spread = span * max(NEAR, _epsilon(image)) if image.dtype.kind == "f" else FEW_LEVELS
-    return cast_saturating(values + spread * draw.standard_normal(image.shape), image.dtype)
-
-
-def _epsilon(array: Any) -> float:
-    return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0

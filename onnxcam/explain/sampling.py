@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats
-from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
+from onnxcam.arrays import Array, Floats, Images, Quantities
+from onnxcam.explain.run import CleanPass, ProgressCallback, Runner, no_progress
 from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
 from onnxcam.image.read import read
 from onnxcam.methods import QUANTITIES, Method
@@ -39,35 +39,50 @@ class Sampling:
         if draw is None:
             progress(1)
             return {}, None
-        image = clean.images[number : number + 1]
+        image, sampler = clean.images[number : number + 1], self.method.sampler
         values: Any = clean.raw("activation", number) if HEAD in self.runner.runs else image
-        height, width = self.runner.plan.image.size_of(image)
+        expected = sampler.count(self.runner.plan.layers[0], self.settings)
+        report = no_progress if expected is None else progress
         samples = draw(
-            CleanRun(
-                image=image,
-                values=values,
-                layer=self.runner.plan.layers[0]
-                if values is not image
-                else self.runner.plan.image.as_layer(),
-                aspect_ratio=height / width,
-                read_image=self._read_image,
-                color=partial(gray_level, self.preprocessing, self.runner.plan.image),
-                scores=lambda drawn: self.runner.scores(image, values, drawn, target),
-                to_device=self._to_device,
-                recall=self._recall,
-            ),
+            self._clean_run(image, values, target, report),
             *self._taken(clean, number, target),
             **self.method.sampler_settings(self.settings),
         )
-        self._require_complete(samples)
-        expected = self.method.sampler.count(self.runner.plan.layers[0], self.settings)
-        if expected is not None:
-            if expected > samples.count:
-                progress(expected - samples.count)  # those that need not be run
-            return self.runner.sampled(image, values, samples, target, progress), samples
-        arrays = self.runner.sampled(image, values, samples, target)
-        progress(1)  # the number of samples was not known before
+        names = {*self.method.quantities(self.settings).values()}
+        self._require_complete(samples, names)
+        if sampler.asks:  # its samples were counted when it ran them
+            report = no_progress
+        arrays = self.runner.sampled(image, values, samples, target, report, names)
+        if expected is None:
+            progress(1)  # the number of samples was not known before
+        elif expected > samples.count:
+            progress(expected - samples.count)  # those that need not be run
         return arrays, samples
+
+    def _clean_run(
+        self, image: Images, values: Any, target: Target, progress: ProgressCallback
+    ) -> CleanRun:
+        """What the sampler knows of an image (1, ...), whose `values` (1, ...) it varies."""
+        plan, asked = self.runner.plan, self.method.sampler.asks
+        height, width = plan.image.size_of(image)
+
+        def compute(drawn: Samples) -> Quantities:
+            self._require_complete(drawn, asked)
+            arrays = self.runner.sampled(image, values, drawn, target, progress, asked)
+            return self.runner.arrange(arrays, image)[0]
+
+        return CleanRun(
+            image=image,
+            values=values,
+            layer=plan.layers[0] if values is not image else plan.image.as_layer(),
+            aspect_ratio=height / width,
+            read_image=self._read_image,
+            color=partial(gray_level, self.preprocessing, plan.image),
+            scores=lambda drawn: self.runner.scores(image, values, drawn, target),
+            to_device=self._to_device,
+            recall=self._recall,
+            compute=compute,
+        )
 
     def _taken(self, clean: CleanPass, number: int, target: Target) -> list[Floats]:
         """The quantities of one image that the sampler takes, with the channels first, in float64."""
@@ -79,16 +94,16 @@ class Sampling:
         (layer, *_) = self.runner.arrange(taken, row.images)
         return [layer[name] for name in names]
 
-    def _require_complete(self, samples: object) -> None:
-        """ValueError for a result that is not `Samples`, or that lacks an input of a quantity: with zeros in
-        its place, the map would be empty or wrong.
+    def _require_complete(self, samples: object, names: Collection[str]) -> None:
+        """ValueError for a result that is not `Samples`, or that lacks an input of one of these quantities:
+        with zeros in its place, the map would be empty or wrong.
         """
         name = self.method.sampler.name
         if not isinstance(samples, Samples):
             raise ValueError(f"sampler {name} returned {type(samples).__name__}; expected Samples")
         plan, runs = self.runner.plan, self.runner.runs
         for program in (plan.clean, plan.constant, plan.sampled, plan.constant_sampled):
-            for output in program.outputs:
+            for output in (output for output in program.outputs if output.quantity in names):
                 missing = [
                     source
                     for source in QUANTITIES[output.quantity].sample_inputs

@@ -79,7 +79,9 @@ class Method:
         return tuple(name for name in dict.fromkeys(names) if name not in RESULTS)
 
     def quantities(self, settings: Mapping[str, Any]) -> dict[str, str]:
-        """The quantity that each parameter gets; settings of the sampler may replace some."""
+        """The quantity that each parameter gets, unless the sampler names it; settings of the sampler may
+        replace some.
+        """
         others = {*self.sampler.named, COUNTED}
         own = (name for name in self.parameters if name not in others)
         names = {name: self.averages.get(name, name) for name in own}
@@ -90,7 +92,7 @@ class Method:
 
     @property
     def _quantities(self) -> Iterator[Quantity]:
-        names = (*self.parameters, *self.sampler.takes)
+        names = (*self.parameters, *self.sampler.takes, *self.sampler.asks)
         return (QUANTITIES[name] for name in names if name in QUANTITIES)
 
     @property
@@ -171,7 +173,8 @@ class Method:
         target: tuple[str, ...] = (),
     ) -> PlanRequest:
         """What a plan for this method at a layer, or at several, depends on."""
-        quantities = dict.fromkeys([*self.quantities(settings or {}).values(), *self.sampler.takes])
+        of_formula, sampler = self.quantities(settings or {}).values(), self.sampler
+        quantities = dict.fromkeys([*of_formula, *sampler.takes, *sampler.asks])
         tells_evidence = self.needs_gradient and self.at in (LAYER, IMAGE)
         if tells_evidence or self.sampler.varies == "activation":  # samples are made from it
             quantities["activation"] = None

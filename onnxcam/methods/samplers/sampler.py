@@ -116,6 +116,7 @@ class CleanRun:
         scores: runs samples, and returns the target's score on each of them (n,).
         to_device: copies an array that is fed many times to the device.
         recall: returns what was stored under a key, or stores what a function makes; for all images.
+        compute: runs samples, and returns the quantities that the sampler asks for, as formulas get them.
     """
 
     image: Images
@@ -127,6 +128,7 @@ class CleanRun:
     scores: Callable[[Samples], Floats]
     to_device: Callable[[Any], Any]
     recall: Callable[[object, Callable[[], Any]], Any]
+    compute: Callable[[Samples], Mapping[str, Floats]]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -153,7 +155,8 @@ class Sampler:
         counts: the setting that holds the number of samples, if there is one.
         total: tells the number of samples, if it is not that setting.
         replaces: the quantities that a setting replaces by others: {(setting, value): {quantity: other}}.
-        named: the arrays that a formula may take besides quantities.
+        named: the arrays that a formula may take besides quantities, or in place of them.
+        asks: the quantities of samples that `CleanRun.compute` returns.
         smooths: whether the samples only serve to average: where none differs, there is nothing to smooth.
         weighted: a setting and its value with which the samples have different weights.
     """
@@ -166,6 +169,7 @@ class Sampler:
     total: Count | None = None
     replaces: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     named: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     smooths: bool = False
     weighted: tuple[str, str] | None = None
 
@@ -182,7 +186,7 @@ class Sampler:
     @property
     def reads_layer(self) -> bool:
         """Whether samples are made from what the model computes at the layer."""
-        is_taken = any(QUANTITIES[name].place == "layer" for name in self.takes)
+        is_taken = any(QUANTITIES[name].place == "layer" for name in (*self.takes, *self.asks))
         return is_taken or self.varies == "activation"
 
     def count(self, layer: Layer, settings: Mapping[str, Any]) -> int | None:
@@ -208,6 +212,7 @@ def sampler(
     total: Count | None = None,
     replaces: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
     named: tuple[str, ...] = (),
+    asks: tuple[str, ...] = (),
     smooths: bool = False,
     weighted: tuple[str, str] | None = None,
 ) -> Callable[[Draw], Draw]:
@@ -216,19 +221,15 @@ def sampler(
     first line of its docstring says what the model is run on.
 
     ValueError for a setting without annotation or default, a parameter that is no quantity of the clean image,
-    or if `varies` or `counts` names nothing.
+    or if `varies`, `counts` or `asks` names nothing.
     """
 
     def register(draw: Draw) -> Draw:
         require_described(name, draw)
         if varies not in ("image", "activation"):
             raise ValueError(f"{name}: varies={varies!r}; expected image or activation")
-        clean = [key for key, quantity in QUANTITIES.items() if not quantity.is_sampled]
-        if unknown := sorted({*_taken(draw)} - {*clean}):
-            raise ValueError(
-                f"{name} takes {', '.join(unknown)}, which are not quantities of the clean image; these are: "
-                f"{', '.join(clean)}"
-            )
+        _require_quantities(f"{name} takes", _taken(draw), "the clean image")
+        _require_quantities(f"{name} asks for", asks, "samples")
         settings = getattr(draw, "__kwdefaults__", None) or {}
         if counts is not None and counts not in settings:
             listed = ", ".join(settings) or "none"
@@ -243,6 +244,7 @@ def sampler(
             total,
             replaces or {},
             named,
+            asks,
             smooths,
             weighted,
         )
@@ -250,6 +252,15 @@ def sampler(
         return draw
 
     return register
+
+
+def _require_quantities(who: str, names: Collection[str], what: str) -> None:
+    """ValueError for names that are not quantities of the clean image, or of samples."""
+    known = [key for key, row in QUANTITIES.items() if row.is_sampled == (what == "samples")]
+    if unknown := sorted({*names} - {*known}):
+        raise ValueError(
+            f"{who} {', '.join(unknown)}, which are not quantities of {what}; these are: {', '.join(known)}"
+        )
 
 
 def _taken(draw: Draw) -> tuple[str, ...]:

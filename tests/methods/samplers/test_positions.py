@@ -22,6 +22,7 @@ def draw(layer: Layer, values: Floats, **settings: Any) -> Samples:
         scores=unused,
         to_device=unused,
         recall=unused,
+        compute=unused,
     )
     positions = SAMPLERS["positions"].draw
     assert positions is not None
