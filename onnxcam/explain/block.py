@@ -150,7 +150,7 @@ class Block:
         )
         sampled = {output: np.concatenate([row[output] for row in rows]) for output in rows[0]}
         names = samples[0].named if samples[0] else {}
-        named = {name: np.concatenate([drawn.named[name] for drawn in samples]) for name in names}
+        named = {name: _concatenate([drawn.named[name] for drawn in samples]) for name in names}
         layers = self.runner.arrange(arrays | sampled, clean.images)
         return [{**layer, **named} for layer in layers], list(samples)
 
@@ -259,6 +259,18 @@ class Block:
                 f"{self.plan.name}: values, gradients or the map at {names} are not finite (NaN or infinite); "
                 "choose another layer, or check the model's weights and the settings of the method"
             )
+
+
+def _concatenate(arrays: Sequence[Floats]) -> Floats:
+    """Arrays (1, ...) of images as one; smaller ones are filled up with zeros at the end of each axis."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    filled = [
+        np.pad(array, [(0, size - own) for size, own in zip(shape, array.shape, strict=True)])
+        if array.shape != tuple(shape)
+        else array
+        for array in arrays
+    ]
+    return np.concatenate(filled)
 
 
 def _resize(saliency: Saliency, height: int, width: int) -> Saliency:
