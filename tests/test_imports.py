@@ -42,6 +42,7 @@ HOMES = {
     "onnx": GRAPHS,
     "onnx_graphsurgeon": GRAPHS,
     "google": {"model"},  # DecodeError of protobuf, which onnx raises for other files
+    "skimage": {"methods"},  # superpixels
     "numpy": LEVEL.keys(),
 }
 

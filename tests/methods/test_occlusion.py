@@ -10,6 +10,7 @@ import onnxcam
 from onnxcam.errors import SettingError
 from tests.methods.support import perturbation_twins as twins
 from tests.methods.support.compare import NETS, TARGET, X, assert_close, explain, stack
+from tests.methods.support.perturbation_twins import OfNet
 from tests.support.layered_nets import CURVED
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, NHWC, POOLED, Net, random_images
 
@@ -40,20 +41,9 @@ def test_baseline_fills_window(baseline: Any) -> None:
     assert_close(explanation.maps, stack(twins.occlusion, CURVED, 3, 2, baseline))
 
 
-class OfNet:
-    """A net as the model of a twin."""
-
-    def __init__(self, net: Net) -> None:
-        self.net = net
-
-    def logits(self, x: Any) -> Any:
-        return self.net.logits(self.net.features(x[None]))[0]
-
-
 def of_net(net: Net, images: Any) -> Any:
     """Its twin's maps of images (N, C, H, W)."""
-    model: Any = OfNet(net)
-    return np.stack([twins.occlusion(model, x, TARGET, 3, 2) for x in images])
+    return np.stack([twins.occlusion(OfNet(net), x, TARGET, 3, 2) for x in images])
 
 
 def maps_of(net: Net, images: Any) -> Any:

@@ -19,6 +19,10 @@ NAMED: dict[
     "baseline": lambda image: 0.25 * image,
     "baseline_score": lambda image: np.zeros(len(image)),
     "grid": lambda image: np.zeros_like(image[:, 0]),
+    "projection": lambda image: np.tile(
+        np.sin(np.arange(3 * image[0, 0].size)).reshape(3, -1), (len(image), 1, 1)
+    ),
+    "segment_numbers": lambda image: np.arange(image[:, 0].size).reshape(image[:, 0].shape) % 3.0,
     "window_rows": lambda image: _windows(image, 2),
     "window_columns": lambda image: _windows(image, 3),
     "inverse_probability": lambda image: np.full((len(image), 1, 1), 2.0),

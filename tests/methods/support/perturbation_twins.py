@@ -5,12 +5,33 @@ A twin takes a model as functions, one image x (C, H, W) and a class, and return
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from onnxcam.arrays import Floats
-from tests.methods.support.twins import Model, probability
+from onnxcam.methods.samplers.segments import Labels
+from tests.methods.support.twins import probability
+from tests.support.nets import Net
+
+
+class Model(Protocol):
+    """A classifier."""
+
+    def logits(self, x: Floats) -> Floats: ...
+
+
+class OfNet:
+    """A net as a model of one image."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+
+    def logits(self, x: Floats) -> Floats:
+        logits: Floats = self.net.logits(self.net.features(x[None]))[0]
+        return logits
+
 
 Window = tuple[int, int]  # its first row and column
 
@@ -56,3 +77,44 @@ def occlusion(
         square[:] = np.broadcast_to(fill, x.shape)[:, top : top + side, left : left + side]
         losses[top, left] = before - probability(model.logits(covered), target)
     return mean_of_windows(losses, side, height, width)
+
+
+def lime(
+    model: Model,
+    x: Floats,
+    target: int,
+    labels: Labels,
+    subsets: Sequence[Sequence[bool]],
+    sigma: float = 0.25,
+    ridge: float = 1.0,
+) -> Floats:
+    """Ribeiro et al. 2016, eq. 1, with a weighted ridge regression: the coefficients of the segments, whose
+    numbers are `labels` (H, W), of the linear model that is nearest to the probabilities for the subsets. A
+    segment that is not shown has its mean color.
+    """
+    count = int(labels.max()) + 1
+    normal, right = np.zeros((count + 1, count + 1)), np.zeros(count + 1)
+    for subset in subsets:
+        row = np.array([1.0, *map(float, subset)])  # with the intercept
+        length = np.sqrt(row[1:].sum())
+        cosine = row[1:].sum() / (length * np.sqrt(count)) if length else 0.0
+        weight = np.exp(-((1 - cosine) ** 2) / sigma**2)
+        score = probability(model.logits(show_segments(x, labels, subset)), target)
+        normal += weight * np.outer(row, row)
+        right += weight * score * row
+    for segment in range(1, count + 1):
+        normal[segment, segment] += ridge  # the intercept is not penalized
+    coefficients = np.linalg.solve(normal, right)[1:]
+    return np.array([[coefficients[int(label)] for label in row] for row in labels])
+
+
+def show_segments(x: Floats, labels: Labels, subset: Sequence[bool]) -> Floats:
+    """The image with the mean color of every segment that is not in the subset."""
+    shown = x.astype(np.float64)
+    for segment, is_shown in enumerate(subset):
+        pixels = [(i, j) for i, j in np.ndindex(labels.shape) if labels[i, j] == segment]
+        for channel in range(len(x)):
+            mean = sum(float(x[channel, i, j]) for i, j in pixels) / len(pixels)
+            for i, j in pixels:
+                shown[channel, i, j] = x[channel, i, j] if is_shown else mean
+    return shown
