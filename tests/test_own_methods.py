@@ -3,7 +3,7 @@ registered by the public names.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,8 +173,8 @@ def test_own_method_at_image_returns_attributions() -> None:
 
 def test_own_place_gives_formula_several_tensors() -> None:
     @onnxcam.place("rectifiers")
-    def rectifiers(nodes: Sequence[Any], constant: Callable[[Any], Any]) -> list[onnxcam.Place]:
-        outputs = [node.outputs[0].name for node in nodes if node.op == "Relu"]
+    def rectifiers(model: onnxcam.ModelView) -> list[onnxcam.Place]:
+        outputs = [node.outputs[0].name for node in model.nodes if node.op == "Relu"]
         return [onnxcam.Place(output) for output in outputs[:2]]
 
     @onnxcam.method("rectified", source="this test", at="rectifiers")

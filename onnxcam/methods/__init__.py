@@ -4,7 +4,7 @@ of what the modules of this package register.
 
 from onnxcam.methods.composition import choose_method
 from onnxcam.methods.method import METHODS, Method, method
-from onnxcam.methods.place import Place, place
+from onnxcam.methods.place import ModelView, Place, place
 from onnxcam.methods.quantities import QUANTITIES, Quantity, quantity
 from onnxcam.methods.samplers import SAMPLERS, CleanRun, Sampler, Samples, sampler
 from onnxcam.methods.settings import Setting
@@ -18,6 +18,7 @@ __all__ = [
     "SAMPLERS",
     "CleanRun",
     "Method",
+    "ModelView",
     "Place",
     "Quantity",
     "Sampler",

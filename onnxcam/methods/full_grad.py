@@ -10,7 +10,7 @@ import numpy as np
 from onnxcam.arrays import Floats, Maps, Saliency
 from onnxcam.methods.completeness import gap_to_score
 from onnxcam.methods.method import method
-from onnxcam.methods.place import Place, place
+from onnxcam.methods.place import ModelView, Place, place
 from onnxcam.methods.postprocess import fixed_size, resize_bilinear
 
 AXES: Any = (1, 2, 3)
@@ -18,9 +18,9 @@ Values = Callable[[Any], Any]
 
 
 @place("biases")
-def biases(nodes: Sequence[Any], constant_values: Values) -> list[Place]:
+def biases(model: ModelView) -> list[Place]:
     """The tensors to which a constant is added, and the constant as `bias`."""
-    pairs = ((node.outputs[0], _bias(node, constant_values)) for node in nodes)
+    pairs = ((node.outputs[0], _bias(node, model.constant_values)) for node in model.nodes)
     return [
         Place(tensor.name, _channel_axis(tensor, bias), {"bias": np.asarray(bias, np.float32)})
         for tensor, bias in pairs

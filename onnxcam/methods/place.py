@@ -12,28 +12,97 @@ from onnxcam.registry import Registry
 LAYER, IMAGE = "layer", "image"
 
 
+def unchanged(values: Any) -> Any:
+    """The values as the model has them."""
+    return values
+
+
 @dataclass(frozen=True)
 class Place:
-    """A tensor of the model, and constants that quantities at it are written from (such as `bias`), in a shape
-    that broadcasts to the tensor's.
+    """A tensor of the model.
+
+    Attributes:
+        tensor: its name.
+        channel_axis: the axis of its channels, in what `arrange` returns.
+        constants: arrays that quantities at the tensor are written from, such as `bias`, in a shape that
+            broadcasts to the tensor's, or `cells`.
+        arrange: reorders or splits the axes of the tensor's values, or of its gradient, with NumPy's functions,
+            so that the images come first.
+        notice: what a user should know about the choice of this tensor; "" for nothing.
     """
 
     tensor: str
     channel_axis: int = 1
     constants: Mapping[str, Floats] = field(default_factory=dict)
+    arrange: Callable[[Any], Any] = unchanged
+    notice: str = ""
 
 
-FindPlaces = Callable[[Sequence[Any], Callable[[Any], Any]], list[Place]]
-"""Takes the nodes between the image and the score in order, and a function that returns the values of a tensor
-if they are constant, else None. A node has `op`, `attrs`, `inputs` and `outputs`; a tensor has `name` and
-`shape`.
-"""
+@dataclass(frozen=True)
+class ModelView:
+    """What a function that finds places may ask about a model.
+
+    Attributes:
+        nodes: the nodes between the image and the score, in order. A node has `op`, `attrs`, `inputs` and
+            `outputs`; a tensor has `name` and `shape`.
+        constant_values: returns the values of a tensor if they are constant, else None.
+        attention: returns the attention matrices. ModelError if there are none that cover the image.
+    """
+
+    nodes: Sequence[Any]
+    constant_values: Callable[[Any], Any]
+    attention: Callable[[], AttentionMatrices]
+
+
+@dataclass(frozen=True)
+class AttentionMatrix:
+    """The weights with which a block of a transformer mixes the values of tokens, after the Softmax.
+
+    Attributes:
+        tensor: its name.
+        arrange: makes (N, heads, tokens, tokens) of its values: how much each token reads of every token.
+    """
+
+    tensor: str
+    arrange: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class AttentionMatrices:
+    """The attention matrices that follow each other in a model, over the same tokens.
+
+    Attributes:
+        matrices: in the order of the model.
+        left_out: the names of those before them, over another grid of cells.
+        before, after: the numbers of tokens before and after the cells: class tokens, registers.
+        height, width: the grid of the cells.
+        read: the tokens that each reader of the last block's output reads: one class token, or all that are
+            averaged.
+    """
+
+    matrices: Sequence[AttentionMatrix]
+    left_out: Sequence[str]
+    before: int
+    height: int
+    width: int
+    after: int
+    read: Sequence[Sequence[int]]
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens."""
+        return self.before + self.height * self.width + self.after
+
+
+FindPlaces = Callable[[ModelView], list[Place]]
 
 PLACES: Registry[FindPlaces] = Registry("place")
 
 
 def place(name: str) -> Callable[[FindPlaces], FindPlaces]:
-    """A decorator that adds a function that finds the tensors of a method: `at=name` names it."""
+    """A decorator that adds a function that finds the tensors of a method: `at=name` names it. It may raise
+    ModelError with the reason why a model has none.
+    """
 
     def register(find: FindPlaces) -> FindPlaces:
         return PLACES.add(name, find)

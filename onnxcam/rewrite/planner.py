@@ -13,17 +13,12 @@ from onnxcam.arrays import FLOAT32, is_integer
 from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
-from onnxcam.graph.constants import constant_values
 from onnxcam.graph.node_errors import reports_node
-from onnxcam.graph.reachability import (
-    carries_floats,
-    depends_on,
-    subgraph_between,
-)
+from onnxcam.graph.reachability import depends_on
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.first_output import first_output
 from onnxcam.methods import METHODS
-from onnxcam.methods.place import IMAGE, LAYER, PLACES, Place
+from onnxcam.methods.place import IMAGE, LAYER, Place
 from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
@@ -32,6 +27,7 @@ from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.float_image import image_dtype, with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
+from onnxcam.rewrite.places import find_places, layers_at
 from onnxcam.rewrite.programs import Programs, Subject, write_programs
 from onnxcam.rewrite.sampled_inputs import ROUND_OPSET
 from onnxcam.rewrite.sources import PROBABILITIES
@@ -158,23 +154,8 @@ def _explain_probabilities(model: Model, score: Score, quantities: Sequence[Quan
 
 def _plan_tensors(subject: _Subject) -> PlannedModel:
     """The plan at the tensors that the place of the method finds in the model."""
-    graph = subject.model.graph
-    path = subgraph_between(graph, {subject.image.name}, {subject.explained}, carries_floats)
-    places = PLACES[subject.request.at](path.nodes, constant_values)
-    tensors = graph.tensors()
-    layers = [
-        Layer(
-            place.tensor,
-            tensors[place.tensor].inputs[0].op,
-            tuple(tensors[place.tensor].shape or ()),
-            place.channel_axis,
-            is_bottleneck=False,
-        )
-        for place in places
-    ]
-    if not layers:
-        raise ModelError(f"{subject.model.name}: has no {subject.request.at}; use another method")
-    return _plan_places(subject, layers, places)
+    places = find_places(subject.model, subject.image.name, subject.explained, subject.request.at)
+    return _plan_places(subject, layers_at(subject.model, places), places)
 
 
 def _require_probability(model: Model, score: Score) -> None:
@@ -211,7 +192,11 @@ def _plan_places(
         name=first.name,
         digest=first.digest,
         metadata=first.metadata,
-        notices=(*first.notices, *_notices(layers, programs), *training_notices(first.graph)),
+        notices=(
+            *first.notices,
+            *_notices(layers, places, programs),
+            *training_notices(first.graph),
+        ),
         image=image,
         image_dtype=image_dtype(model, image).name,
         score=score,
@@ -238,8 +223,9 @@ def _epsilon(graph: gs.Graph, layer: str) -> float:
     return float(np.finfo(np.float16 if is_coarse else np.float32).eps)
 
 
-def _notices(layers: Sequence[Layer], programs: Programs) -> Iterator[str]:
+def _notices(layers: Sequence[Layer], places: Sequence[Place], programs: Programs) -> Iterator[str]:
     yield from _layer_notices(layers)
+    yield from dict.fromkeys(place.notice for place in places if place.notice)
     if programs.vanishing:
         names = ", ".join(sorted(programs.vanishing))
         yield (

@@ -120,14 +120,9 @@ def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quant
     build = Builder(copy.graph)
     if SEED in build.tensors:
         build.batch = build.value(SEED)
-    constants = {place.tensor: place.constants for place in subject.places}
+    places = {place.tensor: place for place in subject.places}
     sources = Sources(
-        build,
-        subject.image,
-        subject.explained,
-        subject.score,
-        subject.rules,
-        constants=constants,
+        build, subject.image, subject.explained, subject.score, subject.rules, places=places
     )
     outputs = [
         Output(quantity.name, number, _write_output(sources, quantity, layer, subject.batch))
@@ -172,6 +167,8 @@ def _write_output(sources: Sources, quantity: Quantity, layer: str, batch: int |
     if quantity.reduction == "mean":
         arguments = {name: _to_float64(value) for name, value in arguments.items()}
     value: Value = quantity.expression(**arguments)
+    if value.constant is not None:
+        value = sources.for_each_image(value)
     if quantity.is_summed(batch):
         value = anp.sum(value, axis=0, keepdims=True)
     source = producer(value.tensor)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from onnxcam.autodiff.backward import backward
 from onnxcam.autodiff.rules.activation import sigmoid
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import BlockedError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
+from onnxcam.methods.place import Place
 from onnxcam.methods.quantities import SOURCES, Quantity
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.rewrite.sampled_inputs import add_sample_input
@@ -26,7 +29,7 @@ class Sources:
 
     image, explained: the names of the image input and of the tensor with the scores.
     rules: the table of gradient rules of the method; `table` replaces it, if it is not empty.
-    constants: the constants of the places of a method, by tensor and name.
+    places: where the quantities are taken, by tensor.
     vanishing: the layers at which a derivative of the gradient is zero everywhere, collected while writing.
     """
 
@@ -36,7 +39,7 @@ class Sources:
     score: Score
     rules: str
     table: str = ""
-    constants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
     vanishing: set[str] = field(default_factory=set)
 
     def arguments(self, quantity: Quantity, layer: str) -> dict[str, Any]:
@@ -45,11 +48,17 @@ class Sources:
         return {name: sources._argument(name, layer) for name in quantity.sources}
 
     def _argument(self, name: str, layer: str) -> Any:
-        if name in self.constants.get(layer, {}):
-            return self.build.constant(self.constants[layer][name])
+        constants = self.places[layer].constants
+        if name in constants:
+            return self.build.constant(constants[name])
         if name in SOURCES:
             return WRITE[name](self, layer)
         return add_sample_input(self.build, name)
+
+    def arranged(self, value: Value, layer: str) -> Value:
+        """The values of a tensor, or a gradient of them, as its place arranges them."""
+        arranged: Value = self.places[layer].arrange(value)
+        return arranged
 
     def require_seed(self) -> Value:
         """The cotangents of the scores; their input is added if the model does not have it yet."""
@@ -57,6 +66,14 @@ class Sources:
             return self.build.value(SEED)
         score = self.build.value(self.explained)
         return self.build.input(SEED, accumulation_dtype(score.dtype), score.shape)
+
+    def for_each_image(self, constant: Value) -> Value:
+        """A constant (1, ...) repeated for every image, as all outputs have a row for each."""
+        seed = self.require_seed()
+        count = anp.take(self.build.shape_of(seed), np.array([0]), axis=0)
+        sizes = self.build.constant(np.array(constant.shape[1:], np.int64))
+        shape = (seed.shape[0], *constant.shape[1:])
+        return self.build.op("Expand", constant, anp.concatenate([count, sizes]), shape=shape)
 
     def target_score(self) -> Value:
         """(N,): the sum of the scores times their cotangents."""
@@ -115,8 +132,10 @@ def _wide(value: Value) -> Value:
 
 
 WRITE: dict[str, Callable[[Sources, str], Any]] = {
-    "activation": lambda sources, layer: _wide(sources.build.value(layer)),
-    "gradient": lambda sources, layer: sources.build.value(gradient_at(layer, sources.table)),
+    "activation": lambda sources, layer: _wide(sources.arranged(sources.build.value(layer), layer)),
+    "gradient": lambda sources, layer: sources.arranged(
+        sources.build.value(gradient_at(layer, sources.table)), layer
+    ),
     "image": lambda sources, _: sources.build.value(sources.image),
     "image_gradient": lambda sources, _: sources.build.value(
         gradient_at(sources.image, sources.table)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxcam.arrays import Dim, Shape
 
@@ -225,17 +225,34 @@ def locate_grid(axes: Axes, shape: Shape) -> GridLocation | None:
 
 def _locate_tokens(axes: Axes) -> GridLocation | None:
     token_axes = [i for i in (1, 2) if holds_cells(axes[i]) and not _is_within_cells(axes[i])]
-    if len(token_axes) != 1:
+    grid = grid_of_tokens(axes[token_axes[0]]) if len(token_axes) == 1 else None
+    if grid is None or grid.height == grid.width == 1:
         return None
-    axis = axes[token_axes[0]]
+    return GridLocation(3 - token_axes[0], (grid.height, grid.width), grid.before, grid.after)
+
+
+class TokenGrid(NamedTuple):
+    """The grid of the cells among the tokens of an axis, and how many other tokens are before and after it."""
+
+    before: int
+    height: Dim
+    width: Dim
+    after: int
+
+
+def grid_of_tokens(axis: Axis) -> TokenGrid | None:
+    """The grid of an axis of tokens. None if it does not hold the complete grid of the image, in its order, or
+    if the number of other tokens is not known.
+    """
     tokens = axis[0] if len(axis) == 1 and isinstance(axis[0], Tokens) else None
     cells = tokens.cells if tokens else axis
-    if tokens and (tokens.before is None or tokens.after is None):
+    before, after = (tokens.before, tokens.after) if tokens else (0, 0)
+    if before is None or after is None:
         return None
-    if [_kind_of_all(factor) for factor in cells] != [ROWS, COLUMNS] or size_of(cells) == 1:
+    if [_kind_of_all(factor) for factor in cells] != [ROWS, COLUMNS]:
         return None
-    before, after = (tokens.before or 0, tokens.after or 0) if tokens else (0, 0)
-    return GridLocation(3 - token_axes[0], (cells[0].size, cells[1].size), before, after)
+    height, width = (factor.size for factor in cells)
+    return TokenGrid(before, height, width, after)
 
 
 def _locate_rows_and_columns(axes: Axes, shape: Shape) -> GridLocation | None:

@@ -29,7 +29,7 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     """The layers between the image and the score, in the graph's order: every tensor (N, C, h, w) or (N, h, w,
     C) with a grid of more than one cell, and tokens (N, T, C) or (N, C, T). They are numbered from 1.
     """
-    path, flow, ignored = _path_to_score(model, image, score)
+    path, flow, ignored = path_to_score(model, image, score)
     bottleneck_names = (
         set(bottlenecks(prune_ignored(path, flow, ignored) if ignored else path)) - ignored
     )
@@ -59,7 +59,7 @@ def spatial_layers(model: Model, image: str, score: str) -> list[Layer]:
     ]
 
 
-def _path_to_score(model: Model, image: str, score: str) -> tuple[Subgraph, AxisFlow, set[str]]:
+def path_to_score(model: Model, image: str, score: str) -> tuple[Subgraph, AxisFlow, set[str]]:
     """What lies between the image and the score, what its axes hold, and the tensors that the score ignores."""
     integers = _integers_from(model.graph, image)
 
@@ -151,7 +151,7 @@ def branch_ends(model: Model, image: str, score: str, layers: list[Layer]) -> li
         and not _is_preactivation(tensors[layer.name])
         and not _is_linear_projection(tensors[layer.name])
     }
-    path, flow, ignored = _path_to_score(model, image, score)
+    path, flow, ignored = path_to_score(model, image, score)
     open_paths, ends = {score}, set[str]()
     for node in reversed(prune_ignored(path, flow, ignored).nodes):
         if open_paths & {tensor.name for tensor in node.outputs}:

@@ -81,7 +81,7 @@ def test_copied_rules_of_package_are_bundled() -> None:
 
 
 def test_place_and_target_of_another_package_are_not_bundled() -> None:
-    PLACES.add("mine", lambda nodes, constant: [Place("features")])
+    PLACES.add("mine", lambda model: [Place("features")])
     target_kind("mine", "mine:(?P<tensor>.+)", select=None)(  # type: ignore[arg-type]
         lambda tensors, tensor: tensors[tensor]
     )

@@ -1,0 +1,198 @@
+"""The attention matrices of a model: a Softmax over tokens, whose result is multiplied by the values of tokens.
+
+They are recognized by what their axes hold (see `axis_flow`), not by names or shapes. Both axes of tokens hold
+the same grid of cells, perhaps with class tokens around it:
+
+    (N, 12, 197, 197)   nN  c12  1+(y14·x14)+0  1+(y14·x14)+0     a head in an axis of its own
+    (?, 197, 197)       nN·c12   1+(y14·x14)+0  1+(y14·x14)+0     heads beside the images
+    (?, 4, 64, 64)      nN·y2·x2  c4  y8/2·x8/2  y8/2·x8/2        MobileViT: one pixel of every patch
+    (?, 3, 49, 49)      nN·y8/7·x8/7  c3  y7·x7  y7·x7            Swin: windows, not the complete grid
+
+Attention of one set of tokens to another (class attention, pooling, reduced keys) has no square matrix and is
+left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.attributes import argument
+from onnxcam.graph.operators import traits_of
+from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
+from onnxcam.methods.place import AttentionMatrices, AttentionMatrix, unchanged
+from onnxcam.model.model import Model
+from onnxcam.spatial.axes import (
+    BATCH,
+    Axes,
+    Axis,
+    TokenGrid,
+    grid_of_tokens,
+    holds_cells,
+    kinds,
+    size_of,
+)
+from onnxcam.spatial.axis_flow import AxisFlow
+from onnxcam.spatial.layers import path_to_score
+from onnxcam.spatial.token_mixing import mixes_positions
+from onnxcam.spatial.token_readers import tokens_read
+
+Readers: TypeAlias = Mapping[str, Sequence[tuple[gs.Node, int]]]
+SOFTMAX_AXIS = 13  # the opset since which Softmax is over one axis, not over all from it on
+
+
+@dataclass(frozen=True)
+class _Square:
+    """An attention matrix of tokens with themselves.
+
+    tensor: the result of the Softmax; `query` and `key` are its axes of tokens.
+    mixed: what comes out of the product with the values.
+    grid: None if the tokens are not the complete grid of the image.
+    """
+
+    tensor: gs.Tensor
+    axes: Axes
+    query: int
+    key: int
+    mixed: gs.Tensor
+    grid: TokenGrid | None
+
+
+def attention_matrices(model: Model, image: str, score: str) -> AttentionMatrices:
+    """The last attention matrices of a model that follow each other over one grid. ModelError says why there
+    are none.
+    """
+    path, flow, _ = path_to_score(model, image, score)
+    squares = [*_find_squares(path, flow)]
+    if not squares:
+        raise ModelError(
+            "no attention among the cells of the image was found (a Softmax over tokens, whose result "
+            "multiplies the values of these tokens)"
+        )
+    grids = [_sizes_of_grid(square) for square in squares]
+    start = next(i for i in range(len(grids)) if len({*grids[i:]}) == 1)
+    chain = squares[start:]
+    _require_sequence(model.graph, chain, score)
+    return AttentionMatrices(
+        [AttentionMatrix(square.tensor.name, _arrangement(square)) for square in chain],
+        [square.tensor.name for square in squares[:start]],
+        *grids[-1],
+        read=_tokens_read(path, flow, chain[-1]),
+    )
+
+
+def _find_squares(path: Subgraph, flow: AxisFlow) -> Iterator[_Square]:
+    readers: dict[str, list[tuple[gs.Node, int]]] = {}
+    for node in path.nodes:
+        for slot, tensor in enumerate(node.inputs):
+            readers.setdefault(tensor.name, []).append((node, slot))
+    for node in path.nodes:
+        tensor = node.outputs[0]
+        axes = flow.axes_of(tensor)
+        if node.op != "Softmax" or axes is None:
+            continue
+        key = _softmax_axis(node, flow.opset)
+        query = next((i for i, axis in enumerate(axes) if i != key and axis == axes[key]), None)
+        if query is None or not holds_cells(axes[key]):
+            continue
+        mixed = _mixed_values(tensor, axes[key], flow, readers)
+        if mixed is not None:
+            yield _Square(tensor, axes, query, key, mixed, grid_of_tokens(axes[key]))
+
+
+def _softmax_axis(node: gs.Node, opset: int) -> int:
+    """The axis that a Softmax normalizes, counted from the first."""
+    rank = len(node.outputs[0].shape)
+    axis = int(argument(node, "axis", opset)) % rank
+    return axis if opset >= SOFTMAX_AXIS else rank - 1
+
+
+def _mixed_values(
+    tensor: gs.Tensor, tokens: Axis, flow: AxisFlow, readers: Readers
+) -> gs.Tensor | None:
+    """The product of an attention matrix with values: what reads it, perhaps after it was scaled, masked, or
+    rearranged, and sums over one of its two axes of `tokens`. None if nothing does.
+    """
+    waiting, visited = [tensor], {tensor.name}
+    while waiting:
+        for node, slot in readers.get(waiting.pop().name, ()):
+            is_product = traits_of(node).contracts and len(_variables(node)) > 1
+            if is_product and mixes_positions(flow, node, slot):
+                return node.outputs[0]
+            for output in node.outputs:
+                axes = flow.axes_of(output) or ()
+                if axes.count(tokens) > 1 and output.name not in visited:
+                    visited.add(output.name)
+                    waiting.append(output)
+    return None
+
+
+def _variables(node: gs.Node) -> list[gs.Tensor]:
+    return [tensor for tensor in node.inputs if isinstance(tensor, gs.Variable)]
+
+
+def _sizes_of_grid(square: _Square) -> tuple[int, int, int, int]:
+    """The tokens before the cells, rows, columns, and tokens after them. ModelError if the tokens are not the
+    complete grid of the image, or their number is not fixed.
+    """
+    matrix = f"the attention {square.tensor.name!r} {tuple(square.tensor.shape)}"
+    if square.grid is None:
+        raise ModelError(
+            f"{matrix} is not among all cells of the image in their order, but within windows or other parts "
+            "of it, or among cells that were moved"
+        )
+    before, height, width, after = square.grid
+    if not isinstance(height, int) or not isinstance(width, int):
+        raise ModelError(
+            f"the number of tokens of {matrix} is not fixed; export the model for images of one size"
+        )
+    return before, height, width, after
+
+
+def _require_sequence(graph: gs.Graph, chain: Sequence[_Square], score: str) -> None:
+    """ModelError if a matrix does not depend on the one before it, as in parallel branches."""
+    for square, following in pairwise(chain):
+        after = subgraph_between(graph, {square.tensor.name}, {score}, carries_floats)
+        if following.tensor.name not in after.tensors:
+            raise ModelError(
+                f"the attentions {square.tensor.name!r} and {following.tensor.name!r} are parallel: neither "
+                "depends on the other"
+            )
+
+
+def _tokens_read(path: Subgraph, flow: AxisFlow, square: _Square) -> list[tuple[int, ...]]:
+    axes = flow.axes_of(square.mixed) or ()
+    axis = axes.index(square.axes[square.key])
+    return tokens_read(path, square.mixed, axis, flow.opset)
+
+
+def _arrangement(square: _Square) -> Callable[[Any], Any]:
+    """A function that makes (N, heads, tokens, tokens) of a matrix."""
+    axes, tokens = square.axes, square.tensor.shape[square.key]
+    pair = (square.query, square.key)
+    batch = next((i for i, axis in enumerate(axes) if BATCH in kinds(axis[:1])), None)
+    if batch is None:
+        raise ModelError(
+            f"the images in the attention {square.tensor.name!r} {tuple(square.tensor.shape)} cannot be told "
+            "apart from its heads"
+        )
+    others = [i for i in range(len(axes)) if i not in (batch, *pair)]
+    order = (batch, *others, *pair)
+    if order == (0, 1, 2, 3) and len(axes[batch]) == 1:
+        return unchanged
+    sizes = [size_of(axes[batch][1:]), *(square.tensor.shape[i] for i in others)]
+    heads = math.prod(size for size in sizes if isinstance(size, int))
+    shape = (-1, heads, tokens, tokens)
+
+    def arrange(values: Any) -> Any:
+        moved = np.transpose(values, order)
+        return np.reshape(moved, shape)
+
+    return arrange
