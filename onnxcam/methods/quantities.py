@@ -19,6 +19,8 @@ from onnxcam.registry import Registry
 
 SOURCES = {
     "bias": "what is added at the tensor, for methods at several tensors",
+    "cells": "(1, h, w), the number of each cell among the tokens, for methods at attention matrices",
+    "readers": "(1, T), the part of each token in what the score reads, for methods at attention matrices",
     "activation": "the values of the layer, or of the image for a method at the image",
     "gradient": "the gradient of the target's score at the layer, or at the image",
     "image": "the image tensor",
@@ -130,6 +132,10 @@ def _hessian_product(vjp: Any, gradient: Any, activation: Any) -> Any:
     return vjp(gradient, activation)
 
 
+def _mean_of_heads(activation: Any) -> Any:
+    return np.mean(activation, axis=1)
+
+
 quantity("activation", lambda activation: activation, "A (N, C, h, w), the layer's values")
 quantity("gradient", lambda gradient: gradient, "g (N, C, h, w), the score's gradient", degree=1)
 quantity("image", lambda image: image, "x (N, C, H, W), the image tensor")
@@ -150,6 +156,10 @@ quantity(
     rules="guided",
 )
 quantity("bias_gradient", lambda gradient, bias: gradient * bias, "b g of a layer's bias", degree=1)
+
+quantity("attention", _mean_of_heads, "A (N, T, T), the mean of the heads at an attention matrix")
+quantity("cells", lambda cells: cells, "(1, h, w), the number of each cell among the tokens")
+quantity("readers", lambda readers: readers, "(1, T), the part of each token in what is read")
 
 quantity("d1", lambda gradient: gradient, "D_1, the mean of g over the samples", "mean", 1)
 quantity("d2", lambda gradient: np.square(gradient), "D_2, the mean of g^2", "mean", 2)

@@ -16,6 +16,7 @@ from onnxcam.methods import METHODS
 from onnxcam.methods.place import PLACES
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import LABELS, write_image, write_model
+from tests.methods.support.contract import net_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOOTH = ("-n", "4", "--noise", "0.3", "--seed", "5", "--set", "numerator=d1")
@@ -78,7 +79,8 @@ def test_result_of_every_method_is_repeated(
 ) -> None:
     words = ("-m", method, "-t", "top2", *(("-l", "relu2") if METHODS[method].check else ()))
     if METHODS[method].place in PLACES:
-        model = ROOT / "models" / "shapes.onnx"  # the tiny model has no biases
+        model = tmp_path / "net.onnx"  # the tiny model has neither biases nor attention
+        model.write_bytes(net_of(method).content)
     manifest = explain(run, model, image, *words, out=tmp_path / "first")
     assert_repeats(run, manifest, tmp_path / "again")
 

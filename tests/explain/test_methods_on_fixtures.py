@@ -23,7 +23,13 @@ FIXTURES = {
 }
 FEW: dict[str, Any] = {"samples": 3, "steps": 3, "masks": 9}  # runs
 POOLED_ONLY = "needs global average pooling and a single linear layer"
-REFUSALS = {("cam", fixture): POOLED_ONLY for fixture in FIXTURES if fixture != "half"}
+NO_ATTENTION = "no attention among the cells of the image was found"
+REFUSALS = {("cam", fixture): POOLED_ONLY for fixture in FIXTURES if fixture != "half"} | {
+    (name, fixture): NO_ATTENTION
+    for name, method in METHODS.items()
+    for fixture in FIXTURES
+    if method.family == "attention" and fixture != "tokens"
+}
 
 
 def load_fixture(fixture: str) -> tuple[bytes, Images]:

@@ -13,11 +13,13 @@ import pytest
 from onnxcam.explain import compile as compiling
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.methods import METHODS
+from onnxcam.methods.place import PLACES
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import find_device
 from onnxcam.specs import CONSTANT, HEAD, MODEL, Output, Plan, PlanRequest, Program
 from tests.explain.support.compiled import entries, save
+from tests.methods.support.contract import net_of
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, POOLED, TWO_OUTPUTS, Net
 
 SMOOTHED = PlanRequest(
@@ -64,7 +66,8 @@ def test_plan_of_any_programs_survives_json(net: Net, request_: PlanRequest) -> 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 @pytest.mark.parametrize("net", [DEEP, POOLED])
 def test_plan_of_any_method_survives_json(net: Net, method: Any) -> None:
-    made = planned(net, method.plan_request())
+    content = net_of(method.name).content if method.place in PLACES else net.content()
+    made = plan(load(content), method.plan_request()).plan
     assert from_json(as_json(made)) == made
 
 

@@ -22,13 +22,18 @@ COUNT = 3
 X = random_images(COUNT)
 SEEDS = np.random.default_rng(2).standard_normal((COUNT, CLASSES), dtype=np.float32)
 BIAS = np.linspace(-1, 1, 6).reshape(1, 6, 1, 1).astype(np.float32)
+CONSTANTS = {
+    "bias": BIAS,
+    "cells": np.ones((1, 2, 3), np.float32),
+    "readers": np.ones((1, 6), np.float32),
+}
 PROPORTIONAL = [name for name, row in QUANTITIES.items() if row.degree is not None]
 
 
 def write(row: Quantity) -> Programs:
     """The programs for one quantity at the features of CURVED; samples vary the image."""
     model = load(CURVED.content())
-    places = [Place("features", constants={"bias": BIAS})]
+    places = [Place("features", constants=CONSTANTS)]
     varies = "image" if row.is_sampled else ""
     score = find_score(model)
     return write_programs(
@@ -99,7 +104,7 @@ def test_quantity_is_written_from_sources_or_what_a_sampler_feeds(name: str) -> 
 
 
 def test_every_source_is_written_or_a_constant_of_a_place() -> None:
-    assert SOURCES.keys() == WRITE.keys() | {"bias"}
+    assert SOURCES.keys() == WRITE.keys() | CONSTANTS.keys()
 
 
 @pytest.mark.parametrize(

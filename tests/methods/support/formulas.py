@@ -42,6 +42,10 @@ def _windows(image: Floats, axis: int) -> Floats:
     return np.tile(shares, (len(image), 1, 1))
 
 
+# quantities at an attention matrix, among as many tokens as an image has cells
+MATRICES = {"attention"}
+
+
 def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
     """All that a formula may take: activations and gradients of both signs, and zeros. The sum over a feature
     map is not negative, as after the ReLU of the papers' layers.
@@ -59,8 +63,15 @@ def quantities_of(activations: Floats, gradients: Floats) -> dict[str, Floats]:
     expressions compute from them. The image and its gradient have the same numbers.
     """
     sources = [_sources(*pair) for pair in zip(activations, gradients, strict=True)]
+    matrices = [
+        _sources(_of_pairs(np.abs(activation)), _of_pairs(gradient))
+        for activation, gradient in zip(activations, gradients, strict=True)
+    ]
     cells = activations.shape[-2] * activations.shape[-1]
-    quantities = {name: _compute(row, sources, cells) for name, row in QUANTITIES.items()}
+    quantities = {
+        name: _compute(row, matrices if name in MATRICES else sources, cells)
+        for name, row in QUANTITIES.items()
+    }
     named = {name: value(quantities["image"]) for name, value in NAMED.items()}
     return quantities | named
 
@@ -69,6 +80,8 @@ def _sources(activation: Floats, gradient: Floats) -> dict[str, Any]:
     """What expressions are written from, for one sample of N images."""
     score = np.sum(gradient, axis=(1, 2, 3))
     probability = 1 / (1 + np.exp(-np.clip(score / 10, -9.0, 9.0)))
+    grid = activation.shape[2:]
+    cells = np.arange(float(np.prod(grid)))
     return {
         "activation": activation,
         "gradient": gradient,
@@ -78,7 +91,15 @@ def _sources(activation: Floats, gradient: Floats) -> dict[str, Any]:
         "probability": probability,
         "bias": np.linspace(-1.0, 1.0, activation.shape[1]).reshape(1, -1, 1, 1),
         "vjp": lambda cotangent, vector: cotangent * vector,
+        "cells": np.broadcast_to(cells.reshape(grid), (len(activation), *grid)),
+        "readers": np.broadcast_to((cells + 1) / np.sum(cells + 1), (len(activation), cells.size)),
     }
+
+
+def _of_pairs(values: Floats) -> Floats:
+    """(N, C, T, T) of (N, C, h, w): for every two of the T cells the product of their values."""
+    tokens = values.reshape(*values.shape[:2], -1)
+    return np.einsum("nci,ncj->ncij", tokens, tokens)
 
 
 def _compute(quantity: Quantity, sources: list[dict[str, Any]], cells: int) -> Floats:
@@ -119,7 +140,9 @@ def stacked(method: Method, numbers: Floats, shape: tuple[int, ...]) -> Floats:
 
 
 def arguments(name: str, quantities: Mapping[str, Floats]) -> dict[str, Any]:
-    """Those of the quantities that a formula takes. At several tensors: at these cells, and at their mean."""
+    """Those of the quantities that a formula takes. At several tensors: at these cells, and at their mean;
+    or at two attention matrices.
+    """
     method = METHODS[name]
     taken = {
         parameter: stacked(method, quantities[parameter], quantities["activation"].shape)
@@ -128,8 +151,13 @@ def arguments(name: str, quantities: Mapping[str, Floats]) -> dict[str, Any]:
         for parameter in positional(method.formula)
     }
     return {
-        parameter: (array, np.mean(array, axis=(2, 3), keepdims=True))
-        if takes_tensors(method, parameter)
-        else array
+        parameter: (array, _second(parameter, array)) if takes_tensors(method, parameter) else array
         for parameter, array in taken.items()
     }
+
+
+def _second(parameter: str, array: Floats) -> Floats:
+    """A quantity at the second of two tensors."""
+    if parameter in MATRICES:
+        return array[..., ::-1]
+    return np.mean(array, axis=(2, 3), keepdims=True)
