@@ -112,6 +112,59 @@ def blur_ig(
     return attributions
 
 
+def guided_ig(
+    model: Model,
+    x: Floats,
+    target: int,
+    baseline: Floats | float = 0.0,
+    steps: int = 200,
+    fraction: float = 0.25,
+    distance: float = 0.02,
+) -> Floats:
+    """Kapishnikov et al. 2021, algorithm 1, with a path that keeps within a distance from the straight line."""
+    image, start = x.astype(np.float64), np.zeros(x.shape) + baseline
+    point, attributions = start.copy(), np.zeros(x.shape)
+    for step in range(1, steps + 1):
+        gradient, last = model.gradient(point, target), point.copy()
+        _follow(point, start, image, gradient, step / steps, fraction, distance)
+        for index in np.ndindex(x.shape):
+            attributions[index] += gradient[index] * (point[index] - last[index])
+    return attributions
+
+
+def _follow(
+    point: Floats,
+    start: Floats,
+    image: Floats,
+    gradient: Floats,
+    goal: float,
+    fraction: float,
+    distance: float,
+) -> None:
+    """Move the point, in place, until its L1 distance to the image is that of the straight line at `goal`."""
+    numbers = [index for index in np.ndindex(image.shape) if image[index] != start[index]]
+    first, last = (
+        start + share * (image - start)
+        for share in (max(goal - distance, 0.0), min(goal + distance, 1.0))
+    )
+    for index in numbers:
+        if abs(point[index] - start[index]) < abs(first[index] - start[index]):
+            point[index] = first[index]
+    goal_distance = (1 - goal) * sum(abs(image[index] - start[index]) for index in numbers)
+    waiting = {n for n in numbers if abs(last[n] - start[n]) > abs(point[n] - start[n])}
+    while waiting:
+        excess = sum(abs(image[index] - point[index]) for index in numbers) - goal_distance
+        if excess <= 1e-12:
+            return
+        ranked = sorted(waiting, key=lambda index: abs(gradient[index]))
+        worst = ranked[min(int(fraction * (image.size - 1)), len(ranked) - 1)]
+        chosen = [index for index in ranked if abs(gradient[index]) <= abs(gradient[worst])]
+        room = sum(abs(last[index] - point[index]) for index in chosen)
+        for index in chosen:
+            point[index] += min(1.0, excess / room) * (last[index] - point[index])
+        waiting -= {*chosen}
+
+
 def rise(
     model: Model, x: Floats, target: int, masks: Sequence[Floats], kept: float = 0.5
 ) -> Floats:
