@@ -85,8 +85,8 @@ def captum_grad_cam(case: Case, settings: dict[str, Any]) -> Floats:
 # pytorch-grad-cam: maps between 0 and 1
 
 
-def pytorch_grad_cam(name: str) -> Peer:
-    """One of its CAMs."""
+def pytorch_grad_cam(name: str, *, oriented: bool = False) -> Peer:
+    """One of its CAMs; `oriented` gives components the sign that ours have."""
 
     def maps(case: Case, settings: dict[str, Any]) -> Floats:
         package = import_module("pytorch_grad_cam")
@@ -95,12 +95,36 @@ def pytorch_grad_cam(name: str) -> Peer:
         options = {"reshape_transform": tokens_to_maps(case.grid)} if case.grid else {}
         layers = [] if name == "FullGrad" else [model.layer]
         cam = getattr(package, name)(model, layers, **options)
+        if oriented:
+            cam.get_cam_image = orient(cam.get_cam_image)
         target = targets.ClassifierOutputTarget(case.target)
         result = np.asarray(cam(images(case).detach(), [target] * len(case.x)))
         cam.activations_and_grads.activations = cam.activations_and_grads.gradients = []
         return result
 
     return maps
+
+
+def orient(get_cam_image: Callable[..., Floats]) -> Callable[..., Floats]:
+    """Components with the sign that ours have: of the activation, or of it times the gradient."""
+
+    def oriented(*arguments: Any) -> Floats:
+        _, _, _, activation, gradient, _ = arguments
+        maps = activation if gradient is None else activation * gradient
+        components = get_cam_image(*arguments)
+        return np.stack([sign_of(*pair) * pair[0] for pair in zip(components, maps, strict=True)])
+
+    return oriented
+
+
+def sign_of(component: Floats, maps: Floats) -> float:
+    """The one of the correlation with the sum of the feature maps; where this sum is the same everywhere, the
+    one that makes the largest magnitude positive.
+    """
+    deviations = maps - maps.mean((1, 2), keepdims=True)
+    agreement = np.sum(component * deviations.sum(0))
+    is_clear = abs(agreement) > 1e-6 * np.sum(np.abs(component) * np.abs(deviations).sum(0))
+    return float(np.sign(agreement if is_clear else component.max() + component.min()))
 
 
 def tokens_to_maps(grid: tuple[int, int]) -> Callable[[Any], Any]:

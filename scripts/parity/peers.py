@@ -73,6 +73,15 @@ def pgc(method: str, name: str, nets: tuple[str, ...] = ALL, difference: str = "
     return Comparison(method, "pytorch_grad_cam", peer, nets, at_layer, True, difference)
 
 
+def component(method: str, name: str) -> tuple[Comparison, Comparison]:
+    """A principal component as the package returns it, and with our sign."""
+    oriented = peer_maps.pytorch_grad_cam(name, oriented=True)
+    return (
+        pgc(method, name, difference="leaves the sign of the component to chance"),
+        Comparison(method, "pytorch_grad_cam", oriented, ALL, at_layer=True, scaled=True),
+    )
+
+
 def torchcam(method: str, name: str, difference: str = "") -> Comparison:
     peer = peer_maps.torchcam(name)
     return Comparison(method, "torchcam", peer, CONVOLUTIONAL, True, False, difference)
@@ -90,6 +99,8 @@ COMPARISONS = (
     torchcam("layer-cam", "LayerCAM"),
     pgc("hires-cam", "HiResCAM"),
     pgc("elementwise-grad-cam", "GradCAMElementWise"),
+    *component("eigen-cam", "EigenCAM"),
+    *component("eigen-grad-cam", "EigenGradCAM"),
     pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
     Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),

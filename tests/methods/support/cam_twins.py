@@ -47,3 +47,36 @@ def _sum_of_products(model: Model, x: Floats, target: int, lowest: float) -> Flo
         for k in range(channels):
             sums[i, j] += max(lowest, g[k, i, j] * activation[k, i, j])
     return sums
+
+
+def eigen_cam(model: Model, x: Floats, target: int) -> Floats:
+    """Muhammad and Yeasin 2020, with centered cells: their projection onto the first principal axis."""
+    return np.maximum(first_component(model.features(x)), 0.0)
+
+
+def eigen_grad_cam(model: Model, x: Floats, target: int) -> Floats:
+    """The same of gradient times activation."""
+    activation = model.features(x)
+    return np.maximum(first_component(activation * model.head_gradient(activation, target)), 0.0)
+
+
+def first_component(maps: Floats) -> Floats:
+    """Of the cells (C, h, w), by the eigenvectors of the covariance of the feature maps."""
+    cells = centered_cells(maps)
+    covariance = sum(np.outer(cell, cell) for cell in cells)
+    _, axes = np.linalg.eigh(covariance)
+    return oriented(np.array([cell @ axes[:, -1] for cell in cells]), maps)
+
+
+def centered_cells(maps: Floats) -> list[Floats]:
+    """The C values of every cell, minus their means over the cells."""
+    cells = [maps[:, i, j] for i, j in np.ndindex(maps.shape[1:])]
+    mean = sum(cells) / len(cells)
+    return [cell - mean for cell in cells]
+
+
+def oriented(component: Floats, maps: Floats) -> Floats:
+    """(h, w): the component with the sign with which it correlates with the mean of the feature maps."""
+    mean = [float(np.mean(maps[:, i, j])) for i, j in np.ndindex(maps.shape[1:])]
+    sign = np.sign(np.corrcoef(component, mean)[0, 1])
+    return (sign * component).reshape(maps.shape[1:])

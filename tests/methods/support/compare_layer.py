@@ -10,7 +10,7 @@ import numpy as np
 import onnxcam
 from onnxcam.arrays import Floats
 from tests.explain.support.vit import COLUMNS, HEIGHT, WIDTH, Vit
-from tests.methods.support.compare import TARGET, Twin, assert_close, explain, stack
+from tests.methods.support.compare import TARGET, Twin, X, assert_close, explain, stack
 from tests.support.layered_nets import LayeredNet
 from tests.support.nets import random_images
 
@@ -65,3 +65,34 @@ def assert_token_map_equals_twin(method: str, vit: Vit, twin: Twin, **settings: 
     explainer = onnxcam.Explainer(vit.content(), method, layer="ln", device="cpu", **settings)
     expected = [twin(Tokens(vit, x), x, TARGET) for x in images]
     assert_close(explainer(images, TARGET).layer_maps, np.stack(expected))
+
+
+class Part:
+    """A net as if its layer had only a few feature maps and cells: three of the channels, and three rows."""
+
+    channels, region = (0, 2, 3), "1:4,0:4"
+
+    def __init__(self, net: LayeredNet) -> None:
+        self.net = net
+
+    def features(self, x: Floats) -> Floats:
+        self.complete = self.net.features(x)
+        return self._cut(self.complete)
+
+    def head_gradient(self, features: Floats, target: int) -> Floats:
+        return self._cut(self.net.head_gradient(self.complete, target))
+
+    def _cut(self, maps: Floats) -> Floats:
+        return maps[[*self.channels], 1:4]
+
+
+def assert_map_of_part_equals_twin(
+    method: str, net: LayeredNet, twin: Twin, **options: Any
+) -> None:
+    """The map of chosen channels in a region, and nothing outside of it."""
+    explanation = explain(
+        method, net, layer="features", channels=Part.channels, region=Part.region, **options
+    )
+    expected = np.zeros(explanation.layer_maps.shape)
+    expected[:, 1:4] = [twin(Part(net), x, TARGET) for x in X]
+    assert_close(explanation.layer_maps, expected)
