@@ -14,13 +14,17 @@ from onnxcam.methods.samplers.sampler import CleanRun
 
 Labels = NDArray[np.intp]  # (H, W): the number of the segment of each pixel, from 0 on
 Segmentation = Literal["slic", "grid"]
+MIN_PIXELS = 4  # of a segment, on average
 COMPACTNESS, BLUR = 10.0, 1.0  # of SLIC: distance against color, and the blur before it, in pixels
 
 
 def find_segments(
     clean: CleanRun, kind: Segmentation, count: int
 ) -> tuple[Labels, tuple[str, ...]]:
-    """About `count` segments of the image, and notices."""
+    """About `count` segments of the image, and notices. At most one for four pixels: the mean color of one
+    pixel hides nothing.
+    """
+    count = max(1, min(count, math.prod(clean.grid) // MIN_PIXELS))
     cells = grid_segments(clean.grid, count)
     if kind == "grid":
         return cells, ()

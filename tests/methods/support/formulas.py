@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats, Saliency
-from onnxcam.methods import METHODS, QUANTITIES, Method, Quantity
+from onnxcam.methods import METHODS, QUANTITIES, SAMPLERS, Method, Quantity
 from onnxcam.methods.method import positional
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.postprocess import join_channels
 from onnxcam.specs import Layer
 
+SUBSETS = SAMPLERS["subsets"].settings["samples"].default
 NAMED: dict[
     str, Callable[[Floats], Floats]
 ] = {  # what is no quantity, for an image of (N, C, H, W)
@@ -20,7 +21,7 @@ NAMED: dict[
     "baseline_score": lambda image: np.zeros(len(image)),
     "grid": lambda image: np.zeros_like(image[:, 0]),
     "projection": lambda image: np.tile(
-        np.sin(np.arange(3 * image[0, 0].size)).reshape(3, -1), (len(image), 1, 1)
+        np.sin(np.arange(3 * SUBSETS)).reshape(3, -1) / SUBSETS, (len(image), 1, 1)
     ),
     "segment_numbers": lambda image: np.arange(image[:, 0].size).reshape(image[:, 0].shape) % 3.0,
     "window_rows": lambda image: _windows(image, 2),
