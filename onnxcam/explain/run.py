@@ -18,7 +18,6 @@ from onnxcam.runtime.session import FeedValue
 from onnxcam.specs import (
     HEAD,
     MODEL,
-    NO_OFFSET,
     OFFSET,
     RANK,
     SAMPLE_INPUT,
@@ -229,11 +228,11 @@ class Runner:
         """
         varied = self.plan.layers[0].name if run is self.runs.get(HEAD) else self.plan.image.name
         scales = np.zeros(samples.count) if samples.offsets is None else samples.scales
-        factors = samples.factors
+        factors, none = samples.factors, np.zeros([1] * values.ndim, np.float32)
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
             count = chunk.stop - chunk.start
-            offsets = NO_OFFSET if samples.offsets is None else samples.offsets[chunk]
+            offsets = none if samples.offsets is None else samples.offsets[chunk]
             ones = np.ones(count) if scales is None else scales[chunk]
             feeds: dict[str, Any] = {
                 self.plan.image.name: image,
