@@ -138,7 +138,7 @@ class Method:
         if self.sampler.draw is None:
             return 1
         counts = self.sampler.counts
-        return int(self.settings[counts].default) if counts else None
+        return int(self.settings[counts].default) if counts and not self.sampler.total else None
 
     @property
     def summary(self) -> str:
