@@ -143,7 +143,7 @@ def with_flat_maps(*numbers: int) -> LayeredNet:
 
 
 @every_method
-def test_flat_maps_weigh_nothing_and_are_not_run(method: str) -> None:
+def test_flat_maps_weigh_nothing_and_count_as_run(method: str) -> None:
     net = with_flat_maps(0, 3)
     assert_layer_map_equals_twin(method, net, twin_of(method), **FEW[method])
     explainer = onnxcam.Explainer(net.content(), method, layer="features", **FEW[method])
@@ -151,7 +151,6 @@ def test_flat_maps_weigh_nothing_and_are_not_run(method: str) -> None:
     explainer(X[:1], TARGET, progress=counts.append)
     copies = explainer.passes // 6
     assert explainer.passes == 6 * copies
-    assert counts[0] >= 2 * copies  # reported as done before anything is run
     assert sum(counts) == 6 * copies
 
 

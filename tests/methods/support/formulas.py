@@ -27,6 +27,7 @@ NAMED: dict[
     "window_rows": lambda image: _windows(image, 2),
     "window_columns": lambda image: _windows(image, 3),
     "inverse_probability": lambda image: np.full((len(image), 1, 1), 2.0),
+    "unchanged_score": lambda image: np.sum(image, axis=(1, 2, 3)),
     "selected": lambda image: (
         (np.arange(image[:, :, 0, 0].size) % 4 != 1).reshape(image.shape[:2]) * 1.0
     ),

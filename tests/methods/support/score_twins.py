@@ -12,7 +12,6 @@ import numpy as np
 
 from onnxcam.arrays import Floats
 from tests.methods.support.image_twins import interpolated
-from tests.methods.support.twins import Model
 
 Score = Callable[[Floats], float]
 
@@ -23,6 +22,12 @@ class Scored(Protocol):
     def logits(self, x: Floats) -> Floats: ...
 
     def features(self, x: Floats) -> Floats: ...
+
+
+class Cut(Scored, Protocol):
+    """The same, and what is after the layer."""
+
+    def head(self, features: Floats) -> Floats: ...
 
 
 def mask_of(feature_map: Floats, height: int, width: int) -> Floats | None:
@@ -77,7 +82,7 @@ def is_cam(model: Scored, x: Floats, target: int, steps: int = 10) -> Floats:
     return weighted(model, x, score)
 
 
-def ablation_cam(model: Model, x: Floats, target: int) -> Floats:
+def ablation_cam(model: Cut, x: Floats, target: int) -> Floats:
     """Desai and Ramaswamy 2020, eq. 3 and 4: w_k = (S - S without map k) / abs(S)."""
     activation = model.features(x)
     score = float(model.logits(x)[target])
