@@ -160,7 +160,8 @@ def cells_of(quantities: Mapping[str, Floats]) -> Quantities:
     return {
         name: array
         for name, array in quantities.items()
-        if name == COUNTED or (name in QUANTITIES and QUANTITIES[name].place == "layer")
+        if np.ndim(array) == 4
+        and (name == COUNTED or (name in QUANTITIES and QUANTITIES[name].place == "layer"))
     }
 
 
