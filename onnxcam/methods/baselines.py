@@ -117,6 +117,13 @@ def read_baseline(clean: CleanRun, baseline: float | str | Floats) -> Floats:
         ) from None
 
 
+def read_baselines(clean: CleanRun, baseline: float | str | Floats) -> Floats:
+    """The same for a distribution of baselines: the images of an array (n, ...), or one as above."""
+    if isinstance(baseline, np.ndarray) and baseline.ndim == MAX_AXES:
+        return np.concatenate([read_baseline(clean, row) for row in baseline])
+    return read_baseline(clean, baseline)
+
+
 def _read_file(clean: CleanRun, path: str) -> Array:
     try:
         array: Array = clean.recall(("baseline", path), lambda: clean.read_image(path))

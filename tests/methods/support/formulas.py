@@ -19,6 +19,7 @@ NAMED: dict[
     "counted": np.ones_like,
     "baseline": lambda image: 0.25 * image,
     "baseline_score": lambda image: np.zeros(len(image)),
+    "noisy_score": lambda image: np.ones(len(image)),
     "grid": lambda image: np.zeros_like(image[:, 0]),
     "projection": lambda image: np.tile(
         np.sin(np.arange(3 * SUBSETS)).reshape(3, -1) / SUBSETS, (len(image), 1, 1)

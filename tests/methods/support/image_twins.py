@@ -112,6 +112,21 @@ def blur_ig(
     return attributions
 
 
+def gradient_shap(
+    model: Model,
+    copies: Sequence[Floats],
+    target: int,
+    baselines: Sequence[Floats],
+    shares: Sequence[float],
+) -> Floats:
+    """Lundberg and Lee 2017 as expected gradients: (x_s - b_s) times the gradient at b_s + t_s (x_s - b_s)."""
+    attributions = np.zeros_like(copies[0], np.float64)
+    for copy, baseline, share in zip(copies, baselines, shares, strict=True):
+        point = (1 - share) * baseline + share * copy.astype(np.float64)
+        attributions += (copy - baseline) * model.gradient(point, target) / len(copies)
+    return attributions
+
+
 def guided_ig(
     model: Model,
     x: Floats,
