@@ -13,6 +13,7 @@ from onnxcam.graph.node_errors import name_of
 from onnxcam.graph.reachability import is_float
 from onnxcam.heads.score import class_count_of
 from onnxcam.methods import METHODS
+from onnxcam.methods.place import PLACES
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.spatial.layers import choose_layers, spatial_layers
@@ -66,7 +67,11 @@ def add_hint(
 
 def _other_methods() -> str:
     """Which methods work for every model that runs."""
-    names = [name for name, method in METHODS.items() if not method.needs_gradient]
+    names = [
+        name
+        for name, method in METHODS.items()
+        if not method.needs_gradient and method.at not in PLACES
+    ]
     return f"use a method that needs no gradient ({', '.join(names)})"
 
 
