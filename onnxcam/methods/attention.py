@@ -27,9 +27,28 @@ def attention_of(model: ModelView) -> list[Place]:
     constants = {"cells": cells_among_tokens(attention), "readers": parts_read(attention)}
     notice = _notice(attention)
     return [
-        Place(matrix.tensor, constants=constants, arrange=matrix.arrange, notice=notice)
+        Place(
+            matrix.tensor,
+            constants=constants,
+            arrange=matrix.arrange,
+            output=matrix.output,
+            notice=notice,
+        )
         for matrix in attention.matrices
     ]
+
+
+@place("attention-blocks")
+def blocks_with_attention(model: ModelView) -> list[Place]:
+    """The same, where the outputs of the blocks are known."""
+    places = attention_of(model)
+    for matrix in places:
+        if not matrix.output:
+            raise ModelError(
+                f"the block of the attention {matrix.tensor!r} has no residual connection, so that the tail of "
+                "the model cannot be applied to its output; use transformer-attribution"
+            )
+    return places
 
 
 def cells_among_tokens(attention: AttentionMatrices) -> Floats:
@@ -70,6 +89,43 @@ def attention_rollout(attention: Sequence[Floats], readers: Floats, cells: Float
         mixed = matrix + np.eye(matrix.shape[2])
         row = row @ (mixed / np.sum(mixed, axis=2, keepdims=True))
     return _on_grid(row[:, 0], cells)
+
+
+@method(
+    "transformer-attribution",
+    source="Chefer et al., ICCV 2021, eq. 5-6",
+    at="attention",
+    family="attention",
+)
+def transformer_attribution(
+    attention_relevance: Sequence[Floats], readers: Floats, cells: Floats
+) -> Saliency:
+    """Attention that raises the target's score, followed through the blocks to the cells.
+
+    R = I, then R + A_b R through the blocks, with A_b = mean_h relu(A dS/dA); the map (N, h, w) is the row of
+    the class token, or the mean of the rows of the tokens that are averaged. I is left out of it: it would add
+    the same to all cells that are averaged.
+    """
+    start = np.expand_dims(readers, 1)
+    row = start
+    for relevance in reversed(attention_relevance):
+        row = row + row @ relevance
+    return _on_grid((row - start)[:, 0], cells)
+
+
+@method(
+    "legrad",
+    source="Bousselham et al. 2024, eq. 4-7",
+    at="attention-blocks",
+    family="attention",
+)
+def legrad(attention_gradient: Sequence[Floats], cells: Floats) -> Saliency:
+    """Attention that would raise the score of its own block, whose output the tail of the model reads.
+
+    The map (N, h, w) are the columns of cells of the mean of relu(ds_b/dA_b) over the blocks b, their heads and
+    rows. s_b is the target's score if the final normalization, the pooling and the head read the output of b.
+    """
+    return _on_grid(np.mean(np.stack(attention_gradient), axis=0), cells)
 
 
 def _on_grid(row: Floats, cells: Floats) -> Saliency:

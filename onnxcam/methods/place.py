@@ -28,6 +28,8 @@ class Place:
             broadcasts to the tensor's, or `cells`.
         arrange: reorders or splits the axes of the tensor's values, or of its gradient, with NumPy's functions,
             so that the images come first.
+        output: the name of the output of the tensor's block, which the tail of the model can read in place of
+            the output of the last block; "" if it is not known.
         notice: what a user should know about the choice of this tensor; "" for nothing.
     """
 
@@ -35,6 +37,7 @@ class Place:
     channel_axis: int = 1
     constants: Mapping[str, Floats] = field(default_factory=dict)
     arrange: Callable[[Any], Any] = unchanged
+    output: str = ""
     notice: str = ""
 
 
@@ -61,10 +64,12 @@ class AttentionMatrix:
     Attributes:
         tensor: its name.
         arrange: makes (N, heads, tokens, tokens) of its values: how much each token reads of every token.
+        output: the name of the block's output, after its last residual connection; "" if it has none.
     """
 
     tensor: str
     arrange: Callable[[Any], Any]
+    output: str
 
 
 @dataclass(frozen=True)

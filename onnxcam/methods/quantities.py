@@ -27,6 +27,7 @@ SOURCES = {
     "image_gradient": "the gradient of the target's score at the image",
     "score": "(N,), the score of the target",
     "probability": "(N,), the probability of the target",
+    "tail_gradient": "the gradient there of the score that the model's tail gives for the output of the block",
     "vjp": "a function of a gradient and a cotangent: their product with the second derivative",
 }
 """What expressions are written from. Any other parameter is an input that the sampler feeds for its samples."""
@@ -70,14 +71,14 @@ class Quantity:
     @property
     def place(self) -> Literal["layer", "image", ""]:
         """Which cells it has: those of the layer, those of the image, or none."""
-        if self.sources & {"activation", "gradient", "vjp"}:
+        if self.sources & {"activation", "gradient", "tail_gradient", "vjp"}:
             return "layer"
         return "image" if self.sources & {"image", "image_gradient"} else ""
 
     @property
     def needs_gradient(self) -> bool:
         """Whether a gradient is written into the graph for it."""
-        return bool(self.sources & {"gradient", "image_gradient", "vjp"})
+        return bool(self.sources & {"gradient", "image_gradient", "tail_gradient", "vjp"})
 
     @property
     def needs_target(self) -> bool:
@@ -136,6 +137,14 @@ def _mean_of_heads(activation: Any) -> Any:
     return np.mean(activation, axis=1)
 
 
+def _relevance_of_heads(activation: Any, gradient: Any) -> Any:
+    return np.mean(np.maximum(activation * gradient, 0.0), axis=1)
+
+
+def _attention_gained(tail_gradient: Any) -> Any:
+    return np.mean(np.maximum(tail_gradient, 0.0), axis=(1, 2))
+
+
 quantity("activation", lambda activation: activation, "A (N, C, h, w), the layer's values")
 quantity("gradient", lambda gradient: gradient, "g (N, C, h, w), the score's gradient", degree=1)
 quantity("image", lambda image: image, "x (N, C, H, W), the image tensor")
@@ -158,6 +167,18 @@ quantity(
 quantity("bias_gradient", lambda gradient, bias: gradient * bias, "b g of a layer's bias", degree=1)
 
 quantity("attention", _mean_of_heads, "A (N, T, T), the mean of the heads at an attention matrix")
+quantity(
+    "attention_relevance",
+    _relevance_of_heads,
+    "mean_h relu(A g) (N, T, T), at an attention matrix",
+    degree=None,
+)
+quantity(
+    "attention_gradient",
+    _attention_gained,
+    "the mean over heads and rows of relu(ds/dA) (N, T), s the score of the block",
+    degree=None,
+)
 quantity("cells", lambda cells: cells, "(1, h, w), the number of each cell among the tokens")
 quantity("readers", lambda readers: readers, "(1, T), the part of each token in what is read")
 

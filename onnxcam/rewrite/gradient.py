@@ -60,11 +60,14 @@ def gradient(
 
 
 class Sweep(NamedTuple):
-    """One backward pass: its rules, and the tensors whose gradients are outputs `gradient_at(tensor, name)`."""
+    """One backward pass: its rules, the tensors whose gradients are outputs `gradient_at(tensor, name)`, and
+    what they are gradients of: a score with the shape of the model's, or "" for that of the model.
+    """
 
     rules: Rules
     wrt: Sequence[str]
     name: str = ""
+    score: str = ""
 
 
 def gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
@@ -72,7 +75,9 @@ def gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
     while True:
         expanded = model
         for sweep in sweeps:
-            expanded = expand_operators_without_rules(expanded, sweep.wrt, of, sweep.rules)
+            expanded = expand_operators_without_rules(
+                expanded, sweep.wrt, sweep.score or of, sweep.rules, _preserved(of, sweeps)
+            )
         try:
             return _write_gradients(expanded, of, sweeps)
         except NeedsOpsetError as need:
@@ -81,10 +86,10 @@ def gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
 
 @reports_node
 def expand_operators_without_rules(
-    model: Model, wrt: Collection[str], of: str, rules: Rules
+    model: Model, wrt: Collection[str], of: str, rules: Rules, preserved: Collection[str] = ()
 ) -> Model:
     """A copy in which operators on the way that have no rule are replaced by their definitions, if ONNX has
-    one.
+    one. The tensors whose names are in `preserved` still exist in it.
     """
     copy = model.copy()
     while True:
@@ -92,7 +97,7 @@ def expand_operators_without_rules(
         replaceable = [node for node in path.nodes if rules.rule_for(node) is None]
         # replaced by simpler operators (Clip), they need no constant weights
         replaceable += readers_of_computed_weights(copy.graph, wrt, {of}, rules)
-        if not replaceable or not expand_functions(copy.graph, replaceable, {*wrt, of}):
+        if not replaceable or not expand_functions(copy.graph, replaceable, {*wrt, of, *preserved}):
             return copy
 
 
@@ -100,14 +105,16 @@ def _write_gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
     needs_image = any(sweep.rules.needs_reference for sweep in sweeps)
     image = image_input(model).name if needs_image else None
     wrt = list(dict.fromkeys(name for sweep in sweeps for name in sweep.wrt))
-    drop_unneeded_rows(model.graph, {*wrt, of})
+    drop_unneeded_rows(model.graph, _preserved(of, sweeps))
     build = Builder(model.graph)
     score = build.value(of)
     tensors = [build.value(name) for name in wrt]
     seed = build.batch = build.input(
         SEED, accumulation_dtype(score.dtype), _seed_shape(model.graph, score)
     )
-    scales = [loss_scale(model.graph, sweep.wrt, of, sweep.rules) for sweep in sweeps]
+    scales = [
+        loss_scale(model.graph, sweep.wrt, sweep.score or of, sweep.rules) for sweep in sweeps
+    ]
     reference = write_reference(build, image, of) if image else None
     start = len(model.graph.nodes)
     outputs = {tensor.name for tensor in model.graph.outputs}
@@ -117,11 +124,16 @@ def _write_gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
             outputs.add(value.name)
     for sweep, scale in zip(sweeps, scales, strict=True):
         cotangent = apply_loss_scale(seed, scale).astype(score.dtype)
-        _write_sweep(build, {of: cotangent}, sweep, scale, reference)
+        _write_sweep(build, {sweep.score or of: cotangent}, sweep, scale, reference)
     optimize_gradient(model.graph, start)
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
     return model
+
+
+def _preserved(of: str, sweeps: Sequence[Sweep]) -> set[str]:
+    """The tensors that must not change: the scores, and what gradients are taken at."""
+    return {of, *(name for sweep in sweeps for name in (*sweep.wrt, sweep.score or of))}
 
 
 def _write_sweep(

@@ -25,7 +25,8 @@ from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_outp
 from onnxcam.rewrite.gradient import Sweep, gradients
 from onnxcam.rewrite.ranked_seed import add_ranks
 from onnxcam.rewrite.sampled_inputs import add_offset, cut_at
-from onnxcam.rewrite.sources import Sources
+from onnxcam.rewrite.sources import TAIL, Sources
+from onnxcam.rewrite.tails import with_tails
 from onnxcam.specs import CONSTANT, HEAD, MODEL, SEED, Output, Program, Score
 
 FLOAT64 = np.dtype(np.float64)
@@ -116,6 +117,10 @@ def _write(model: Model, subject: Subject) -> Programs:
 def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> _Written:
     """A copy of the model with the quantities at all places as outputs, and the explained tensor."""
     sweeps = _sweeps(subject, quantities)
+    if any("tail_gradient" in quantity.sources for quantity in quantities):
+        model, scores = with_tails(model, subject.places, subject.explained)
+        rules = RULE_TABLES[subject.rules]
+        sweeps += [Sweep(rules, [tensor], TAIL, score) for tensor, score in scores.items()]
     copy = gradients(model, subject.explained, sweeps) if sweeps else model.copy()
     build = Builder(copy.graph)
     if SEED in build.tensors:

@@ -20,6 +20,7 @@ from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.rewrite.sampled_inputs import add_sample_input
 from onnxcam.specs import SEED, Score, gradient_at
 
+TAIL = "tail"  # the name of backward passes from the scores of blocks
 PROBABILITIES = {"Softmax", "Sigmoid"}
 
 
@@ -142,5 +143,8 @@ WRITE: dict[str, Callable[[Sources, str], Any]] = {
     ),
     "score": lambda sources, _: sources.target_score(),
     "probability": lambda sources, _: sources.target_probability(),
+    "tail_gradient": lambda sources, layer: sources.arranged(
+        sources.build.value(gradient_at(layer, TAIL)), layer
+    ),
     "vjp": lambda sources, layer: sources.vjp(layer),
 }

@@ -40,6 +40,7 @@ from onnxcam.spatial.axes import (
     size_of,
 )
 from onnxcam.spatial.axis_flow import AxisFlow
+from onnxcam.spatial.block_outputs import block_outputs
 from onnxcam.spatial.layers import path_to_score
 from onnxcam.spatial.token_mixing import mixes_positions
 from onnxcam.spatial.token_readers import tokens_read
@@ -80,8 +81,12 @@ def attention_matrices(model: Model, image: str, score: str) -> AttentionMatrice
     start = next(i for i in range(len(grids)) if len({*grids[i:]}) == 1)
     chain = squares[start:]
     _require_sequence(model.graph, chain, score)
+    outputs = block_outputs(model.graph, [square.tensor.name for square in chain], score)
     return AttentionMatrices(
-        [AttentionMatrix(square.tensor.name, _arrangement(square)) for square in chain],
+        [
+            AttentionMatrix(square.tensor.name, _arrangement(square), output)
+            for square, output in zip(chain, outputs, strict=True)
+        ],
         [square.tensor.name for square in squares[:start]],
         *grids[-1],
         read=_tokens_read(path, flow, chain[-1]),

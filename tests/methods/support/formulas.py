@@ -46,7 +46,7 @@ def _windows(image: Floats, axis: int) -> Floats:
 
 
 # quantities at an attention matrix, among as many tokens as an image has cells
-MATRICES = {"attention"}
+MATRICES = {"attention", "attention_relevance", "attention_gradient"}
 
 
 def feed(shape: tuple[int, ...], seed: int = 0) -> dict[str, Floats]:
@@ -93,6 +93,7 @@ def _sources(activation: Floats, gradient: Floats) -> dict[str, Any]:
         "score": score,
         "probability": probability,
         "bias": np.linspace(-1.0, 1.0, activation.shape[1]).reshape(1, -1, 1, 1),
+        "tail_gradient": gradient,
         "vjp": lambda cotangent, vector: cotangent * vector,
         "cells": np.broadcast_to(cells.reshape(grid), (len(activation), *grid)),
         "readers": np.broadcast_to((cells + 1) / np.sum(cells + 1), (len(activation), cells.size)),

@@ -1,0 +1,34 @@
+"""Scores of intermediate blocks: the tail of a model, applied to the output of an earlier block.
+
+The tail is what follows the output of the last block: a normalization, the pooling of tokens, and the head. It
+is written once more for every other block, and reads the output of that block instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.copying import copy_nodes
+from onnxcam.graph.reachability import carries_floats, subgraph_between
+from onnxcam.graph.tracing import Builder
+from onnxcam.methods.place import Place
+from onnxcam.model.model import Model
+
+
+def with_tails(model: Model, places: Sequence[Place], score: str) -> tuple[Model, dict[str, str]]:
+    """A copy of the model with a score for each place, and its name by the name of the place's tensor. That of
+    the last place is the score itself. ModelError if a place has no `output`.
+    """
+    missing = [place.tensor for place in places if not place.output]
+    if missing:
+        raise ModelError(f"{model.name}: the output of the block of {missing[0]!r} is not known")
+    copy, last = model.copy(), places[-1]
+    build = Builder(copy.graph)
+    tail = subgraph_between(copy.graph, {last.output}, {score}, carries_floats).nodes
+    scores = {last.tensor: score}
+    for place in places[:-1]:
+        copies = {last.output: build.tensors[place.output]}
+        copy_nodes(build, tail, copies)
+        scores[place.tensor] = copies[score].name
+    return copy, scores
