@@ -101,6 +101,11 @@ COMPARISONS = (
     pgc("elementwise-grad-cam", "GradCAMElementWise"),
     *component("eigen-cam", "EigenCAM"),
     *component("eigen-grad-cam", "EigenGradCAM"),
+    pgc(
+        "fem",
+        "FEM",
+        difference="weighs A by the share of unusual cells, not these by the mean of A",
+    ),
     pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
     Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),

@@ -80,3 +80,18 @@ def oriented(component: Floats, maps: Floats) -> Floats:
     mean = [float(np.mean(maps[:, i, j])) for i, j in np.ndindex(maps.shape[1:])]
     sign = np.sign(np.corrcoef(component, mean)[0, 1])
     return (sign * component).reshape(maps.shape[1:])
+
+
+def fem(model: Model, x: Floats, target: int, threshold: float = 2.0) -> Floats:
+    """Fuad et al. 2020: a feature map's mean is its weight, in cells where it is unusually high."""
+    activation = model.features(x)
+    channels, height, width = activation.shape
+    saliency = np.zeros((height, width))
+    for k in range(channels):
+        values = [float(value) for value in activation[k].ravel()]
+        mean = sum(values) / len(values)
+        sigma = np.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+        for i, j in np.ndindex(height, width):
+            if activation[k, i, j] >= mean + threshold * sigma:
+                saliency[i, j] += mean
+    return np.maximum(saliency, 0.0)
