@@ -70,9 +70,14 @@ def test_gap_is_that_to_the_scores_of_the_samples() -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_completeness_gap_shrinks_with_samples(noise: float) -> None:
-    few, many = (explain(NAME, CURVED, noise=noise, samples=n).facts for n in (8, 1000))
-    for coarse, fine in zip(few, many, strict=True):
-        assert fine["completeness_gap"] < min(0.03, coarse["completeness_gap"])
+    few, many = (
+        sum(
+            facts["completeness_gap"]
+            for facts in explain(NAME, CURVED, noise=noise, samples=n).facts
+        )
+        for n in (8, 2000)
+    )
+    assert many < 0.2 * few
 
 
 def test_expectation_without_noise_is_integrated_gradients() -> None:
