@@ -283,6 +283,8 @@ class Plan:
     epsilon: the machine epsilon of the coarsest dtype of a layer.
     target: the kind of target and what its expression depends on; empty for classes.
     data: the digest of the external data files; empty if there are none, and a unique text if it is unknown.
+    source_notices: those of the notices that concern only what is written from a source (see `SOURCES`), or
+        only quantities that depend on the target, as pairs of the source, or "target", and the notice.
     """
 
     name: str
@@ -304,6 +306,7 @@ class Plan:
     target: tuple[str, ...] = ()
     data: str = ""
     inputs: tuple[BoundInput, ...] = ()
+    source_notices: tuple[tuple[str, str], ...] = ()
 
     @property
     def programs(self) -> tuple[Program, ...]:

@@ -11,11 +11,12 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Quantities, Saliency, Scores
 from onnxcam.errors import ModelError, RunError
+from onnxcam.explain.clean_pass import CleanPass
 from onnxcam.explain.evidence import clear_rounding_errors
 from onnxcam.explain.formula import BoundFormula, MapResult, join_tensors
 from onnxcam.explain.probabilities import Probabilities, target_probability
 from onnxcam.explain.read_target import TargetReader
-from onnxcam.explain.run import CleanPass, ProgressCallback, Runner
+from onnxcam.explain.run import ProgressCallback, Runner
 from onnxcam.explain.sampling import Sampling
 from onnxcam.methods import Samples
 from onnxcam.methods.completeness import gap_notice

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcam._version import __version__
-from onnxcam.arrays import Array
 from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.errors import ImageError
 from onnxcam.explain import pipeline
@@ -23,7 +22,6 @@ from onnxcam.explain.arguments import (
     check_scope,
     check_target_kind,
     constant_gradient_notice,
-    layer_names,
     path_text,
     resolve_labels,
     target_per_image,
@@ -31,7 +29,8 @@ from onnxcam.explain.arguments import (
     unused_target_notice,
 )
 from onnxcam.explain.block import Block, BlockResult
-from onnxcam.explain.compile import chunked_runners, compile_model, to_portable
+from onnxcam.explain.compile import to_portable
+from onnxcam.explain.demand import make_demand
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.explain.inputs import ImageSource, as_sources, input_loaders
@@ -39,7 +38,9 @@ from onnxcam.explain.join import Origin, join_results
 from onnxcam.explain.pipeline import ErrorCallback, Load, Step
 from onnxcam.explain.read_target import TargetReader, kind_of
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
+from onnxcam.explain.runners import Options, open_runner
 from onnxcam.explain.sampling import Sampling
+from onnxcam.explain.shared_model import SharedModel
 from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.methods import choose_method
@@ -53,16 +54,6 @@ from onnxcam.targets.classes import DEFAULT_TARGET, Spec, single_logit_notice
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
-
-
-class Options(NamedTuple):
-    """What the model is opened with, the same for every kind of target."""
-
-    model: Any
-    device: Device
-    inputs: Mapping[str, Array]
-    chunk: int | None
-    cache: bool
 
 
 class Explainer:
@@ -89,6 +80,7 @@ class Explainer:
         chunk: how many inputs are run at once; by default the fastest number is measured.
         cache: whether to store the model with its gradients on disk, for the next time (see `cache.py`). Only
             for a path or bytes: a `Model` may have been changed.
+        shared: what explainers of the same model share (see `compare`).
         settings: those of the method (`METHODS[method].settings`): samples, noise, sigma, seed, …
 
     Raises ModelError, UnknownNameError, SettingError and DeviceError; their messages say what to do.
@@ -112,25 +104,24 @@ class Explainer:
         inputs: Mapping[str, Any] | None = None,
         chunk: int | None = None,
         cache: bool = True,
+        shared: SharedModel | None = None,
         **settings: Any,
     ) -> None:
         inputs = input_arrays(inputs)
-        arguments = {name: value for name, value in locals().items() if name != "self"}
+        arguments = {
+            name: value for name, value in locals().items() if name not in ("self", "shared")
+        }
         self._arguments = {**arguments.pop("settings"), **arguments}
         self.method, settings = choose_method(method, settings)
         check_choices(self.method, score, fuse)
         check_chunk(chunk)
         check_scope(self.method, layer, channels, region, fuse)
-        if score == "exp":
-            settings["score"] = "exp"
-        self.settings = self.method.resolve_settings(settings)
-        self._request = self.method.plan_request(
-            layer_names(layer), output, probability=score == "probability", settings=self.settings
-        )
+        self.settings, self._demand = make_demand(self.method, settings, layer, output, score)
         self._options = Options(model, find_device(device), inputs, chunk, cache)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
         self._announced: set[str] = set()
+        self._shared = shared
         self.fuse, self.score_kind = fuse, score
         self._subset = Subset(channels, region)
         self.plan = self._runner_for(()).plan
@@ -141,19 +132,16 @@ class Explainer:
     def _runner_for(self, target: tuple[str, ...]) -> Runner:
         """What runs the model for a kind of target; made when it is first needed."""
         if target not in self._runners:
-            options = self._options
-            check_target_kind(target, self._request)
-            request = replace(self._request, target=target)
-            with memory_errors("while the model was opened"):
-                compiled = compile_model(
-                    options.model,
-                    request,
-                    options.device,
-                    cached=options.cache,
-                    inputs=options.inputs,
-                )
-            runs = chunked_runners(compiled, options.chunk)
-            self._runners[target] = Runner(compiled.plan, runs)
+            check_target_kind(target, self._demand.request)
+            demand, open_alone = (
+                self._demand.for_target(target),
+                partial(open_runner, self._options),
+            )
+            self._runners[target] = (
+                self._shared.runner(demand, open_alone)
+                if self._shared
+                else open_alone(demand.request)
+            )
         return self._runners[target]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -328,7 +316,7 @@ class Explainer:
         """What all explanations of this explainer, with these feature maps and cells, have in common."""
         plan, source = self.plan, path_text(self._options.model)
         data = {"external_data": plan.data} if plan.data else {}
-        score = {"kind": self.score_kind, "output": self._request.output}
+        score = {"kind": self.score_kind, "output": self._demand.request.output}
         provenance = {
             "model": {"name": plan.name, "source": source, "sha256": plan.digest, **data},
             "inputs": {bound.name: bound.to_json() for bound in plan.inputs},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Quantities, Scores
 from onnxcam.errors import RunError
+from onnxcam.explain.clean_pass import CleanPass
 from onnxcam.explain.nearby import nearby_image
 from onnxcam.methods import QUANTITIES, Samples
 from onnxcam.methods.quantities import SAMPLE_SCORES
@@ -34,41 +35,40 @@ ProgressCallback = Callable[
     [int], None
 ]  # gets the number of inputs that were run since the last call
 
+RunSamples = Callable[["Runner"], tuple[dict[Output, Array], Samples | None]]
+
 
 def no_progress(count: int) -> None:
     """The default callback: does nothing."""
 
 
-@dataclass(frozen=True)
-class CleanPass:
-    """What was computed for N images: the scores (N, classes), and the outputs of the clean program."""
+class Passes(Protocol):
+    """The passes of a plan that several methods share, each of which takes a `part` of it; the last passes are
+    remembered.
+    """
 
-    images: Images
-    scores: Scores
-    arrays: Mapping[Output, Array]
+    def clean(
+        self, part: Runner, images: Images, weights: Floats, ranks: Array | None
+    ) -> CleanPass:
+        """A clean pass with the outputs of the part."""
 
-    def raw(self, quantity: str, image: int) -> Array:
-        """A quantity of one image (1, ...) at the first layer, as the model returned it."""
-        output = next(output for output in self.arrays if output.quantity == quantity)
-        return self.arrays[output][image : image + 1]
-
-    @property
-    def image_bytes(self) -> int:
-        """The size of one image's arrays."""
-        return sum(array.nbytes for array in self.arrays.values()) // len(self.images)
-
-    def rows(self, rows: slice) -> CleanPass:
-        """The same for some of the images."""
-        arrays = {output: array[rows] for output, array in self.arrays.items()}
-        return CleanPass(self.images[rows], self.scores[rows], arrays)
+    def sampled(
+        self, part: Runner, key: tuple[str, Images, Target], run: RunSamples
+    ) -> tuple[dict[Output, Array], Samples | None]:
+        """The quantities of the part for samples, and the samples; the `key` is what they depend on: a sampler
+        with its settings, an image, and a target.
+        """
 
 
 @dataclass
 class Runner:
-    """Runs one plan. `runs` has a runner for each model of the plan."""
+    """Runs one plan. `runs` has a runner for each model of the plan. The passes are `shared` if the plan is a
+    part of one that is run for several methods.
+    """
 
     plan: Plan
     runs: Mapping[str, ChunkedRunner]
+    shared: Passes | None = None
     _constants: dict[tuple[bytes, tuple[int, ...]], dict[Output, Array]] = field(
         default_factory=dict
     )
@@ -92,6 +92,11 @@ class Runner:
         """One pass for N images: their targets are the `weights` (N, classes) plus the classes of the `ranks`
         (N,).
         """
+        if self.shared is not None:
+            return self.shared.clean(self, images, weights, ranks)
+        return self._clean(images, weights, ranks)
+
+    def _clean(self, images: Images, weights: Floats, ranks: Array | None = None) -> CleanPass:
         tensors = dict.fromkeys([self.plan.explained_tensor, *self.plan.clean.tensors])
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
@@ -276,7 +281,7 @@ class Runner:
         only rounding errors.
         """
         near, weights = nearby_image(image, factor), factor * target.weights
-        clean = self.clean(near, weights[None])
+        clean = self._clean(near, weights[None])
         arrays = dict(clean.arrays)
         if self.plan.constant.outputs:  # those of the target itself stay in memory
             arrays |= self._run_constants(near, weights)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Quantities
-from onnxcam.explain.run import CleanPass, ProgressCallback, Runner, no_progress
+from onnxcam.explain.clean_pass import CleanPass
+from onnxcam.explain.demand import sampling_key
+from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
 from onnxcam.image.read import read
 from onnxcam.methods import QUANTITIES, Method
@@ -35,10 +37,39 @@ class Sampling:
         self, clean: CleanPass, number: int, target: Target, progress: ProgressCallback
     ) -> tuple[dict[Output, Array], Samples | None]:
         """The quantities of one image's samples, and the samples; None if there are none."""
-        draw = self.method.sampler.draw
-        if draw is None:
+        if self.method.sampler.draw is None:
             progress(1)
             return {}, None
+        names = {*self.method.quantities(self.settings).values()}
+        if self.runner.shared is None or self.method.sampler.asks:
+            return self._run(clean, number, target, names, progress)
+        counts: list[int] = []
+
+        def run(runner: Runner) -> tuple[dict[Output, Array], Samples | None]:
+            names = {output.quantity for p in runner.plan.programs for output in p.outputs}
+            return replace(self, runner=runner)._run(clean, number, target, names, count)
+
+        def count(passes: int) -> None:
+            counts.append(passes)
+            progress(passes)
+
+        key = sampling_key(self.method, self.settings), clean.images[number : number + 1], target
+        arrays, samples = self.runner.shared.sampled(self.runner, key, run)
+        if not counts:  # they were run for another method
+            progress(self.method.sampler.count(self.runner.plan.layers[0], self.settings) or 1)
+        return arrays, samples
+
+    def _run(
+        self,
+        clean: CleanPass,
+        number: int,
+        target: Target,
+        names: Collection[str],
+        progress: ProgressCallback,
+    ) -> tuple[dict[Output, Array], Samples]:
+        """Draw the samples of one image, and run them for the quantities of these names."""
+        draw = self.method.sampler.draw
+        assert draw is not None  # noqa: S101  the model is run on samples
         image, sampler = clean.images[number : number + 1], self.method.sampler
         values: Any = clean.raw("activation", number) if HEAD in self.runner.runs else image
         expected = sampler.count(self.runner.plan.layers[0], self.settings)
@@ -48,7 +79,6 @@ class Sampling:
             *self._taken(clean, number, target),
             **self.method.sampler_settings(self.settings),
         )
-        names = {*self.method.quantities(self.settings).values()}
         self._require_complete(samples, names)
         if sampler.asks:  # its samples were counted when it ran them
             report = no_progress

@@ -8,13 +8,14 @@ graph Values, in the layout of the model; the formula gets the result with the c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from onnxcam.methods.place import IMAGE
 from onnxcam.registry import Registry
 
 SOURCES = {
@@ -91,6 +92,7 @@ class Quantity:
         return tuple(sorted(self.sources - SOURCES.keys()))
 
 
+TARGET = "target"  # what notices about the scores are about
 MEAN = "mean_"  # before the name of a clean quantity: its mean over the samples
 
 
@@ -127,6 +129,23 @@ def quantity(
             "the clean image"
         )
     return QUANTITIES.add(name, Quantity(name, expression, meaning, reduction, degree, rules))
+
+
+def differentiates_image(names: Iterable[str], at: str) -> bool:
+    """Whether one of these quantities, taken `at` a place, needs a gradient at the image."""
+    quantities = [QUANTITIES[name] for name in names]
+    return any("image_gradient" in quantity.sources for quantity in quantities) or (
+        at == IMAGE and any(quantity.needs_gradient for quantity in quantities)
+    )
+
+
+def notice_sources(names: Iterable[str]) -> set[str]:
+    """What these quantities are written from, and TARGET if they depend on the target: the subjects of notices
+    that concern them.
+    """
+    quantities = [QUANTITIES[name] for name in names]
+    sources = {source for quantity in quantities for source in quantity.sources}
+    return sources | {TARGET} if any(quantity.needs_target for quantity in quantities) else sources
 
 
 def _hessian_product(vjp: Any, gradient: Any, activation: Any) -> Any:

@@ -19,7 +19,7 @@ from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.first_output import first_output
 from onnxcam.methods import METHODS
 from onnxcam.methods.place import IMAGE, LAYER, Place
-from onnxcam.methods.quantities import QUANTITIES, Quantity
+from onnxcam.methods.quantities import QUANTITIES, TARGET, Quantity, differentiates_image
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
@@ -28,15 +28,14 @@ from onnxcam.rewrite.float_image import image_dtype, with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
 from onnxcam.rewrite.places import find_places, layers_at
+from onnxcam.rewrite.probability import probability_notices, require_probability
 from onnxcam.rewrite.programs import Programs, Subject, write_programs
 from onnxcam.rewrite.sampled_inputs import ROUND_OPSET
-from onnxcam.rewrite.sources import PROBABILITIES
 from onnxcam.rewrite.target_scores import add_target_scores
 from onnxcam.spatial.layer_names import find_layers
 from onnxcam.spatial.layers import candidates, choose_layers, spatial_layers
 from onnxcam.specs import (
     AUTO,
-    CLASS_SCORES,
     ImageInput,
     Layer,
     Plan,
@@ -54,13 +53,16 @@ class PlannedModel(NamedTuple):
 
 
 class _Subject(NamedTuple):
-    """What is planned: a request for a model, its image input and score, and the tensor that is explained."""
+    """What is planned: a request for a model, its image input and score, the tensor that is explained, and the
+    notices that concern only some quantities (see `Plan.source_notices`).
+    """
 
     request: PlanRequest
     model: Model
     image: ImageInput
     score: Score
     explained: str
+    notices: tuple[tuple[str, str], ...] = ()
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -107,10 +109,8 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
 
 def _find_subject(model: Model, request: PlanRequest) -> _Subject:
     image = image_input(model)
-    quantities = [QUANTITIES[name] for name in request.quantities]
-    if any("image_gradient" in q.sources for q in quantities) or (
-        request.at == IMAGE and any(quantity.needs_gradient for quantity in quantities)
-    ):
+    quantities, notices = [QUANTITIES[name] for name in request.quantities], model.notices
+    if differentiates_image(request.quantities, request.at):
         model = with_float_image(model, image)
     is_rounded = request.varies == IMAGE and is_integer(image_dtype(model, image))
     if is_rounded and model.graph.opset < ROUND_OPSET:
@@ -127,29 +127,15 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
         if any(quantity.needs_target for quantity in quantities):
             raise
         score = first_output(model)
+    about_scores = [(TARGET, notice) for notice in model.notices if notice not in notices]
     if request.probability:
-        _require_probability(model, score)
-    model = _explain_probabilities(model, score, quantities)
+        require_probability(model, score)
+    about = [*about_scores, *probability_notices(score, quantities)]
+    model = replace(
+        model, notices=tuple(dict.fromkeys([*model.notices, *(notice for _, notice in about)]))
+    )
     explained = score.output if request.probability else score.logits
-    return _Subject(request, model, image, score, explained)
-
-
-def _explain_probabilities(model: Model, score: Score, quantities: Sequence[Quantity]) -> Model:
-    """The model with a notice about what is taken as a probability, if a quantity needs one."""
-    is_asked = any("probability" in quantity.sources for quantity in quantities)
-    if not is_asked or score.probability or score.output_activation in PROBABILITIES:
-        return model
-    if score.output == CLASS_SCORES:
-        notice = (
-            "the mean or maximum of the class scores over pixels or boxes is used as a probability"
-        )
-    else:
-        name = "Sigmoid" if score.classes == 1 else "Softmax"
-        notice = (
-            f"{score.output!r} does not end in Softmax or Sigmoid, so its {name} is used as the probability; "
-            "name another tensor with --output if that is wrong"
-        )
-    return replace(model, notices=(*model.notices, notice))
+    return _Subject(request, model, image, score, explained, tuple(about))
 
 
 def _plan_tensors(subject: _Subject) -> PlannedModel:
@@ -158,22 +144,10 @@ def _plan_tensors(subject: _Subject) -> PlannedModel:
     return _plan_places(subject, layers_at(subject.model, places), places)
 
 
-def _require_probability(model: Model, score: Score) -> None:
-    """ModelError for a score that is not, and does not become, a probability."""
-    if score.probability or score.output_activation in ("Softmax", "Sigmoid"):
-        return
-    reason = (
-        "its scores are the mean or maximum over pixels or boxes, which are not probabilities"
-        if score.output == CLASS_SCORES
-        else f"{score.output!r} does not end in Softmax or Sigmoid, so it is not a probability"
-    )
-    raise ModelError(f"{model.name}: {reason}; explain the logit instead (--score logit)")
-
-
 def _plan_places(
     subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
 ) -> PlannedModel:
-    request, model, image, score, explained = subject
+    request, model, image, score, explained, about = subject
     if request.single_layer and len(layers) > 1:
         names = ", ".join(layer.name for layer in layers)
         raise ModelError(
@@ -188,13 +162,16 @@ def _plan_places(
     )
     first = next(iter(programs.models.values()))
     seed_shape, seed_dtype = programs.seed
+    vanishing = [("vjp", notice) for notice in _vanishing_notices(programs)]
     planned = Plan(
         name=first.name,
         digest=first.digest,
         metadata=first.metadata,
         notices=(
             *first.notices,
-            *_notices(layers, places, programs),
+            *_layer_notices(layers),
+            *dict.fromkeys(place.notice for place in places if place.notice),
+            *(notice for _, notice in vanishing),
             *training_notices(first.graph),
         ),
         image=image,
@@ -211,6 +188,7 @@ def _plan_places(
         inputs=first.inputs,
         target=request.target,
         epsilon=max(_epsilon(first.graph, layer.name) for layer in layers),
+        source_notices=(*about, *vanishing),
     )
     return PlannedModel(planned, programs.models)
 
@@ -223,9 +201,7 @@ def _epsilon(graph: gs.Graph, layer: str) -> float:
     return float(np.finfo(np.float16 if is_coarse else np.float32).eps)
 
 
-def _notices(layers: Sequence[Layer], places: Sequence[Place], programs: Programs) -> Iterator[str]:
-    yield from _layer_notices(layers)
-    yield from dict.fromkeys(place.notice for place in places if place.notice)
+def _vanishing_notices(programs: Programs) -> Iterator[str]:
     if programs.vanishing:
         names = ", ".join(sorted(programs.vanishing))
         yield (
@@ -254,7 +230,7 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
     gradient depends on the image, if there is one and all operators after it have rules. If branches meet only
     after the last grid, it is the last layer of each branch. ModelError if there are none of these.
     """
-    request, model, image, _, explained = subject
+    request, model, image, _, explained, _ = subject
     chosen = choose_layers(model, image.name, explained, layers)
     if not chosen:
         if not layers and subject.needs_gradient:
