@@ -32,7 +32,7 @@ import typer
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError
-from scripts.parity import peer_maps
+from scripts.parity import peer_maps, peer_scores
 from scripts.parity.peer_maps import Peer
 from scripts.parity.peer_nets import Case, make_cases
 
@@ -82,6 +82,22 @@ def component(method: str, name: str) -> tuple[Comparison, Comparison]:
     )
 
 
+def scores(
+    method: str, package: str, difference: str, peer: Peer, mended: Peer, nets: tuple[str, ...]
+) -> tuple[Comparison, Comparison]:
+    """A map as the package returns it, and with what is known to differ mended."""
+    is_scaled = package == "pytorch_grad_cam"
+    return (
+        Comparison(method, package, peer, nets, True, is_scaled, difference),
+        Comparison(method, package, mended, nets, True, is_scaled),
+    )
+
+
+def torchcam_scores(method: str, name: str, difference: str) -> tuple[Comparison, Comparison]:
+    peer, mended = (peer_scores.torchcam_scores(name, mended=mended) for mended in (False, True))
+    return scores(method, "torchcam", difference, peer, mended, CONVOLUTIONAL)
+
+
 def torchcam(method: str, name: str, difference: str = "") -> Comparison:
     peer = peer_maps.torchcam(name)
     return Comparison(method, "torchcam", peer, CONVOLUTIONAL, True, False, difference)
@@ -105,6 +121,31 @@ COMPARISONS = (
         "fem",
         "FEM",
         difference="weighs A by the share of unusual cells, not these by the mean of A",
+    ),
+    *scores(
+        "score-cam",
+        "pytorch_grad_cam",
+        "enlarges masks from corner to corner",
+        peer_maps.pytorch_grad_cam("ScoreCAM"),
+        peer_scores.pgc_score_cam_of_pixel_centers,
+        ALL,
+    ),
+    *torchcam_scores(
+        "score-cam", "ScoreCAM", "scales masks before it enlarges them, and flat ones count"
+    ),
+    *torchcam_scores(
+        "ss-cam", "SSCAM", "scales masks first, counts flat ones, and draws noise for each mask"
+    ),
+    *torchcam_scores(
+        "is-cam", "ISCAM", "scales masks first, counts flat ones, and adds up the steps"
+    ),
+    *scores(
+        "ablation-cam",
+        "pytorch_grad_cam",
+        "sets maps with negative values to -1e7, and divides by negative scores",
+        peer_scores.pgc_ablation_cam(mended=False),
+        peer_scores.pgc_ablation_cam(mended=True),
+        ALL,
     ),
     pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
