@@ -147,6 +147,7 @@ COMPARISONS = (
         peer_scores.pgc_ablation_cam(mended=True),
         ALL,
     ),
+    *component("kpca-cam", "KPCA_CAM"),
     pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
     Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),

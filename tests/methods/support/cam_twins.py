@@ -95,3 +95,23 @@ def fem(model: Model, x: Floats, target: int, threshold: float = 2.0) -> Floats:
             if activation[k, i, j] >= mean + threshold * sigma:
                 saliency[i, j] += mean
     return np.maximum(saliency, 0.0)
+
+
+def kpca_cam(model: Model, x: Floats, target: int) -> Floats:
+    """Karmani et al. 2024: the first component of a kernel PCA, with the sigmoid kernel tanh(x.y / C + 1)."""
+    return np.maximum(first_kernel_component(model.features(x)), 0.0)
+
+
+def first_kernel_component(maps: Floats) -> Floats:
+    """Of the cells (C, h, w), by the eigenvectors of the centered kernel."""
+    kernel = centered_kernel(maps)
+    eigenvalues, vectors = np.linalg.eigh(kernel)
+    return oriented(vectors[:, -1] * np.sqrt(eigenvalues[-1]), maps)
+
+
+def centered_kernel(maps: Floats) -> Floats:
+    """(cells, cells)."""
+    cells = centered_cells(maps)
+    kernel = np.array([[np.tanh(a @ b / len(a) + 1) for b in cells] for a in cells])
+    centering = np.eye(len(cells)) - np.full((len(cells), len(cells)), 1 / len(cells))
+    return centering @ kernel @ centering
