@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.lowering.masks import is_step
-from onnxcam.autodiff.rule_table import Form, Reference, Rules
+from onnxcam.autodiff.rule_table import Absorb, Form, Reference, Rules
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
 from onnxcam.autodiff.weight_inputs import REASON, readers_of_computed_weights
 from onnxcam.errors import BlockedError, MissingRuleError
@@ -62,12 +62,14 @@ def backward(
     wrt: Collection[str],
     rules: Rules,
     reference: Reference | None = None,
+    absorb: Absorb | None = None,
 ) -> dict[str, Value]:
     """The cotangents of the tensors `wrt`, from those of others (`seeds`); writes them into the graph.
 
     A tensor that no seed's tensor depends on is left out. BlockedError names the obstacle if one depends on it
     but no derivative flows. Only nodes on the path are visited, each of them once. A tensor with several
-    readers gets the sum of their cotangents. `reference` is required if the rules need it.
+    readers gets the sum of their cotangents. `reference` is required if the rules need it; `absorb` gets what
+    they say that goes to no input.
     """
     if rules.needs_reference and reference is None:
         raise ValueError("these rules compare with a reference: write it with `write_reference`")
@@ -93,10 +95,18 @@ def backward(
             raise MissingRuleError({f"{node.op} (second output)": [node.name]})
         for slot, tensor in enumerate(node.inputs):
             if tensor.name in path.tensors and rule.function(slot) is not None:
-                cotangent = rule.cotangent(build, node, slot, cotangents, reference)
+                cotangent = rule.cotangent(
+                    build, node, slot, cotangents, reference, absorb or _ignore
+                )
+                if cotangent is None:
+                    continue
                 x, y = Value(build, tensor), Value(build, node.outputs[0])
                 pending.setdefault(tensor.name, []).append(unbroadcast(cotangent, x, y))
     return {name: g for name in wrt if (g := take_cotangent(build.tensors[name])) is not None}
+
+
+def _ignore(_: Value) -> None:
+    """What goes to no input is not asked for."""
 
 
 def raise_if_blocked(graph: gs.Graph, name: str, of: Collection[str], rules: Rules) -> None:

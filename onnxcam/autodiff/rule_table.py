@@ -1,11 +1,13 @@
 """The table of gradient rules: one row per operator, one function per input.
 
 A rule for `y = op(x0, x1, …)` has a function `(g, y, x0, x1, …, *, attributes) -> Value` for each input that
-gets a gradient: `g` is the cotangent of `y`, the result that of the input. The sweep undoes broadcasting.
+gets a gradient: `g` is the cotangent of `y`, the result that of the input, None if nothing flows there. The
+sweep undoes broadcasting.
 Keyword-only parameters are attributes, or inputs that hold settings (axes, pads, ranges), by the names of the
 newest opset; they are checked against the schemas of ONNX when the table is built. Some are computed: `window`,
-`slot` (the number of the input), and `reference`, a function that returns the value of the same tensor on the
-reference image (see `reference.py`). An input without a function (an index, a weight) gets no gradient.
+`slot` (the number of the input), `reference`, a function that returns the value of the same tensor on the
+reference image (see `reference.py`), and `absorb`, a function that takes what goes to no input. An input
+without a function (an index, a weight) gets no gradient.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from onnxcam.graph.operators import operator_key
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.graph.window import Window
 
-Vjp: TypeAlias = Callable[..., Value]
+Vjp: TypeAlias = Callable[..., Any]  # a Value, or None
+Start: TypeAlias = Callable[[Value, Value], Value]
 Reference: TypeAlias = Callable[[Value], Value]
+Absorb: TypeAlias = Callable[[Value], None]
 ALL_INPUTS = 10**6  # more than any node has
 COMPUTED = {
     "window",
     "slot",
     "reference",
+    "absorb",
 }  # keyword-only parameters that are neither attributes nor inputs
 
 
@@ -62,8 +67,9 @@ class Rule:
         slot: int,
         cotangents: list[Value | None],
         reference: Reference | None = None,
-    ) -> Value:
-        """The cotangent of an input, from those of the outputs."""
+        absorb: Absorb | None = None,
+    ) -> Value | None:
+        """The cotangent of an input, from those of the outputs; None if nothing flows there."""
         function = self.function(slot)
         assert function is not None  # noqa: S101  the sweep skips the others
         ys = [None if tensor.is_empty() else Value(build, tensor) for tensor in node.outputs]
@@ -72,14 +78,30 @@ class Rule:
         count, names = _parameters(function)
         missing = [None] * (count - len(xs)) if count < ALL_INPUTS else []
         keywords = _keywords(build, node, slot, names)
-        if "reference" in names:
-            keywords["reference"] = reference
-        return function(g, y, *(xs + missing)[:count], **keywords)
+        computed = {"reference": reference, "absorb": absorb}
+        keywords |= {name: computed[name] for name in computed if name in names}
+        cotangent: Value | None = function(g, y, *(xs + missing)[:count], **keywords)
+        return cotangent
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a function compares with the values on a reference image."""
-        return any("reference" in _parameters(vjp)[1] for vjp in self.functions if vjp)
+    def takes(self, parameter: str) -> bool:
+        """Whether a function has this keyword-only parameter."""
+        return any(parameter in _parameters(vjp)[1] for vjp in self.functions if vjp)
+
+
+def with_parameter(vjp: Vjp, parameter: str) -> Callable[[Vjp], Vjp]:
+    """Decorates a function of the parameters of a rule `vjp`, and of one more: it gets their signature."""
+
+    def decorate(function: Vjp) -> Vjp:
+        def extended_vjp(*values: Any, **settings: Any) -> Any:
+            return function(*values, **settings)
+
+        signature = inspect.signature(vjp)
+        keyword = inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY)
+        parameters = [*signature.parameters.values(), keyword]
+        vars(extended_vjp)["__signature__"] = signature.replace(parameters=parameters)
+        return extended_vjp
+
+    return decorate
 
 
 @cache
@@ -108,10 +130,14 @@ def _keywords(build: Builder, node: gs.Node, slot: int, names: tuple[str, ...]) 
 
 
 class Rules(Mapping[str, Rule]):
-    """Operators (`Relu`, or `com.microsoft::Gelu`) and their rules. `|` returns a copy with other rules."""
+    """Operators (`Relu`, or `com.microsoft::Gelu`) and their rules. `|` returns a copy with other rules.
 
-    def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
+    `start` makes the first cotangent from the seed and the score; by default it is the seed.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule] | None = None, start: Start | None = None) -> None:
         self._rules: dict[str, Rule] = dict(rules or {})
+        self.start = start
 
     def __getitem__(self, operator: str) -> Rule:
         return self._rules[operator]
@@ -123,12 +149,18 @@ class Rules(Mapping[str, Rule]):
         return len(self._rules)
 
     def __or__(self, other: Mapping[str, Rule]) -> Rules:
-        return Rules({**self._rules, **other})
+        start = other.start if isinstance(other, Rules) else None
+        return Rules({**self._rules, **other}, start or self.start)
 
     @property
     def needs_reference(self) -> bool:
         """Whether a rule compares with the values on a reference image, another input of the gradient."""
-        return any(rule.needs_reference for rule in self._rules.values())
+        return any(rule.takes("reference") for rule in self._rules.values())
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether a rule says what goes to no input, another output of the gradient."""
+        return any(rule.takes("absorb") for rule in self._rules.values())
 
     def rule_for(self, node: gs.Node) -> Rule | None:
         """The rule of a node's operator."""

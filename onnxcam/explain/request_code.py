@@ -29,7 +29,9 @@ def _functions(request: PlanRequest) -> Iterator[Callable[..., Any]]:
     if request.target:
         yield TARGETS[request.target[0]].expression
     if TABLES in sys.modules:  # else nobody has changed a table, and a cached model needs none
-        for rule in sys.modules[TABLES].RULE_TABLES[request.rules].values():
+        table = sys.modules[TABLES].RULE_TABLES[request.rules]
+        yield from filter(None, [table.start])
+        for rule in table.values():
             yield from filter(None, rule.functions)
 
 

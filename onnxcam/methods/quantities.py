@@ -29,6 +29,7 @@ SOURCES = {
     "score": "(N,), the score of the target",
     "probability": "(N,), the probability of the target",
     "tail_gradient": "the gradient there of the score that the model's tail gives for the output of the block",
+    "absorbed": "(N,), what rules say that goes to no input: a part of the target's score",
     "vjp": "a function of a gradient and a cotangent: their product with the second derivative",
 }
 """What expressions are written from. Any other parameter is an input that the sampler feeds for its samples."""
@@ -79,7 +80,7 @@ class Quantity:
     @property
     def needs_gradient(self) -> bool:
         """Whether a gradient is written into the graph for it."""
-        return bool(self.sources & {"gradient", "image_gradient", "tail_gradient", "vjp"})
+        return bool(self.sources & {"gradient", "image_gradient", "tail_gradient", "vjp", "absorbed"})
 
     @property
     def needs_target(self) -> bool:
@@ -174,6 +175,12 @@ quantity(
     lambda probability: probability,
     "(N,), the target's probability",
     degree=None,
+)
+quantity(
+    "absorbed",
+    lambda absorbed: absorbed,
+    "(N,), the part of S that constants absorb, by rules",
+    degree=1,
 )
 quantity("hvp", _hessian_product, "(N, C, h, w), the Hessian of the score times A", degree=1)
 quantity(

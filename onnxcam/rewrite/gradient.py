@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import onnx_graphsurgeon as gs
@@ -30,7 +30,8 @@ from onnxcam.rewrite.loss_scale import (
     loss_scale,
     sum_in_float32,
 )
-from onnxcam.specs import SEED, gradient_at
+from onnxcam.rewrite.per_image import add_per_image
+from onnxcam.specs import SEED, absorbed_at, gradient_at
 
 __all__ = ["SEED", "augment", "expand_operators_without_rules", "gradient"]
 
@@ -48,8 +49,11 @@ def gradient(
     gradient of each image unless images influence each other. The opset is upgraded only if an operator in a
     gradient needs it.
 
+    A table may start with another cotangent than the seed (`lrp`: with the seed times the score).
+
     A table whose rules compare with a reference image (`deep-lift`) adds the input `onnxcam/sample/reference`,
-    in the dtype and shape of the image input; its batch is 1, or as many as there are images.
+    in the dtype and shape of the image input; its batch is 1, or as many as there are images. One whose rules
+    absorb a part of the score (`lrp`, for biases) adds the output `onnxcam/absorbed`, (N,).
 
     Raises UnknownNameError for an unknown tensor, MissingRuleError with all operators on the way that have no
     rule, ModelError if `of` does not depend on a tensor.
@@ -123,8 +127,8 @@ def _write_gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
             model.graph.outputs.append(value.tensor)
             outputs.add(value.name)
     for sweep, scale in zip(sweeps, scales, strict=True):
-        cotangent = apply_loss_scale(seed, scale).astype(score.dtype)
-        _write_sweep(build, {sweep.score or of: cotangent}, sweep, scale, reference)
+        explained = build.value(sweep.score) if sweep.score else score
+        _write_sweep(build, seed, explained, sweep, scale, reference)
     optimize_gradient(model.graph, start)
     sum_in_float32(model.graph)
     model.graph.cleanup(remove_unused_graph_inputs=False)
@@ -138,22 +142,29 @@ def _preserved(of: str, sweeps: Sequence[Sweep]) -> set[str]:
 
 def _write_sweep(
     build: Builder,
-    seeds: Mapping[str, Value],
+    seed: Value,
+    score: Value,
     sweep: Sweep,
     scale: float,
     reference: Reference | None,
 ) -> None:
     """Add the outputs with the gradients of one backward pass."""
-    gradients = backward(build, seeds, sweep.wrt, sweep.rules, reference)
+    rules, absorbed = sweep.rules, list[Value]()
+    first = rules.start(seed, score.astype(seed.dtype)) if rules.start else seed
+    seeds = {score.name: apply_loss_scale(first, scale).astype(score.dtype)}
+    gradients = backward(build, seeds, sweep.wrt, rules, reference, absorbed.append)
     unreached = [name for name in sweep.wrt if name not in gradients]
     if unreached:
         raise ModelError(
-            f"no gradient reaches {', '.join(map(repr, unreached))} from {', '.join(map(repr, seeds))}; "
+            f"no gradient reaches {', '.join(map(repr, unreached))} from {score.name!r}; "
             "choose a tensor that the score depends on (`onnxcam layers`)"
         )
     for name in dict.fromkeys(sweep.wrt):
         wide = gradients[name].astype(accumulation_dtype(gradients[name].dtype))
         build.output(apply_loss_scale(wide, 1 / scale), gradient_at(name, sweep.name))
+    if rules.absorbs:
+        total = apply_loss_scale(add_per_image(absorbed, seed), 1 / scale)
+        build.output(total, absorbed_at(sweep.name))
 
 
 def _seed_shape(graph: gs.Graph, score: Value) -> Shape:

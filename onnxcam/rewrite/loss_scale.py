@@ -23,6 +23,9 @@ from onnxcam.graph.shape_inference import Dtype
 from onnxcam.graph.tracing import Value
 
 SCALE = 2.0**10  # allows seeds up to 63; the layers may amplify them by as much
+SCALE_OF_SCORE = (
+    2.0**4
+)  # of a cotangent that starts as a part of the score: allows scores up to 4,000
 HALVES = {"float16", "bfloat16"}
 
 
@@ -35,7 +38,9 @@ def loss_scale(graph: gs.Graph, wrt: Collection[str], of: str, rules: Rules) -> 
     """The factor of the cotangents: more than 1 if there is a float16 tensor on the way."""
     path, tensors = subgraph_between(graph, wrt, {of}, propagates(rules)), graph.tensors()
     dtypes = (tensors[name].dtype for name in path.tensors)
-    return SCALE if any(_dtype_name(dtype) == "float16" for dtype in dtypes) else 1.0
+    if not any(_dtype_name(dtype) == "float16" for dtype in dtypes):
+        return 1.0
+    return SCALE_OF_SCORE if rules.start else SCALE
 
 
 def apply_loss_scale(value: Value, factor: float) -> Value:

@@ -159,7 +159,7 @@ def _sweeps(subject: Subject, quantities: Sequence[Quantity]) -> list[Sweep]:
 def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[str]:
     """The tensors with respect to which gradients are needed."""
     needed = {source for quantity in quantities for source in quantity.sources}
-    layers = subject.layers if needed & {"gradient", "vjp"} else []
+    layers = subject.layers if needed & {"gradient", "vjp", "absorbed"} else []
     images = [subject.image] if "image_gradient" in needed else []
     return [*dict.fromkeys([*layers, *images])]
 

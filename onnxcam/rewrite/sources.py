@@ -18,7 +18,7 @@ from onnxcam.methods.place import Place
 from onnxcam.methods.quantities import SOURCES, Quantity
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.rewrite.sampled_inputs import add_sample_input
-from onnxcam.specs import SEED, Score, gradient_at
+from onnxcam.specs import SEED, Score, absorbed_at, gradient_at
 
 TAIL = "tail"  # the name of backward passes from the scores of blocks
 PROBABILITIES = {"Softmax", "Sigmoid"}
@@ -97,6 +97,13 @@ class Sources:
             return self.build.value(score.output)
         return sigmoid(scores) if score.classes == 1 else softmax(scores)
 
+    def absorbed(self) -> Value:
+        """(N,): what rules say that goes to no input; 0 for tables of which none does."""
+        name = absorbed_at(self.table)
+        if name in self.build.tensors:
+            return self.build.value(name)
+        return self.target_score() * 0.0
+
     def vjp(self, layer: str) -> Callable[[Value, Value], Value]:
         """A function that returns the product of a cotangent and the derivative of a gradient at the layer; 0
         where there is no derivative.
@@ -146,5 +153,6 @@ WRITE: dict[str, Callable[[Sources, str], Any]] = {
     "tail_gradient": lambda sources, layer: sources.arranged(
         sources.build.value(gradient_at(layer, TAIL)), layer
     ),
+    "absorbed": lambda sources, _: sources.absorbed(),
     "vjp": lambda sources, layer: sources.vjp(layer),
 }

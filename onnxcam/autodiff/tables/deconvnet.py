@@ -12,7 +12,6 @@ from typing import Any
 from onnxcam.autodiff.rule_table import Rule, Vjp
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.tables._rectifiers import RECTIFIERS, gate_of, is_rectifier, relu
-from onnxcam.graph.slicing import full_like
 from onnxcam.graph.tracing import Value
 
 
@@ -26,12 +25,12 @@ def deconvolved(vjp: Vjp) -> Vjp:
     return deconvolved_vjp
 
 
-def product_vjp(g: Value, y: Value, a: Value, b: Value, slot: int) -> Value:
+def product_vjp(g: Value, y: Value, a: Value, b: Value, slot: int) -> Value | None:
     """x gate(x): relu(g) times the gate of a large x, all of it to x."""
     gate = gate_of(y.tensor.inputs[0])
     if gate is None:
         return g * (a if slot else b)
-    return full_like(g, 0.0) if slot == gate.slot else relu(g) * gate.limit
+    return None if slot == gate.slot else relu(g) * gate.limit
 
 
 rules = DEFAULT | {

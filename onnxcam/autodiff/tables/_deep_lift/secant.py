@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from onnxcam.autodiff.lowering.standardization import to_float32
-from onnxcam.autodiff.rule_table import Reference, Vjp
+from onnxcam.autodiff.rule_table import Reference, Vjp, with_parameter
 from onnxcam.graph import anp
 from onnxcam.graph.shape_inference import Dtype
 from onnxcam.graph.tracing import Value
@@ -54,17 +52,6 @@ def midpoint(x: Value, reference: Reference) -> Value:
     return x if x0.tensor is x.tensor else x * 0.5 + x0 * 0.5
 
 
-def compared(vjp: Vjp) -> Callable[[Callable[..., Value]], Vjp]:
+def compared(vjp: Vjp) -> Callable[[Vjp], Vjp]:
     """Decorates a function of the parameters of a rule `vjp`, and `reference`: it gets their signature."""
-
-    def decorate(function: Callable[..., Value]) -> Vjp:
-        def compared_vjp(*values: Any, **settings: Any) -> Value:
-            return function(*values, **settings)
-
-        signature = inspect.signature(vjp)
-        keyword = inspect.Parameter("reference", inspect.Parameter.KEYWORD_ONLY)
-        parameters = [*signature.parameters.values(), keyword]
-        vars(compared_vjp)["__signature__"] = signature.replace(parameters=parameters)
-        return compared_vjp
-
-    return decorate
+    return with_parameter(vjp, "reference")
