@@ -80,7 +80,9 @@ class Quantity:
     @property
     def needs_gradient(self) -> bool:
         """Whether a gradient is written into the graph for it."""
-        return bool(self.sources & {"gradient", "image_gradient", "tail_gradient", "vjp", "absorbed"})
+        return bool(
+            self.sources & {"gradient", "image_gradient", "tail_gradient", "vjp", "absorbed"}
+        )
 
     @property
     def needs_target(self) -> bool:

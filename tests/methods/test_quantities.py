@@ -36,8 +36,9 @@ def write(row: Quantity) -> Programs:
     places = [Place("features", constants=CONSTANTS)]
     varies = "image" if row.is_sampled else ""
     score = find_score(model)
+    rules = "lrp" if "absorbed" in row.sources else "default"
     return write_programs(
-        model, Subject("x", None, score, score.logits, "default", [row], places, varies)
+        model, Subject("x", None, score, score.logits, rules, [row], places, varies)
     )
 
 
