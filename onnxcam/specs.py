@@ -21,7 +21,6 @@ RANK = "onnxcam/rank"  # an input (N,) int64: the class of this rank is added to
 OFFSET, SCALE = "onnxcam/offset", "onnxcam/scale"
 SAMPLE_INPUT = "onnxcam/sample/"  # prefix of the inputs that a sampler feeds
 REFERENCE = f"{SAMPLE_INPUT}reference"  # the image that some rules compare with
-ABSORBED = "onnxcam/absorbed"  # the output (N,) of what went to no input of a rule
 NO_OFFSET = np.zeros((1, 1, 1, 1), np.float32)
 MODEL, CONSTANT, HEAD = "model", "constant", "head"  # the models of a plan
 
@@ -31,11 +30,6 @@ def gradient_at(layer: str, rules: str = "") -> str:
     another one is named.
     """
     return f"gradient/{rules}/{layer}" if rules else f"gradient/{layer}"
-
-
-def absorbed_at(rules: str = "") -> str:
-    """The name of the output that holds what went to no input, by the same tables."""
-    return f"{ABSORBED}/{rules}" if rules else ABSORBED
 
 
 def sample_input(name: str) -> str:

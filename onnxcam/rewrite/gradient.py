@@ -30,8 +30,8 @@ from onnxcam.rewrite.loss_scale import (
     loss_scale,
     sum_in_float32,
 )
-from onnxcam.rewrite.per_image import add_per_image
-from onnxcam.specs import SEED, absorbed_at, gradient_at
+from onnxcam.rewrite.per_image import absorbed_at, add_per_image
+from onnxcam.specs import SEED, gradient_at
 
 __all__ = ["SEED", "augment", "expand_operators_without_rules", "gradient"]
 

@@ -1,4 +1,4 @@
-"""Sums of each image, of tensors of any shape."""
+"""What goes to no input by the rules of a backward pass: its sum for each image, of tensors of any shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from onnxcam.graph import anp
 from onnxcam.graph.slicing import dim_size
 from onnxcam.graph.tracing import Value
 from onnxcam.rewrite.loss_scale import accumulation_dtype
+
+ABSORBED = "onnxcam/absorbed"
+
+
+def absorbed_at(rules: str = "") -> str:
+    """The name of the output (N,) that holds what went to no input, by the table of rules of the method unless
+    another one is named.
+    """
+    return f"{ABSORBED}/{rules}" if rules else ABSORBED
 
 
 def add_per_image(values: Sequence[Value], seed: Value) -> Value:

@@ -17,8 +17,9 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.place import Place
 from onnxcam.methods.quantities import SOURCES, Quantity
 from onnxcam.rewrite.loss_scale import accumulation_dtype
+from onnxcam.rewrite.per_image import absorbed_at
 from onnxcam.rewrite.sampled_inputs import add_sample_input
-from onnxcam.specs import SEED, Score, absorbed_at, gradient_at
+from onnxcam.specs import SEED, Score, gradient_at
 
 TAIL = "tail"  # the name of backward passes from the scores of blocks
 PROBABILITIES = {"Softmax", "Sigmoid"}

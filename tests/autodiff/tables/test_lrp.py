@@ -13,7 +13,7 @@ from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
-from onnxcam.specs import ABSORBED
+from onnxcam.rewrite.per_image import ABSORBED
 from tests.autodiff.support.bent import written
 from tests.autodiff.support.check import assert_valid, numbers, run
 from tests.autodiff.support.rectifiers import CONSTANTS, OPERATORS, SPELLINGS

@@ -12,7 +12,8 @@ from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.errors import OnnxcamError
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient
-from onnxcam.specs import ABSORBED, SEED
+from onnxcam.rewrite.per_image import ABSORBED
+from onnxcam.specs import SEED
 from tests.autodiff.support.bent import bent_gradient, written
 from tests.autodiff.support.check import numbers, run
 
