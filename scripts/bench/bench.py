@@ -8,11 +8,12 @@ Every contestant runs in a process of its own, one at a time and in turns, so th
 machine affects all of them; the medians of a row are compared with each other only. The floor of a row is
 the plain model in ONNX Runtime at its own best batch, for as many images as the method has to run.
 onnxcam is measured from the second run on, with the schedule that it measured and the model that it cached.
-Rows come from the table of methods. Needs the extra `bench`, and `timm` (see `scripts/parity`).
+All other methods: `scripts/bench/methods.py`. Needs the extra `bench`, and `timm` (see `scripts/parity`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -40,10 +41,14 @@ from scripts.bench.models import (
 
 QUICK = ("ResNet-18", "MobileNetV2")
 SAMPLES, MANY = 25, 400
-PEERS = {  # who else computes a method
+PEERS = {  # the methods that are measured on every network, and who else computes them
+    "cam": ("torch-cam",),
     "smooth-grad-cam++": ("torch-cam",),
     "grad-cam": ("torch-cam", "pytorch-grad-cam", "captum"),
     "grad-cam++": ("torch-cam", "pytorch-grad-cam"),
+    "saliency": ("captum",),
+    "smooth-grad": ("captum",),
+    "integrated-gradients": ("captum",),
 }
 FEWEST, PATIENCE = 2, 20.0  # runs of a contestant, and seconds after which it is not run again
 CONTESTANT = ("-m", "scripts.bench.contestants")
@@ -105,8 +110,9 @@ class Worker:
 
     def run(self) -> None:
         """One run, timed there."""
-        _stream(self.process.stdin).write("\n")
-        _stream(self.process.stdin).flush()
+        with contextlib.suppress(BrokenPipeError):  # it was ended, and there is nothing to read
+            _stream(self.process.stdin).write("\n")
+            _stream(self.process.stdin).flush()
         line = _stream(self.process.stdout).readline().strip()
         self.is_alive = bool(line)
         if self.is_alive:
@@ -136,20 +142,19 @@ def layers_of(method: Any, bench_layers: list[BenchLayer]) -> Sequence[BenchLaye
 
 
 def rows_of(bench_layers: list[BenchLayer]) -> list[Row]:
-    """Every row of a network: the methods of the table, the gradient at the image, and memory."""
+    """Every row of a network: methods, the gradient at the image, and memory."""
     from onnxcam.methods import METHODS
 
     rows = []
-    for name, method in METHODS.items():
+    for name, peers in PEERS.items():
+        method = METHODS[name]
         sampler = method.sampler
         settings = {sampler.counts: SAMPLES} if sampler.counts else {}
-        who = ("plain", "onnxcam", *PEERS.get(name, ()))
+        who = ("plain", "onnxcam", *peers)
         for bench_layer in layers_of(method, bench_layers):
             passes = SAMPLES if settings else 1
             if bench_layer and sampler.smooths and bench_layer.where == "last":
                 passes = 1  # the gradient does not depend on the image
-            if bench_layer and sampler.varies == "activation" and not sampler.counts:
-                passes = bench_layer.cells
             rows.append(Row(name, who, passes, settings, bench_layer, name))
     who = ("plain", "onnxcam gradient", "captum", "onnx-ad")
     rows.append(Row("gradient at the image", who, 8, {}, None, "gradient"))

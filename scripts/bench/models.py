@@ -9,7 +9,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class BenchLayer:
     layout: str
     cells: int
     module: str
+    channels: int = 0
 
 
 def torch_model(name: str) -> Any:
@@ -99,37 +100,45 @@ def bench_layers(model: Any, path: Path) -> list[BenchLayer]:
     """The last layer, the last one whose gradient depends on the image, and the one in the middle; of
     equals those that a module of torch writes.
     """
-    import onnxcam
     from onnxcam.methods import METHODS
     from onnxcam.rewrite.planner import plan
+
+    loaded, layers = _layers_with_modules(model, path)
+    chosen = []
+    smooth = METHODS["smooth-grad-cam++"]
+    for where, constant in (("last", True), ("dependent", False)):
+        for name, layer in layers.items():
+            if plan(loaded, smooth.plan_request(name))[0].gradient_is_constant is constant:
+                chosen.append(replace(layer, where=where))
+                break
+    remaining_work = _multiplications_after(loaded)
+    half = max(remaining_work.values()) / 2
+    middle = min(layers, key=lambda name: abs(remaining_work[name] - half))
+    return [*chosen, replace(layers[middle], where="middle")]
+
+
+def narrow_layer(model: Any, path: Path) -> BenchLayer:
+    """The layer with the fewest channels; of equals the last one."""
+    _, layers = _layers_with_modules(model, path)
+    return replace(min(layers.values(), key=lambda layer: layer.channels), where="narrow")
+
+
+def _layers_with_modules(model: Any, path: Path) -> tuple[Any, dict[str, BenchLayer]]:
+    """The model loaded, and the layers that a module of torch writes, by name; last ones first."""
+    import onnxcam
     from onnxcam.spatial.layers import candidates
 
     loaded = onnxcam.load(path)
     layers = onnxcam.layers(loaded)
     modules = _writing_modules(model, path, [layer.name for layer in layers])
-    chosen = []
-    candidate_layers = candidates(loaded, layers)
-    smooth = METHODS["smooth-grad-cam++"]
-    for where, constant in (("last", True), ("dependent", False)):
-        for layer in candidate_layers:
-            named = modules.get(layer.name)
-            if (
-                named
-                and plan(loaded, smooth.plan_request(layer.name))[0].gradient_is_constant
-                is constant
-            ):
-                chosen.append(_bench_layer(where, layer, modules))
-                break
-    remaining_work = _multiplications_after(loaded)
-    half = max(remaining_work.values()) / 2
-    named_layers = [layer for layer in candidate_layers if modules.get(layer.name)]
-    middle = min(named_layers, key=lambda layer: abs(remaining_work[layer.name] - half))
-    return [*chosen, _bench_layer("middle", middle, modules)]
+    chosen = (layer for layer in candidates(loaded, layers) if modules.get(layer.name))
+    return loaded, {layer.name: _bench_layer(layer, modules[layer.name]) for layer in chosen}
 
 
-def _bench_layer(where: str, layer: Any, modules: dict[str, str]) -> BenchLayer:
+def _bench_layer(layer: Any, module: str) -> BenchLayer:
     cells = math.prod(dim for dim in layer.grid if isinstance(dim, int))
-    return BenchLayer(where, layer.name, layer.layout, cells, modules[layer.name])
+    channels = layer.shape[layer.channel_axis]
+    return BenchLayer("", layer.name, layer.layout, cells, module, channels)
 
 
 def _writing_modules(model: Any, path: Path, names: list[str]) -> dict[str, str]:
