@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeAlias
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -53,26 +54,6 @@ def captum_integrated_gradients(case: Case, settings: dict[str, Any]) -> Floats:
 
 def captum_deep_lift(case: Case, settings: dict[str, Any]) -> Floats:
     return captum("DeepLift", baselines=settings["baseline"])(case, settings)
-
-
-def captum_smooth_grad(case: Case, settings: dict[str, Any]) -> Floats:
-    """One image at a time: the noise depends on its range."""
-    attr = import_module("captum.attr")
-    tunnel = attr.NoiseTunnel(attr.Saliency(model_of(case)))
-    torch.manual_seed(0)
-    attributions = [
-        tunnel.attribute(
-            image[None],
-            target=case.target,
-            nt_type="smoothgrad",
-            nt_samples=settings["samples"],
-            nt_samples_batch_size=100,
-            stdevs=settings["noise"] * float(image.max() - image.min()),
-            abs=False,
-        )
-        for image in images(case)
-    ]
-    return torch.cat(attributions).detach().numpy()
 
 
 def captum_grad_cam(case: Case, settings: dict[str, Any]) -> Floats:
@@ -159,12 +140,17 @@ def torchcam(name: str) -> Peer:
 # zennit
 
 
-def zennit_guided(case: Case, settings: dict[str, Any]) -> Floats:
-    composite = import_module("zennit.composites").GuidedBackprop()
-    x = images(case)
-    with composite.context(model_of(case)) as model:
-        (gradient,) = torch.autograd.grad(model(x)[:, case.target].sum(), x)
-    return gradient.numpy()
+def zennit(name: str) -> Peer:
+    """The gradient that one of its composites makes."""
+
+    def gradient(case: Case, settings: dict[str, Any]) -> Floats:
+        composite = getattr(import_module("zennit.composites"), name)()
+        x = images(case)
+        with composite.context(model_of(case)) as model:
+            (result,) = torch.autograd.grad(model(x)[:, case.target].sum(), x)
+        return result.numpy()
+
+    return gradient
 
 
 # saliency: one image (H, W, C) at a time
@@ -175,22 +161,45 @@ def saliency(name: str, settings_of: Callable[[dict[str, Any]], dict[str, Any]])
 
     def attributions(case: Case, settings: dict[str, Any]) -> Floats:
         package = import_module("saliency.core")
-        model, key = model_of(case), package.INPUT_OUTPUT_GRADIENTS
-
-        def gradients(batch: Any, call_model_args: Any = None, expected_keys: Any = None) -> Any:
-            x = torch.tensor(np.moveaxis(np.asarray(batch), 3, 1).astype(np.float32))
-            x.requires_grad_()
-            (gradient,) = torch.autograd.grad(model(x)[:, case.target].sum(), x)
-            return {key: np.moveaxis(gradient.numpy(), 1, 3)}
-
-        options = settings_of(settings)
-        masks = [
-            getattr(package, name)().GetMask(np.moveaxis(image, 0, 2), gradients, **options)
-            for image in case.x.astype(np.float64)
-        ]
+        gradients, options = gradients_of(case), settings_of(settings)
+        with patch.object(np, "quantile", old_quantile):
+            masks = [
+                getattr(package, name)().GetMask(np.moveaxis(image, 0, 2), gradients, **options)
+                for image in case.x.astype(np.float64)
+            ]
         return np.moveaxis(np.stack(masks), 3, 1)
 
     return attributions
+
+
+def gradients_of(case: Case) -> Callable[..., Any]:
+    """What the package calls for the gradients at images (N, H, W, C)."""
+    model, key = model_of(case), import_module("saliency.core").INPUT_OUTPUT_GRADIENTS
+
+    def gradients(batch: Any, call_model_args: Any = None, expected_keys: Any = None) -> Any:
+        x = torch.tensor(np.moveaxis(np.asarray(batch), 3, 1).astype(np.float32))
+        x.requires_grad_()
+        (gradient,) = torch.autograd.grad(model(x)[:, case.target].sum(), x)
+        return {key: np.moveaxis(gradient.numpy(), 1, 3)}
+
+    return gradients
+
+
+QUANTILE: Any = np.quantile
+
+
+def old_quantile(array: Any, q: float, interpolation: str = "linear") -> Any:
+    """The package names the method as NumPy did before version 2.4."""
+    return QUANTILE(array, q, method=interpolation)
+
+
+def guided_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Its baseline is 0 by default."""
+    return {
+        "x_steps": settings["steps"],
+        "fraction": settings["fraction"],
+        "max_dist": settings["max_distance"],
+    }
 
 
 def blur_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -32,17 +32,23 @@ import typer
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError
-from scripts.parity import peer_maps, peer_scores
+from scripts.parity import peer_draws, peer_maps, peer_scores
 from scripts.parity.peer_maps import Peer
-from scripts.parity.peer_nets import Case, make_cases
+from scripts.parity.peer_nets import SIDE, Case, make_cases
 
 BOUND, ERROR_BOUND = 0.999, 1e-3
 CONVOLUTIONAL = ("curved", "residual", "depthwise", "dense")
 ALL, RECTIFIED = (*CONVOLUTIONAL, "vit"), ("residual", "dense")  # rectified by ReLU alone
+NOISY: dict[str, Any] = {"samples": 25, "noise": 0.15}  # with the same noise
+STARTS = np.random.default_rng(5).normal(size=(3, 3, SIDE, SIDE)).astype(np.float32)
 SETTINGS: dict[str, dict[str, Any]] = {
     "integrated-gradients": {"steps": 50, "baseline": 0.0},
     "deep-lift": {"baseline": 0.0},
-    "smooth-grad": {"samples": 1000, "noise": 0.15, "seed": 0},
+    "smooth-grad": NOISY,
+    "smooth-grad-squared": NOISY,
+    "var-grad": NOISY,
+    "gradient-shap": {**NOISY, "baseline": STARTS},
+    "guided-ig": {"steps": 200, "fraction": 0.25, "max_distance": 0.02, "baseline": 0.0},
     "blur-ig": {"steps": 50, "max_sigma": 5.0},
     "rise": {"masks": 8000, "grid": 7, "probability": 0.5, "seed": 0},
 }
@@ -152,7 +158,14 @@ COMPARISONS = (
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
     Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),
     Comparison("saliency", "saliency", peer_maps.saliency("GradientSaliency", lambda _: {})),
-    Comparison("smooth-grad", "captum", peer_maps.captum_smooth_grad),
+    Comparison("gradient-x-input", "captum", peer_maps.captum("InputXGradient")),
+    Comparison("smooth-grad", "captum", peer_draws.captum_tunnel("smoothgrad")),
+    Comparison("smooth-grad", "saliency", peer_draws.saliency_smooth_grad(magnitude=False)),
+    Comparison("smooth-grad-squared", "captum", peer_draws.captum_tunnel("smoothgrad_sq")),
+    Comparison("smooth-grad-squared", "saliency", peer_draws.saliency_smooth_grad(magnitude=True)),
+    Comparison("var-grad", "captum", peer_draws.captum_tunnel("vargrad")),
+    Comparison("gradient-shap", "captum", peer_draws.captum_gradient_shap),
+    Comparison("guided-ig", "saliency", peer_maps.saliency("GuidedIG", peer_maps.guided_settings)),
     Comparison("integrated-gradients", "captum", peer_maps.captum_integrated_gradients),
     Comparison("blur-ig", "saliency", peer_maps.saliency("BlurIG", peer_maps.blur_settings)),
     Comparison(
@@ -170,8 +183,10 @@ COMPARISONS = (
         difference="takes the gradient of ReLU6",
     ),
     Comparison("guided-backprop", "captum", peer_maps.captum("GuidedBackprop"), RECTIFIED),
-    Comparison("guided-backprop", "zennit", peer_maps.zennit_guided, RECTIFIED),
+    Comparison("guided-backprop", "zennit", peer_maps.zennit("GuidedBackprop"), RECTIFIED),
     Comparison("guided-backprop", "pytorch_grad_cam", peer_maps.pytorch_grad_cam_guided, RECTIFIED),
+    Comparison("deconvnet", "captum", peer_maps.captum("Deconvolution"), RECTIFIED),
+    Comparison("deconvnet", "zennit", peer_maps.zennit("DeconvNet"), RECTIFIED),
     Comparison("rise", "dianna", peer_maps.dianna_rise, RECTIFIED),
 )
 
