@@ -32,7 +32,7 @@ import typer
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError
-from scripts.parity import peer_draws, peer_maps, peer_scores
+from scripts.parity import peer_draws, peer_maps, peer_relevance, peer_scores
 from scripts.parity.peer_maps import Peer
 from scripts.parity.peer_nets import SIDE, Case, make_cases
 
@@ -187,6 +187,18 @@ COMPARISONS = (
     Comparison("guided-backprop", "pytorch_grad_cam", peer_maps.pytorch_grad_cam_guided, RECTIFIED),
     Comparison("deconvnet", "captum", peer_maps.captum("Deconvolution"), RECTIFIED),
     Comparison("deconvnet", "zennit", peer_maps.zennit("DeconvNet"), RECTIFIED),
+    Comparison("lrp", "zennit", peer_relevance.zennit_lrp, ("curved",)),
+    Comparison(
+        "lrp",
+        "zennit",
+        peer_relevance.zennit_lrp,
+        ("residual", "depthwise"),
+        difference="counts the relevance of a sum twice where the sum is no module of its own",
+    ),
+    # it fails for `dense`, where it merges normalizations with convolutions that others read, too
+    Comparison(
+        "lrp", "zennit", peer_relevance.zennit_lrp_mended, ("residual", "depthwise", "dense")
+    ),
     Comparison("rise", "dianna", peer_maps.dianna_rise, RECTIFIED),
 )
 
