@@ -39,13 +39,14 @@ def smooth(method: Method) -> Method:
         sampler=SAMPLERS[SMOOTHER],
         source=f"{method.source}; Smilkov et al. 2017, eq. 1",
         averages={name: mean_of(name) for name in gradients},
+        report=None,  # mean gradients add up to no score
     )
 
 
 def guide(method: Method) -> Method:
     """Guided backpropagation times the map of the method (Selvaraju et al. 2017, section 3.2).
 
-    UnknownNameError for a method that is not one of a layer, or whose map is signed.
+    UnknownNameError for a method that is not one of a layer, or that is guided already.
     """
     if not method.has_layer or method.is_at_image:
         raise _not_composed("guided", method, "it is no map of a layer")

@@ -52,6 +52,11 @@ def test_smooth_formula_gets_means_of_all_its_gradients() -> None:
     assert "mean_d1" not in QUANTITIES
 
 
+def test_smooth_method_reports_no_gap(image: Any) -> None:
+    assert explain("gradient-x-input", image).facts[0]
+    assert not explain("smooth-gradient-x-input", image, **NOISY).facts[0]
+
+
 def test_feature_maps_of_a_guided_method_count(image: Any) -> None:
     guided = explain("guided-layer-cam", image, channels="0-1")
     expected = explain("guided-backprop", image).attributions
