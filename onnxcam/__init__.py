@@ -28,6 +28,9 @@ from onnxcam.errors import (
 if TYPE_CHECKING:
     from onnxcam.autodiff.rule_table import Rules
     from onnxcam.autodiff.tables import RULE_TABLES
+    from onnxcam.explain.compare import compare
+    from onnxcam.explain.compared_map import ComparedMap
+    from onnxcam.explain.comparison import Comparison
     from onnxcam.explain.explainer import Explainer
     from onnxcam.explain.explanation import ExplainedImage, Explanation
     from onnxcam.image.preprocess import PRESETS, Preprocessing
@@ -58,6 +61,8 @@ __all__ = [
     "RULE_TABLES",
     "BlockedError",
     "CleanRun",
+    "ComparedMap",
+    "Comparison",
     "DeviceError",
     "ExplainedImage",
     "Explainer",
@@ -86,6 +91,7 @@ __all__ = [
     "UnforeseenError",
     "UnknownNameError",
     "augment",
+    "compare",
     "errors",
     "gradient",
     "layers",
@@ -99,6 +105,9 @@ __all__ = [
 
 # imported at first use, with ONNX, ONNX Runtime and NumPy, so that `onnxcam --help` is fast
 _HOMES = {
+    "onnxcam.explain.compare": ("compare",),
+    "onnxcam.explain.compared_map": ("ComparedMap",),
+    "onnxcam.explain.comparison": ("Comparison",),
     "onnxcam.explain.explainer": ("Explainer",),
     "onnxcam.explain.explanation": ("Explanation", "ExplainedImage"),
     "onnxcam.specs": ("Layer",),

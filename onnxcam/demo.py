@@ -98,7 +98,7 @@ def _last_bottlenecks(model: Model) -> list[Layer]:
 
 
 def _method_row(model: Model, image: Path, earlier: Layer, last: Layer) -> Row:
-    panels = [("the image", _enlarge(read(image)))]
+    panels = [("the image", overlay.enlarge(read(image), CELL))]
     for method in SHOWN:
         is_limited = METHODS[method].check is not None  # to layers before a pooled linear head
         explanation = Explainer(model, method, (last if is_limited else earlier).name)(str(image))
@@ -115,7 +115,7 @@ def _method_row(model: Model, image: Path, earlier: Layer, last: Layer) -> Row:
 
 
 def _layer_row(model: Model, image: Path, layers: Sequence[Layer]) -> Row:
-    panels = [("the image", _enlarge(read(image)))]
+    panels = [("the image", overlay.enlarge(read(image), CELL))]
     for layer in layers:
         explanation = Explainer(model, DEFAULT_METHOD, layer.name)(str(image))
         panels.append((f"{layer.name}, {_grid(layer)} cells", _draw_map(explanation)))
@@ -183,16 +183,9 @@ def _grid(layer: Layer) -> str:
     return " x ".join(map(str, layer.grid))
 
 
-def _enlarge(image: Image.Image) -> Image.Image:
-    """At least as large as it is shown, so that the map is drawn over it smoothly."""
-    factor = max(1, -(-CELL * 2 // max(image.size)))
-    size = (image.width * factor, image.height * factor)
-    return image.resize(size, Image.Resampling.LANCZOS)
-
-
 def _draw_map(explanation: Explanation) -> Image.Image:
     original = explanation.images[0]
-    large = _enlarge(original.image)
+    large = overlay.enlarge(original.image, CELL)
     left, top, right, bottom = (edge * large.width / original.image.width for edge in original.box)
     box = (left, top, min(right, large.width), min(bottom, large.height))
     return overlay.overlay(large, explanation.maps[0], box, opacity=0.75)

@@ -9,6 +9,7 @@ from typer import Exit, Option, Typer
 
 from onnxcam.cli.augment import augment
 from onnxcam.cli.check import check
+from onnxcam.cli.compare import compare
 from onnxcam.cli.demo import demo
 from onnxcam.cli.doctor import doctor
 from onnxcam.cli.errors import ErrorReportingGroup
@@ -33,7 +34,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (explain, layers, methods, check, augment, demo, doctor):
+for _command in (explain, compare, layers, methods, check, augment, demo, doctor):
     app.command(epilog=sys.modules[_command.__module__].EPILOG)(_command)
 
 

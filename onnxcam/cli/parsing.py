@@ -18,6 +18,16 @@ def method_settings(
     """
     from onnxcam.methods import choose_method
 
+    settings = assigned_settings(assignments, options)
+    chosen, own = choose_method(method, settings)
+    chosen.resolve_settings(own)
+    return settings
+
+
+def assigned_settings(assignments: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in NAME=VALUE assignments and those with an option of their own. SettingError for other
+    text, and for one that is set twice.
+    """
     settings = {name: value for name, value in options.items() if value is not None}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
@@ -26,8 +36,6 @@ def method_settings(
         if name.strip() in settings:
             raise SettingError(f"--set {assignment!r}: {name.strip()} is set twice")
         settings[name.strip()] = value.strip()
-    chosen, own = choose_method(method, settings)
-    chosen.resolve_settings(own)
     return settings
 
 

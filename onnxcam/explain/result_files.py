@@ -52,13 +52,17 @@ def write_results(
     files: Mapping[str, Path], overlay: bytes, arrays: bytes, manifest: Mapping[str, Any]
 ) -> None:
     """Write the three files, all or none, with digests in the manifest. OutputError if that fails."""
-    contents = {files["overlay"]: overlay, files["map"]: arrays}
+    write_files({files["overlay"]: overlay, files["map"]: arrays}, files["manifest"], manifest)
+
+
+def write_files(contents: Mapping[Path, bytes], path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write files and their manifest, all or none, with digests in the manifest. OutputError if that fails."""
     digests = {path.name: _size_and_digest(content) for path, content in contents.items()}
     complete: dict[str, Any] = {**manifest, "files": digests}
     complete[SEAL] = _seal(complete)
     origin = {name: manifest[name] for name in ("schema", "image", "versions")}
     unfinished = {**origin, "unfinished": UNFINISHED}
-    atomic_write_all(contents, files["manifest"], _to_bytes(complete), _to_bytes(unfinished))
+    atomic_write_all(contents, path, _to_bytes(complete), _to_bytes(unfinished))
 
 
 def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:

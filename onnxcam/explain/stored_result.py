@@ -72,6 +72,10 @@ class StoredResult:
 def read_result(path: Path) -> tuple[StoredResult, list[str]]:
     """The result of a manifest, and notices about it. SettingError if it cannot be repeated."""
     manifest = read_manifest(path)
+    if "comparison" in manifest:
+        raise SettingError(
+            f"{path}: is of a comparison of methods; expected the .json file of one result of `onnxcam explain`"
+        )
     try:
         result = _from_manifest(path, manifest)
         version = manifest["versions"]["onnxcam"]

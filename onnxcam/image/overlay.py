@@ -109,7 +109,7 @@ def grid(
     _check_grid(rows, column_titles, row_titles, cell)
     size = cell // 14
     headings = [render_text(title, cell, size, centered=True) for title in column_titles]
-    image_rows = [[_thumbnail(image, cell) for image in row] for row in rows]
+    image_rows = [[thumbnail(image, cell) for image in row] for row in rows]
     if row_titles is not None:
         side_titles = [render_text(title, cell * 5 // 8, size) for title in row_titles]
         image_rows = [[side, *line] for side, line in zip(side_titles, image_rows, strict=True)]
@@ -270,7 +270,8 @@ def _check_grid(
         raise SettingError(f"cell {cell}: expected 32 to 2048 pixels")
 
 
-def _thumbnail(image: Image.Image, cell: int) -> Image.Image:
+def thumbnail(image: Image.Image, cell: int) -> Image.Image:
+    """The image, scaled to fit a square of `cell` pixels."""
     scale = cell / max(image.size)
     size = [max(1, round(side * scale)) for side in image.size]
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
@@ -287,6 +288,15 @@ def _stack(image_rows: Sequence[Sequence[Image.Image]], widths: Sequence[int]) -
         for image, left, width in zip(image_row, lefts, widths, strict=False)
     ]
     return compose(placed, (int(lefts[-1]) - _GAP, int(tops[-1]) - _GAP))
+
+
+def enlarge(image: Image.Image, side: int) -> Image.Image:
+    """The image, at least so large that a map can be drawn over it smoothly at `side` pixels: a multiple of its
+    size.
+    """
+    factor = max(1, -(-2 * side // max(image.size)))
+    size = (image.width * factor, image.height * factor)
+    return image.resize(size, Image.Resampling.LANCZOS) if factor > 1 else image
 
 
 def compose(

@@ -19,7 +19,14 @@ _REPLACEMENTS = str.maketrans(
 )
 
 
-def render_text(text: str, width: int, size: int, *, centered: bool = False) -> Image.Image:
+def render_text(
+    text: str,
+    width: int,
+    size: int,
+    *,
+    centered: bool = False,
+    ink: tuple[int, int, int] = INK,
+) -> Image.Image:
     """`text` on white, `width` pixels wide, broken into at most three lines and then cut off.
 
     The font is `size` pixels, within 10 to 96.
@@ -33,7 +40,7 @@ def render_text(text: str, width: int, size: int, *, centered: bool = False) -> 
     for number, line in enumerate(lines):
         middle = pad // 2 + number * line_height + line_height // 2
         left = (width - font.getlength(line)) / 2 if centered else pad
-        draw.text((left, middle), line, INK, font, anchor="lm")
+        draw.text((left, middle), line, ink, font, anchor="lm")
     return strip_image
 
 

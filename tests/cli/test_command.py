@@ -24,7 +24,7 @@ from tests.cli.conftest import Run
 from tests.cli.support.tiny import size, write_image, write_model
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
-COMMANDS = ("explain", "layers", "methods", "check", "augment", "demo", "doctor")
+COMMANDS = ("explain", "compare", "layers", "methods", "check", "augment", "demo", "doctor")
 HEAVY = ("onnxruntime", "onnx", "numpy", "PIL", "onnx_graphsurgeon")
 WRITING = ("onnx", "onnx_graphsurgeon", "google.protobuf", "onnxcam.model.model")
 
@@ -47,7 +47,7 @@ def python(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("explain", "--help")])
+@pytest.mark.parametrize("words", [("--help",), ("explain", "--help"), ("compare", "-h")])
 def test_help_imports_no_heavy_package(words: tuple[str, ...]) -> None:
     result = python("-c", start(HEAVY), *words)
     assert result.returncode == 0, result.stderr

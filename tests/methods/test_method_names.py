@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from onnxcam.autodiff.tables import RULE_TABLES
+from onnxcam.defaults import COMPARED as COMPARED_METHODS
+from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.methods import METHODS, QUANTITIES, SAMPLERS
 from onnxcam.methods.place import PLACES
 from onnxcam.methods.quantities import SOURCES
@@ -32,7 +34,10 @@ COMPARED = {"reference": "a keyword of rules: what a tensor is on the image that
 REASONS = {
     "autodiff/rule_table.py": COMPARED,
     "specs.py": COMPARED,
-    "defaults.py": {"smooth-grad-cam++": "the home of the default"},
+    "defaults.py": {
+        "smooth-grad-cam++": "the home of the default",
+        **dict.fromkeys(set(COMPARED_METHODS) - {DEFAULT_METHOD}, "what `compare` shows"),
+    },
     "demo.py": dict.fromkeys(
         ("cam", "grad-cam", "grad-cam++"), "the sheet describes these methods"
     ),
