@@ -27,6 +27,10 @@ def eigen_grad_cam(activation: Maps, gradient: Maps, counted: Maps) -> Saliency:
     """eigen-cam of gradient times activation, so that it depends on the target.
 
     L = relu(P), P the first principal component of g A - mean_ij (g A) over the cells, with the sign with which
-    it correlates with sum_k g A.
+    it correlates with sum_k g A; 0 if no cell of L has evidence for the target, a positive sum_k g A. Else the
+    cells without evidence would stand out from a few with evidence against it.
     """
-    return np.maximum(first_component(deviations(gradient * activation, counted)), 0.0)
+    product = gradient * activation
+    saliency = np.maximum(first_component(deviations(product, counted)), 0.0)
+    evidence = np.where(saliency > 0, np.sum(product, axis=1), 0.0)
+    return np.where(np.max(evidence, axis=(1, 2), keepdims=True) > 0, saliency, 0.0)

@@ -139,3 +139,14 @@ def test_eigen_grad_cam_of_opposite_gradient_is_the_opposite() -> None:
     assert maps.any()
     assert opposite.any()
     assert not (maps * opposite).any()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_eigen_grad_cam_marks_single_cell_with_evidence_for_the_target(sign: float) -> None:
+    """As in a detector, where a box depends on one cell: if that is against the target, nothing is left."""
+    quantities = feed((1, 4, 5, 6))
+    quantities["activation"] = np.abs(quantities["activation"]) + 0.1
+    quantities["gradient"] = np.zeros((1, 4, 5, 6))
+    quantities["gradient"][0, :, 2, 3] = sign * np.array([1.0, 2.0, -0.5, 1.0])
+    (saliency,) = run("eigen-grad-cam", quantities)
+    assert [tuple(cell) for cell in np.argwhere(saliency)] == ([(2, 3)] if sign > 0 else [])

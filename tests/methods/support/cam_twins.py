@@ -55,9 +55,13 @@ def eigen_cam(model: Model, x: Floats, target: int) -> Floats:
 
 
 def eigen_grad_cam(model: Model, x: Floats, target: int) -> Floats:
-    """The same of gradient times activation."""
+    """The same of gradient times activation; nothing if no cell that stands out has evidence for the class."""
     activation = model.features(x)
-    return np.maximum(first_component(activation * model.head_gradient(activation, target)), 0.0)
+    product = activation * model.head_gradient(activation, target)
+    saliency = np.maximum(first_component(product), 0.0)
+    marked = [cell for cell in np.ndindex(saliency.shape) if saliency[cell] > 0]
+    has_evidence = any(product[:, i, j].sum() > 0 for i, j in marked)
+    return saliency if has_evidence else np.zeros(saliency.shape)
 
 
 def first_component(maps: Floats) -> Floats:
