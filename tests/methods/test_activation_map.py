@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -19,25 +18,7 @@ from tests.methods.support.compare_layer import (
     assert_token_map_equals_twin,
 )
 from tests.support.layered_nets import CURVED
-from tests.support.nets import BODY, POOLED, random_images
-
-HEAD = '<ir_version: 9, opset_import: ["": 17, "unknown": 1]> net (float[N, 3, 8, 8] x) => '
-HEADS = {
-    "number of the best class": "int64[N, 1, 4, 4] y) { %s y = ArgMax<axis = 1>(features) }",
-    "five axes": """float[N, 6, 2, 2, 4] y) { %s
-        s = Constant<value_ints = [-1, 6, 2, 2, 4]>() y = Reshape(features, s) }""",
-    "batch second": """float[2, N, 6, 4, 4] y) { %s axis = Constant<value_ints = [0]>()
-        a = Unsqueeze(features, axis) y = Concat<axis = 0>(a, a) }""",
-}
-
-
-def headless(text: str) -> bytes:
-    """The first layers of the small nets, and a head without class scores."""
-    proto = onnx.parser.parse_model(f"{HEAD}({text % BODY.format(x='x')}")
-    weights = POOLED.weights
-    for name in ("w1", "b1", "w2", "b2"):
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(weights[name], name))
-    return bytes(proto.SerializeToString())
+from tests.support.nets import random_images
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -48,16 +29,6 @@ def test_map_equals_twin(net: str) -> None:
 @pytest.mark.parametrize("vit", VITS)
 def test_map_of_tokens_equals_twin(vit: str) -> None:
     assert_token_map_equals_twin("activation-map", VITS[vit], twins.activation_map)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_model_without_class_scores_is_explained(head: str) -> None:
-    x = random_images(2)
-    explanation = onnxcam.Explainer(headless(HEADS[head]), "activation-map", device="cpu")(x)
-    assert explanation.layers == ("features",)
-    assert explanation.notices == ()
-    expected = POOLED.features(x).mean(axis=1)
-    np.testing.assert_allclose(explanation.layer_maps, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_target_that_changes_nothing_gives_notice() -> None:
