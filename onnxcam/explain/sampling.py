@@ -103,6 +103,7 @@ class Sampling:
 
         return CleanRun(
             image=image,
+            weights=target.weights,
             values=values,
             layer=plan.layers[0] if values is not image else plan.image.as_layer(),
             aspect_ratio=height / width,

@@ -108,6 +108,7 @@ class CleanRun:
 
     Attributes:
         image: (1, ...) the image tensor, in the layout and dtype of the model.
+        weights: (classes,) the factors of the class scores in the target.
         values: (1, ...) what is varied: the image tensor, or the values of the layer.
         layer: how `values` are arranged.
         aspect_ratio: the image's height / width.
@@ -120,6 +121,7 @@ class CleanRun:
     """
 
     image: Images
+    weights: Floats
     values: Floats
     layer: Layer
     aspect_ratio: float

@@ -55,6 +55,19 @@ class Windows:
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
 
+    def place(self, number: int) -> tuple[slice, slice]:
+        """The rows and columns of a window."""
+        row, column = divmod(number, len(self.columns.starts))
+        top, left = int(self.rows.starts[row]), int(self.columns.starts[column])
+        return slice(top, top + self.rows.window), slice(left, left + self.columns.window)
+
+    def side_with(self, padding: int) -> tuple[int, int]:
+        """The height and width of a window that is larger by `padding` on every side; at most the image's."""
+        height, width = (
+            min(axis.size, axis.window + 2 * padding) for axis in (self.rows, self.columns)
+        )
+        return height, width
+
     def masks(self, numbers: slice) -> Floats:
         """(n, height, width) float32: 0 in the window, 1 elsewhere."""
         row, column = np.divmod(np.arange(numbers.start, numbers.stop), len(self.columns.starts))

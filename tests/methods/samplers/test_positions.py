@@ -14,6 +14,7 @@ def draw(layer: Layer, values: Floats, **settings: Any) -> Samples:
     unused: Any = None
     clean = CleanRun(
         image=unused,
+        weights=unused,
         read_image=unused,
         values=values,
         layer=layer,

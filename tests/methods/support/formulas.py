@@ -25,6 +25,8 @@ NAMED: dict[
         np.sin(np.arange(3 * SUBSETS)).reshape(3, -1) / SUBSETS, (len(image), 1, 1)
     ),
     "segment_numbers": lambda image: np.arange(image[:, 0].size).reshape(image[:, 0].shape) % 3.0,
+    "class_count": lambda image: np.full((len(image), 1), 5.0),
+    "is_contrast": lambda image: np.arange(len(image))[:, None] % 2.0,
     "window_rows": lambda image: _windows(image, 2),
     "window_columns": lambda image: _windows(image, 3),
     "inverse_probability": lambda image: np.full((len(image), 1, 1), 2.0),
@@ -141,7 +143,7 @@ def stacked(method: Method, numbers: Floats, shape: tuple[int, ...]) -> Floats:
     layer = Layer("", "", shape, 1, is_bottleneck=True)
     settings = {name: setting.default for name, setting in method.settings.items()}
     count = method.sampler.count(layer, settings) or numbers.shape[1]
-    return numbers[:, np.arange(count) % numbers.shape[1]]
+    return np.ascontiguousarray(numbers[:, np.arange(count) % numbers.shape[1]])
 
 
 def arguments(name: str, quantities: Mapping[str, Floats]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A twin takes a model as functions, one image x (C, H, W) and a class, and return
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -118,3 +118,54 @@ def show_segments(x: Floats, labels: Labels, subset: Sequence[bool]) -> Floats:
             for i, j in pixels:
                 shown[channel, i, j] = x[channel, i, j] if is_shown else mean
     return shown
+
+
+def prediction_difference(
+    model: Model,
+    x: Floats,
+    target: int,
+    side: int,
+    stride: int,
+    draws: Mapping[Window, Sequence[Floats]],
+    instances: float = 1e6,
+) -> Floats:
+    """Zintgraf et al. 2017, eq. 1 and 3, for `draws` (C, h, w) of each window: what the class loses of its log2
+    odds. Probabilities p are (p N + 1) / (N + K) for N training images and K classes.
+    """
+    _, height, width = x.shape
+    classes = len(model.logits(x))
+
+    def log_odds(p: float) -> float:
+        corrected = (p * instances + 1) / (instances + classes)
+        return float(np.log2(corrected / (1 - corrected)))
+
+    losses = {}
+    for top, left in windows(height, width, side, stride):
+        total = 0.0
+        for values in draws[top, left]:
+            unknown = x.astype(np.float64)
+            unknown[:, top : top + side, left : left + side] = values
+            total += probability(model.logits(unknown), target)
+        mean = total / len(draws[top, left])
+        before = probability(model.logits(x), target)
+        losses[top, left] = log_odds(before) - log_odds(mean)
+    return mean_of_windows(losses, side, height, width)
+
+
+def conditional_gaussian(
+    patches: Floats, hidden: Sequence[bool], rest: Floats, ridge: float
+) -> tuple[Floats, Floats]:
+    """The mean and the covariance of the hidden values of a patch given the rest, for the normal distribution
+    fitted on patches (P, d); eq. 4.
+    """
+    count, size = patches.shape
+    mean = patches.mean(axis=0)
+    covariance = ridge * np.eye(size)
+    for patch in patches:
+        covariance += np.outer(patch - mean, patch - mean) / count
+    inside = [n for n in range(size) if hidden[n]]
+    outside = [n for n in range(size) if not hidden[n]]
+    precision = np.linalg.inv(covariance[np.ix_(outside, outside)])
+    gain = covariance[np.ix_(inside, outside)] @ precision
+    of_hidden = covariance[np.ix_(inside, inside)] - gain @ covariance[np.ix_(outside, inside)]
+    return mean[inside] + gain @ (rest - mean[outside]), of_hidden
