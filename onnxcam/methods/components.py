@@ -43,18 +43,17 @@ def first_component(maps: Maps) -> Saliency:
 
     The Gram matrix is that of the cells if they are fewer than the feature maps, and known to be.
     """
-    number, channels, height, width = maps.shape
+    _, channels, height, width = maps.shape
     size = _nonzero(np.max(np.abs(maps), axis=(1, 2, 3), keepdims=True))
     unit = maps / size
     columns = flatten_cells(unit)
-    rows = np.swapaxes(columns, 1, 2)
     if _are_fewer(height, width, channels):
-        direction = normalized(columns @ dominant_eigenvector(gram(rows)))
+        vector = dominant_eigenvector(gram(np.swapaxes(columns, 1, 2)))
+        direction = normalized(columns @ vector)
     else:
         direction = normalized(dominant_eigenvector(gram(columns)))
-    component = rows @ direction
-    oriented = orient(np.reshape(component, (number, height, width)), unit)
-    return oriented * np.squeeze(size, axis=1)
+    component = np.sum(np.expand_dims(direction, 3) * unit, axis=1)
+    return orient(component, unit) * np.squeeze(size, axis=1)
 
 
 def flatten_cells(maps: Maps) -> Floats:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxcam.arrays import Floats, Maps
+from onnxcam.arrays import Floats, Maps, Shape
 from onnxcam.methods import METHODS
 from onnxcam.methods.components import ROUNDING, deviations, first_component
 from tests.methods.support import cam_twins
@@ -15,6 +15,7 @@ from tests.methods.support.compare_layer import (
     assert_token_map_equals_twin,
 )
 from tests.methods.support.formulas import feed, run
+from tests.methods.support.written import run_written
 from tests.support.layered_nets import CURVED
 
 TWINS: dict[str, Twin] = {
@@ -66,6 +67,18 @@ def test_component_is_that_of_a_decomposition(shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(
             component(maps)[0], expected, rtol=0, atol=1e-6 * np.abs(expected).max()
         )
+
+
+@pytest.mark.parametrize(
+    "shape", [("N", 40, 3, 5), ("N", 3, 4, 5), ("N", 6, "h", "w"), ("N", "C", 3, 4)], ids=str
+)
+def test_component_is_written_into_graph_of_unknown_sizes(shape: Shape) -> None:
+    """The smaller Gram matrix if it is known which one that is."""
+    sizes = {"N": 2, "C": 7, "h": 5, "w": 4}
+    drawn = [size if isinstance(size, int) else sizes[str(size)] for size in shape]
+    maps = np.random.default_rng(0).normal(size=drawn)
+    written = run_written(first_component, {"maps": maps}, shapes={"maps": shape})
+    np.testing.assert_allclose(written, first_component(maps), rtol=1e-9)
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e-12, 1e200])
