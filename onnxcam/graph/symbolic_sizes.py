@@ -34,11 +34,11 @@ def multiply(first: Any, second: Any) -> Size:
     number, name = (first, second) if are_numbers(first) else (second, first)
     if not are_numbers(number) or number != int(number) or number < 1 or name is None:
         return None
-    factor, base = _split_factor(name)
+    factor, base = split_product(name)
     return _format_product(int(number) * factor, base)
 
 
-def _split_factor(name: str) -> tuple[int, str]:
+def split_product(name: str) -> tuple[int, str]:
     """The number and the name whose product a name is: "64x[N]" -> 64, "N"."""
     number, bracket, rest = name.partition("x[")
     return (int(number), rest[:-1]) if bracket and number.isdigit() else (1, name)
@@ -59,7 +59,7 @@ def divide(first: Any, second: Any) -> Size:
         return first / second
     if not isinstance(first, str) or not are_numbers(second) or second < 1:
         return None
-    factor, base = _split_factor(first)
+    factor, base = split_product(first)
     return None if factor % second else _format_product(int(factor // second), base)
 
 

@@ -72,7 +72,10 @@ def _notice(attention: AttentionMatrices) -> str:
         return ""
     used, count = len(attention.matrices), len(attention.matrices) + len(attention.left_out)
     grid = f"{attention.height} x {attention.width}"
-    return f"only the last {used} of {count} attention matrices are used, those among the same {grid} cells"
+    return (
+        f"only {used} of {count} attention matrices are used, the last ones in which all {grid} cells attend "
+        "to each other"
+    )
 
 
 @method(

@@ -78,7 +78,7 @@ class AttentionMatrices:
 
     Attributes:
         matrices: in the order of the model.
-        left_out: the names of those before them, over another grid of cells.
+        left_out: the names of all others: among other cells, or of some tokens to others.
         before, after: the numbers of tokens before and after the cells: class tokens, registers.
         height, width: the grid of the cells.
         read: the tokens that each reader of the last block's output reads: one class token, or all that are

@@ -15,27 +15,29 @@ left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.attributes import argument
-from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.methods.place import AttentionMatrices, AttentionMatrix, unchanged
 from onnxcam.model.model import Model
+from onnxcam.spatial.attention_products import AttentionProduct, attention_products
 from onnxcam.spatial.axes import (
     BATCH,
+    MOVED,
     Axes,
     Axis,
     TokenGrid,
     grid_of_tokens,
     holds_cells,
+    is_within_cells,
     kinds,
     size_of,
 )
@@ -45,7 +47,6 @@ from onnxcam.spatial.layers import path_to_score
 from onnxcam.spatial.token_mixing import mixes_positions
 from onnxcam.spatial.token_readers import tokens_read
 
-Readers: TypeAlias = Mapping[str, Sequence[tuple[gs.Node, int]]]
 SOFTMAX_AXIS = 13  # the opset since which Softmax is over one axis, not over all from it on
 
 
@@ -71,7 +72,8 @@ def attention_matrices(model: Model, image: str, score: str) -> AttentionMatrice
     are none.
     """
     path, flow, _ = path_to_score(model, image, score)
-    squares = [*_find_squares(path, flow)]
+    products = [*attention_products(path)]
+    squares = [*_squares(products, flow)]
     if not squares:
         raise ModelError(
             "no attention among the cells of the image was found (a Softmax over tokens, whose result "
@@ -80,36 +82,37 @@ def attention_matrices(model: Model, image: str, score: str) -> AttentionMatrice
     grids = [_sizes_of_grid(square) for square in squares]
     start = next(i for i in range(len(grids)) if len({*grids[i:]}) == 1)
     chain = squares[start:]
-    _require_sequence(model.graph, chain, score)
-    outputs = block_outputs(model.graph, [square.tensor.name for square in chain], score)
+    _require_sequence(model.graph, squares, score)
+    names = [square.tensor.name for square in chain]
+    outputs = block_outputs(model.graph, names, score)
     return AttentionMatrices(
         [
-            AttentionMatrix(square.tensor.name, _arrangement(square), output)
+            AttentionMatrix(square.tensor.name, _arrangement(square, _count(grids[-1])), output)
             for square, output in zip(chain, outputs, strict=True)
         ],
-        [square.tensor.name for square in squares[:start]],
+        [name for row in products if (name := row.softmax.outputs[0].name) not in names],
         *grids[-1],
-        read=_tokens_read(path, flow, chain[-1]),
+        read=_tokens_read(path, flow, chain[-1], _count(grids[-1])),
     )
 
 
-def _find_squares(path: Subgraph, flow: AxisFlow) -> Iterator[_Square]:
-    readers: dict[str, list[tuple[gs.Node, int]]] = {}
-    for node in path.nodes:
-        for slot, tensor in enumerate(node.inputs):
-            readers.setdefault(tensor.name, []).append((node, slot))
-    for node in path.nodes:
-        tensor = node.outputs[0]
-        axes = flow.axes_of(tensor)
-        if node.op != "Softmax" or axes is None:
-            continue
-        key = _softmax_axis(node, flow.opset)
+def _squares(products: Sequence[AttentionProduct], flow: AxisFlow) -> Iterator[_Square]:
+    """The attention among the cells of the image, or some of them, with itself."""
+    for softmax, product, slot in products:
+        tensor = softmax.outputs[0]
+        axes = flow.axes_of(tensor) or ()
+        key = _softmax_axis(softmax, flow.opset)
         query = next((i for i, axis in enumerate(axes) if i != key and axis == axes[key]), None)
-        if query is None or not holds_cells(axes[key]):
+        if query is None or not holds_cells(axes[key]) or not mixes_positions(flow, product, slot):
             continue
-        mixed = _mixed_values(tensor, axes[key], flow, readers)
-        if mixed is not None:
-            yield _Square(tensor, axes, query, key, mixed, grid_of_tokens(axes[key]))
+        others = [axis for i, axis in enumerate(axes) if i not in (query, key)]
+        grid = None if any(map(_divides_grid, others)) else grid_of_tokens(axes[key])
+        yield _Square(tensor, axes, query, key, product.outputs[0], grid)
+
+
+def _divides_grid(axis: Axis) -> bool:
+    """Whether an axis beside tokens holds cells, so that these tokens are in windows, or within a cell."""
+    return MOVED in kinds(axis) or (holds_cells(axis) and not is_within_cells(axis))
 
 
 def _softmax_axis(node: gs.Node, opset: int) -> int:
@@ -117,30 +120,6 @@ def _softmax_axis(node: gs.Node, opset: int) -> int:
     rank = len(node.outputs[0].shape)
     axis = int(argument(node, "axis", opset)) % rank
     return axis if opset >= SOFTMAX_AXIS else rank - 1
-
-
-def _mixed_values(
-    tensor: gs.Tensor, tokens: Axis, flow: AxisFlow, readers: Readers
-) -> gs.Tensor | None:
-    """The product of an attention matrix with values: what reads it, perhaps after it was scaled, masked, or
-    rearranged, and sums over one of its two axes of `tokens`. None if nothing does.
-    """
-    waiting, visited = [tensor], {tensor.name}
-    while waiting:
-        for node, slot in readers.get(waiting.pop().name, ()):
-            is_product = traits_of(node).contracts and len(_variables(node)) > 1
-            if is_product and mixes_positions(flow, node, slot):
-                return node.outputs[0]
-            for output in node.outputs:
-                axes = flow.axes_of(output) or ()
-                if axes.count(tokens) > 1 and output.name not in visited:
-                    visited.add(output.name)
-                    waiting.append(output)
-    return None
-
-
-def _variables(node: gs.Node) -> list[gs.Tensor]:
-    return [tensor for tensor in node.inputs if isinstance(tensor, gs.Variable)]
 
 
 def _sizes_of_grid(square: _Square) -> tuple[int, int, int, int]:
@@ -161,9 +140,15 @@ def _sizes_of_grid(square: _Square) -> tuple[int, int, int, int]:
     return before, height, width, after
 
 
-def _require_sequence(graph: gs.Graph, chain: Sequence[_Square], score: str) -> None:
+def _count(grid: tuple[int, int, int, int]) -> int:
+    """The number of tokens."""
+    before, height, width, after = grid
+    return before + height * width + after
+
+
+def _require_sequence(graph: gs.Graph, squares: Sequence[_Square], score: str) -> None:
     """ModelError if a matrix does not depend on the one before it, as in parallel branches."""
-    for square, following in pairwise(chain):
+    for square, following in pairwise(squares):
         after = subgraph_between(graph, {square.tensor.name}, {score}, carries_floats)
         if following.tensor.name not in after.tensors:
             raise ModelError(
@@ -172,16 +157,17 @@ def _require_sequence(graph: gs.Graph, chain: Sequence[_Square], score: str) -> 
             )
 
 
-def _tokens_read(path: Subgraph, flow: AxisFlow, square: _Square) -> list[tuple[int, ...]]:
+def _tokens_read(
+    path: Subgraph, flow: AxisFlow, square: _Square, count: int
+) -> list[tuple[int, ...]]:
     axes = flow.axes_of(square.mixed) or ()
     axis = axes.index(square.axes[square.key])
-    return tokens_read(path, square.mixed, axis, flow.opset)
+    return tokens_read(path, square.mixed, axis, count, flow.opset)
 
 
-def _arrangement(square: _Square) -> Callable[[Any], Any]:
+def _arrangement(square: _Square, tokens: int) -> Callable[[Any], Any]:
     """A function that makes (N, heads, tokens, tokens) of a matrix."""
-    axes, tokens = square.axes, square.tensor.shape[square.key]
-    pair = (square.query, square.key)
+    axes, pair = square.axes, (square.query, square.key)
     batch = next((i for i, axis in enumerate(axes) if BATCH in kinds(axis[:1])), None)
     if batch is None:
         raise ModelError(

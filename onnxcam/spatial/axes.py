@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from onnxcam.arrays import Dim, Shape
+from onnxcam.graph.symbolic_sizes import split_product
 
 # Kinds of factors. MOVED: cells, but not in the order of the image. EXTRA: tokens that are not cells.
 BATCH, CHANNELS, ROWS, COLUMNS, MOVED, EXTRA = "n", "c", "y", "x", "moved", "extra"
@@ -144,16 +145,21 @@ def _is_batch(factor: Factor | Tokens) -> bool:
 
 
 def _take_factors(factors: list[Factor | Tokens], dim: Dim, end: int) -> Axis | None:
-    """Remove factors of a product `dim` from the front (`end` 0) or the back (-1) of the list, in place, and
-    return them in order; the last one is split if necessary. None, and nothing is removed, if that fails.
+    """Remove factors of a product `dim` (a number, "N", or "4x[N]") from the front (`end` 0) or the back (-1)
+    of the list, in place, and return them in order; the last one is split if necessary. None, and nothing is
+    removed, if that fails.
     """
-    if not isinstance(dim, int):
-        fits = factors and dim is not None and factors[end].size == dim
-        return (factors.pop(end),) if fits else None
-    rest, selected, missing = list(factors), list[Factor | Tokens](), dim
-    while missing != 1:
+    if dim is None:
+        return None
+    rest, selected = list(factors), list[Factor | Tokens]()
+    missing, name = split_product(dim) if isinstance(dim, str) else (dim, None)
+    while missing != 1 or name is not None:
         factor = rest.pop(end) if rest else None
-        if factor is None or not isinstance(factor.size, int) or not factor.size:
+        if factor is not None and factor.size == name is not None:
+            selected.append(factor)
+            name = None
+            continue
+        if factor is None or not isinstance(factor.size, int) or not factor.size or missing == 1:
             return None
         if missing % factor.size:
             parts = _split_factor(factor, missing, end)
@@ -224,7 +230,7 @@ def locate_grid(axes: Axes, shape: Shape) -> GridLocation | None:
 
 
 def _locate_tokens(axes: Axes) -> GridLocation | None:
-    token_axes = [i for i in (1, 2) if holds_cells(axes[i]) and not _is_within_cells(axes[i])]
+    token_axes = [i for i in (1, 2) if holds_cells(axes[i]) and not is_within_cells(axes[i])]
     grid = grid_of_tokens(axes[token_axes[0]]) if len(token_axes) == 1 else None
     if grid is None or grid.height == grid.width == 1:
         return None
@@ -263,7 +269,7 @@ def _locate_rows_and_columns(axes: Axes, shape: Shape) -> GridLocation | None:
             or (not axis and shape[rows + i] == 1)
             for i, (axis, kind) in enumerate(zip(grid, (ROWS, COLUMNS), strict=True))
         )
-        channels = not holds_cells(axes[channel]) or _is_within_cells(axes[channel])
+        channels = not holds_cells(axes[channel]) or is_within_cells(axes[channel])
         if fits and any(grid) and channels:
             return GridLocation(channel)
     return None
@@ -274,7 +280,7 @@ def _kind_of_all(factor: Factor | Tokens) -> str | None:
     return factor.kind if isinstance(factor, Factor) and factor.spans_origin else None
 
 
-def _is_within_cells(axis: Axis) -> bool:
+def is_within_cells(axis: Axis) -> bool:
     """Whether its rows and columns lie within larger cells: the pixels of a patch, which became features."""
     return not any(
         isinstance(factor, Tokens) or (factor.kind in (ROWS, COLUMNS) and factor.spans_origin)

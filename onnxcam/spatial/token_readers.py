@@ -25,9 +25,11 @@ class _Picked(NamedTuple):
     tokens: tuple[int, ...]
 
 
-def tokens_read(path: Subgraph, tensor: gs.Tensor, axis: int, opset: int) -> list[tuple[int, ...]]:
-    """The tokens that each reader of a tensor reads, without repetitions. Its tokens are along `axis`."""
-    picked = {tensor.name: _Picked(axis, tuple(range(tensor.shape[axis])))}
+def tokens_read(
+    path: Subgraph, tensor: gs.Tensor, axis: int, count: int, opset: int
+) -> list[tuple[int, ...]]:
+    """The tokens that each reader of a tensor reads, each once; `count` tokens are along `axis`."""
+    picked = {tensor.name: _Picked(axis, tuple(range(count)))}
     reads: dict[tuple[int, ...], None] = {}
     for node in path.nodes:
         slots = [slot for slot, tensor in enumerate(node.inputs) if tensor.name in picked]

@@ -61,6 +61,7 @@ def matrices(nodes: str, side: int | str = 8) -> AttentionMatrices:
         "wq": (WIDTH, WIDTH),
         "head": (WIDTH, 5),
         "class_token": (1, 1, WIDTH),
+        "within": (WIDTH, WIDTH, 2, 2),
     }
     for name, shape in shapes.items():
         array = draw.normal(size=shape).astype(np.float32)
@@ -132,6 +133,7 @@ def test_attention_of_other_queries_is_left_out() -> None:
     pool = f"{attend('next', 'last', queries='query')} {MEAN}"
     attention = matrices(f"{PATCHES} {attend('tokens', 'next')} {query} {pool}")
     assert names(attention) == ["soft_next"]
+    assert attention.left_out == ["soft_last"]
     assert attention.read == [tuple(range(16))]
     with pytest.raises(ModelError, match="no attention among the cells"):
         matrices(f"{PATCHES} {query} {attend('tokens', 'last', queries='query')} {MEAN}")
@@ -184,3 +186,32 @@ def test_softmax_over_cells_that_multiplies_no_values_is_no_attention() -> None:
         last = Mul(tokens, mean) {MEAN}"""
     with pytest.raises(ModelError, match="no attention among the cells"):
         matrices(nodes)
+
+
+def test_windows_of_patches_in_the_batch_are_refused() -> None:
+    """As in a transformer within a transformer: the pixels of each patch attend to each other."""
+    nodes = f"""{PATCHES} a = Constant<value_ints = [0, {WIDTH}, 2, 2, 2, 2]>() b = Reshape(grid, a)
+        c = Transpose<perm = [0, 2, 4, 1, 3, 5]>(b) d = Constant<value_ints = [-1, {WIDTH}, 2, 2]>()
+        patches = Reshape(c, d) mixed = Conv<pads = [0, 0, 1, 1]>(patches, within)
+        e = Constant<value_ints = [-1, {WIDTH}, 4]>() flat = Reshape(mixed, e)
+        pixels = Transpose<perm = [0, 2, 1]>(flat) {attend("pixels", "changed")}
+        f = Constant<value_ints = [-1, 16, {WIDTH}]>() last = Reshape(changed, f)"""
+    with pytest.raises(ModelError, match=r"'soft_changed' .* within windows"):
+        matrices(f"{nodes} {MEAN}")
+
+
+def test_heads_of_images_are_told_apart_where_sizes_have_no_names() -> None:
+    """4 x N matrices, whose other sizes the shape inference does not know."""
+    nodes = f"""{PATCHES} one = Constant<value_ints = [1]>() n = Shape<end = 1>(x)
+        four = Constant<value_ints = [4]>() heads = Mul(n, four)
+        rest = Constant<value_ints = [1, -1]>() to = Concat<axis = 0>(heads, rest)
+        flat = Reshape(grid, to) rows = Squeeze(flat, one)
+        per_head = Constant<value_ints = [16, 1]>() split = Concat<axis = 0>(heads, per_head)
+        tokens_of_heads = Reshape(rows, split)
+        kt = Transpose<perm = [0, 2, 1]>(tokens_of_heads) product = MatMul(tokens_of_heads, kt)
+        soft = Softmax<axis = -1>(product) mixed = MatMul(soft, tokens_of_heads)
+        back = Constant<value_ints = [-1, {WIDTH}, 16]>() joined = Reshape(mixed, back)
+        last = Transpose<perm = [0, 2, 1]>(joined) {MEAN}"""
+    (matrix,) = matrices(nodes).matrices
+    values = np.arange(3 * 4 * 16 * 16).reshape(12, 16, 16)
+    np.testing.assert_array_equal(matrix.arrange(values), values.reshape(3, 4, 16, 16))
