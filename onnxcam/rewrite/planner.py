@@ -140,8 +140,9 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
 
 def _plan_tensors(subject: _Subject) -> PlannedModel:
     """The plan at the tensors that the place of the method finds in the model."""
-    places = find_places(subject.model, subject.image.name, subject.explained, subject.request.at)
-    return _plan_places(subject, layers_at(subject.model, places), places)
+    image, explained, at = subject.image.name, subject.explained, subject.request.at
+    model, places = find_places(subject.model, image, explained, at)
+    return _plan_places(subject._replace(model=model), layers_at(model, places), places)
 
 
 def _plan_places(

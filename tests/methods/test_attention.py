@@ -9,6 +9,13 @@ import pytest
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import ModelError
+from onnxcam.methods.place import (
+    PLACES,
+    AttentionMatrices,
+    AttentionMatrix,
+    ModelView,
+    unchanged,
+)
 from onnxcam.methods.postprocess import resize_bilinear
 from tests.methods.support import attention_twins
 from tests.support.nets import DEEP, random_images
@@ -29,6 +36,8 @@ NETS = {
     "heads beside images": Transformer(form="folded"),
     "one head": Transformer(form="single"),
     "heads first": Transformer(form="turned"),
+    "node of ONNX": Transformer(form="fused", opset=23),
+    "node of ONNX Runtime": Transformer(form="contrib"),
     "one block": Transformer(blocks=1),
     "one image": Transformer(form="folded", batch="1"),
 }
@@ -75,6 +84,21 @@ def test_rollout_gives_notice_about_target() -> None:
         "same map for every target" in n
         for n in explain("attention-rollout", NETS["registers"]).notices
     )
+
+
+def test_matrices_that_are_not_used_are_counted_in_a_notice() -> None:
+    attention = AttentionMatrices(
+        [AttentionMatrix("soft", unchanged, "")], ["a", "b"], 0, 2, 3, 0, [(0,)]
+    )
+    model = ModelView([], lambda tensor: None, lambda: attention)
+    (place,) = PLACES["attention"](model)
+    assert place.notice == (
+        "only 1 of 3 attention matrices are used, the last ones in which all 2 x 3 cells attend to each other"
+    )
+    with pytest.raises(
+        ModelError, match="block of the attention 'soft' has no residual connection"
+    ):
+        PLACES["attention-blocks"](model)
 
 
 def test_model_without_attention_is_refused_with_other_methods() -> None:

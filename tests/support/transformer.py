@@ -34,7 +34,8 @@ class Transformer:
     before, after: the numbers of tokens before and after the cells.
     read: what the head reads: the first "token", "two" tokens, the mean of the "cells", or of "all" tokens.
     form: how attention is written: with "heads" in an axis of their own, "folded" into that of the images,
-        "single" for one head without an axis, or "turned" with the heads before the images.
+        "single" for one head without an axis, "turned" with the heads before the images, or as one node: ONNX's
+        Attention ("fused", opset 23) or ONNX Runtime's MultiHeadAttention ("contrib").
     after_softmax: nodes between the Softmax `soft` and `used`, by which values are multiplied.
     """
 
@@ -124,7 +125,8 @@ class Transformer:
     def content(self) -> bytes:
         """The model file."""
         blocks = "\n".join(self._block(number) for number in range(self.blocks))
-        text = f"""<ir_version: 9, opset_import: ["": {self.opset}]>
+        domains = f"""["": {self.opset}, "com.microsoft": 1]"""
+        text = f"""<ir_version: 10, opset_import: {domains}>
         net (float[{self.batch}, {SHAPE[0]}, {SHAPE[1]}, {SHAPE[2]}] x)
             => (float[{self.batch}, {CLASSES}] logits) {{
             conv = Conv<strides = [2, 2]>(x, patch)
@@ -162,34 +164,39 @@ class Transformer:
     def _block(self, b: int) -> str:
         return f"""ln{b} = LayerNormalization<epsilon = {EPSILON}>(stream{b}, ones, zeros)
             {self._projected("q", b)} {self._projected("k", b)} {self._projected("v", b)}
-            kt{b} = Transpose<perm = {self._turned_pair}>(k_heads{b})
-            product{b} = MatMul(q_heads{b}, kt{b})
-            root{b} = Constant<value_float = {(WIDTH // self.heads) ** -0.5}>()
-            scaled{b} = Mul(product{b}, root{b})
-            soft{b} = Softmax<axis = -1>(scaled{b})
-            {self.after_softmax.replace("soft", f"soft{b}").replace("used", f"used{b}")}
-            mixed{b} = MatMul(used{b}, v_heads{b})
+            {self._attention(b)}
             {self._merged(b)}
             added{b} = MatMul(merged{b}, o{b}) middle{b} = Add(stream{b}, added{b})
             ln_mlp{b} = LayerNormalization<epsilon = {EPSILON}>(middle{b}, ones, zeros)
             up{b} = MatMul(ln_mlp{b}, u{b}) active{b} = Tanh(up{b}) down{b} = MatMul(active{b}, d{b})
             stream{b + 1} = Add(middle{b}, down{b})"""
 
-    @property
-    def _turned_pair(self) -> list[int]:
-        return [0, 1, 3, 2] if self.form in ("heads", "turned") else [0, 2, 1]
+    def _attention(self, b: int) -> str:
+        if self.form == "fused":
+            return f"mixed{b} = Attention(q_heads{b}, k_heads{b}, v_heads{b})"
+        if self.form == "contrib":
+            node = f"com.microsoft.MultiHeadAttention<num_heads = {HEADS}>"
+            return f"mixed{b} = {node}(q_heads{b}, k_heads{b}, v_heads{b})"
+        turned_pair = [0, 1, 3, 2] if self.form in ("heads", "turned") else [0, 2, 1]
+        return f"""kt{b} = Transpose<perm = {turned_pair}>(k_heads{b})
+            product{b} = MatMul(q_heads{b}, kt{b})
+            root{b} = Constant<value_float = {(WIDTH // self.heads) ** -0.5}>()
+            scaled{b} = Mul(product{b}, root{b})
+            soft{b} = Softmax<axis = -1>(scaled{b})
+            {self.after_softmax.replace("soft", f"soft{b}").replace("used", f"used{b}")}
+            mixed{b} = MatMul(used{b}, v_heads{b})"""
 
     def _projected(self, name: str, b: int) -> str:
         """The queries, keys or values, with the heads where `form` has them."""
         size = WIDTH // self.heads
-        perm = {"heads": [0, 2, 1, 3], "folded": [0, 2, 1, 3], "turned": [2, 0, 1, 3]}
+        perm = [2, 0, 1, 3] if self.form == "turned" else [0, 2, 1, 3]
         lines = f"{name}_flat{b} = MatMul(ln{b}, {name}{b})"
-        if self.form == "single":
+        if self.form in ("single", "contrib"):
             return f"{lines} {name}_heads{b} = Identity({name}_flat{b})"
         lines += f"""
             {name}_split{b} = Constant<value_ints = [0, {self.tokens}, {self.heads}, {size}]>()
             {name}_4d{b} = Reshape({name}_flat{b}, {name}_split{b})
-            {name}_turned{b} = Transpose<perm = {perm[self.form]}>({name}_4d{b})"""
+            {name}_turned{b} = Transpose<perm = {perm}>({name}_4d{b})"""
         if self.form == "folded":
             return f"""{lines}
             {name}_fold{b} = Constant<value_ints = [-1, {self.tokens}, {size}]>()
@@ -197,7 +204,7 @@ class Transformer:
         return f"{lines} {name}_heads{b} = Identity({name}_turned{b})"
 
     def _merged(self, b: int) -> str:
-        if self.form == "single":
+        if self.form in ("single", "contrib"):
             return f"merged{b} = Identity(mixed{b})"
         size, lines, source = WIDTH // self.heads, "", f"mixed{b}"
         if self.form == "folded":
