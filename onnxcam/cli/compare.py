@@ -188,7 +188,7 @@ def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Compari
 
         def start(method: str, count: int) -> None:
             nonlocal passes
-            reporter.start_image(method, passes)
+            reporter.start_image(method, passes, comparer.passes)
             passes += count
 
         for compared in comparer.run(image, reporter.advance, start):

@@ -57,10 +57,12 @@ class ProgressReporter:
             self._bar.advance(self._task, count)
             self._draw()
 
-    def start_image(self, name: str, passes: int) -> None:
-        """Show the name of the next image; `passes` inputs were run or skipped before it."""
+    def start_image(self, name: str, passes: int, total: int | None = None) -> None:
+        """Show the name of the next image; `passes` inputs were run or skipped before it, of the `total`, if it
+        has changed.
+        """
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=visible(name), completed=passes)
+            self._bar.update(self._task, description=visible(name), completed=passes, total=total)
             self._draw()
 
     def _draw(self) -> None:

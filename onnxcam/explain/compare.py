@@ -48,15 +48,14 @@ StartCallback = Callable[[str, int], None]  # gets the name of a method, and its
 
 
 class ChosenMethod(NamedTuple):
-    """A method at a layer, or None if it has none to choose: the arguments of its explainer, what it asks of
-    the model, and its passes, as far as the settings tell.
+    """A method at a layer, or None if it has none to choose; the arguments of its explainer, and what it asks
+    of the model.
     """
 
     method: Method
     layer: LayerSource | None
     arguments: dict[str, Any]
     demand: Demand
-    passes: int
 
 
 def choose_methods(methods: str | Iterable[str] | None) -> list[str]:
@@ -110,6 +109,7 @@ class Comparer:
     settings: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     _input: PreparedInput | None = None
+    _passes: dict[tuple[str, str | None], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """SettingError for a setting that no method has, or a value out of range."""
@@ -129,12 +129,15 @@ class Comparer:
                 source = AUTO if layer is None else layer
                 resolved, demand = make_demand(method, settings[name], source, output, score)
                 complete = {"layer": source, **arguments, **settings[name]}
-                yield ChosenMethod(method, layer, complete, demand, _count_passes(method, resolved))
+                yield ChosenMethod(method, layer, complete, demand)
+                self._passes[name, _layer_text(layer)] = _estimate_passes(method, resolved)
 
     @property
     def passes(self) -> int:
-        """About how many inputs of the model are run, for progress."""
-        return len(self.targets) * sum(chosen.passes for chosen in self.choices)
+        """How many inputs of the model are run, for progress; an estimate until the model is opened for each of
+        the methods.
+        """
+        return len(self.targets) * sum(self._passes.values())
 
     def run(
         self,
@@ -174,16 +177,21 @@ class Comparer:
         opened = [self._open(chosen, shared) for chosen in group]
         for target in self.targets:
             for chosen, explainer in zip(group, opened, strict=True):
-                start(chosen.method.name, chosen.passes)
+                start(
+                    chosen.method.name, self._passes[chosen.method.name, _layer_text(chosen.layer)]
+                )
                 if isinstance(explainer, OnnxcamError):
                     yield self._failure(chosen, target, explainer)
                 else:
                     yield self._explain(chosen, explainer, image, target, shared, progress)
 
     def _open(self, chosen: ChosenMethod, shared: SharedModel) -> Explainer | OnnxcamError:
-        return _attempt(
+        explainer: Explainer | OnnxcamError = _attempt(
             lambda: Explainer(self.model, chosen.method.name, shared=shared, **chosen.arguments)
         )
+        if isinstance(explainer, Explainer):
+            self._passes[chosen.method.name, _layer_text(chosen.layer)] = explainer.passes
+        return explainer
 
     def _explain(
         self,
@@ -222,9 +230,10 @@ class Comparer:
         )
 
 
-def _count_passes(method: Method, settings: Mapping[str, Any]) -> int:
+def _estimate_passes(method: Method, settings: Mapping[str, Any]) -> int:
+    """The passes of a method as far as its settings tell."""
     counts = method.sampler.counts
-    return int(settings[counts]) if isinstance(counts, str) else 1
+    return 1 if counts is None else int(settings[counts])
 
 
 def _prepare(explainer: Explainer, source: ImageSource) -> PreparedInput:

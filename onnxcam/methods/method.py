@@ -135,10 +135,10 @@ class Method:
         """The number of model inputs that are run for an image with the default settings, without the clean
         one that samples are drawn from; None if the model or the image decides it.
         """
-        if self.sampler.draw is None:
-            return 1
-        counts = self.sampler.counts
-        return int(self.settings[counts].default) if counts and not self.sampler.total else None
+        total = self.sampler.total if self.sampler.draw else 1
+        if total is None and self.sampler.counts is not None:
+            return int(self.settings[self.sampler.counts].default)
+        return total if isinstance(total, int) else None
 
     @property
     def summary(self) -> str:

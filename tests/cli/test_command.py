@@ -99,7 +99,8 @@ def test_module_runs_as_process(model: Path, image: Path, out: Path) -> None:
     wrong = python("-m", "onnxcam", "explain", model, image, "-m", "gradcam", "-o", out)
     assert wrong.returncode == 2
     assert (
-        wrong.stderr == "error: no method 'gradcam'; did you mean grad-cam or grad-cam++ or cam?\n"
+        wrong.stderr
+        == "error: no method 'gradcam'; did you mean grad-cam or xgrad-cam or grad-cam++?\n"
     )
 
 

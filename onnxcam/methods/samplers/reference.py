@@ -8,7 +8,7 @@ from onnxcam.methods.baselines import Baseline, read_baseline
 from onnxcam.methods.samplers.sampler import CleanRun, Repeated, Samples, sampler
 
 
-@sampler("reference", varies="image", named=("baseline", "baseline_score"))
+@sampler("reference", varies="image", total=1, named=("baseline", "baseline_score"))
 def reference(clean: CleanRun, *, baseline: Baseline = 0.0) -> Samples:
     """the model once, on the image and on a baseline.
 

@@ -155,7 +155,7 @@ class Sampler:
         draw: the function; None if the model is only run on the image itself.
         varies: what the samples differ in: the image, or the activation of a layer at which the model is cut.
         counts: the setting that holds the number of samples, if there is one.
-        total: tells the number of samples, if it is not that setting.
+        total: the number of samples, or what tells it, if it is not that setting.
         replaces: the quantities that a setting replaces by others: {(setting, value): {quantity: other}}.
         named: the arrays that a formula may take besides quantities, or in place of them.
         asks: the quantities of samples that `CleanRun.compute` returns.
@@ -168,7 +168,7 @@ class Sampler:
     draw: Draw | None = None
     varies: Literal["", "image", "activation"] = ""
     counts: str | None = None
-    total: Count | None = None
+    total: Count | int | None = None
     replaces: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     named: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ class Sampler:
     def count(self, layer: Layer, settings: Mapping[str, Any]) -> int | None:
         """The number of samples of an image before they are drawn; None if it is not known."""
         if self.total is not None:
-            return self.total(layer, settings)
+            return self.total if isinstance(self.total, int) else self.total(layer, settings)
         return None if self.counts is None else int(settings[self.counts])
 
     def concerns(self, setting: str, quantities: Collection[str]) -> bool:
@@ -211,7 +211,7 @@ def sampler(
     *,
     varies: Literal["image", "activation"] = "image",
     counts: str | None = None,
-    total: Count | None = None,
+    total: Count | int | None = None,
     replaces: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
     named: tuple[str, ...] = (),
     asks: tuple[str, ...] = (),
