@@ -13,18 +13,20 @@ from onnxcam.autodiff.backward import differentiable_path
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
 from onnxcam.defaults import DEFAULT_METHOD
-from onnxcam.errors import ModelError, OnnxcamError, one_line
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OnnxcamError, one_line
 from onnxcam.explain.explainer import Explainer
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, choose, notice_of, with_settings
+from onnxcam.methods import METHODS
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.rewrite.planner import layers as layers_of
+from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import cuda_device_count, why_no_cuda
 from onnxcam.spatial.layers import spatial_layers
 from onnxcam.specs import ImageInput, Layer
@@ -69,6 +71,7 @@ def checkup(
         "devices": _device_status(),
         "trial": trial,
         "explainable": trial["error"] is None,
+        "without_gradient": _methods_without_gradient(model, output) if trial["blocked"] else [],
     }
 
 
@@ -78,6 +81,19 @@ def _layers_or_none(model: Model, output: str | None) -> list[Layer]:
         return layers_of(model, output)
     except ModelError:
         return []
+
+
+def _methods_without_gradient(model: Model, output: str | None) -> list[str]:
+    """The methods that need no gradient and can be planned for this model."""
+    names = []
+    for name, method in METHODS.items():
+        if not method.needs_gradient:
+            try:
+                plan(model, method.plan_request(output=output))
+            except OnnxcamError:
+                continue
+            names.append(name)
+    return names
 
 
 def _describe_model(model: Model) -> dict[str, Any]:
@@ -132,8 +148,8 @@ def _device_status() -> list[dict[str, Any]]:
 def _run_trial(
     model: Model, output: str | None, size: tuple[int, int], assumed: list[str]
 ) -> dict[str, Any]:
-    """Runs what `onnxcam explain` does by default, on a random input: the settings, and the error if it
-    failed.
+    """Runs what `onnxcam explain` does by default, on a random input: the settings, the error if it failed, and
+    whether the reason is that no gradient passes.
     """
     trial: dict[str, Any] = {
         "method": DEFAULT_METHOD,
@@ -145,6 +161,7 @@ def _run_trial(
         "device": None,
         "notices": [*model.notices, *assumed],
         "error": None,
+        "blocked": False,
     }
     try:
         explainer = Explainer(model, output=output, samples=SAMPLES, chunk=SAMPLES)
@@ -159,6 +176,7 @@ def _run_trial(
         trial["notices"] = [*explanation.notices, *assumed]
     except OnnxcamError as error:
         trial["error"] = one_line(error)
+        trial["blocked"] = isinstance(error, (BlockedError, MissingRuleError))
     return trial
 
 

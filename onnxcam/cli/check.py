@@ -32,7 +32,8 @@ def check(
     """Check whether a model can be explained.
 
     Reports the input, the score, the layers that gradients reach, the devices, and the gradient rule of
-    each operator. A trial run on a random input must give finite gradients.
+    each operator. A trial run on a random input must give finite gradients. Where gradients do not pass, the
+    methods that need none are named.
     """
     from onnxcam.cli.parsing import parse_inputs, parse_size
     from onnxcam.diagnostics import checkup
@@ -162,6 +163,10 @@ def _format_verdict(report: dict[str, Any]) -> str:
         return "can be explained"
     reach = report["reach"]
     another_may_work = report["layer"] is None or reach["explainable"] < reach["layers"]
+    names = ", ".join(report["without_gradient"])
     if report["trial"]["layer"] is None and reach["earliest"] is not None and another_may_work:
-        return f"cannot be explained at its automatic layer; try --layer {reach['earliest']}"
+        alternative = f", or a --method that needs no gradient: {names}" if names else ""
+        return f"cannot be explained at its automatic layer; try --layer {reach['earliest']}{alternative}"
+    if names:
+        return f"cannot be explained by gradients; try a --method that needs none: {names}"
     return "cannot be explained as it is"

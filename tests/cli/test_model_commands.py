@@ -13,6 +13,8 @@ import onnxruntime as ort
 import pytest
 
 from onnxcam.cli.check import _format_verdict
+from onnxcam.methods import METHODS
+from onnxcam.methods.place import IMAGE, PLACES
 from onnxcam.model.model import Model
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_model
@@ -134,6 +136,32 @@ def test_check_names_operators_without_rule(run: Run, tmp_path: Path) -> None:
     assert report["explainable"] is False
     assert report["operators"][0]["operator"] == "Bernoulli"
     assert "Bernoulli" in report["trial"]["error"]
+    names = report["without_gradient"]
+    assert names == [
+        name for name, row in METHODS.items() if not row.needs_gradient and row.place not in PLACES
+    ]
+    (verdict,) = [line for line in result.stdout.splitlines() if "cannot be explained" in line]
+    assert verdict.endswith(
+        f"cannot be explained by gradients; try a --method that needs none: {', '.join(names)}"
+    )
+
+
+def test_check_names_only_methods_that_the_model_needs_and_has_layers_for(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    assert json.loads(run("check", model, "--json").stdout)["without_gradient"] == []
+    flat = tmp_path / "flat.onnx"
+    proto = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["": 17]> net (float[N, 3, 8, 8] x) => (float[N, 5] y) {
+        flat = Flatten(x) steps = Sign(flat) y = MatMul(steps, w) }"""
+    )
+    weights = np.random.default_rng(0).normal(size=(192, 5)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(proto, flat)
+    names = json.loads(run("check", flat, "--json").stdout)["without_gradient"]
+    assert names == [
+        name for name, row in METHODS.items() if not row.needs_gradient and row.place == IMAGE
+    ]
 
 
 def test_check_reports_runs_of_one_image(run: Run, tmp_path: Path) -> None:
@@ -234,9 +262,8 @@ def test_check_suggests_working_layer() -> None:
     ) -> str:
         reach = {"earliest": earliest, "explainable": reached, "layers": 3}
         trial = {"layer": tried}
-        return _format_verdict(
-            {"explainable": False, "layer": automatic, "trial": trial, "reach": reach}
-        )
+        report = {"explainable": False, "layer": automatic, "trial": trial, "reach": reach}
+        return _format_verdict({**report, "without_gradient": []})
 
     suggestion = "cannot be explained at its automatic layer; try --layer a"
     assert verdict(None, "a", 2, "c") == suggestion
