@@ -8,13 +8,14 @@ import onnx
 import pytest
 
 import onnxcam
-from onnxcam.errors import MissingRuleError, SettingError
+from onnxcam.errors import SettingError
 from onnxcam.methods.samplers.masks import RandomMasks
 from tests.methods.support import image_twins
 from tests.methods.support.compare import NETS, TARGET, X, assert_close, explain
 from tests.methods.support.twins import probability
+from tests.methods.support.without_rule import without_rule
 from tests.support.layered_nets import CURVED, PIECEWISE
-from tests.support.nets import ANY_SIZE, BODY, DEEP, FIXED, GREY, NHWC, POOLED, random_images
+from tests.support.nets import ANY_SIZE, DEEP, FIXED, GREY, NHWC, POOLED, random_images
 
 FEW = 40
 
@@ -120,22 +121,8 @@ def test_image_of_integers_is_rounded() -> None:
     assert_close(maps, expected)
 
 
-def without_rule() -> bytes:
-    """Each class's score is the determinant of a feature map."""
-    proto = onnx.parser.parse_model(
-        f"""<ir_version: 9, opset_import: ["": 17]> net (float[N, 3, 8, 8] x) => (float[N, 6] y) {{
-        {BODY.format(x="x")} y = Det(features) }}"""
-    )
-    for name in ("w1", "b1", "w2", "b2"):
-        array = onnx.numpy_helper.from_array(POOLED.weights[name], name)
-        proto.graph.initializer.append(array)
-    return bytes(proto.SerializeToString())
-
-
 def test_model_whose_operators_have_no_rule_is_explained() -> None:
     x = random_images(2)
-    with pytest.raises(MissingRuleError, match=r"needs no gradient \(.*rise.*\)"):
-        onnxcam.Explainer(without_rule(), "grad-cam", device="cpu")
     explanation = onnxcam.Explainer(without_rule(), "rise", masks=FEW, device="cpu")(x, TARGET)
     expected = np.zeros(explanation.maps.shape)
     for mask in masks():
