@@ -32,7 +32,8 @@ def smooth(method: Method) -> Method:
         raise _not_composed("smooth", method, "it takes no gradient")
     if method.sampler.draw is not None:
         raise _not_composed("smooth", method, f"it runs {method.sampler.description}")
-    gradients = [name for name in method.parameters if QUANTITIES[name].needs_gradient]
+    taken = [name for name in method.parameters if name in QUANTITIES]
+    gradients = [name for name in taken if QUANTITIES[name].needs_gradient]
     return replace(
         method,
         name=f"smooth-{method.name}",

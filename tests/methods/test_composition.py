@@ -36,7 +36,7 @@ def test_smooth_name_averages_gradients_of_noisy_copies(image: Any) -> None:
 
 
 def test_smooth_method_without_noise_equals_the_method(image: Any) -> None:
-    for name in ("layer-cam", "grad-cam", "full-grad", "guided-backprop"):
+    for name in ("layer-cam", "grad-cam", "eigen-grad-cam", "full-grad", "guided-backprop"):
         clean, smooth = explain(name, image), explain(f"smooth-{name}", image, noise=0.0, samples=2)
         np.testing.assert_allclose(smooth.maps, clean.maps, rtol=1e-5, atol=1e-7, err_msg=name)
         noisy = explain(f"smooth-{name}", image, **NOISY)
@@ -65,7 +65,7 @@ def test_feature_maps_of_a_guided_method_count(image: Any) -> None:
 
 
 def test_guided_name_multiplies_guided_backpropagation_with_the_map(image: Any) -> None:
-    for name in ("layer-cam", "activation-map", "grad-cam"):
+    for name in ("layer-cam", "activation-map", "eigen-cam", "grad-cam"):
         guided = explain(f"guided-{name}", image)
         expected = (
             explain("guided-backprop", image).attributions * explain(name, image).maps[:, None]
