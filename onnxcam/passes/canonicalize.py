@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -24,6 +25,7 @@ from onnxcam.graph.attributes import argument
 from onnxcam.graph.dims import broadcast_shapes, merge_shapes, name_unknown_dims
 from onnxcam.graph.shape_arithmetic import Sizes
 from onnxcam.graph.shape_inference import apply_declared_sizes, infer
+from onnxcam.graph.symbolic_sizes import divide, product
 from onnxcam.passes.constant_folding import Folding, refuse_impossible_size
 from onnxcam.passes.decomposition import Stage, decompose
 from onnxcam.passes.ort import refuse_nchwc
@@ -185,8 +187,10 @@ def _shape_from_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
     """
     if node.op not in ("Reshape", "Expand", "ConstantOfShape") or node.domain:
         return None
-    requested: NDArray[np.object_] | None = sizes.get(node.inputs[-1].name)
-    shape = node.inputs[0].shape
+    target, shape = node.inputs[-1], node.inputs[0].shape
+    requested: NDArray[Any] | None = sizes.get(target.name)
+    if isinstance(target, gs.Constant) and node.op == "Reshape" and not node.attrs.get("allowzero"):
+        requested = target.values
     if requested is None or (node.op == "Expand" and shape is None):
         return None
     if node.op == "Expand":
@@ -199,12 +203,22 @@ def _resolve_target(target: list[Dim], shape: Sequence[Dim] | None) -> Shape:
     if shape is None:
         return tuple(None if dim in (0, -1) else dim for dim in target)
     dims = [shape[i] if dim == 0 and i < len(shape) else dim for i, dim in enumerate(target)]
+    return tuple(_missing_size(dims, shape) if dim == -1 else dim for dim in dims)
+
+
+def _missing_size(dims: Sequence[Dim], shape: Sequence[Dim]) -> Dim:
+    """The size for which a Reshape to `dims` asks with -1: what is left of the sizes of its input. None if
+    names that do not cancel leave it open.
+    """
     names, old_names = (
         [str(dim) for dim in sizes if not isinstance(dim, int)] for sizes in (dims, shape)
     )
     count, old_count = (
         math.prod(dim for dim in sizes if isinstance(dim, int)) for sizes in (dims, shape)
     )
-    same_names = None not in shape and sorted(names) == sorted(old_names)
-    missing_size = old_count // -count if count and same_names else None  # count has the factor -1
-    return tuple(missing_size if dim == -1 else dim for dim in dims)
+    if None in shape or not count:
+        return None
+    if sorted(names) == sorted(old_names):
+        return old_count // -count  # count has the factor -1
+    left = divide(product(shape), -count) if not names else None
+    return left if isinstance(left, str) else None

@@ -105,6 +105,25 @@ def test_reshape_to_computed_sizes_has_a_named_shape() -> None:
     assert model.graph.tensors()["y"].shape == ["N", 4]
 
 
+@pytest.mark.parametrize(
+    ("target", "shape"),
+    [
+        ("-1, 1, 2, 3, 2", ["N", 1, 2, 3, 2]),
+        ("-1, 6", ["2x[N]", 6]),
+        ("0, -1", ["N", 12]),
+        ("2, -1, 6", [2, "N", 6]),
+        ("-1, 24", ["unk__0", 24]),
+    ],
+)
+def test_reshape_of_named_sizes_leaves_what_the_others_do_not_take(
+    target: str, shape: list[Any]
+) -> None:
+    text = f"""<ir_version: 9, opset_import: ["": 17]> n (float[N, 3, 4] x) => (float[M] y) {{
+        target = Constant<value_ints = [{target}]>() reshaped = Reshape(x, target)
+        all = Constant<value_ints = [-1]>() bent = Tanh(reshaped) y = Reshape(bent, all) }}"""
+    assert load(parser.parse_model(text)).graph.tensors()["reshaped"].shape == shape
+
+
 def test_computed_constants_are_folded() -> None:
     body = """
     two_w = Add(w, w)
