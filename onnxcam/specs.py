@@ -282,6 +282,7 @@ class Plan:
     seed_shape, seed_dtype: the shape of one image's cotangent, and the name of its dtype.
     epsilon: the machine epsilon of the coarsest dtype of a layer.
     target: the kind of target and what its expression depends on; empty for classes.
+    beside: tensors that the model after the layer reads besides it, which the first model returns.
     data: the digest of the external data files; empty if there are none, and a unique text if it is unknown.
     source_notices: those of the notices that concern only what is written from a source (see `SOURCES`), or
         only quantities that depend on the target, as pairs of the source, or "target", and the notice.
@@ -304,6 +305,7 @@ class Plan:
     seed_dtype: str
     epsilon: float
     target: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     data: str = ""
     inputs: tuple[BoundInput, ...] = ()
     source_notices: tuple[tuple[str, str], ...] = ()

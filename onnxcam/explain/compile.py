@@ -167,11 +167,14 @@ def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
     planned = {output.quantity for program in plan.programs for output in program.outputs}
     varied = {layer.name for layer in plan.layers} if HEAD in compiled.sessions else set()
     return (
-        all(_has_inputs(open_, {plan.image.name, *varied}) for open_ in compiled.sessions.values())
+        all(
+            _has_inputs(open_, {plan.image.name, *varied, *plan.beside})
+            for open_ in compiled.sessions.values()
+        )
         and (image is None or _sizes_agree(image, plan.image.shape))
         and plan.image.batch in {None, 1, *batch_sizes}
         and all(_sizes_agree(shape[1:], plan.seed_shape) for shape in seeds)
-        and plan.explained_tensor in session.outputs
+        and {plan.explained_tensor, *plan.beside} <= {*session.outputs}
         and all(
             {*program.tensors} <= {*compiled.sessions[program.model].outputs}
             for program in plan.programs

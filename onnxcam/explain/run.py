@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Quantities, Scores
 from onnxcam.errors import RunError
-from onnxcam.explain.clean_pass import CleanPass
+from onnxcam.explain.clean_pass import CleanPass, SampleBase
 from onnxcam.explain.nearby import nearby_image
 from onnxcam.methods import QUANTITIES, Samples
 from onnxcam.methods.quantities import SAMPLE_SCORES
@@ -97,10 +97,11 @@ class Runner:
         return self._clean(images, weights, ranks)
 
     def _clean(self, images: Images, weights: Floats, ranks: Array | None = None) -> CleanPass:
-        tensors = dict.fromkeys([self.plan.explained_tensor, *self.plan.clean.tensors])
+        plan = self.plan
+        tensors = dict.fromkeys([plan.explained_tensor, *plan.clean.tensors, *plan.beside])
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
-            feeds = self.plan.feeds(
+            feeds = plan.feeds(
                 images[chunk], weights[chunk], None if ranks is None else ranks[chunk]
             )
             return _only(feeds, self.main)
@@ -111,9 +112,10 @@ class Runner:
             for arrays in zip(*chunks, strict=True)
         ]
         results = dict(zip(tensors, joined, strict=True))
-        arrays = {output: results[output.tensor] for output in self.plan.clean.outputs}
-        scores = np.asarray(results[self.plan.explained_tensor], np.float64)
-        return CleanPass(images, scores.reshape(len(images), -1), arrays)
+        arrays = {output: results[output.tensor] for output in plan.clean.outputs}
+        scores = np.asarray(results[plan.explained_tensor], np.float64)
+        beside = {name: results[name] for name in plan.beside}
+        return CleanPass(images, scores.reshape(len(images), -1), arrays, beside)
 
     def require_finite_scores(self, scores: Scores) -> None:
         """RunError for scores that are NaN or infinite."""
@@ -147,33 +149,28 @@ class Runner:
 
     def _run_constants(self, image: Images, weights: Floats) -> dict[Output, Array]:
         program, samples = self.plan.constant, Samples(1, weights=np.ones(1))
-        arrays = self._run(program, image, image, samples, weights)
+        arrays = self._run(program, SampleBase(image, image), samples, weights)
         return dict(zip(program.outputs, arrays, strict=True))
 
     def sampled(
         self,
-        image: Images,
-        values: Array,
+        base: SampleBase,
         samples: Samples,
         target: Target,
         progress: ProgressCallback = no_progress,
         names: Collection[str] | None = None,
     ) -> dict[Output, Array]:
-        """The quantities of the samples of one image (1, ...), whose `values` (1, ...) the samples vary; only
-        those with these `names`, unless it is None.
-        """
+        """The quantities of the samples of one image; only those with these `names`, unless it is None."""
         results: dict[Output, Array] = {}
         varying = _select(self.plan.sampled, names)
         constant = _select(self.plan.constant_sampled, names)
         if varying.outputs:
-            arrays = self._run(varying, image, values, samples, target.weights, progress)
+            arrays = self._run(varying, base, samples, target.weights, progress)
             results |= dict(zip(varying.outputs, arrays, strict=True))
         else:
             progress(samples.count)
         if constant.outputs:
-            arrays = self._run(
-                constant, image, values, self._distinct(constant, samples), target.weights
-            )
+            arrays = self._run(constant, base, self._distinct(constant, samples), target.weights)
             results |= dict(zip(constant.outputs, arrays, strict=True))
         return {
             output: samples.spread(array)
@@ -192,20 +189,18 @@ class Runner:
             return Samples(1, weights=samples.factors[:1])
         return samples
 
-    def scores(self, image: Images, values: Array, samples: Samples, target: Target) -> Floats:
+    def scores(self, base: SampleBase, samples: Samples, target: Target) -> Floats:
         """(n,): the target's score on each sample."""
         model = HEAD if HEAD in self.runs else MODEL
         stacked = Output(SAMPLE_SCORES, 0, self.plan.explained_tensor)
-        (scores,) = self._run(
-            Program(model, (stacked,)), image, values, samples, np.zeros_like(target.weights)
-        )
+        program = Program(model, (stacked,))
+        (scores,) = self._run(program, base, samples, np.zeros_like(target.weights))
         return target.score(np.asarray(scores, np.float64).reshape(samples.count, -1))
 
     def _run(
         self,
         program: Program,
-        image: Images,
-        values: Array,
+        base: SampleBase,
         samples: Samples,
         weights: Floats,
         progress: ProgressCallback = no_progress,
@@ -214,7 +209,7 @@ class Runner:
         scores are stacked.
         """
         run = self.runs[program.model]
-        feed = self._feed(run, image, values, samples, weights)
+        feed = self._feed(run, base, samples, weights)
         parts: list[list[Array]] = [[] for _ in program.outputs]
         for chunk, arrays in run.run(program.tensors, samples.count, feed):
             for output, array, part in zip(program.outputs, arrays, parts, strict=True):
@@ -226,29 +221,29 @@ class Runner:
         ]
 
     def _feed(
-        self, run: ChunkedRunner, image: Images, values: Array, samples: Samples, weights: Floats
+        self, run: ChunkedRunner, base: SampleBase, samples: Samples, weights: Floats
     ) -> Feed:
         """The inputs for the samples of an image, whose cotangents are the target's `weights` times the
         samples'.
         """
         varied = self.plan.layers[0].name if run is self.runs.get(HEAD) else self.plan.image.name
         scales = np.zeros(samples.count) if samples.offsets is None else samples.scales
-        factors, none = samples.factors, np.zeros([1] * values.ndim, np.float32)
+        factors, none = samples.factors, np.zeros([1] * base.values.ndim, np.float32)
+        fixed = {self.plan.image.name: base.image, **base.beside}
+        fixed = {name: fixed[name] for name in fixed.keys() & run.session.inputs - {varied}}
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
             count = chunk.stop - chunk.start
             offsets = none if samples.offsets is None else samples.offsets[chunk]
             ones = np.ones(count) if scales is None else scales[chunk]
             feeds: dict[str, Any] = {
-                self.plan.image.name: image,
+                **{name: np.repeat(array, count, axis=0) for name, array in fixed.items()},
                 SEED: self.plan.seeds(weights * factors[chunk, None]),
                 RANK: np.zeros(count, np.int64),
                 OFFSET: offsets,
                 SCALE: np.asarray(ones, np.float32),
+                varied: base.values,
             }
-            if varied != self.plan.image.name:
-                feeds[self.plan.image.name] = np.repeat(image, count, axis=0)
-            feeds[varied] = values
             feeds |= {sample_input(name): rows[chunk] for name, rows in samples.inputs.items()}
             return _only(feeds, run)
 
@@ -286,9 +281,9 @@ class Runner:
         if self.plan.constant.outputs:  # those of the target itself stay in memory
             arrays |= self._run_constants(near, weights)
         if samples is not None:
-            values = clean.raw("activation", 0) if HEAD in self.runs else near
+            base = clean.sample_base(0, is_cut=HEAD in self.runs)
             sample = Samples(1, weights=np.array([factor]), inputs=samples.inputs)
-            arrays |= self.sampled(near, values, sample, target)
+            arrays |= self.sampled(base, sample, target)
         degrees = {output: QUANTITIES[output.quantity].degree for output in arrays}
         return {
             output: np.asarray(array, np.float64) / factor ** (degrees[output] or 0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats, Images, Quantities
-from onnxcam.explain.clean_pass import CleanPass
+from onnxcam.arrays import Array, Floats, Quantities
+from onnxcam.explain.clean_pass import CleanPass, SampleBase
 from onnxcam.explain.demand import sampling_key
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
@@ -70,35 +70,34 @@ class Sampling:
         """Draw the samples of one image, and run them for the quantities of these names."""
         draw = self.method.sampler.draw
         assert draw is not None  # noqa: S101  the model is run on samples
-        image, sampler = clean.images[number : number + 1], self.method.sampler
-        values: Any = clean.raw("activation", number) if HEAD in self.runner.runs else image
+        sampler = self.method.sampler
+        base = clean.sample_base(number, is_cut=HEAD in self.runner.runs)
         expected = sampler.count(self.runner.plan.layers[0], self.settings)
         report = no_progress if expected is None else progress
         samples = draw(
-            self._clean_run(image, values, target, report),
+            self._clean_run(base, target, report),
             *self._taken(clean, number, target),
             **self.method.sampler_settings(self.settings),
         )
         self._require_complete(samples, names)
         if sampler.asks:  # its samples were counted when it ran them
             report = no_progress
-        arrays = self.runner.sampled(image, values, samples, target, report, names)
+        arrays = self.runner.sampled(base, samples, target, report, names)
         if expected is None:
             progress(1)  # the number of samples was not known before
         elif expected > samples.count:
             progress(expected - samples.count)  # those that need not be run
         return arrays, samples
 
-    def _clean_run(
-        self, image: Images, values: Any, target: Target, progress: ProgressCallback
-    ) -> CleanRun:
-        """What the sampler knows of an image (1, ...), whose `values` (1, ...) it varies."""
+    def _clean_run(self, base: SampleBase, target: Target, progress: ProgressCallback) -> CleanRun:
+        """What the sampler knows of an image."""
         plan, asked = self.runner.plan, self.method.sampler.asks
+        image, values = base.image, cast(Any, base.values)
         height, width = plan.image.size_of(image)
 
         def compute(drawn: Samples) -> Quantities:
             self._require_complete(drawn, asked)
-            arrays = self.runner.sampled(image, values, drawn, target, progress, asked)
+            arrays = self.runner.sampled(base, drawn, target, progress, asked)
             return self.runner.arrange(arrays, image)[0]
 
         return CleanRun(
@@ -109,7 +108,7 @@ class Sampling:
             aspect_ratio=height / width,
             read_image=self._read_image,
             color=partial(gray_level, self.preprocessing, plan.image),
-            scores=lambda drawn: self.runner.scores(image, values, drawn, target),
+            scores=lambda drawn: self.runner.scores(base, drawn, target),
             to_device=self._to_device,
             recall=self._recall,
             compute=compute,

@@ -18,8 +18,8 @@ def ablation_cam(
     w_k = (S - S without A_k) / |S|. The paper divides by S, which would turn all signs where S is negative.
 
     Only the model after the layer is run, and that is the same as running the complete model: what is before
-    the layer does not change, and what goes around it (where a layer is no bottleneck) is computed from the
-    image again. The score S is that of the same part of the model, so that both are rounded alike.
+    the layer does not change, and what goes around it (where a layer is no bottleneck) is computed once per
+    image. The score S is that of the same part of the model, so that both are rounded alike.
     """
     score = np.expand_dims(unchanged_score, 1)
     size = np.abs(score)

@@ -188,6 +188,7 @@ def _plan_places(
         seed_dtype=seed_dtype,
         inputs=first.inputs,
         target=request.target,
+        beside=programs.beside,
         epsilon=max(_epsilon(first.graph, layer.name) for layer in layers),
         source_notices=(*about, *vanishing),
     )

@@ -24,7 +24,7 @@ from onnxcam.model.model import Model
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_outputs
 from onnxcam.rewrite.gradient import Sweep, gradients
 from onnxcam.rewrite.ranked_seed import add_ranks
-from onnxcam.rewrite.sampled_inputs import add_offset, cut_at
+from onnxcam.rewrite.sampled_inputs import add_offset, cut_at, tensors_beside
 from onnxcam.rewrite.sources import TAIL, Sources
 from onnxcam.rewrite.tails import with_tails
 from onnxcam.specs import CONSTANT, HEAD, MODEL, SEED, Output, Program, Score
@@ -56,8 +56,8 @@ class Subject:
 
 @dataclass
 class Programs:
-    """The models by name, the four programs (see `Plan`), and the layers where a derivative of the gradient is
-    zero everywhere.
+    """The models by name, the four programs and the tensors beside the layer (see `Plan`), and the layers where
+    a derivative of the gradient is zero everywhere.
     """
 
     models: dict[str, Model]
@@ -65,6 +65,7 @@ class Programs:
     constant: Program = field(default_factory=lambda: Program(MODEL))
     sampled: Program = field(default_factory=lambda: Program(MODEL))
     constant_sampled: Program = field(default_factory=lambda: Program(MODEL))
+    beside: tuple[str, ...] = ()
     vanishing: frozenset[str] = frozenset()
 
     @property
@@ -101,17 +102,30 @@ def _write(model: Model, subject: Subject) -> Programs:
         if subject.varies:
             add_offset(programs.models[MODEL].graph, subject.image)
         return programs
-    programs = _divide(_write_quantities(model, subject, clean), subject)
     cut = _write_quantities(model, subject, sampled)
-    (layer,) = subject.layers
-    head = cut.model
-    cut_at(head.graph, layer)
-    prune_outputs(head, [subject.explained, *(output.tensor for output in cut.outputs)])
-    head.graph.inputs = [tensor for tensor in head.graph.inputs if tensor.outputs]
-    add_offset(head.graph, layer)
-    programs.models[HEAD] = head
+    beside = _cut(model, subject, cut)
+    programs = _divide(_write_quantities(model, subject, clean), subject, beside)
+    programs.models[HEAD], programs.beside = cut.model, beside
     programs.sampled = Program(HEAD, tuple(cut.outputs))
     return programs
+
+
+def _cut(model: Model, subject: Subject, written: _Written) -> tuple[str, ...]:
+    """Leave only what is after the layer, in place. Returns the tensors of the model that are read besides it:
+    they are the same for all samples of an image.
+    """
+    (layer,), graph = subject.layers, written.model.graph
+    outputs = [subject.explained, *(output.tensor for output in written.outputs)]
+    cut_at(graph, layer)
+    prune_outputs(written.model, outputs)
+    beside = tensors_beside(graph, layer, subject.image)
+    beside = tuple(name for name in beside if name in model.graph.tensors())
+    for name in beside:
+        cut_at(graph, name)
+    prune_outputs(written.model, outputs)
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.outputs]
+    add_offset(graph, layer)
+    return beside
 
 
 def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> _Written:
@@ -195,15 +209,19 @@ def _to_float64(value: Any) -> Any:
     return value.astype(FLOAT64) if isinstance(value, Value) else value
 
 
-def _divide(written: _Written, subject: Subject) -> Programs:
-    """The programs of a model: those that depend on the image, and those that depend on the cotangents only."""
+def _divide(written: _Written, subject: Subject, beside: Sequence[str] = ()) -> Programs:
+    """The programs of a model: those that depend on the image, and those that depend on the cotangents only.
+    The model also returns the tensors `beside` a layer.
+    """
     model, tensors = written.model, written.model.graph.tensors()
     varying: list[Output] = []
     constant: list[Output] = []
     for output in written.outputs:
         depends = depends_on(tensors[output.tensor], {subject.image})
         (varying if depends else constant).append(output)
-    names = [subject.explained, *(output.tensor for output in (*varying, *constant))]
+    present = {tensor.name for tensor in model.graph.outputs}
+    model.graph.outputs += [tensors[name] for name in beside if name not in present]
+    names = [subject.explained, *beside, *(output.tensor for output in (*varying, *constant))]
     prune_outputs(model, names)
     programs = Programs({MODEL: model}, vanishing=frozenset(written.vanishing))
     home = MODEL

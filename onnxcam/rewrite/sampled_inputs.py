@@ -4,10 +4,14 @@ that they can stay on the device for the next images.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import FLOAT32, cast_saturating, is_integer
 from onnxcam.graph import anp
+from onnxcam.graph.reachability import captured_tensors
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.rewrite.loss_scale import accumulation_dtype
 from onnxcam.specs import OFFSET, SCALE, sample_input
@@ -52,3 +56,42 @@ def cut_at(graph: gs.Graph, name: str) -> None:
     tensor = graph.tensors()[name]
     tensor.inputs.clear()
     graph.inputs.append(tensor)
+
+
+def tensors_beside(graph: gs.Graph, layer: str, image: str) -> tuple[str, ...]:
+    """What the nodes after a layer read that does not depend on it: the last tensors that have a row for every
+    image. What is made of those that have none, such as shapes, is computed from tensors before them.
+    """
+    changed, read = {layer}, dict[str, gs.Tensor]()
+    for node in graph.nodes:
+        inputs = [*node.inputs, *captured_tensors(node)]
+        if any(tensor.name in changed for tensor in inputs):
+            changed.update(tensor.name for tensor in node.outputs)
+            read |= {tensor.name: tensor for tensor in node.inputs}
+    batch = graph.tensors()[image].shape[0] if image in graph.tensors() else None
+    unchanged = [tensor for name, tensor in read.items() if name not in changed]
+    return tuple(dict.fromkeys(_last_with_rows(unchanged, batch)))
+
+
+def _last_with_rows(tensors: Iterable[gs.Tensor], batch: object) -> Iterator[str]:
+    """The names of the tensors with a row for every image from which the others are computed."""
+    waiting, visited = [*tensors], set[str]()
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.name in visited or not tensor.inputs:
+            continue
+        visited.add(tensor.name)
+        if _has_rows(tensor, batch):
+            yield tensor.name
+        else:
+            waiting += [
+                t for node in tensor.inputs for t in (*node.inputs, *captured_tensors(node))
+            ]
+
+
+def _has_rows(tensor: gs.Tensor, batch: object) -> bool:
+    is_batched = bool(tensor.shape) and tensor.shape[0] == batch
+    is_named = isinstance(batch, str) or batch == 1
+    return (
+        is_batched and is_named and isinstance(tensor.dtype, np.dtype) and tensor.dtype.kind == "f"
+    )

@@ -48,11 +48,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     run: Any = Runner._run
 
-    def counted(
-        self: Runner, program: Any, image: Any, values: Any, samples: Samples, *more: Any
-    ) -> Any:
+    def counted(self: Runner, program: Any, base: Any, samples: Samples, *more: Any) -> Any:
         counts.append(samples.count)
-        return run(self, program, image, values, samples, *more)
+        return run(self, program, base, samples, *more)
 
     monkeypatch.setattr(Runner, "_run", counted)
     return counts

@@ -89,9 +89,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         log.append("clean")
         return clean(runner, *arguments)
 
-    def run_samples(runner: Runner, image: Any, values: Any, samples: Samples, *rest: Any) -> Any:
+    def run_samples(runner: Runner, base: Any, samples: Samples, *rest: Any) -> Any:
         log.append(f"{samples.count} samples")
-        return sampled(runner, image, values, samples, *rest)
+        return sampled(runner, base, samples, *rest)
 
     monkeypatch.setattr(Runner, "_clean", run_clean)
     monkeypatch.setattr(Runner, "sampled", run_samples)

@@ -17,7 +17,7 @@ from tests.methods.support.compare_layer import (
 )
 from tests.methods.support.score_twins import ablation_cam
 from tests.support.layered_nets import CLASSES, CURVED, PIECEWISE
-from tests.support.nets import DEEP, FIXED, NHWC, POOLED, random_images
+from tests.support.nets import DEEP, FIXED, NHWC, POOLED, SKIP, random_images
 
 
 def maps_of(content: bytes, images: Floats = X, target: Any = TARGET, **options: Any) -> Any:
@@ -93,16 +93,26 @@ def test_channels_last_and_fixed_batches_have_map_of_their_net() -> None:
     )
 
 
-def test_part_of_the_model_beside_the_layer_is_run_on_the_image() -> None:
+def test_part_of_the_model_beside_the_layer_is_run_once() -> None:
     """Where a layer is no bottleneck, the score also depends on what goes around it."""
     vit = VITS["one class token"]
     images = random_images(2, (3, 4, 6))
     explainer = onnxcam.Explainer(vit.content(), "ablation-cam", layer="ln", device="cpu")
-    assert "x" in explainer.runner.runs["head"].session.inputs
+    assert {"tokens", "x"} & explainer.runner.runs["head"].session.inputs == {"tokens"}
     assert_close(
         explainer(images, TARGET).layer_maps,
         np.stack([ablation_cam(Tokens(vit, x), x, TARGET) for x in images]),
     )
+
+
+def test_part_beside_the_layer_of_a_fixed_batch_gives_the_same_map() -> None:
+    nets = [
+        replace(SKIP, shape=f"{batch}, 3, 8, 8", outputs=f"float[{batch}, 10] scores")
+        for batch in ("N", "1", "3")
+    ]
+    maps = [maps_of(net.content(), layer="features") for net in nets]
+    assert_close(maps[1], maps[0])
+    assert_close(maps[2], maps[0])
 
 
 def with_empty_maps(*numbers: int) -> bytes:

@@ -1,6 +1,7 @@
 """Programs: what is run for the quantities of the image, of samples of it, and of changed activations."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnxruntime
 import pytest
 
 import onnxcam
-from onnxcam.arrays import Floats
+from onnxcam.arrays import Floats, Images
 from onnxcam.errors import MissingRuleError, ModelError
 from onnxcam.methods import QUANTITIES
 from onnxcam.model.load import load
@@ -30,7 +31,7 @@ from onnxcam.specs import (
     Program,
 )
 from tests.support.layered_nets import CURVED, PIECEWISE, LayeredNet
-from tests.support.nets import CLASSES, DEEP, MLP, NHWC, POOLED, SOFTMAX, Net, random_images
+from tests.support.nets import CLASSES, DEEP, MLP, NHWC, POOLED, SKIP, SOFTMAX, Net, random_images
 
 DATA = Path("tests/data")
 X = random_images(5)
@@ -210,12 +211,6 @@ def own_head(model: onnxcam.Model, layer: str, score: str, feeds: Mapping[str, A
     return np.asarray(session.run([score], dict(feeds))[0], np.float64)
 
 
-SKIP = Net(
-    head="    side = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(early)\n"
-    "    joined = Concat<axis = 1>(features, side)\n    pooled = GlobalAveragePool(joined)\n"
-    "    scores = Flatten(pooled)",
-    outputs="float[N, 10] scores",
-)
 CHANNELS_LAST = Net(
     head="    last = Transpose<perm = [0, 2, 3, 1]>(features)\n    bent = Tanh(last)\n"
     + MLP.replace("{flatten}", "Flatten(bent)")
@@ -233,7 +228,7 @@ CUTS = {
 
 @pytest.mark.parametrize("case", CUTS)
 def test_cut_model_equals_head_of_model(case: str) -> None:
-    """For changed values of the layer, and the image of the clean pass where the rest reads it, too."""
+    """For changed values of the layer, and what the clean pass computes of the image beside it."""
     content, name, layout = CUTS[case]
     model = load(content)
     layer = next(
@@ -256,7 +251,10 @@ def test_cut_model_equals_head_of_model(case: str) -> None:
     offsets = random.standard_normal((3, *values.shape[1:]), dtype=np.float32)
     scales = np.array([0.0, 0.5, -1.0], np.float32)
     seeds = random.standard_normal((3, planned.plan.score.classes), dtype=np.float32)
-    feeds = {layer.name: values, image.name: np.repeat(x, 3, axis=0)}
+    feeds = {
+        layer.name: values,
+        **{key: a.repeat(3, axis=0) for key, a in beside(planned, x).items()},
+    }
     results = run(planned, planned.plan.sampled, seed=seeds, offset=offsets, scale=scales, **feeds)
     assert planned.plan.sampled.model == HEAD
     changed = (
@@ -269,6 +267,46 @@ def test_cut_model_equals_head_of_model(case: str) -> None:
     tolerance = 1e-2 if values.dtype == np.float16 else 1e-4
     np.testing.assert_allclose(results["sample_scores"], scores, rtol=tolerance, atol=tolerance)
     assert len(np.unique(expected[:, 0])) == 3
+
+
+def beside(planned: PlannedModel, x: Images) -> dict[str, Any]:
+    """The image, and the tensors beside the layer."""
+    names = planned.plan.beside
+    feeds = planned.plan.feeds(x, np.zeros((len(x), planned.plan.score.classes)))
+    session = Session(planned.models[MODEL].bytes(), Device("cpu"), threads=1)
+    known = {name: feeds[name] for name in session.inputs}
+    arrays = session.run(names, known) if names else []
+    return {planned.plan.image.name: x, **dict(zip(names, arrays, strict=True))}
+
+
+WINDOWS = Net(
+    head="""    side = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(early)
+    size = Constant<value_ints = [-1, 5, 2, 2]>()
+    windows = Reshape(side, size)
+    others = Reshape(features, size)
+    joined = Add(windows, others)
+    target = Constant<value_ints = [-1, 80]>()
+    scores = Reshape(joined, target)""",
+    outputs="float[N, 80] scores",
+)
+
+
+@pytest.mark.parametrize("net", [SKIP, WINDOWS], ids=["rows", "rows before windows"])
+def test_tensor_beside_the_layer_is_computed_once(net: Net) -> None:
+    """Windows have no row per image, so that what they are cut from is read."""
+    planned = write(net.content(), "activation", "sample_scores", varies="activation")
+    assert planned.plan.beside == ("side",)
+    head = planned.models[HEAD].graph
+    assert {tensor.name for tensor in head.inputs} == {"features", "side", SEED, OFFSET, SCALE}
+    assert "AveragePool" not in {node.op for node in head.nodes}
+    assert "side" in {tensor.name for tensor in planned.models[MODEL].graph.outputs}
+
+
+def test_tensor_beside_the_layer_without_a_known_row_is_computed_from_the_image() -> None:
+    content = replace(SKIP, shape="3, 3, 8, 8", outputs="float[3, 10] scores").content()
+    planned = write(content, "activation", "sample_scores", varies="activation")
+    assert planned.plan.beside == ()
+    assert "x" in {tensor.name for tensor in planned.models[HEAD].graph.inputs}
 
 
 def test_cut_model_has_no_layers_before_cut() -> None:

@@ -156,6 +156,12 @@ MIXING = Net(
     shape="1, 3, 8, 8",
     outputs="float[1, 5] scores",
 )
+SKIP = Net(  # the score reads `side` besides `features`
+    head="    side = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(early)\n"
+    "    joined = Concat<axis = 1>(features, side)\n    pooled = GlobalAveragePool(joined)\n"
+    "    scores = Flatten(pooled)",
+    outputs="float[N, 10] scores",
+)
 ANY_SIZE = Net(shape="N, 3, H, W")
 GREY = Net(head=MLP + SOFTMAX, shape="N, 1, 8, 8", colors=1)
 TWO_OUTPUTS = Net(
