@@ -266,7 +266,7 @@ def test_plan_request_describes_method(method: onnxcam.Method) -> None:
     is_checked = method.needs_gradient and not takes_tensors(method)
     is_cut = method.sampler.varies == "activation"
     checked = ("activation",) if is_checked or is_cut else ()
-    taken = method.sampler.takes
+    taken = (*method.sampler.takes, *method.sampler.asks)
     assert request == PlanRequest(
         method.rules if method.needs_gradient else "default",
         tuple(sorted({*quantities, *checked, *taken})),
