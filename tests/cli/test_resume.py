@@ -15,7 +15,12 @@ from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
 from tests.support.folders import contents
 
-FEW = {"window": 0.4, "samples": 20, "masks": 20}  # too many runs for images to run together
+FEW = {
+    "window": 0.4,
+    "padding": 1,
+    "samples": 20,
+    "masks": 20,
+}  # too many runs for images to run together
 NAMES = [name for name, method in METHODS.items() if method.family == "perturbation"]
 COUNT = 3
 
