@@ -9,15 +9,16 @@ pytorch-grad-cam scales its maps from 0 to 1, so ours are scaled, too. Exit code
 0.999, or an error above 1e-3, and no known difference explains it. Where samples are random, the peer may be
 twice as far from our map as a map with another seed.
 
-Needs torch (extra `oracle`); of captum, grad-cam, torchcam, zennit, saliency and dianna, those that are
-installed are compared. They do not all install beside each other: `pip install --no-deps --target FOLDER …`
-and `PYTHONPATH=.:FOLDER` is one way.
+Needs torch (extra `oracle`); of captum, grad-cam, torchcam, zennit, saliency, dianna, lime and openvino-xai,
+those that are installed are compared. They do not all install beside each other: `pip install --no-deps
+--target FOLDER …` and `PYTHONPATH=.:FOLDER` is one way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import tempfile
 import warnings
@@ -32,7 +33,7 @@ import typer
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError
-from scripts.parity import peer_draws, peer_maps, peer_relevance, peer_scores
+from scripts.parity import peer_draws, peer_maps, peer_perturbation, peer_relevance, peer_scores
 from scripts.parity.peer_maps import Peer
 from scripts.parity.peer_nets import SIDE, Case, make_cases
 
@@ -50,6 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gradient-shap": {**NOISY, "baseline": STARTS},
     "guided-ig": {"steps": 200, "fraction": 0.25, "max_distance": 0.02, "baseline": 0.0},
     "blur-ig": {"steps": 50, "max_sigma": 5.0},
+    "occlusion": {"window": 8, "stride": 4, "baseline": 0.25},
+    "lime": {"samples": 300, "superpixels": 16, "segments": "grid", "ridge": 1.0},
     "rise": {"masks": 8000, "grid": 7, "probability": 0.5, "seed": 0},
 }
 
@@ -199,7 +202,25 @@ COMPARISONS = (
     Comparison(
         "lrp", "zennit", peer_relevance.zennit_lrp_mended, ("residual", "depthwise", "dense")
     ),
+    Comparison("occlusion", "captum", peer_perturbation.captum_occlusion),
+    Comparison("occlusion", "captum", peer_perturbation.captum_ablation),
+    Comparison("lime", "lime", peer_perturbation.lime(0.25 / math.sqrt(2.0))),
+    Comparison(
+        "lime",
+        "lime",
+        peer_perturbation.lime(0.25),
+        ("residual",),
+        difference="takes the root of the paper's weights exp(-D^2 / sigma^2)",
+    ),
+    Comparison("lime", "captum", peer_perturbation.captum_lime),
     Comparison("rise", "dianna", peer_maps.dianna_rise, RECTIFIED),
+    Comparison(
+        "rise",
+        "openvino_xai",
+        peer_perturbation.openvino_rise,
+        RECTIFIED,
+        difference="enlarges masks by cubic interpolation",
+    ),
 )
 
 
