@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.operators import is_elementwise, traits_of
+from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import Subgraph
 
 Readers: TypeAlias = Mapping[str, Sequence[tuple[gs.Node, int]]]
@@ -56,4 +56,5 @@ def _keeps_weights(node: gs.Node, tensor: gs.Tensor, output: gs.Tensor) -> bool:
     traits = traits_of(node)
     if traits.moves in REARRANGES or traits.contracts:
         return True
-    return bool(is_elementwise(traits)) and list(output.shape or ()) == list(tensor.shape or ())
+    same_shape = list(output.shape or ()) == list(tensor.shape or ())
+    return traits.elementwise is not None and same_shape

@@ -33,7 +33,7 @@ def tokens_read(
     reads: dict[tuple[int, ...], None] = {}
     for node in path.nodes:
         slots = [slot for slot, tensor in enumerate(node.inputs) if tensor.name in picked]
-        if not slots:
+        if not slots or traits_of(node).zero_gradient:  # a scale of integers is no reader
             continue
         sources = [picked[node.inputs[slot].name] for slot in slots]
         results = {

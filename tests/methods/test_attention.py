@@ -65,6 +65,7 @@ def test_map_equals_twin(method: str, net: Transformer) -> None:
         "used = Dropout(soft)",
         "one = Constant<value_float = 1.0>() used = Mul(soft, one)",
         "narrow = Cast<to = 10>(soft) used = Cast<to = 1>(narrow)",
+        "s = Constant<value_float = 0.01>() q = QuantizeLinear(soft, s) used = DequantizeLinear(q, s)",
         "isnan = IsNaN(soft) zero = Constant<value_float = 0.0>() used = Where(isnan, zero, soft)",
         """split = Constant<value_ints = [-1, 2, 7, 1, 7]>() long = Reshape(soft, split)
         join = Constant<value_ints = [-1, 2, 7, 7]>() used = Reshape(long, join)""",
@@ -72,7 +73,7 @@ def test_map_equals_twin(method: str, net: Transformer) -> None:
     ],
 )
 def test_attention_is_recognized_before_it_is_changed_a_little(nodes: str) -> None:
-    """As dropout, masks and half precision are exported."""
+    """As dropout, masks, half precision and integers are exported."""
     numbered = Transformer(blocks=1, after_softmax=nodes)
     plain = Transformer(blocks=1)
     maps, expected = (explain("attention-rollout", net).maps for net in (numbered, plain))

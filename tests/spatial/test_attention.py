@@ -113,6 +113,8 @@ READINGS: dict[str, list[tuple[int, ...]]] = {
     pooled = Squeeze(sum, one)""": [(0,), (1,)],
     """end = Constant<value_ints = [-1]>() one = Constant<value_ints = [1]>()
     picked = Gather<axis = 1>(last, end) pooled = Squeeze(picked, one)""": [(15,)],
+    """q, s, z = DynamicQuantizeLinear(last) i = Constant<value_int = 0>()
+    scaled = DequantizeLinear(q, s, z) pooled = Gather<axis = 1>(scaled, i)""": [(0,)],
     """turned = Transpose<perm = [0, 2, 1]>(last)
     pooled = ReduceMean<axes = [2], keepdims = 0>(turned)""": [tuple(range(16))],
 }
