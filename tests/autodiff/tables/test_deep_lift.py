@@ -32,6 +32,7 @@ EXACT = {  # sum to delta; name: text, opset
     **OPERATORS,
     **{" ".join(name): (text, 17) for name, text in SPELLINGS.items()},
     "conv, relu": ("c = Conv<pads = [1, 1, 1, 1]>(x, kernel) y = Relu(c)", 17),
+    "shared relu": ("r = Relu(x) a = Sin(r) y = Add(a, r)", 17),
     "product": ("a = Sin(x) y = Mul(a, x)", 17),
     "product that broadcasts": ("m = ReduceMean<axes = [2, 3]>(x) y = Mul(m, x)", 17),
     "square": ("y = Mul(x, x)", 17),

@@ -88,6 +88,7 @@ RELEVANT = {  # name: what reads h, opset
     "constant minus": ("a = Relu(h) y = Sub(places, a)", 17),
     "maximum of two": ("a = Tanh(h) y = Max(a, h)", 17),
     "relu6 as minimum": ("a = Relu(h) y = Min(a, six)", 17),
+    "shared relu": ("r = Relu(h) a = Tanh(r) y = Add(a, r)", 17),
     "max pool": ("y = MaxPool<kernel_shape = [2, 2]>(h)", 17),
     "average pool": ("y = AveragePool<kernel_shape = [2, 2]>(h)", 17),
     "global pools": ("a = GlobalAveragePool(h) b = GlobalMaxPool(h) y = Add(a, b)", 17),

@@ -76,3 +76,22 @@ def test_quantized_silu_is_a_rectifier(rules: str) -> None:
     expected = bent_gradient(operator("silu"), rules, X, SEED)
     result = bent_gradient(proto, rules, X, SEED)
     np.testing.assert_allclose(result[inside], expected[inside], atol=0.05)
+
+
+@pytest.mark.parametrize("rules", ["guided", "deconvnet"])
+def test_rectifier_with_several_readers_drops_negative_sums(rules: str) -> None:
+    """Of the cotangents of all readers together."""
+    proto = written("r = Relu(x) a = Sin(r) y = Sub(a, r)")
+    result = bent_gradient(proto, rules, X, SEED)
+    passed = np.maximum(SEED * (np.cos(np.maximum(X, 0)) - 1), 0)
+    expected = passed if rules == "deconvnet" else np.where(X > 0, passed, 0)
+    assert_close(result, expected)
+    assert np.any(expected)
+
+
+@pytest.mark.parametrize("rules", ["guided", "deconvnet"])
+def test_rectifiers_in_a_row_each_drop_negative_cotangents(rules: str) -> None:
+    """As of one module that a network runs several times."""
+    proto = written("a = Relu(x) n = Neg(a) b = LeakyRelu<alpha = 0.5>(n) y = Neg(b)")
+    result = bent_gradient(proto, rules, X, SEED)
+    assert not np.any(result), "what is positive before one is negative before the other"
