@@ -28,10 +28,10 @@ def conservation(attributions: Floats, absorbed: Floats, score: Floats) -> dict[
     report=conservation,
     remedy="operators whose rule keeps no sum are listed in the documentation of rule tables",
 )
-def lrp(gradient: Maps) -> Maps:
+def lrp(relevance: Maps) -> Maps:
     """Layer-wise relevance propagation: the score, divided among the inputs of every layer.
 
     The relevance of the pixels (N, C, H, W), by the rule table `lrp`: flat at the first layer, z+ in
     convolutions, epsilon in linear layers.
     """
-    return gradient
+    return relevance

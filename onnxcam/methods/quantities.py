@@ -178,6 +178,8 @@ quantity(
     "(N,), the target's probability",
     degree=None,
 )
+# shares of the score, each rounded in proportion to itself: a small one is no rounding error
+quantity("relevance", lambda gradient: gradient, "R (N, C, h, w), by such rules", degree=None)
 quantity(
     "absorbed",
     lambda absorbed: absorbed,

@@ -55,6 +55,15 @@ def test_facts_are_in_the_manifest() -> None:
     assert json.loads(json.dumps(explanation.manifest(1)))["facts"] == dict(explanation.facts[1])
 
 
+def test_image_of_zeros_and_small_shares_are_explained() -> None:
+    """A small relevance is a share of the score, not a rounding error of a gradient."""
+    explainer = onnxcam.Explainer(NETS["curved"].content(), "lrp", device="cpu", cache=False)
+    explanation = explainer(np.stack([0 * X[0], 1e-6 * X[0]]), TARGET)
+    assert not any(explanation.is_empty)
+    for facts in explanation.facts:
+        assert facts["completeness_gap"] < 1e-4
+
+
 def residual() -> dict[str, Layer]:
     """Layers by the names of their outputs, for `write` and `residual_twin`."""
     random = np.random.default_rng(5)
