@@ -39,11 +39,12 @@ from scripts.bench.peers import packages_with
 
 NETS = ("ResNet-18", "ViT-B/16")  # the second one has attention
 OURS, PLAIN = "onnxcam tuned", "plain"
-FEW: dict[str, Any] = {"samples": 16, "steps": 16, "masks": 64, "window": 64, "stride": 32}
+SAMPLES, MASKS = 16, 64
+FEW: dict[str, Any] = {"samples": SAMPLES, "steps": SAMPLES, "masks": MASKS, "window": 64, "stride": 32}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ss-cam": {"samples": 2},
     "is-cam": {"samples": 2, "steps": 2},
-    "lime": {"samples": 64, "segments": "grid"},
+    "lime": {"samples": MASKS, "segments": "grid", "superpixels": 49},
     "recipro-cam": {"kernel": "cell"},  # as OpenVINO XAI
 }
 WHERE = {

@@ -31,8 +31,9 @@ def network(tmp_path: Path) -> Network:
     return Network("Net", job, {"last": LAYER}, plain)
 
 
-def test_peers_are_contestants() -> None:
+def test_peers_are_contestants_and_their_methods_exist() -> None:
     assert {*PACKAGES} == {*contestants.PEERS} <= {*contestants.CONTESTANTS}
+    assert {name for package in PACKAGES.values() for name in package.methods} <= {*METHODS}
     assert packages_with("grad-cam") == ("torch-cam", "pytorch-grad-cam", "captum")
 
 
