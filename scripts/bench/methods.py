@@ -40,7 +40,13 @@ from scripts.bench.peers import packages_with
 NETS = ("ResNet-18", "ViT-B/16")  # the second one has attention
 OURS, PLAIN = "onnxcam tuned", "plain"
 SAMPLES, MASKS = 16, 64
-FEW: dict[str, Any] = {"samples": SAMPLES, "steps": SAMPLES, "masks": MASKS, "window": 64, "stride": 32}
+FEW: dict[str, Any] = {
+    "samples": SAMPLES,
+    "steps": SAMPLES,
+    "masks": MASKS,
+    "window": 64,
+    "stride": 32,
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ss-cam": {"samples": 2},
     "is-cam": {"samples": 2, "steps": 2},

@@ -9,16 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `oracle`")
 pytestmark = pytest.mark.oracle
 
+from scripts.parity.peer_comparisons import COMPARISONS, SETTINGS, Comparison  # noqa: E402
 from scripts.parity.peer_nets import NETS, make_cases  # noqa: E402  it needs torch
-from scripts.parity.peers import (  # noqa: E402
-    COMPARISONS,
-    SETTINGS,
-    Comparison,
-    Row,
-    compare,
-    judge,
-    summarize,
-)
+from scripts.parity.peers import Row, compare, judge, summarize  # noqa: E402
 
 OURS = np.random.default_rng(0).random((2, 4, 5))
 OWN = Comparison("grad-cam", "numpy", lambda case, settings: OURS, ("curved",), at_layer=True)
