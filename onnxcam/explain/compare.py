@@ -27,6 +27,7 @@ from onnxcam.explain.demand import Demand, make_demand
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
+from onnxcam.explain.loaded_model import LoadedModel
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.explain.shared_model import SharedModel, join_requests
 from onnxcam.methods import METHODS, Method
@@ -108,6 +109,7 @@ class Comparer:
     targets: Sequence[Spec] = (DEFAULT_TARGET,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    _loaded: LoadedModel = field(default_factory=LoadedModel)
     _input: PreparedInput | None = None
     _passes: dict[tuple[str, str | None], int] = field(default_factory=dict)
 
@@ -173,7 +175,7 @@ class Comparer:
         start: StartCallback,
     ) -> Iterator[ComparedMap]:
         """The maps of methods that share a plan, which is closed afterward."""
-        shared = SharedModel([chosen.demand for chosen in group])
+        shared = SharedModel([chosen.demand for chosen in group], self._loaded)
         opened = [self._open(chosen, shared) for chosen in group]
         for target in self.targets:
             for chosen, explainer in zip(group, opened, strict=True):

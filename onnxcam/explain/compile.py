@@ -22,6 +22,7 @@ from onnxcam.arrays import Array
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.explain import cache
+from onnxcam.explain.loaded_model import LoadedModel
 from onnxcam.explain.model_files import ModelFiles, identify_files
 from onnxcam.explain.plan_json import as_json, from_json
 from onnxcam.explain.request_code import is_bundled
@@ -75,15 +76,19 @@ def compile_model(
     *,
     cached: bool,
     inputs: Mapping[str, Array] = MappingProxyType({}),
+    loaded: LoadedModel | None = None,
 ) -> CompiledModel:
     """A model planned for a request (see `rewrite.planner.plan`), and opened on a device. `inputs` become
     constants of the model (see `model.load`). Not cached if the request names functions of other packages.
+    `loaded` keeps the model for the next request.
     """
     files = identify_files(model)
     key = cache_key(files, request, inputs) if cached and files and is_bundled(request) else None
     compiled = _load_cached(key, request, device) if key else None
     with blames_invalid_models(model):
-        return compiled or _build(model, request, device, files, key, inputs)
+        return compiled or _build(
+            model, request, device, files, key, inputs, loaded or LoadedModel()
+        )
 
 
 def chunked_runners(compiled: CompiledModel, chunk: int | None) -> dict[str, ChunkedRunner]:
@@ -208,16 +213,12 @@ def _build(
     files: ModelFiles | None,
     key: str | None,
     inputs: Mapping[str, Array],
+    loaded: LoadedModel,
 ) -> CompiledModel:
     from onnxcam.explain.batch_trial import confirm_batch, with_batch_of_one
-    from onnxcam.explain.free_batch_proof import free_batch_if_proven
-    from onnxcam.model.load import bind_inputs, load
-    from onnxcam.model.model import Model
     from onnxcam.rewrite.planner import plan
 
-    loaded = bind_inputs(model, inputs) if isinstance(model, Model) else load(model, inputs)
-    loaded = free_batch_if_proven(loaded)
-    planned, models = plan(loaded, request)
+    planned, models = plan(loaded.get(model, files, inputs), request)
     serialized = {name: model.content_and_weights() for name, model in models.items()}
     content, weights = serialized[MODEL]
     try:

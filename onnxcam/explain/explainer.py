@@ -117,7 +117,8 @@ class Explainer:
         check_chunk(chunk)
         check_scope(self.method, layer, channels, region, fuse)
         self.settings, self._demand = make_demand(self.method, settings, layer, output, score)
-        self._options = Options(model, find_device(device), inputs, chunk, cache)
+        loaded = shared.loaded if shared else None
+        self._options = Options(model, find_device(device), inputs, chunk, cache, loaded)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
         self._announced: set[str] = set()

@@ -20,6 +20,7 @@ from onnxcam.arrays import Array, Floats, Images
 from onnxcam.errors import OnnxcamError
 from onnxcam.explain.clean_pass import CleanPass
 from onnxcam.explain.demand import Demand
+from onnxcam.explain.loaded_model import LoadedModel
 from onnxcam.explain.run import Runner, RunSamples
 from onnxcam.methods import QUANTITIES, Samples
 from onnxcam.methods.quantities import notice_sources
@@ -126,9 +127,10 @@ def _equal(first: Any, second: Any) -> bool:
 
 @dataclass
 class SharedModel:
-    """What the explainers of one model share: the plans of their demands, and the passes of these."""
+    """What the explainers of a model share: the loaded model, the plans of their demands, and their passes."""
 
     demands: Collection[Demand]
+    loaded: LoadedModel = field(default_factory=LoadedModel)
     _passes: dict[PlanRequest, SharedPasses | None] = field(default_factory=dict)
 
     @cached_property

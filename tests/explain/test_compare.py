@@ -211,6 +211,20 @@ def test_notices_are_warned_about_once() -> None:
     assert any("do not add up" in message for message in messages)
 
 
+def test_model_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[object] = []
+    load = onnxcam.load
+
+    def counted(source: Any, inputs: Any) -> Any:
+        loads.append(source)
+        return load(source, inputs)
+
+    monkeypatch.setattr("onnxcam.model.load.load", counted)
+    comparison = compare(["grad-cam", "saliency", "recipro-cam"])
+    assert not comparison.errors
+    assert len(loads) == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.0004, "0 ms"), (0.0123, "12 ms"), (1.26, "1.3 s"), (157.3, "157 s")]
 )

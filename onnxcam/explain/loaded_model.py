@@ -1,0 +1,44 @@
+"""A model that is loaded once for several requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxcam.arrays import Array
+from onnxcam.explain.model_files import ModelFiles
+from onnxcam.model.input_values import digest_inputs
+
+if TYPE_CHECKING:
+    from onnxcam.model.model import Model
+
+
+@dataclass
+class LoadedModel:
+    """A model that was loaded, for the requests that follow, as long as its files and inputs are the same.
+    Nothing that is planned changes it.
+    """
+
+    model: Model | None = None
+    key: object = None
+
+    def get(
+        self,
+        source: str | Path | bytes | Model,
+        files: ModelFiles | None,
+        inputs: Mapping[str, Array],
+    ) -> Model:
+        """The loaded model, whose batch is free if that can be proven."""
+        from onnxcam.explain.free_batch_proof import free_batch_if_proven
+        from onnxcam.model.load import bind_inputs, load
+        from onnxcam.model.model import Model
+
+        key = id(source), files, digest_inputs(inputs)
+        if self.model is None or self.key != key:
+            bound = (
+                bind_inputs(source, inputs) if isinstance(source, Model) else load(source, inputs)
+            )
+            self.model, self.key = free_batch_if_proven(bound), key
+        return self.model
