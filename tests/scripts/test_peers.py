@@ -74,9 +74,7 @@ def test_rows_without_comparison_say_why(tmp_path: Path) -> None:
 def test_comparisons_name_nets_and_settings_of_methods() -> None:
     assert {net for comparison in COMPARISONS for net in comparison.nets} == set(NETS)
     assert set(SETTINGS) <= {comparison.method for comparison in COMPARISONS}
-    compared = [
-        (of.method, of.package, of.difference, net) for of in COMPARISONS for net in of.nets
-    ]  # as it is, and with a known difference mended
+    compared = [(of.method, of.peer, net) for of in COMPARISONS for net in of.nets]
     assert len({*compared}) == len(compared)
 
 
