@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 The columns of the list:
   place     where the map comes from: a layer (--layer), the image, or tensors that the method finds itself
-  runs      how often the model is run on an image with the default settings; "varies": it depends on the model
+  runs      how often the model is run on an image of 224 x 224 pixels with the default settings; "varies": it
+            depends on the model
   gradient  whether the model needs gradients; a method without takes operators that have no gradient rule
 
 \b

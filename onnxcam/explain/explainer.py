@@ -39,9 +39,9 @@ from onnxcam.explain.pipeline import ErrorCallback, Load, Step
 from onnxcam.explain.read_target import TargetReader, kind_of
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.runners import Options, open_runner
-from onnxcam.explain.sampling import Sampling
+from onnxcam.explain.sampling import Sampling, count_samples
 from onnxcam.explain.shared_model import SharedModel
-from onnxcam.image.preprocess import Preprocessing, to_dict
+from onnxcam.image.preprocess import Preprocessing, tensor_size, to_dict
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.methods import choose_method
 from onnxcam.methods.settings import settings_to_json
@@ -164,7 +164,8 @@ class Explainer:
     @property
     def passes(self) -> int:
         """The number of model inputs that are run per image after the clean one, for progress."""
-        return self.method.sampler.count(self.plan.layers[0], self.settings) or 1
+        size = tensor_size(self.preprocessing, self.plan.image)
+        return count_samples(self.method, self.settings, self.plan, size) or 1
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -9,18 +9,29 @@ from typing import Any, cast
 
 import numpy as np
 
-from onnxcam.arrays import Array, Floats, Quantities
+from onnxcam.arrays import Array, Floats, Images, Quantities
 from onnxcam.explain.clean_pass import CleanPass, SampleBase
 from onnxcam.explain.demand import sampling_key
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
 from onnxcam.image.read import read
 from onnxcam.methods import QUANTITIES, Method
+from onnxcam.methods.place import IMAGE
 from onnxcam.methods.samplers import CleanRun, Samples
-from onnxcam.specs import HEAD, Output, sample_input
+from onnxcam.specs import HEAD, Output, Plan, sample_input
 from onnxcam.targets.target import Target
 
 MAX_REMEMBERED = 4  # what samplers store for later images
+
+
+def count_samples(
+    method: Method, settings: Mapping[str, Any], plan: Plan, size: tuple[int, int]
+) -> int | None:
+    """The number of samples of an image (height, width), None if it is not known before they are drawn."""
+    layer = plan.layers[0]
+    if method.at == IMAGE:  # of any size, perhaps
+        layer = replace(plan.image, height=size[0], width=size[1]).as_layer()
+    return method.sampler.count(layer, settings)
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Sampling:
         key = sampling_key(self.method, self.settings), clean.images[number : number + 1], target
         arrays, samples = self.runner.shared.sampled(self.runner, key, run)
         if not counts:  # they were run for another method
-            progress(self.method.sampler.count(self.runner.plan.layers[0], self.settings) or 1)
+            progress(self._count(clean.images) or 1)
         return arrays, samples
 
     def _run(
@@ -72,7 +83,7 @@ class Sampling:
         assert draw is not None  # noqa: S101  the model is run on samples
         sampler = self.method.sampler
         base = clean.sample_base(number, is_cut=HEAD in self.runner.runs)
-        expected = sampler.count(self.runner.plan.layers[0], self.settings)
+        expected = self._count(base.image)
         report = no_progress if expected is None else progress
         samples = draw(
             self._clean_run(base, target, report),
@@ -88,6 +99,11 @@ class Sampling:
         elif expected > samples.count:
             progress(expected - samples.count)  # those that need not be run
         return arrays, samples
+
+    def _count(self, images: Images) -> int | None:
+        """The number of samples of each of some images, None if it is not known."""
+        plan = self.runner.plan
+        return count_samples(self.method, self.settings, plan, plan.image.size_of(images))
 
     def _clean_run(self, base: SampleBase, target: Target, progress: ProgressCallback) -> CleanRun:
         """What the sampler knows of an image."""

@@ -16,7 +16,7 @@ from onnxcam.methods.samplers import SAMPLERS, Sampler
 from onnxcam.methods.settings import Setting, check_setting, require_described, settings_of
 from onnxcam.methods.subset import COUNTED
 from onnxcam.registry import Registry
-from onnxcam.specs import PlanRequest
+from onnxcam.specs import Layer, PlanRequest
 
 RESULTS = {
     "saliency": "(N, h, w), the map of the formula",
@@ -132,13 +132,15 @@ class Method:
 
     @property
     def passes(self) -> int | None:
-        """The number of model inputs that are run for an image with the default settings, without the clean
-        one that samples are drawn from; None if the model or the image decides it.
+        """The number of model inputs that are run for an image of 224 x 224 pixels with the default settings,
+        without the clean one that samples are drawn from; None if the model decides it.
         """
-        total = self.sampler.total if self.sampler.draw else 1
-        if total is None and self.sampler.counts is not None:
-            return int(self.settings[self.sampler.counts].default)
-        return total if isinstance(total, int) else None
+        if self.sampler.draw is None:
+            return 1
+        sizes = (224, 224) if self.at == IMAGE else (None, None)
+        layer = Layer("", "", (None, None, *sizes), 1, is_bottleneck=True)
+        defaults = {name: setting.default for name, setting in self.settings.items()}
+        return self.sampler.count(layer, defaults)
 
     @property
     def summary(self) -> str:

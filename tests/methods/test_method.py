@@ -315,8 +315,9 @@ def test_family_that_is_named_wins(register: Register) -> None:
 
 
 def test_passes_are_those_of_the_default_settings() -> None:
-    names = ("grad-cam", "smooth-grad-cam++", "rise", "recipro-cam")
-    assert [METHODS[name].passes for name in names] == [1, 25, 4000, None]
+    """And of 224 x 224 pixels."""
+    names = ("grad-cam", "smooth-grad-cam++", "rise", "recipro-cam", "score-cam", "occlusion")
+    assert [METHODS[name].passes for name in names] == [1, 25, 4000, None, None, 169]
 
 
 def test_summary_is_the_first_line_of_the_docstring() -> None:

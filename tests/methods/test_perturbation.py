@@ -11,7 +11,7 @@ from onnxcam.methods import METHODS
 from tests.methods.support import perturbation_twins as twins
 from tests.methods.support.compare import TARGET, assert_close
 from tests.methods.support.without_rule import OfDeterminants, without_rule
-from tests.support.nets import random_images
+from tests.support.nets import ANY_SIZE, random_images
 
 NAMES = [name for name, method in METHODS.items() if method.family == "perturbation"]
 FEW: dict[str, Any] = {"window": 3, "stride": 2, "samples": 9, "masks": 30}
@@ -43,3 +43,12 @@ def test_map_of_model_without_rule_equals_twin() -> None:
     explainer = onnxcam.Explainer(without_rule(), "occlusion", device="cpu", window=3, stride=2)
     twin = [twins.occlusion(OfDeterminants(), pixels, TARGET, 3, 2) for pixels in x]
     assert_close(explainer(x, TARGET).maps, np.stack(twin))
+
+
+def test_windows_of_models_of_any_size_are_counted_one_by_one() -> None:
+    reported: list[int] = []
+    explainer = onnxcam.Explainer(ANY_SIZE.content(), "occlusion", window=3, chunk=4, device="cpu")
+    assert explainer.passes == 112**2  # of 224 x 224 pixels, to which image files are resized
+    explainer(random_images(1, (3, 9, 7)), progress=reported.append)
+    assert sum(reported) == 4 * 3
+    assert max(reported) <= 4
