@@ -89,8 +89,10 @@ def attention_rollout(attention: Sequence[Floats], readers: Floats, cells: Float
     """
     row = np.expand_dims(readers, 1)
     for matrix in reversed(attention):
-        mixed = matrix + np.eye(matrix.shape[2])
-        row = row @ (mixed / np.sum(mixed, axis=2, keepdims=True))
+        row = row / np.expand_dims(
+            1.0 + np.sum(matrix, axis=2), 1
+        )  # by the sums of the rows of A + I
+        row = row + row @ matrix
     return _on_grid(row[:, 0], cells)
 
 
