@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from scripts.parity import peer_draws, peer_maps, peer_perturbation, peer_relevance, peer_scores
+from scripts.parity import (
+    peer_attention,
+    peer_draws,
+    peer_maps,
+    peer_perturbation,
+    peer_relevance,
+    peer_scores,
+)
 from scripts.parity.peer_maps import Peer
 from scripts.parity.peer_nets import SIDE
 
@@ -178,6 +185,19 @@ COMPARISONS = (
     Comparison(
         "lrp", "zennit", peer_relevance.zennit_lrp_mended, ("residual", "depthwise", "dense")
     ),
+    Comparison("attention-rollout", "torch", peer_attention.attention_rollout, ("vit",)),
+    Comparison(
+        "transformer-attribution", "torch", peer_attention.transformer_attribution, ("vit",)
+    ),
+    Comparison("legrad", "torch", peer_attention.legrad, ("vit",)),
+    Comparison(
+        "legrad",
+        "torchcam",
+        peer_attention.torchcam_legrad(mended=False),
+        ("transformer",),
+        difference="reads the mean of all tokens where the head reads the class token",
+    ),
+    Comparison("legrad", "torchcam", peer_attention.torchcam_legrad(mended=True), ("transformer",)),
     Comparison("occlusion", "captum", peer_perturbation.captum_occlusion),
     Comparison("occlusion", "captum", peer_perturbation.captum_ablation),
     Comparison("lime", "lime", peer_perturbation.lime(0.25 / math.sqrt(2.0))),

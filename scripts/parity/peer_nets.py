@@ -161,12 +161,62 @@ class Vit(nn.Module):  # type: ignore[misc]  # torch may not be there to be type
         return self.logits(self.last(x)[:, 0])
 
 
+class AttentionBlock(nn.Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """PyTorch's own attention with three heads, and an MLP, under the names of torchvision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.self_attention = nn.MultiheadAttention(WIDTH, 3, batch_first=True)
+        nn.init.normal_(self.self_attention.in_proj_weight, std=0.5)
+        self.mlp = nn.Sequential(nn.Linear(WIDTH, 48), nn.GELU(), nn.Linear(48, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.ln_1(x)
+        x = x + self.self_attention(normed, normed, normed, need_weights=False)[0]
+        return x + self.mlp(self.ln_2(x))
+
+
+class Encoder(nn.Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """Three blocks and a normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(AttentionBlock() for _ in range(3)))
+        self.ln = nn.LayerNorm(WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ln(self.layers(x))
+
+
+class Transformer(nn.Module):  # type: ignore[misc]  # torch may not be there to be typed
+    """16 patches and a class token, under the names of torchvision. The layer is what the blocks read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
+        self.token = nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.positions = nn.Parameter(torch.randn(1, 17, WIDTH))
+        self.layer, self.encoder = nn.LayerNorm(WIDTH), Encoder()
+        self.heads = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.positions
+        return self.heads(self.encoder(self.layer(x))[:, 0])
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """The scores of the class token after a block."""
+        return self.heads(self.encoder.ln(tokens)[:, 0])
+
+
 NETS = {
     "curved": make_curved,
     "residual": Residual,
     "vit": Vit,
     "depthwise": Depthwise,
     "dense": Dense,
+    "transformer": Transformer,
 }
 
 
@@ -195,7 +245,7 @@ def make_cases(folder: Path) -> Iterator[Case]:
         x = np.random.default_rng(number).normal(size=(2, 3, SIDE, SIDE)).astype(np.float32)
         export(model, torch.from_numpy(x), path)
         side = SIDE // PATCH
-        grid = (side, side) if name == "vit" else None
+        grid = (side, side) if name in ("vit", "transformer") else None
         yield Case(name, model, path, layer_of(path), x, grid=grid)
 
 

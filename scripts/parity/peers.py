@@ -58,7 +58,7 @@ class Row:
         known = not np.isnan(self.correlation)
         numbers = f"{self.correlation:9.6f} {self.error:8.1e}" if known else " " * 18
         of = self.comparison
-        return f"{of.method:22}{of.package:18}{self.net:10}{numbers}  {self.outcome}"
+        return f"{of.method:24}{of.package:18}{self.net:10}{numbers}  {self.outcome}"
 
 
 def explain(case: Case, comparison: Comparison, peer: Floats, **settings: Any) -> Floats:
