@@ -6,7 +6,7 @@ import errno
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -191,6 +191,12 @@ class Job:
             failure = {"image": str(path), "error": one_line(error)}
             reporter.report(failure, f"{path}  FAILED")
 
+    @cached_property
+    def _named_files(self) -> list[tuple[str, str | None]]:
+        """The files that the settings of the method name, with the digests of their content."""
+        paths = self.explainer.method.files(self.explainer.settings)
+        return [(path, _image_digest(Path(path))) for path in paths]
+
     def _fingerprint(self, image: str | None, target: str) -> str:
         """A digest of everything the files depend on, except the device and the versions of other packages."""
         explainer = self.explainer
@@ -198,7 +204,7 @@ class Job:
             "onnxcam": __version__,
             "model": [explainer.plan.digest, explainer.plan.data],
             "inputs": [(bound.name, bound.to_json()) for bound in explainer.plan.inputs],
-            "method": [explainer.method.name, explainer.settings],
+            "method": [explainer.method.name, explainer.settings, self._named_files],
             "score": [explainer.score_kind, explainer.plan.explained_tensor],
             "layers": [layer.name for layer in explainer.plan.layers],
             "subset": [explainer.channels, explainer.region, explainer.fuse],

@@ -14,6 +14,7 @@ from onnxcam.arrays import Array, Floats, Maps
 from onnxcam.errors import ImageError, SettingError
 from onnxcam.methods.blur import blur_inside
 from onnxcam.methods.samplers.sampler import CleanRun
+from onnxcam.methods.settings import Files
 
 BLUR = 0.1  # standard deviation of the blur, as a fraction of the longer side
 MAX_AXES = 4
@@ -88,10 +89,16 @@ def _expected(text: str) -> SettingError:
     )
 
 
+def _files(value: Any) -> list[str]:
+    """The image file that a baseline names, if it is one."""
+    return [value] if isinstance(value, str) and value not in BASELINES else []
+
+
 Baseline = Annotated[
     Any,
     f"what the image is compared with: a number, an array, {', '.join(BASELINES)}, or an image file",
     check_baseline,
+    Files(_files),
 ]
 """The annotation of the setting, in units of the preprocessed tensor."""
 

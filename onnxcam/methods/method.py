@@ -210,6 +210,11 @@ class Method:
             name: check_setting(name, value, available[name]) for name, value in settings.items()
         }
 
+    def files(self, settings: Mapping[str, Any]) -> list[str]:
+        """The files that the settings name, whose content the result depends on."""
+        known = [(self.settings[name].files, value) for name, value in settings.items()]
+        return [path for files, value in known if files for path in files.of(value)]
+
     def formula_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the formula, without those of the sampler."""
         return {name: settings[name] for name in self._own_settings}

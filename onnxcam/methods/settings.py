@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -21,7 +21,7 @@ LONG = 2**53  # limits from here on are not worth reading
 @dataclass(frozen=True)
 class Setting:
     """One setting: its default, its meaning, and its choices or range. `check`, where there is one, decides
-    alone: it returns the value to use, or raises SettingError.
+    alone: it returns the value to use, or raises SettingError. `files` tells which files a value names.
     """
 
     default: Any
@@ -30,6 +30,7 @@ class Setting:
     lowest: float = 0.0
     highest: float = float("inf")
     check: Callable[[Any], Any] | None = None
+    files: Files | None = None
 
     @property
     def allowed(self) -> str:
@@ -51,6 +52,13 @@ class Setting:
             self.lowest if is_number and self.lowest > -LONG else None,
             self.highest if is_number and self.highest < LONG else None,
         )
+
+
+@dataclass(frozen=True)
+class Files:
+    """Which files a value of a setting names: results depend on their content."""
+
+    of: Callable[[Any], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ def _from_annotation(default: Any, hint: Any) -> Setting:
     meaning = next((note for note in notes if isinstance(note, str)), "see the source")
     interval = next((note for note in notes if isinstance(note, Range)), Range())
     check = next((note for note in notes if callable(note)), None)
-    return Setting(default, meaning, choices, interval.lowest, interval.highest, check)
+    files = next((note for note in notes if isinstance(note, Files)), None)
+    return Setting(default, meaning, choices, interval.lowest, interval.highest, check, files)
 
 
 def settings_to_json(settings: Mapping[str, Any]) -> dict[str, Any]:

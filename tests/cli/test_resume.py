@@ -78,3 +78,25 @@ def test_notice_of_sampler_is_printed_once(run: Run, model: Path, folder: Path, 
             json.loads(manifest.read_text())["notices"]
         )
     assert "patches" not in run(*words, "-o", out, "--set", f"background={folder}").stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("occlusion", "baseline"), ("prediction-difference", "background")]
+)
+def test_changed_file_of_a_setting_changes_results(
+    run: Run, model: Path, image: Path, out: Path, tmp_path: Path, method: str, setting: str
+) -> None:
+    """`--skip-existing` computes them again; the name of the file is the same."""
+    other = write_image(tmp_path / "other" / "other.png", 5)
+    named = other if setting == "baseline" else other.parent
+    words = (*words_of(method, model, image), "--set", f"{setting}={named}")
+    words = (*words, "-o", out, "--skip-existing", "--json")
+
+    def is_skipped() -> bool:
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+        return bool(json.loads(result.stdout)["skipped"])
+
+    assert [is_skipped(), is_skipped()] == [False, True]
+    write_image(other, 6)
+    assert [is_skipped(), is_skipped()] == [False, True]

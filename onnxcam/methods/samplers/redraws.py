@@ -15,7 +15,7 @@ from onnxcam.errors import ImageError, SettingError
 from onnxcam.methods.samplers.patches import PATCHES, Conditional, PatchGaussian, cut_patches
 from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
 from onnxcam.methods.samplers.windows import Length, Windows, count_windows, place_windows
-from onnxcam.methods.settings import Range
+from onnxcam.methods.settings import Files, Range
 from onnxcam.specs import Layer
 
 STORED = 16  # ways in which a window lies in its patch
@@ -134,6 +134,7 @@ def redraws(
         Any,
         "a folder or pattern of image files that tell how windows may look; by default, the image itself",
         check_background,
+        Files(lambda where: background_files(where) if where else []),
     ] = None,
     seed: Annotated[
         int, "seed of the draws; the same seed gives the same map", Range(0, 2**63 - 1)
