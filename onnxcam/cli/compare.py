@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from typer import Argument, Exit, Option
 
+from onnxcam.cli import interrupts
 from onnxcam.cli.options import (
     Chunk,
     DeviceName,
@@ -181,6 +182,7 @@ def compare(
 
 def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Comparison:
     from onnxcam.cli.progress import ProgressReporter
+    from onnxcam.explain.comparison_sheet import failure_lines
 
     maps: list[ComparedMap] = []
     with ProgressReporter(comparer.passes, quiet=quiet, json=json) as reporter:
@@ -192,9 +194,13 @@ def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Compari
             passes += count
 
         for compared in comparer.run(image, reporter.advance, start):
+            if interrupts.exit_code() is not None:  # an interrupt that a library swallowed
+                raise KeyboardInterrupt
             maps.append(compared)
             reporter.report(_record(compared), _line(comparer, compared))
         comparison = comparer.collect(maps)
+        for line in failure_lines(comparison.maps):
+            reporter.note(f"no map: {line}")
         for notice in _common(comparison):
             reporter.note(f"note: {notice}")
     return comparison
@@ -251,7 +257,7 @@ def _line(comparer: Comparer, compared: ComparedMap) -> str:
     if len(comparer.layers) > 1:
         columns.append(compared.layer or "-")
     if compared.explanation is None:
-        return "  ".join([*columns, f"no map: {compared.reason}"])
+        return "  ".join([*columns, "no map"])
     return "  ".join([*columns, cost_text(compared), *remarks_of(compared)])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from onnxcam.errors import ImageError
+from onnxcam.explain.result_files import is_comparison
 from onnxcam.methods import METHODS
 from onnxcam.unique_names import fold_case, make_unique
 
@@ -80,8 +81,10 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
     is_in_output_folder = out.resolve() != folder.resolve() and path.resolve().is_relative_to(
         out.resolve()
     )
-    method = Path(path.stem).suffix.removeprefix(".")
-    return is_in_output_folder or (method in METHODS and _is_file(path.with_suffix(".json")))
+    method, manifest = Path(path.stem).suffix.removeprefix("."), path.with_suffix(".json")
+    return is_in_output_folder or (
+        _is_file(manifest) and (method in METHODS or is_comparison(manifest))
+    )
 
 
 def result_names(images: Sequence[Path]) -> list[str]:

@@ -14,7 +14,7 @@ from onnxcam.errors import SettingError
 from onnxcam.explain.compared_map import COMMON, ComparedMap
 from onnxcam.explain.comparison_sheet import draw_sheet
 from onnxcam.explain.explanation import Explanation
-from onnxcam.explain.result_files import SCHEMA, require_writable, write_files
+from onnxcam.explain.result_files import COMPARISON, SCHEMA, require_writable, write_files
 from onnxcam.image.png import encode_png
 
 
@@ -81,7 +81,7 @@ class Comparison:
         manifest = self.explanations[0].manifest()
         common = {name: manifest[name] for name in COMMON}
         results = [compared.to_json() for compared in self.maps]
-        return {"schema": SCHEMA, **common, "comparison": results}
+        return {"schema": SCHEMA, **common, COMPARISON: results}
 
     def save(self, path: str | Path = "onnxcam-compare.png", *, overwrite: bool = False) -> Path:
         """Write the sheet, and its manifest next to it, with the suffix .json; both or neither.

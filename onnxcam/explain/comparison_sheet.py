@@ -263,13 +263,19 @@ def _draw_footer(
 ) -> Iterator[Image.Image]:
     """The keys of the colors, and why methods are missing."""
     yield _color_keys([_explanation(compared) for compared in drawn])
-    names = {compared.method for compared in drawn}
+    for line in failure_lines(maps):
+        yield _text(line, width, PROSE, RED)
+
+
+def failure_lines(maps: Sequence[ComparedMap]) -> Iterator[str]:
+    """Why methods have no map at all: the names of those with the same reason, and the reason."""
+    drawn = {compared.method for compared in maps if compared.explanation is not None}
     reasons: dict[str | None, dict[str, None]] = {}
     for compared in maps:
-        if compared.method not in names:
+        if compared.method not in drawn:
             reasons.setdefault(compared.reason, {})[compared.method] = None
     for reason, methods in reasons.items():
-        yield _text(f"{', '.join(methods)}: {reason}", width, PROSE, RED)
+        yield f"{', '.join(methods)}: {reason}"
 
 
 def _color_keys(explanations: Sequence[Explanation]) -> Image.Image:

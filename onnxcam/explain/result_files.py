@@ -18,6 +18,7 @@ from onnxcam.regular_files import digest_file, open_regular, read_regular
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"
+COMPARISON = "comparison"  # a key of manifests of several methods
 SCHEMA = 2  # of the manifest's keys; raise it when one is renamed or removed. Manifests before 2 have no number
 # How a manifest begins, even one that was cut off: of this schema, and before 2
 MANIFEST_BEGINNINGS = (
@@ -104,6 +105,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path}: was changed after it was written, as its digest says; explain the image again"
         )
     return manifest
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file is the manifest of a comparison of methods."""
+    manifest = _parse(read_regular(path, MAX_MANIFEST_BYTES))
+    return manifest is not None and "schema" in manifest and COMPARISON in manifest
 
 
 def _is_unchanged(path: Path, digests: Mapping[str, Any]) -> bool:

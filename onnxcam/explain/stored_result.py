@@ -12,7 +12,7 @@ import numpy as np
 from onnxcam._version import __version__
 from onnxcam.errors import SettingError
 from onnxcam.explain.explainer import Explainer
-from onnxcam.explain.result_files import read_manifest
+from onnxcam.explain.result_files import COMPARISON, read_manifest
 from onnxcam.image.preprocess import from_dict
 from onnxcam.methods import METHODS
 from onnxcam.regular_files import digest_file
@@ -72,7 +72,7 @@ class StoredResult:
 def read_result(path: Path) -> tuple[StoredResult, list[str]]:
     """The result of a manifest, and notices about it. SettingError if it cannot be repeated."""
     manifest = read_manifest(path)
-    if "comparison" in manifest:
+    if COMPARISON in manifest:
         raise SettingError(
             f"{path}: is of a comparison of methods; expected the .json file of one result of `onnxcam explain`"
         )

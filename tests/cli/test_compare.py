@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def test_all_methods_that_apply_are_drawn_and_others_say_why(
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert {line.split()[0] for line in lines} == {*onnxcam.METHODS}
-    assert any("attention-rollout" in line and "no map: no attention" in line for line in lines)
+    assert any(line.startswith("attention-rollout ") and line.endswith("no map") for line in lines)
+    assert re.search(r"^no map: .*attention-rollout.*: no attention", result.stderr, re.MULTILINE)
 
 
 def test_json_has_a_line_per_map(run: Run, model: Path, image: Path, sheet: Path) -> None:
@@ -79,7 +81,8 @@ def test_methods_without_gradient_are_drawn_where_a_rule_is_missing(
     result = run("compare", stochastic, image, "-m", "grad-cam,activation-map", "-o", sheet)
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
-    assert [line for line in lines if line.startswith("grad-cam  ") and "Bernoulli" in line]
+    assert any(line.startswith("grad-cam  ") and line.endswith("no map") for line in lines)
+    assert re.search("^no map: grad-cam: .*Bernoulli", result.stderr, re.MULTILINE)
     assert [line for line in lines if line.startswith("activation-map  1 run")]
 
 
@@ -123,6 +126,12 @@ def test_file_of_others_is_kept_unless_forced(
     assert sheet.read_text() == "mine"
     assert run(*words, "--force").exit_code == 0
     assert run(*words).exit_code == 0  # its own result is replaced
+
+
+def test_sheet_is_no_image_of_its_folder(run: Run, model: Path, image: Path, sheet: Path) -> None:
+    run("compare", model, image, "-m", "grad-cam", "-o", sheet)
+    result = run("explain", model, sheet.parent, "-m", "grad-cam", "-o", sheet.parent / "out")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [str(image)]
 
 
 def test_manifest_of_comparison_cannot_be_repeated(
