@@ -1,7 +1,7 @@
 """How long every method takes, next to the packages that have it and to a forward pass of the model.
 
-    python -m scripts.bench.methods                             # eleven minutes on two cores
-    python -m scripts.bench.methods --methods lrp,rise --rounds 1
+    python -m scripts.bench.methods                             # eleven minutes on two idle cores
+    python -m scripts.bench.methods --methods lrp,rise --rounds 1 --samples 4
 
 Prints a line for every method, then a table in Markdown. Contestants run in processes of their own and take
 turns, as in `bench`: a round of each, then the next round. They get the same image and the same number of
@@ -39,24 +39,16 @@ from scripts.bench.peers import packages_with
 
 NETS = ("ResNet-18", "ViT-B/16")  # the second one has attention
 OURS, PLAIN = "onnxcam tuned", "plain"
-SAMPLES, MASKS = 16, 64
-FEW: dict[str, Any] = {
-    "samples": SAMPLES,
-    "steps": SAMPLES,
-    "masks": MASKS,
-    "window": 64,
-    "stride": 32,
-}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "ss-cam": {"samples": 2},
-    "is-cam": {"samples": 2, "steps": 2},
-    "lime": {"samples": MASKS, "segments": "grid", "superpixels": 49},
-    "recipro-cam": {"kernel": "cell"},  # as OpenVINO XAI
-}
+SAMPLES = 16
+MORE_MASKS, FEWER_PER_CHANNEL = (
+    4,
+    8,
+)  # times as many masks as samples, and as few runs for every channel
+PER_CHANNEL = ("score-cam", "ss-cam", "is-cam", "ablation-cam")
+SETTINGS: dict[str, Any] = {"window": 64, "stride": 32, "segments": "grid", "superpixels": 49}
+KERNEL = {"kernel": "cell"}  # of recipro-cam, as OpenVINO XAI has it
 WHERE = {
-    **dict.fromkeys(
-        ("score-cam", "ss-cam", "is-cam", "ablation-cam"), "narrow"
-    ),  # runs per channel
+    **dict.fromkeys(PER_CHANNEL, "narrow"),
     **dict.fromkeys(("smooth-grad-cam++", "shapley-cam"), "dependent"),
 }
 TARGET, ONE_PASS = 1.5, 1.3  # the fastest peer's time / ours; ours / a forward pass
@@ -106,12 +98,18 @@ class Timing:
         return self.ours / self.seconds[PLAIN]
 
 
-def chosen_settings(method: str) -> dict[str, Any]:
+def chosen_settings(method: str, samples: int = SAMPLES) -> dict[str, Any]:
     """Few samples, of the settings that the method has."""
     from onnxcam.methods import METHODS
 
-    wanted = FEW | SETTINGS.get(method, {})
-    return {name: value for name, value in wanted.items() if name in METHODS[method].settings}
+    known, masks = METHODS[method].settings, MORE_MASKS * samples
+    count = samples
+    if method in PER_CHANNEL:
+        count = max(1, samples // FEWER_PER_CHANNEL)
+    elif "segments" in known:
+        count = masks
+    wanted = {"samples": count, "steps": count, "masks": masks, **SETTINGS, **KERNEL}
+    return {name: value for name, value in wanted.items() if name in known}
 
 
 def layer_of(method: str, network: Network) -> BenchLayer | None:
@@ -152,9 +150,9 @@ def ready_worker(job: dict[str, Any]) -> Worker:
     return worker
 
 
-def measure(method: str, network: Network, rounds: int) -> Timing:
+def measure(method: str, network: Network, rounds: int, samples: int = SAMPLES) -> Timing:
     """All contestants in turns."""
-    layer, settings = layer_of(method, network), chosen_settings(method)
+    layer, settings = layer_of(method, network), chosen_settings(method, samples)
     where = layer.where if layer else "image"
     timing = Timing(method, network.name, where, settings, is_one_pass(method, where))
     job = network.job | {"method": method, "settings": settings} | (asdict(layer) if layer else {})
@@ -207,7 +205,7 @@ def table(timings: Iterable[Timing]) -> Iterator[str]:
 
 
 def measure_all(
-    methods: list[str], networks: list[str], rounds: int, threads: int, budget: float
+    methods: list[str], networks: list[str], rounds: int, samples: int, threads: int, budget: float
 ) -> Iterator[Timing]:
     """The methods on the first network that they do not refuse; none after `budget` seconds."""
     start = time.monotonic()
@@ -221,7 +219,7 @@ def measure_all(
                 if time.monotonic() - start > budget:
                     print(f"no time left for {method}", flush=True)
                     continue
-                timing = measure(method, network, rounds)
+                timing = measure(method, network, rounds, samples)
                 if OURS in timing.failed and not last:
                     print(f"{name} refuses: {timing.failed[OURS]}", flush=True)
                     refused.append(method)
@@ -235,8 +233,11 @@ def main(
     methods: Annotated[str, typer.Option(help="Commas between; all if empty.")] = "",
     networks: Annotated[str, typer.Option(help="Names of `models.NAMES`.")] = ",".join(NETS),
     rounds: Annotated[int, typer.Option(help="Runs of each contestant.", min=1)] = 3,
+    samples: Annotated[
+        int, typer.Option(help="Of sampling methods; masks: four times as many.")
+    ] = SAMPLES,
     threads: Annotated[int, typer.Option(help="Of each contestant; 0: one a core.")] = 0,
-    budget: Annotated[float, typer.Option(help="Seconds after which no method is begun.")] = 630,
+    budget: Annotated[float, typer.Option(help="Seconds after which no method is begun.")] = 600,
 ) -> None:
     from onnxcam.methods import METHODS
 
@@ -246,9 +247,8 @@ def main(
     chosen.sort(key=lambda name: not packages_with(name))  # those with peers first
     names = [name.strip() for name in networks.split(",")]
     timings = []
-    for timing in measure_all(
-        chosen, names, rounds, threads or len(os.sched_getaffinity(0)), budget
-    ):
+    cores = threads or len(os.sched_getaffinity(0))
+    for timing in measure_all(chosen, names, rounds, samples, cores, budget):
         timings.append(timing)
         print(format_line(timing), flush=True)
     print("", *table(timings), sep="\n")
