@@ -63,6 +63,13 @@ def captum_grad_cam(case: Case, settings: dict[str, Any]) -> Floats:
     return maps[:, 0].detach().numpy()
 
 
+def captum_guided_grad_cam(case: Case, settings: dict[str, Any]) -> Floats:
+    model = model_of(case)
+    guided = import_module("captum.attr").GuidedGradCam(model, model.layer)
+    options = {"target": case.target, "interpolate_mode": "bilinear"}
+    return guided.attribute(images(case), **options).detach().numpy()
+
+
 # pytorch-grad-cam: maps between 0 and 1
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from scripts.bench.contestants import CLASS, Run, random_image
 from scripts.bench.peers.running import at_fastest_batch, probabilities_of, quietly, tensor_image
+from scripts.openvino_precision import compiled_in_float32
 
 SEGMENTS = 7  # of LIME, along each side
 
@@ -60,13 +61,13 @@ OPENVINO_XAI = {"recipro-cam": "ReciproCAM", "activation-map": "ActivationMap", 
 def openvino_xai(job: dict[str, Any]) -> Run:
     """Its method on the same file, in OpenVINO's runtime."""
     openvino = import_module("openvino")
-    openvino.Core().set_property("CPU", {"INFERENCE_NUM_THREADS": job["threads"]})
     methods = import_module("openvino_xai.methods")
     model, image = openvino.Core().read_model(job["path"]), random_image(job)
     make = getattr(methods, OPENVINO_XAI[job["method"]])
     if job["method"] == "rise":
         masks = job["settings"]["masks"]
-        rise = make(model, lambda outputs: outputs[0])
+        with compiled_in_float32(job["threads"]):
+            rise = make(model, lambda outputs: outputs[0])
         return quietly(
             lambda: rise.generate_saliency_map(image, [CLASS], num_masks=masks, num_cells=7)
         )
@@ -76,7 +77,8 @@ def openvino_xai(job: dict[str, Any]) -> Run:
         for output in node.outputs()
         for name in output.get_names()
     }
-    explain = make(model, target_layer=written[job["layer"]], embed_scaling=False)
+    with compiled_in_float32(job["threads"]):
+        explain = make(model, target_layer=written[job["layer"]], embed_scaling=False)
     return lambda: explain.generate_saliency_map(image)
 
 
