@@ -121,6 +121,41 @@ def regroup(axes: Axes, shape: Shape) -> Axes | None:
     it gets the remaining factors. None if the factors do not fit.
     """
     factors = [factor for axis in axes for factor in axis if factor.size != 1 or _is_batch(factor)]
+    single = next((i for i, factor in enumerate(factors) if factor.size == 1), None)
+    image = () if single is None else (factors.pop(single),)
+    groups = _group(list(factors), shape)
+    if groups and single is not None:
+        groups = _insert_image(image, groups, _group_of(factors, single, groups), shape)
+    return None if groups is None else tuple(_merge_factors(group) for group in groups)
+
+
+def _insert_image(image: Axis, groups: Axes, before: int, shape: Shape) -> Axes:
+    """The groups with a batch of one image: in an axis of its own if there is one right before a group, else in
+    that group, as with N x heads.
+    """
+    index = before
+    while index and not groups[index - 1] and shape[index - 1] == 1:
+        index -= 1
+    index = min(index, len(groups) - 1)
+    return (*groups[:index], (*image, *groups[index]), *groups[index + 1 :])
+
+
+def _group_of(factors: Sequence[Factor | Tokens], number: int, groups: Axes) -> int:
+    """The group with the first part of the factor of this number; the number of groups if there is none."""
+    current, size = 0, 1
+    for index, group in enumerate(groups):
+        for part in group:
+            if current == number:
+                return index
+            whole = factors[current].size
+            size *= part.size if isinstance(part.size, int) else 1
+            if whole in (part.size, size):
+                current, size = current + 1, 1
+    return len(groups)
+
+
+def _group(factors: list[Factor | Tokens], shape: Shape) -> Axes | None:
+    """The factors, in order, as axes of a shape; None if they do not fit."""
     groups: list[Axis] = [()] * len(shape)
     left, right = 0, len(shape)
     while right > left and (group := _take_factors(factors, shape[right - 1], -1)) is not None:
@@ -137,7 +172,7 @@ def regroup(axes: Axes, shape: Shape) -> Axes | None:
             return None
     if factors and groups:
         groups[left] = (*factors, *groups[left])
-    return tuple(_merge_factors(group) for group in groups)
+    return tuple(groups)
 
 
 def _is_batch(factor: Factor | Tokens) -> bool:

@@ -28,7 +28,7 @@ TWINS: dict[str, Callable[..., Floats]] = {
     "legrad": attention_twins.legrad,
 }
 NETS = {
-    "class token": Transformer(),
+    "class token": Transformer(blocks=3),
     "registers": Transformer(before=3, after=2),
     "two tokens": Transformer(before=2, read="two"),
     "mean of cells": Transformer(read="cells"),
@@ -39,6 +39,8 @@ NETS = {
     "node of ONNX": Transformer(form="fused", opset=23),
     "node of ONNX Runtime": Transformer(form="contrib"),
     "one block": Transformer(blocks=1),
+    "tokens first": Transformer(form="tokens first"),
+    "tokens of one image first": Transformer(form="tokens first", batch="1"),
     "one image": Transformer(form="folded", batch="1"),
 }
 """Whose tokens, and whose attention matrices, are arranged in different ways."""

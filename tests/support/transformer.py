@@ -34,12 +34,13 @@ class Transformer:
     before, after: the numbers of tokens before and after the cells.
     read: what the head reads: the first "token", "two" tokens, the mean of the "cells", or of "all" tokens.
     form: how attention is written: with "heads" in an axis of their own, "folded" into that of the images,
-        "single" for one head without an axis, "turned" with the heads before the images, or as one node: ONNX's
+        "single" for one head without an axis, "turned" with the heads before the images, "tokens first" as in
+        PyTorch's own attention, which folds them from tokens before images, or as one node: ONNX's
         Attention ("fused", opset 23) or ONNX Runtime's MultiHeadAttention ("contrib").
     after_softmax: nodes between the Softmax `soft` and `used`, by which values are multiplied.
     """
 
-    blocks: int = 3
+    blocks: int = 2
     before: int = 1
     after: int = 0
     read: str = "token"
@@ -193,6 +194,11 @@ class Transformer:
         lines = f"{name}_flat{b} = MatMul(ln{b}, {name}{b})"
         if self.form in ("single", "contrib"):
             return f"{lines} {name}_heads{b} = Identity({name}_flat{b})"
+        if self.form == "tokens first":
+            return f"""{lines} {name}_turned{b} = Transpose<perm = [1, 0, 2]>({name}_flat{b})
+            {name}_fold{b} = Constant<value_ints = [{self.tokens}, -1, {size}]>()
+            {name}_folded{b} = Reshape({name}_turned{b}, {name}_fold{b})
+            {name}_heads{b} = Transpose<perm = [1, 0, 2]>({name}_folded{b})"""
         lines += f"""
             {name}_split{b} = Constant<value_ints = [0, {self.tokens}, {self.heads}, {size}]>()
             {name}_4d{b} = Reshape({name}_flat{b}, {name}_split{b})
@@ -206,6 +212,11 @@ class Transformer:
     def _merged(self, b: int) -> str:
         if self.form in ("single", "contrib"):
             return f"merged{b} = Identity(mixed{b})"
+        if self.form == "tokens first":
+            return f"""back{b} = Transpose<perm = [1, 0, 2]>(mixed{b})
+            to_merged{b} = Constant<value_ints = [{self.tokens}, -1, {WIDTH}]>()
+            together{b} = Reshape(back{b}, to_merged{b})
+            merged{b} = Transpose<perm = [1, 0, 2]>(together{b})"""
         size, lines, source = WIDTH // self.heads, "", f"mixed{b}"
         if self.form == "folded":
             lines = f"""unfold{b} = Constant<value_ints = [-1, {self.heads}, {self.tokens}, {size}]>()
