@@ -80,16 +80,17 @@ def advance(
     moved = np.maximum(shares, low)
     total = float(np.sum(lengths))
     missing = goal * total - float(np.sum(lengths * moved))
-    order = np.where((lengths > 0) & (moved < high), gradient, np.inf).ravel()
+    room = lengths * (high - moved)
+    order = np.where(room > 0, gradient, np.inf).ravel()
     rank = int(fraction * (order.size - 1))
     while missing > CLOSE * total:
         threshold = np.partition(order, rank)[rank]
-        chosen = np.reshape((order <= threshold) & np.isfinite(order), moved.shape)
-        room = float(np.sum(lengths[chosen] * (high - moved[chosen])))
-        if room <= 0:  # no finite gradient is left
+        chosen = (order <= threshold) & (order < np.inf)
+        available = float(np.dot(room.ravel(), chosen))
+        if available <= 0:  # no finite gradient is left
             break
-        share = min(1.0, missing / room)
-        moved[chosen] += share * (high - moved[chosen])
-        missing -= share * room
-        order[chosen.ravel()] = np.inf
+        share = min(1.0, missing / available)
+        moved += share * (high - moved) * np.reshape(chosen, moved.shape)
+        missing -= share * available
+        np.putmask(order, chosen, np.inf)
     return moved
