@@ -17,6 +17,7 @@ def deconvnet(gradient: Maps) -> Maps:
 
     At a ReLU, active or not, g becomes relu(g) (N, C, H, W); pools keep the places of their maxima. Other
     rectifiers follow the same idea (see the rule table `deconvnet`). A model of convolutions and ReLUs without
-    pools gives the same map for every image.
+    pools gives the same map for every image. The map is empty if no positive gradient passes a bottleneck, as
+    for some classes of SqueezeNet.
     """
     return gradient
