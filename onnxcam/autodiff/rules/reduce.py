@@ -29,8 +29,10 @@ def reduced_axes(x: Value, axes: Axes | Value, noop: int | None) -> tuple[int, .
     return axes if axes or noop else tuple(range(x.ndim))
 
 
-def reduction(vjp: KeepdimsVjp) -> Vjp:
-    """The rule of a reduction, from one for g and y with the reduced axes kept as 1."""
+def reduction(vjp: KeepdimsVjp, *, reads_axes: bool = True) -> Vjp:
+    """The rule of a reduction, from one for g and y with the reduced axes kept as 1. A rule that does not read
+    the axes needs them only if they are not kept.
+    """
 
     def reduction_vjp(
         g: Value,
@@ -41,6 +43,8 @@ def reduction(vjp: KeepdimsVjp) -> Vjp:
         keepdims: int,
         noop_with_empty_axes: int | None,
     ) -> Value:
+        if keepdims and not reads_axes:
+            return vjp(g, y, x, ())
         reduced = reduced_axes(x, axes, noop_with_empty_axes)
         if not keepdims and reduced:
             g, y = (with_axes("Unsqueeze", value, sorted(reduced)) for value in (g, y))
@@ -77,8 +81,9 @@ REDUCTIONS: dict[str, KeepdimsVjp] = {
     "ReduceMin": split_ties,
     "ReduceProd": product_vjp,
 }
+READ_AXES = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
 for operator, vjp in REDUCTIONS.items():
-    rules.vjp(operator, reduction(vjp))
+    rules.vjp(operator, reduction(vjp, reads_axes=operator in READ_AXES))
 
 
 rules.vjp("GlobalAveragePool", lambda g, y, x: divide_evenly(g, x, spatial_axes(x)))

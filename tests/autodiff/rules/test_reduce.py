@@ -3,12 +3,14 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
+from onnxcam.errors import ModelError
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
-from tests.autodiff.support.check import check_vjp, numbers, one_node_model, run
+from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model, run
 
 OPERATORS = [
     *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"),
@@ -71,3 +73,30 @@ def test_product_with_zeros(zeros: int) -> None:
     x = numbers(2, 5, low=0.5, high=2.0)
     x[0, :zeros] = 0
     check_vjp("ReduceProd", x, opset=17, axes=[1])
+
+
+@pytest.mark.parametrize(
+    "op",
+    ["ReduceSum", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"],
+)
+def test_axes_that_the_model_computes_are_taken_if_they_are_kept(op: str) -> None:
+    """As those of a sum that undoes a broadcast of unknown sizes, which a second derivative goes through."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 18]>
+        net (float[2, 3, 4] x, int64[1] last) => (float[a, b, c] y) {{
+            one = Constant<value_ints = [1]>()
+            axes = Sub(last, one)
+            y = {op}<keepdims = 1>(x, axes) }}"""
+    )
+    feed = {"x": numbers(2, 3, 4, low=0.4, high=1.8), "last": np.array([2], np.int64)}
+    check_model(model, feed, ["x"], "y")
+
+
+def test_axes_that_the_model_computes_are_refused_if_sizes_depend_on_them() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["": 18]>
+        net (float[2, 3, 4] x, int64[1] axes) => (float[a, b, c] y) {
+            y = ReduceMean<keepdims = 1>(x, axes) }"""
+    )
+    with pytest.raises(ModelError, match="needs fixed axes"):
+        gradient(load(model), ["x"], "y")
