@@ -111,6 +111,7 @@ def _make_bar() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} runs", markup=False),
         TimeRemainingColumn(),
         console=Console(file=cast(TextIO, StyledStream(sys.stderr))),
         auto_refresh=False,

@@ -28,6 +28,7 @@ def test_progress_bar_is_drawn_on_terminal(
     assert said.out == "a line\n"
     assert "cat.png" in said.err
     assert "100%" in said.err
+    assert "4 of 4 runs" in said.err
     assert "to know\n" in said.err
     assert said.err.endswith("in the end\n")
 
