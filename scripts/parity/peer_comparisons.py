@@ -145,7 +145,7 @@ COMPARISONS = (
     pgc("shapley-cam", "ShapleyCAM", CONVOLUTIONAL),  # it raises an error for tokens
     pgc("full-grad", "FullGrad", CONVOLUTIONAL, "scales every channel from 0 to 1 by itself"),
     Comparison("activation-map", "openvino_xai", peer_openvino.activation_map, CONVOLUTIONAL, True),
-    Comparison("recipro-cam", "openvino_xai", peer_openvino.recipro_cam, CONVOLUTIONAL, True),
+    Comparison("recipro-cam", "openvino_xai", peer_openvino.recipro_cam, ALL, True),
     Comparison("guided-grad-cam", "captum", peer_maps.captum_guided_grad_cam, RECTIFIED, True),
     Comparison("saliency", "captum", peer_maps.captum("Saliency", abs=False)),
     Comparison("saliency", "saliency", peer_maps.saliency("GradientSaliency", lambda _: {})),

@@ -13,8 +13,10 @@ from scripts.openvino_precision import compiled_in_float32
 from scripts.parity.peer_nets import Case
 
 
-def layer_maps(name: str, case: Case) -> Floats:
-    """What one of its methods returns for every image at the layer."""
+def layer_maps(name: str, case: Case, **options: Any) -> Floats:
+    """What one of its methods returns for every image at the layer. In transformers it finds the normalization
+    before the last attention itself.
+    """
     model = import_module("openvino").Core().read_model(str(case.path))
     written = {
         tensor: node.get_friendly_name()
@@ -22,9 +24,11 @@ def layer_maps(name: str, case: Case) -> Floats:
         for output in node.outputs()
         for tensor in output.get_names()
     }
+    if not case.grid:
+        options["target_layer"] = written[case.layer]
     make = getattr(import_module("openvino_xai.methods"), name)
     with compiled_in_float32():
-        method = make(model, target_layer=written[case.layer], embed_scaling=False)
+        method = make(model, embed_scaling=False, **options)
     return np.concatenate([method.generate_saliency_map(image[None]) for image in case.x])
 
 
@@ -35,6 +39,8 @@ def activation_map(case: Case, settings: dict[str, Any]) -> Floats:
 
 def recipro_cam(case: Case, settings: dict[str, Any]) -> Floats:
     """Of the logits that it returns for every class, the probability of the target."""
-    logits = torch.from_numpy(layer_maps("ReciproCAM", case))
+    options = {"use_gaussian": settings["kernel"] == "gaussian"} if case.grid else {}
+    name = "ViTReciproCAM" if case.grid else "ReciproCAM"
+    logits = torch.from_numpy(layer_maps(name, case, **options))
     probabilities: Floats = torch.softmax(logits, 1)[:, case.target].numpy()
     return probabilities
