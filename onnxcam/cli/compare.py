@@ -182,7 +182,7 @@ def compare(
 
 def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Comparison:
     from onnxcam.cli.progress import ProgressReporter
-    from onnxcam.explain.comparison_sheet import failure_lines
+    from onnxcam.explain.comparison_notes import failure_lines
 
     maps: list[ComparedMap] = []
     with ProgressReporter(comparer.passes, quiet=quiet, json=json) as reporter:
@@ -197,8 +197,12 @@ def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Compari
             if interrupts.exit_code() is not None:  # an interrupt that a library swallowed
                 raise KeyboardInterrupt
             maps.append(compared)
-            reporter.report(_record(compared), _line(comparer, compared))
+            if compared.error is None:
+                reporter.report(_record(compared), _line(comparer, compared))
         comparison = comparer.collect(maps)
+        for compared in comparison.maps:
+            if compared.error is not None:
+                reporter.report(_record(compared), _line(comparer, compared))
         for line in failure_lines(comparison.maps):
             reporter.note(f"no map: {line}")
         for notice in _common(comparison):
@@ -208,14 +212,11 @@ def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Compari
 
 def _common(comparison: Comparison) -> Sequence[str]:
     """The notices that are not about one method, in order."""
-    from onnxcam.explain.comparison_sheet import common_notices
+    from onnxcam.explain.comparison_notes import usual_of
 
-    common = common_notices(comparison.drawn)
-    return [
-        notice
-        for notice in (comparison.explanations[0].notices if comparison.drawn else ())
-        if notice in common
-    ]
+    usual = usual_of(comparison.drawn).notices if comparison.drawn else ()
+    notices = comparison.explanations[0].notices if comparison.drawn else ()
+    return [notice for notice in notices if notice in usual]
 
 
 def _record(compared: ComparedMap) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _record(compared: ComparedMap) -> dict[str, Any]:
 
 def _line(comparer: Comparer, compared: ComparedMap) -> str:
     """What is printed of a map: the method, its column, its cost, and its notes."""
-    from onnxcam.explain.comparison_sheet import cost_text, remarks_of
+    from onnxcam.explain.comparison_notes import cost_text, remarks_of
 
     columns = [compared.method.ljust(max(map(len, comparer.methods)))]
     if len(comparer.targets) > 1:

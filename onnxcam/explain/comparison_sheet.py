@@ -6,20 +6,27 @@ every method has a row, and every layer and target a column.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from PIL import Image
 
 from onnxcam.explain.compared_map import ComparedMap
+from onnxcam.explain.comparison_notes import (
+    Usual,
+    cost_text,
+    explanation_of,
+    failure_lines,
+    layer_text,
+    notes_of,
+    target_text,
+    usual_of,
+)
 from onnxcam.explain.explanation import Explanation
-from onnxcam.explain.probabilities import format_score
 from onnxcam.image import overlay
 from onnxcam.image.colormap import legend
 from onnxcam.image.text import INK, PAPER, render_text
 from onnxcam.methods import METHODS
-from onnxcam.methods.completeness import GAP as GAP_SUFFIX
 from onnxcam.methods.families import FAMILIES
 
 CELL, SIDE, GAP, MARGIN = (
@@ -32,7 +39,6 @@ TITLE, HEADING, NAME, PROSE = 22, 17, 15, 12  # pixels of font size
 GRAY, RED = (96, 96, 96), (168, 32, 24)
 MAX_COLUMNS = 6
 FEW = 8  # maps that need no headings of families
-SAID = (" is empty, because", "do not add up to it")  # notices that repeat a remark
 
 
 def draw_sheet(maps: Sequence[ComparedMap]) -> Image.Image:
@@ -41,86 +47,30 @@ def draw_sheet(maps: Sequence[ComparedMap]) -> Image.Image:
     columns = [*dict.fromkeys((compared.layer, compared.target) for compared in drawn)]
     layers = {layer for layer, _ in columns if layer is not None}
     is_table = len(layers) > 1 or len({target for _, target in columns}) > 1
-    common = common_notices(drawn)
-    body = _draw_table(drawn, common) if is_table else _draw_families(drawn, common)
+    usual = usual_of(drawn)
+    body = _draw_table(drawn, usual) if is_table else _draw_families(drawn, usual)
     width = body.width
-    bands = [*_draw_heading(drawn, width, is_table), body, *_draw_footer(maps, drawn, width)]
+    bands = [*_draw_heading(drawn, usual, width), body, *_draw_footer(maps, drawn, width)]
     return _pad(_stack(bands))
 
 
-def common_notices(drawn: Sequence[ComparedMap]) -> set[str]:
-    """The notices that all maps have, which are not about a method."""
-    notices = [set(_explanation(compared).notices) for compared in drawn]
-    return set.intersection(*notices) if len(notices) > 1 else set()
-
-
-def remarks_of(compared: ComparedMap) -> Iterator[str]:
-    """Whether a map is empty, and how far parts of the score are from adding up to it."""
-    explanation = _explanation(compared)
-    if explanation.is_empty[0]:
-        yield "empty: no evidence"
-    facts = explanation.facts[0] if explanation.facts else {}
-    for name, number in facts.items():
-        if name.endswith(GAP_SUFFIX):
-            yield f"{name.replace('_', ' ')} {percent_text(number)}"
-
-
-def notes_of(compared: ComparedMap, common: Iterable[str] = ()) -> Iterator[str]:
-    """What to know about a map, in a few words each: remarks, and notices that are not common to all maps."""
-    yield from remarks_of(compared)
-    for notice in _explanation(compared).notices:
-        is_said = any(word in notice for word in SAID)
-        if notice not in common and not is_said:
-            yield shorten(notice)
-
-
-def shorten(notice: str) -> str:
-    """The first clause of a notice, without what is in parentheses, and without what to do."""
-    return re.split(r"[;(]", notice, maxsplit=1)[0].strip()
-
-
-def percent_text(fraction: float) -> str:
-    """A fraction as a percentage."""
-    if fraction < 1e-3:
-        return "below 0.1 %"
-    return f"{100 * fraction:.1f} %" if fraction < 0.0995 else f"{100 * fraction:.0f} %"
-
-
-def time_text(seconds: float) -> str:
-    """A time in milliseconds or seconds."""
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 99.95 else f"{seconds:.0f} s"
-
-
-def _explanation(compared: ComparedMap) -> Explanation:
-    assert compared.explanation is not None  # noqa: S101  only these are drawn
-    return compared.explanation
-
-
-def _draw_heading(
-    drawn: Sequence[ComparedMap], width: int, is_table: bool
-) -> Iterator[Image.Image]:
-    """The image, the model, and what is explained."""
-    explanation = _explanation(drawn[0])
+def _draw_heading(drawn: Sequence[ComparedMap], usual: Usual, width: int) -> Iterator[Image.Image]:
+    """The image and the model; the target and the layer, if there is one of them."""
+    explanation = explanation_of(drawn[0])
     model = explanation.provenance["model"]["name"]
     yield _text(f"{explanation.images[0].name} · {model}", width, TITLE)
-    explained = next((c for c in drawn if METHODS[c.method].needs_target), drawn[0])
-    if not is_table:
-        yield _text(_target_text(explained), width, NAME)
+    if len({compared.target for compared in drawn}) == 1:
+        explained = next((c for c in drawn if METHODS[c.method].needs_target), drawn[0])
+        yield _text(target_text(explained), width, NAME)
+    if len({layer for _, layer in usual.layers}) == 1:
+        yield _text(f"layer {layer_text(next(iter(usual.layers.values())))}", width, PROSE, GRAY)
 
 
-def _target_text(compared: ComparedMap) -> str:
-    explanation = _explanation(compared)
-    probability = None if explanation.probabilities is None else explanation.probabilities[0]
-    return f"{explanation.targets[0]}{format_score(explanation.scores[0], probability)}"
-
-
-def _draw_families(drawn: Sequence[ComparedMap], common: set[str]) -> Image.Image:
+def _draw_families(drawn: Sequence[ComparedMap], usual: Usual) -> Image.Image:
     """The maps in rows, with a heading over each family if there are many."""
     columns = _columns(len(drawn) + 1)
-    first = _stack([_draw_image(_explanation(drawn[0])), *_texts(["the image"])], 0)
-    panels = [(compared, _panel(compared, common)) for compared in drawn]
+    first = _stack([_draw_image(explanation_of(drawn[0])), *_texts(["the image"])], 0)
+    panels = [(compared, _panel(compared, usual)) for compared in drawn]
     if len(drawn) < FEW:
         return _stack(_rows([first, *(panel for _, panel in panels)], columns))
     bands: list[Image.Image] = []
@@ -149,18 +99,12 @@ def _side_by_side(panels: Sequence[Image.Image], columns: int) -> Image.Image:
     return overlay.compose(placed, (columns * (CELL + GAP) - GAP, height))
 
 
-def _panel(compared: ComparedMap, common: set[str]) -> Image.Image:
+def _panel(compared: ComparedMap, usual: Usual) -> Image.Image:
     """A map with the name of its method above, and its cost and notes below."""
-    explanation = _explanation(compared)
+    explanation = explanation_of(compared)
     name = render_text(compared.method, CELL, NAME, centered=True)
-    lines = [cost_text(compared), *notes_of(compared, common)]
+    lines = [cost_text(compared), *notes_of(compared, usual)]
     return _stack([name, _draw_map(explanation), *_texts(lines)], 0)
-
-
-def cost_text(compared: ComparedMap) -> str:
-    """The runs of a map, and what it takes alone."""
-    runs = f"{compared.passes} run{'' if compared.passes == 1 else 's'}"
-    return f"{runs} · {time_text(compared.seconds)}"
 
 
 def _texts(lines: Sequence[str], width: int = CELL) -> list[Image.Image]:
@@ -191,67 +135,66 @@ def _center(image: Image.Image) -> Image.Image:
     return overlay.compose([(small, ((CELL - small.width) // 2, 0))], (CELL, small.height))
 
 
-def _draw_table(drawn: Sequence[ComparedMap], common: set[str]) -> Image.Image:
-    """A row per method, and a column per target and layer."""
+def _draw_table(drawn: Sequence[ComparedMap], usual: Usual) -> Image.Image:
+    """A row per method, and a column per target and layer; methods without a layer are in the first one of each
+    target.
+    """
     methods = [*dict.fromkeys(compared.method for compared in drawn)]
     targets = [*dict.fromkeys(compared.target for compared in drawn)]
     names = [*dict.fromkeys(c.layer for c in drawn if c.layer is not None)]
     layers: list[str | None] = [*names] or [None]
     columns = [(target, layer) for target in targets for layer in layers]
-    table = {(c.method, c.target, c.layer): c for c in drawn}
-    bands = [_column_titles(drawn, columns)]
+    table = {(c.method, c.target, c.layer or layers[0]): c for c in drawn}
+    bands = [_column_titles(drawn, columns, usual)]
     for method in methods:
         row = [table.get((method, target, layer)) for target, layer in columns]
-        if not METHODS[
-            method
-        ].has_layer:  # it has no layer to choose: its map is in the first column
-            row = [
-                table.get((method, target, None)) if layer == layers[0] else None
-                for target, layer in columns
-            ]
-        bands.append(_table_row(method, row, common))
+        bands.append(_table_row(method, row, usual))
     return _stack(bands)
 
 
 def _column_titles(
-    drawn: Sequence[ComparedMap], columns: Sequence[tuple[str, str | None]]
+    drawn: Sequence[ComparedMap], columns: Sequence[tuple[str, str | None]], usual: Usual
 ) -> Image.Image:
-    """What each column shows: the target with its score, and the layer if there are several."""
+    """What each column shows: the target with its score, and the layer, if there are several."""
     has_layers = len({layer for _, layer in columns}) > 1
     has_targets = len({target for target, _ in columns}) > 1
-    panels = []
-    for target, layer in columns:
+    image = _draw_thumbnail(explanation_of(drawn[0]))
+    placed, heights = [(image, (0, 0))], [image.height]
+    for number, (target, layer) in enumerate(columns):
         explained = [c for c in drawn if c.target == target and METHODS[c.method].needs_target]
-        text = _target_text(explained[0]) if explained else target
-        lines = [text] if has_targets or not has_layers else []
-        lines += [layer or ""] if has_layers else []
-        panels.append(_stack([render_text(line, CELL, NAME, centered=True) for line in lines], 0))
-    image = _draw_thumbnail(_explanation(drawn[0]))
-    height = max(panel.height for panel in panels)
-    image_and_titles = [(image, (0, 0))]
-    for n, panel in enumerate(panels):
-        left = SIDE + GAP + n * (CELL + GAP)
-        image_and_titles.append((panel, (left, max(0, image.height - height))))
-    width = SIDE + len(columns) * (CELL + GAP)
-    return overlay.compose(image_and_titles, (width, max(image.height, height)))
+        target_line = target_text(explained[0]) if explained else target
+        lines = [render_text(target_line, CELL, NAME, centered=True)] if has_targets else []
+        if has_layers:
+            lines.append(render_text(f"layer {layer}", CELL, NAME, centered=True))
+            compared = usual.layers.get((target, layer))
+            lines += _texts([layer_text(compared)] if compared else [])
+        title = _stack(lines, 0)
+        left = SIDE + GAP + number * (CELL + GAP)
+        placed.append((title, (left, max(0, image.height - title.height))))
+        heights.append(title.height)
+    return overlay.compose(placed, (SIDE + len(columns) * (CELL + GAP), max(heights)))
 
 
 def _draw_thumbnail(explanation: Explanation) -> Image.Image:
     return overlay.thumbnail(overlay.enlarge(explanation.images[0].image, SIDE), SIDE)
 
 
-def _table_row(method: str, row: Sequence[ComparedMap | None], common: set[str]) -> Image.Image:
+def _table_row(method: str, row: Sequence[ComparedMap | None], usual: Usual) -> Image.Image:
     shown = [compared for compared in row if compared is not None]
-    notes = [set(notes_of(compared, common)) for compared in shown]
-    shared = [note for note in notes_of(shown[0], common) if all(note in own for own in notes)]
+    notes = [set(notes_of(compared, usual)) for compared in shown]
+    shared = [note for note in notes_of(shown[0], usual) if all(note in own for own in notes)]
+    if usual.layers and not METHODS[method].has_layer:
+        shared.insert(0, "has no layer to choose")
     title = _stack([_text(method, SIDE, NAME), *_texts(shared, SIDE)], 0)
     placed = [(title, (0, 0))]
     heights = [title.height]
     for n, compared in enumerate(row):
         if compared is None:
             continue
-        own = [note for note in notes_of(compared, common) if note not in shared]
-        panel = _stack([_draw_map(_explanation(compared)), *_texts([cost_text(compared), *own])], 0)
+        own = [note for note in notes_of(compared, usual) if note not in shared]
+        panel = _stack(
+            [_draw_map(explanation_of(compared)), *_texts([cost_text(compared), *own])], 0
+        )
         placed.append((panel, (SIDE + GAP + n * (CELL + GAP), 0)))
         heights.append(panel.height)
     width = SIDE + len(row) * (CELL + GAP)
@@ -262,20 +205,9 @@ def _draw_footer(
     maps: Sequence[ComparedMap], drawn: Sequence[ComparedMap], width: int
 ) -> Iterator[Image.Image]:
     """The keys of the colors, and why methods are missing."""
-    yield _color_keys([_explanation(compared) for compared in drawn])
+    yield _color_keys([explanation_of(compared) for compared in drawn])
     for line in failure_lines(maps):
         yield _text(line, width, PROSE, RED)
-
-
-def failure_lines(maps: Sequence[ComparedMap]) -> Iterator[str]:
-    """Why methods have no map at all: the names of those with the same reason, and the reason."""
-    drawn = {compared.method for compared in maps if compared.explanation is not None}
-    reasons: dict[str | None, dict[str, None]] = {}
-    for compared in maps:
-        if compared.method not in drawn:
-            reasons.setdefault(compared.reason, {})[compared.method] = None
-    for reason, methods in reasons.items():
-        yield f"{', '.join(methods)}: {reason}"
 
 
 def _color_keys(explanations: Sequence[Explanation]) -> Image.Image:

@@ -13,10 +13,17 @@ from PIL import Image
 import onnxcam
 from onnxcam.errors import ImageError, ModelError, OutputError, SettingError, UnknownNameError
 from onnxcam.explain.compare import choose_methods, settings_per_method
-from onnxcam.explain.comparison_sheet import percent_text, shorten, time_text
+from onnxcam.explain.comparison_notes import (
+    layer_text,
+    notes_of,
+    percent_text,
+    shorten,
+    time_text,
+    usual_of,
+)
 from onnxcam.methods import METHODS
 from tests.support.layered_nets import CURVED
-from tests.support.nets import random_images
+from tests.support.nets import Net, random_images
 
 FEW = {"samples": 3, "steps": 3, "masks": 9}
 CONTENT = CURVED.content()
@@ -223,6 +230,18 @@ def test_model_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = compare(["grad-cam", "saliency", "recipro-cam"])
     assert not comparison.errors
     assert len(loads) == 1
+
+
+def test_layer_is_noted_where_it_is_not_the_usual_one() -> None:
+    """Before global average pooling there is nothing to smooth, so that smoothing takes an earlier layer."""
+    names = ("grad-cam", "layer-cam", "guided-grad-cam", "smooth-grad-cam++")
+    comparison = onnxcam.compare(Net().content(), IMAGE, names, samples=2, cache=False)
+    usual = usual_of(comparison.drawn)
+    (common,) = usual.layers.values()
+    assert layer_text(common) == "features, 4 x 4 cells"
+    notes = {c.method: [*notes_of(c, usual)] for c in comparison.drawn}
+    assert notes["layer-cam"] == notes["guided-grad-cam"] == []
+    assert "layer early, 8 x 8 cells" in notes["smooth-grad-cam++"]
 
 
 @pytest.mark.parametrize(
