@@ -86,17 +86,23 @@ class Sources:
         """(N,): the sum of the probabilities times the weights of the classes; for the evidence against a
         class, 1 minus its probability.
         """
-        seed = self.require_seed()
+        seed = self._one_row_per_image(self.require_seed())
         weighted = _sum_rows(seed * self._probabilities().astype(seed.dtype))
         return weighted - anp.minimum(_sum_rows(seed), 0.0)
 
     def _probabilities(self) -> Value:
-        score, scores = self.score, self.build.value(self.explained)
+        """(N, classes)."""
+        score, explained = self.score, self.build.value(self.explained)
+        scores = self._one_row_per_image(explained)
         if score.probability or (self.explained == score.output and score.output_activation):
             return scores
         if score.output_activation in PROBABILITIES and score.output in self.build.tensors:
-            return self.build.value(score.output)
+            return self._one_row_per_image(self.build.value(score.output))
         return sigmoid(scores) if score.classes == 1 else softmax(scores)
+
+    def _one_row_per_image(self, value: Value) -> Value:
+        """(N, classes): logits and probabilities may have further axes of size 1, in different places."""
+        return value if value.ndim == 2 else anp.reshape(value, (-1, self.score.classes))
 
     def absorbed(self) -> Value:
         """(N,): what rules say that goes to no input; 0 for tables of which none does."""
