@@ -21,6 +21,7 @@ from onnxcam.methods.place import Place
 from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
+from onnxcam.passes.unneeded_rows import drop_unneeded_rows
 from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_outputs
 from onnxcam.rewrite.gradient import Sweep, gradients
 from onnxcam.rewrite.ranked_seed import add_ranks
@@ -123,6 +124,7 @@ def _cut(model: Model, subject: Subject, written: _Written) -> tuple[str, ...]:
     for name in beside:
         cut_at(graph, name)
     prune_outputs(written.model, outputs)
+    drop_unneeded_rows(graph, {layer, *beside})
     graph.inputs = [tensor for tensor in graph.inputs if tensor.outputs]
     add_offset(graph, layer)
     return beside

@@ -309,6 +309,15 @@ def test_tensor_beside_the_layer_without_a_known_row_is_computed_from_the_image(
     assert "x" in {tensor.name for tensor in planned.models[HEAD].graph.inputs}
 
 
+def test_cut_model_computes_only_rows_that_the_score_reads() -> None:
+    """Of the tokens after the last attention, the class token."""
+    request = PlanRequest("default", ("activation", "sample_scores"), varies="activation")
+    head = plan(load(DATA / "torchscript_vit.onnx"), request).models[HEAD].graph
+    normed = [node.outputs[0].shape for node in head.nodes if node.op == "LayerNormalization"]
+    assert normed
+    assert {shape[1] for shape in normed} == {1}
+
+
 def test_cut_model_has_no_layers_before_cut() -> None:
     planned = write(DEEP.content(), "activation", "sample_probabilities", varies="activation")
     assert {tensor.name for tensor in planned.models[HEAD].graph.inputs} == {
