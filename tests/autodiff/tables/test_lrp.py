@@ -38,6 +38,7 @@ WEIGHTS = f"""float[4, 4, 3, 3] kernel = {{{listed(144, seed=2)}}},
     float[1, 1, 3, 3] token = {{{listed(9, seed=6)}}}, float lowest = {{-3.4e38}},
     float tiny = {{0.001}}, float[4, 3, 3] places = {{{listed(36, seed=7)}}}, float two = {{2.0}}"""
 LAYER = "h = Conv<pads = [1, 1, 1, 1]>(x, kernel, four) "  # so that what follows is not before the first
+COMPUTED = "n = Shape(x) f = Cast<to = 1>(n) t = ReduceMax<keepdims = 0>(f)"  # of the image's size
 RELEVANT = {  # name: what reads h, opset
     **{name: (re.sub(r"\bx\b", "h", text), opset) for name, (text, opset) in OPERATORS.items()},
     "conv": ("y = Conv<pads = [1, 1, 1, 1]>(h, kernel, four)", 17),
@@ -85,6 +86,9 @@ RELEVANT = {  # name: what reads h, opset
     "mean of two": ("a = Tanh(h) y = Mean(a, h)", 17),
     "sum that broadcasts": ("m = ReduceMean<axes = [2, 3]>(h) y = Add(h, m)", 17),
     "constant of each place": ("y = Add(h, places)", 17),
+    "computed constant": (f"{COMPUTED} y = Add(h, t)", 17),
+    "computed factor": (f"{COMPUTED} y = Mul(t, h)", 17),
+    "gated constant": (f"{COMPUTED} s = Sigmoid(h) y = Mul(s, t)", 17),
     "constant minus": ("a = Relu(h) y = Sub(places, a)", 17),
     "maximum of two": ("a = Tanh(h) y = Max(a, h)", 17),
     "relu6 as minimum": ("a = Relu(h) y = Min(a, six)", 17),
@@ -231,8 +235,15 @@ def test_convolution_shares_relevance_by_positive_contributions(weights: str, gr
     np.testing.assert_allclose(r, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_first_layer_shares_relevance_evenly_whatever_prepares_the_image() -> None:
-    text = "a = Div(x, six) b = Sub(a, each) y = Conv(b, kernel, four)"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = Div(x, six) b = Sub(a, each) y = Conv(b, kernel, four)",
+        f"{COMPUTED} a = Sub(x, t) y = Conv(a, kernel, four)",
+        "a = BatchNormalization(x, four, four, four, positive) y = Conv(a, kernel, four)",
+    ],
+)
+def test_first_layer_shares_relevance_evenly_whatever_prepares_the_image(text: str) -> None:
     r, absorbed, scores = relevance(model(text), X)
     np.testing.assert_allclose(r, np.broadcast_to(r[:, :1, :1, :1], r.shape), rtol=1e-5)
     np.testing.assert_allclose(r.sum(axis=(1, 2, 3)), scores, rtol=1e-4)

@@ -1,4 +1,5 @@
-"""Which factor of a product counts as a constant (Ali et al. 2022, arXiv:2202.07304).
+"""What depends on the image, and which factor of a product counts as a constant all the same (Ali et al. 2022,
+arXiv:2202.07304).
 
 Attention matrices, gates, and one divided by a norm: the relevance of the product goes to the other factor.
 """
@@ -11,12 +12,27 @@ import onnx_graphsurgeon as gs
 from onnxcam.autodiff.tables._rectifiers import RECTIFIERS, gate_of
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.operators import traits_of
-from onnxcam.graph.reachability import producer
+from onnxcam.graph.reachability import captured_tensors, producer
 from onnxcam.graph.tracing import Value
 
 MOST_NODES = 16  # between a factor and the function that makes it a gate
 GATES = {"Sigmoid", "HardSigmoid", "Softmax", "Reciprocal"}
 LINES = {"Add", "Sub", "Mul", "Div", "Where", "Dropout", "onnxcam::DequantizeLinear"}
+
+
+def is_image(tensor: gs.Tensor) -> bool:
+    """Whether the values of a tensor depend on an input of the model; others may be computed, too."""
+    visited, waiting = set(), [tensor]
+    while waiting:
+        current = waiting.pop()
+        node = producer(current)
+        if node is None:
+            if not isinstance(current, gs.Constant) and not current.is_empty():
+                return True
+        elif id(node) not in visited and not traits_of(node).reads_shape:
+            visited.add(id(node))
+            waiting.extend((*node.inputs, *captured_tensors(node)))
+    return False
 
 
 def constant_slot(y: Value) -> int | None:

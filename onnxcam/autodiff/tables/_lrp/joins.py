@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx_graphsurgeon as gs
-
 from onnxcam.autodiff.rule_table import Absorb, Rules, Vjp
 from onnxcam.autodiff.rules import DEFAULT
-from onnxcam.graph.reachability import depends_on
+from onnxcam.autodiff.tables._lrp.constants import is_image
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
@@ -21,17 +19,11 @@ def vjp_of(operator: str, slot: int = 0) -> Vjp:
     return vjp
 
 
-def is_image(value: Value) -> bool:
-    """Whether a tensor depends on the image."""
-    inputs = {tensor.name for tensor in value.build.graph.inputs}
-    return not isinstance(value.tensor, gs.Constant) and depends_on(value.tensor, inputs)
-
-
 def concat_vjp(
     r: Value, y: Value, *xs: Value, axis: int | None, slot: int, absorb: Absorb
 ) -> Value:
     """The part of r; the first tensor of the image absorbs those of all constants."""
-    images = [number for number, x in enumerate(xs) if is_image(x)]
+    images = [number for number, x in enumerate(xs) if is_image(x.tensor)]
     vjp: Any = vjp_of("Concat")
     if slot == images[0]:
         for number in range(len(xs)):
@@ -43,7 +35,7 @@ def concat_vjp(
 
 def where_vjp(r: Value, y: Value, c: Value, a: Value, b: Value, slot: int, absorb: Absorb) -> Value:
     """r where the operand is chosen; where a constant is, it absorbs r."""
-    if not is_image(b if slot == 1 else a):
+    if not is_image((b if slot == 1 else a).tensor):
         absorb(vjp_of("Where", 3 - slot)(r, y, c, a, b))
     chosen: Value = vjp_of("Where", slot)(r, y, c, a, b)
     return chosen

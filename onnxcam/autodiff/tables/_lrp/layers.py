@@ -15,7 +15,7 @@ from onnxcam.arrays import Floats
 from onnxcam.autodiff.rule_table import Absorb, Rules, Vjp, with_parameter
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.rules.linalg import write_gemm
-from onnxcam.autodiff.tables._lrp.constants import constant_slot
+from onnxcam.autodiff.tables._lrp.constants import constant_slot, is_image
 from onnxcam.autodiff.tables._lrp.merging import Affine, affine_after, is_before_layers
 from onnxcam.autodiff.tables._lrp.nonnegative import is_nonnegative
 from onnxcam.autodiff.tables._lrp.shares import EPSILON, divide
@@ -139,7 +139,7 @@ def product(vjp: Vjp, slot: int | None = None) -> Vjp:
         r: Value, y: Value, *xs: Value, absorb: Absorb, **settings: Any
     ) -> Value | None:
         number = settings["slot"] if slot is None else slot
-        weights = [x for x in xs[:2] if x is not None and x.constant is not None]
+        weights = [x for x in xs[:2] if x is not None and not is_image(x.tensor)]
         if number > 1 or len(xs) < 2 or not weights:
             return _share_of_factor(vjp, number, r, y, xs, settings)
         if is_before_layers(xs[number].tensor):

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Array, Floats
+from onnxcam.autodiff.tables._lrp.constants import is_image
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import producer
@@ -30,10 +31,10 @@ class Affine:
 
 
 def is_layer(node: gs.Node) -> bool:
-    """Whether a node is a convolution, or a product with constant weights."""
+    """Whether a node is a convolution, or a product with weights that do not depend on the image."""
     if node.op in CONVOLUTIONS:
         return True
-    return node.op in PRODUCTS and any(constant_values(x) is not None for x in node.inputs[:2])
+    return node.op in PRODUCTS and any(not is_image(x) for x in node.inputs[:2])
 
 
 def is_before_layers(tensor: gs.Tensor) -> bool:

@@ -9,10 +9,9 @@ from onnxcam.autodiff.lowering.axes import divide_evenly
 from onnxcam.autodiff.rule_table import Absorb, Rules, Vjp
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.rules.reduce import reduction
-from onnxcam.autodiff.tables._lrp.constants import constant_slot
+from onnxcam.autodiff.tables._lrp.constants import constant_slot, is_image
 from onnxcam.autodiff.tables._lrp.merging import batch_norm_step, is_before_layers, is_merged
 from onnxcam.autodiff.tables._lrp.shares import divide, passed, share_of_input, shared
-from onnxcam.graph.reachability import depends_on
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
@@ -26,7 +25,7 @@ def summand(r: Value, y: Value, a: Value, b: Value, slot: int, absorb: Absorb) -
     constant is merged with a layer.
     """
     x, other = (a, b) if slot == 0 else (b, a)
-    if other.constant is not None:
+    if not is_image(other.tensor):
         if is_merged(y.tensor.inputs[0]) or is_before_layers(x.tensor):
             return r
         return share_of_input(r, x, other, absorb)
@@ -133,23 +132,21 @@ for operator in ("Scatter", "ScatterElements", "ScatterND"):
 
 def factor(r: Value, y: Value, a: Value, b: Value, slot: int) -> Value | None:
     """All of r to the factor beside a constant or a gate; half of it to each of two others."""
-    other = b if slot == 0 else a
-    if other.constant is not None:
+    if not is_image((b if slot == 0 else a).tensor):
         return r
     constant = constant_slot(y)
     if constant is not None:
         return None if constant == slot else r
-    images = {tensor.name for tensor in y.build.graph.inputs}
-    return r * 0.5 if depends_on(other.tensor, images) else r
+    return r * 0.5
 
 
 rules.vjp("Mul", lambda r, y, a, b: factor(r, y, a, b, 0), lambda r, y, a, b: factor(r, y, a, b, 1))
 rules.vjp(
     "Div",
     lambda r, y, a, b: r,
-    lambda r, y, a, b: r if a.constant is not None else None,
+    lambda r, y, a, b: None if is_image(a.tensor) else r,
 )
-rules.vjp("Pow", passed, lambda r, y, x, p: r if x.constant is not None else None)
+rules.vjp("Pow", passed, lambda r, y, x, p: None if is_image(x.tensor) else r)
 rules.vjp("PRelu", passed, lambda r, y, x, slope: None)
 
 
@@ -159,7 +156,7 @@ def extreme(operator: str) -> Vjp:
     assert vjp is not None  # noqa: S101
 
     def extreme_vjp(r: Value, y: Value, *xs: Value, slot: int) -> Value:
-        variables = [x for x in xs if x.constant is None]
+        variables = [x for x in xs if is_image(x.tensor)]
         return r if len(variables) == 1 else vjp(r, y, *xs, slot=slot)
 
     return extreme_vjp
