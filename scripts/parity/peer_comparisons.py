@@ -5,7 +5,8 @@ differ.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Comparison:
     """Our method and the peer's. `difference` is why the peer's maps are known to be others; `scaled` says that
-    its maps lie between 0 and 1.
+    its maps lie between 0 and 1. `others` are settings other than those of SETTINGS.
     """
 
     method: str
@@ -55,10 +56,15 @@ class Comparison:
     at_layer: bool = False
     scaled: bool = False
     difference: str = ""
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**SETTINGS.get(self.method, {}), **self.others}
 
     @property
     def is_random(self) -> bool:
-        return "seed" in SETTINGS.get(self.method, {})
+        return "seed" in self.settings
 
 
 def pgc(method: str, name: str, nets: tuple[str, ...] = ALL, difference: str = "") -> Comparison:
@@ -205,6 +211,14 @@ COMPARISONS = (
     Comparison("legrad", "torchcam", peer_attention.torchcam_legrad(mended=True), ("transformer",)),
     Comparison("occlusion", "captum", peer_perturbation.captum_occlusion),
     Comparison("occlusion", "captum", peer_perturbation.captum_ablation),
+    Comparison(
+        "occlusion",
+        "captum",
+        peer_perturbation.captum_occlusion,
+        ("residual",),
+        difference="cuts windows off at the border; ours are moved into the image",
+        others={"window": 7},
+    ),
     Comparison("lime", "lime", peer_perturbation.lime(0.25 / math.sqrt(2.0))),
     Comparison(
         "lime",

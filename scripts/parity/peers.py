@@ -32,7 +32,7 @@ import typer
 import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import OnnxcamError
-from scripts.parity.peer_comparisons import COMPARISONS, SETTINGS, Comparison
+from scripts.parity.peer_comparisons import COMPARISONS, Comparison
 from scripts.parity.peer_nets import Case, make_cases
 
 BOUND, ERROR_BOUND = 0.999, 1e-3
@@ -93,7 +93,7 @@ def compare(case: Case, comparison: Comparison) -> Row:
         return Row(comparison, case.name, "no such method yet")
     if importlib.util.find_spec(comparison.package) is None:
         return Row(comparison, case.name, "not installed")
-    settings = SETTINGS.get(comparison.method, {})
+    settings = comparison.settings
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
             peer = np.asarray(comparison.peer(case, settings), np.float64)  # and progress bars
