@@ -1,5 +1,6 @@
 """Plans choose the layer and the score, and know whether the gradient is constant."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import onnxcam
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
 from onnxcam.methods import METHODS
 from onnxcam.model.load import load
-from onnxcam.rewrite.gradient import gradient
+from onnxcam.rewrite.gradient import gradient, gradients
 from onnxcam.rewrite.planner import layers, plan
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
@@ -148,14 +149,17 @@ def test_noise_on_integers_upgrades_opset() -> None:
 
 def test_layers_write_gradient_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the last layer, for the one before it, and for that one with means over samples."""
-    calls: list[int] = []
+    calls: list[str] = []
 
-    def count_gradient(model: onnxcam.Model, wrt: list[str], *rest: Any) -> onnxcam.Model:
-        calls.append(len(wrt))
-        return gradient(model, wrt, *rest)
+    def counted(write: Callable[..., onnxcam.Model]) -> Callable[..., onnxcam.Model]:
+        def count(*arguments: Any) -> onnxcam.Model:
+            calls.append(write.__name__)
+            return write(*arguments)
 
-    for module in ("planner", "programs"):
-        monkeypatch.setattr(f"onnxcam.rewrite.{module}.gradient", count_gradient)
+        return count
+
+    monkeypatch.setattr("onnxcam.rewrite.planner.gradient", counted(gradient))
+    monkeypatch.setattr("onnxcam.rewrite.programs.gradients", counted(gradients))
     layers(load_net(POOLED))
     assert len(calls) == 3
 
