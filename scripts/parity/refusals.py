@@ -27,6 +27,10 @@ REASONS = (
     ),
     Reason("no class scores", "ModelError", "no output has one score per class"),
     Reason("no attention", "ModelError", "no attention among the cells of the image"),
+    Reason(
+        "attention within windows", "ModelError", "is not among all cells of the image in their"
+    ),
+    Reason("scores that are no probabilities", "ModelError", "the scores are no probabilities"),
     Reason("no biases", "ModelError", "has no biases"),
     Reason("an image of integers", "ModelError", "holds integers, which .* so it has no gradient"),
     Reason("too many cells", "ModelError", "compares every cell with every other"),
