@@ -30,6 +30,7 @@ REASONS = (
     Reason(
         "attention within windows", "ModelError", "is not among all cells of the image in their"
     ),
+    Reason("parallel attention", "ModelError", "are parallel: neither depends on the other"),
     Reason("scores that are no probabilities", "ModelError", "the scores are no probabilities"),
     Reason("no biases", "ModelError", "has no biases"),
     Reason("an image of integers", "ModelError", "holds integers, which .* so it has no gradient"),
