@@ -36,7 +36,8 @@ def _depends_on_values(node: gs.Node, copies: dict[str, gs.Tensor]) -> bool:
 
 def _copy(build: Builder, node: gs.Node, copies: dict[str, gs.Tensor]) -> dict[str, gs.Tensor]:
     """The outputs of a second node, which reads copies; by the names of the first node's outputs."""
-    name = build.unique_name(node.op)
+    # a tensor that loses rows gets another name, and then new nodes must not take that of its node
+    name = build.unique_name(f"copy/{node.op}")
     outputs = [
         gs.Variable.empty()
         if tensor.is_empty()

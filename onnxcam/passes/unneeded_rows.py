@@ -73,6 +73,11 @@ def drop_unneeded_rows(graph: gs.Graph, preserved: Collection[str]) -> None:
         _rewrite(graph, analysis)
 
 
+def loses_rows(graph: gs.Graph, tensor: str, score: str) -> bool:
+    """Whether a tensor may lose rows if only the score is kept."""
+    return tensor in _analyze(graph, {score}).remaining
+
+
 def _analyze(graph: gs.Graph, complete_names: Collection[str]) -> RowAnalysis:
     """The rows that are needed of every tensor, if all are of those whose names are in `complete_names`."""
     analysis = RowAnalysis()

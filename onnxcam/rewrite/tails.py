@@ -2,6 +2,10 @@
 
 The tail is what follows the output of the last block: a normalization, the pooling of tokens, and the head. It
 is written once more for every other block, and reads the output of that block instead.
+
+A tail that reads few tokens, such as a class token, needs no others of the block either. So what follows the
+attention in the block is written once more, too: `drop_unneeded_rows` keeps only these tokens there, and the
+backward pass need not go through all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from onnxcam.graph.reachability import carries_floats, subgraph_between
 from onnxcam.graph.tracing import Builder
 from onnxcam.methods.place import Place
 from onnxcam.model.model import Model
+from onnxcam.passes.unneeded_rows import loses_rows
 
 
 def with_tails(model: Model, places: Sequence[Place], score: str) -> tuple[Model, dict[str, str]]:
@@ -26,9 +31,15 @@ def with_tails(model: Model, places: Sequence[Place], score: str) -> tuple[Model
     copy, last = model.copy(), places[-1]
     build = Builder(copy.graph)
     tail = subgraph_between(copy.graph, {last.output}, {score}, carries_floats).nodes
-    scores = {last.tensor: score}
+    scores, reads_few = {last.tensor: score}, loses_rows(copy.graph, last.output, score)
     for place in places[:-1]:
-        copies = {last.output: build.tensors[place.output]}
+        output = build.tensors[place.output]
+        if reads_few:
+            path = subgraph_between(copy.graph, {place.tensor}, {place.output}, carries_floats)
+            block = {place.tensor: build.tensors[place.tensor]}
+            copy_nodes(build, path.nodes, block)
+            output = block[place.output]
+        copies = {last.output: output}
         copy_nodes(build, tail, copies)
         scores[place.tensor] = copies[score].name
     return copy, scores
