@@ -147,9 +147,9 @@ def _group_of(factors: Sequence[Factor | Tokens], number: int, groups: Axes) -> 
         for part in group:
             if current == number:
                 return index
-            whole = factors[current].size
+            full = factors[current].size
             size *= part.size if isinstance(part.size, int) else 1
-            if whole in (part.size, size):
+            if full in (part.size, size):
                 current, size = current + 1, 1
     return len(groups)
 
