@@ -83,3 +83,9 @@ def test_refusal_is_not_compared(network: Network) -> None:
     network.plain.end()
     assert measured.seconds == {}
     assert "global average pooling" in measured.failed[OURS]
+
+
+def test_methods_that_may_be_refused_come_first() -> None:
+    ordered = sorted(METHODS, key=methods.order)
+    assert {*ordered[:4]} == {"attention-rollout", "transformer-attribution", "legrad", "full-grad"}
+    assert not packages_with(ordered[-1])
