@@ -297,3 +297,26 @@ def test_images_of_any_size_conserve_relevance() -> None:
     for height, width in ((5, 7), (8, 4)):
         r, absorbed, scores = relevance(proto, numbers(2, 4, height, width))
         np.testing.assert_allclose(r.sum(axis=(1, 2, 3)) + absorbed, scores, rtol=1e-3)
+
+
+def test_half_precision_divides_by_small_numbers_in_float32() -> None:
+    """1 / 1e-6 is more than float16 holds."""
+    text = f"{LAYER} c = Conv(h, kernel, four) f = Reshape(c, columns) y = MatMul(f, narrow)"
+    constants = f"float[4, 2] narrow = {{{listed(8, seed=11)}}}, int64[2] columns = {{0, 4}}"
+    proto = written(text, constants=f"{CONSTANTS}, {WEIGHTS}{MORE}, {constants}")
+    for array in proto.graph.initializer:
+        if array.data_type == onnx.TensorProto.FLOAT:
+            values = np.clip(onnx.numpy_helper.to_array(array), -6e4, 6e4).astype(np.float16)
+            array.CopyFrom(onnx.numpy_helper.from_array(values, array.name))
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        tensor.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    model = gradient(load(proto), ["x"], "y", "lrp")
+    divisors = [node.inputs[1] for node in model.graph.nodes if node.op == "Div"]
+    assert len(divisors) >= 3
+    assert all(tensor.dtype == np.float32 for tensor in divisors)
+    seed = np.eye(2, dtype=np.float32)
+    r, absorbed, y = run(
+        model.proto(), {"x": X.astype(np.float16), SEED: seed}, ["gradient/x", ABSORBED, "y"]
+    )
+    score = np.sum(seed * y, axis=1)
+    np.testing.assert_allclose(r.sum(axis=(1, 2, 3)) + absorbed, score, atol=0.02)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Floats
+from onnxcam.arrays import FLOAT32, Floats
+from onnxcam.autodiff.lowering.standardization import to_float32
 from onnxcam.autodiff.rule_table import Absorb, Rules, Vjp, with_parameter
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.rules.linalg import write_gemm
@@ -36,6 +37,13 @@ def folded(function: Callable[[Any], Any], value: Value) -> Value:
     return value.build.constant(function(value.constant.astype(np.float64)), value.dtype)
 
 
+def wide(value: Value) -> Value:
+    """Float16 as float32: a relevance over a number near 0 is more than float16 holds."""
+    if value.dtype == np.float16 and value.constant is not None:
+        return value.build.constant(value.constant, FLOAT32)
+    return to_float32(value)
+
+
 # Convolutions
 
 
@@ -57,6 +65,9 @@ def convolution(operator: str) -> Vjp:
         **settings: Any,
     ) -> Value:
         """Flat at the first, else z+ (Montavon et al. 2017): x+ w+ and x- w-, as parts of their sum."""
+
+        r, x, w = wide(r), wide(x), wide(w)
+        b = None if b is None else wide(b)
 
         def forward(x: Value, kernel: Value, bias: Value | None = None) -> Value:
             return x.build.op(operator, x, kernel, bias, **y.tensor.inputs[0].attrs)
@@ -139,6 +150,7 @@ def product(vjp: Vjp, slot: int | None = None) -> Vjp:
         r: Value, y: Value, *xs: Value, absorb: Absorb, **settings: Any
     ) -> Value | None:
         number = settings["slot"] if slot is None else slot
+        r, xs = wide(r), tuple(x if x is None else wide(x) for x in xs)
         weights = [x for x in xs[:2] if x is not None and not is_image(x.tensor)]
         if number > 1 or len(xs) < 2 or not weights:
             return _share_of_factor(vjp, number, r, y, xs, settings)
@@ -147,7 +159,7 @@ def product(vjp: Vjp, slot: int | None = None) -> Vjp:
             count = _product(y, *ones)
             return vjp(r / (count + EPSILON), y, *ones, *xs[2:], **settings)
         affine = affine_after(y)
-        part = divide(r, affine.output)
+        part = divide(r, wide(affine.output))
         scaled = part if np.all(affine.scale == 1) else part * affine.scale
         if np.any(affine.shift):
             absorb(part * affine.shift)
@@ -183,7 +195,7 @@ def _share_of_factor(
     constant = constant_slot(y) if len(factors) == 2 else None
     if constant == slot:
         return None
-    cotangent: Value = xs[slot] * vjp(divide(r, y), y, *xs, **settings)
+    cotangent: Value = xs[slot] * vjp(divide(r, wide(y)), y, *xs, **settings)
     is_divided = constant is None and slot < len(factors)
     return cotangent * (1 / len(factors)) if is_divided and len(factors) > 1 else cotangent
 
