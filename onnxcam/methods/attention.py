@@ -120,7 +120,7 @@ def transformer_attribution(
 
 @method(
     "legrad",
-    source="Bousselham et al. 2024, eq. 4-7",
+    source="Bousselham et al. 2024, section 3",
     at="attention-blocks",
     family="attention",
 )
