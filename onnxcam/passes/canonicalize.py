@@ -189,8 +189,9 @@ def _shape_from_sizes(node: gs.Node, sizes: dict[str, Sizes]) -> Shape | None:
         return None
     target, shape = node.inputs[-1], node.inputs[0].shape
     requested: NDArray[Any] | None = sizes.get(target.name)
-    if isinstance(target, gs.Constant) and node.op == "Reshape" and not node.attrs.get("allowzero"):
-        requested = target.values
+    if isinstance(target, gs.Constant) and node.op == "Reshape":
+        is_empty = node.attrs.get("allowzero") and 0 in target.values
+        requested = None if is_empty else target.values
     if requested is None or (node.op == "Expand" and shape is None):
         return None
     if node.op == "Expand":

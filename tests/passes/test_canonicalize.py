@@ -124,6 +124,14 @@ def test_reshape_of_named_sizes_leaves_what_the_others_do_not_take(
     assert load(parser.parse_model(text)).graph.tensors()["reshaped"].shape == shape
 
 
+@pytest.mark.parametrize(("target", "shape"), [("-1, 1, 12", ["N", 1, 12]), ("0, 3, 5", [0, 3, 5])])
+def test_reshape_that_allows_zeros_takes_them_as_sizes(target: str, shape: list[Any]) -> None:
+    text = f"""<ir_version: 9, opset_import: ["": 17]> n (float[N, 3, 4] x) => (float[M] y) {{
+        target = Constant<value_ints = [{target}]>() reshaped = Reshape<allowzero = 1>(x, target)
+        all = Constant<value_ints = [-1]>() bent = Tanh(reshaped) y = Reshape(bent, all) }}"""
+    assert load(parser.parse_model(text)).graph.tensors()["reshaped"].shape == shape
+
+
 def test_computed_constants_are_folded() -> None:
     body = """
     two_w = Add(w, w)
