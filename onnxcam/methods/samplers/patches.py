@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats, Maps
 
 PATCHES = 2000  # that a Gaussian is fitted on
+MAX_VALUES = 16 << 20  # of all patches: 128 MB
 SHRINKAGE = 1e-3  # part of the mean variance that is added to every variance, as noise of its own
 
 
@@ -82,9 +83,12 @@ class Conditional:
 
 
 def cut_patches(images: Sequence[Maps], size: tuple[int, int], draw: np.random.Generator) -> Maps:
-    """About PATCHES patches (P, C, h, w) at random places, the same number of each image (1, C, H, W)."""
+    """About PATCHES patches (P, C, h, w) at random places, the same number of each image (1, C, H, W); fewer if
+    they are large.
+    """
     height, width = size
-    of_image = -(-PATCHES // len(images))
+    count = min(PATCHES, MAX_VALUES // (images[0].shape[1] * height * width))
+    of_image = max(1, -(-count // len(images)))
     patches = []
     for (image,) in images:
         rows, columns = image.shape[1] - height + 1, image.shape[2] - width + 1

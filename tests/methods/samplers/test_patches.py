@@ -87,6 +87,12 @@ def test_patches_are_parts_of_all_images() -> None:
     np.testing.assert_allclose(np.diff(patches, axis=3), 0.01)
 
 
+def test_large_patches_are_fewer() -> None:
+    image = np.zeros((1, 3, 200, 200))
+    patches = cut_patches([image], (150, 150), np.random.default_rng(0))
+    assert len(patches) == (16 << 20) // (3 * 150 * 150) == 248
+
+
 def test_small_image_gives_every_patch_once() -> None:
     image = np.arange(2 * 5 * 6.0).reshape(1, 2, 5, 6)
     patches = cut_patches([image], (4, 4), np.random.default_rng(0))
