@@ -32,6 +32,7 @@ REASONS = (
     ),
     Reason("parallel attention", "ModelError", "are parallel: neither depends on the other"),
     Reason("scores that are no probabilities", "ModelError", "the scores are no probabilities"),
+    Reason("several layers where one is needed", "ModelError", "from the values of one layer, but"),
     Reason("no biases", "ModelError", "has no biases"),
     Reason("an image of integers", "ModelError", "holds integers, which .* so it has no gradient"),
     Reason("too many cells", "ModelError", "compares every cell with every other"),
