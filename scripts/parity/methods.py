@@ -36,6 +36,12 @@ from scripts.parity.refusals import reason_of
 PHOTOGRAPH = "data/images/free/pets_two_dogs.jpg"
 FEW: dict[str, Any] = {"samples": 2, "steps": 3, "masks": 8, "maps": 16, "window": 0.5}
 SEGMENTS = {"segments": "grid", "superpixels": 9}
+INPUTS: dict[str, dict[str, Any]] = {  # besides the image
+    "deimv2_atto": {"orig_target_sizes": np.array([[320, 320]], np.int64)},
+    "vittrack": {
+        "search": np.random.default_rng(0).normal(size=(1, 3, 256, 256)).astype(np.float32)
+    },
+}
 METHOD_SECONDS, MODEL_SECONDS = 120.0, 400.0
 MAP, EMPTY, REFUSED, ERROR = "map", "empty", "refused", "error"
 FAILURES = ("CRASH", "UNLISTED", "NOT FINITE", "TOO SLOW", "BENT PASS")
@@ -68,8 +74,9 @@ def explain(path: Path, image: Any, method: str) -> tuple[str, str]:
     few = {
         name: value for name, value in (FEW | SEGMENTS).items() if name in METHODS[method].settings
     }
+    options = {"device": "cpu", "cache": False, "inputs": INPUTS.get(path.stem), **few}
     try:
-        explainer = onnxcam.Explainer(content_of(path), method, device="cpu", cache=False, **few)
+        explainer = onnxcam.Explainer(content_of(path), method, **options)
         explanation = explainer(image)
     except onnxcam.errors.OnnxcamError as error:
         return ERROR, f"{type(error).__name__}: {' '.join(str(error).split())}"
