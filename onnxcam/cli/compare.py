@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Two files are written, both or neither: the sheet, and next to it a .json with the settings, the time and the
-notices of every map.
+notices of every map. After an interrupt they hold the maps that are done.
 
 \b
 Under each map stand the number of inputs that the model was run on, the time that the method takes alone for
@@ -171,7 +171,14 @@ def compare(
             "cache": not no_cache,
         },
     )
-    comparison = _run(comparer, image, quiet=quiet, json=json)
+    maps: list[ComparedMap] = []
+    try:
+        comparison = _run(comparer, image, maps, quiet=quiet, json=json)
+    except KeyboardInterrupt:  # what is done is not lost
+        if any(compared.error is None for compared in maps):
+            comparer.collect(maps).save(out, overwrite=force)
+            say(f"{len(maps)} of {comparer.count} maps on {out}", err=True)
+        raise
     comparison.save(out, overwrite=force)
     if not quiet:
         say(_summary(comparison, out), err=True)
@@ -180,11 +187,13 @@ def compare(
         raise Exit(1)
 
 
-def _run(comparer: Comparer, image: Path, *, quiet: bool, json: bool) -> Comparison:
+def _run(
+    comparer: Comparer, image: Path, maps: list[ComparedMap], *, quiet: bool, json: bool
+) -> Comparison:
+    """The comparison; `maps` gets those that are done, one by one."""
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.explain.comparison_notes import failure_lines
 
-    maps: list[ComparedMap] = []
     with ProgressReporter(comparer.passes, quiet=quiet, json=json) as reporter:
         passes = 0
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
 ALL = "all"
+MAX_LISTED = 6  # methods that an error names
 ARGUMENTS = {*inspect.signature(Explainer).parameters} - {
     "model",
     "method",
@@ -85,14 +86,25 @@ def settings_per_method(
         only, _, setting = key.rpartition(".")
         having = [name for name in names if setting in METHODS[name].settings]
         if not having or (only and only not in having):
-            method = f"{only} does not have" if only else "none of the methods has"
-            raise SettingError(
-                f"{method} the setting {setting!r} ({', '.join(having) or ', '.join(names)} compared); see "
-                "`onnxcam methods NAME`"
-            )
+            raise _no_setting(names, only, setting, having)
         for name in [only] if only else having:
             of_methods[name][setting] = settings[key]
     return of_methods
+
+
+def _no_setting(
+    names: Sequence[str], only: str, setting: str, having: Sequence[str]
+) -> SettingError:
+    """The error about a setting that none of the compared methods has, or not the one that is named."""
+    if not only:
+        return SettingError(
+            f"none of the methods has the setting {setting!r}; see `onnxcam methods NAME`"
+        )
+    if only not in names:
+        return SettingError(f"{only}.{setting}: {only} is not one of the methods that are compared")
+    settings = ", ".join(METHODS[only].settings) or "none"
+    also = f"; methods that have it: {', '.join(having[:MAX_LISTED])}" if having else ""
+    return SettingError(f"{only} has no setting {setting!r}; its settings: {settings}{also}")
 
 
 @dataclass
@@ -133,6 +145,11 @@ class Comparer:
                 complete = {"layer": source, **arguments, **settings[name]}
                 yield ChosenMethod(method, layer, complete, demand)
                 self._passes[name, _layer_text(layer)] = _estimate_passes(method, resolved)
+
+    @property
+    def count(self) -> int:
+        """How many maps there will be, or reasons why there is none."""
+        return len(self.targets) * len(self.choices)
 
     @property
     def passes(self) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import onnxcam
+from onnxcam.cli.progress import ProgressReporter
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_model
 
@@ -106,6 +108,24 @@ def test_unusable_request_fails_in_one_line(
     assert result.exit_code == 2, result.output
     assert message in result.stderr.splitlines()[-1]
     assert not sheet.exists()
+
+
+def test_interrupt_keeps_the_maps_that_are_done(
+    run: Run, model: Path, image: Path, sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = ProgressReporter.report
+
+    def report_and_interrupt(self: ProgressReporter, record: Any, line: str) -> None:
+        report(self, record, line)
+        if record["method"] == "layer-cam":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressReporter, "report", report_and_interrupt)
+    result = run("compare", model, image, "-m", "grad-cam,layer-cam,rise", "-o", sheet)
+    assert result.exit_code != 0
+    assert "2 of 3 maps on" in result.stderr
+    manifest = json.loads(sheet.with_suffix(".json").read_text())
+    assert [row["method"] for row in manifest["comparison"]] == ["grad-cam", "layer-cam"]
 
 
 def test_missing_image_fails_and_writes_nothing(run: Run, model: Path, sheet: Path) -> None:

@@ -155,10 +155,17 @@ def test_setting_goes_to_all_methods_that_have_it() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["samples", "grad-cam.samples", "rise.masks"])
-def test_setting_of_no_method_is_refused(name: str) -> None:
-    with pytest.raises(SettingError, match=rf"the setting '{name.rpartition('.')[2]}'"):
-        settings_per_method(["grad-cam", "layer-cam"], {name: 3})
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("steps", "none of the methods has the setting 'steps'"),
+        ("grad-cam.samples", "grad-cam has no setting 'samples'; .*methods that have it: lime"),
+        ("rise.masks", "rise is not one of the methods that are compared"),
+    ],
+)
+def test_setting_of_no_method_is_refused(name: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        settings_per_method(["grad-cam", "lime"], {name: 3})
 
 
 def test_arguments_go_to_the_methods_to_which_they_apply() -> None:
