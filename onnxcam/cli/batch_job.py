@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from onnxcam._version import __version__
+from onnxcam.cli import interrupts
 from onnxcam.cli.image_files import result_names, target_suffixes
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.digests import digest_json
@@ -104,6 +105,7 @@ class Job:
                     self._report(writer, reporter, WAITING)
             self._report(writer, reporter, 0)
         finally:
+            interrupts.stop_raising()
             for step, outcome in writer.close():
                 if not isinstance(outcome, OnnxcamError):
                     self._count(step, outcome, reporter)

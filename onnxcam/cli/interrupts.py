@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from types import FrameType
 from typing import Any
+
+from onnxcam.cli.streams import flush
 
 SENTENCE = "interrupted; all files written so far are complete"
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last two would end the process without cleaning up
@@ -32,14 +33,18 @@ def exit_code() -> int | None:
     return 128 + _received[0][0] if _received else None
 
 
+def stop_raising() -> None:
+    """Do not raise an interrupt again that was raised already: what is done is reported now."""
+    if exit_code() is not None and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def end_after_signal() -> None:
     """End the process now if a signal arrived. To be registered with `atexit`: threads have ended then and
     files are closed, but libraries that were interrupted while they started may crash when they are unloaded.
     """
     if (code := exit_code()) is not None:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # a closed pipe
-                stream.flush()
+        flush()
         os._exit(code)
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import select
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 from onnxcam.cli.visible_text import visible_lines
@@ -69,6 +70,13 @@ def guard_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.open(os.devnull, flags), mode))  # noqa: SIM115, PTH123
     sys.stdout, sys.stderr = _guard(sys.stdout), _guard(sys.stderr)
+
+
+def flush() -> None:
+    """Write what the standard streams hold back; a write that fails is ignored."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception, SystemExit):
+            stream.flush()
 
 
 def _guard(stream: TextIO) -> TextIO:

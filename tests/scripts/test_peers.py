@@ -74,7 +74,9 @@ def test_rows_without_comparison_say_why(tmp_path: Path) -> None:
 def test_comparisons_name_nets_and_settings_of_methods() -> None:
     assert {net for comparison in COMPARISONS for net in comparison.nets} == set(NETS)
     assert set(SETTINGS) <= {comparison.method for comparison in COMPARISONS}
-    compared = [(of.method, of.peer, net) for of in COMPARISONS for net in of.nets]
+    compared = [
+        (of.method, of.peer, net, str(of.settings)) for of in COMPARISONS for net in of.nets
+    ]
     assert len({*compared}) == len(compared)
 
 
