@@ -107,13 +107,13 @@ class Sampling:
 
     def _clean_run(self, base: SampleBase, target: Target, progress: ProgressCallback) -> CleanRun:
         """What the sampler knows of an image."""
-        plan, asked = self.runner.plan, self.method.sampler.asks
+        plan, names = self.runner.plan, self.method.sampler.asks
         image, values = base.image, cast(Any, base.values)
         height, width = plan.image.size_of(image)
 
         def compute(drawn: Samples) -> Quantities:
-            self._require_complete(drawn, asked)
-            arrays = self.runner.sampled(base, drawn, target, progress, asked)
+            self._require_complete(drawn, names)
+            arrays = self.runner.sampled(base, drawn, target, progress, names)
             return self.runner.arrange(arrays, image)[0]
 
         return CleanRun(

@@ -24,9 +24,9 @@ def between_0_and_1(probability: Floats, is_contrast: Floats) -> Floats:
 
 def log_odds(probability: Floats, instances: float, class_count: Floats) -> Floats:
     """log2 of p / (1 - p), with Laplace's correction (p N + 1) / (N + K) of p."""
-    kept = np.clip(probability, 0.0, 1.0)
+    clipped = np.clip(probability, 0.0, 1.0)
     others = np.maximum(class_count, 2.0) - 1.0  # a single score has two sides
-    odds = (kept * instances + 1.0) / ((1.0 - kept) * instances + others)
+    odds = (clipped * instances + 1.0) / ((1.0 - clipped) * instances + others)
     return np.log(odds) / math.log(2.0)
 
 

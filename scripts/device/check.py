@@ -25,7 +25,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -43,6 +42,7 @@ from scripts.bench.bench import MANY, SAMPLES, Row, format_result, measure, prep
 from scripts.bench.contestants import BOUND
 from scripts.bench.models import NAMES, BenchLayer
 from scripts.device.fixtures import BUNDLED, LIMITS, names
+from scripts.worker_output import read_line
 
 MODELS = ("ResNet-18", BUNDLED, "ViT-B/16", "MobileNetV2")
 PACKAGES = ("onnxcam", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "torch", "torchcam")
@@ -94,7 +94,7 @@ def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]
     while left:
         words = [sys.executable, *WORKER, device, *left]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as worker:
-            while line := _read_line(worker):
+            while line := read_line(worker, PATIENCE):
                 row = json.loads(line)
                 yield row
                 if row["check"] == "fixture":
@@ -103,17 +103,6 @@ def fixture_rows(device: str, chosen: Sequence[str]) -> Iterator[dict[str, Any]]
             error = f"the process ended with {worker.returncode} (or had {PATIENCE:.0f} s)"
             row = {"check": "fixture", "device": device, "fixture": left.pop(0), "error": error}
             yield row | {"passed": False}
-
-
-def _read_line(worker: subprocess.Popen[str]) -> str:
-    """The next line of a worker, "" at its end; a worker that is silent for too long is killed."""
-    assert worker.stdout is not None
-    timer = threading.Timer(PATIENCE, worker.kill)
-    timer.start()
-    try:
-        return worker.stdout.readline()
-    finally:
-        timer.cancel()
 
 
 def format_fixture(row: dict[str, Any]) -> str:

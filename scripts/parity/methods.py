@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections import Counter, defaultdict
@@ -32,6 +31,7 @@ import typer
 
 from scripts.fixtures.files import DATA, IMAGE, load_fixture
 from scripts.parity.refusals import reason_of
+from scripts.worker_output import read_line
 
 PHOTOGRAPH = "data/images/free/pets_two_dogs.jpg"
 FEW: dict[str, Any] = {"samples": 2, "steps": 3, "masks": 8, "maps": 16, "window": 0.5}
@@ -132,7 +132,7 @@ def outcomes_of(path: Path, photograph: Path, methods: list[str]) -> Iterator[Ou
         )
         while remaining and time.monotonic() < end:
             begin = time.monotonic()
-            if not (line := _read_line(worker)):
+            if not (line := read_line(worker, METHOD_SECONDS)):
                 break
             remaining.pop(0)
             yield Outcome(**json.loads(line))
@@ -151,17 +151,6 @@ def _without_answer(
     _, error = worker.communicate()
     last = (error.strip().splitlines() or [f"exit code {worker.returncode}"])[-1]
     return Outcome(model, method, "CRASH", last, seconds)
-
-
-def _read_line(worker: subprocess.Popen[str]) -> str:
-    """The next line of a worker; "" at its end, or when it is ended because it is silent for too long."""
-    assert worker.stdout is not None
-    timer = threading.Timer(METHOD_SECONDS, worker.kill)
-    timer.start()
-    try:
-        return worker.stdout.readline()
-    finally:
-        timer.cancel()
 
 
 def judge(outcomes: Iterable[Outcome], bent: set[str]) -> list[Outcome]:
