@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from onnxcam.heads.detection_columns import ClassColumns
+from onnxcam.spatial.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Head:
     The axes are those of the logits: `batch_axis` (None if a batch of one was squeezed away), `class_axis`
     (None for one class), and `other_axes` of pixels (`is_map`), boxes, or steps. `class_columns` are the
     classes among the numbers of a detection. `inner_logits` names the logits of the probabilities that the
-    scores are mixed from. `is_guess` says that only the sizes decided which axis holds the classes.
+    scores are mixed from. `is_guess` says that only the sizes decided which axis holds the classes, and `axes`
+    what the axes of the logits hold, as far as they could be followed from the image.
     """
 
     output: gs.Tensor
@@ -33,6 +35,7 @@ class Head:
     is_map: bool
     inner_logits: tuple[str, ...]
     is_guess: bool
+    axes: Axes | None = None
 
     @property
     def class_count(self) -> int:

@@ -96,6 +96,7 @@ class HeadReader:
             is_map=len(other_axes) == len("HW") and columns is None,
             inner_logits=() if columns else tuple(mixed_logits(logits)),
             is_guess=is_guess,
+            axes=axes,
         )
 
     def _batch_axis(self, shape: Shape, axes: Axes | None) -> int | None:

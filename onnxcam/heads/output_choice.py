@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.graph.reachability import captured_tensors, producer
+from onnxcam.graph.reachability import captured_tensors
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.head import Head
+from onnxcam.heads.unit_length import before_normalization
 
 SCORE_NAMES = re.compile(r"logit|prob|score|class|cls|conf|pred|label|softmax", re.IGNORECASE)
 OTHER_NAMES = re.compile(
     r"box|bbox|loc|coord|landm|kps|key_?point|embed|feat|mask|proto|offset|anchor|angle|regress",
     re.IGNORECASE,
 )
-NORM_OPERATORS = {"ReduceL2", "Sqrt"}
 REASONS = (  # the strongest first, in the order of `_evidence`
     "it has one score per label",
     "the other one is an intermediate result",
@@ -119,7 +119,7 @@ def _evidence(
     return (
         labels is not None and head.class_count == labels,
         not is_intermediate,
-        not (is_named_otherwise or is_boxes or _is_unit_length(head.logits)),
+        not (is_named_otherwise or is_boxes or before_normalization(head.logits) is not None),
         not head.other_axes,
         bool(head.output_activation or head.inner_logits or head.class_columns),
         is_named_as_scores,
@@ -146,18 +146,3 @@ def _ancestors(tensor: gs.Tensor) -> set[str]:
                     names.add(source.name)
                     waiting.append(source)
     return names
-
-
-def _is_unit_length(tensor: gs.Tensor) -> bool:
-    """Whether the numbers were divided by their norm, as in an embedding."""
-    node = producer(tensor)
-    if node is None or node.op != "Div":
-        return node is not None and node.op == "LpNormalization"
-    divisor = node.inputs[1]
-    while (node := producer(divisor)) is not None:
-        if node.op in NORM_OPERATORS:
-            return True
-        if node.op not in ("Clip", "Expand", "Max", "Add"):
-            return False
-        divisor = node.inputs[0]
-    return False

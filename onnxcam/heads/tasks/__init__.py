@@ -1,0 +1,1 @@
+"""What a model is for: one file per kind of evidence."""

@@ -1,0 +1,40 @@
+"""Which task a model is for: what its metadata says, or else what its graph and its outputs show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnxcam.heads.head import Head
+from onnxcam.heads.tasks.detection import detection_reason
+from onnxcam.heads.tasks.maps import map_task
+from onnxcam.heads.tasks.metadata import task_in_metadata
+from onnxcam.heads.tasks.sequence import sequence_reason
+from onnxcam.heads.tasks.task import CLASSIFICATION, DETECTION, SEQUENCE, Task
+from onnxcam.heads.tasks.vectors import vector_task
+from onnxcam.model.model import Model
+
+
+def task_of(model: Model, heads: Sequence[Head]) -> Task:
+    """The task of a model; `heads` are those that are explained together, the chosen one first."""
+    return task_in_metadata(model.metadata) or _task_of_heads(model, heads)
+
+
+def _task_of_heads(model: Model, heads: Sequence[Head]) -> Task:
+    first = heads[0]
+    if not first.other_axes:
+        return vector_task(first) or _classification(first)
+    if reason := sequence_reason(first):
+        return Task(SEQUENCE, reason)
+    if reason := detection_reason(model, heads):
+        return Task(DETECTION, reason)
+    return map_task(model, first) or _task_of_positions(first)
+
+
+def _classification(head: Head) -> Task:
+    return Task(CLASSIFICATION, f"{head.output.name} has one score per class")
+
+
+def _task_of_positions(head: Head) -> Task:
+    """Of positions that could not be followed from the image."""
+    reason = f"{head.output.name} scores positions that are not those of the image"
+    return Task(DETECTION, reason, is_assumed=True)
