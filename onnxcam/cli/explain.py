@@ -32,6 +32,7 @@ from onnxcam.cli.options import (
     OptionalModelFile,
     Order,
     Out,
+    Pad,
     Preprocess,
     Quiet,
     Recursive,
@@ -122,6 +123,7 @@ def explain(
     scale: Scale = None,
     order: Order = None,
     fit: Fit = None,
+    pad: Pad = None,
     device: DeviceName = "auto",
     chunk: Chunk = None,
     no_cache: NoCache = False,
@@ -163,7 +165,7 @@ def explain(
         "fuse": fuse,
         "inputs": parsing.parse_inputs(inputs or []),
         "preprocess": preprocess,
-        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std),
+        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
         "cache": not no_cache,
     }
     drawing = {

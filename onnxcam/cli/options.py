@@ -183,8 +183,15 @@ Fit: TypeAlias = Annotated[
     str | None,
     Option(
         "--fit",
-        metavar="crop|squash",
-        help="Crop the center, or squash the entire image to the input size.",
+        metavar="NAME",
+        help="crop (the center), squash (the entire image), letterbox (all of it in its proportions, with "
+        "padding around it), or letterbox-corner (with padding below or on the right).",
+    ),
+]
+Pad: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--pad", metavar="A[,B,C]", help="Pixels of the padding, 0 to 255.  [default: gray, 114]"
     ),
 ]
 DeviceName: TypeAlias = Annotated[

@@ -53,6 +53,7 @@ def pixel_settings(
     size: str | None,
     mean: str | None,
     std: str | None,
+    pad: str | None,
 ) -> dict[str, Any]:
     """Settings of the preprocessing, None for those that do not change. SettingError for other text."""
     return {
@@ -62,6 +63,7 @@ def pixel_settings(
         "size": parse_size(size),
         "mean": parse_numbers("--mean", mean),
         "std": parse_numbers("--std", std),
+        "pad": parse_numbers("--pad", pad),
     }
 
 

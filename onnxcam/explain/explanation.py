@@ -18,9 +18,9 @@ from onnxcam.errors import SettingError
 from onnxcam.explain.probabilities import format_score
 from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
 from onnxcam.image import overlay as drawing
+from onnxcam.image.geometry import Box
 from onnxcam.image.overlay import CELL, LONGEST_SIDE
 from onnxcam.image.png import encode_png
-from onnxcam.image.preprocess import Box
 from onnxcam.unique_names import make_unique
 
 OUTLIERS = 0.005  # of the pixels of a map at the image: they would hide all others

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
 from onnxcam.image.colormap import Colormap, choose_colormap
-from onnxcam.image.preprocess import Box
+from onnxcam.image.geometry import Box
 from onnxcam.image.read import read
 from onnxcam.image.text import PAPER, render_text, stamp_text
 
@@ -51,7 +51,8 @@ def overlay(
     Args:
         image: The original, as `read` gives it.
         saliency: (H, W), the raw map at the size of the model's input.
-        box: Left, top, right and bottom of what the map covers, in pixels of `image`.
+        box: Left, top, right and bottom of what the map covers, in pixels of `image`; it may extend beyond
+            the image, and that part of the map is not drawn.
         signed: Whether negative values are evidence against the target.
         colormap: A name of `COLORMAPS`, for a signed map that of a diverging one; the default is
             "ember", or "polar" for a signed map.
@@ -79,7 +80,8 @@ def overlay(
     colors = choose_colormap(colormap, signed=signed)
     photo, covered_box = _fit_to_sheet(image, box, longest_side)
     size = (covered_box[2] - covered_box[0], covered_box[3] - covered_box[1])
-    level = _normalize_map(saliency, size, signed, outliers)
+    shown_cells = _cells_on(image.size, box, saliency.shape)
+    level = _normalize_map(saliency, shown_cells, size, signed, outliers)
     if level is None:
         overlaid = stamp_text(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
@@ -146,9 +148,10 @@ def _check(image: Image.Image, saliency: Array, box: Box) -> None:
     if not np.isfinite(saliency).all():
         raise SettingError("the map holds values that are not finite; expected the raw, finite map")
     left, top, right, bottom = box
-    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+    overlaps = max(left, 0) < min(right, image.width) and max(top, 0) < min(bottom, image.height)
+    if not (overlaps and np.isfinite(box).all()):
         raise SettingError(
-            f"box {box}: expected left < right and top < bottom within the image's "
+            f"box {box}: expected left < right and top < bottom, and that it shows a part of the image's "
             f"{image.width} x {image.height} pixels"
         )
 
@@ -168,16 +171,28 @@ def _fit_to_sheet(
 
 
 def _whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
-    """The span in whole pixels, of at least one."""
-    first = min(round(start), side - 1)
-    return first, max(round(end), first + 1)
+    """The span in whole pixels of the side, of at least one."""
+    first = min(max(round(start), 0), side - 1)
+    return first, max(min(round(end), side), first + 1)
+
+
+def _cells_on(size: tuple[int, int], box: Box, shape: tuple[int, ...]) -> Box:
+    """The part of a map of this shape that lies on an image of this size (width, height), in cells."""
+    (left, right), (top, bottom) = (
+        (
+            max(0.0, -start) * cells / (end - start),
+            cells - max(0.0, end - side) * cells / (end - start),
+        )
+        for start, end, side, cells in zip(box[:2], box[2:], size, shape[::-1], strict=True)
+    )
+    return (left, top, right, bottom)
 
 
 def _normalize_map(
-    saliency: Floats, size: tuple[int, int], signed: bool, outliers: float
+    saliency: Floats, shown_cells: Box, size: tuple[int, int], signed: bool, outliers: float
 ) -> NDArray[np.float32] | None:
-    """The square root of the map in [0, 1], or in [-1, 1] with its sign if it is signed, at `size`
-    (width, height); None for a map without evidence.
+    """The square root of the map in [0, 1], or in [-1, 1] with its sign if it is signed: its `shown_cells` at
+    `size` (width, height); None for a map without evidence.
     """
     evidence = saliency.astype(np.float64)
     if not signed:
@@ -188,7 +203,7 @@ def _normalize_map(
     image = Image.fromarray(share.astype(np.float32))
     # Bicubic interpolation overshoots: around evidence for the target it would show evidence against it.
     smooth = Image.Resampling.BILINEAR if signed else Image.Resampling.BICUBIC
-    resized = np.clip(np.asarray(image.resize(size, smooth)), -signed, 1)
+    resized = np.clip(np.asarray(image.resize(size, smooth, shown_cells)), -signed, 1)
     return np.copysign(np.sqrt(np.abs(resized)), resized)
 
 

@@ -13,17 +13,17 @@ from PIL import Image
 
 from onnxcam.arrays import Array, Floats, cast_saturating
 from onnxcam.errors import SettingError
+from onnxcam.image.geometry import FITS, Box, Fit, place
 from onnxcam.image.read import read
 from onnxcam.registry import Registry
 from onnxcam.specs import ImageInput
 
 Order = Literal["rgb", "bgr"]
-Fit = Literal["crop", "squash"]
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 LARGEST_SIDE = 16384
 _DEFAULT_SIDE = 224
 _FEWEST_LEVELS = 16
+_GRAY = (114.0,)  # of letterboxes, as YOLO has it
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -37,10 +37,12 @@ class Preprocessing:
         std: Likewise; above 0.
         order: "rgb" or "bgr": the order of the model's channels.
         fit: "crop" brings the short side to size / crop_ratio and takes the center; "squash"
-            stretches the full image to the size.
+            stretches the full image to the size; "letterbox" keeps its proportions and pads it to the size,
+            evenly on both sides, and "letterbox-corner" below or on the right.
         size: (height, width) in pixels, 1 to 16384; None: the model's own, else 224 x 224.
         crop_ratio: The share of the short side that "crop" keeps, above 0 and at most 1.
         resample: "bilinear" or "bicubic", both with the antialiasing of Pillow.
+        pad: The pixels of the padding, 0 to 255; one number, or one per channel in the model's own order.
 
     Raises:
         SettingError: Values out of range; all of them are named at once.
@@ -54,6 +56,7 @@ class Preprocessing:
     size: tuple[int, int] | None = None
     crop_ratio: float = 0.875
     resample: str = "bilinear"
+    pad: tuple[float, ...] = _GRAY
 
     def __post_init__(self) -> None:
         if problems := list(_problems(self)):
@@ -66,7 +69,8 @@ class PreparedImage:
 
     `tensor`: (1, C, H, W) or (1, H, W, C) as the model expects it; float32, or the model's own dtype
     where that is an integer one. `box`: left, top, right and bottom of the part of `image` that
-    the tensor shows, in pixels of `image`, not rounded. `image`: the original, mode "RGB".
+    the tensor shows, in pixels of `image`, not rounded; with padding, it extends beyond `image`. `image`: the
+    original, mode "RGB".
     """
 
     tensor: Array
@@ -77,15 +81,17 @@ class PreparedImage:
 def _problems(settings: Preprocessing) -> Iterator[str]:
     if not (math.isfinite(settings.scale) and settings.scale > 0):
         yield f"scale {settings.scale}: expected a number above 0 (255, 127.5 or 1)"
-    for name, values in (("mean", settings.mean), ("std", settings.std)):
+    for name, values in (("mean", settings.mean), ("std", settings.std), ("pad", settings.pad)):
         if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
             yield f"{name} {list(values)}: expected one number, or one for each of 3 channels"
     if any(value <= 0 for value in settings.std):
         yield f"std {list(settings.std)}: expected numbers above 0"
+    if not all(0 <= value <= 255 for value in settings.pad):
+        yield f"pad {list(settings.pad)}: expected pixels of 0 to 255"
     if settings.order not in ("rgb", "bgr"):
         yield f"order {settings.order!r}: expected 'rgb' or 'bgr'"
-    if settings.fit not in ("crop", "squash"):
-        yield f"fit {settings.fit!r}: expected 'crop' or 'squash'"
+    if settings.fit not in FITS:
+        yield f"fit {settings.fit!r}: expected {', '.join(map(repr, FITS[:-1]))} or {FITS[-1]!r}"
     if settings.resample not in _RESAMPLE:
         yield f"resample {settings.resample!r}: expected {' or '.join(map(repr, _RESAMPLE))}"
     if not 0 < settings.crop_ratio <= 1:
@@ -123,16 +129,23 @@ def with_overrides(
     scale: float | None = None,
     order: Order | None = None,
     fit: Fit | None = None,
+    pad: tuple[float, ...] | None = None,
 ) -> Preprocessing:
     """`preprocessing` with the given settings in place of its own; None leaves a setting as it is.
 
     Raises:
         SettingError: Values out of range.
     """
-    overrides = {"size": size, "mean": mean, "std": std, "scale": scale, "order": order, "fit": fit}
-    settings: dict[str, Any] = {
-        name: value for name, value in overrides.items() if value is not None
+    overrides: dict[str, Any] = {
+        "size": size,
+        "mean": mean,
+        "std": std,
+        "scale": scale,
+        "order": order,
+        "fit": fit,
+        "pad": pad,
     }
+    settings = {name: value for name, value in overrides.items() if value is not None}
     return replace(preprocessing, **settings)
 
 
@@ -168,18 +181,27 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
         ImageError: The image cannot be decoded.
     """
     rgb = image if image.mode == "RGB" else read(image)
-    channels = _channel_count(takes)
-    mean, std = (
-        _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
-    )
     height, width = tensor_size(preprocessing, takes)
-    box = _visible_box(rgb.size, (width, height), preprocessing)
-    resized = rgb.resize((width, height), _RESAMPLE[preprocessing.resample], box=box)
-    levels = np.arange(256, dtype=np.float32)[:, np.newaxis]
-    values = (levels / preprocessing.scale - mean) / std  # of the 256 levels: a tenth of the time
-    table = _to_model_dtype(values.astype(np.float32), values[[0, -1]], takes)
-    tensor = _look_up(table, _pixels(resized, channels, preprocessing.order), takes.layout)
-    return PreparedImage(tensor[np.newaxis], box, rgb)
+    placement = place(rgb.size, (width, height), preprocessing.fit, preprocessing.crop_ratio)
+    resample = _RESAMPLE[preprocessing.resample]
+    resized = rgb.resize(placement.size, resample, box=placement.source)
+    table = _level_table(preprocessing, takes)
+    pixels = _pixels(resized, len(table[0]), preprocessing.order)
+    tensor = _look_up(table, pixels, takes.layout, (height, width), placement.corner)
+    return PreparedImage(tensor[np.newaxis], placement.box((width, height)), rgb)
+
+
+def _level_table(preprocessing: Preprocessing, takes: ImageInput) -> Array:
+    """(257, C) in the dtype of the model: what the levels 0 to 255 of a channel become, and its padding."""
+    channels = _channel_count(takes)
+    mean, std, pad = (
+        _per_channel(values, channels)
+        for values in (preprocessing.mean, preprocessing.std, preprocessing.pad)
+    )
+    levels = np.arange(256, dtype=np.float32)[:, np.newaxis].repeat(channels, axis=1)
+    levels = np.vstack([levels, pad.astype(np.float32)])
+    values = (levels / preprocessing.scale - mean) / std  # of these only: a tenth of the time
+    return _to_model_dtype(values.astype(np.float32), values[[0, 255]], takes)
 
 
 def gray_level(preprocessing: Preprocessing, takes: ImageInput, level: float) -> Array:
@@ -235,28 +257,6 @@ def tensor_size(preprocessing: Preprocessing, takes: ImageInput) -> tuple[int, i
     return height, width
 
 
-def _visible_box(
-    image: tuple[int, int], tensor: tuple[int, int], preprocessing: Preprocessing
-) -> Box:
-    """The part of the image that the tensor shows; both sizes are (width, height).
-
-    For "crop": where the usual two steps, resizing and cutting out the center at whole pixels, would
-    put it. Pillow resamples that part directly: the same pixels, without the large image between.
-    """
-    if preprocessing.fit == "squash":
-        return (0.0, 0.0, float(image[0]), float(image[1]))
-    resized_sides = [math.floor(side / preprocessing.crop_ratio + 1e-9) for side in tensor]
-    # the axis that decides the scale
-    limiting_axis = int(resized_sides[1] * image[0] > resized_sides[0] * image[1])
-    resized = [resized_sides[limiting_axis] * side // image[limiting_axis] for side in image]
-    start = [round((full - side) / 2) for full, side in zip(resized, tensor, strict=True)]
-    left, top = (s * p / r for s, p, r in zip(start, image, resized, strict=True))
-    right, bottom = (
-        min((s + t) * p / r, p) for s, t, p, r in zip(start, tensor, image, resized, strict=True)
-    )
-    return (left, top, right, bottom)
-
-
 def _pixels(image: Image.Image, channels: int, order: Order) -> NDArray[np.uint8]:
     """(H, W, channels), 0 to 255, in the model's channel order."""
     if channels == 1:
@@ -265,14 +265,25 @@ def _pixels(image: Image.Image, channels: int, order: Order) -> NDArray[np.uint8
     return rgb if order == "rgb" else rgb[..., ::-1]
 
 
-def _look_up(table: Array, pixels: NDArray[np.uint8], layout: str) -> Array:
-    """(C, H, W) or (H, W, C): each pixel's entry in the table (256, C) of its channel."""
+def _look_up(
+    table: Array,
+    pixels: NDArray[np.uint8],
+    layout: str,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+) -> Array:
+    """(C, H, W) or (H, W, C): for the pixels, whose upper left corner is at `corner` (left, top), the values in
+    the table of their channel; around them the padding.
+    """
     height, width, channels = pixels.shape
-    shape = (channels, height, width) if layout == "NCHW" else pixels.shape
-    tensor = np.empty(shape, table.dtype)
+    tensor = np.empty((channels, *size) if layout == "NCHW" else (*size, channels), table.dtype)
     planes = tensor if layout == "NCHW" else np.moveaxis(tensor, -1, 0)
+    left, top = corner
+    if (height, width) != size:
+        planes[...] = table[-1, :, np.newaxis, np.newaxis]
     for channel, plane in enumerate(planes):
-        plane[...] = np.take(table[:, channel], pixels[..., channel])
+        shown = plane[top : top + height, left : left + width]
+        shown[...] = np.take(table[:, channel], pixels[..., channel])
     return tensor
 
 
