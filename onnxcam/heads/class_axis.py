@@ -48,6 +48,7 @@ class ClassAxisFinder:
             [axis for axis in long_axes if self._fits_labels(shape[axis])],
             _softmax_axes(logits, long_axes, self.model.opset),
             [axis for axis in long_axes if axes and not _is_spatial(axes[axis])],
+            _choice_axes(logits, long_axes),
             [axis for axis in long_axes if shape[axis] not in self._box_counts(shape)],
             self._newest_axes(axes, long_axes),
             _weight_axes(logits, long_axes),
@@ -140,6 +141,13 @@ def _softmax_axes(tensor: gs.Tensor, long_axes: list[int], opset: int) -> list[i
         if is_softmax and ("axis" in node.attrs or opset >= LAST_BY_DEFAULT):
             softmax_axes.add(int(node.attrs.get("axis", -1)) % rank)
     return [axis for axis in long_axes if axis in softmax_axes]
+
+
+def _choice_axes(tensor: gs.Tensor, long_axes: list[int]) -> list[int]:
+    """The axis along which an ArgMax chooses the best class."""
+    readers = (node for node in tensor.outputs if node.op == "ArgMax")
+    chosen = {int(node.attrs.get("axis", 0)) % len(tensor.shape) for node in readers}
+    return [axis for axis in long_axes if axis in chosen]
 
 
 def _weight_axes(tensor: gs.Tensor, long_axes: list[int]) -> list[int]:

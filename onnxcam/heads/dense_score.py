@@ -17,7 +17,7 @@ from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.head import Head
 from onnxcam.heads.output_choice import choose_output
-from onnxcam.heads.output_tensors import unwrap_output
+from onnxcam.heads.output_tensors import origin_notice, score_tensors
 from onnxcam.heads.score import check_detections, find_heads, no_score_error, to_score
 from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
@@ -54,15 +54,13 @@ def ensure_class_scores(model: Model, output: str | None = None) -> tuple[Model,
 
 
 def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
-    """Notices about outputs that are not tensors: what is explained instead."""
+    """Notices about outputs that hold no scores themselves: what is explained instead."""
+    names = {output.name for output in model.graph.outputs}
     for output in model.graph.outputs:
-        names = [tensor.name for tensor in unwrap_output(output)]
+        tensors = [tensor.name for tensor in score_tensors(output)]
         for head in heads:
-            if head.output.name in names and output.name != head.output.name:
-                yield (
-                    f"{output.name} is not a tensor, so {head.output.name}, which it is made from, is "
-                    "explained; --output NAME chooses another tensor"
-                )
+            if head.output.name in tensors and head.output.name not in names:
+                yield origin_notice(output, head.output)
 
 
 def _is_pooled_with(head: Head, chosen_head: Head) -> bool:

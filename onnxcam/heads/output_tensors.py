@@ -1,4 +1,6 @@
-"""The float tensors that an output is made from: inside a sequence or a map, and before rounding."""
+"""The float tensors that an output is made from: inside a sequence or a map, before the choice of a class, and
+before rounding.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import producer
+from onnxcam.heads.class_choice import scores_before_choice
 
 
 def unwrap_output(output: gs.Tensor) -> list[gs.Tensor]:
@@ -15,6 +18,20 @@ def unwrap_output(output: gs.Tensor) -> list[gs.Tensor]:
         return [output]
     inputs = node.inputs if node.op == "SequenceConstruct" else node.inputs[:1]
     return [tensor for source in inputs for tensor in unwrap_output(source)]
+
+
+def score_tensors(output: gs.Tensor) -> list[gs.Tensor]:
+    """The tensors that may hold the scores of an output: those in it, or what they were chosen from."""
+    return [scores_before_choice(tensor) or tensor for tensor in unwrap_output(output)]
+
+
+def origin_notice(output: gs.Tensor, tensor: gs.Tensor) -> str:
+    """Why a tensor is explained instead of the output that is made from it."""
+    kind = "is not a tensor" if unwrap_output(output) != [output] else "only names the best class"
+    return (
+        f"{output.name} {kind}, so {tensor.name}, which it is made from, is explained; "
+        "--output NAME chooses another tensor"
+    )
 
 
 def before_rounding(tensor: gs.Tensor) -> gs.Tensor:

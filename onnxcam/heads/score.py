@@ -18,7 +18,7 @@ from onnxcam.heads.exact_activation import is_exact_activation
 from onnxcam.heads.head import Head
 from onnxcam.heads.head_reader import HeadReader
 from onnxcam.heads.output_choice import choose_output
-from onnxcam.heads.output_tensors import unwrap_output
+from onnxcam.heads.output_tensors import score_tensors
 from onnxcam.model.model import Model
 from onnxcam.specs import Score
 
@@ -56,7 +56,7 @@ def find_heads(model: Model, output: str | None = None, labels: int | None = Non
     """
     reader = HeadReader(model, labels)
     outputs = _requested_tensors(model, output)
-    heads = [reader.read(tensor) for named in outputs for tensor in unwrap_output(named)]
+    heads = [reader.read(tensor) for named in outputs for tensor in score_tensors(named)]
     return [head for head in heads if head is not None]
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 import onnxcam
-from onnxcam.errors import ModelError, UnknownNameError
+from onnxcam.errors import UnknownNameError
 from onnxcam.heads.class_axis import shortest_axis
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.model.load import load
@@ -103,12 +103,6 @@ def test_shortest_axis_of_shape(shape: tuple[Any, ...], axis: int) -> None:
 def test_classifier_is_not_changed() -> None:
     model = load(net("float[N, 4] y", "p = GlobalAveragePool(features) y = Flatten(p)"))
     assert ensure_class_scores(model)[0] is model
-
-
-def test_integer_output_is_refused() -> None:
-    body = "logits = Conv(features, v) classes = ArgMax<axis = 1, keepdims = 0>(logits)"
-    with pytest.raises(ModelError, match="no output has one score per class"):
-        ensure_class_scores(load(net("int64[N, 8, 8] classes", body)))
 
 
 @pytest.mark.parametrize("kind", [SEGMENTER, CHANNELS_LAST, DETECTOR], ids=lambda kind: kind[0])
