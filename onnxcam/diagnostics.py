@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def checkup(
     )
     # An image of integers has no derivative, but the layers after it do.
     sources = {image.name, *(layer.name for layer in layers)}
-    expanded = expand_operators_without_rules(scored_model, sources, score.logits, DEFAULT)
+    expanded = _expanded(scored_model, sources, score.logits)
     path = subgraph_between(expanded.graph, sources, {score.logits}, carries_floats)
     trial = _run_trial(model, output, trial_size, [assumed] if assumed else [])
     return {
@@ -73,6 +73,16 @@ def checkup(
         "explainable": trial["error"] is None,
         "without_gradient": _methods_without_gradient(model, output) if trial["blocked"] else [],
     }
+
+
+def _expanded(model: Model, sources: Collection[str], of: str) -> Model:
+    """The model with operators that have no rule replaced by their definitions; the model itself if that fails,
+    and the trial then says why.
+    """
+    try:
+        return expand_operators_without_rules(model, sources, of, DEFAULT)
+    except ModelError:
+        return model
 
 
 def _layers_or_none(model: Model, output: str | None) -> list[Layer]:

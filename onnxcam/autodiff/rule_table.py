@@ -49,10 +49,11 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """The gradient of one operator."""
+    """The gradient of one operator, in all its forms or in those that `covers` accepts."""
 
     functions: tuple[Vjp | None, ...]
     form: Form = Form.PER_INPUT
+    covers: Callable[[gs.Node], bool] | None = None
 
     def function(self, slot: int) -> Vjp | None:
         """The function for an input, None if it gets no gradient."""
@@ -163,8 +164,9 @@ class Rules(Mapping[str, Rule]):
         return any(rule.takes("absorb") for rule in self._rules.values())
 
     def rule_for(self, node: gs.Node) -> Rule | None:
-        """The rule of a node's operator."""
-        return self._rules.get(operator_key(node.op, node.domain))
+        """The rule of a node's operator; None if there is none, or none for its form."""
+        rule = self._rules.get(operator_key(node.op, node.domain))
+        return None if rule is None or (rule.covers and not rule.covers(node)) else rule
 
     def vjp(self, operator: str, *functions: Vjp | None, domain: str = "") -> None:
         """Add one function per input, None for an input without a gradient."""
@@ -174,9 +176,17 @@ class Rules(Mapping[str, Rule]):
         """Add one function for an operator with any number of inputs of the same kind."""
         self._add(operator, Rule((function,), Form.VARIADIC), domain)
 
-    def outputs(self, operator: str, *functions: Vjp | None, domain: str = "") -> None:
-        """Add one function per input that gets the cotangents of all outputs."""
-        self._add(operator, Rule(functions, Form.OUTPUTS), domain)
+    def outputs(
+        self,
+        operator: str,
+        *functions: Vjp | None,
+        domain: str = "",
+        covers: Callable[[gs.Node], bool] | None = None,
+    ) -> None:
+        """Add one function per input that gets the cotangents of all outputs. Nodes that `covers` does not
+        accept have no rule.
+        """
+        self._add(operator, Rule(functions, Form.OUTPUTS, covers), domain)
 
     def _add(self, operator: str, rule: Rule, domain: str) -> None:
         name = operator_key(operator, domain)

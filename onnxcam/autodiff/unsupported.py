@@ -16,8 +16,6 @@ UNSUPPORTED: dict[str, str] = {  # a derivative exists, but there is no rule for
     "Loop": "repeats its body at run time: export it unrolled",
     "Scan": "iterates over steps at run time: export it unrolled",
     "LinearAttention": "iterates over steps at run time: export it as MatMul and CumSum, or unrolled",
-    "GRU": "is a recurrent cell: export it unrolled, or use LSTM",
-    "RNN": "is a recurrent cell: export it unrolled, or use LSTM",
     "MaxRoiPool": "takes maxima over regions: export RoiAlign instead",
     "CumProd": "multiplies along an axis: export it as Exp, CumSum and Log",
     "Det": "computes a determinant",

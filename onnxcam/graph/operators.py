@@ -159,11 +159,13 @@ TRAITS: dict[str, Traits] = {
     # Sums and reductions
     "CumSum": Traits(),
     "Einsum": Traits(contracts=True),
+    "GRU": Traits(),
     "Gemm": Traits(contracts=True),
     "LSTM": Traits(),
     "MatMul": Traits(contracts=True),
     "MatMulInteger": Traits(zero_gradient="takes integers"),
     "QLinearMatMul": Traits(zero_gradient="takes integers"),
+    "RNN": Traits(),
     "ReduceL1": Traits(reduces=True),
     "ReduceL2": Traits(reduces=True),
     "ReduceLogSum": Traits(reduces=True),

@@ -55,6 +55,11 @@ def slice_axes(
     return value.build.op("Slice", value, *constants)
 
 
+def slice_equal(value: Value, index: int, axis: int, size: int = 1) -> Value:
+    """The index-th of equal slices along an axis, each of this size."""
+    return slice_axes(value, [index * size], [(index + 1) * size], [axis])
+
+
 def slice_dynamic(value: Value, axis: int, start: Value, end: Value) -> Value:
     """value[start:end] along one axis; start and end are int64 (1,) Values."""
     return value.build.op("Slice", value, start, end, value.build.constant(np.array([axis])))

@@ -19,7 +19,7 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnxcam.graph.operators import traits_named
 from onnxcam.graph.opset import schema_at
 from onnxcam.graph.shape_inference import type_proto
-from onnxcam.passes import deform_conv  # noqa: F401  adds its row to the table
+from onnxcam.passes import deform_conv, recurrent  # noqa: F401  add their rows to the table
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.decomposition import Stage, decompose, decomposed_operators
 

@@ -78,11 +78,11 @@ def gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
     """A copy of the model with the gradients of several backward passes; see `gradient`."""
     while True:
         expanded = model
-        for sweep in sweeps:
-            expanded = expand_operators_without_rules(
-                expanded, sweep.wrt, sweep.score or of, sweep.rules, _preserved(of, sweeps)
-            )
         try:
+            for sweep in sweeps:
+                expanded = expand_operators_without_rules(
+                    expanded, sweep.wrt, sweep.score or of, sweep.rules, _preserved(of, sweeps)
+                )
             return _write_gradients(expanded, of, sweeps)
         except NeedsOpsetError as need:
             model = upgrade_model(model, need.opset)

@@ -79,10 +79,10 @@ def reaches(model: Model, layer: Layer, of: str, rules: Rules) -> bool:
     """Whether a gradient of the score reaches a layer, and all operators on the way have rules."""
     if layer.ignored_by_score:
         return False
-    plain = expand_operators_without_rules(model, {layer.name}, of, rules)
     try:
+        plain = expand_operators_without_rules(model, {layer.name}, of, rules)
         return layer.name in differentiable_path(plain.graph, {layer.name}, {of}, rules).tensors
-    except MissingRuleError:
+    except ModelError:  # no rule, or a form that has none
         return False
 
 

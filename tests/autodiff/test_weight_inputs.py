@@ -53,29 +53,8 @@ def _gradient(proto: onnx.ModelProto, wrt: str, feeds: dict[str, Floats]) -> Flo
     return np.asarray(computed)
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_computed_weights_are_refused_by_name(name: str) -> None:
-    with pytest.raises(MissingRuleError, match="computed from the same input") as caught:
-        onnxcam.gradient(onnxcam.load(_model(SOURCES[name])), ["x"], "t")
-    assert list(caught.value.operators) == [name.partition("'")[0]]
-
-
-def test_lstm_with_computed_weights_is_refused() -> None:
-    body = (
-        "s = Constant<value_ints = [4, 1, 8]>() f = Reshape(x, s) h = ReduceMean<keepdims = 1>(f) "
-        "k = Mul(h, wide) y, last, cell = LSTM<hidden_size = 1>(f, k, deep)"
-    )
-    proto = _model(body)
-    wide, deep = np.ones((1, 4, 8), np.float32), np.ones((1, 4, 1), np.float32)
-    proto.graph.initializer.extend(
-        [numpy_helper.from_array(wide, "wide"), numpy_helper.from_array(deep, "deep")]
-    )
-    with pytest.raises(MissingRuleError, match="LSTM has weights that are computed"):
-        onnxcam.gradient(onnxcam.load(proto), ["x"], "t")
-
-
-def test_clip_with_computed_limit_is_decomposed() -> None:
-    proto = _model(CLIP)
+def _check_slope(proto: onnx.ModelProto) -> tuple[Floats, Floats]:
+    """Compare the gradient by x with differences of the plain model; returns x and the gradient."""
     draw = np.random.default_rng(2)
     x = draw.normal(size=(1, 2, 4, 4)).astype(np.float32)
     direction = draw.normal(size=x.shape).astype(np.float32)
@@ -85,6 +64,32 @@ def test_clip_with_computed_limit_is_decomposed() -> None:
     ahead, back = (plain.run(None, {"x": x + sign * step * direction})[0] for sign in (1, -1))
     slope = float(ahead - back) / (2 * step)
     np.testing.assert_allclose(float(np.sum(gradient * direction)), slope, rtol=5e-3)
+    return x, gradient
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_computed_weights_are_refused_by_name(name: str) -> None:
+    with pytest.raises(MissingRuleError, match="computed from the same input") as caught:
+        onnxcam.gradient(onnxcam.load(_model(SOURCES[name])), ["x"], "t")
+    assert list(caught.value.operators) == [name.partition("'")[0]]
+
+
+def test_lstm_with_computed_weights_is_unrolled() -> None:
+    body = (
+        "s = Constant<value_ints = [4, 1, 8]>() f = Reshape(x, s) h = ReduceMean<keepdims = 1>(f) "
+        "u = Constant<value_ints = [0]>() v = ReduceSum<keepdims = 1>(h, u) "
+        "k = Mul(v, wide) y, last, cell = LSTM<hidden_size = 1>(f, k, deep)"
+    )
+    draw = np.random.default_rng(3)
+    wide = numpy_helper.from_array(draw.normal(size=(1, 4, 8)).astype(np.float32), "wide")
+    deep = numpy_helper.from_array(draw.normal(size=(1, 4, 1)).astype(np.float32), "deep")
+    proto = _model(body)
+    proto.graph.initializer.extend([wide, deep])
+    _check_slope(proto)
+
+
+def test_clip_with_computed_limit_is_decomposed() -> None:
+    x, gradient = _check_slope(_model(CLIP))
     alone = _gradient(_model("m = Constant<value_float = 0.1>() y = Clip(x, , m)"), "x", {"x": x})
     assert not np.allclose(gradient, alone, atol=1e-2)  # the limit's share is large
 

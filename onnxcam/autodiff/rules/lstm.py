@@ -1,4 +1,5 @@
-"""LSTM over a fixed number of steps: backpropagation through time, written out.
+"""LSTM in the form of torch.nn.LSTM over a fixed number of steps: backpropagation through time, written out.
+Other forms are unrolled (`passes/recurrent.py`).
 
 The outputs hold the state h of every step, so all gates are computed at once. Only c (forward in time) and the
 cotangents of h and c (backward) are computed step by step. Tensors are (steps, directions, batch, features),
@@ -11,17 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.rule_table import Rules
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
-from onnxcam.graph.slicing import full_like, slice_axes
+from onnxcam.graph.slicing import full_like, slice_axes, slice_equal
 from onnxcam.graph.tracing import Value
 
 rules = Rules()
 MAX_STEPS = 4096  # each step gets nodes of its own
 ACTIVATIONS = ["Sigmoid", "Tanh", "Tanh"]
-INITIAL_H = 5  # the slot
+LENGTHS, INITIAL_H, PEEPHOLES, OPERANDS = 4, 5, 7, 8  # slots, and their number
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,6 @@ class Cotangents:
     preactivations: Value
     h: Value
     c: Value
-
-
-def slice_equal(value: Value, index: int, axis: int, size: int = 1) -> Value:
-    """The index-th of equal slices along an axis, each of this size."""
-    return slice_axes(value, [index * size], [(index + 1) * size], [axis])
 
 
 def in_time_order(value: Value, direction: str) -> Value:
@@ -122,19 +119,13 @@ def lstm_vjp(
     sequence_lens: Value | None,
     initial_h: Value | None,
     initial_c: Value | None,
-    peepholes: Value | None,
     *,
     slot: int,
     direction: str,
-    activations: Sequence[str] | None,
-    clip: float | None,
-    input_forget: int,
-    layout: int | None,
 ) -> Value:
     """LSTM-22: the cotangent of x, of the initial h (slot 5) or of the initial c (slot 6). Since opset 7."""
-    _check_form(
-        x, activations, sequence_lens is not None, peepholes is not None, clip, input_forget, layout
-    )
+    del sequence_lens  # not of this form
+    _check_steps(x)
     states = _states(ys, x, r)
     zeros = full_like(slice_equal(states, 0, 0), 0.0)  # (1, directions, batch, features)
     first_h, first_c, g_last_h, g_last_c = (
@@ -149,14 +140,24 @@ def lstm_vjp(
     return anp.squeeze(cotangents.h if slot == INITIAL_H else cotangents.c, axis=0)
 
 
-def _check_form(x: Value, activations: Sequence[str] | None, *unsupported: object) -> None:
-    """ModelError for forms that exporters of vision models do not write, or an unknown number of steps."""
-    expected = ACTIVATIONS * (len(activations or ACTIVATIONS) // len(ACTIVATIONS))
-    if any(unsupported) or list(activations or expected) != expected:
-        raise ModelError(
-            f"the LSTM that reads {x.name!r} has peepholes, lengths, clip, coupled gates, the batch first or "
-            "other activations, which have no gradient rule; export it in the form of torch.nn.LSTM"
-        )
+def has_form_of_torch(node: gs.Node) -> bool:
+    """Whether an LSTM has the default activations, and no lengths, peepholes, clip, coupled gates or batch
+    first.
+    """
+    names = list(node.attrs.get("activations") or ACTIVATIONS)
+    is_default = names == ACTIVATIONS * (len(names) // len(ACTIVATIONS))
+    inputs = [*node.inputs, *[gs.Variable.empty()] * OPERANDS]
+    others = (*map(node.attrs.get, ("clip", "input_forget", "layout")),)
+    return (
+        is_default
+        and not any(others)
+        and inputs[LENGTHS].is_empty()
+        and inputs[PEEPHOLES].is_empty()
+    )
+
+
+def _check_steps(x: Value) -> None:
+    """ModelError for an unknown number of steps, or too many."""
     if isinstance(x.shape[0], int) and x.shape[0] > MAX_STEPS:
         raise ModelError(
             f"the LSTM that reads {x.name!r} runs {x.shape[0]} steps, but gradients are written for at most "
@@ -164,8 +165,8 @@ def _check_form(x: Value, activations: Sequence[str] | None, *unsupported: objec
         )
     if not isinstance(x.shape[0], int):
         raise ModelError(
-            f"the LSTM that reads {x.name!r} needs a fixed number of steps; export the model for images of "
-            "one size"
+            f"the LSTM that reads {x.name!r} needs a fixed number of steps; fix the size of the images "
+            "(--size H,W), or export the model for images of one size"
         )
 
 
@@ -178,4 +179,6 @@ def _states(ys: Sequence[Value | None], x: Value, r: Value) -> Value:
     return x.build.request_output(output, 0, output.dtype, shape)
 
 
-rules.outputs("LSTM", lstm_vjp, None, None, None, None, lstm_vjp, lstm_vjp)
+rules.outputs(
+    "LSTM", lstm_vjp, None, None, None, None, lstm_vjp, lstm_vjp, covers=has_form_of_torch
+)

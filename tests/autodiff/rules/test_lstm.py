@@ -1,8 +1,7 @@
-"""LSTM: directions, initial and final states, one step and several, and the forms that are refused."""
+"""LSTM in the form of torch: directions, initial and final states, one step and several."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from onnxcam.errors import ModelError
@@ -44,28 +43,9 @@ def test_lstm_of_one_step_matches_differences() -> None:
     check_vjp("LSTM", *operands(2, 1), direction="bidirectional", hidden_size=HIDDEN)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        {"clip": 0.5},
-        {"input_forget": 1},
-        {"activations": ["Relu", "Tanh", "Tanh"]},
-    ],
-    ids=str,
-)
-def test_lstm_of_unusual_form_is_refused(form: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="the LSTM that reads 'x0' has peepholes, lengths, clip"):
-        check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, **form)
-
-
 def test_lstm_with_unknown_number_of_steps_is_refused() -> None:
     with pytest.raises(
-        ModelError, match="needs a fixed number of steps; export the model for images"
+        ModelError,
+        match=r"needs a fixed number of steps; fix the size of the images \(--size H,W\)",
     ):
         check_vjp("LSTM", *operands(1), hidden_size=HIDDEN, dynamic=(0,), name_by_size=False)
-
-
-def test_lstm_with_sequence_lengths_is_refused() -> None:
-    lengths = np.full(BATCH, STEPS, np.int32)
-    with pytest.raises(ModelError, match="lengths"):
-        check_vjp("LSTM", *operands(1), lengths, opset=14, hidden_size=HIDDEN)

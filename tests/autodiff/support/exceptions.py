@@ -11,6 +11,7 @@ CLASS_WEIGHTS = (
 )
 ZERO = "the gradient is exactly 0, as a sum of terms that are not"
 MASK_VALUE = "ONNX's definition masks the returned weights with -inf, ONNX Runtime with -3e38"
+SATURATED = "its data saturate the Tanh or Sigmoid, whose slopes in float32 are mostly rounding"
 
 EXCEPTIONS = {
     "test_attention_24_qk_matmul_output_mode3_softmax_precision": (
@@ -28,6 +29,7 @@ EXCEPTIONS = {
     "test_dynamicquantizelinear": QUANTIZER,
     "test_dynamicquantizelinear_max_adjusted": QUANTIZER,
     "test_dynamicquantizelinear_min_adjusted": QUANTIZER,
+    "test_gru_seq_length": SATURATED,
     "test_maxunpool_export_with_output_shape": (
         "the reference counts indices in the smaller shape, ONNX Runtime in the larger one"
     ),
@@ -41,4 +43,6 @@ EXCEPTIONS = {
     },
     "test_resize_downsample_scales_cubic_align_corners": CORNERS,
     "test_resize_downsample_scales_linear_align_corners": CORNERS,
+    "test_rnn_seq_length": SATURATED,
+    "test_simple_rnn_bidirectional": SATURATED,
 }

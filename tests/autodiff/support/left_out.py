@@ -29,7 +29,6 @@ HOW_TO_RENEW = (
 REFUSED = {  # operators with forms that are refused: not those of inference, or rare
     "BatchNormalization": "inference mode",
     "Dropout": "inference mode",
-    "LSTM": "export it in the form of torch",
     "RoiAlign": "export it with mode avg",
     "ScatterElements": "reduction '(mul|min|max)'",
     "ScatterND": "reduction '(mul|min|max)'",
@@ -37,7 +36,9 @@ REFUSED = {  # operators with forms that are refused: not those of inference, or
 NEEDS_FIXED_SIZES = {  # operators whose rules refuse sizes that are unknown in advance
     "Pad": "fixed size",
     "Resize": "fixed size",
-    "LSTM": "needs a fixed number of steps",
+    "GRU": "needs a fixed number of steps|weights of fixed sizes",
+    "LSTM": "needs a fixed number of steps|weights of fixed sizes",
+    "RNN": "needs a fixed number of steps|weights of fixed sizes",
     "DeformConv": "of fixed size",
     "ConvTranspose": "fixed size",
     "Slice": "fixed size|known along one axis",

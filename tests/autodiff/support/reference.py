@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
 from tests.autodiff.support.reference_grid_sample import AffineGrid, DeformConv, GridSample
+from tests.autodiff.support.reference_recurrent import GRU, LSTM, RNN
 
 Doubles = NDArray[np.float64]
 
@@ -284,6 +285,9 @@ ALWAYS = [
     Scatter,
     GridSample,
     DeformConv,
+    GRU,
+    LSTM,
+    RNN,
 ]
 
 
