@@ -108,7 +108,7 @@ def concat_slices(tensor: gs.Tensor, axis: int) -> tuple[list[ConcatSlice], bool
             axis = int(node.attrs.get("perm", range(len(tensor.shape))[::-1])[axis])
         elif (
             only_reshapes(traits_of(node))
-            and (source_axis := _axis_in_source(source, tensor, axis)) is not None
+            and (source_axis := axis_in_source(source, tensor, axis)) is not None
         ):
             axis = source_axis
         else:
@@ -127,7 +127,7 @@ def _concat_operands(node: gs.Node, axis: int) -> Iterator[ConcatSlice]:
         start += size
 
 
-def _axis_in_source(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
+def axis_in_source(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
     """The axis of `source` that a Reshape kept: of the same size, with the same sizes before or after it."""
     if source.shape is None or tensor.shape is None:
         return None

@@ -1,0 +1,1 @@
+"""Where a detector has its boxes, and how they are decoded into pixels."""
