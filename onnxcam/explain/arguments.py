@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxcam.errors import SettingError, TargetError
-from onnxcam.image.labels import check_labels, fit_labels, metadata_labels, read_labels
+from onnxcam.image.label_fit import fit_labels
+from onnxcam.image.labels import check_labels, metadata_labels, read_labels
 from onnxcam.methods import METHODS, QUANTITIES, Method
 from onnxcam.methods.method import methods_with
 from onnxcam.specs import AUTO, Plan, PlanRequest

@@ -1,4 +1,5 @@
 """The names of a model's classes: from a file, from its metadata, or from Python objects.
+`label_fit.py` matches them to the classes.
 
 Nothing in them is executed. Ambiguous text is not read at all.
 """
@@ -27,8 +28,6 @@ NAME_KEYS = (
     "class_to_idx",
     "label2id",
 )
-BACKGROUND = {"background", "__background__", "_background_", "dummy"}
-IMAGENET = 1000  # classes; TensorFlow's models have a background class before them
 _EXPECTED = (
     "expected one name per line, a JSON list or object, id2label of a config.json, class_to_idx, "
     "names of a data.yaml, or a CSV file with a name in each row"
@@ -91,38 +90,6 @@ def check_labels(labels: Any) -> tuple[str, ...]:
             "to name or of name to index"
         )
     return names
-
-
-def fit_labels(
-    names: tuple[str, ...], classes: int, prefix: str = ""
-) -> tuple[tuple[str, ...], str | None]:
-    """One name for each of the classes, and a notice about how they were matched.
-
-    A class without a name is called by its number. SettingError for more or fewer names, except for a
-    background before all classes, and for the two sides of a single score.
-    """
-    notice, count = None, len(names)
-    if count == IMAGENET == classes - 1 and names[0].casefold() not in BACKGROUND:
-        names = ("background", *names)
-        notice = "class 0 is taken as the background, and the first label as class 1"
-    elif count == classes + 1 and classes > 1 and names[0].casefold() in BACKGROUND:
-        notice = f"the first label, {names[0]!r}, is ignored"
-        names = names[1:]
-    elif count != classes and (count, classes) != (2, 1):
-        labels = f"{count} label{'s' if count != 1 else ''}"
-        targets = f"{classes} class{'es' if classes > 1 else ''}"
-        raise SettingError(f"{prefix}{labels} for {targets}{_hint(count - classes)}")
-    if notice:
-        correction = f"if that is wrong, pass {classes} names with --labels"
-        notice = f"{count} labels for {classes} classes: {notice}; {correction}"
-    return tuple(name or f"class {index}" for index, name in enumerate(names)), notice
-
-
-def _hint(surplus: int) -> str:
-    expected = "; expected one name per class, class 0 first"
-    if surplus == 1:
-        return f"{expected} (is there a heading, or do the indices begin at 1?)"
-    return f"{expected} (if class 0 is the background, name it, too)" if surplus == -1 else expected
 
 
 def _parse(text: str, suffix: str = "") -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""Class names are read as they are meant, fit the model's classes, and are never executed."""
+"""Class names are read as they are meant, and are never executed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxcam.errors import SettingError
-from onnxcam.image.labels import NAME_KEYS, check_labels, fit_labels, metadata_labels, read_labels
+from onnxcam.image.labels import NAME_KEYS, check_labels, metadata_labels, read_labels
 from tests.image.support.texts import ANY_TEXT
 
 
@@ -271,55 +271,6 @@ def test_labels_are_read_from_regular_files(tmp_path: Path) -> None:
     os.truncate(tmp_path / "sparse.txt", 8 << 30)
     with pytest.raises(SettingError, match="holds no labels"):
         read_labels(tmp_path / "sparse.txt")
-
-
-def numbered_names(count: int) -> tuple[str, ...]:
-    return tuple(f"name {number}" for number in range(count))
-
-
-def test_labels_that_fit_stay() -> None:
-    assert fit_labels(numbered_names(3), 3) == (numbered_names(3), None)
-    assert fit_labels(("a", "", "c"), 3) == (("a", "class 1", "c"), None)
-    assert fit_labels(("no", "yes"), 1) == (("no", "yes"), None)  # the two sides of one score
-
-
-def test_background_before_imagenet_classes_is_added() -> None:
-    names, notice = fit_labels(numbered_names(1000), 1001)
-    assert (len(names), names[:2]) == (1001, ("background", "name 0"))
-    assert notice is not None
-    assert "class 0 is taken as the background" in notice
-    assert "--labels" in notice
-
-
-@pytest.mark.parametrize("classes", [1000, 90, 2])
-@pytest.mark.parametrize("word", ["background", "Background", "__background__", "dummy"])
-def test_background_label_without_class_is_dropped(classes: int, word: str) -> None:
-    names, notice = fit_labels((word, *numbered_names(classes)), classes)
-    assert names == numbered_names(classes)
-    assert notice is not None
-    assert "is ignored" in notice
-
-
-@pytest.mark.parametrize(
-    ("count", "classes", "message"),
-    [
-        (10, 11, r"10 labels for 11 classes; .*if class 0 is the background, name it, too"),
-        (1001, 1000, r"1001 labels for 1000 classes; .*is there a heading"),
-        (12, 10, r"12 labels for 10 classes; expected one name per class, class 0 first$"),
-        (80, 85, "80 labels for 85 classes"),
-        (2, 6, "2 labels for 6 classes"),
-        (1, 6, "1 label for 6 classes"),
-        (3, 1, "3 labels for 1 class"),
-    ],
-)
-def test_labels_that_do_not_fit(count: int, classes: int, message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        fit_labels(numbered_names(count), classes)
-
-
-def test_named_imagenet_background_is_not_doubled() -> None:
-    with pytest.raises(SettingError, match="1000 labels for 1001 classes"):
-        fit_labels(("background", *numbered_names(999)), 1001)
 
 
 @pytest.mark.parametrize("text", ["80", "cat", "labels.txt", "imagenet", ""])
