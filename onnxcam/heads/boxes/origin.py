@@ -17,6 +17,7 @@ WEIGHTS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"}
 MOVES = ("transpose", "slice", "gather", "join")
 SCALES = {"Mul", "Div", "Clip", "Min", "Max", "Cast", "Identity"}
 CORNERS, CENTERS = "corners", "centers"
+MAX_REPEATED = 6  # operators on the same tensors that are compared one by one
 MAX_STEPS = 64  # operators that are followed back from a tensor
 
 
@@ -194,8 +195,20 @@ def _is_array(tensor: gs.Tensor) -> bool:
     return values is None or values.size > 1
 
 
-def _are_equal(first: gs.Tensor, second: gs.Tensor) -> bool:
+def _are_equal(first: gs.Tensor, second: gs.Tensor, depth: int = MAX_REPEATED) -> bool:
+    """Whether two tensors hold the same numbers: one tensor, or the same operators on the same tensors."""
     if first is second:
         return True
     a, b = constant_values(first), constant_values(second)
-    return a is not None and b is not None and np.array_equal(a, b)
+    if a is not None or b is not None:
+        return a is not None and b is not None and np.array_equal(a, b)
+    nodes = producer(first), producer(second)
+    if nodes[0] is None or nodes[1] is None or not depth:
+        return False
+    slots = [node.outputs.index(t) for node, t in zip(nodes, (first, second), strict=True) if node]
+    if (nodes[0].op, str(nodes[0].attrs), slots[0]) != (nodes[1].op, str(nodes[1].attrs), slots[1]):
+        return False
+    pairs = list(zip(nodes[0].inputs, nodes[1].inputs, strict=False))
+    return len(nodes[0].inputs) == len(nodes[1].inputs) and all(
+        _are_equal(*pair, depth=depth - 1) for pair in pairs
+    )
