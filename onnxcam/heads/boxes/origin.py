@@ -199,16 +199,15 @@ def _are_equal(first: gs.Tensor, second: gs.Tensor, depth: int = MAX_REPEATED) -
     """Whether two tensors hold the same numbers: one tensor, or the same operators on the same tensors."""
     if first is second:
         return True
-    a, b = constant_values(first), constant_values(second)
-    if a is not None or b is not None:
-        return a is not None and b is not None and np.array_equal(a, b)
-    nodes = producer(first), producer(second)
-    if nodes[0] is None or nodes[1] is None or not depth:
+    x, y = constant_values(first), constant_values(second)
+    if x is not None or y is not None:
+        return x is not None and y is not None and np.array_equal(x, y)
+    m, n = producer(first), producer(second)
+    if m is None or n is None or not depth or len(m.inputs) != len(n.inputs):
         return False
-    slots = [node.outputs.index(t) for node, t in zip(nodes, (first, second), strict=True) if node]
-    if (nodes[0].op, str(nodes[0].attrs), slots[0]) != (nodes[1].op, str(nodes[1].attrs), slots[1]):
-        return False
-    pairs = list(zip(nodes[0].inputs, nodes[1].inputs, strict=False))
-    return len(nodes[0].inputs) == len(nodes[1].inputs) and all(
-        _are_equal(*pair, depth=depth - 1) for pair in pairs
+    is_same_output = m.outputs.index(first) == n.outputs.index(second)
+    return (
+        (m.op, str(m.attrs)) == (n.op, str(n.attrs))
+        and is_same_output
+        and all(_are_equal(a, b, depth - 1) for a, b in zip(m.inputs, n.inputs, strict=True))
     )

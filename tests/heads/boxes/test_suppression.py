@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxcam.arrays import Floats
+from onnxcam.arrays import Array, Floats
 from onnxcam.heads.boxes.suppression import best_detections
 
 
@@ -18,7 +18,7 @@ def intersection_over_union(first: Floats, second: Floats) -> float:
     return float(intersection / (sum(areas) - intersection))
 
 
-def greedy(boxes: Floats, scores: Floats, classes: Floats, min_score: float) -> list[int]:
+def greedy(boxes: Floats, scores: Floats, classes: Array, min_score: float) -> list[int]:
     """Take the best box, leave out those of its class that overlap it, and so on."""
     kept: list[int] = []
     for position in np.argsort(-scores, kind="stable").tolist():
