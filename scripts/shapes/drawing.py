@@ -100,7 +100,7 @@ AREAS = tuple(_area(outer) - sum(map(_area, holes)) for outer, *holes in OUTLINE
 
 
 @dataclass(frozen=True)
-class _Spot:
+class Spot:
     """One object to be drawn: `kind` indexes CLASSES; place and radius are in pixels."""
 
     kind: int
@@ -128,7 +128,8 @@ def _random_rotation(rng: Generator) -> NDArray[np.float64]:
     return np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
 
 
-def _stamp(rng: Generator, spot: _Spot, size: int) -> Plane:
+def stamp(rng: Generator, spot: Spot, size: int) -> Plane:
+    """How much of each pixel (S, S) an object at this spot covers, at a random angle."""
     squeezed = (1.0, rng.uniform(*SQUEEZE))
     turn = _random_rotation(rng)
     sheet, pen = _sheet(size)
@@ -239,24 +240,26 @@ def _far_color(rng: Generator, ground: Color) -> Color:
     return np.asarray(colors[np.argmax(far)])
 
 
-def _ground(rng: Generator, size: int) -> Canvas:
+def paint_ground(rng: Generator, size: int, clutter: tuple[int, int] = (3, 16)) -> Canvas:
+    """A textured ground with as many lines, scribbles and blobs as this range says."""
     canvas = np.broadcast_to(rng.random(3), (size, size, 3))
     for share in (rng.uniform(0.5, 1.0), rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.4)):
         tint = np.clip(canvas.mean((0, 1)) + rng.normal(0, 0.25, 3), 0, 1)
         canvas = _paint(canvas, share * _texture(rng, size), np.zeros((size, size)), tint, tint)
-    for _ in range(rng.integers(3, 16)):
+    for _ in range(rng.integers(*clutter)):
         cover = rng.uniform(0.3, 0.9) * CLUTTER[rng.integers(len(CLUTTER))](rng, size)
         canvas = _paint(canvas, cover, _texture(rng, size), rng.random(3), rng.random(3))
     return canvas
 
 
-def _add_object(rng: Generator, canvas: Canvas, cover: Plane) -> Canvas:
+def paint_object(rng: Generator, canvas: Canvas, cover: Plane) -> Canvas:
+    """The canvas with an object in two random colors that are far from those under it."""
     under = np.asarray(np.average(canvas, axis=(0, 1), weights=np.stack([cover] * 3, axis=2)))
     first, second = _far_color(rng, under), _far_color(rng, under)
     return _paint(canvas, cover, _texture(rng, len(cover)), first, second)
 
 
-def _pixels(rng: Generator, canvas: Canvas) -> NDArray[np.uint8]:
+def to_pixels(rng: Generator, canvas: Canvas) -> NDArray[np.uint8]:
     """Uneven light, then the grain of a sensor, in 8 bits."""
     size = len(canvas)
     light = 1 + rng.uniform(0, 0.25) * (_gradient(rng, size) - 0.5)
@@ -264,40 +267,37 @@ def _pixels(rng: Generator, canvas: Canvas) -> NDArray[np.uint8]:
     return np.asarray((canvas * light[..., None] + grain).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _place(
-    rng: Generator, kind: int, radius: float, taken: Sequence[_Spot], size: int
-) -> _Spot | None:
+def find_spot(
+    rng: Generator, kind: int, radius: float, taken: Sequence[Spot], size: int
+) -> Spot | None:
     """A spot inside the image and clear of those taken; None if 60 tries find no room."""
     for x, y in rng.uniform(radius, size - radius, (60, 2)):
         if all(np.hypot(x - s.x, y - s.y) > 0.96 * (radius + s.radius) for s in taken):
-            return _Spot(kind, float(x), float(y), radius)
+            return Spot(kind, float(x), float(y), radius)
     return None
 
 
-def _place_instances(rng: Generator, label: int, count: int, size: int) -> list[_Spot]:
-    spots: list[_Spot] = []
+def _place_instances(rng: Generator, label: int, count: int, size: int) -> list[Spot]:
+    spots: list[Spot] = []
     while len(spots) < count:  # a crowd that leaves no room starts anew
         radius = float(rng.uniform(*RADII[count]) * size)
-        spot = _place(rng, label, radius, spots, size)
+        spot = find_spot(rng, label, radius, spots, size)
         spots = [*spots, spot] if spot else []
     return spots
 
 
-def _place_distractors(rng: Generator, instances: list[_Spot], size: int) -> list[_Spot]:
+def _place_distractors(rng: Generator, instances: list[Spot], size: int) -> list[Spot]:
     label = instances[0].kind
     area = AREAS[label] * sum(spot.radius**2 for spot in instances)
     others = rng.permutation([kind for kind in range(len(CLASSES)) if kind != label])
-    spots: list[_Spot] = []
+    spots: list[Spot] = []
     for kind in others[: rng.integers(MOST_DISTRACTORS + 1)]:
         share = rng.uniform(*AIMED_DISTRACTOR)
         radius = min(np.sqrt(share * area / AREAS[kind]), DISTRACTOR_RADII[1] * size)
         roomy = radius >= DISTRACTOR_RADII[0] * size  # smaller ones could not be told by their form
-        spot = _place(rng, int(kind), float(radius), [*instances, *spots], size) if roomy else None
+        spot = find_spot(rng, int(kind), float(radius), [*instances, *spots], size) if roomy else None
         spots += [spot] if spot else []
     return spots
-
-
-# --- the public face ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -334,16 +334,16 @@ def draw(
     """
     label = int(rng.integers(len(CLASSES))) if label is None else label
     least, most = (instances, instances) if isinstance(instances, int) else instances or (1, 4)
-    canvas = _ground(rng, size)
+    canvas = paint_ground(rng, size)
     labeled = _place_instances(rng, label, int(rng.integers(least, most + 1)), size)
     others = _place_distractors(rng, labeled, size)
-    covers = [_stamp(rng, spot, size) for spot in (*labeled, *others)]
+    covers = [stamp(rng, spot, size) for spot in (*labeled, *others)]
     for index in rng.permutation(len(covers)):
-        canvas = _add_object(rng, canvas, covers[index])
+        canvas = paint_object(rng, canvas, covers[index])
     # Circles keep the objects apart but for a pixel of two corners; that pixel goes to the fuller.
     stack = np.stack(covers)
     visible = (stack >= 0.5) & (np.arange(len(covers))[:, None, None] == stack.argmax(axis=0))
     kinds = tuple(spot.kind for spot in others)
     return ShapeImage(
-        _pixels(rng, canvas), label, visible[: len(labeled)], visible[len(labeled) :], kinds
+        to_pixels(rng, canvas), label, visible[: len(labeled)], visible[len(labeled) :], kinds
     )

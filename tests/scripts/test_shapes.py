@@ -14,11 +14,11 @@ from scripts.shapes.drawing import (
     TEXTURES,
     Plane,
     ShapeImage,
+    Spot,
     Texture,
     draw,
+    stamp,
 )
-from scripts.shapes.drawing import _Spot as Spot
-from scripts.shapes.drawing import _stamp as stamp
 
 SEEDS = range(40)
 
@@ -117,7 +117,7 @@ def test_masks_show_each_outline(label: int, monkeypatch: pytest.MonkeyPatch) ->
         drawn.append(float(wide.sum()))
         return wide[size : 2 * size, size : 2 * size]
 
-    monkeypatch.setattr(shapes, "_stamp", stamp_and_measure)
+    monkeypatch.setattr(shapes, "stamp", stamp_and_measure)
     image = draw(np.random.default_rng(label), label=label, instances=4)
     visible = [mask.sum() for mask in (*image.masks, *image.distractors)]
     np.testing.assert_array_less(0.85 * np.array(drawn), visible)
