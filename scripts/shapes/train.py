@@ -25,14 +25,10 @@ from torch import Tensor, nn
 
 from onnxcam.digests import digest_bytes
 from scripts.shapes.drawing import CLASSES, SIZE, ShapeImage, draw
+from scripts.shapes.exporting import IMAGE_METADATA, export
+from scripts.shapes.model_card import MODELS, write_section
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
-METADATA = {  # the image keys of the ONNX standard, then what a user of the model needs
-    "Image.BitmapPixelFormat": "Rgb8",
-    "Image.NominalPixelRange": "Normalized_0_1",
-    "Image.ColorSpaceGamma": "SRGB",
-    "names": json.dumps(CLASSES),
-}
+METADATA = {**IMAGE_METADATA, "names": json.dumps(CLASSES)}
 TRAIN_SEED, HELD_OUT_SEED, SAMPLE_SEED = 1, 2, 3
 SAMPLE_INSTANCES = (2, 3, 4, 2, 3, 4, 2, 3, 2, 3, 1, 4)
 WORKERS, SMOOTHING = 2, 0.05
@@ -140,38 +136,6 @@ def train(images: Tensor, labels: Tensor, settings: Settings) -> ShapesNet:
     return net.eval()
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes: stack traces with the paths of this machine among them."""
-    graph = model.graph
-    graph.name = "shapes"
-    del model.metadata_props[:], model.functions[:]
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("doc_string")
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-    del graph.value_info[:]
-
-
-def export(net: ShapesNet, path: Path) -> None:
-    """Write the net as one file: `image` (batch, 3, S, S) float32 to `logits` (batch, classes)."""
-    example = torch.zeros(2, 3, SIZE, SIZE)
-    program = torch.onnx.export(
-        net,
-        (example,),
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
-        opset_version=18,
-        dynamo=True,
-    )
-    assert program is not None
-    model = program.model_proto
-    _strip(model)
-    onnx.helper.set_model_props(model, METADATA)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
-
-
 def logits_of(path: Path, images: Tensor) -> NDArray[np.float32]:
     """Run the exported model over (N, 3, S, S) uint8 images: (N, classes)."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -222,10 +186,7 @@ def _sample_rows(samples: list[tuple[str, ShapeImage]], path: Path) -> str:
     return "\n".join(rows)
 
 
-README = """# models
-
-Written by `python -m scripts.shapes.train` with its defaults; do not edit by hand.
-
+CARD = """\
 ## shapes.onnx
 
 A small residual network that names the class of object which covers the largest area of an image.
@@ -294,7 +255,7 @@ def _facts(path: Path, images: Tensor, labels: Tensor, instances: Tensor) -> dic
 
 
 def write_readme(folder: Path, settings: Settings, facts: dict[str, object]) -> None:
-    """Fill README with the settings and the facts."""
+    """Fill CARD with the settings and the facts."""
     constants = {
         "classes": ", ".join(f"`{name}`" for name in CLASSES),
         "count": len(CLASSES),
@@ -306,8 +267,8 @@ def write_readme(folder: Path, settings: Settings, facts: dict[str, object]) -> 
         "torch": torch.__version__,
         "parameters": sum(parameter.numel() for parameter in ShapesNet().parameters()),
     }
-    text = README.format(**{**asdict(settings), **constants, **facts})
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    text = CARD.format(**{**asdict(settings), **constants, **facts})
+    write_section(folder, "shapes", text.rstrip())
 
 
 def _arguments() -> tuple[Settings, Path]:
@@ -333,7 +294,7 @@ def main() -> None:
     net = train(images, labels, settings)
     samples = write_samples(out / "samples")
     path = out / "shapes.onnx"
-    export(net, path)
+    export(net, {"image": torch.zeros(2, 3, SIZE, SIZE)}, ["logits"], path, METADATA, "shapes")
     difference = check_export(net, path, held_images)
     facts = _facts(path, held_images, held_labels, held_instances)
     rows = {"samples": _sample_rows(samples, path), "difference": difference}
