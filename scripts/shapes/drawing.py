@@ -295,7 +295,9 @@ def _place_distractors(rng: Generator, instances: list[Spot], size: int) -> list
         share = rng.uniform(*AIMED_DISTRACTOR)
         radius = min(np.sqrt(share * area / AREAS[kind]), DISTRACTOR_RADII[1] * size)
         roomy = radius >= DISTRACTOR_RADII[0] * size  # smaller ones could not be told by their form
-        spot = find_spot(rng, int(kind), float(radius), [*instances, *spots], size) if roomy else None
+        spot = (
+            find_spot(rng, int(kind), float(radius), [*instances, *spots], size) if roomy else None
+        )
         spots += [spot] if spot else []
     return spots
 
