@@ -19,7 +19,7 @@ from onnxcam.heads.monotone import (
     reshapes_or_repeats,
 )
 
-SUMS = ("ReduceSum", "ReduceL1")  # of exponentials, which are positive
+SUMS = ("ReduceSum", "ReduceL1", "ReduceMean")  # of exponentials, which are positive
 
 
 def match_activation(node: gs.Node, *, is_shifted: bool = False) -> tuple[gs.Tensor, str] | None:
@@ -35,6 +35,15 @@ def match_activation(node: gs.Node, *, is_shifted: bool = False) -> tuple[gs.Ten
         if (logits_and_operator := match(node)) is not None:
             return logits_and_operator
     return None
+
+
+def match_falling(node: gs.Node) -> gs.Tensor | None:
+    """The logits of an activation that falls with its output: the x of 1 / (1 + exp(x)), whose opposite is the
+    Sigmoid of x, and of softplus(-x), whose negative is the logarithm of that.
+    """
+    if node.op == "Softplus":
+        return negated_input(node.inputs[0])
+    return _exponent_below_one(node)
 
 
 def without_shift(tensor: gs.Tensor) -> gs.Tensor:
@@ -76,16 +85,27 @@ def _match_quotient(node: gs.Node) -> tuple[gs.Tensor, str] | None:
 
 def _match_reciprocal(node: gs.Node) -> tuple[gs.Tensor, str] | None:
     """1 / (1 + exp(-x))."""
-    if node.op == "Reciprocal" or (node.op == "Pow" and constant_number(node.inputs[1]) == -1):
-        divisor = node.inputs[0]
-    elif node.op == "Div" and (constant_number(node.inputs[0]) or 0) > 0:
-        divisor = node.inputs[1]
-    else:
+    exponent = _exponent_below_one(node)
+    logits = None if exponent is None else negated_input(exponent)
+    return None if logits is None else (logits, "Sigmoid")
+
+
+def _exponent_below_one(node: gs.Node) -> gs.Tensor | None:
+    """The x of 1 / (1 + exp(x))."""
+    divisor = _inverted(node)
+    if divisor is None:
         return None
     total, constants = _split_off_constants(divisor)
-    exponent = _exponent(total)
-    logits = negated_input(exponent) if exponent is not None and constants == [1.0] else None
-    return None if logits is None else (logits, "Sigmoid")
+    return _exponent(total) if constants == [1.0] else None
+
+
+def _inverted(node: gs.Node) -> gs.Tensor | None:
+    """The x of 1 / x, perhaps times a positive number."""
+    if node.op == "Reciprocal" or (node.op == "Pow" and constant_number(node.inputs[1]) == -1):
+        return node.inputs[0]
+    if node.op == "Div" and (constant_number(node.inputs[0]) or 0) > 0:
+        return node.inputs[1]
+    return None
 
 
 def _match_exponential(node: gs.Node) -> tuple[gs.Tensor, str] | None:
@@ -133,8 +153,9 @@ def _split_quotient(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor | None] | None:
     if node.op == "Mul":
         for dividend, factor in (node.inputs[:2], node.inputs[1::-1]):
             inverse = producer(before_reshapes(factor, reshapes_or_repeats))
-            if inverse is not None and inverse.op == "Reciprocal":
-                return dividend, inverse.inputs[0]
+            divisor = None if inverse is None else _inverted(inverse)
+            if divisor is not None:
+                return dividend, divisor
     return None
 
 
@@ -150,9 +171,9 @@ def _exponent(tensor: gs.Tensor) -> gs.Tensor | None:
 
 def _is_sum_of(total: gs.Tensor, terms: gs.Tensor) -> bool:
     node = producer(total)
-    if node is None or node.op not in (*SUMS, "MatMul"):
+    if node is None or node.op not in (*SUMS, "MatMul", "Einsum"):
         return False
-    is_sum = node.op != "MatMul" or _is_all_ones(node.inputs[1])
+    is_sum = len(node.inputs) == 1 or node.op in SUMS or _is_all_ones(node.inputs[1])
     return is_sum and before_reshapes(node.inputs[0]) is terms
 
 
@@ -160,13 +181,13 @@ def _split_off_constants(tensor: gs.Tensor) -> tuple[gs.Tensor, list[float]]:
     """A sum without the constants that are added to it (or clip it), and those that are added."""
     added: list[float] = []
     current = before_reshapes(tensor, reshapes_or_repeats)
-    while (node := producer(current)) is not None and node.op in ("Add", "Max", "Clip"):
+    while (node := producer(current)) is not None and node.op in ("Add", "Sum", "Max", "Clip"):
         numbers = [constant_number(operand) for operand in node.inputs]
         constants = [number for number in numbers if number is not None]
         varying = [operand for operand in node.inputs if operand.inputs]
         if len(varying) != 1 or len(constants) != len(node.inputs) - 1:
             break
-        added += constants if node.op == "Add" else []
+        added += constants if node.op in ("Add", "Sum") else []
         current = before_reshapes(varying[0], reshapes_or_repeats)
     return current, added
 

@@ -22,6 +22,8 @@ def monotone_input(node: gs.Node) -> tuple[gs.Tensor, int] | None:
     numbers = [constant_number(tensor) for tensor in node.inputs]
     if node.op == "Neg":
         return first, -1
+    if node.op == "Where":
+        return _guarded_operand(node, numbers)
     if node.op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow") and len(rest) == 1:
         return _monotone_operand(node, numbers)
     is_constant = all(tensor.is_empty() or not tensor.inputs for tensor in rest)
@@ -42,6 +44,17 @@ def _monotone_operand(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Te
             return None
         return operand, 1 if number > 0 else -1
     return operand, -1 if node.op == "Sub" and slot == 0 else 1
+
+
+def _guarded_operand(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Tensor, int] | None:
+    """The x of a Where that replaces numbers of x that are not finite by a constant."""
+    condition = producer(node.inputs[0])
+    negated = condition is not None and condition.op == "Not"
+    test = producer(condition.inputs[0]) if negated and condition else condition
+    kept = node.inputs[1 if negated else 2]
+    replaced = numbers[2 if negated else 1]
+    is_guard = test is not None and test.op in ("IsNaN", "IsInf") and replaced is not None
+    return (kept, 1) if is_guard else None
 
 
 def _is_positive(tensor: gs.Tensor) -> bool:

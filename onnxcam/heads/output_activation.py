@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from onnxcam.graph.reachability import producer
-from onnxcam.heads.activation_patterns import match_activation, without_shift
+from onnxcam.heads.activation_patterns import match_activation, match_falling, without_shift
 from onnxcam.heads.monotone import MAX_DEPTH, keeps_probabilities, monotone_input, negated_input
 
 
@@ -31,7 +31,8 @@ def find_output_activation(tensor: gs.Tensor) -> OutputActivation | None:
         if node is None:
             return None
         if (activation := activation_at(node, sign, is_shifted=is_shifted)) is not None:
-            probabilities = tensor if is_exact else activation.probabilities
+            is_kept = is_exact or sign < 0  # then the activation has the other side's probability
+            probabilities = tensor if is_kept else activation.probabilities
             return OutputActivation(activation.logits, probabilities, activation.operator)
         step = monotone_input(node)
         if step is None:
@@ -50,7 +51,8 @@ def activation_at(node: gs.Node, sign: int, *, is_shifted: bool = False) -> Outp
     """
     match = match_activation(node, is_shifted=is_shifted)
     if match is None:
-        return None
+        falling = match_falling(node) if sign < 0 else None
+        return None if falling is None else OutputActivation(falling, node.outputs[0], "Sigmoid")
     logits, operator = match
     if operator != "Sigmoid":
         logits = without_shift(logits)

@@ -28,6 +28,14 @@ ENDS = {  # operators from the logits z to the output y
     "by a reciprocal": f"{TOP} {SUM} r = Reciprocal(s) y = Mul(r, e)",
     "with an epsilon": f"{TOP} {SUM} t = Add(s, tiny) y = Div(e, t)",
     "bounded below": f"{TOP} {SUM} t = Max(s, tiny) y = Div(e, t)",
+    "by a power": f"{TOP} {SUM} r = Pow(s, minus) y = Mul(e, r)",
+    "by one over": f"{TOP} {SUM} r = Div(one, s) y = Mul(e, r)",
+    "by the mean": f"{TOP} s = ReduceMean<axes = [-1]>(e) y = Div(e, s)",
+    "axis not kept": f"{TOP} s = ReduceSum<keepdims = 0>(e, last) u = Unsqueeze(s, last) y = Div(e, u)",
+    "sum of several": f"{TOP} {SUM} t = Sum(s, tiny) y = Div(e, t)",
+    "by an Einsum": f"""{TOP} s = Einsum<equation = "nc->n">(e) u = Unsqueeze(s, last) y = Div(e, u)""",
+    "guarded": "p = Softmax(z) b = IsNaN(p) y = Where(b, zero, p)",
+    "guarded by Not": "p = Softmax(z) b = IsInf(p) n = Not(b) y = Where(n, p, zero)",
     "by its length": f"{TOP} y = LpNormalization<p = 1>(e)",
     "temperature": f"h = Mul(z, two) {TOP.replace('z', 'h')} {SUM} y = Div(e, s)",
     "powers of two": "e = Pow(two, z) s = ReduceSum(e, last) y = Div(e, s)",
@@ -49,6 +57,9 @@ ENDS = {  # operators from the logits z to the output y
     "sigmoid, exp over": "e = Exp(z) t = Add(one, e) y = Div(e, t)",
     "sigmoid, tanh": "h = Mul(z, half) g = Tanh(h) t = Add(g, one) y = Mul(t, half)",
     "one less the other side": "n = Neg(z) p = Sigmoid(n) y = Sub(one, p)",
+    "sigmoid, one less the other side": "e = Exp(z) t = Add(e, one) r = Div(one, t) y = Sub(one, r)",
+    "log sigmoid by softplus": "n = Neg(z) q = Softplus(n) y = Neg(q)",
+    "sigmoid by softplus": "n = Neg(z) q = Softplus(n) k = Neg(q) y = Exp(k)",
     "sharpened": "p = Softmax(z) q = Pow(p, two) y = Mul(q, two)",
     "sigmoid, scaled": "p = Sigmoid(z) q = Mul(p, two) y = Sub(q, one)",
 }
@@ -78,8 +89,20 @@ def test_logits_of_written_out_activation_are_found(name: str) -> None:
 
 EXACT = {  # the activation before whatever follows it is one operator on z
     *("scaled", "percent", "shifted and scaled", "its logarithm", "its root", "sharpened"),
-    *("sigmoid, scaled",),
+    *("sigmoid, scaled", "guarded", "guarded by Not"),
 }
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_probabilities_order_classes_as_output_does(name: str) -> None:
+    """Also where the activation has the probability of the other side."""
+    model = load_text(text(ENDS[name]))
+    score = find_score(model)
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    if score.output != "y":
+        model.graph.outputs.append(model.graph.tensors()[score.output])
+    y, p = Session(model.bytes(), Device("cpu"), threads=1).run(["y", score.output], {"x": x})
+    np.testing.assert_array_equal(np.argsort(p, axis=1), np.argsort(y, axis=1))
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -117,6 +140,10 @@ def test_probability_of_rescaled_softmax_sums_to_one(name: str) -> None:
         "e = Exp(z) y = Mul(e, two)",  # not normalized
         "e = Exp(z) s = ReduceSum(e, last) y = Mul(e, s)",
         "t = Tanh(z) y = Mul(t, two)",  # between -2 and 2
+        "q = Softplus(z) y = Neg(q)",  # the evidence for -z, which is no tensor
+        "e = Exp(z) t = Add(e, one) y = Div(one, t)",  # the same
+        "q = Softplus(z) y = Mul(q, two)",
+        "b = Greater(z, zero) y = Where(b, zero, z)",
         "n = Abs(z) y = Add(n, one)",
         "e = Exp(z) t = Add(one, e) y = Log(t)",  # softplus
         "c = Clip(z, zero) y = Mul(c, two)",
