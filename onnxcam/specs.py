@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Array, Dim, Floats, Images, Maps, Shape
+from onnxcam.bound_input import BoundInput
+from onnxcam.dense import WHERE, Dense
 from onnxcam.errors import ModelError
 
 CLASS_SCORES = "onnxcam/classes"  # the output added to a model without one score per class
@@ -194,31 +196,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class BoundInput:
-    """An input that was made a constant of the model: its name, dtype and shape there, the SHA-256 of its
-    bytes, and its numbers in order if they are few and finite.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    sha256: str
-    values: tuple[float, ...] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """What the manifest says about it; `values` are nested lists."""
-        fields: dict[str, Any] = {
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "sha256": self.sha256,
-        }
-        if self.values is None:
-            return fields
-        kind: Any = bool if self.dtype == "bool" else int if "int" in self.dtype else float
-        return {**fields, "values": np.array(self.values).astype(kind).reshape(self.shape).tolist()}
-
-
-@dataclass(frozen=True)
 class PlanRequest:
     """Everything that a plan depends on besides the model: the planner reads nothing else, and the key of a
     cached plan is made of all fields.
@@ -232,6 +209,7 @@ class PlanRequest:
     probability: explain the output of the last Softmax or Sigmoid instead of the logits.
     target: the kind of target and what its expression depends on; empty for classes.
     single_layer: whether samples are made from the values of a layer, of which there must be one.
+    answers: only run the model, for its scores at all positions (see `Dense`).
     """
 
     rules: str
@@ -243,6 +221,7 @@ class PlanRequest:
     probability: bool = False
     target: tuple[str, ...] = ()
     single_layer: bool = False
+    answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,6 +265,7 @@ class Plan:
     data: the digest of the external data files; empty if there are none, and a unique text if it is unknown.
     source_notices: those of the notices that concern only what is written from a source (see `SOURCES`), or
         only quantities that depend on the target, as pairs of the source, or "target", and the notice.
+    dense: the scores at positions that the score is a sum of; None for a classifier.
     """
 
     name: str
@@ -309,6 +289,7 @@ class Plan:
     data: str = ""
     inputs: tuple[BoundInput, ...] = ()
     source_notices: tuple[tuple[str, str], ...] = ()
+    dense: Dense | None = None
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -336,15 +317,19 @@ class Plan:
         shape = (len(weights), *self.seed_shape)
         return weights.reshape(shape).astype(self.seed_dtype)
 
-    def feeds(self, images: Images, weights: Floats, ranks: Any = None) -> dict[str, Any]:
+    def feeds(
+        self, images: Images, weights: Floats, ranks: Any = None, where: Any = None
+    ) -> dict[str, Any]:
         """The inputs of the first model by name, for clean images: these, their cotangents `weights` (N,
-        classes), and the ranks (N,) of classes that are added to them.
+        classes), the ranks (N,) of classes that are added to them, and how much positions count.
         """
         count = len(weights)
+        places = {} if where is None else {WHERE: np.asarray(where, np.float32)}
         return {
             self.image.name: images,
             SEED: self.seeds(weights),
             RANK: np.zeros(count, np.int64) if ranks is None else ranks,
             OFFSET: NO_OFFSET.repeat(count, axis=0),
             SCALE: np.zeros(count, np.float32),
+            **places,
         }

@@ -26,6 +26,7 @@ LEVELS = [  # from the top; parts on one line do not import each other
     {"graph", "methods", "targets", "image"},
     {"runtime"},  # below the graph, whose constants it computes
     {"specs"},
+    {"bound_input", "dense"},
     {"registry", "atomic_write", "bundled"},
     {"regular_files", "unique_names"},
     {"errors", "arrays", "digests", "defaults", "_version"},

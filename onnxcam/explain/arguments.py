@@ -134,8 +134,18 @@ def targets_of(target: Spec | Iterable[Spec]) -> Iterator[Spec]:
     return iter(target)
 
 
-def constant_gradient_notice(plan: Plan) -> str:
-    """The notice about a method whose samples are all the same."""
+def constant_gradient_notices(
+    plan: Plan, method: Method, settings: Mapping[str, Any]
+) -> Iterator[str]:
+    """A notice about a method whose samples provably all give the same result."""
+    sampler = method.sampler
+    name, value = sampler.weighted or ("", "")
+    is_weighted = name in settings and settings[name] == value
+    if sampler.smooths and plan.one_sample_is_enough and not is_weighted:
+        yield _constant_gradient_notice(plan)
+
+
+def _constant_gradient_notice(plan: Plan) -> str:
     names = ", ".join(layer.name for layer in plan.layers)
     is_at_image = any(layer.name == plan.image.name for layer in plan.layers)
     hint = (

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnxcam.arrays import Array, Floats
+from onnxcam.dense import WHERE
 from onnxcam.errors import ModelError, OutOfMemoryError, RunError
 from onnxcam.methods import QUANTITIES
 from onnxcam.runtime.batch_independence import (
@@ -147,6 +148,11 @@ def _run_padded(
     feeds = plan.feeds(images, seeds)
     feeds[REFERENCE] = images
     row = np.ones((batch, 1, 1, 1), np.float32)  # of what else a sampler feeds
+    if WHERE in session.inputs:  # the mean over all positions
+        feeds[WHERE] = np.ones(
+            [batch, *(n if isinstance(n, int) else 1 for n in session.shapes[WHERE][1:])],
+            np.float32,
+        )
     inputs = {name: feeds.get(name, row) for name in session.inputs}
     return dict(zip(session.outputs, session.run(session.outputs, inputs), strict=True))
 

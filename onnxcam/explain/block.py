@@ -11,8 +11,10 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Quantities, Saliency, Scores
 from onnxcam.errors import ModelError, RunError
+from onnxcam.explain.answers import Answers
 from onnxcam.explain.clean_pass import CleanPass
 from onnxcam.explain.evidence import clear_rounding_errors
+from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.formula import BoundFormula, MapResult, join_tensors
 from onnxcam.explain.probabilities import Probabilities, target_probability
 from onnxcam.explain.read_target import TargetReader
@@ -58,6 +60,7 @@ class Block:
     reader: TargetReader
     sampling: Sampling
     fuse: str
+    answers: Answers | None = None  # of a model with scores at positions
 
     @property
     def plan(self) -> Plan:
@@ -65,12 +68,16 @@ class Block:
         return self.runner.plan
 
     def explain(
-        self, images: Images, specs: Sequence[Spec], progress: ProgressCallback
+        self,
+        images: Images,
+        specs: Sequence[Spec],
+        shown: Sequence[ExplainedImage],
+        progress: ProgressCallback,
     ) -> BlockResult:
-        """The results for images (N, ...), and a target for each of them. The formula gets as many of them at a
-        time as are small.
+        """The results for images (N, ...), which show the originals `shown`, and a target for each of them. The
+        formula gets as many of them at a time as are small.
         """
-        clean, targets = self._clean_pass(images, specs)
+        clean, targets = self._clean_pass(images, specs, shown)
         count = max(1, MAX_BYTES // max(1, clean.image_bytes))
         parts = [slice(start, start + count) for start in range(0, len(images), count)]
         results = [self._explain(clean.rows(part), targets[part], progress) for part in parts]
@@ -100,12 +107,16 @@ class Block:
             scores=self._scores(targets, clean.scores),
             probabilities=self._probabilities(targets, clean.scores),
             facts=facts,
-            notices=[*map(_notices, samples, self._add_gap_notices(empty, targets, facts))],
+            notices=[
+                *map(_notices, targets, samples, self._add_gap_notices(empty, targets, facts))
+            ],
             layers=[tuple(layer.name for layer in self.plan.layers)] * len(images),
             tensors=[self.plan.explained_tensor] * len(images),
         )
 
-    def _clean_pass(self, images: Images, specs: Sequence[Spec]) -> tuple[CleanPass, list[Target]]:
+    def _clean_pass(
+        self, images: Images, specs: Sequence[Spec], shown: Sequence[ExplainedImage]
+    ) -> tuple[CleanPass, list[Target]]:
         """The clean pass, and the target of each image. A second pass is needed if the quantities depend on
         targets that the model does not find itself.
         """
@@ -114,6 +125,11 @@ class Block:
             any_target = Target("any target", zeros[0], -1, DEFAULT_TARGET)
             return self._run_clean(images, zeros, None), [any_target] * len(images)
         runner, reader = self.runner, self.reader
+        if self.answers is not None and self.plan.dense is not None:
+            targets = self.answers.targets(images, specs, shown, reader.middle(self.plan))
+            where = np.stack([target.where for target in targets if target.where is not None])
+            weights = np.stack([target.weights for target in targets])
+            return self._run_clean(images, weights, None, where), targets
         weights, ranks, is_complete = reader.weights_and_ranks(
             specs, self.plan, ranks_classes=runner.ranks_classes
         )
@@ -124,10 +140,12 @@ class Block:
             clean = runner.clean(images, np.stack([target.weights for target in targets]))
         return clean, targets
 
-    def _run_clean(self, images: Images, weights: Floats, ranks: Array | None) -> CleanPass:
+    def _run_clean(
+        self, images: Images, weights: Floats, ranks: Array | None, where: Floats | None = None
+    ) -> CleanPass:
         """The clean pass. If it fails for a model that accepts any size, the error names the size."""
         try:
-            return self.runner.clean(images, weights, ranks)
+            return self.runner.clean(images, weights, ranks, where)
         except RunError as error:
             if self.plan.image.height and self.plan.image.width:
                 raise
@@ -143,8 +161,7 @@ class Block:
         """For each layer the quantities (N, ...) that the formula takes and what the sampler names, and the
         samples of each image.
         """
-        weights = np.stack([target.weights for target in targets])
-        arrays = {**clean.arrays, **self.runner.constants(clean.images, weights)}
+        arrays = {**clean.arrays, **self.runner.constants(clean.images, targets)}
         rows, samples = zip(
             *(self.sampling.run(clean, n, target, progress) for n, target in enumerate(targets)),
             strict=True,
@@ -207,6 +224,9 @@ class Block:
         """The probability of each image's target, where there is one."""
         if self.plan.target or not self.formula.method.needs_target:
             return [None] * len(targets)
+        if self.plan.dense is not None:
+            known = [target.probability for target in targets]
+            return [None if p is None else np.array([p]) for p in known]
         score, explained = self.plan.score, self.plan.explained_tensor
         return [
             target_probability(score, explained, row[None], target)
@@ -296,9 +316,10 @@ def _join_parts(parts: Sequence[Any]) -> Any:
     return np.concatenate(parts)
 
 
-def _notices(samples: Samples | None, about_map: str | None) -> tuple[str, ...]:
-    """The notices about an image: those of its sampler, and one about its map."""
-    return (*(samples.notices if samples else ()), *([about_map] if about_map else ()))
+def _notices(target: Target, samples: Samples | None, about_map: str | None) -> tuple[str, ...]:
+    """The notices about an image: those of its target and sampler, and one about its map."""
+    about_samples = samples.notices if samples else ()
+    return (*target.notices, *about_samples, *([about_map] if about_map else ()))
 
 
 def _attributions(result: MapResult) -> Floats | None:

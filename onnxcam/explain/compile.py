@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from onnxcam.arrays import Array
+from onnxcam.dense import WHERE
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, OutOfMemoryError
 from onnxcam.explain import cache
@@ -192,7 +193,7 @@ def _has_planned_tensors(compiled: CompiledModel, request: PlanRequest) -> bool:
 
 def _has_inputs(session: Session, images: set[str]) -> bool:
     """Whether all inputs are known: an image or activation, what samples add to it, and cotangents."""
-    known = {*images, SEED, RANK, OFFSET, SCALE}
+    known = {*images, SEED, RANK, OFFSET, SCALE, WHERE}
     return all(name in known or name.startswith(SAMPLE_INPUT) for name in session.inputs)
 
 

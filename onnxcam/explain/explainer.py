@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam._version import __version__
 from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.errors import ImageError
 from onnxcam.explain import pipeline
 from onnxcam.explain.announce import announce
+from onnxcam.explain.answers import LEAST, MOST, Answers, answers_request
 from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
@@ -21,7 +21,7 @@ from onnxcam.explain.arguments import (
     check_chunk,
     check_scope,
     check_target_kind,
-    constant_gradient_notice,
+    constant_gradient_notices,
     path_text,
     resolve_labels,
     target_per_image,
@@ -33,24 +33,25 @@ from onnxcam.explain.compile import to_portable
 from onnxcam.explain.demand import make_demand
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.formula import BoundFormula
-from onnxcam.explain.inputs import ImageSource, as_sources, input_loaders
+from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
 from onnxcam.explain.join import Origin, join_results
 from onnxcam.explain.pipeline import ErrorCallback, Load, Step
+from onnxcam.explain.provenance import describe
 from onnxcam.explain.read_target import TargetReader, kind_of
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.runners import Options, open_runner
 from onnxcam.explain.sampling import Sampling, count_samples
 from onnxcam.explain.shared_model import SharedModel
-from onnxcam.image.preprocess import Preprocessing, tensor_size, to_dict
+from onnxcam.image.preprocess import Preprocessing, tensor_size
 from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
 from onnxcam.methods import choose_method
-from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
-from onnxcam.runtime.session import memory_errors, versions
+from onnxcam.runtime.session import memory_errors
 from onnxcam.specs import AUTO
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec, single_logit_notice
+from onnxcam.targets.where.read import ALL
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
@@ -77,6 +78,8 @@ class Explainer:
             `image.preprocess.with_overrides`); None changes nothing.
         inputs: values of the model's other inputs, by name: arrays, which become constants of the model (see
             `model.load`).
+        min_score, max_targets: the smallest probability and the largest number of the detections, regions, or
+            characters of an image that the target "all" stands for.
         chunk: how many inputs are run at once; by default the fastest number is measured.
         cache: whether to store the model with its gradients on disk, for the next time (see `cache.py`). Only
             for a path or bytes: a `Model` may have been changed.
@@ -102,6 +105,8 @@ class Explainer:
         fuse: str = "max",
         pixels: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
+        min_score: float = LEAST,
+        max_targets: int = MOST,
         chunk: int | None = None,
         cache: bool = True,
         shared: SharedModel | None = None,
@@ -123,12 +128,28 @@ class Explainer:
         self._memory: dict[object, Any] = {}
         self._announced: set[str] = set()
         self._shared = shared
-        self.fuse, self.score_kind = fuse, score
+        self.fuse, self.score_kind, self._limits = fuse, score, (min_score, max_targets)
         self._subset = Subset(channels, region)
         self.plan = self._runner_for(()).plan
         self.labels, self._label_notice = resolve_labels(labels, self.plan)
         choice = choose(preprocess, self.plan.metadata, self.plan.image)
         self._preprocessing = with_settings(choice, **(pixels or {}))
+
+    @cached_property
+    def _answers(self) -> Answers | None:
+        """What asks the model for its scores at positions; None for a model without them."""
+        if self.plan.dense is None:
+            return None
+        request = answers_request(self._demand.request)
+        open_alone = partial(open_runner, self._options)
+        runner = self._shared.answers(request, open_alone) if self._shared else open_alone(request)
+        return Answers(runner, self.labels, *self._limits)
+
+    def _expand(self, prepared: PreparedInput, spec: Spec) -> list[Spec]:
+        """The targets of an image that a specification stands for."""
+        if spec != ALL or ALL in (self.labels or ()) or self._answers is None:
+            return [spec]
+        return [*self._answers.expand(prepared.tensor, prepared.image)]
 
     def _runner_for(self, target: tuple[str, ...]) -> Runner:
         """What runs the model for a kind of target; made when it is first needed."""
@@ -196,17 +217,8 @@ class Explainer:
             notice := single_logit_notice(self.plan.score.classes, self.labels)
         ):
             notices.append(notice)
-        if self._smooths_nothing:
-            notices.append(constant_gradient_notice(self.plan))
+        notices += constant_gradient_notices(self.plan, self.method, self.settings)
         return tuple(notices)
-
-    @property
-    def _smooths_nothing(self) -> bool:
-        """Whether all samples provably give the same result."""
-        sampler = self.method.sampler
-        name, value = sampler.weighted or ("", "")
-        is_weighted = name in self.settings and self.settings[name] == value
-        return sampler.smooths and self.plan.one_sample_is_enough and not is_weighted
 
     def __call__(
         self,
@@ -230,7 +242,8 @@ class Explainer:
             raise ImageError("there are no images to explain; pass at least one")
         specs = target_per_image(target, len(loads))
         threads = pipeline.preparing_threads() if len(loads) > 1 else 0
-        run = self.run_steps(pipeline.load_steps(loads, specs), subset, progress, threads=threads)
+        steps_of = pipeline.load_steps(loads, specs, self._expand)
+        run = self.run_steps(steps_of, subset, progress, threads=threads)
         steps = [*pipeline.of_one_size(pipeline.successful(run), self.plan.image)]
         return announce(self.join(steps, self.origin(subset)), self._announced)
 
@@ -254,7 +267,8 @@ class Explainer:
         subset = self._subset_of(channels, region)
         loads = input_loaders(as_sources(images), self.preprocessing, self.plan.image)
         origin = self.origin(subset)
-        steps = self.run_steps(pipeline.load_steps(loads, targets_of(target)), subset, progress)
+        steps_of = pipeline.load_steps(loads, targets_of(target), self._expand)
+        steps = self.run_steps(steps_of, subset, progress)
         return (
             announce(self.join([step], origin), self._announced)
             for step in pipeline.successful(steps, on_error)
@@ -289,8 +303,9 @@ class Explainer:
                 )
                 images = np.concatenate([step.tensor for step in steps])
                 images = images.astype(runner.plan.image_dtype, copy=False)
-                block = Block(runner, formula, reader, sampling, self.fuse)
-                return block.explain(images, [step.spec for step in steps], count)
+                block = Block(runner, formula, reader, sampling, self.fuse, self._answers)
+                shown = [step.image for step in steps]
+                return block.explain(images, [step.spec for step in steps], shown, count)
 
         return pipeline.run_steps(
             loads,
@@ -316,21 +331,18 @@ class Explainer:
 
     def origin(self, subset: Subset | None = None) -> Origin:
         """What all explanations of this explainer, with these feature maps and cells, have in common."""
-        plan, source = self.plan, path_text(self._options.model)
-        data = {"external_data": plan.data} if plan.data else {}
-        score = {"kind": self.score_kind, "output": self._demand.request.output}
-        provenance = {
-            "model": {"name": plan.name, "source": source, "sha256": plan.digest, **data},
-            "inputs": {bound.name: bound.to_json() for bound in plan.inputs},
-            "method": {"name": self.method.name, "settings": settings_to_json(self.settings)},
-            "score": {**score, "tensor": plan.explained_tensor},
-            "labels": path_text(self._arguments["labels"]),
-            "subset": (subset or self._subset).to_json(),
-            "fuse": self.fuse,
-            "preprocessing": to_dict(self.preprocessing),
-            "device": str(self.device),
-            "versions": {"onnxcam": __version__, **versions()},
-        }
+        provenance = describe(
+            self.plan,
+            self.method,
+            model=path_text(self._options.model),
+            settings=self.settings,
+            score={"kind": self.score_kind, "output": self._demand.request.output},
+            labels=path_text(self._arguments["labels"]),
+            subset=subset or self._subset,
+            fuse=self.fuse,
+            preprocessing=self.preprocessing,
+            device=self.device,
+        )
         return Origin(self.method, self.notices, provenance)
 
 

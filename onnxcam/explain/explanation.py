@@ -21,6 +21,7 @@ from onnxcam.image import overlay as drawing
 from onnxcam.image.geometry import Box
 from onnxcam.image.overlay import CELL, LONGEST_SIDE
 from onnxcam.image.png import encode_png
+from onnxcam.targets.target import Mark
 from onnxcam.unique_names import make_unique
 
 OUTLIERS = 0.005  # of the pixels of a map at the image: they would hide all others
@@ -78,6 +79,7 @@ class Explanation:
         images: the N images.
         provenance: the part of the manifest that is the same for all images.
         signed: whether negative values of the maps are evidence against the target.
+        marks: for each image, where the explained score is: a box or an outline; neither for a classifier.
         is_relative: whether only the differences between the cells of a map have a meaning; overlays are then
             drawn from its minimum.
         attributions: (N, C, H, W) float32, the evidence of each channel of each pixel of the input tensor,
@@ -105,6 +107,7 @@ class Explanation:
     probabilities: NDArray[np.float64] | None = None
     facts: tuple[dict[str, float], ...] = ()
     is_relative: bool = False
+    marks: tuple[Mark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -182,6 +185,8 @@ class Explanation:
         }
         if self.probabilities is not None:
             target["probability"] = _finite(self.probabilities[index])
+        if self.marks and (box := self.marks[index].box) is not None:
+            target["box"] = list(box)
         return target
 
     def save(

@@ -59,6 +59,7 @@ def join_results(
         attributions=_join([result.attributions for result in results]),
         probabilities=join_images([p for result in results for p in result.probabilities]),
         facts=tuple(facts for result in results for facts in result.facts),
+        marks=tuple(target.mark for target in targets),
     )
 
 

@@ -14,6 +14,7 @@ from onnxcam.arrays import Floats
 from onnxcam.errors import ImageError, OnnxcamError, SettingError
 from onnxcam.explain.ahead import map_ahead
 from onnxcam.explain.block import BlockResult
+from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.inputs import PreparedInput
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.runtime.device import usable_cpus
@@ -53,6 +54,12 @@ class Step:
         assert self.input is not None  # noqa: S101  only steps that wait are run
         return self.input.tensor
 
+    @property
+    def image(self) -> ExplainedImage:
+        """The image that the input shows."""
+        assert self.input is not None  # noqa: S101  only steps that wait are run
+        return self.input.image
+
     def drop_tensor(self) -> None:
         """Free the memory of the input that was run."""
         if self.input is not None:
@@ -66,6 +73,7 @@ class Step:
 
 Load: TypeAlias = Callable[[], Sequence[Step]]  # the steps of one image
 RunBlock: TypeAlias = Callable[[Sequence[Step], ProgressCallback], BlockResult]
+Expand: TypeAlias = Callable[[PreparedInput, Spec], Sequence[Spec]]
 ErrorCallback: TypeAlias = Callable[[Any, OnnxcamError], None]  # gets the source of the image, too
 
 
@@ -75,10 +83,12 @@ def preparing_threads() -> int:
 
 
 def load_steps(
-    loaders: Iterable[tuple[Any, Callable[[], PreparedInput]]], specs: Iterable[Spec]
+    loaders: Iterable[tuple[Any, Callable[[], PreparedInput]]],
+    specs: Iterable[Spec],
+    expand: Expand = lambda _, spec: [spec],
 ) -> Iterator[Load]:
-    """What loads each image, for its target; an image that cannot be loaded has a step with the error.
-    SettingError if there are fewer targets than images.
+    """What loads each image, for its target, or for the targets that `expand` makes of it; an image that cannot
+    be loaded has a step with the error. SettingError if there are fewer targets than images.
     """
     remaining = iter(specs)
     for source, loader in loaders:
@@ -86,13 +96,16 @@ def load_steps(
             spec = next(remaining)
         except StopIteration:
             raise SettingError("there are fewer targets than images; pass one per image") from None
-        yield partial(_load_step, source, loader, spec)
+        yield partial(_load_step, source, loader, spec, expand)
 
 
-def _load_step(source: Any, loader: Callable[[], PreparedInput], spec: Spec) -> list[Step]:
+def _load_step(
+    source: Any, loader: Callable[[], PreparedInput], spec: Spec, expand: Expand
+) -> list[Step]:
     try:
         with memory_errors("while an image was prepared"):
-            return [Step(source, spec, loader())]
+            prepared = loader()
+            return [Step(source, target, prepared) for target in expand(prepared, spec)]
     except OnnxcamError as error:
         return [Step(source, spec, error=error)]
 

@@ -10,12 +10,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from onnxcam.bound_input import BoundInput
+from onnxcam.dense import Boxes, Columns, Dense
 from onnxcam.methods import QUANTITIES
 from onnxcam.specs import (
     CONSTANT,
     HEAD,
     MODEL,
-    BoundInput,
     ImageInput,
     Layer,
     Output,
@@ -55,6 +56,7 @@ def from_json(text: str | bytes) -> Plan:
         "layers": tuple(_construct(Layer, layer) for layer in layers),
         **{name: _program(fields[name]) for name in PROGRAMS},
         "inputs": tuple(_construct(BoundInput, bound) for bound in fields["inputs"]),
+        "dense": _dense(fields["dense"]),
     }
     plan = _construct(Plan, {**fields, **specs})
     classes, layout = plan.score.classes, plan.image.layout
@@ -81,6 +83,17 @@ def _is_at_layer(plan: Plan, output: Output) -> bool:
     name = plan.layers[output.layer].name
     is_named = output.tensor == name or output.tensor.endswith(f"/{name}")
     return is_named or QUANTITIES[output.quantity].place != "layer"
+
+
+def _dense(fields: Any) -> Dense | None:
+    if fields is None:
+        return None
+    boxes = fields["boxes"]
+    if boxes is not None:
+        columns = tuple(_construct(Columns, columns) for columns in boxes["columns"])
+        numbers = {name: _lists_to_tuples(row) for name, row in boxes["numbers"].items()}
+        boxes = _construct(Boxes, {**boxes, "columns": columns, "numbers": numbers})
+    return _construct(Dense, {**fields, "boxes": boxes})
 
 
 def _program(fields: Any) -> Program:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, Scores
+from onnxcam.errors import TargetError
 from onnxcam.specs import Plan
 from onnxcam.targets import Target, find_kind
 from onnxcam.targets.classes import Labels, Spec, parse_rank, parse_target
+from onnxcam.targets.where.read import ALL, split_place
 
 
 def kind_of(spec: Spec, labels: Labels) -> tuple[str, ...]:
@@ -56,8 +58,17 @@ class TargetReader:
         if matched is not None:
             kind, match = matched
             return kind.select(match, plan.seed_shape)
-        middle = 0.5 if self.is_probability or plan.score.probability else 0.0
-        return parse_target(spec, plan.score.classes, self.labels, scores, middle)
+        _, place = split_place(spec, self.labels)
+        if place is not None or (spec == ALL and ALL not in (self.labels or ())):
+            raise TargetError(
+                f"target {spec!r}: the model has one score per class, and no boxes, pixels or steps to choose "
+                "from; name a class alone"
+            )
+        return parse_target(spec, plan.score.classes, self.labels, scores, self.middle(plan))
+
+    def middle(self, plan: Plan) -> float:
+        """What divides the two sides of a single score."""
+        return 0.5 if self.is_probability or plan.score.probability else 0.0
 
     def read_all(self, specs: Sequence[Spec], plan: Plan, scores: Scores) -> list[Target]:
         """The target of each image, whose scores are (N, classes)."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from onnxcam.arrays import Array, Floats, Images, Quantities, Scores
+from onnxcam.dense import WHERE
 from onnxcam.errors import RunError
+from onnxcam.explain.chunk_results import collect, combine
 from onnxcam.explain.clean_pass import CleanPass, SampleBase
 from onnxcam.explain.nearby import nearby_image
 from onnxcam.methods import QUANTITIES, Samples
@@ -48,7 +50,12 @@ class Passes(Protocol):
     """
 
     def clean(
-        self, part: Runner, images: Images, weights: Floats, ranks: Array | None
+        self,
+        part: Runner,
+        images: Images,
+        weights: Floats,
+        ranks: Array | None,
+        where: Floats | None,
     ) -> CleanPass:
         """A clean pass with the outputs of the part."""
 
@@ -88,21 +95,36 @@ class Runner:
         """Whether a clean pass returns different quantities for another target."""
         return any(QUANTITIES[output.quantity].needs_target for output in self.plan.clean.outputs)
 
-    def clean(self, images: Images, weights: Floats, ranks: Array | None = None) -> CleanPass:
+    def clean(
+        self,
+        images: Images,
+        weights: Floats,
+        ranks: Array | None = None,
+        where: Floats | None = None,
+    ) -> CleanPass:
         """One pass for N images: their targets are the `weights` (N, classes) plus the classes of the `ranks`
-        (N,).
+        (N,), at the positions `where` (N, 1 or classes, positions) of a model with scores at positions.
         """
         if self.shared is not None:
-            return self.shared.clean(self, images, weights, ranks)
-        return self._clean(images, weights, ranks)
+            return self.shared.clean(self, images, weights, ranks, where)
+        return self._clean(images, weights, ranks, where)
 
-    def _clean(self, images: Images, weights: Floats, ranks: Array | None = None) -> CleanPass:
+    def _clean(
+        self,
+        images: Images,
+        weights: Floats,
+        ranks: Array | None = None,
+        where: Floats | None = None,
+    ) -> CleanPass:
         plan = self.plan
         tensors = dict.fromkeys([plan.explained_tensor, *plan.clean.tensors, *plan.beside])
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
             feeds = plan.feeds(
-                images[chunk], weights[chunk], None if ranks is None else ranks[chunk]
+                images[chunk],
+                weights[chunk],
+                None if ranks is None else ranks[chunk],
+                None if where is None else where[chunk],
             )
             return _only(feeds, self.main)
 
@@ -125,19 +147,20 @@ class Runner:
                 "check the model's weights and the preprocessing"
             )
 
-    def constants(self, images: Images, weights: Floats) -> dict[Output, Array]:
-        """The clean quantities that depend only on the targets `weights` (N, classes), and on the size of the
-        images in models that take any size. Those of the last target are kept.
+    def constants(self, images: Images, targets: Sequence[Target]) -> dict[Output, Array]:
+        """The clean quantities that depend only on the targets of the N images, and on their size in models
+        that take any size. Those of the last target are kept.
         """
         program = self.plan.constant
         if not program.outputs:
             return {}
         rows = []
-        for row in weights:
-            key = row.tobytes(), images.shape[1:]
+        for target in targets:
+            places = b"" if target.where is None else target.where.tobytes()
+            key = target.weights.tobytes() + places, images.shape[1:]
             arrays = self._constants.get(key)  # another thread may replace them
             if arrays is None:
-                arrays = self._run_constants(images[:1], row)
+                arrays = self._run_constants(images[:1], target)
                 self._constants = {key: arrays}
             rows.append(arrays)
         return {
@@ -147,9 +170,9 @@ class Runner:
             for output in program.outputs
         }
 
-    def _run_constants(self, image: Images, weights: Floats) -> dict[Output, Array]:
+    def _run_constants(self, image: Images, target: Target) -> dict[Output, Array]:
         program, samples = self.plan.constant, Samples(1, weights=np.ones(1))
-        arrays = self._run(program, SampleBase(image, image), samples, weights)
+        arrays = self._run(program, SampleBase(image, image), samples, target)
         return dict(zip(program.outputs, arrays, strict=True))
 
     def sampled(
@@ -165,12 +188,12 @@ class Runner:
         varying = _select(self.plan.sampled, names)
         constant = _select(self.plan.constant_sampled, names)
         if varying.outputs:
-            arrays = self._run(varying, base, samples, target.weights, progress)
+            arrays = self._run(varying, base, samples, target, progress)
             results |= dict(zip(varying.outputs, arrays, strict=True))
         else:
             progress(samples.count)
         if constant.outputs:
-            arrays = self._run(constant, base, self._distinct(constant, samples), target.weights)
+            arrays = self._run(constant, base, self._distinct(constant, samples), target)
             results |= dict(zip(constant.outputs, arrays, strict=True))
         return {
             output: samples.spread(array)
@@ -194,7 +217,8 @@ class Runner:
         model = HEAD if HEAD in self.runs else MODEL
         stacked = Output(SAMPLE_SCORES, 0, self.plan.explained_tensor)
         program = Program(model, (stacked,))
-        (scores,) = self._run(program, base, samples, np.zeros_like(target.weights))
+        unweighted = replace(target, weights=np.zeros_like(target.weights))
+        (scores,) = self._run(program, base, samples, unweighted)
         return target.score(np.asarray(scores, np.float64).reshape(samples.count, -1))
 
     def _run(
@@ -202,34 +226,32 @@ class Runner:
         program: Program,
         base: SampleBase,
         samples: Samples,
-        weights: Floats,
+        target: Target,
         progress: ProgressCallback = no_progress,
     ) -> list[Array]:
         """The outputs of a program for the samples of one image: sums are divided by the number of samples, and
         scores are stacked.
         """
         run = self.runs[program.model]
-        feed = self._feed(run, base, samples, weights)
+        feed = self._feed(run, base, samples, target)
         parts: list[list[Array]] = [[] for _ in program.outputs]
         for chunk, arrays in run.run(program.tensors, samples.count, feed):
             for output, array, part in zip(program.outputs, arrays, parts, strict=True):
-                _collect(part, array, is_sum=QUANTITIES[output.quantity].reduction == "mean")
+                collect(part, array, is_sum=QUANTITIES[output.quantity].reduction == "mean")
             progress(chunk.stop - chunk.start)
         return [
-            _combine(part, output.quantity, samples.count)
+            combine(part, output.quantity, samples.count)
             for output, part in zip(program.outputs, parts, strict=True)
         ]
 
-    def _feed(
-        self, run: ChunkedRunner, base: SampleBase, samples: Samples, weights: Floats
-    ) -> Feed:
-        """The inputs for the samples of an image, whose cotangents are the target's `weights` times the
-        samples'.
-        """
+    def _feed(self, run: ChunkedRunner, base: SampleBase, samples: Samples, target: Target) -> Feed:
+        """The inputs for the samples of an image: their cotangents are the target's weights times their own."""
         varied = self.plan.layers[0].name if run is self.runs.get(HEAD) else self.plan.image.name
         scales = np.zeros(samples.count) if samples.offsets is None else samples.scales
         factors, none = samples.factors, np.zeros([1] * base.values.ndim, np.float32)
         fixed = {self.plan.image.name: base.image, **base.beside}
+        if target.where is not None:
+            fixed[WHERE] = np.asarray(target.where[None], np.float32)
         fixed = {name: fixed[name] for name in fixed.keys() & run.session.inputs - {varied}}
 
         def feed(chunk: slice) -> Mapping[str, FeedValue]:
@@ -238,7 +260,7 @@ class Runner:
             ones = np.ones(count) if scales is None else scales[chunk]
             feeds: dict[str, Any] = {
                 **{name: np.repeat(array, count, axis=0) for name, array in fixed.items()},
-                SEED: self.plan.seeds(weights * factors[chunk, None]),
+                SEED: self.plan.seeds(target.weights * factors[chunk, None]),
                 RANK: np.zeros(count, np.int64),
                 OFFSET: offsets,
                 SCALE: np.asarray(ones, np.float32),
@@ -275,11 +297,13 @@ class Runner:
         first of its `samples`. They are nearly the same as at the image, or at a sample of it, unless they are
         only rounding errors.
         """
-        near, weights = nearby_image(image, factor), factor * target.weights
-        clean = self._clean(near, weights[None])
+        near = nearby_image(image, factor)
+        scaled = replace(target, weights=factor * target.weights)
+        where = None if target.where is None else target.where[None]
+        clean = self._clean(near, scaled.weights[None], where=where)
         arrays = dict(clean.arrays)
         if self.plan.constant.outputs:  # those of the target itself stay in memory
-            arrays |= self._run_constants(near, weights)
+            arrays |= self._run_constants(near, scaled)
         if samples is not None:
             base = clean.sample_base(0, is_cut=HEAD in self.runs)
             sample = Samples(1, weights=np.array([factor]), inputs=samples.inputs)
@@ -310,25 +334,3 @@ def _only(feeds: Mapping[str, Any], run: ChunkedRunner) -> dict[str, FeedValue]:
         if name.startswith(SAMPLE_INPUT) and name not in feeds
     }
     return {name: array for name, array in feeds.items() if name in session.inputs} | idle
-
-
-def _collect(part: list[Array], array: Array, *, is_sum: bool) -> None:
-    """Add a chunk's array to those before it: sums, and what the graph could not add up, are added up, in
-    place.
-    """
-    if is_sum and len(array) > 1:
-        array = np.sum(array, axis=0, keepdims=True)
-    if not is_sum:
-        part.append(array)
-    elif part:
-        np.add(part[0], array, out=part[0])
-    else:
-        part.append(np.array(array, np.float64))
-
-
-def _combine(part: list[Array], quantity: str, count: int) -> Array:
-    reduction = QUANTITIES[quantity].reduction
-    if reduction == "mean":
-        return np.asarray(part[0], np.float64) / count
-    rows = part[0] if len(part) == 1 else np.concatenate(part)
-    return rows if reduction == "" else np.reshape(rows, (1, -1))

@@ -135,7 +135,7 @@ class Sampling:
         names, row = self.method.sampler.takes, clean.rows(slice(number, number + 1))
         if not names:
             return []
-        arrays = {**row.arrays, **self.runner.constants(row.images, target.weights[None])}
+        arrays = {**row.arrays, **self.runner.constants(row.images, [target])}
         taken = {output: array for output, array in arrays.items() if output.quantity in names}
         (layer, *_) = self.runner.arrange(taken, row.images)
         return [layer[name] for name in names]

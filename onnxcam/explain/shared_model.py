@@ -81,10 +81,15 @@ class SharedPasses:
     _sampled: deque[tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def clean(
-        self, part: Runner, images: Images, weights: Floats, ranks: Array | None
+        self,
+        part: Runner,
+        images: Images,
+        weights: Floats,
+        ranks: Array | None,
+        where: Floats | None,
     ) -> CleanPass:
         """A clean pass with the outputs of a part of the plan; of any target, unless they depend on it."""
-        outputs, target = part.plan.clean.outputs, (weights, ranks)
+        outputs, target = part.plan.clean.outputs, (weights, ranks, where)
         for seconds, known_images, known_target, clean in self._clean:
             if _equal(known_images, images) and (
                 not part.needs_target or _equal(known_target, target)
@@ -92,7 +97,7 @@ class SharedPasses:
                 self.seconds += seconds
                 return clean.only(outputs)
         start = time.perf_counter()
-        clean = self.runner.clean(images, weights, ranks)
+        clean = self.runner.clean(images, weights, ranks, where)
         self._clean.append((time.perf_counter() - start, images, target, clean))
         return clean.only(outputs)
 
@@ -103,16 +108,17 @@ class SharedPasses:
         a sampler with its settings, an image, and a target.
         """
         sampling, image, target = key
+        known_by = image, target.weights, target.where
         plan = part.plan
         outputs = (*plan.sampled.outputs, *plan.constant_sampled.outputs)
         for seconds, known_sampling, known_arrays, arrays, samples in self._sampled:
-            if known_sampling == sampling and _equal(known_arrays, (image, target.weights)):
+            if known_sampling == sampling and _equal(known_arrays, known_by):
                 self.seconds += seconds
                 return {output: arrays[output] for output in outputs}, samples
         start = time.perf_counter()
         arrays, samples = run(self.runner)
         seconds = time.perf_counter() - start
-        self._sampled.append((seconds, sampling, (image, target.weights), arrays, samples))
+        self._sampled.append((seconds, sampling, known_by, arrays, samples))
         return {output: arrays[output] for output in outputs}, samples
 
 
@@ -160,6 +166,13 @@ class SharedModel:
             return open_runner(request)
         plan = restrict(passes.runner.plan, request.quantities)
         return Runner(plan, passes.runner.runs, shared=passes)
+
+    def answers(self, request: PlanRequest, open_runner: Callable[[PlanRequest], Runner]) -> Runner:
+        """What asks the model for its scores at all positions, once for each block of images."""
+        passes = self._open(request, open_runner)
+        if passes is None:
+            return open_runner(request)
+        return Runner(passes.runner.plan, passes.runner.runs, shared=passes)
 
     def _open(
         self, request: PlanRequest, open_runner: Callable[[PlanRequest], Runner]

@@ -1,20 +1,25 @@
 """Models that score every pixel, box, or step: one score per class is added to them.
 
-For a segmenter's (N, classes, H, W) it is the mean over the pixels, so that every pixel of the class counts;
-for a detector's (N, boxes, numbers) the maximum over the boxes of all its heads, so that the surest box counts.
+`with_dense_scores` adds the weighted sum over all positions, whose weights are an input. `ensure_class_scores`
+adds a score that needs no choice of positions: for a segmenter's (N, classes, H, W) the mean over the pixels,
+so that every pixel of the class counts; for a detector's (N, boxes, numbers) the maximum over the boxes of all
+its heads, so that the surest box counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from onnxcam.graph import anp
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Builder, Value
+from onnxcam.heads.detection_columns import ClassColumns
 from onnxcam.heads.head import Head
 from onnxcam.heads.output_choice import choose_output
 from onnxcam.heads.output_tensors import origin_notice, score_tensors
@@ -22,6 +27,8 @@ from onnxcam.heads.score import check_detections, find_heads, no_score_error, to
 from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
 from onnxcam.specs import CLASS_SCORES, Score
+
+Describe: TypeAlias = Callable[[Head, bool], str]  # whether there are several heads like this one
 
 
 @reports_node
@@ -31,6 +38,18 @@ def ensure_class_scores(model: Model, output: str | None = None) -> tuple[Model,
     was assumed. The class names in the model's metadata help to find the classes.
 
     Raises what `find_score` raises if there is no score per pixel or box either.
+    """
+    model, heads = explained_heads(model, output, _describe_pooling)
+    if heads[0].has_class_scores:
+        return model, to_score(heads[0])
+    return _add_pooled_scores(model, heads)
+
+
+def explained_heads(
+    model: Model, output: str | None, describe: Describe
+) -> tuple[Model, list[Head]]:
+    """The model with notices about what was assumed, and the heads that are explained together. Heads with
+    positions are described by `describe`.
     """
     names = metadata_labels(model.metadata)
     labels = len(names) if names else None
@@ -44,13 +63,11 @@ def ensure_class_scores(model: Model, output: str | None = None) -> tuple[Model,
     notices = [
         *_container_notices(model, pooled_heads),
         *([choice_notice] if choice_notice else []),
-        *_head_notices(pooled_heads),
+        *_head_notices(pooled_heads, describe),
     ]
     if notices:
         model = replace(model, notices=(*model.notices, *notices))
-    if choice.head.has_class_scores:
-        return model, to_score(choice.head)
-    return _add_pooled_scores(model, pooled_heads)
+    return model, [choice.head, *(head for head in pooled_heads if head is not choice.head)]
 
 
 def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
@@ -84,16 +101,21 @@ def _add_pooled_scores(model: Model, heads: list[Head]) -> tuple[Model, Score]:
     rows = [_pool(build, head) for head in heads]
     classes = rows[0] if len(rows) == 1 else build.op("Max", *rows)
     build.output(classes, CLASS_SCORES)
-    for node in copy.graph.nodes[node_count:-1]:  # the names show that they are not the model's
-        node.name = node.outputs[0].name = f"{CLASS_SCORES}/{node.outputs[0].name}"
+    mark_as_added(copy.graph.nodes[node_count:-1])
     is_probability = any(head.inner_logits for head in heads)
     count = heads[0].class_count
     return copy, Score(CLASS_SCORES, CLASS_SCORES, None, count, probability=is_probability)
 
 
+def mark_as_added(nodes: Iterable[gs.Node]) -> None:
+    """Give nodes and their outputs names that show that they are not the model's."""
+    for node in nodes:
+        node.name = node.outputs[0].name = f"{CLASS_SCORES}/{node.outputs[0].name}"
+
+
 def _pool(build: Builder, head: Head) -> Value:
     """The scores (N, classes) of one head."""
-    scores = _class_scores(build, head)
+    scores = class_scores(build, head)
     pool = anp.mean if head.is_map else anp.max
     pooled: Value = pool(scores, axis=head.other_axes, keepdims=True) if head.other_axes else scores
     first_axes = [axis for axis in (head.batch_axis, head.class_axis) if axis is not None]
@@ -104,7 +126,7 @@ def _pool(build: Builder, head: Head) -> Value:
     return build.op("Reshape", transposed, target, shape=(batch, head.class_count))
 
 
-def _class_scores(build: Builder, head: Head) -> Value:
+def class_scores(build: Builder, head: Head) -> Value:
     """The scores of the classes alone, times the objectness if there is one."""
     columns = head.class_columns
     if columns is None:
@@ -122,12 +144,12 @@ def _class_scores(build: Builder, head: Head) -> Value:
     return classes * objectness
 
 
-def _head_notices(heads: Sequence[Head]) -> list[str]:
+def _head_notices(heads: Sequence[Head], describe: Describe) -> list[str]:
     """What was assumed about the heads that are explained."""
     first = heads[0]
     names = ", ".join(head.output.name for head in heads)
     plural = len(heads) > 1
-    notices = [f"{names} {_describe_pooling(first, plural=plural)}"] if first.other_axes else []
+    notices = [f"{names} {describe(first, plural)}"] if first.other_axes else []
     if first.is_guess:
         notices.append(
             f"the class axis of {first.output.name} {list(first.output.shape)} is unknown, so the one "
@@ -141,15 +163,19 @@ def _head_notices(heads: Sequence[Head]) -> list[str]:
     return notices
 
 
-def _describe_pooling(head: Head, *, plural: bool) -> str:
+def _describe_pooling(head: Head, plural: bool) -> str:
     """How the scores of pixels or boxes are pooled, as a predicate of the output's name."""
-    count, columns = head.class_count, head.class_columns
-    has = "have" if plural else "has"
     if head.is_map:
         return f"{'score' if plural else 'scores'} each pixel: the mean of a class over the image is explained"
+    of_class = "" if head.class_count == 1 else "of a class "
+    return f"{describe_numbers(head, plural)}the maximum {of_class}over the boxes is explained"
+
+
+def describe_numbers(head: Head, plural: bool) -> str:
+    """What the numbers of a box are, as a predicate of the output's name."""
+    count, columns = head.class_count, head.class_columns
+    has = "have" if plural else "has"
     if columns is not None:
-        times = "" if columns.objectness is None else f", times number {columns.objectness}"
-        times += ", both after a Sigmoid" if columns.are_logits else ""
         position = (
             f"number {columns.start}"
             if count == 1
@@ -158,12 +184,16 @@ def _describe_pooling(head: Head, *, plural: bool) -> str:
         size = head.logits.shape[head.class_axis]
         return (
             f"{has} {size} numbers per box, and {position} (from 0) "
-            f"{'is the score of 1 class' if count == 1 else f'are the scores of {count} classes'}: "
-            f"the maximum of a class over the boxes is explained{times}"
+            f"{'is the score of 1 class' if count == 1 else f'are the scores of {count} classes'}"
+            f"{_describe_objectness(columns)}: "
         )
     if count == 1:
-        return f"{has} one number per box: the maximum over the boxes is explained"
-    return (
-        f"{has} {count} numbers per box: for the one that --target chooses, the maximum over the boxes is "
-        "explained"
-    )
+        return f"{has} one number per box: "
+    return f"{has} {count} numbers per box, the scores of as many classes: "
+
+
+def _describe_objectness(columns: ClassColumns) -> str:
+    if columns.objectness is None:
+        return ""
+    both = ", both after a Sigmoid" if columns.are_logits else ""
+    return f", times number {columns.objectness}{both}"

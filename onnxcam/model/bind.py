@@ -13,11 +13,11 @@ import onnx_graphsurgeon as gs
 from onnx import numpy_helper
 
 from onnxcam.arrays import Array
+from onnxcam.bound_input import BoundInput
 from onnxcam.errors import OnnxcamError, SettingError, UnknownNameError, unknown
 from onnxcam.model.input_values import convert, describe_input, type_text
 from onnxcam.model.proto.declared_sizes import MAX_INPUT_SIZE, declared_shapes
 from onnxcam.model.proto.walk import nested_scopes
-from onnxcam.specs import BoundInput
 
 LISTED = 8  # inputs in a message
 IMAGE_RANK = 4

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Array
+from onnxcam.bound_input import BoundInput
 from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import SettingError, first_line
-from onnxcam.specs import BoundInput
 
 NUMBER_KINDS = "biuf"  # NumPy's kinds of dtypes: bool, integers, floats
 MAX_INLINE_VALUES = 64  # so many numbers are kept with their digest

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from onnxcam.arrays import Array
+from onnxcam.bound_input import BoundInput
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 from onnxcam.graph.node_errors import reports_node
@@ -33,7 +34,6 @@ from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
 from onnxcam.passes.quantization.integer_ops import decompose_integer_ops
 from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantized
-from onnxcam.specs import BoundInput
 
 MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 

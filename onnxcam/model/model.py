@@ -15,6 +15,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxcam.arrays import Array
 from onnxcam.atomic_write import atomic_write, remove
+from onnxcam.bound_input import BoundInput
 from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.model.external_data import (
@@ -24,7 +25,6 @@ from onnxcam.model.external_data import (
     write_weights,
 )
 from onnxcam.passes.quantization.straight_through import detach_float_sources
-from onnxcam.specs import BoundInput
 
 STRING_KINDS = "OSU"  # NumPy's kinds of dtypes that hold text
 

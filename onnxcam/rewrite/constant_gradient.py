@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.dense import WHERE
 from onnxcam.model.model import Model
 from onnxcam.specs import SAMPLE_INPUT, SEED
 
@@ -16,15 +17,15 @@ MAX_BACKWARD_BYTES = 1 << 30  # bytes of weights in the second model
 
 
 def split_constant_outputs(model: Model, outputs: Sequence[str]) -> Model | None:
-    """Move outputs of a model, in place, into a second model without the image, whose inputs are SEED and those
-    of a sampler. Returns None and changes nothing if they also depend on the image's size, if several images
-    are run at a time, or if the weights of the second model are too large for one file.
+    """Move outputs of a model, in place, into a second model without the image, whose inputs are SEED, WHERE
+    and those of a sampler. Returns None and changes nothing if they also depend on the image's size, if several
+    images are run at a time, or if the weights of the second model are too large for one file.
     """
     backward = replace(model, graph=model.graph.copy())
     prune_outputs(backward, outputs)
     backward.graph.cleanup(remove_unused_graph_inputs=True)
     batches = {tensor.name: tensor.shape[0] for tensor in backward.graph.inputs}
-    allowed = all(name == SEED or name.startswith(SAMPLE_INPUT) for name in batches)
+    allowed = all(name in (SEED, WHERE) or name.startswith(SAMPLE_INPUT) for name in batches)
     batch = batches.get(SEED)
     if not allowed or batch is None or (isinstance(batch, int) and batch > 1):
         return None

@@ -12,11 +12,13 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import FLOAT32, is_integer
 from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.tables import RULE_TABLES
+from onnxcam.dense import Dense
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import depends_on
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.first_output import first_output
+from onnxcam.heads.positions import with_dense_scores
 from onnxcam.methods import METHODS
 from onnxcam.methods.place import IMAGE, LAYER, Place
 from onnxcam.methods.quantities import QUANTITIES, TARGET, Quantity, differentiates_image
@@ -24,6 +26,7 @@ from onnxcam.model.image_input import image_input
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
+from onnxcam.rewrite.answers import PlannedModel, plan_answers
 from onnxcam.rewrite.float_image import image_dtype, with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
@@ -45,13 +48,6 @@ from onnxcam.specs import (
 )
 
 
-class PlannedModel(NamedTuple):
-    """A plan, and the models that it runs, by name."""
-
-    plan: Plan
-    models: dict[str, Model]
-
-
 class _Subject(NamedTuple):
     """What is planned: a request for a model, its image input and score, the tensor that is explained, and the
     notices that concern only some quantities (see `Plan.source_notices`).
@@ -63,6 +59,7 @@ class _Subject(NamedTuple):
     score: Score
     explained: str
     notices: tuple[tuple[str, str], ...] = ()
+    dense: Dense | None = None
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -89,6 +86,8 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
     Raises UnknownNameError for an unknown layer, MissingRuleError, and ModelError if the model has no image
     input, no score, or no layer.
     """
+    if request.answers:
+        return plan_answers(model, request)
     subject = _find_subject(model, request)
     try:
         if request.at == IMAGE:
@@ -119,14 +118,15 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
         model, score = add_target_scores(model, request.target)
         return _Subject(request, model, image, score, score.logits)
     try:
-        scored, score = ensure_class_scores(model, request.output)
-        # notices about the scores concern only methods that explain them
-        needs_target = any(quantity.needs_target for quantity in quantities)
-        model = scored if needs_target else replace(scored, notices=model.notices)
+        if any(quantity.needs_target for quantity in quantities):
+            model, score, dense = with_dense_scores(model, request.output)
+        else:  # notices about the scores concern only methods that explain them
+            scored, score = ensure_class_scores(model, request.output)
+            model, dense = replace(scored, notices=model.notices), None
     except ModelError:
         if any(quantity.needs_target for quantity in quantities):
             raise
-        score = first_output(model)
+        score, dense = first_output(model), None
     about_scores = [(TARGET, notice) for notice in model.notices if notice not in notices]
     if request.probability:
         require_probability(model, score)
@@ -135,7 +135,7 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
         model, notices=tuple(dict.fromkeys([*model.notices, *(notice for _, notice in about)]))
     )
     explained = score.output if request.probability else score.logits
-    return _Subject(request, model, image, score, explained, tuple(about))
+    return _Subject(request, model, image, score, explained, tuple(about), dense)
 
 
 def _plan_tensors(subject: _Subject) -> PlannedModel:
@@ -148,7 +148,7 @@ def _plan_tensors(subject: _Subject) -> PlannedModel:
 def _plan_places(
     subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
 ) -> PlannedModel:
-    request, model, image, score, explained, about = subject
+    request, model, image, score, explained, about, dense = subject
     if request.single_layer and len(layers) > 1:
         names = ", ".join(layer.name for layer in layers)
         raise ModelError(
@@ -191,6 +191,7 @@ def _plan_places(
         beside=programs.beside,
         epsilon=max(_epsilon(first.graph, layer.name) for layer in layers),
         source_notices=(*about, *vanishing),
+        dense=dense,
     )
     return PlannedModel(planned, programs.models)
 
@@ -232,7 +233,12 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
     gradient depends on the image, if there is one and all operators after it have rules. If branches meet only
     after the last grid, it is the last layer of each branch. ModelError if there are none of these.
     """
-    request, model, image, _, explained, _ = subject
+    request, model, image, explained = (
+        subject.request,
+        subject.model,
+        subject.image,
+        subject.explained,
+    )
     chosen = choose_layers(model, image.name, explained, layers)
     if not chosen:
         if not layers and subject.needs_gradient:
@@ -281,7 +287,7 @@ def _last_varying_layer(subject: _Subject, layers: Sequence[Layer]) -> Layer | N
 def layers(model: Model, output: str | None = None) -> list[Layer]:
     """The spatial layers of a model in the graph's order; those that "auto" selects are marked."""
     image = image_input(model)
-    model, score = ensure_class_scores(model, output)
+    model, score, _ = with_dense_scores(model, output)
     spatial = spatial_layers(model, image.name, score.logits)
     chosen = {layer.name for layer in choose_layers(model, image.name, score.logits, spatial)}
     smoothing = next(m for m in METHODS.values() if m.sampler.smooths and m.has_layer)

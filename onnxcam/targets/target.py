@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats, Scores
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where the explained score is in an image, for drawing.
+
+    box: left, top, right, bottom in pixels of the image.
+    outline: (rows, columns) of booleans, over the part of the image that the model saw.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    outline: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -15,13 +28,20 @@ class Target:
     another kind.
 
     `index` is the class, or the first class of a contrast. `spec` selects this target again for any scores:
-    "281", "281-282", "not 281".
+    "281", "281-282", "not 281", "281@box:1".
+
+    Of a model with scores at positions, `where` (1 or classes, positions) says how much these count, `mark`
+    where they are, `probability` is that of the class there, and `notices` say what was assumed.
     """
 
     name: str
     weights: Floats
     index: int
     spec: str
+    where: Floats | None = None
+    mark: Mark = field(default_factory=Mark)
+    probability: float | None = None
+    notices: tuple[str, ...] = ()
 
     def score(self, scores: Scores) -> Floats:
         """(N, classes) -> (N,)."""

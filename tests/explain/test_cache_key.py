@@ -230,6 +230,7 @@ CHANGES: dict[str, list[Any]] = {  # every field of the request with other value
     "probability": [True],
     "target": [("element", "a"), ("element", "b"), ("element",), ("a", "element")],
     "single_layer": [True],
+    "answers": [True],
 }
 
 

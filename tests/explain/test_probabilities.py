@@ -117,12 +117,19 @@ def test_rounded_logits_give_no_probability() -> None:
     assert explain(network(rounding), 1).probabilities is None
 
 
-def test_detector_has_no_probability() -> None:
+def test_segmenter_has_mean_probability_of_its_pixels() -> None:
     model = load_text(
         """(float[N, 3, 8, 8] x) => (float[N, 5, 8, 8] y) { r = Relu(x) c = Conv(r, w) y = Sigmoid(c) }""",
         w=(5, 3, 1, 1),
     )
-    assert explain(model, 1).probabilities is None
+    explanation = explain(model, 1)
+    (scores,) = ort.InferenceSession(model.bytes()).run(["y"], {"x": X})
+    wins = scores.argmax(axis=1) == 1
+    expected = [
+        row[1][win].mean() if win.any() else row[1].mean()
+        for row, win in zip(scores, wins, strict=True)
+    ]
+    np.testing.assert_allclose(np.asarray(explanation.probabilities), expected, rtol=1e-5)
 
 
 def test_contrast_has_no_probability() -> None:

@@ -108,12 +108,12 @@ def test_classifier_is_not_changed() -> None:
 @pytest.mark.parametrize("kind", [SEGMENTER, CHANNELS_LAST, DETECTOR], ids=lambda kind: kind[0])
 @pytest.mark.parametrize("method", ["grad-cam", "smooth-grad-cam++"])
 def test_maps_use_gradient_of_pooled_score(kind: tuple[str, str], method: str) -> None:
-    """The gradient at the features is that of the pooled score."""
+    """The gradient at the features is that of the score at some of the positions."""
     explainer = onnxcam.Explainer(load(net(*kind)), method, "features", device="cpu")
     explanation = explainer(X, target=2)
     assert explanation.maps.shape == (2, 8, 8)
     assert explanation.maps.max() > 0
     notices = explanation.notices
-    assert any("is explained" in notice and "over the" in notice for notice in notices)
+    assert any("is explained" in notice and "--target CLASS@" in notice for notice in notices)
     layers = onnxcam.layers(load(net(*kind)))
     assert all(layer.automatic for layer in layers if layer.auto_for_smoothing)

@@ -9,6 +9,7 @@ import pytest
 
 import onnxcam
 from onnxcam.errors import MissingRuleError, ModelError, UnknownNameError
+from onnxcam.heads.positions import CLASS_PROBABILITIES
 from onnxcam.methods import METHODS
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import gradient, gradients
@@ -235,10 +236,12 @@ def test_plan_does_not_change_model() -> None:
     assert model.bytes() == before
 
 
-def test_probability_of_pooled_scores_is_refused() -> None:
-    """The numbers of a pixel end in Softmax, but their mean does not."""
+def test_probability_of_pixels_is_their_mean() -> None:
+    """The probabilities of the pixels are averaged, not the logits."""
     net = Net(
         "    probabilities = Softmax<axis = 1>(features)", outputs="float[N, 6, 4, 4] probabilities"
     )
-    with pytest.raises(ModelError, match="mean or maximum over pixels or boxes, which are not"):
-        make_plan(load_net(net), GRAD_CAM, "early", probability=True)
+    planned = make_plan(load_net(net), GRAD_CAM, "early", probability=True)
+    assert planned.explained_tensor == CLASS_PROBABILITIES
+    assert planned.dense is not None
+    assert planned.dense.activation == "Softmax"

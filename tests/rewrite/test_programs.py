@@ -15,7 +15,8 @@ from onnxcam.arrays import Floats, Images
 from onnxcam.errors import MissingRuleError, ModelError
 from onnxcam.methods import QUANTITIES
 from onnxcam.model.load import load
-from onnxcam.rewrite.planner import PlannedModel, plan
+from onnxcam.rewrite.answers import PlannedModel
+from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
 from onnxcam.specs import (

@@ -9,9 +9,10 @@ from math import prod
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim
+from onnxcam.dense import Columns
 from onnxcam.errors import unknown
 from onnxcam.graph.reachability import is_float
-from onnxcam.heads.boxes.form import BoxColumns, Columns
+from onnxcam.heads.boxes.form import BoxColumns
 from onnxcam.heads.boxes.origin import Slice, find_origin
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.head import Head

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxcam.arrays import Array, Floats
+from onnxcam.dense import Boxes
 from onnxcam.errors import ModelError
-from onnxcam.heads.boxes.form import Boxes, Size
+from onnxcam.heads.boxes.form import Size
 from onnxcam.heads.boxes.forms import FORMS
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxcam.dense import Boxes
 from onnxcam.heads.boxes.candidates import box_candidates
-from onnxcam.heads.boxes.form import Boxes
 from onnxcam.heads.boxes.forms import FORMS
 from onnxcam.heads.head import Head
 from onnxcam.model.model import Model

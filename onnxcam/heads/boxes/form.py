@@ -4,66 +4,15 @@ register. Nothing here needs onnx, so that the boxes of a cached plan are decode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
-
-from onnxcam.arrays import Array, Floats
+from onnxcam.arrays import Floats
+from onnxcam.dense import Boxes, Columns, Numbers
 from onnxcam.registry import Registry
 
-Numbers: TypeAlias = dict[str, tuple[float, ...]]
 Size: TypeAlias = tuple[int, int]  # height and width of the model's input in pixels
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Numbers `start` to `stop` along `axis` of a tensor belong to boxes; the other axes but that of the batch
-    run over the positions. `batch_axis` is None if a batch of one was squeezed away.
-    """
-
-    tensor: str
-    axis: int
-    start: int
-    stop: int
-    batch_axis: int | None = 0
-
-    @property
-    def width(self) -> int:
-        """How many numbers a box has."""
-        return self.stop - self.start
-
-    def read(self, arrays: Mapping[str, Array]) -> Floats:
-        """The numbers as (N, positions, width) in float64."""
-        array = np.asarray(arrays[self.tensor], np.float64)
-        axis, batch = self.axis, self.batch_axis
-        if batch is None:
-            array, axis, batch = array[None], axis + 1, 0
-        rows = np.moveaxis(array, (batch, axis), (0, -1))[..., self.start : self.stop]
-        return rows.reshape(len(rows), -1, self.width)
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Where a detector has its boxes. It is plain data, and part of a plan.
-
-    form: a name of `FORMS`.
-    columns: the numbers that the boxes are decoded from, in the order of the dense positions.
-    numbers: what the form needs besides, such as strides.
-    assumed: what was assumed about the form, as a part of a sentence; empty if the graph or the metadata says
-        it.
-    """
-
-    form: str
-    columns: tuple[Columns, ...]
-    numbers: Numbers = field(default_factory=dict)
-    assumed: str = ""
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """The names of the tensors that the boxes are decoded from."""
-        return tuple(dict.fromkeys(columns.tensor for columns in self.columns))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxcam.dense import DETECTION, SEQUENCE
 from onnxcam.heads.head import Head
 from onnxcam.heads.tasks.detection import detection_reason
 from onnxcam.heads.tasks.maps import map_task
 from onnxcam.heads.tasks.metadata import task_in_metadata
 from onnxcam.heads.tasks.sequence import sequence_reason
-from onnxcam.heads.tasks.task import CLASSIFICATION, DETECTION, SEQUENCE, Task
+from onnxcam.heads.tasks.task import CLASSIFICATION, Task
 from onnxcam.heads.tasks.vectors import vector_task
 from onnxcam.model.model import Model
 

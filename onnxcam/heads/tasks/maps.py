@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from onnxcam.arrays import Dim
+from onnxcam.dense import IMAGE, SEGMENTATION
 from onnxcam.heads.head import Head
-from onnxcam.heads.tasks.task import IMAGE, SEGMENTATION, Task
+from onnxcam.heads.tasks.task import Task
 from onnxcam.model.channel_axis import image_layout
 from onnxcam.model.model import Model
 from onnxcam.spatial.axes import BATCH, COLUMNS, ROWS, kinds

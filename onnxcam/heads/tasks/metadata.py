@@ -5,17 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from onnxcam.heads.tasks.task import (
-    CLASSIFICATION,
-    DETECTION,
-    EMBEDDING,
-    IMAGE,
-    REGRESSION,
-    SEGMENTATION,
-    SEQUENCE,
-    TASKS,
-    Task,
-)
+from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE
+from onnxcam.heads.tasks.task import CLASSIFICATION, EMBEDDING, REGRESSION, TASKS, Task
 
 # Keys of Ultralytics, of model cards, and of config.json of Hugging Face.
 KEYS = ("task", "pipeline_tag", "architectures", "architecture", "model_type")

@@ -9,11 +9,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Floats
+from onnxcam.dense import DETECTION, SEGMENTATION, SEQUENCE
 from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import producer
 from onnxcam.heads.head import Head
 from onnxcam.heads.monotone import MAX_DEPTH
-from onnxcam.heads.tasks.task import DETECTION, SEGMENTATION, SEQUENCE
 from onnxcam.image.label_fit import BACKGROUND, BLANK
 from onnxcam.spatial.axes import holds_cells
 

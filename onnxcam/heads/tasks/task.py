@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CLASSIFICATION, DETECTION, SEGMENTATION = "classification", "detection", "segmentation"
-SEQUENCE, EMBEDDING, REGRESSION, IMAGE = "sequence", "embedding", "regression", "image"
+from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE
+
+CLASSIFICATION, EMBEDDING, REGRESSION = "classification", "embedding", "regression"
 TASKS = (CLASSIFICATION, DETECTION, SEGMENTATION, SEQUENCE, EMBEDDING, REGRESSION, IMAGE)
 
 

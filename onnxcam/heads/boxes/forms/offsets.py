@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcam.arrays import Floats
-from onnxcam.heads.boxes.form import BoxColumns, Boxes, Numbers, Size, box_form
+from onnxcam.dense import Boxes, Numbers
+from onnxcam.heads.boxes.form import BoxColumns, Size, box_form
 from onnxcam.heads.boxes.forms.decoded import BOX, corners_of
 from onnxcam.heads.boxes.grid import fits_grids, grid_of
 

@@ -1,0 +1,154 @@
+"""Read a target `WHAT[@WHERE]` for one image of a model with scores at positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE
+from onnxcam.errors import TargetError
+from onnxcam.targets.classes import DEFAULT_TARGET, Labels, Side, Spec, parse_rank, parse_target
+from onnxcam.targets.target import Target
+from onnxcam.targets.where.detections import ranked
+from onnxcam.targets.where.pixels import areas
+from onnxcam.targets.where.place import DEFAULT_PLACES, DenseView, Place, Selection, find_place
+from onnxcam.targets.where.steps import decode
+
+ALL = "all"
+LAST_PLACE = "mask:"  # what follows it is taken to the end
+SMALLEST_SHARE = 0.001  # of the pixels, for a region of its own
+
+
+def split_place(spec: Spec, labels: Labels) -> tuple[Spec, str | None]:
+    """WHAT and WHERE of a target; WHERE is None without one. An exact label is not divided."""
+    if not isinstance(spec, str) or spec in (labels or ()) or "@" not in spec:
+        return spec, None
+    what, _, where = (
+        spec.partition(f"@{LAST_PLACE}") if f"@{LAST_PLACE}" in spec else spec.rpartition("@")
+    )
+    if f"@{LAST_PLACE}" in spec:
+        where = LAST_PLACE + where
+    return what.strip() or DEFAULT_TARGET, where.strip()
+
+
+def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:
+    """The target; `middle` divides the two sides of a single score (see `parse_target`). TargetError for a
+    class or place that does not exist.
+    """
+    what, where = split_place(spec, view.labels)
+    place, groups = find_place(where or DEFAULT_PLACES[view.dense.task], view.dense.task)
+    groups = {name: text for name, text in groups.items() if text is not None}
+    try:
+        return _read(what, where, place, groups, view, middle)
+    except TargetError as error:
+        raise TargetError(
+            f"target {str(spec)!r}: {str(error).removeprefix(f'target {what!r}: ')}"
+        ) from None
+
+
+def _read(
+    what: Spec,
+    where: str | None,
+    place: Place,
+    groups: dict[str, str],
+    view: DenseView,
+    middle: float,
+) -> Target:
+    if parse_rank(what) is None or place.rank is not None:
+        scores = place.rank(view) if place.rank else None
+        target = parse_target(what, view.classes, view.labels, scores, middle)
+        return _placed(target, place.select(view, _side(target), **groups), view, where)
+    selection = place.select(view, None, **groups)
+    if selection.name is not None:
+        return _text_target(selection, view, what)
+    scores = np.sum(view.scores * selection.weights, axis=1)
+    target = parse_target(what, view.classes, view.labels, scores, middle)
+    if where and place.respell:
+        where = place.respell(view, _side(target), selection)
+    return _placed(target, selection, view, where)
+
+
+def _side(target: Target) -> Side:
+    return Side(target.index, int(np.sign(target.weights[target.index])))
+
+
+def _text_target(selection: Selection, view: DenseView, what: Spec) -> Target:
+    """All characters that were read, each with its own class."""
+    if what != DEFAULT_TARGET:
+        raise TargetError(
+            f"target {what!r}: the text has no rank; name a class, or a step (top2@step:5)"
+        )
+    return Target(
+        str(selection.name),
+        np.ones(view.classes),
+        -1,
+        DEFAULT_TARGET,
+        where=selection.weights,
+        notices=selection.notices,
+    )
+
+
+def _placed(target: Target, selection: Selection, view: DenseView, where: str | None) -> Target:
+    """The target at the selected positions."""
+    return replace(
+        target,
+        spec=f"{target.spec}@{where}" if where else target.spec,
+        where=selection.weights,
+        mark=selection.mark,
+        probability=_probability(target, selection, view),
+        notices=tuple(f"{target.name}: {notice}" for notice in selection.notices),
+    )
+
+
+def _probability(target: Target, selection: Selection, view: DenseView) -> float | None:
+    """The mean probability of a single class; None for a contrast, and for scores that are no probabilities."""
+    indices = np.flatnonzero(target.weights)
+    if len(indices) != 1 or not (view.dense.is_probability or view.dense.activation):
+        return None
+    mean = float(np.sum(view.probabilities[indices[0]] * selection.weights[0]))
+    return mean if target.weights[indices[0]] > 0 else 1 - mean
+
+
+def list_targets(view: DenseView, least: float, most: int) -> list[str]:
+    """A target for every detection, region, or character whose probability is at least `least`: at most `most`
+    of them, the surest, largest, or first ones.
+    """
+    return [text for text, score in LISTS[view.dense.task](view) if score >= least][:most]
+
+
+def _list_detections(view: DenseView) -> Iterator[tuple[str, float]]:
+    counts: dict[int, int] = {}
+    for position in ranked(view, None):
+        scores = view.probabilities[:, position].copy()
+        if view.dense.background is not None:
+            scores[view.dense.background] = -np.inf
+        index = int(scores.argmax())
+        counts[index] = counts.get(index, 0) + 1
+        yield f"class:{index}@box:{counts[index]}", float(scores[index])
+
+
+def _list_regions(view: DenseView) -> Iterator[tuple[str, float]]:
+    shares = areas(view) / view.positions
+    for index in np.argsort(-shares, kind="stable"):
+        if shares[index] > SMALLEST_SHARE:
+            wins = view.scores.argmax(axis=0) == index if view.classes > 1 else view.scores[0] > 0
+            yield f"class:{index}@segment", float(view.probabilities[index][wins].mean())
+
+
+def _list_characters(view: DenseView) -> Iterator[tuple[str, float]]:
+    for character in decode(view):
+        scores = view.probabilities[character.number][character.steps]
+        yield (
+            f"class:{character.number}@step:{character.steps[scores.argmax()]}",
+            float(scores.max()),
+        )
+
+
+LISTS: dict[str, Callable[[DenseView], Iterator[tuple[str, float]]]] = {
+    DETECTION: _list_detections,
+    SEGMENTATION: _list_regions,
+    SEQUENCE: _list_characters,
+    IMAGE: lambda _: iter([(DEFAULT_TARGET, np.inf)]),
+}
