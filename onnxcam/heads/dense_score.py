@@ -23,6 +23,7 @@ from onnxcam.heads.detection_columns import ClassColumns
 from onnxcam.heads.head import Head
 from onnxcam.heads.output_choice import choose_output
 from onnxcam.heads.output_tensors import origin_notice, score_tensors
+from onnxcam.heads.pooled_heads import pooled_heads
 from onnxcam.heads.score import check_detections, find_heads, no_score_error, to_score
 from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
@@ -58,16 +59,16 @@ def explained_heads(
         raise no_score_error(model, output)
     choice = choose_output(heads, labels)
     check_detections(model, choice.head, labels)
-    pooled_heads = [head for head in heads if _is_pooled_with(head, choice.head)]
-    choice_notice = choice.notice(pooled_heads)
+    explained = pooled_heads(model, heads, choice.head)
+    choice_notice = choice.notice(explained)
     notices = [
-        *_container_notices(model, pooled_heads),
+        *_container_notices(model, explained),
         *([choice_notice] if choice_notice else []),
-        *_head_notices(pooled_heads, describe),
+        *_head_notices(explained, describe),
     ]
     if notices:
         model = replace(model, notices=(*model.notices, *notices))
-    return model, [choice.head, *(head for head in pooled_heads if head is not choice.head)]
+    return model, [choice.head, *(head for head in explained if head is not choice.head)]
 
 
 def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
@@ -78,20 +79,6 @@ def _container_notices(model: Model, heads: Sequence[Head]) -> Iterator[str]:
         for head in heads:
             if head.output.name in tensors and head.output.name not in names:
                 yield origin_notice(output, head.output)
-
-
-def _is_pooled_with(head: Head, chosen_head: Head) -> bool:
-    """Whether a head scores the boxes of another grid in the same way. A head with one score per class is
-    explained alone.
-    """
-    if not chosen_head.other_axes:
-        return head is chosen_head
-    return _pooling_key(head) == _pooling_key(chosen_head)
-
-
-def _pooling_key(head: Head) -> tuple[object, ...]:
-    """What heads for different grids of one detector have in common."""
-    return head.class_count, len(head.other_axes), head.class_columns, head.output_activation
 
 
 def _add_pooled_scores(model: Model, heads: list[Head]) -> tuple[Model, Score]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ REASONS = (  # the strongest first, in the order of `_evidence`
     "its name suggests scores",
     "it comes first",
 )
+LARGER = "its map is larger"
 DEEPER = "it uses more of the model"
 MAX_LISTED = 6  # outputs that a notice names
 
@@ -77,12 +79,22 @@ def choose_output(heads: Sequence[Head], labels: int | None = None) -> OutputCho
         index
         for index, head in enumerate(heads)
         if (head.class_count, head.other_axes, evidence[index])
-        == (heads[first].class_count, (), evidence[first])
+        == (heads[first].class_count, heads[first].other_axes, evidence[first])
+        and (head.is_map or not head.other_axes)
     ]
-    # of equal heads, those that use less of the model are auxiliary
-    best = max(equal_heads, key=lambda index: len(ancestors[index])) if equal_heads else first
-    reason = DEEPER if best != first else _reason(heads, evidence, best)
+    # of equal heads, those with a smaller map or that use less of the model are auxiliary
+    sizes = {index: (_map_size(heads[index]), len(ancestors[index])) for index in equal_heads}
+    best = max(sizes, key=lambda index: sizes[index], default=first)
+    reason = _reason(heads, evidence, best)
+    if best != first:
+        reason = LARGER if sizes[best][0] > sizes[first][0] else DEEPER
     return OutputChoice(heads[best], reason, tuple(heads[:best] + heads[best + 1 :]))
+
+
+def _map_size(head: Head) -> int:
+    """How many pixels a map has, as far as the graph fixes that."""
+    sizes = [head.logits.shape[axis] for axis in head.other_axes]
+    return math.prod(size for size in sizes if isinstance(size, int))
 
 
 def _reason(heads: list[Head], evidence: list[tuple[bool, ...]], best: int) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import onnx_graphsurgeon as gs
+
 from onnxcam.arrays import Dim
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.head import Head
 from onnxcam.model.model import Model
+
+SIZE_AND_OFFSET = 2  # maps of numbers besides that of the centers
 
 
 def detection_reason(model: Model, heads: Sequence[Head]) -> str | None:
@@ -19,6 +23,8 @@ def detection_reason(model: Model, heads: Sequence[Head]) -> str | None:
         return None
     if (companion := box_companion(model, heads)) is not None:
         return f"{companion} holds a box for each position of {first.output.name}"
+    if len(maps := companion_maps(model, first)) >= SIZE_AND_OFFSET:
+        return f"{first.output.name} scores centers, and {', '.join(maps)} hold numbers for each of them"
     if len({_positions(head) for head in heads}) > 1:
         return (
             f"{', '.join(head.output.name for head in heads)} score the positions of several grids"
@@ -28,25 +34,37 @@ def detection_reason(model: Model, heads: Sequence[Head]) -> str | None:
 
 def box_companion(model: Model, heads: Sequence[Head]) -> str | None:
     """The name of an output with the numbers of a box for each position of the first head; None without one."""
-    first = heads[0]
     names = {head.output.name for head in heads}
-    positions = [first.logits.shape[axis] for axis in first.other_axes]
     for output in model.graph.outputs:
-        if output.name in names or output.shape is None:
-            continue
-        sizes = [dim for dim in output.shape if dim != 1]
-        others = _without(sizes, positions)
-        if others is not None and any(isinstance(dim, int) and dim % BOX == 0 for dim in others):
+        numbers = [] if output.name in names else _numbers_per_position(output, heads[0])
+        if any(isinstance(dim, int) and dim % BOX == 0 for dim in numbers):
             return str(output.name)
     return None
 
 
-def _without(sizes: Sequence[Dim], positions: Sequence[Dim]) -> list[Dim] | None:
-    """The sizes but those of the positions; None if one of these is missing."""
-    remaining = list(sizes)
-    for dim in positions:
+def companion_maps(model: Model, head: Head) -> list[str]:
+    """The outputs with a map of 2 numbers for each position of a map of probabilities, such as the size and the
+    offset of the box around a center.
+    """
+    if not head.is_map or head.output_activation != "Sigmoid":
+        return []
+    return [
+        str(output.name)
+        for output in model.graph.outputs
+        if output.name != head.output.name and _numbers_per_position(output, head) == [len("xy")]
+    ]
+
+
+def _numbers_per_position(output: gs.Tensor, head: Head) -> list[Dim]:
+    """The sizes of the axes of an output besides the batch and the positions of a head; empty if it does not
+    have these positions.
+    """
+    remaining = [
+        dim for axis, dim in enumerate(output.shape or ()) if axis != head.batch_axis and dim != 1
+    ]
+    for dim in _positions(head):
         if dim not in remaining:
-            return None
+            return []
         remaining.remove(dim)
     return remaining
 

@@ -36,10 +36,10 @@ def _is_flattened_map(model: Model, head: Head) -> bool:
         return False
     axis = head.other_axes[0]
     holds_grid = kinds(head.axes[axis]) - {BATCH} == {ROWS, COLUMNS}
-    return holds_grid and head.logits.shape[axis] == math.prod(_image_size(model))
+    return holds_grid and head.logits.shape[axis] == math.prod(image_size(model))
 
 
-def _image_size(model: Model) -> Sequence[int]:
+def image_size(model: Model) -> Sequence[int]:
     """Height and width of the image input; 0 where they are free."""
     images = (tensor for tensor in model.graph.inputs if len(tensor.shape or ()) == len("NCHW"))
     image = next(images, None)

@@ -22,6 +22,8 @@ SHAPES = {
     "queries": (10, 4),
     "wide": (4, 90),
     "corners": (4, 4),
+    "box": (4, 4, 1, 1),
+    "pair": (2, 4, 1, 1),
     "gates": (1, 12, 4),
     "recurrence": (1, 12, 4),
 }
