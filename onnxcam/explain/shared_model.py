@@ -188,7 +188,8 @@ class SharedModel:
 def restrict(plan: Plan, quantities: Collection[str]) -> Plan:
     """The plan with some of its quantities only, and without notices about others."""
     sources = notice_sources(quantities)
-    foreign = {notice for source, notice in plan.source_notices if source not in sources}
+    own = {notice for source, notice in plan.source_notices if source in sources}
+    foreign = {notice for _, notice in plan.source_notices} - own
     return replace(
         plan,
         notices=tuple(notice for notice in plan.notices if notice not in foreign),

@@ -58,7 +58,7 @@ TRAITS: dict[str, Traits] = {
     "Selu": unary(),
     "Shrink": unary(),
     "Sigmoid": unary(output_range=(0.0, 1.0), output_activation=True, stays_in_nchwc=True),
-    "Sign": unary(zero_gradient="step"),
+    "Sign": unary(increasing=True, output_range=(-1.0, 1.0)),
     "Sin": unary(),
     "Sinh": unary(),
     "Softplus": unary(),

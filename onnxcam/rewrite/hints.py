@@ -20,7 +20,6 @@ from onnxcam.spatial.layers import choose_layers, spatial_layers
 from onnxcam.specs import Layer
 
 SMOOTH = {  # replacements of step functions that have a derivative
-    "Sign": "Tanh",
     "Hardmax": "Softmax",
     "ArgMax": "Softmax",
     "ArgMin": "Softmax",

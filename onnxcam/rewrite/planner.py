@@ -34,6 +34,7 @@ from onnxcam.rewrite.places import find_places, layers_at
 from onnxcam.rewrite.probability import probability_notices, require_probability
 from onnxcam.rewrite.programs import Programs, Subject, write_programs
 from onnxcam.rewrite.sampled_inputs import ROUND_OPSET
+from onnxcam.rewrite.straight_through import straight_through_notices
 from onnxcam.rewrite.target_scores import add_target_scores
 from onnxcam.spatial.layer_names import find_layers
 from onnxcam.spatial.layers import candidates, choose_layers, spatial_layers
@@ -163,7 +164,10 @@ def _plan_places(
     )
     first = next(iter(programs.models.values()))
     seed_shape, seed_dtype = programs.seed
-    vanishing = [("vjp", notice) for notice in _vanishing_notices(programs)]
+    about_gradients = [("vjp", notice) for notice in _vanishing_notices(programs)]
+    if subject.needs_gradient:
+        names = [layer.name for layer in layers]
+        about_gradients += straight_through_notices(model.graph, names, explained)
     planned = Plan(
         name=first.name,
         digest=first.digest,
@@ -172,7 +176,7 @@ def _plan_places(
             *first.notices,
             *_layer_notices(layers),
             *dict.fromkeys(place.notice for place in places if place.notice),
-            *(notice for _, notice in vanishing),
+            *dict.fromkeys(notice for _, notice in about_gradients),
             *training_notices(first.graph),
         ),
         image=image,
@@ -190,7 +194,7 @@ def _plan_places(
         target=request.target,
         beside=programs.beside,
         epsilon=max(_epsilon(first.graph, layer.name) for layer in layers),
-        source_notices=(*about, *vanishing),
+        source_notices=(*about, *about_gradients),
         dense=dense,
     )
     return PlannedModel(planned, programs.models)

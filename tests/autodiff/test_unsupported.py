@@ -79,8 +79,8 @@ ONE = "one = Constant<value_ints = [1]>()\n"
         ("k = Cast<to = 7>(h)  y = Cast<to = 1>(k)", "Cast (k) passes on no float values"),
         ("v, k = TopK(h, one)  y = Cast<to = 1>(k)", "TopK (v) passes on no float values"),
         (
-            "k = Sign(h)  l = Sign(h)  y = Add(k, l)",
-            "Sign (k) is a step function, flat between its steps (and 1",
+            "k = Ceil(h)  l = Ceil(h)  y = Add(k, l)",
+            "Ceil (k) is a step function, flat between its steps (and 1",
         ),
     ],
 )

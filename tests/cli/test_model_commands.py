@@ -153,7 +153,7 @@ def test_check_names_only_methods_that_the_model_needs_and_has_layers_for(
     flat = tmp_path / "flat.onnx"
     proto = onnx.parser.parse_model(
         """<ir_version: 9, opset_import: ["": 17]> net (float[N, 3, 8, 8] x) => (float[N, 5] y) {
-        flat = Flatten(x) steps = Sign(flat) y = MatMul(steps, w) }"""
+        flat = Flatten(x) steps = Round(flat) y = MatMul(steps, w) }"""
     )
     weights = np.random.default_rng(0).normal(size=(192, 5)).astype(np.float32)
     proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
@@ -244,14 +244,14 @@ def test_check_fails_without_gradient(run: Run, tmp_path: Path) -> None:
     path.write_bytes(replace(POOLED, head=POOL.replace("(pooled)", "(steps)")).content())
     model = onnx.load(path)
     where = next(i for i, node in enumerate(model.graph.node) if "steps" in node.input)
-    model.graph.node.insert(where, onnx.helper.make_node("Sign", ["pooled"], ["steps"], "step"))
+    model.graph.node.insert(where, onnx.helper.make_node("Round", ["pooled"], ["steps"], "step"))
     model.graph.output[0].name = "logits"
     onnx.save(model, path)
     result = run("check", path)
     assert result.exit_code == 2, result.output
-    assert "Sign" in result.stdout
+    assert "Round" in result.stdout
     assert "gradients reach none of" in result.stdout
-    assert ["Sign", "1", "flat", "step"] in [line.split() for line in result.stdout.splitlines()]
+    assert ["Round", "1", "flat", "step"] in [line.split() for line in result.stdout.splitlines()]
     assert "can be explained" not in result.stdout
     assert "no spatial layer" not in result.stdout
 
@@ -374,13 +374,13 @@ def test_augment_of_unloadable_model_is_error(
 
 @pytest.fixture
 def blocked_model(model: Path, tmp_path: Path) -> Path:
-    """The tiny model with a Sign before its last layer."""
+    """The tiny model with a Round before its last layer."""
     proto = onnx.load(model)
     last = next(node for node in proto.graph.node if node.op_type in ("Gemm", "MatMul"))
     at = list(proto.graph.node).index(last)
-    sign = onnx.helper.make_node("Sign", [last.input[0]], ["steps"], "the step")
+    rounding = onnx.helper.make_node("Round", [last.input[0]], ["steps"], "the step")
     last.input[0] = "steps"
-    proto.graph.node.insert(at, sign)
+    proto.graph.node.insert(at, rounding)
     path = tmp_path / "blocked.onnx"
     onnx.save(proto, path)
     return path
@@ -399,7 +399,7 @@ def test_augment_names_obstacle_and_alternative(
     result = run("augment", blocked_model, *words, "-o", out / "augmented.onnx")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "Sign (the step) is a step function" in result.stderr
+    assert "Round (the step) is a step function" in result.stderr
     assert "there is no layer after it" in result.stderr
     output = result.stderr.rpartition("--output ")[2].rstrip(")\n")
     works = run("augment", blocked_model, "--output", output, "-o", out / "augmented.onnx")

@@ -46,7 +46,7 @@ def model(body: str) -> Model:
 POOLED = "p = GlobalAveragePool(r) f = Flatten(p) "
 LAST = "p = GlobalAveragePool(e) f = Flatten(p) y = MatMul(f, v)"
 WITHOUT_A_LAYER_AFTER = {
-    "sign": (f"{POOLED} s = Sign(f) y = MatMul(s, v)", "Sign (s) is a step", "Tanh in place of Sign", "f"),
+    "floor": (f"{POOLED} s = Floor(f) y = MatMul(s, v)", "Floor (s) is a step", "Identity in place", "f"),
     "round": (f"{POOLED} z = MatMul(f, v) y = Round(z)", "Round (y) is a step", "Identity in place", "z"),
     "greater": (
         "g = Greater(r, c) q = Cast<to = 1>(g) p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)",
@@ -82,7 +82,7 @@ def test_blocked_gradient_without_later_layer_suggests_export(
     assert (named and named[1]) == output
 
 
-@pytest.mark.parametrize("kind", ["sign", "round"])
+@pytest.mark.parametrize("kind", ["floor", "round"])
 def test_named_output_can_be_explained(kind: str) -> None:
     body, _, _, output = WITHOUT_A_LAYER_AFTER[kind]
     planned = plan(model(body), replace(GRAD_CAM, output=output))
@@ -92,7 +92,7 @@ def test_named_output_can_be_explained(kind: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        f"s = Sign(r) d = Conv<pads = [1, 1, 1, 1]>(s, k) e = Relu(d) {LAST}",
+        f"s = Round(r) d = Conv<pads = [1, 1, 1, 1]>(s, k) e = Relu(d) {LAST}",
         f"s = Bernoulli(r) d = Conv<pads = [1, 1, 1, 1]>(s, k) e = Relu(d) {LAST}",
     ],
 )
@@ -128,7 +128,7 @@ def test_model_without_spatial_layer_is_refused() -> None:
 
 
 def test_augment_error_gives_hint_that_is_not_circular() -> None:
-    loaded = model(WITHOUT_A_LAYER_AFTER["sign"][0])
+    loaded = model(WITHOUT_A_LAYER_AFTER["floor"][0])
     with pytest.raises(BlockedError, match="if there is one") as caught:
         augment(loaded, ["r"], "y", DEFAULT)
     assert caught.value.node == "s"
