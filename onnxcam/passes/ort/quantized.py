@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from onnx import TensorProto
 
 from onnxcam.graph.tracing import Value
@@ -45,3 +46,43 @@ def _dynamic_quantize_matmul(
 ) -> Value:
     integers, scale, zero = a.build.ops("DynamicQuantizeLinear", a, outputs=3)
     return _matmul_integer_to_float(integers, b, scale, b_scale, zero, b_zero, bias)  # type: ignore[return-value]
+
+
+@decomposes("DynamicQuantizeLSTM")
+def _dynamic_quantize_lstm(
+    x: Value,
+    w: Value,
+    r: Value,
+    b: Value | None = None,
+    lengths: Value | None = None,
+    initial_h: Value | None = None,
+    initial_c: Value | None = None,
+    peepholes: Value | None = None,
+    w_scale: Value | None = None,
+    w_zero: Value | None = None,
+    r_scale: Value | None = None,
+    r_zero: Value | None = None,
+    **attributes: Any,
+) -> tuple[Value, ...]:
+    """An LSTM with these weights, of the rounded inputs. ONNX Runtime also rounds the state h to 8 bits before
+    every step; that is left out, and values differ by about one quantization step.
+    """
+    weights = [_lstm_weights(w, w_scale, w_zero), _lstm_weights(r, r_scale, r_zero)]
+    rounded = x.build.op("DequantizeLinear", *x.build.ops("DynamicQuantizeLinear", x, outputs=3))
+    others = (b, lengths, initial_h, initial_c, peepholes)
+    return x.build.ops("LSTM", rounded, *weights, *others, outputs=3, **attributes)
+
+
+def _lstm_weights(values: Value, scale: Value | None, zero: Value | None) -> Value:
+    """Weights (directions, rows, gates), with one scale per direction or per gate number, as the floats
+    (directions, gates, rows) that an LSTM takes. ValueError if they are not constant.
+    """
+    arrays = [None if value is None else value.constant for value in (values, scale, zero)]
+    integers, scales, zeros = arrays
+    if integers is None or scales is None or (zero is not None and zeros is None):
+        raise ValueError("the weights of a quantized LSTM are not constant")
+    directions = len(integers)
+    shifts = np.zeros(directions) if zeros is None else zeros.astype(np.float64)
+    steps = scales.astype(np.float64)
+    floats = (integers - shifts.reshape(directions, 1, -1)) * steps.reshape(directions, 1, -1)
+    return values.build.constant(floats.swapaxes(1, 2), np.float32)

@@ -21,7 +21,13 @@ PROPERTY = "checked_operators"  # of the report of a test
 RECORDED: set[str] = set()  # by the test that is running
 CONTRIB = "com.microsoft"
 FUSED_INTEGERS = {  # they read integers or round: their gradients are those of tests/passes/quantization
-    *("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "NhwcMaxPool", "QLinearConv"),
+    *(
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "NhwcMaxPool",
+        "QLinearConv",
+    ),
 }
 WITHOUT_GRADIENT = {  # operators with a definition: a loop, comparisons, or no input of floats
     *("BlackmanWindow", "HammingWindow", "HannWindow"),

@@ -12,6 +12,7 @@ from onnxcam.passes.decomposition import Stage, decomposed_operators
 from onnxcam.passes.ort.registry import NCHWC
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.support.checked_operators import RECORDED
+from tests.passes.ort.support.dropped import EXPERIMENTAL, QUANTIZED
 from tests.passes.ort.support.fused_case import (
     Case,
     attention,
@@ -280,6 +281,8 @@ CASES = [
     Case(
         "ReorderOutput", [floats(1, 16, 2, 3)], {"channels": 16}, domain=NCHWC, expected=lambda x: x
     ),
+    *EXPERIMENTAL,
+    *QUANTIZED,
 ]
 
 
@@ -313,7 +316,10 @@ def test_cases_cover_every_operator() -> None:
 
 
 STEP = 5e-4  # small enough that no Relu of these cases changes sides, large enough for float32
-ROUNDED = {"DynamicQuantizeMatMul"}  # the runtime rounds its inputs: differences measure the steps
+ROUNDED = {
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+}  # the runtime rounds its inputs: differences measure the steps
 
 
 @pytest.mark.parametrize(
@@ -359,3 +365,31 @@ def test_gradient_matches_differences_of_the_fused_operator(case: Case) -> None:
         written = sum(float(np.sum(g * directions[name])) for name, g in gradients.items())
         assert abs(written - measured) <= 0.01 * norm
     RECORDED.add(f"{CONTRIB}::{case.operator}")
+
+
+@pytest.mark.parametrize("case", QUANTIZED, ids=str)
+def test_gradient_of_quantized_lstm_is_that_of_an_lstm_of_its_weights(case: Case) -> None:
+    """Straight through the rounding of the inputs: the gates are those of the rounded ones."""
+    original, feed = case.model(17), case.feed()
+    x, w, r, bias, *_, w_scale, w_zero, r_scale, r_zero = case.inputs
+    weights = [
+        (values.astype(np.float32) - zero.astype(np.float32).reshape(len(values), 1, -1))
+        * scale.reshape(len(values), 1, -1)
+        for values, scale, zero in ((w, w_scale, w_zero), (r, r_scale, r_zero))
+    ]
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    step = (high - low) / 255
+    zero = np.rint(-low / step)
+    rounded = ((np.clip(np.rint(x / step) + zero, 0, 255) - zero) * step).astype(np.float32)
+    inputs = [rounded, *(weight.swapaxes(1, 2) for weight in weights), bias]
+    plain = Case("LSTM", inputs, case.attributes, domain="", rank=4).model(17)
+    gradients = []
+    for proto, image in ((original, x), (plain, rounded)):
+        augmented = gradient(load(proto), ["i0"], "o0").proto()
+        names = [tensor.name for tensor in augmented.graph.output]
+        seed = floats(len(x), len(w), x.shape[1], r.shape[1])
+        results = run(augmented, i0=image, **{SEED: seed})
+        gradients.append(results[names.index("gradient/i0")])
+    computed, expected = gradients
+    assert feed["i0"] is x
+    np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
