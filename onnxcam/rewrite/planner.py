@@ -166,8 +166,8 @@ def _plan_places(
     seed_shape, seed_dtype = programs.seed
     about_gradients = [("vjp", notice) for notice in _vanishing_notices(programs)]
     if subject.needs_gradient:
-        names = [layer.name for layer in layers]
-        about_gradients += straight_through_notices(model.graph, names, explained)
+        sources = [layer.name for layer in layers]
+        about_gradients += straight_through_notices(model.graph, sources, explained)
     planned = Plan(
         name=first.name,
         digest=first.digest,

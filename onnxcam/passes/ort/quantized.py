@@ -84,5 +84,6 @@ def _lstm_weights(values: Value, scale: Value | None, zero: Value | None) -> Val
     directions = len(integers)
     shifts = np.zeros(directions) if zeros is None else zeros.astype(np.float64)
     steps = scales.astype(np.float64)
-    floats = (integers - shifts.reshape(directions, 1, -1)) * steps.reshape(directions, 1, -1)
+    centered = integers.astype(np.float64) - shifts.reshape(directions, 1, -1)
+    floats = centered * steps.reshape(directions, 1, -1)
     return values.build.constant(floats.swapaxes(1, 2), np.float32)
