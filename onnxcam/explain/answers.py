@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats, Images, Scores
 from onnxcam.dense import Dense
 from onnxcam.errors import TargetError
+from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.probabilities import Probabilities, sigmoid, softmax
 from onnxcam.explain.run import Runner
@@ -52,7 +53,7 @@ class Answers:
     def dense(self) -> Dense:
         """What the scores are."""
         assert self.runner.plan.dense is not None  # noqa: S101  the plan of answers has them
-        return self.runner.plan.dense
+        return with_labels(self.runner.plan.dense, self.labels)
 
     def targets(
         self, images: Images, specs: Sequence[Spec], shown: Sequence[ExplainedImage], middle: float

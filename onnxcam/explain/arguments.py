@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxcam.errors import SettingError, TargetError
+from onnxcam.explain.dense_labels import class_without_label
 from onnxcam.image.label_fit import fit_labels
 from onnxcam.image.labels import check_labels, metadata_labels, read_labels
 from onnxcam.methods import METHODS, QUANTITIES, Method
@@ -94,19 +95,19 @@ def resolve_labels(labels: LabelSource, plan: Plan) -> tuple[tuple[str, ...] | N
     """One name per class, or None if there are no names, and a notice. Labels from the user must fit; labels in
     the model's metadata that do not fit are ignored, and the notice says so.
     """
-    classes = plan.score.classes
+    classes, nothing = plan.score.classes, class_without_label(plan.dense)
     if labels is None:
         return None, None
     if isinstance(labels, str) and labels == AUTO:
         names = metadata_labels(plan.metadata)
         try:
-            return fit_labels(names, classes) if names else (None, None)
+            return fit_labels(names, classes, nothing=nothing) if names else (None, None)
         except SettingError as error:
             hint = "pass labels with --labels, or name classes by number"
             return None, f"the labels in the model's metadata are not used: {error}; {hint}"
     if not isinstance(labels, (str, Path)):
-        return fit_labels(check_labels(labels), classes)
-    return fit_labels(read_labels(labels), classes, f"{labels}: ")
+        return fit_labels(check_labels(labels), classes, nothing=nothing)
+    return fit_labels(read_labels(labels), classes, f"{labels}: ", nothing)
 
 
 def target_per_image(target: Spec | Sequence[Spec], count: int) -> list[Spec]:

@@ -343,7 +343,7 @@ class Explainer:
             preprocessing=self.preprocessing,
             device=self.device,
         )
-        return Origin(self.method, self.notices, provenance)
+        return Origin(self.method, self.notices, provenance, self.labels)
 
 
 def _rebuild(arguments: dict[str, Any]) -> Explainer:

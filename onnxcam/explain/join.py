@@ -14,6 +14,7 @@ from onnxcam.explain.explanation import ExplainedImage, Explanation
 from onnxcam.explain.probabilities import join_images
 from onnxcam.methods import Method
 from onnxcam.methods.postprocess import are_empty
+from onnxcam.targets.classes import Labels, shared_label_notice
 
 
 class Origin(NamedTuple):
@@ -22,6 +23,7 @@ class Origin(NamedTuple):
     method: Method
     notices: tuple[str, ...]
     provenance: Mapping[str, Any]
+    labels: Labels = None
 
 
 def join_results(
@@ -38,7 +40,8 @@ def join_results(
     score = {**origin.provenance["score"], "tensor": ", ".join(tensors)}
     targets = [target for result in results for target in result.targets]
     about_images = (about for result in results for about in result.notices)
-    more = [*notices, *(notice for about in about_images for notice in about)]
+    more = [*notices, *(shared_label_notice(target, origin.labels) for target in targets)]
+    more += (notice for about in about_images for notice in about)
     maps = np.concatenate([result.maps for result in results])
     signed = origin.method.signed
     return Explanation(

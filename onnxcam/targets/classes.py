@@ -80,6 +80,21 @@ def single_logit_notice(classes: int, labels: Labels) -> str | None:
     )
 
 
+def shared_label_notice(target: Target, labels: Labels) -> str | None:
+    """What other classes have the label of the target's class; None if there are none."""
+    if not labels or target.index >= len(labels) or labels[target.index] not in target.name:
+        return None
+    label = labels[target.index]
+    others = [i for i, name in enumerate(labels) if name == label and i != target.index]
+    if not others:
+        return None
+    listed = ", ".join(map(str, others[:MAX_LISTED])) + (", …" if others[MAX_LISTED:] else "")
+    return (
+        f"{1 + len(others)} classes are named {label!r}: class {target.index} is explained, not {listed}; "
+        "--target NUMBER chooses one of them"
+    )
+
+
 def _side_of_rank(
     spec: Spec, rank: int, classes: int, labels: Labels, scores: Floats | None, middle: float
 ) -> Side:

@@ -102,3 +102,15 @@ def test_metadata_labels_of_wrong_number_are_ignored_with_notice() -> None:
 
 def test_count_of_classes_in_metadata_is_ignored() -> None:
     assert not make_explainer(metadata={"classes": "5", "labels": "imagenet"}).notices
+
+
+def test_shared_label_is_reported_for_its_classes() -> None:
+    """The label alone is ambiguous; a class with it is explained by its number, and the notice says which."""
+    explainer = make_explainer(("crane", "dog", "crane", "fish", "bee"))
+    with pytest.raises(onnxcam.TargetError, match="2 classes have this label"):
+        explainer(X, "crane")
+    explanation = explainer(X, "2")
+    assert explanation.targets == ("crane",)
+    (notice,) = explanation.notices
+    assert notice.startswith("2 classes are named 'crane': class 2 is explained, not 0")
+    assert not explainer(X, "dog").notices

@@ -14,7 +14,7 @@ from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import producer
 from onnxcam.heads.head import Head
 from onnxcam.heads.monotone import MAX_DEPTH
-from onnxcam.image.label_fit import BACKGROUND, BLANK
+from onnxcam.image.label_fit import named_nothing
 from onnxcam.spatial.axes import holds_cells
 
 WITH_BACKGROUND = (2, 21)  # classes of segmenters: an object or not, and those of Pascal VOC
@@ -52,23 +52,18 @@ def class_of_nothing(head: Head, task: str, names: Sequence[str] | None) -> NoCl
     """
     if head.class_count < 2 or task not in (DETECTION, SEGMENTATION, SEQUENCE):
         return None
-    words, name = (BLANK, "blank") if task == SEQUENCE else (BACKGROUND, "background")
-    index = _named_index(names or (), head.class_count, words)
+    is_text = task == SEQUENCE
+    is_complete = names is not None and len(names) == head.class_count
+    index = named_nothing(names, is_text=is_text) if names and is_complete else None
     if index is not None:
+        name = "blank" if is_text else "background"
         return NoClass(index, name, "its label says so", is_assumed=False)
-    if names is not None and len(names) == head.class_count:
-        return None
-    if task == SEQUENCE:
+    if is_text:
         return _blank(head)
+    if is_complete:
+        return None
     is_missing = names is not None and len(names) == head.class_count - 1
     return (_no_object if task == DETECTION else _background)(head, is_missing=is_missing)
-
-
-def _named_index(names: Sequence[str], classes: int, words: set[str]) -> int | None:
-    """The first or last class, if its label is one of the words."""
-    if len(names) != classes:
-        return None
-    return next((i for i in (0, classes - 1) if names[i].strip().casefold() in words), None)
 
 
 def _no_object(head: Head, *, is_missing: bool) -> NoClass | None:

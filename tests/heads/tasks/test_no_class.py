@@ -80,6 +80,20 @@ NETS = {  # shape, body, task, labels, the class that stands for nothing and its
         NAMES[:5],
         (5, "blank"),
     ),
+    "steps, other labels": (
+        "N, 6, 8",
+        f"{STEPS} y = Identity(s)",
+        "sequence",
+        NAMES,
+        (0, "blank"),
+    ),
+    "dash named first": (
+        "N, 6, 8",
+        f"{STEPS} y = Identity(s)",
+        "sequence",
+        ("-", *NAMES[1:]),
+        (0, "blank"),
+    ),
     "blank named first": (
         "N, 6, 8",
         f"{STEPS} y = Identity(s)",
