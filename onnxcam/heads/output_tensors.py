@@ -1,5 +1,5 @@
-"""The float tensors that an output is made from: inside a sequence or a map, before the choice of a class, and
-before rounding.
+"""The float tensors that an output is made from: inside a sequence or a map, before the choice of a class or
+the selection of detections, and before rounding.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import producer
 from onnxcam.heads.class_choice import scores_before_choice
+from onnxcam.heads.selection import scores_before_selection
 
 
 def unwrap_output(output: gs.Tensor) -> list[gs.Tensor]:
@@ -22,12 +23,20 @@ def unwrap_output(output: gs.Tensor) -> list[gs.Tensor]:
 
 def score_tensors(output: gs.Tensor) -> list[gs.Tensor]:
     """The tensors that may hold the scores of an output: those in it, or what they were chosen from."""
-    return [scores_before_choice(tensor) or tensor for tensor in unwrap_output(output)]
+    return [
+        scores_before_choice(tensor) or scores_before_selection(tensor) or tensor
+        for tensor in unwrap_output(output)
+    ]
 
 
 def origin_notice(output: gs.Tensor, tensor: gs.Tensor) -> str:
     """Why a tensor is explained instead of the output that is made from it."""
-    kind = "is not a tensor" if unwrap_output(output) != [output] else "only names the best class"
+    if unwrap_output(output) != [output]:
+        kind = "is not a tensor"
+    elif scores_before_choice(output) is None:
+        kind = "holds what the model selected (TopK or non-maximum suppression)"
+    else:
+        kind = "only names the best class"
     return (
         f"{output.name} {kind}, so {tensor.name}, which it is made from, is explained; "
         "--output NAME chooses another tensor"

@@ -118,7 +118,8 @@ def check_detections(model: Model, head: Head, labels: int | None) -> None:
         return
     size = head.logits.shape[head.class_axis]
     name = f"{head.output.name!r} {head.output.shape}"
-    if holds_class_index(head.logits, head.class_axis, model.metadata):
+    metadata = model.metadata if head.output in model.graph.outputs else {}
+    if holds_class_index(head.logits, head.class_axis, metadata):
         raise ModelError(
             f"{model.name}: {name} holds final detections: one of their numbers is the class index, and no "
             "gradient flows through it; name the scores before them with --output, or export the model "

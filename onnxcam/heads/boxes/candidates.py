@@ -12,11 +12,13 @@ from onnxcam.arrays import Dim
 from onnxcam.dense import Columns
 from onnxcam.errors import unknown
 from onnxcam.graph.reachability import is_float
+from onnxcam.heads.axis_slice import AxisSlice
 from onnxcam.heads.boxes.form import BoxColumns
-from onnxcam.heads.boxes.origin import Slice, find_origin
+from onnxcam.heads.boxes.origin import before_image_size, find_origin
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.head import Head
 from onnxcam.heads.output_tensors import unwrap_output
+from onnxcam.heads.selection import tensors_before_selection
 from onnxcam.model.channel_axis import image_layout
 from onnxcam.model.model import Model
 
@@ -39,6 +41,9 @@ def box_candidates(
     outputs = [tensor for output in model.graph.outputs for tensor in unwrap_output(output)]
     others = [tensor for tensor in outputs if tensor.name not in scores]
     yield from _other_tensors(model, heads, others)
+    for output in outputs:
+        for tensor in tensors_before_selection(output):
+            yield from _other_tensors(model, heads, [tensor])
 
 
 def _own_columns(model: Model, heads: Sequence[Head]) -> Iterator[BoxColumns]:
@@ -68,7 +73,9 @@ def _other_tensors(
 ) -> Iterator[BoxColumns]:
     """Groups of tensors with equally many numbers per box that have as many positions as the heads."""
     groups: defaultdict[int, list[tuple[gs.Tensor, Columns]]] = defaultdict(list)
-    for tensor in tensors:
+    sizes = {t.name for t in model.graph.inputs if len(t.shape or ()) < len("NCHW")}
+    for scaled in tensors:
+        tensor = before_image_size(scaled, sizes)
         columns = _columns_of(tensor, heads)
         if columns is not None:
             groups[columns.width].append((tensor, columns))
@@ -107,7 +114,7 @@ def _in_order_of_heads(
     """The tensors with as many positions as the heads, head by head; in their own order if only the sums agree;
     empty if not even these do.
     """
-    counts = [_positions(*source) for source in sources]
+    counts = [_count(_grid(*source)) for source in sources]
     head_counts = [count_positions(head) for head in heads]
     if None in counts or None in head_counts:
         return sources if len(sources) == len(heads) else []
@@ -122,9 +129,11 @@ def _in_order_of_heads(
     return ordered
 
 
-def _positions(tensor: gs.Tensor, columns: Columns) -> int | None:
-    kept = {columns.axis, columns.batch_axis}
-    return _count([dim for axis, dim in enumerate(tensor.shape) if axis not in kept])
+def _grid(tensor: gs.Tensor, columns: Columns) -> tuple[int | None, ...]:
+    """The sizes of the axes of positions."""
+    others = (columns.axis, columns.batch_axis)
+    dims = [dim for axis, dim in enumerate(tensor.shape) if axis not in others]
+    return tuple(dim if isinstance(dim, int) else None for dim in dims)
 
 
 def count_positions(head: Head) -> int | None:
@@ -145,14 +154,14 @@ def _describe(
     own: bool = False,
 ) -> BoxColumns:
     tensor, columns = sources[0]
-    origin = find_origin(Slice(tensor, columns.axis, columns.start, columns.stop))
+    origin = find_origin(AxisSlice(tensor, columns.axis, columns.start, columns.stop))
     image = next(t for t in model.graph.inputs if t.shape and len(t.shape) == len("NCHW"))
     layout = image_layout(model.graph, image.name)
     sizes = image.shape[2:] if layout == "NCHW" else image.shape[1:3]
     height, width = (dim if isinstance(dim, int) else None for dim in sizes)
     return BoxColumns(
         columns=tuple(columns for _, columns in sources),
-        counts=tuple(_positions(*source) for source in sources),
+        grids=tuple(_grid(*source) for source in sources),
         size=(height, width),
         raw=origin.raw,
         activation=origin.activation,

@@ -4,6 +4,7 @@ register. Nothing here needs onnx, so that the boxes of a cached plan are decode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -20,7 +21,7 @@ class BoxColumns:
     """Numbers of a model that may be its boxes, and what the graph says about them.
 
     columns: one per tensor, in the order of the dense positions.
-    counts: the number of positions per tensor, None where it is free.
+    grids: the sizes of the axes of positions of each tensor, None where they are free.
     size: height and width of the model's input, None where they are free.
     raw: whether the numbers are what the last weights computed, so that nothing was decoded.
     activation: the operator of one input after those weights, such as "Sigmoid", "Relu" or "Exp", if raw.
@@ -32,7 +33,7 @@ class BoxColumns:
     """
 
     columns: tuple[Columns, ...]
-    counts: tuple[int | None, ...]
+    grids: tuple[tuple[int | None, ...], ...]
     size: tuple[int | None, int | None]
     raw: bool = False
     activation: str = ""
@@ -46,6 +47,28 @@ class BoxColumns:
     def width(self) -> int:
         """How many numbers a box has."""
         return self.columns[0].width
+
+    @property
+    def counts(self) -> tuple[int, ...] | None:
+        """The number of positions of each tensor; None if the graph leaves one free."""
+        counts = []
+        for grid in self.grids:
+            sizes = [size for size in grid if size is not None]
+            if len(sizes) < len(grid):
+                return None
+            counts.append(math.prod(sizes))
+        return tuple(counts)
+
+    @property
+    def image_size(self) -> Size | None:
+        """Height and width of the model's input; None if they are free."""
+        height, width = self.size
+        return None if height is None or width is None else (height, width)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the numbers are what the last weights computed, without an activation."""
+        return self.raw and not self.activation
 
 
 Find: TypeAlias = Callable[[BoxColumns], Boxes | None]

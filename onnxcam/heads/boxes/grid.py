@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from onnxcam.arrays import Floats
 from onnxcam.errors import ModelError
-from onnxcam.heads.boxes.form import Size
+from onnxcam.heads.boxes.form import BoxColumns, Size
 
 STRIDES = (4, 8, 16, 32, 64, 128)  # pixels between cells
 PYRAMIDS = (  # strides of detectors with several grids in one tensor, the usual ones first
@@ -69,28 +70,31 @@ def match_grids(counts: Sequence[int], size: Size) -> tuple[tuple[int, ...], int
     return None
 
 
-def grid_of(rows: Sequence[Floats], size: Size) -> Grid:
-    """The grid of numbers (N, positions, numbers), one array per tensor. ModelError if no usual strides fit."""
+def grid_of(rows: Sequence[Floats], size: Size, anchors: int = 1) -> Grid:
+    """The grid of numbers (N, positions, numbers), one array per tensor, with so many boxes per cell.
+    ModelError if no usual strides fit.
+    """
     counts = [array.shape[1] for array in rows]
     match = match_grids(counts, size)
-    if match is None:
-        listed = ", ".join(map(str, counts))
+    if match is None or match[1] != anchors:
+        listed = " + ".join(map(str, counts))
         raise ModelError(
-            f"{listed} boxes do not fit grids of an image of {size[0]} x {size[1]} pixels; use images of the "
-            "size that the model was made for"
+            f"{listed} boxes do not fit grids of {anchors} per cell in an image of {size[0]} x {size[1]} "
+            "pixels; use images of the size that the model was made for"
         )
     return make_grid(*match, size)
 
 
-def fits_grids(
-    counts: Sequence[int | None], size: tuple[int | None, int | None], anchors: int
-) -> bool:
-    """Whether as many boxes lie on grids with so many of them per cell, as far as the sizes are known."""
-    numbers = [count for count in counts if count is not None]
-    height, width = size
-    if len(numbers) < len(counts) or height is None or width is None:
+def fits_grids(columns: BoxColumns, anchors: int) -> bool:
+    """Whether the boxes lie on grids with so many of them per cell, as far as the sizes are known. An image of
+    free sizes is assumed to be a square.
+    """
+    counts, size = columns.counts, columns.image_size
+    if counts is None:
         return True
-    match = match_grids(numbers, (height, width))
+    if size is None:
+        return all(math.isqrt(count // anchors) ** 2 * anchors == count for count in counts)
+    match = match_grids(counts, size)
     return match is not None and match[1] == anchors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +10,12 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.operators import only_reshapes, traits_of
-from onnxcam.graph.reachability import producer
-from onnxcam.heads.detection_columns import axis_in_source
+from onnxcam.graph.reachability import depends_on, producer
+from onnxcam.heads.axis_slice import AxisSlice, operands, varying, writer
+from onnxcam.heads.detection_columns import BOX
 
 WEIGHTS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"}
 MOVES = ("transpose", "slice", "gather", "join")
-SCALES = {"Mul", "Div", "Clip", "Min", "Max", "Cast", "Identity"}
 CORNERS, CENTERS = "corners", "centers"
 MAX_REPEATED = 6  # operators on the same tensors that are compared one by one
 MAX_STEPS = 64  # operators that are followed back from a tensor
@@ -29,95 +29,39 @@ class Origin(NamedTuple):
     layout: str
 
 
-class Slice(NamedTuple):
-    """Numbers `start` to `stop` along an axis of a tensor."""
-
-    tensor: gs.Tensor
-    axis: int
-    start: int
-    stop: int
-
-
-def find_origin(numbers: Slice) -> Origin:
+def find_origin(numbers: AxisSlice) -> Origin:
     """How these numbers are computed."""
-    operands = _operands(_writer(numbers, scaled=False))
-    activations = {_activation_after_weights(tensor) for tensor in operands}
+    activations = {_activation_after_weights(t) for t in operands(writer(numbers, joined=True))}
     activation = activations.pop()
     if activation is not None and not activations:
         return Origin(True, activation, "")
-    parts = _operands(_writer(numbers, scaled=True))
+    parts = operands(writer(numbers, scaled=True, joined=True))
     layout = _layout(parts[0], parts[len(parts) // 2]) if len(parts) in (2, 4) else ""
     return Origin(False, "", layout)
 
 
-def _writer(numbers: Slice, *, scaled: bool) -> Slice:
-    """The tensor that these numbers are written to by a Concat, or by another operator than those that move
-    numbers and, if `scaled`, scale or clip them.
+def before_image_size(boxes: gs.Tensor, inputs: Collection[str]) -> gs.Tensor:
+    """The boxes before they are scaled to an image of another size than the model's input: by one of the other
+    `inputs`, or by two constants, for x and for y.
     """
     for _ in range(MAX_STEPS):
-        source = _step(numbers, scaled=scaled)
-        if source is None:
+        node = producer(boxes)
+        if node is None or node.op not in ("Mul", "Div"):
             break
-        numbers = source
-    return numbers
+        scales = [t for t in node.inputs if depends_on(t, inputs) or _is_image_size(t)]
+        sources = [t for t in varying(node.inputs) if t not in scales]
+        if not scales or not sources:
+            break
+        boxes = sources[0]
+    return boxes
 
 
-def _step(numbers: Slice, *, scaled: bool) -> Slice | None:
-    """The same numbers before the node that moved or scaled them; None if it computes or joins them."""
-    tensor, axis, start, stop = numbers
-    node = producer(tensor)
-    if node is None:
-        return None
-    traits, source = traits_of(node), node.inputs[0]
-    if node.op == "Concat":
-        if int(node.attrs["axis"]) % len(tensor.shape) != axis:
-            return numbers._replace(tensor=source)
-        return next((part for part in _parts(numbers, node) if part is not None), None)
-    if traits.moves == "transpose":
-        perm = node.attrs.get("perm", range(len(tensor.shape))[::-1])
-        return numbers._replace(tensor=source, axis=int(perm[axis]))
-    if only_reshapes(traits) and node.op not in SCALES:
-        source_axis = axis_in_source(source, tensor, axis)
-        return None if source_axis is None else Slice(source, source_axis, start, stop)
-    if node.op in SCALES and (scaled or node.op in ("Cast", "Identity")):
-        same = [t for t in varying(node.inputs) if t.shape and len(t.shape) == len(tensor.shape)]
-        sized = [t for t in same if t.shape[axis] == tensor.shape[axis]]
-        return numbers._replace(tensor=sized[0]) if sized else None
-    return None
-
-
-def _parts(numbers: Slice, node: gs.Node) -> list[Slice | None]:
-    """The operand of a Concat that holds all of these numbers; None for the others."""
-    return [
-        Slice(tensor, numbers.axis, numbers.start - start, numbers.stop - start)
-        if start <= numbers.start and numbers.stop <= start + size
-        else None
-        for tensor, start, size in _joined(node, numbers.axis)
-    ]
-
-
-def _joined(node: gs.Node, axis: int) -> list[tuple[gs.Tensor, int, int]]:
-    """The operands of a Concat along the axis, with their first number and size; empty if a size is unknown."""
-    parts, start = [], 0
-    for tensor in node.inputs:
-        size = tensor.shape[axis] if tensor.shape else None
-        if not isinstance(size, int):
-            return []
-        parts.append((tensor, start, size))
-        start += size
-    return parts
-
-
-def _operands(numbers: Slice) -> list[gs.Tensor]:
-    """The operands of the Concat that wrote these numbers; the tensor itself without one."""
-    node = producer(numbers.tensor)
-    if node is None or node.op != "Concat":
-        return [numbers.tensor]
-    return [
-        tensor
-        for tensor, start, size in _joined(node, numbers.axis)
-        if start < numbers.stop and start + size > numbers.start
-    ] or [numbers.tensor]
+def _is_image_size(tensor: gs.Tensor) -> bool:
+    values = constant_values(tensor)
+    if values is None or values.size != BOX:
+        return False
+    width, height, *others = values.ravel().tolist()
+    return bool(others == [width, height])
 
 
 def _activation_after_weights(tensor: gs.Tensor) -> str | None:
@@ -153,11 +97,6 @@ def _adds_bias(node: gs.Node) -> bool:
     """Whether a constant is added to a product of matrices."""
     sources = [producer(tensor) for tensor in varying(node.inputs)]
     return node.op == "Add" and [source.op for source in sources if source] == ["MatMul"]
-
-
-def varying(tensors: Sequence[gs.Tensor]) -> list[gs.Tensor]:
-    """The tensors that are not constant."""
-    return [t for t in tensors if constant_values(t) is None and not t.is_empty()]
 
 
 def _layout(first: gs.Tensor, second: gs.Tensor) -> str:

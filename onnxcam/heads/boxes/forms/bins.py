@@ -34,24 +34,22 @@ def sides_at(points: Floats, distances: Floats) -> Floats:
 def find_bins(columns: BoxColumns) -> Boxes | None:
     """Several numbers per side, straight from the last weights."""
     bins, rest = divmod(columns.width, SIDES)
-    is_raw = columns.raw and not columns.activation
-    if not is_raw or rest or bins < MIN_BINS or not fits_grids(columns.counts, columns.size, 1):
+    if not columns.is_linear or rest or bins < MIN_BINS or not fits_grids(columns, 1):
         return None
     # NanoDet-Plus, in one tensor with its scores on four grids, measures from the corners of cells
-    is_plus = columns.own and len(columns.counts) == 1 and _is_on_four_grids(columns)
-    offset = 0.0 if is_plus else 0.5
-    place = "corners" if is_plus else "centers"
+    point, offset = ("corners", 0.0) if _is_nanodet_plus(columns) else ("centers", 0.5)
     return Boxes(
         "bins",
         columns.columns,
         {"offset": (offset,)},
-        f"distances from the {place} of the cells are assumed, with {bins} bins for each",
+        f"distances from the {point} of the cells are assumed, with {bins} bins for each",
     )
 
 
-def _is_on_four_grids(columns: BoxColumns) -> bool:
-    (count,), (height, width) = columns.counts, columns.size
-    if count is None or height is None or width is None:
+def _is_nanodet_plus(columns: BoxColumns) -> bool:
+    if not columns.own or len(columns.columns) > 1:
+        return False
+    if columns.counts is None or columns.image_size is None:
         return True
-    match = match_strides(count, (height, width))
+    match = match_strides(columns.counts[0], columns.image_size)
     return match is not None and len(match[0]) == 4

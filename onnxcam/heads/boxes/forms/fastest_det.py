@@ -25,7 +25,7 @@ def decode_fastest_det(rows: list[Floats], numbers: Numbers, size: Size) -> Floa
 @box_form("fastestdet", decode=decode_fastest_det)
 def find_fastest_det(columns: BoxColumns) -> Boxes | None:
     """Four raw numbers after the objectness."""
-    is_raw = columns.raw and not columns.activation and columns.width == BOX
-    if not (is_raw and columns.own and columns.objectness == 0 and len(columns.counts) == 1):
+    is_linear = columns.is_linear and columns.width == BOX
+    if not (is_linear and columns.own and columns.objectness == 0 and len(columns.columns) == 1):
         return None
     return Boxes("fastestdet", columns.columns, assumed="boxes as in FastestDet are assumed")

@@ -25,9 +25,9 @@ def decode_offsets(rows: list[Floats], numbers: Numbers, size: Size) -> Floats:
 @box_form("offsets", "yolox", "yunet", decode=decode_offsets)
 def find_offsets(columns: BoxColumns) -> Boxes | None:
     """Four numbers of one box per cell, straight from the last weights."""
-    is_raw = columns.raw and not columns.activation and columns.width == BOX
+    is_linear = columns.is_linear and columns.width == BOX
     after_box = columns.objectness is None or columns.objectness >= BOX
-    if not (is_raw and after_box and fits_grids(columns.counts, columns.size, 1)):
+    if not (is_linear and after_box and fits_grids(columns, 1)):
         return None
     return Boxes(
         "offsets",
