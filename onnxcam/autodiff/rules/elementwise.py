@@ -40,9 +40,20 @@ rules.variadic("Sum", lambda g, y, *xs: g)
 rules.variadic("Mean", lambda g, y, *xs: g / len(xs))
 
 # Powers, exponentials
+
+
+def _smallest(x: Value) -> float:
+    """About the smallest number above 0 of a dtype. In place of 0 it makes an infinite slope finite, so that a
+    cotangent of 0 stays 0, and no NaN reaches tensors that the score does not depend on.
+    """
+    # NumPy has no bfloat16, which has the range of float32
+    limits = np.finfo(np.float32 if isinstance(x.dtype, int) else x.dtype)
+    return float(limits.smallest_subnormal if limits.bits == 16 else limits.tiny)
+
+
 vjp("Exp", lambda g, y, x: g * y)
 vjp("Log", lambda g, y, x: g / x)
-vjp("Sqrt", lambda g, y, x: g * 0.5 / y)
+vjp("Sqrt", lambda g, y, x: g * 0.5 / anp.maximum(y, np.sqrt(_smallest(y))))
 vjp("Erf", lambda g, y, x: g * anp.exp(np.log(2 / np.sqrt(np.pi)) - x * x))
 
 
@@ -51,7 +62,10 @@ def pow_vjp_base(g: Value, y: Value, x: Value, p: Value) -> Value:
     p = p.astype(x.dtype)
     if p.constant is not None and np.all(p.constant == 2):
         return g * (x + x)
-    return g * p * x ** (p - 1.0)
+    exponents = None if p.constant is None else np.asarray(p.constant, np.float64)
+    has_infinite_slope = exponents is not None and np.all((exponents > 0) & (exponents < 1))
+    base = anp.maximum(x, _smallest(x)) if has_infinite_slope else x
+    return g * p * base ** (p - 1.0)
 
 
 def pow_vjp_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:

@@ -4,12 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.model.load import load
 from onnxcam.rewrite.gradient import SEED, gradient
-from tests.autodiff.support.check import check_vjp, numbers, one_node_model, run
+from tests.autodiff.support.check import check_vjp, model_from_graph, numbers, one_node_model, run
 
 RANGES = {
     **dict.fromkeys(("Neg", "Abs", "Exp", "Erf", "Sin", "Cos", "Tanh", "Sinh", "Cosh"), (-2, 2)),
@@ -88,6 +88,29 @@ def test_where(
 def test_power_with_constant_exponent(exponent: float) -> None:
     check_vjp("Pow", numbers(3, 4, low=0.5, high=2.0), np.float32(exponent))
     check_vjp("Pow", numbers(3, 4, low=0.5, high=2.0), np.array([int(exponent) or 1], np.int64))
+
+
+@pytest.mark.parametrize("op", ["Sqrt", "Pow"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_infinite_slope_keeps_cotangent_of_zero(op: str, dtype: type[np.floating]) -> None:
+    """y = |x| written as the root of a square: its slope at 0 is infinite, but the seed is 0 there."""
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["square"]),
+        helper.make_node(op, ["square", "half"][: 1 + (op == "Pow")], ["y"]),
+    ]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x, y = (helper.make_tensor_value_info(name, kind, [3]) for name in "xy")
+    half = numpy_helper.from_array(np.array(0.5, dtype), "half")
+    model = gradient(
+        load(model_from_graph(helper.make_graph(nodes, "g", [x], [y], [half]), 17)), ["x"], "y"
+    )
+    for seed, expected in (([0, 1, 1], [0, -1, 1]), ([1, 1, 0], [0, -1, 0])):
+        feed = {
+            "x": np.array([0, -2, 0.0625], dtype),
+            SEED: np.array(seed, np.float32 if dtype == np.float16 else dtype),
+        }
+        (slope,) = run(model.proto(), feed, ["gradient/x"])
+        np.testing.assert_allclose(slope, expected, rtol=1e-3)
 
 
 def test_square_of_negative_numbers() -> None:
