@@ -18,6 +18,7 @@ from onnxcam.explain.explainer import Explainer
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.heads.dense_score import ensure_class_scores
+from onnxcam.image.files_beside import FilesBeside
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, choose, notice_of, with_settings
 from onnxcam.methods import METHODS
@@ -48,7 +49,8 @@ def checkup(
     """
     model = load(file, inputs)
     image = image_input(model)
-    prepared = with_settings(choose(AUTO, model.metadata, image), size=size)
+    files = FilesBeside(file)
+    prepared = with_settings(choose(AUTO, model.metadata, image, files), size=size)
     trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
     scored_model, score = ensure_class_scores(model, output)
     layers = _layers_or_none(model, output) or spatial_layers(
@@ -58,7 +60,9 @@ def checkup(
     sources = {image.name, *(layer.name for layer in layers)}
     expanded = _expanded(scored_model, sources, score.logits)
     path = subgraph_between(expanded.graph, sources, {score.logits}, carries_floats)
-    trial = _run_trial(model, output, trial_size, [assumed] if assumed else [])
+    trial = _run_trial(
+        model, output, trial_size, [*files.problems, *([assumed] if assumed else [])]
+    )
     return {
         "model": _describe_model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},

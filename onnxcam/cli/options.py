@@ -87,7 +87,7 @@ Labels: TypeAlias = Annotated[
         "--labels",
         metavar="FILE",
         help="File with the names of the classes: one per line, JSON (including class_to_idx and "
-        "config.json), YAML, or CSV; default: the names in the model's metadata, if any.",
+        "config.json), YAML, or CSV; default: the names in the model's metadata or in a config.json beside it.",
     ),
 ]
 Samples: TypeAlias = Annotated[
@@ -152,8 +152,8 @@ Preprocess: TypeAlias = Annotated[
     Option(
         "--preprocess",
         metavar="NAME",
-        help="imagenet, tf, caffe, unit, raw, or auto: as described in the model's metadata, otherwise a "
-        "default, which is reported.",
+        help="imagenet, tf, caffe, unit, raw, or auto: as the model's metadata or a file beside it describes, "
+        "otherwise a default, which is reported.",
     ),
 ]
 Size: TypeAlias = Annotated[
@@ -184,8 +184,8 @@ Fit: TypeAlias = Annotated[
     Option(
         "--fit",
         metavar="NAME",
-        help="crop (the center), squash (the entire image), letterbox (all of it in its proportions, with "
-        "padding around it), or letterbox-corner (with padding below or on the right).",
+        help="crop (the center), squash (the entire image), squash-crop (its center), letterbox (all of it in "
+        "its proportions, with padding around it), or letterbox-corner (with padding below or on the right).",
     ),
 ]
 Pad: TypeAlias = Annotated[

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxcam.errors import SettingError, TargetError
 from onnxcam.explain.dense_labels import class_without_label
+from onnxcam.image.files_beside import CONFIG, FilesBeside
 from onnxcam.image.label_fit import fit_labels
 from onnxcam.image.labels import check_labels, metadata_labels, read_labels
 from onnxcam.methods import METHODS, QUANTITIES, Method
@@ -91,20 +92,29 @@ def check_target_kind(target: tuple[str, ...], request: PlanRequest) -> None:
         )
 
 
-def resolve_labels(labels: LabelSource, plan: Plan) -> tuple[tuple[str, ...] | None, str | None]:
+def files_beside(model: object) -> FilesBeside:
+    """The files beside a model; none for a model that is not in a file."""
+    return FilesBeside(Path(model) if isinstance(model, (str, Path)) else None)
+
+
+def resolve_labels(
+    labels: LabelSource, plan: Plan, files: FilesBeside
+) -> tuple[tuple[str, ...] | None, str | None]:
     """One name per class, or None if there are no names, and a notice. Labels from the user must fit; labels in
-    the model's metadata that do not fit are ignored, and the notice says so.
+    the model's metadata, or in a file beside it, that do not fit are ignored, and the notice says so.
     """
     classes, nothing = plan.score.classes, class_without_label(plan.dense)
     if labels is None:
         return None, None
     if isinstance(labels, str) and labels == AUTO:
-        names = metadata_labels(plan.metadata)
+        names, place = metadata_labels(plan.metadata), "the model's metadata"
+        if not names:
+            names, place = files.labels, f"{CONFIG} beside the model"
         try:
             return fit_labels(names, classes, nothing=nothing) if names else (None, None)
         except SettingError as error:
             hint = "pass labels with --labels, or name classes by number"
-            return None, f"the labels in the model's metadata are not used: {error}; {hint}"
+            return None, f"the labels in {place} are not used: {error}; {hint}"
     if not isinstance(labels, (str, Path)):
         return fit_labels(check_labels(labels), classes, nothing=nothing)
     return fit_labels(read_labels(labels), classes, f"{labels}: ", nothing)

@@ -22,6 +22,7 @@ from onnxcam.explain.arguments import (
     check_scope,
     check_target_kind,
     constant_gradient_notices,
+    files_beside,
     path_text,
     resolve_labels,
     target_per_image,
@@ -66,10 +67,10 @@ class Explainer:
         layer: "auto", the name of a `Layer`, its number (72, "72", or "#72"), a unique part of its name, or a
             pattern; or several, whose maps are fused, as a sequence or separated by commas.
         device: "auto", "cpu", "cuda" or "cuda:N", or "cuda+tf32" (faster: products of 11-bit mantissas).
-        preprocess: "auto" (the model's metadata if it has any, else "imagenet"), the name of a preset, or a
-            `Preprocessing`.
+        preprocess: "auto" (as the model's metadata or a file beside it says, else "imagenet"), the name of a
+            preset, or a `Preprocessing`.
         labels: one name per class: a file (see `image.labels`), a sequence, or a mapping of index to name or
-            name to index; "auto" uses those in the model's metadata.
+            name to index; "auto" uses those in the model's metadata, or in a file beside it.
         output: the tensor with one score per class; by default the output that most likely has them.
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
@@ -131,8 +132,9 @@ class Explainer:
         self.fuse, self.score_kind, self._limits = fuse, score, (min_score, max_targets)
         self._subset = Subset(channels, region)
         self.plan = self._runner_for(()).plan
-        self.labels, self._label_notice = resolve_labels(labels, self.plan)
-        choice = choose(preprocess, self.plan.metadata, self.plan.image)
+        self._files = files_beside(model)
+        self.labels, self._label_notice = resolve_labels(labels, self.plan, self._files)
+        choice = choose(preprocess, self.plan.metadata, self.plan.image, self._files)
         self._preprocessing = with_settings(choice, **(pixels or {}))
 
     @cached_property
@@ -170,7 +172,8 @@ class Explainer:
         """Pickle and copy by the arguments: unpickling opens the model again, from the cache if it is there.
         ModelError for a loaded model, which has no file to open.
         """
-        return _rebuild, ({**self._arguments, "model": to_portable(self._arguments["model"])},)
+        model = to_portable(self._arguments["model"])
+        return partial(Explainer, **{**self._arguments, "model": model}), ()
 
     @property
     def device(self) -> Device:
@@ -211,7 +214,7 @@ class Explainer:
     @property
     def notices(self) -> tuple[str, ...]:
         """What a user should know about this model and method."""
-        notices = [*self.plan.notices, *self.runner.main.session.notices]
+        notices = [*self.plan.notices, *self.runner.main.session.notices, *self._files.problems]
         notices += [self._label_notice] if self._label_notice else []
         if self.method.needs_target and (
             notice := single_logit_notice(self.plan.score.classes, self.labels)
@@ -341,10 +344,7 @@ class Explainer:
             subset=subset or self._subset,
             fuse=self.fuse,
             preprocessing=self.preprocessing,
+            files=self._files.digests,
             device=self.device,
         )
         return Origin(self.method, self.notices, provenance, self.labels)
-
-
-def _rebuild(arguments: dict[str, Any]) -> Explainer:
-    return Explainer(**arguments)

@@ -26,9 +26,12 @@ def describe(
     subset: Subset,
     fuse: str,
     preprocessing: Preprocessing,
+    files: Mapping[str, str],
     device: Device,
 ) -> dict[str, Any]:
-    """The model, the method, and all that was chosen, as JSON values; `model` and `labels` are paths."""
+    """The model, the method, and all that was chosen, as JSON values; `model` and `labels` are paths,
+    `files` the digests of files beside the model that were used.
+    """
     data = {"external_data": plan.data} if plan.data else {}
     task = {"task": plan.dense.task} if plan.dense else {}
     return {
@@ -40,6 +43,7 @@ def describe(
         "subset": subset.to_json(),
         "fuse": fuse,
         "preprocessing": to_dict(preprocessing),
+        **({"described_by": dict(files)} if files else {}),
         "device": str(device),
         "versions": {"onnxcam": __version__, **versions()},
     }

@@ -6,19 +6,20 @@ Coordinates are those of pixel edges: pixel i of an axis reaches from i to i + 1
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnxcam.arrays import Array, Floats
 
-Fit = Literal["crop", "squash", "letterbox", "letterbox-corner"]
+Fit = Literal["crop", "squash", "squash-crop", "letterbox", "letterbox-corner"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Size = tuple[int, int]  # width, height
 
-FITS: tuple[Fit, ...] = ("crop", "squash", "letterbox", "letterbox-corner")
+FITS: tuple[Fit, ...] = get_args(Fit)
 
 
 class Placement(NamedTuple):
@@ -48,20 +49,22 @@ class Placement(NamedTuple):
 
 def place(image: Size, tensor: Size, fit: Fit, crop_ratio: float) -> Placement:
     """How an image of a size fills a tensor of a size by a fit (see `Preprocessing`)."""
-    if fit == "crop":
-        return Placement(_central_part(image, tensor, crop_ratio), tensor)
     full = (0.0, 0.0, float(image[0]), float(image[1]))
-    return Placement(full, tensor) if fit == "squash" else _letterbox(image, tensor, full, fit)
+    if fit == "squash":
+        return Placement(full, tensor)
+    if fit in ("letterbox", "letterbox-corner"):
+        return _letterbox(image, tensor, full, fit)
+    resized = [math.floor(side / crop_ratio + 1e-9) for side in tensor]
+    if fit == "crop":  # keep the proportions: one axis decides the scale
+        limiting_axis = int(resized[1] * image[0] > resized[0] * image[1])
+        resized = [resized[limiting_axis] * side // image[limiting_axis] for side in image]
+    return Placement(_central_part(image, tensor, resized), tensor)
 
 
-def _central_part(image: Size, tensor: Size, crop_ratio: float) -> Box:
+def _central_part(image: Size, tensor: Size, resized: Sequence[int]) -> Box:
     """Where the usual two steps, resizing and cutting out the center at whole pixels, would put the crop.
     Pillow resamples that part directly: the same pixels, without the large image between.
     """
-    resized_sides = [math.floor(side / crop_ratio + 1e-9) for side in tensor]
-    # the axis that decides the scale
-    limiting_axis = int(resized_sides[1] * image[0] > resized_sides[0] * image[1])
-    resized = [resized_sides[limiting_axis] * side // image[limiting_axis] for side in image]
     start = [round((full - side) / 2) for full, side in zip(resized, tensor, strict=True)]
     left, top = (s * p / r for s, p, r in zip(start, image, resized, strict=True))
     right, bottom = (

@@ -24,7 +24,14 @@ LARGEST_SIDE = 16384
 _DEFAULT_SIDE = 224
 _FEWEST_LEVELS = 16
 _GRAY = (114.0,)  # of letterboxes, as YOLO has it
-_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,12 @@ class Preprocessing:
         std: Likewise; above 0.
         order: "rgb" or "bgr": the order of the model's channels.
         fit: "crop" brings the short side to size / crop_ratio and takes the center; "squash"
-            stretches the full image to the size; "letterbox" keeps its proportions and pads it to the size,
-            evenly on both sides, and "letterbox-corner" below or on the right.
+            stretches the full image to the size, and "squash-crop" to size / crop_ratio, of which it takes the
+            center; "letterbox" keeps the proportions of the image and pads it to the size, evenly on both
+            sides, and "letterbox-corner" below or on the right.
         size: (height, width) in pixels, 1 to 16384; None: the model's own, else 224 x 224.
-        crop_ratio: The share of the short side that "crop" keeps, above 0 and at most 1.
-        resample: "bilinear" or "bicubic", both with the antialiasing of Pillow.
+        crop_ratio: The share of a side that "crop" and "squash-crop" keep, above 0 and at most 1.
+        resample: "bilinear", "bicubic", or another filter of Pillow by its name, with antialiasing.
         pad: The pixels of the padding, 0 to 255; one number, or one per channel in the model's own order.
 
     Raises:
@@ -92,8 +100,8 @@ def _problems(settings: Preprocessing) -> Iterator[str]:
         yield f"order {settings.order!r}: expected 'rgb' or 'bgr'"
     if settings.fit not in FITS:
         yield f"fit {settings.fit!r}: expected {', '.join(map(repr, FITS[:-1]))} or {FITS[-1]!r}"
-    if settings.resample not in _RESAMPLE:
-        yield f"resample {settings.resample!r}: expected {' or '.join(map(repr, _RESAMPLE))}"
+    if settings.resample not in RESAMPLING:
+        yield f"resample {settings.resample!r}: expected {', '.join(RESAMPLING)}"
     if not 0 < settings.crop_ratio <= 1:
         yield f"crop_ratio {settings.crop_ratio}: expected above 0 and at most 1"
     if settings.size is not None and not _is_size(settings.size):
@@ -183,7 +191,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
     rgb = image if image.mode == "RGB" else read(image)
     height, width = tensor_size(preprocessing, takes)
     placement = place(rgb.size, (width, height), preprocessing.fit, preprocessing.crop_ratio)
-    resample = _RESAMPLE[preprocessing.resample]
+    resample = RESAMPLING[preprocessing.resample]
     resized = rgb.resize(placement.size, resample, box=placement.source)
     table = _level_table(preprocessing, takes)
     pixels = _pixels(resized, len(table[0]), preprocessing.order)

@@ -20,6 +20,7 @@ from onnxcam.digests import digest_bytes
 from onnxcam.errors import ModelError, NeedsOpsetError, first_line
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.opset import upgrade_opset
+from onnxcam.image.graph_evidence import without_evidence
 from onnxcam.model.bind import bind_proto, require_rows_of_images
 from onnxcam.model.external_data import (
     attach_weights,
@@ -27,6 +28,7 @@ from onnxcam.model.external_data import (
     read_external_data,
     use_embedded_data,
 )
+from onnxcam.model.image_evidence import image_evidence
 from onnxcam.model.input_values import input_arrays
 from onnxcam.model.model import Model
 from onnxcam.model.proto.prepare import prepare_proto
@@ -124,6 +126,7 @@ def model_from_proto(
         upgraded = upgrade_opset(proto, need.opset)
         return model_from_proto(upgraded, name, digest, notices, weights)
     metadata = {_to_text(prop.key): _to_text(prop.value) for prop in proto.metadata_props}
+    metadata = {**without_evidence(metadata), **image_evidence(graph)}
     notices = (*notices, *_drop_unread_inputs(graph))
     return Model(graph, name, digest, proto.ir_version, metadata, notices)
 

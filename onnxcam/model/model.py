@@ -18,6 +18,7 @@ from onnxcam.atomic_write import atomic_write, remove
 from onnxcam.bound_input import BoundInput
 from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
+from onnxcam.image.graph_evidence import without_evidence
 from onnxcam.model.external_data import (
     SUB_BYTE_BITS,
     detach_large_weights,
@@ -38,7 +39,8 @@ class Model:
     """A model that was checked and cleaned when it was loaded. It never changes: rewriting returns a new one.
 
     `digest` is the SHA-256 of the file it came from; `notices` are sentences that a user should see; `inputs`
-    are those of the file's inputs that were made constants.
+    are those of the file's inputs that were made constants. `metadata` is that of the file, and what the graph
+    reveals about its images (see `image_evidence`).
     """
 
     graph: gs.Graph
@@ -80,7 +82,7 @@ class Model:
         proto = gs.export_onnx(graph, do_type_check=False, ir_version=self.ir_version)
         proto.ir_version = self.ir_version
         proto.producer_name = "onnxcam"
-        onnx.helper.set_model_props(proto, self.metadata)
+        onnx.helper.set_model_props(proto, without_evidence(self.metadata))
         _clear_inferred_names(proto.graph, {d for t in self.graph.inputs for d in t.shape or ()})
         return proto, weights
 

@@ -243,10 +243,13 @@ def test_image_of_other_mode_is_converted() -> None:
         ({"std": (1.0, 0.0, 1.0)}, r"std \[1.0, 0.0, 1.0\]: expected numbers above 0"),
         ({"std": ()}, r"std \[\]"),
         ({"order": "rbg"}, "order 'rbg': expected 'rgb' or 'bgr'"),
-        ({"fit": "pad"}, "fit 'pad': expected 'crop', 'squash', 'letterbox' or 'letterbox-corner'"),
+        (
+            {"fit": "pad"},
+            "fit 'pad': expected 'crop', 'squash', 'squash-crop', 'letterbox' or 'letterbox-corner'",
+        ),
         ({"pad": (0.0, 114.0, 256.0)}, r"pad \[0.0, 114.0, 256.0\]: expected pixels of 0 to 255"),
         ({"pad": (1.0, 2.0)}, r"pad \[1.0, 2.0\]: expected one number, or one for each of 3"),
-        ({"resample": "box"}, "resample 'box': expected 'bilinear' or 'bicubic'"),
+        ({"resample": "cubic"}, "resample 'cubic': expected nearest, box, bilinear, .*lanczos"),
         ({"crop_ratio": 0.0}, "crop_ratio 0.0"),
         ({"crop_ratio": 1.1}, "crop_ratio 1.1"),
         ({"size": (0, 5)}, r"size \(0, 5\): expected \(height, width\), each 1 to 16384"),
@@ -289,3 +292,15 @@ def test_describe_survives_json() -> None:
             k: tuple(v) if isinstance(v, list) else v for k, v in notice.items()
         }
         assert Preprocessing(**again) == with_overrides(preset, size=(8, 9))
+
+
+@pytest.mark.parametrize("size", [(517, 333), (333, 517), (90, 70)])
+def test_squash_crop_is_squash_then_center_crop(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    resized = image.resize((256, 256), Image.Resampling.BILINEAR)
+    expected = np.asarray(resized.crop((16, 16, 240, 240)), float)
+    settings_ = with_overrides(PRESETS["raw"], fit="squash-crop")
+    prepared = prepare(image, settings_, takes(3, 224, 224))
+    assert np.abs(prepared.tensor[0].astype(float) - expected.transpose(2, 0, 1)).max() <= 1
+    left, top = size[0] * 16 / 256, size[1] * 16 / 256
+    assert prepared.box == pytest.approx((left, top, size[0] - left, size[1] - top))

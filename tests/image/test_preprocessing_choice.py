@@ -53,10 +53,18 @@ def test_another_author_is_named(key: str) -> None:
     assert "the preset imagenet" in text
 
 
-def test_preset_of_known_author_is_assumed() -> None:
-    choice = choose("auto", {"author": "Ultralytics", "names": "{0: 'cat'}"}, FLOATS)
-    assert choice.preprocessing == PRESETS["unit"]
-    assert "the preset unit; its metadata names 'Ultralytics'" in str(notice_of(choice, FLOATS))
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"author": "Ultralytics", "names": "{0: 'cat'}"}, "its metadata names 'Ultralytics'"),
+        ({"names": "{0: 'cat'}", "stride": "32"}, "its metadata has names and stride"),
+    ],
+)
+def test_letterbox_of_incomplete_metadata_is_assumed(metadata: dict[str, str], reason: str) -> None:
+    choice = choose("auto", metadata, FLOATS)
+    assert choice.preprocessing == Preprocessing(fit="letterbox", crop_ratio=1.0)
+    text = str(notice_of(choice, FLOATS))
+    assert f"--fit letterbox (as Ultralytics prepares them; {reason})" in text
 
 
 @pytest.mark.parametrize("preprocess", [*PRESETS, Preprocessing(mean=(0.5,))])
