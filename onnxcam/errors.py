@@ -156,6 +156,10 @@ class TargetError(OnnxcamError):
     """A target that the model does not have."""
 
 
+class PlaceError(TargetError):
+    """A place of a target that one image does not have, though others may have it."""
+
+
 class SettingError(OnnxcamError):
     """A setting out of its range, or one that the method does not have."""
 

@@ -15,7 +15,14 @@ from onnxcam.cli import interrupts
 from onnxcam.cli.image_files import result_names, target_suffixes
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.digests import digest_json
-from onnxcam.errors import ImageError, OnnxcamError, OutputError, RunError, one_line
+from onnxcam.errors import (
+    ImageError,
+    OnnxcamError,
+    OutputError,
+    PlaceError,
+    RunError,
+    one_line,
+)
 from onnxcam.explain.ahead import OrderedCalls
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
@@ -29,6 +36,7 @@ from onnxcam.image.read import LARGEST_FILE
 from onnxcam.regular_files import digest_file
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors
+from onnxcam.targets.where.read import ALL
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 MAX_WRITERS = 4  # threads that draw and write results
@@ -117,9 +125,13 @@ class Job:
 
     def _load(self, path: Path, name: str, passes: int) -> list[Step]:
         """The steps of an image, up to the first that fails."""
-        digest, prepared = _image_digest(path), None
+        digest = _image_digest(path)
         steps: list[Step] = []
-        for target, suffix in zip(self.targets, target_suffixes(self.targets), strict=True):
+        try:
+            targets, prepared = self._expand_targets(path)
+        except OnnxcamError as error:
+            return [Step(self._failed_task(path, name, passes), error=error)]
+        for target, suffix in zip(targets, target_suffixes(targets), strict=True):
             stem = f"{name}{suffix}"
             files = result_files(self.out, stem, self.explainer.method.name)
             fingerprint = self._fingerprint(digest, target)
@@ -135,6 +147,21 @@ class Job:
                 return [*steps, Step(task, error=error)]
             steps.append(Step(task, target, prepared))
         return steps
+
+    def _expand_targets(self, path: Path) -> tuple[list[str], PreparedInput | None]:
+        """The targets of an image, and the image if it was needed to find them."""
+        if ALL not in self.targets or ALL in (self.explainer.labels or ()):
+            return [*self.targets], None
+        prepared = self._prepare(path)
+        expanded = (
+            str(spec) for target in self.targets for spec in self.explainer.expand(prepared, target)
+        )
+        return list(dict.fromkeys(expanded)), prepared
+
+    def _failed_task(self, path: Path, name: str, passes: int) -> Task:
+        """What stands for all targets of an image that failed."""
+        files = result_files(self.out, name, self.explainer.method.name)
+        return Task(path, files, name, self.targets[0], "", passes)
 
     def _prepare(self, path: Path) -> PreparedInput:
         explainer = self.explainer
@@ -186,7 +213,9 @@ class Job:
 
     def _fail(self, path: Path, error: OnnxcamError, reporter: ProgressReporter) -> None:
         """Count an image as failed, once; raise an error that concerns all images."""
-        if not isinstance(error, (ImageError, RunError, OutputError)) or _concerns_all(error):
+        if not isinstance(error, (ImageError, RunError, OutputError, PlaceError)) or _concerns_all(
+            error
+        ):
             raise error
         if path not in self.failures:
             self.failures[path] = one_line(error)
@@ -225,6 +254,7 @@ class Job:
             "index": manifest["target"]["index"],
             "score": manifest["target"]["score"],
             "probability": manifest["target"].get("probability"),
+            "box": manifest["target"].get("box"),
             "layers": manifest["layers"],
             "method": self.explainer.method.name,
             "is_empty": manifest["is_empty"],
@@ -270,4 +300,6 @@ def _format_record(record: Mapping[str, Any]) -> str:
     score, probability = record["score"], record["probability"]
     shown = format_score(score, None if probability == score else probability, digits=4)
     target = f"{record['target']} {shown}".rstrip()
-    return f"{record['image']}  {target}  {record['overlay']}{marks}"
+    box = record["box"]
+    place = f"  box {','.join(f'{side:.0f}' for side in box)}" if box else ""
+    return f"{record['image']}  {target}{place}  {record['overlay']}{marks}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats, Images, Scores
 from onnxcam.dense import Dense
-from onnxcam.errors import TargetError
+from onnxcam.errors import PlaceError, TargetError
 from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.probabilities import Probabilities, sigmoid, softmax
@@ -73,7 +73,7 @@ class Answers:
         best = list_targets(view, -np.inf, 1)
         surest = float(view.probabilities.max())
         hint = f"the best has {surest:.2g}; lower --min-score" if best else "there are none at all"
-        raise TargetError(
+        raise PlaceError(
             f"target 'all': nothing in {shown.name} has a probability of {self.least:g} or more: {hint}"
         )
 

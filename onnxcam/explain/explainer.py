@@ -147,7 +147,7 @@ class Explainer:
         runner = self._shared.answers(request, open_alone) if self._shared else open_alone(request)
         return Answers(runner, self.labels, *self._limits)
 
-    def _expand(self, prepared: PreparedInput, spec: Spec) -> list[Spec]:
+    def expand(self, prepared: PreparedInput, spec: Spec) -> list[Spec]:
         """The targets of an image that a specification stands for."""
         if spec != ALL or ALL in (self.labels or ()) or self._answers is None:
             return [spec]
@@ -245,7 +245,7 @@ class Explainer:
             raise ImageError("there are no images to explain; pass at least one")
         specs = target_per_image(target, len(loads))
         threads = pipeline.preparing_threads() if len(loads) > 1 else 0
-        steps_of = pipeline.load_steps(loads, specs, self._expand)
+        steps_of = pipeline.load_steps(loads, specs, self.expand)
         run = self.run_steps(steps_of, subset, progress, threads=threads)
         steps = [*pipeline.of_one_size(pipeline.successful(run), self.plan.image)]
         return announce(self.join(steps, self.origin(subset)), self._announced)
@@ -270,7 +270,7 @@ class Explainer:
         subset = self._subset_of(channels, region)
         loads = input_loaders(as_sources(images), self.preprocessing, self.plan.image)
         origin = self.origin(subset)
-        steps_of = pipeline.load_steps(loads, targets_of(target), self._expand)
+        steps_of = pipeline.load_steps(loads, targets_of(target), self.expand)
         steps = self.run_steps(steps_of, subset, progress)
         return (
             announce(self.join([step], origin), self._announced)

@@ -135,6 +135,7 @@ class Explanation:
         probability = None if self.probabilities is None else self.probabilities[index]
         score = format_score(self.scores[index], probability)
         text = f"{self.targets[index]}{score} · {self.method}" if caption else None
+        mark = self.marks[index] if self.marks else Mark()
         saliency = self.maps[index]
         return drawing.overlay(
             image.image,
@@ -147,6 +148,9 @@ class Explanation:
             longest_side=longest_side,
             side_by_side=side_by_side,
             caption=text,
+            frame=mark.box,
+            outline=mark.outline,
+            label=self.targets[index] + format_score(probability or self.scores[index], None),
         )
 
     def manifest(self, index: int = 0) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
 from onnxcam.image.colormap import Colormap, choose_colormap
 from onnxcam.image.geometry import Box
+from onnxcam.image.marks import draw_box, draw_outline
 from onnxcam.image.read import read
 from onnxcam.image.text import PAPER, render_text, stamp_text
 
@@ -39,6 +40,9 @@ def overlay(
     longest_side: int = LONGEST_SIDE,
     side_by_side: bool = False,
     caption: str | None = None,
+    frame: Box | None = None,
+    outline: NDArray[np.bool_] | None = None,
+    label: str | None = None,
 ) -> Image.Image:
     """`image` with the heat map over the part that the model saw; the rest is dimmed and gray.
 
@@ -63,6 +67,8 @@ def overlay(
         longest_side: Pixels, 1 to 8192; a larger image is reduced to this size.
         side_by_side: Put the original to the left.
         caption: A line or more of text below.
+        frame: A box that is drawn, in pixels of `image`; `label` is written at it.
+        outline: (rows, columns), the cells of `box` whose outline is drawn.
 
     Returns:
         A new image of mode "RGB".
@@ -88,6 +94,12 @@ def overlay(
         overlaid = _dim(photo)
         blended = _blend(photo.crop(covered_box), level, colors, opacity)
         overlaid.paste(blended, covered_box)
+    if outline is not None:
+        draw_outline(overlaid, outline, covered_box)
+    if frame is not None:
+        across, down = photo.width / image.width, photo.height / image.height
+        left, top, right, bottom = frame
+        draw_box(overlaid, (left * across, top * down, right * across, bottom * down), label)
     panels = [photo, overlaid] if side_by_side else [overlaid]
     return _add_caption(_place_side_by_side(panels), caption)
 

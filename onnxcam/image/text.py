@@ -57,6 +57,19 @@ def stamp_text(image: Image.Image, text: str) -> Image.Image:
     return copy
 
 
+def draw_label(image: Image.Image, text: str, corner: tuple[int, int], size: int) -> None:
+    """Draw `text` on a dark plate, in place, above a corner (left, top), or below it where there is no room."""
+    font = _font(size)
+    pad, line = font.size / 4, font.size * 1.25
+    shown = _truncate(_to_font_letters(text), max(1, round(image.width - 2 * pad)), font)
+    width = font.getlength(shown) + 2 * pad
+    left = max(0.0, min(float(corner[0]), image.width - width))
+    top = corner[1] - line if corner[1] >= line else float(corner[1])
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((left, top, left + width, top + line), fill=INK)
+    draw.text((left + pad, top + line / 2), shown, PAPER, font, anchor="lm")
+
+
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(min(max(size, _SMALLEST), _LARGEST))
     return cast(ImageFont.FreeTypeFont, font)  # with a size it is never the bitmap font

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 from onnxcam.dense import DETECTION
-from onnxcam.errors import TargetError
+from onnxcam.errors import PlaceError, TargetError
 from onnxcam.targets.classes import Side
 from onnxcam.targets.target import Mark
 from onnxcam.targets.where.place import DenseView, Rectangle, Selection, place
@@ -63,7 +63,7 @@ def numbered_box(view: DenseView, side: Side | None, *, number: str) -> Selectio
     """The best detection, the second best, and so on: of a class, or of all classes."""
     positions = ranked(view, side)
     if not 1 <= int(number) <= len(positions):
-        raise TargetError(f"@box:{number}: expected a number from 1 to {len(positions)}")
+        raise PlaceError(f"@box:{number}: expected a number from 1 to {len(positions)}")
     notices: tuple[str, ...] = ()
     if view.boxes is None and int(number) > 1:
         notices = (
@@ -83,7 +83,7 @@ def overlapping(view: DenseView, side: Side | None, rectangle: Rectangle) -> Sel
     boxes = require_boxes(view)
     overlaps = intersection_over_union(boxes, np.array(rectangle))
     if not overlaps.max() > 0:
-        raise TargetError(f"no box overlaps {_listed(rectangle)}; expected pixels of the image")
+        raise PlaceError(f"no box overlaps {_listed(rectangle)}; expected pixels of the image")
     candidates = np.flatnonzero(overlaps >= SAME * overlaps.max())
     best = candidates[np.argmax(position_scores(view, side)[candidates])]
     notices: tuple[str, ...] = ()

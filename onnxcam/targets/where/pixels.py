@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION
-from onnxcam.errors import TargetError
+from onnxcam.errors import PlaceError, TargetError
 from onnxcam.targets.classes import Side
 from onnxcam.targets.target import Mark
 from onnxcam.targets.where.detections import (
@@ -59,7 +59,7 @@ def box_around(view: DenseView, side: Side | None, *, x: str, y: str) -> Selecti
     boxes, point = require_boxes(view), np.array([float(x), float(y)])
     contains = np.all((boxes[:, :2] <= point) & (point <= boxes[:, 2:]), axis=1)
     if not contains.any():
-        raise TargetError(f"@pixel:{x},{y}: no box contains this pixel of the image")
+        raise PlaceError(f"@pixel:{x},{y}: no box contains this pixel of the image")
     best = int(np.argmax(np.where(contains, position_scores(view, side), -np.inf)))
     return view.at([best], Mark(box=tuple(map(float, boxes[best]))))  # type: ignore[arg-type]
 
@@ -76,9 +76,7 @@ def inside(view: DenseView, _: Side | None, *, x0: str, y0: str, x1: str, y1: st
         np.minimum(column + 1, right) - np.maximum(column, left), 0, 1
     )
     if not shares.any():
-        raise TargetError(
-            f"@box:{x0},{y0},{x1},{y1}: the model does not see this part of the image"
-        )
+        raise PlaceError(f"@box:{x0},{y0},{x1},{y1}: the model does not see this part of the image")
     return view.at(shares, Mark(box=box))
 
 
@@ -95,7 +93,7 @@ def masked(view: DenseView, side: Side | None, *, file: str) -> Selection:
         )
     shares = view.cover(mask)
     if not shares.any():
-        raise TargetError(f"@mask:{file}: the model does not see this part of the image")
+        raise PlaceError(f"@mask:{file}: the model does not see this part of the image")
     return view.at(shares, Mark(outline=shares >= 0.5))
 
 
@@ -134,7 +132,7 @@ def _cell(view: DenseView, x: float, y: float) -> tuple[int, int]:
     rows, columns = _grid(view)
     if not (0 <= row < rows and 0 <= column < columns):
         left, top, right, bottom = (f"{side:.0f}" for side in view.shown)
-        raise TargetError(
+        raise PlaceError(
             f"@pixel:{x:g},{y:g}: the model sees the part {left},{top},{right},{bottom} of the image; "
             "expected a pixel in it"
         )

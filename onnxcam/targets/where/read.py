@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE
-from onnxcam.errors import TargetError
+from onnxcam.errors import OnnxcamError, TargetError
 from onnxcam.targets.classes import DEFAULT_TARGET, Labels, Side, Spec, parse_rank, parse_target
 from onnxcam.targets.target import Target
 from onnxcam.targets.where.detections import ranked
@@ -43,9 +43,8 @@ def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:
     try:
         return _read(what, where, place, groups, view, middle)
     except TargetError as error:
-        raise TargetError(
-            f"target {str(spec)!r}: {str(error).removeprefix(f'target {what!r}: ')}"
-        ) from None
+        text = str(error).removeprefix(f"target {what!r}: ")
+        raise type(error)(f"target {str(spec)!r}: {text}") from None
 
 
 def _read(
@@ -118,6 +117,16 @@ def list_targets(view: DenseView, least: float, most: int) -> list[str]:
     return [text for text, score in LISTS[view.dense.task](view) if score >= least][:most]
 
 
+def _class_text(view: DenseView, index: int) -> str:
+    """The label of a class, if it alone selects the class; otherwise its number."""
+    label = view.labels[index] if view.labels and index < len(view.labels) else ""
+    try:
+        is_enough = parse_target(label, view.classes, view.labels, None).index == index
+    except OnnxcamError:
+        is_enough = False
+    return label if is_enough and "@" not in label else f"class:{index}"
+
+
 def _list_detections(view: DenseView) -> Iterator[tuple[str, float]]:
     counts: dict[int, int] = {}
     for position in ranked(view, None):
@@ -126,22 +135,25 @@ def _list_detections(view: DenseView) -> Iterator[tuple[str, float]]:
             scores[view.dense.background] = -np.inf
         index = int(scores.argmax())
         counts[index] = counts.get(index, 0) + 1
-        yield f"class:{index}@box:{counts[index]}", float(scores[index])
+        yield f"{_class_text(view, index)}@box:{counts[index]}", float(scores[index])
 
 
 def _list_regions(view: DenseView) -> Iterator[tuple[str, float]]:
     shares = areas(view) / view.positions
-    for index in np.argsort(-shares, kind="stable"):
+    for index in np.argsort(-shares, kind="stable").tolist():
         if shares[index] > SMALLEST_SHARE:
             wins = view.scores.argmax(axis=0) == index if view.classes > 1 else view.scores[0] > 0
-            yield f"class:{index}@segment", float(view.probabilities[index][wins].mean())
+            yield (
+                f"{_class_text(view, index)}@segment",
+                float(view.probabilities[index][wins].mean()),
+            )
 
 
 def _list_characters(view: DenseView) -> Iterator[tuple[str, float]]:
     for character in decode(view):
         scores = view.probabilities[character.number][character.steps]
         yield (
-            f"class:{character.number}@step:{character.steps[scores.argmax()]}",
+            f"{_class_text(view, character.number)}@step:{character.steps[scores.argmax()]}",
             float(scores.max()),
         )
 

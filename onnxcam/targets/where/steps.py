@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcam.dense import SEQUENCE
-from onnxcam.errors import TargetError
+from onnxcam.errors import PlaceError
 from onnxcam.targets.classes import Side
 from onnxcam.targets.where.place import DenseView, Selection, place
 
@@ -44,7 +44,7 @@ def spell(view: DenseView) -> str:
 def step(view: DenseView, _: Side | None, *, number: str) -> Selection:
     """One step, counted from 0."""
     if int(number) >= view.positions:
-        raise TargetError(f"@step:{number}: expected a number from 0 to {view.positions - 1}")
+        raise PlaceError(f"@step:{number}: expected a number from 0 to {view.positions - 1}")
     return view.at([int(number)])
 
 
@@ -64,7 +64,7 @@ def text(view: DenseView, side: Side | None) -> Selection:
         )
         return Selection(view.at([best]).weights, notices=(notice,))
     if not characters:
-        raise TargetError(
+        raise PlaceError(
             "the model read no character, so there is no text to explain; name a class or a step (@step:5)"
         )
     weights = np.zeros((view.classes, view.positions))
