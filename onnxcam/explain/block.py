@@ -209,6 +209,7 @@ class Block:
                 maps,
                 self.formula,
                 partial(self._nearby, clean.images[row], target, samples[number]),
+                clean.images[row],
             )
             notices.append(notice)
             if notice:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Quantities, Saliency, Scores
+from onnxcam.arrays import Floats, Images, Quantities, Saliency, Scores
 from onnxcam.explain.formula import BoundFormula, MapResult
+from onnxcam.methods.quantities import QUANTITIES
 from onnxcam.methods.rounding import (
+    SMALL,
     are_nearly_equal,
     first_order,
     is_below_rounding,
@@ -32,17 +35,20 @@ def clear_rounding_errors(
     maps: list[MapResult],
     formula: BoundFormula,
     nearby: Callable[[float], list[Quantities]],
+    image: Images,
 ) -> str | None:
     """Set the maps (1, h, w) that are only rounding errors to zero, in place, and return a notice about them.
     Each map was computed from the quantities of one of the `layers`; `nearby` computes them again close to the
-    image, for a factor of the target (see `Runner.nearby`). Nothing is done for methods without a gradient.
+    `image` (1, ...), for a factor of the target (see `Runner.nearby`). Nothing is done for methods without a
+    gradient.
     """
     if any("activation" not in layer or first_order(layer) is None for layer in layers):
         return None
     size, epsilon = float(np.sum(np.abs(target.weights * scores))), plan.epsilon
     erroneous, doubtful = [], []
     for quantities, result in zip(layers, maps, strict=True):
-        selected, saliency = formula.select(quantities), _in_units_of_gradient(result, formula)
+        selected, factors = formula.select(quantities), _factors(quantities, formula)
+        saliency = _in_units_of_gradient(result, formula, factors)
         is_drawn, sizes = bool(np.any(saliency)), magnitudes(selected, saliency)
         # a part of a layer may have a small effect, as long as the score depends on the complete layer
         is_below = is_drawn and is_below_rounding(sizes, size, epsilon)
@@ -51,7 +57,10 @@ def clear_rounding_errors(
         )
         if formula.method.variance and is_drawn:
             erroneous[-1] |= is_same_in_all_samples(selected, result.saliency, epsilon)
-        doubtful.append(is_drawn and not erroneous[-1] and is_small(sizes, saliency, size))
+        is_doubtful = is_small(sizes, saliency, size) or any(
+            _effect(factor, plan, image) <= SMALL * size for factor in factors
+        )
+        doubtful.append(is_drawn and not erroneous[-1] and is_doubtful)
     if any(doubtful):
         repeats = [nearby(factor) for factor in NEARBY]
         for layer, quantities in enumerate(layers):
@@ -67,10 +76,29 @@ def clear_rounding_errors(
     return _notice(plan, target, size, names) if names else None
 
 
-def _in_units_of_gradient(result: MapResult, formula: BoundFormula) -> Saliency:
-    """The map, or the root of one that is proportional to squares of the gradient."""
+def _factors(quantities: Quantities, formula: BoundFormula) -> list[Floats]:
+    """The gradients at the image by which a map of a layer was multiplied."""
+    names = formula.quantities.values() if formula.method.has_layer else ()
+    rows = (QUANTITIES[name] for name in names)
+    return [quantities[row.name] for row in rows if row.needs_gradient and row.place == "image"]
+
+
+def _effect(gradient: Floats, plan: Plan, image: Images) -> float:
+    """Sum |x g| of a gradient (1, C, H, W) at the image."""
+    pixels = plan.image.as_layer().channels_first(image, 1.0)
+    return float(np.einsum("nchw,nchw->", np.abs(pixels), np.abs(gradient)))
+
+
+def _in_units_of_gradient(
+    result: MapResult, formula: BoundFormula, factors: Sequence[Floats]
+) -> Saliency:
+    """The map, or the root of one that is proportional to squares of the gradient, without the units of its
+    `factors`.
+    """
     order = formula.order
-    return result.saliency if order == 1 else np.abs(result.saliency) ** (1 / order)
+    saliency = result.saliency if order == 1 else np.abs(result.saliency) ** (1 / order)
+    unit = math.prod(float(np.max(np.abs(factor))) for factor in factors)
+    return saliency / unit if unit > 0 else saliency
 
 
 def _is_confirmed(repeats: Sequence[Quantities], formula: BoundFormula) -> bool:

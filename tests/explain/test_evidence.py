@@ -181,6 +181,42 @@ def test_zero_gradient_of_quantized_model_gives_empty_map(what: str, method: str
     assert not explanation(random_images(2), target="top1").is_empty.any()
 
 
+# Gradients at the image, by which the map of a layer is multiplied
+
+
+@pytest.mark.parametrize("what", ZERO)
+def test_zero_gradient_at_layer_empties_guided_map(what: str) -> None:
+    explanation = make_explainer(model(ZERO[what]), "guided-grad-cam")(random_images(2), target=3)
+    assert explanation.is_empty.all()
+    assert not explanation.attributions.any()
+
+
+CONSTANT_LAYER = """
+    c1 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x, w1)
+    third = Mul(x, thirds)
+    c3 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(third, w1)
+    same = Div(c3, thirds)
+    difference = Sub(c1, same)
+    layer = Add(difference, map)
+    c2 = Conv<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(layer, w2)
+"""
+
+
+def test_zero_gradient_at_image_empties_guided_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer has an effect, but no pixel has one on the layer, except by rounding."""
+    monkeypatch.setattr("tests.explain.test_evidence.FEATURES", CONSTANT_LAYER)
+    extra = {
+        "thirds": np.float32(1 / 3),
+        "map": np.random.default_rng(3).random((1, 4, 8, 8), dtype=np.float32),
+    }
+    content = model("r2 = Relu(c2)" + POOL.format("r2"), extra=extra)
+    images = random_images(2)
+    guided = make_explainer(content, "guided-grad-cam")(images, target="top1")
+    assert guided.is_empty.all()
+    assert "is empty, because" in guided.notices[-1]
+    assert not make_explainer(content, "grad-cam")(images, target="top1").is_empty.any()
+
+
 # Saturated probabilities
 
 SATURATED = """
@@ -282,7 +318,7 @@ def test_small_fraction_of_score_is_explained() -> None:
         assert not make_explainer(content)(random_images(3), target=1).notices
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "guided-grad-cam", "guided-grad-cam++"])
 @pytest.mark.parametrize("net", [POOLED, DEEP])
 def test_ordinary_maps_need_no_extra_pass(
     net: Any, method: str, monkeypatch: pytest.MonkeyPatch
