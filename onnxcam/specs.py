@@ -24,7 +24,7 @@ OFFSET, SCALE = "onnxcam/offset", "onnxcam/scale"
 SAMPLE_INPUT = "onnxcam/sample/"  # prefix of the inputs that a sampler feeds
 REFERENCE = f"{SAMPLE_INPUT}reference"  # the image that some rules compare with
 NO_OFFSET = np.zeros((1, 1, 1, 1), np.float32)
-MODEL, CONSTANT, HEAD = "model", "constant", "head"  # the models of a plan
+MODEL, CONSTANT, HEAD, SAMPLED = "model", "constant", "head", "sampled"  # models of a plan
 
 
 def gradient_at(layer: str, rules: str = "") -> str:
@@ -235,7 +235,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Program:
-    """What one run of a model returns. `model` is MODEL, CONSTANT or HEAD."""
+    """What one run of a model returns. `model` is MODEL, CONSTANT, HEAD or SAMPLED."""
 
     model: str
     outputs: tuple[Output, ...] = ()

@@ -14,6 +14,8 @@ from onnxcam.graph.reachability import captured_tensors
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.specs import REFERENCE
 
+REFERENCE_SCORE = "onnxcam/reference_score"  # the output with the score on the reference
+
 
 def write_reference(build: Builder, image: str, of: str) -> Reference:
     """Add the graph input REFERENCE, and the nodes that compute from it what `of` depends on. Returns the

@@ -41,6 +41,7 @@ from onnxcam.specs import (
     OFFSET,
     RANK,
     SAMPLE_INPUT,
+    SAMPLED,
     SCALE,
     SEED,
     Plan,
@@ -221,7 +222,7 @@ def _build(
 
     planned, models = plan(loaded.get(model, files, inputs), request)
     serialized = {name: model.content_and_weights() for name, model in models.items()}
-    content, weights = serialized[MODEL]
+    content, weights = serialized.get(SAMPLED, serialized[MODEL])  # the one with gradients
     try:
         planned = confirm_batch(planned, content, weights)
     except OutOfMemoryError:

@@ -17,6 +17,7 @@ from onnxcam.specs import (
     CONSTANT,
     HEAD,
     MODEL,
+    SAMPLED,
     ImageInput,
     Layer,
     Output,
@@ -102,7 +103,7 @@ def _program(fields: Any) -> Program:
         raise TypeError("outputs that are not a list")
     outputs = tuple(_construct(Output, output) for output in fields["outputs"])
     program = _construct(Program, {**fields, "outputs": outputs})
-    if program.model not in (MODEL, CONSTANT, HEAD):
+    if program.model not in (MODEL, CONSTANT, HEAD, SAMPLED):
         raise ValueError(f"the model {program.model!r}")
     if not all(output.quantity in QUANTITIES for output in outputs):
         raise ValueError("a quantity that no formula takes")

@@ -7,6 +7,13 @@ from onnxcam.methods.completeness import completeness
 from onnxcam.methods.method import method
 
 
+def summation_to_delta(
+    attributions: Maps, score: Floats, reference_score: Floats
+) -> dict[str, Floats]:
+    """The completeness of attributions that add up to the difference from the score on the baseline."""
+    return completeness(attributions, score, reference_score)
+
+
 @method(
     "deep-lift",
     source="Shrikumar et al. 2017, eq. 1, 10 to 12",
@@ -14,7 +21,7 @@ from onnxcam.methods.method import method
     rules="deep-lift",
     at="image",
     signed=True,
-    report=completeness,
+    report=summation_to_delta,
     remedy="use another baseline, or integrated-gradients",
 )
 def deep_lift(image: Maps, baseline: Floats, d1: Maps) -> Maps:

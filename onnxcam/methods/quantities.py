@@ -28,6 +28,7 @@ SOURCES = {
     "image_gradient": "the gradient of the target's score at the image",
     "score": "(N,), the score of the target",
     "probability": "(N,), the probability of the target",
+    "reference_score": "(N,), the score of the target on the image that the rules compare with",
     "tail_gradient": "the gradient there of the score that the model's tail gives for the output of the block",
     "absorbed": "(N,), what rules say that goes to no input: a part of the target's score",
     "vjp": "a function of a gradient and a cotangent: their product with the second derivative",
@@ -80,9 +81,8 @@ class Quantity:
     @property
     def needs_gradient(self) -> bool:
         """Whether a gradient is written into the graph for it."""
-        return bool(
-            self.sources & {"gradient", "image_gradient", "tail_gradient", "vjp", "absorbed"}
-        )
+        gradients = {"gradient", "image_gradient", "tail_gradient", "vjp"}
+        return bool(self.sources & {*gradients, "absorbed", "reference_score"})
 
     @property
     def needs_target(self) -> bool:
@@ -229,6 +229,13 @@ quantity(
     "the mean of a sample's mask times its probability",
     "mean",
     None,
+)
+quantity(
+    "reference_score",
+    lambda reference_score: reference_score,
+    "S(b) (N,), the target's score on the image that rules compare with",
+    "mean",
+    1,
 )
 quantity(
     SAMPLE_SCORES, lambda score: score, "(N, n), the target's score on each sample", "stack", 1

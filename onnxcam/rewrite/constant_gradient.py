@@ -29,7 +29,7 @@ def split_constant_outputs(model: Model, outputs: Sequence[str]) -> Model | None
     batch = batches.get(SEED)
     if not allowed or batch is None or (isinstance(batch, int) and batch > 1):
         return None
-    if _constant_bytes(backward) > MAX_BACKWARD_BYTES:
+    if weight_bytes(backward) > MAX_BACKWARD_BYTES:
         return None
     names = [tensor.name for tensor in model.graph.outputs]
     prune_outputs(model, [name for name in names if name not in outputs])
@@ -39,7 +39,8 @@ def split_constant_outputs(model: Model, outputs: Sequence[str]) -> Model | None
     return backward
 
 
-def _constant_bytes(model: Model) -> int:
+def weight_bytes(model: Model) -> int:
+    """The size of all constants of a model."""
     tensors = model.graph.tensors().values()
     return sum(
         math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize

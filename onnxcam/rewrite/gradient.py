@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import Shape
 from onnxcam.autodiff.backward import backward, propagates
 from onnxcam.autodiff.peepholes.optimize import optimize_gradient
-from onnxcam.autodiff.reference import write_reference
+from onnxcam.autodiff.reference import REFERENCE_SCORE, write_reference
 from onnxcam.autodiff.rule_table import Reference, Rules
 from onnxcam.autodiff.tables import RULE_TABLES
 from onnxcam.autodiff.weight_inputs import readers_of_computed_weights
@@ -52,7 +52,8 @@ def gradient(
     A table may start with another cotangent than the seed (`lrp`: with the seed times the score).
 
     A table whose rules compare with a reference image (`deep-lift`) adds the input `onnxcam/sample/reference`,
-    in the dtype and shape of the image input; its batch is 1, or as many as there are images. One whose rules
+    in the dtype and shape of the image input; its batch is 1, or as many as there are images. The output
+    `onnxcam/reference_score` is the tensor `of` on it. One whose rules
     absorb a part of the score (`lrp`, for biases) adds the output `onnxcam/absorbed`, (N,).
 
     Raises UnknownNameError for an unknown tensor, MissingRuleError with all operators on the way that have no
@@ -126,6 +127,8 @@ def _write_gradients(model: Model, of: str, sweeps: Sequence[Sweep]) -> Model:
         if value.name not in outputs:
             model.graph.outputs.append(value.tensor)
             outputs.add(value.name)
+    if reference is not None:
+        build.output(reference(score), REFERENCE_SCORE)
     for sweep, scale in zip(sweeps, scales, strict=True):
         explained = build.value(sweep.score) if sweep.score else score
         _write_sweep(build, seed, explained, sweep, scale, reference)

@@ -1,13 +1,13 @@
 """Write the quantities of a method into the graph, and divide the graph into the programs that are run.
 
 What does not depend on the image needs no forward pass, so it becomes a model of its own. So does the part of
-the model after a layer whose values the samples change.
+the model after a layer whose values the samples change, and the gradient at the image if only samples need it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +22,20 @@ from onnxcam.methods.quantities import QUANTITIES, Quantity
 from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
-from onnxcam.rewrite.constant_gradient import prune_outputs, split_constant_outputs
+from onnxcam.rewrite.constant_gradient import (
+    prune_outputs,
+    split_constant_outputs,
+    weight_bytes,
+)
 from onnxcam.rewrite.gradient import Sweep, gradients
 from onnxcam.rewrite.ranked_seed import add_ranks
 from onnxcam.rewrite.sampled_inputs import add_offset, cut_at, tensors_beside
 from onnxcam.rewrite.sources import TAIL, Sources
 from onnxcam.rewrite.tails import with_tails
-from onnxcam.specs import CONSTANT, HEAD, MODEL, SEED, Output, Program, Score
+from onnxcam.specs import CONSTANT, HEAD, MODEL, REFERENCE, SAMPLED, SEED, Output, Program, Score
 
 FLOAT64 = np.dtype(np.float64)
+MAX_REPEATED_BYTES = 256 << 20  # of weights that two models hold
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,9 @@ def _write(model: Model, subject: Subject) -> Programs:
     sampled = [quantity for quantity in subject.quantities if quantity.is_sampled]
     if subject.varies != "activation":
         programs = _divide(_write_quantities(model, subject, [*clean, *sampled]), subject)
-        if subject.varies:
-            add_offset(programs.models[MODEL].graph, subject.image)
+        for name in (MODEL, SAMPLED):
+            if subject.varies and name in programs.models:
+                add_offset(programs.models[name].graph, subject.image)
         return programs
     cut = _write_quantities(model, subject, sampled)
     beside = _cut(model, subject, cut)
@@ -175,7 +181,7 @@ def _sweeps(subject: Subject, quantities: Sequence[Quantity]) -> list[Sweep]:
 def _differentiated(subject: Subject, quantities: Iterable[Quantity]) -> list[str]:
     """The tensors with respect to which gradients are needed."""
     needed = {source for quantity in quantities for source in quantity.sources}
-    layers = subject.layers if needed & {"gradient", "vjp", "absorbed"} else []
+    layers = subject.layers if needed & {"gradient", "vjp", "absorbed", "reference_score"} else []
     images = [subject.image] if "image_gradient" in needed else []
     return [*dict.fromkeys([*layers, *images])]
 
@@ -212,14 +218,14 @@ def _to_float64(value: Any) -> Any:
 
 
 def _divide(written: _Written, subject: Subject, beside: Sequence[str] = ()) -> Programs:
-    """The programs of a model: those that depend on the image, and those that depend on the cotangents only.
-    The model also returns the tensors `beside` a layer.
+    """The programs of a model: those that depend on an image, and those that depend on the cotangents only. The
+    model also returns the tensors `beside` a layer.
     """
     model, tensors = written.model, written.model.graph.tensors()
     varying: list[Output] = []
     constant: list[Output] = []
     for output in written.outputs:
-        depends = depends_on(tensors[output.tensor], {subject.image})
+        depends = depends_on(tensors[output.tensor], {subject.image, REFERENCE})
         (varying if depends else constant).append(output)
     present = {tensor.name for tensor in model.graph.outputs}
     model.graph.outputs += [tensors[name] for name in beside if name not in present]
@@ -233,9 +239,35 @@ def _divide(written: _Written, subject: Subject, beside: Sequence[str] = ()) -> 
             programs.models[CONSTANT], home = moved, CONSTANT
     programs.clean, programs.sampled = _split(varying, MODEL)
     programs.constant, programs.constant_sampled = _split(constant, home)
+    if _only_samples_go_back(programs, subject) and weight_bytes(model) <= MAX_REPEATED_BYTES:
+        _move_samples(programs, subject)
     if any(depends_on(tensors[name], {SEED}) for name in programs.clean.tensors):
         add_ranks(model.graph, subject.explained, subject.score.classes)
     return programs
+
+
+def _only_samples_go_back(programs: Programs, subject: Subject) -> bool:
+    """Whether the samples alone need a gradient at the image. A gradient at a layer takes less time."""
+    clean, sampled = (
+        [QUANTITIES[output.quantity].needs_gradient for output in program.outputs]
+        for program in (programs.clean, programs.sampled)
+    )
+    return any(sampled) and not any(clean) and subject.layers == [subject.image]
+
+
+def _move_samples(programs: Programs, subject: Subject) -> None:
+    """Give the samples a model of their own, so that scores are computed without a backward pass."""
+    model, outputs = programs.models[MODEL], programs.sampled.outputs
+    samples = replace(model, graph=model.graph.copy())
+    prune_outputs(samples, [subject.explained, *programs.sampled.tensors])
+    prune_outputs(model, [subject.explained, *programs.clean.tensors])
+    for graph in (samples.graph, model.graph):
+        graph.inputs = [
+            tensor
+            for tensor in graph.inputs
+            if tensor.outputs or tensor.name in (subject.image, SEED)
+        ]
+    programs.models[SAMPLED], programs.sampled = samples, Program(SAMPLED, outputs)
 
 
 def _split(outputs: Sequence[Output], model: str) -> tuple[Program, Program]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from onnxcam.autodiff.backward import backward
+from onnxcam.autodiff.reference import REFERENCE_SCORE
 from onnxcam.autodiff.rules.activation import sigmoid
 from onnxcam.autodiff.tables import RULE_TABLES
-from onnxcam.errors import BlockedError
+from onnxcam.errors import BlockedError, ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.place import Place
@@ -79,8 +80,20 @@ class Sources:
 
     def target_score(self) -> Value:
         """(N,): the sum of the scores times their cotangents."""
+        return self._weighted(self.explained)
+
+    def reference_score(self) -> Value:
+        """(N,): the same on the reference. ModelError for rules that compare with none."""
+        if REFERENCE_SCORE not in self.build.tensors:
+            raise ModelError(
+                f"the rules {self.table or self.rules!r} compare with no reference, so there is no "
+                "reference_score; take `score`, or name rules such as deep-lift"
+            )
+        return self._weighted(REFERENCE_SCORE)
+
+    def _weighted(self, scores: str) -> Value:
         seed = self.require_seed()
-        return _sum_rows(seed * self.build.value(self.explained).astype(seed.dtype))
+        return _sum_rows(seed * self.build.value(scores).astype(seed.dtype))
 
     def target_probability(self) -> Value:
         """(N,): the sum of the probabilities times the weights of the classes; for the evidence against a
@@ -157,6 +170,7 @@ WRITE: dict[str, Callable[[Sources, str], Any]] = {
     ),
     "score": lambda sources, _: sources.target_score(),
     "probability": lambda sources, _: sources.target_probability(),
+    "reference_score": lambda sources, _: sources.reference_score(),
     "tail_gradient": lambda sources, layer: sources.arranged(
         sources.build.value(gradient_at(layer, TAIL)), layer
     ),

@@ -17,7 +17,7 @@ from onnxcam.methods.place import PLACES
 from onnxcam.model.load import load
 from onnxcam.rewrite.planner import plan
 from onnxcam.runtime.device import find_device
-from onnxcam.specs import CONSTANT, HEAD, MODEL, Output, Plan, PlanRequest, Program
+from onnxcam.specs import CONSTANT, HEAD, MODEL, SAMPLED, Output, Plan, PlanRequest, Program
 from tests.explain.support.compiled import entries, save
 from tests.methods.support.contract import net_of
 from tests.support.nets import ANY_SIZE, DEEP, FIXED, POOLED, TWO_OUTPUTS, Net
@@ -38,6 +38,9 @@ REQUESTS = {
     "cut at the layer": CUT,
     "at the image": PlanRequest("default", ("activation", "gradient"), at="image"),
     "second derivative": PlanRequest("default", ("activation", "gradient", "hvp")),
+    "samples at the image": PlanRequest(
+        "default", ("activation", "d1"), at="image", varies="image"
+    ),
     "element": replace(SMOOTHED, target=("element", "logits")),
 }
 FILES = {  # the models of a plan for each net
@@ -45,6 +48,7 @@ FILES = {  # the models of a plan for each net
     ("clean", "pooled"): {MODEL, CONSTANT},
     ("samples", "pooled"): {MODEL, CONSTANT},
     ("cut at the layer", "deep"): {MODEL, HEAD},
+    ("samples at the image", "deep"): {MODEL, SAMPLED},
 }
 NETS = {"deep": DEEP, "pooled": POOLED}
 

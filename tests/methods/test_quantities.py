@@ -14,7 +14,7 @@ from onnxcam.rewrite.programs import Programs, Subject, write_programs
 from onnxcam.rewrite.sources import WRITE
 from onnxcam.runtime.device import Device
 from onnxcam.runtime.session import Session
-from onnxcam.specs import OFFSET, RANK, SAMPLE_INPUT, SCALE, SEED
+from onnxcam.specs import OFFSET, RANK, REFERENCE, SAMPLE_INPUT, SCALE, SEED
 from tests.support.layered_nets import CLASSES, CURVED
 from tests.support.nets import random_images
 
@@ -27,6 +27,7 @@ CONSTANTS = {
     "cells": np.ones((1, 2, 3), np.float32),
     "readers": np.ones((1, 6), np.float32),
 }
+TABLES = {"absorbed": "lrp", "reference_score": "deep-lift"}  # whose rules write these sources
 PROPORTIONAL = [name for name, row in QUANTITIES.items() if row.degree is not None]
 
 
@@ -36,7 +37,7 @@ def write(row: Quantity) -> Programs:
     places = [Place("features", constants=CONSTANTS)]
     varies = "image" if row.is_sampled else ""
     score = find_score(model)
-    rules = "lrp" if "absorbed" in row.sources else "default"
+    rules = next((rules for source, rules in TABLES.items() if source in row.sources), "default")
     return write_programs(
         model, Subject("x", None, score, score.logits, rules, [row], places, varies)
     )
@@ -63,6 +64,7 @@ def run(programs: Programs, factor: float) -> Any:
     }
     feeds |= {
         "x": X,
+        REFERENCE: X[::-1],
         SEED: np.float32(factor) * SEEDS,
         RANK: np.zeros(COUNT, np.int64),
         OFFSET: np.zeros((1, 1, 1, 1), np.float32),

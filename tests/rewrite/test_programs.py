@@ -25,6 +25,8 @@ from onnxcam.specs import (
     MODEL,
     OFFSET,
     RANK,
+    REFERENCE,
+    SAMPLED,
     SCALE,
     SEED,
     Output,
@@ -225,6 +227,64 @@ CUTS = {
     "tokens": (DATA / "torchscript_vit.onnx", "", "NTC"),
     "float16": (DATA / "float16.onnx", "", "NCHW"),
 }
+
+
+# Samples that alone need a gradient at the image
+
+AT_IMAGE: dict[str, Any] = {"at": "image", "varies": "image"}
+
+
+@pytest.mark.parametrize("net", [DEEP, NHWC])
+def test_gradient_of_samples_at_image_is_model_of_its_own(net: Net) -> None:
+    """So scores are computed without it; the numbers are those of a model with both."""
+    apart = write(net.content(), "activation", "score", "d1", **AT_IMAGE)
+    joint = write(net.content(), "activation", "gradient", "score", "d1", **AT_IMAGE)
+    assert (apart.plan.sampled.model, joint.plan.sampled.model) == (SAMPLED, MODEL)
+    convolutions = [
+        sum(node.op.startswith("Conv") for node in model.graph.nodes)
+        for model in (load(net.content()), *(apart.models[name] for name in (MODEL, SAMPLED)))
+    ]
+    assert convolutions[0] == convolutions[1] < convolutions[2]
+    draw = np.random.default_rng(3)
+    images = X if net is not NHWC else np.moveaxis(X, 1, -1)
+    feeds: dict[str, Any] = {
+        "x": images,
+        "seed": SEEDS,
+        "rank": np.zeros(5, np.int64),
+        "offset": draw.standard_normal(images.shape, dtype=np.float32),
+        "scale": np.linspace(-1, 1, 5).astype(np.float32),
+    }
+    for program in ("clean", "sampled"):
+        results = run(apart, getattr(apart.plan, program), **feeds)
+        expected = run(joint, getattr(joint.plan, program), **feeds)
+        for quantity, array in results.items():
+            np.testing.assert_allclose(array, expected[quantity], rtol=1e-5, atol=1e-7)
+    assert np.any(results["d1"])
+
+
+def test_gradient_of_samples_stays_in_model_at_layer_or_with_large_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_layer = write(DEEP.content(), "activation", "d1", varies="image")
+    assert at_layer.plan.models == [MODEL]
+    monkeypatch.setattr("onnxcam.rewrite.programs.MAX_REPEATED_BYTES", 0)
+    assert write(DEEP.content(), "activation", "d1", **AT_IMAGE).plan.models == [MODEL]
+
+
+def test_score_of_reference_is_part_of_run_on_samples() -> None:
+    request = PlanRequest("deep-lift", ("reference_score", "d1"), "image", "image")
+    planned = plan(load(DEEP.content()), request)
+    assert {output.quantity for output in planned.plan.sampled.outputs} == {*request.quantities}
+    reference = X[:1] / 2
+    feeds = {"x": X, "seed": SEEDS, REFERENCE: reference, **no_change(5)}
+    score = run(planned, planned.plan.sampled, **feeds)["reference_score"]
+    logits = DEEP.logits(DEEP.features(reference))
+    np.testing.assert_allclose(score, [np.sum(logits * SEEDS)], rtol=1e-5)
+
+
+def test_reference_score_without_reference_is_refused() -> None:
+    with pytest.raises(ModelError, match="the rules 'default' compare with no reference"):
+        write(DEEP.content(), "reference_score", "d1", **AT_IMAGE)
 
 
 @pytest.mark.parametrize("case", CUTS)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxcam.methods.baselines import Baseline, read_baseline
 from onnxcam.methods.samplers.sampler import CleanRun, Repeated, Samples, sampler
 
 
-@sampler("reference", varies="image", total=1, named=("baseline", "baseline_score"))
+@sampler("reference", varies="image", total=1, named=("baseline",))
 def reference(clean: CleanRun, *, baseline: Baseline = 0.0) -> Samples:
     """the model once, on the image and on a baseline.
 
     The baseline is the input `reference` of a rule table, in the dtype of the image.
     """
     start = read_baseline(clean, baseline).astype(clean.image.dtype)
-    offset = (start.astype(np.float64) - clean.image).astype(np.float32)
     return Samples(
         1,
         inputs={"reference": Repeated(start)},
-        named={
-            "baseline": clean.layer.channels_first(start, 1.0),
-            "baseline_score": clean.scores(Samples(1, Repeated(offset))),
-        },
+        named={"baseline": clean.layer.channels_first(start, 1.0)},
     )

@@ -95,6 +95,7 @@ def _sources(activation: Floats, gradient: Floats) -> dict[str, Any]:
         "score": score,
         "probability": probability,
         "absorbed": 0.1 * score,
+        "reference_score": 0.2 * score,
         "bias": np.linspace(-1.0, 1.0, activation.shape[1]).reshape(1, -1, 1, 1),
         "tail_gradient": gradient,
         "vjp": lambda cotangent, vector: cotangent * vector,
