@@ -188,6 +188,7 @@ def test_zero_gradient_of_quantized_model_gives_empty_map(what: str, method: str
 def test_zero_gradient_at_layer_empties_guided_map(what: str) -> None:
     explanation = make_explainer(model(ZERO[what]), "guided-grad-cam")(random_images(2), target=3)
     assert explanation.is_empty.all()
+    assert explanation.attributions is not None
     assert not explanation.attributions.any()
 
 
