@@ -55,13 +55,15 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
         self.register_buffer("centers", centers, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
-    def raw(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The distances (N, 4, n) to the left, top, right and bottom side in strides, and logits (N, C, n)."""
+    def pyramid(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (N, 48, 16, 16) and (N, 48, 8, 8) that the heads read."""
         middle = self.middle(self.early((image - 0.5) * 4.0))
         late = self.late(middle)
         fine = self.fuse(torch.cat((self.upsample(late), middle), 1))
-        coarse = self.down(fine) + late
-        pyramid = (fine, coarse)
+        return fine, self.down(fine) + late
+
+    def heads(self, *pyramid: Tensor) -> tuple[Tensor, Tensor]:
+        """The distances (N, 4, n) to the left, top, right and bottom side in strides, and logits (N, C, n)."""
         boxes, scores = (
             torch.cat([branch(features).flatten(2) for features in pyramid], 2)
             for branch in (self.boxes, self.scores)
@@ -74,7 +76,7 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
         return torch.cat((self.centers - lengths[:, :2], self.centers + lengths[:, 2:]), 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        distances, scores = self.raw(image)
+        distances, scores = self.heads(*self.pyramid(image))
         first, last = self.corners(distances).chunk(2, 1)
         return torch.cat(((first + last) / 2, last - first, scores.sigmoid()), 1)
 
@@ -139,7 +141,7 @@ def detection_loss(
     The wanted score of an assigned position is the IoU of its box, elsewhere 0 (Li et al. 2020, Generalized
     Focal Loss, eq. 2 with beta = 2).
     """
-    distances, logits = net.raw(image)
+    distances, logits = net.heads(*net.pyramid(image))
     corners = net.corners(distances).transpose(1, 2)
     assigned = assign(boxes, is_object, net.centers, net.strides)
     is_assigned = assigned >= 0

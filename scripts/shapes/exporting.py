@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 IMAGE_METADATA = {  # the image keys of the ONNX standard
     "Image.BitmapPixelFormat": "Rgb8",
@@ -36,6 +38,7 @@ def export(
         dynamic_shapes=tuple({0: batch} for _ in inputs),
         opset_version=18,
         dynamo=True,
+        verbose=False,
     )
     assert program is not None
     model = program.model_proto
@@ -44,6 +47,22 @@ def export(
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def fold_batch_norms(net: nn.Module) -> nn.Module:
+    """A copy of a net in evaluation mode with each BatchNorm after a convolution in its weights. The exporter
+    folds only those of convolutions that run once.
+    """
+    folded = copy.deepcopy(net)
+    for part in list(folded.modules()):
+        if isinstance(part, nn.Sequential) and len(part) > 1 and _is_folded(part[0], part[1]):
+            part[0] = fuse_conv_bn_eval(part[0], part[1])
+            part[1] = nn.Identity()
+    return folded
+
+
+def _is_folded(first: nn.Module, second: nn.Module) -> bool:
+    return isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
 
 
 def _strip(model: onnx.ModelProto) -> None:
