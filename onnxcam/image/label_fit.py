@@ -14,7 +14,7 @@ BACKGROUND = {
     *("background", "__background__", "_background_", "dummy", "bg", "unlabeled"),
     *("no object", "no-object", "no_object", "no obj", "nothing"),
 }
-BLANK = {"blank", "<blank>", "[blank]", "_blank_", "<blk>", "[blk]", "<ctc>", "[ctc]"}
+BLANK = {"", "blank", "<blank>", "[blank]", "_blank_", "<blk>", "[blk]", "<ctc>", "[ctc]"}
 DASH = "-"  # the blank, if it is the first character
 IMAGENET = 1000  # classes; TensorFlow's models have a background class before them
 COCO = 80  # names, for ids from 1 to 90 with gaps

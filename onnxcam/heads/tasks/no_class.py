@@ -93,13 +93,22 @@ def _background(head: Head, *, is_missing: bool) -> NoClass | None:
 
 
 def _blank(head: Head) -> NoClass | None:
-    """The blank of CTC: the first or the last class, whichever has the larger bias."""
+    """The blank of CTC: the first class, or the last one if its bias is larger than that of the first by more
+    than the biases of the characters differ.
+    """
     if _has_queries(head):
         return None
     bias = final_bias(head)
-    if bias is not None and float(bias[..., -1].mean()) > float(bias[..., 0].mean()):
+    if bias is not None and _stands_out(bias):
         return NoClass(head.class_count - 1, "blank", "its bias is larger than that of class 0")
     return NoClass(0, "blank", "it is the first class")
+
+
+def _stands_out(bias: Floats) -> bool:
+    """Whether the last class has a larger bias than the first one, by more than those between them differ."""
+    characters = bias[..., 1:-1]
+    difference = float((bias[..., -1] - bias[..., 0]).mean())
+    return difference > (float(characters.std()) if characters.size else 0.0)
 
 
 def _has_queries(head: Head) -> bool:

@@ -80,6 +80,20 @@ NETS = {  # shape, body, task, labels, the class that stands for nothing and its
         NAMES[:5],
         (5, "blank"),
     ),
+    "steps, biases of one size": (
+        "N, 8, 6",
+        f"{STEPS} t = Transpose<perm = [0, 2, 1]>(s) y = Add(t, similar)",
+        "sequence",
+        None,
+        (0, "blank"),
+    ),
+    "nothing named last": (
+        "N, 6, 8",
+        f"{STEPS} y = Identity(s)",
+        "sequence",
+        (*NAMES[:5], ""),
+        (5, "blank"),
+    ),
     "steps, other labels": (
         "N, 6, 8",
         f"{STEPS} y = Identity(s)",
@@ -109,7 +123,12 @@ NETS = {  # shape, body, task, labels, the class that stands for nothing and its
         None,
     ),
 }
-BIASES = {"b": [-4.0] * 6, "last": [0.0] * 5 + [3.0], "first": [3.0] + [0.0] * 5}
+BIASES = {
+    "b": [-4.0] * 6,
+    "last": [0.0] * 5 + [3.0],
+    "first": [3.0] + [0.0] * 5,
+    "similar": [-0.03, 0.1, -0.2, 0.1, -0.1, -0.01],
+}
 
 
 def net(shape: str, body: str) -> onnx.ModelProto:
