@@ -115,6 +115,8 @@ def _pool(build: Builder, head: Head) -> Value:
 
 def class_scores(build: Builder, head: Head) -> Value:
     """The scores of the classes alone, times the objectness if there is one."""
+    if head.objectness is not None:
+        return _probability(build, head) * _probability(build, head.objectness)
     columns = head.class_columns
     if columns is None:
         return build.value(head.logits.name)
@@ -129,6 +131,12 @@ def class_scores(build: Builder, head: Head) -> Value:
     if columns.are_logits:
         return build.op("Sigmoid", classes) * build.op("Sigmoid", objectness)
     return classes * objectness
+
+
+def _probability(build: Builder, head: Head) -> Value:
+    """The scores as probabilities."""
+    scores = build.value(head.logits.name)
+    return scores if head.inner_logits else build.op("Sigmoid", scores)
 
 
 def _head_notices(heads: Sequence[Head], describe: Describe) -> list[str]:
@@ -174,9 +182,11 @@ def describe_numbers(head: Head, plural: bool) -> str:
             f"{'is the score of 1 class' if count == 1 else f'are the scores of {count} classes'}"
             f"{_describe_objectness(columns)}: "
         )
+    times = f", times {head.objectness.output.name}" if head.objectness else ""
+    times += " and the like" if times and plural else ""
     if count == 1:
-        return f"{has} one number per box: "
-    return f"{has} {count} numbers per box, the scores of as many classes: "
+        return f"{has} one number per box{times}: "
+    return f"{has} {count} numbers per box, the scores of as many classes{times}: "
 
 
 def _describe_objectness(columns: ClassColumns) -> str:

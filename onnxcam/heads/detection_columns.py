@@ -35,6 +35,11 @@ class ClassColumns:
     logits: str | None = None
     are_logits: bool = False
 
+    @property
+    def is_probability(self) -> bool:
+        """Whether the scores that are explained are probabilities: not logits, or a product with objectness."""
+        return self.objectness is not None or (self.logits is None and not self.are_logits)
+
 
 class ConcatSlice(NamedTuple):
     """Numbers `start` to `stop` along the axis of a Concat, and the operand that they come from."""
@@ -57,11 +62,13 @@ def class_columns(
     columns = None if labels is None else columns_by_labels(size, labels, metadata)
     if columns is None and (labels is None or size not in (labels, labels + 1)):
         columns = _columns_by_operators(slices)
-    if columns is not None and columns.objectness is not None:
-        position = columns.objectness
-        sources = [slice_.tensor for slice_ in slices if slice_.start <= position < slice_.stop]
-        return replace(columns, are_logits=not any(map(_is_probability, (tensor, *sources))))
-    return _with_logits(columns, slices) if columns and is_direct else columns
+    if columns is None:
+        return None
+    position = columns.start if columns.objectness is None else columns.objectness
+    sources = [slice_.tensor for slice_ in slices if slice_.start <= position < slice_.stop]
+    are_logits = not any(map(_is_probability, (tensor, *sources)))
+    columns = replace(columns, are_logits=are_logits)
+    return _with_logits(columns, slices) if is_direct else columns
 
 
 def _is_probability(tensor: gs.Tensor) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Dim
 from onnxcam.heads.detection_columns import ClassColumns
 from onnxcam.spatial.axes import Axes
 
@@ -21,7 +22,8 @@ class Head:
     (None for one class), and `other_axes` of pixels (`is_map`), boxes, or steps. `class_columns` are the
     classes among the numbers of a detection. `inner_logits` names the logits of the probabilities that the
     scores are mixed from. `is_guess` says that only the sizes decided which axis holds the classes, and `axes`
-    what the axes of the logits hold, as far as they could be followed from the image.
+    what the axes of the logits hold, as far as they could be followed from the image. `objectness` is another
+    output that says whether there is an object at all.
     """
 
     output: gs.Tensor
@@ -36,6 +38,7 @@ class Head:
     inner_logits: tuple[str, ...]
     is_guess: bool
     axes: Axes | None = None
+    objectness: Head | None = None
 
     @property
     def class_count(self) -> int:
@@ -43,6 +46,11 @@ class Head:
         if self.class_columns is not None:
             return self.class_columns.stop - self.class_columns.start
         return 1 if self.class_axis is None else int(self.logits.shape[self.class_axis])
+
+    @property
+    def position_sizes(self) -> tuple[Dim, ...]:
+        """The sizes of the axes of pixels, boxes, or steps."""
+        return tuple(self.logits.shape[axis] for axis in self.other_axes)
 
     @property
     def has_class_scores(self) -> bool:

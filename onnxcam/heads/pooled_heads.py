@@ -34,16 +34,12 @@ def _key(head: Head) -> tuple[object, ...]:
 
 def _are_grids_of_detector(model: Model, heads: Sequence[Head]) -> bool:
     """Whether maps are of different sizes, and either have boxes or are much smaller than the image."""
-    sizes = [_positions(head) for head in heads]
+    sizes = [head.position_sizes for head in heads]
     if len(set(sizes)) < len(sizes):
         return False
     pixels = math.prod(image_size(model))
     is_coarse = all(_count(dims) * COARSE**2 <= pixels for dims in sizes)
     return is_coarse or box_companion(model, heads) is not None
-
-
-def _positions(head: Head) -> tuple[Dim, ...]:
-    return tuple(head.logits.shape[axis] for axis in head.other_axes)
 
 
 def _count(dims: Sequence[Dim]) -> float:

@@ -111,6 +111,8 @@ def _read(model: Model, heads: Sequence[Head]) -> tuple[Dense, list[str]]:
     first, columns, activation = heads[0], heads[0].class_columns, heads[0].output_activation
     if columns is not None and (columns.logits or columns.are_logits):
         activation = "Sigmoid" if columns.objectness is None else None
+    is_product = first.objectness is not None or (columns is not None and columns.is_probability)
+    activation = None if is_product else activation
     task = task_of(model, heads)
     nothing = class_of_nothing(first, task.name, metadata_labels(model.metadata))
     boxes = find_boxes(model, heads) if task.name == DETECTION else None
@@ -119,7 +121,7 @@ def _read(model: Model, heads: Sequence[Head]) -> tuple[Dense, list[str]]:
         task=task.name if task.name in PLACED else DETECTION,
         classes=first.class_count,
         activation={"LogSoftmax": "Softmax"}.get(str(activation), activation),
-        is_probability=bool(first.inner_logits) or (columns is not None and columns.logits is None),
+        is_probability=bool(first.inner_logits) or is_product,
         grid=grid,
         boxes=boxes,
         background=nothing.index if nothing and task.name != SEQUENCE else None,

@@ -17,6 +17,7 @@ from onnxcam.heads.detection_columns import BOX, holds_class_index
 from onnxcam.heads.exact_activation import is_exact_activation
 from onnxcam.heads.head import Head
 from onnxcam.heads.head_reader import HeadReader
+from onnxcam.heads.objectness import join_objectness
 from onnxcam.heads.output_choice import choose_output
 from onnxcam.heads.output_tensors import score_tensors
 from onnxcam.model.model import Model
@@ -57,7 +58,7 @@ def find_heads(model: Model, output: str | None = None, labels: int | None = Non
     reader = HeadReader(model, labels)
     outputs = _requested_tensors(model, output)
     heads = [reader.read(tensor) for named in outputs for tensor in score_tensors(named)]
-    return [head for head in heads if head is not None]
+    return join_objectness([head for head in heads if head is not None])
 
 
 def no_score_error(model: Model, output: str | None = None) -> ModelError:

@@ -11,6 +11,7 @@ import onnxcam
 from onnxcam.errors import ModelError
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.detection_columns import ClassColumns, columns_by_labels
+from onnxcam.heads.positions import with_dense_scores
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
 from onnxcam.runtime.device import Device
@@ -116,6 +117,19 @@ def test_raw_objectness_and_classes_get_sigmoid() -> None:
     np.testing.assert_allclose(pooled, (p[:, :, 5:] * p[:, :, 4:5]).max(axis=1), rtol=1e-5)
     assert score.classes == 2
     assert "times number 4, both after a Sigmoid" in model.notices[-1]
+
+
+@pytest.mark.parametrize("has_sigmoid", [False, True])
+def test_classes_without_objectness_are_logits_or_probabilities(has_sigmoid: bool) -> None:
+    """The sizes of the metadata alone tell the classes, and the operators what they are."""
+    body = "c6 = Conv(features, v6) r = Reshape(c6, flat)"
+    body += " y = Sigmoid(r)" if has_sigmoid else " y = Identity(r)"
+    _, score, dense = with_dense_scores(load(net("N, 6, 64", body, names=LABELS["two"])))
+    assert dense is not None
+    assert (dense.is_probability, dense.activation) == (
+        (True, None) if has_sigmoid else (False, "Sigmoid")
+    )
+    assert (score.classes, score.probability) == (2, has_sigmoid)
 
 
 def test_masks_are_not_classes() -> None:

@@ -25,7 +25,7 @@ def detection_reason(model: Model, heads: Sequence[Head]) -> str | None:
         return f"{companion} holds a box for each position of {first.output.name}"
     if len(maps := companion_maps(model, first)) >= SIZE_AND_OFFSET:
         return f"{first.output.name} scores centers, and {', '.join(maps)} hold numbers for each of them"
-    if len({_positions(head) for head in heads}) > 1:
+    if len({head.position_sizes for head in heads}) > 1:
         return (
             f"{', '.join(head.output.name for head in heads)} score the positions of several grids"
         )
@@ -62,12 +62,8 @@ def _numbers_per_position(output: gs.Tensor, head: Head) -> list[Dim]:
     remaining = [
         dim for axis, dim in enumerate(output.shape or ()) if axis != head.batch_axis and dim != 1
     ]
-    for dim in _positions(head):
+    for dim in head.position_sizes:
         if dim not in remaining:
             return []
         remaining.remove(dim)
     return remaining
-
-
-def _positions(head: Head) -> tuple[Dim, ...]:
-    return tuple(head.logits.shape[axis] for axis in head.other_axes)
