@@ -119,17 +119,29 @@ def test_raw_objectness_and_classes_get_sigmoid() -> None:
     assert "times number 4, both after a Sigmoid" in model.notices[-1]
 
 
-@pytest.mark.parametrize("has_sigmoid", [False, True])
-def test_classes_without_objectness_are_logits_or_probabilities(has_sigmoid: bool) -> None:
-    """The sizes of the metadata alone tell the classes, and the operators what they are."""
-    body = "c6 = Conv(features, v6) r = Reshape(c6, flat)"
-    body += " y = Sigmoid(r)" if has_sigmoid else " y = Identity(r)"
-    _, score, dense = with_dense_scores(load(net("N, 6, 64", body, names=LABELS["two"])))
+RAW = "c6 = Conv(features, v6) r = Reshape(c6, flat)"
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "activation"),
+    [
+        ("N, 6, 64", f"{RAW} y = Identity(r)", "Sigmoid"),  # a Sigmoid is left to the caller
+        ("N, 6, 64", f"{RAW} y = Sigmoid(r)", "Sigmoid"),
+        ("N, 6, 64", V8, "Sigmoid"),
+        (
+            "N, 6, 128",
+            f"{V8.replace('y = Concat', 'q = Concat')} y = Concat<axis = 2>(q, q)",
+            None,  # no tensor has the logits of both grids
+        ),
+    ],
+)
+def test_classes_without_objectness_are_logits_or_probabilities(
+    shape: str, body: str, activation: str | None
+) -> None:
+    _, score, dense = with_dense_scores(load(net(shape, body, names=LABELS["two"])))
     assert dense is not None
-    assert (dense.is_probability, dense.activation) == (
-        (True, None) if has_sigmoid else (False, "Sigmoid")
-    )
-    assert (score.classes, score.probability) == (2, has_sigmoid)
+    assert (dense.activation, dense.is_probability) == (activation, activation is None)
+    assert (score.classes, score.probability) == (2, activation is None)
 
 
 def test_masks_are_not_classes() -> None:
