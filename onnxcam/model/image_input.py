@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from onnxcam.dense import WHERE
 from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.operators import is_elementwise, traits_of
@@ -23,7 +24,7 @@ def image_input(model: Model) -> ImageInput:
             f"{model.name}: no input accepts images (four axes); its inputs: {listed or 'none'}"
         )
     image = images[0]
-    others = [tensor for tensor in model.graph.inputs if tensor is not image]
+    others = [t for t in model.graph.inputs if t is not image and t.name != WHERE]
     if others:
         raise ModelError(_other_inputs(model.name, image.name, others))
     axis = image_channel_axis(model.graph, image)

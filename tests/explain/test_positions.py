@@ -112,6 +112,19 @@ def test_positions_stay_the_same_in_noisy_samples() -> None:
     assert np.count_nonzero(smooth(IMAGES, "2@pixel:5,3").maps) <= len(IMAGES)
 
 
+@pytest.mark.parametrize("method", ["deep-lift", "integrated-gradients", "lrp"])
+def test_parts_of_score_at_pixel_add_up_to_it(method: str) -> None:
+    """Those of DeepLIFT to the difference from the score at the same pixel of the baseline, black here."""
+    explainer = onnxcam.Explainer(make_model("N, 3, 8, 8"), method, device="cpu")
+    explanation = explainer(IMAGES, "2@pixel:5,3")
+    scores = np.einsum("nchw,c->nhw", features(IMAGES), WEIGHTS[2, :, 0, 0])[:, 3, 5]
+    attributions = np.asarray(explanation.attributions)
+    np.testing.assert_allclose(attributions.sum(axis=(1, 2, 3)), scores, rtol=1e-3)
+    outside = attributions.copy()
+    outside[:, :, 2:5, 4:7] = 0
+    assert not outside.any()
+
+
 def test_all_regions_are_explained() -> None:
     explanation = explain(make_model("N, 3, 8, 8"), "all", min_score=-np.inf)
     assert len(explanation) == sum(

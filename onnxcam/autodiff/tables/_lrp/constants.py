@@ -10,6 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.autodiff.tables._rectifiers import RECTIFIERS, gate_of
+from onnxcam.dense import WHERE
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import captured_tensors, producer
@@ -21,13 +22,16 @@ LINES = {"Add", "Sub", "Mul", "Div", "Where", "Dropout", "onnxcam::DequantizeLin
 
 
 def is_image(tensor: gs.Tensor) -> bool:
-    """Whether the values of a tensor depend on an input of the model; others may be computed, too."""
+    """Whether the values of a tensor depend on an input of the model that is no weight of positions; others may
+    be computed, too.
+    """
     visited, waiting = set(), [tensor]
     while waiting:
         current = waiting.pop()
         node = producer(current)
         if node is None:
-            if not isinstance(current, gs.Constant) and not current.is_empty():
+            is_input = not isinstance(current, gs.Constant) and not current.is_empty()
+            if is_input and current.name != WHERE:
                 return True
         elif id(node) not in visited and not traits_of(node).reads_shape:
             visited.add(id(node))
