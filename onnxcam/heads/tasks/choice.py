@@ -11,7 +11,7 @@ from onnxcam.heads.tasks.maps import map_task
 from onnxcam.heads.tasks.metadata import task_in_metadata
 from onnxcam.heads.tasks.sequence import sequence_reason
 from onnxcam.heads.tasks.task import CLASSIFICATION, Task
-from onnxcam.heads.tasks.vectors import vector_task
+from onnxcam.heads.tasks.vectors import feature_task, vector_task
 from onnxcam.model.model import Model
 
 
@@ -24,6 +24,8 @@ def _task_of_heads(model: Model, heads: Sequence[Head]) -> Task:
     first = heads[0]
     if not first.other_axes:
         return vector_task(first) or _classification(first)
+    if features := feature_task(first):
+        return features
     if reason := sequence_reason(first):
         return Task(SEQUENCE, reason)
     if reason := detection_reason(model, heads):

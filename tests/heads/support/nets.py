@@ -24,6 +24,7 @@ SHAPES = {
     "corners": (4, 4),
     "box": (4, 4, 1, 1),
     "pair": (2, 4, 1, 1),
+    "ages": (90, 1),
     "gates": (1, 12, 4),
     "recurrence": (1, 12, 4),
 }

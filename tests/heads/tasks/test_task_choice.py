@@ -35,6 +35,19 @@ NETS = {  # outputs, body, task, whether it is assumed
         "regression",
         True,
     ),
+    "an expectation": (
+        "float[N] y",
+        f"""{POOL} z = MatMul(f, wide) q = Softmax<axis = -1>(z) age = MatMul(q, ages)
+            y = Squeeze(age, axis)""",
+        "regression",
+        False,
+    ),
+    "features of tokens": (
+        "float[N, 64, 4] last_hidden_state",
+        "r = Reshape(features, flat) last_hidden_state = Transpose<perm = [0, 2, 1]>(r)",
+        "embedding",
+        True,
+    ),
     "pixels": ("float[N, 6, 8, 8] y", "y = Conv(features, v)", "segmentation", False),
     "pixels, channels last": (
         "float[N, 8, 8, 6] y",
