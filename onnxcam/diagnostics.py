@@ -14,13 +14,18 @@ from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
 from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OnnxcamError, one_line
+from onnxcam.explain.answers import answers_request
+from onnxcam.explain.arguments import LabelSource, resolve_labels
 from onnxcam.explain.explainer import Explainer
+from onnxcam.explain.preset_trial import try_presets
+from onnxcam.explain.runners import Options, open_runner
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.image.files_beside import FilesBeside
 from onnxcam.image.preprocess import tensor_size
-from onnxcam.image.preprocessing_choice import AUTO, choose, notice_of, with_settings
+from onnxcam.image.preprocessing_choice import AUTO, Choice, choose, notice_of, with_settings
+from onnxcam.image.read import read
 from onnxcam.methods import METHODS
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
@@ -28,9 +33,9 @@ from onnxcam.model.model import Model
 from onnxcam.rewrite.gradient import expand_operators_without_rules
 from onnxcam.rewrite.planner import layers as layers_of
 from onnxcam.rewrite.planner import plan
-from onnxcam.runtime.device import cuda_device_count, why_no_cuda
+from onnxcam.runtime.device import cuda_device_count, find_device, why_no_cuda
 from onnxcam.spatial.layers import spatial_layers
-from onnxcam.specs import ImageInput, Layer
+from onnxcam.specs import ImageInput, Layer, PlanRequest
 
 DEFAULT_CHANNELS = 3  # of the trial's input, if the model accepts any
 SAMPLES = 2  # noisy copies in the trial: enough to run several inputs at once
@@ -41,11 +46,15 @@ def checkup(
     output: str | None = None,
     size: tuple[int, int] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    photo: Path | None = None,
+    labels: LabelSource = AUTO,
 ) -> dict[str, Any]:
     """Everything that `onnxcam check` prints; `size` is (height, width) of the trial's input, and
-    `inputs` are the values of the model's other inputs.
+    `inputs` are the values of the model's other inputs. With a `photo`, what the model says about it under each
+    plausible preprocessing, with these `labels`.
 
-    ModelError if there is no model, image input or score; SettingError for a size that the model does not take.
+    ModelError if there is no model, image input or score; SettingError for a size that the model does not take;
+    ImageError for a photo that cannot be read.
     """
     model = load(file, inputs)
     image = image_input(model)
@@ -76,6 +85,29 @@ def checkup(
         "trial": trial,
         "explainable": trial["error"] is None,
         "without_gradient": _methods_without_gradient(model, output) if trial["blocked"] else [],
+        **({} if photo is None else _try_presets(model, output, photo, labels, files, prepared)),
+    }
+
+
+def _try_presets(
+    model: Model,
+    output: str | None,
+    photo: Path,
+    labels: LabelSource,
+    files: FilesBeside,
+    default: Choice,
+) -> dict[str, Any]:
+    """What the model says about a photo under each plausible preprocessing."""
+    image = read(photo)
+    request = answers_request(PlanRequest("default", (), output=output))
+    options = Options(model, find_device("auto"), {}, 1, cache=False)
+    runner = open_runner(options, request)
+    names, notice = resolve_labels(labels, runner.plan, files)
+    outcomes = try_presets(runner, names, image, default.preprocessing)
+    return {
+        "photo": str(photo),
+        "presets": [outcome.to_json() for outcome in outcomes],
+        "preset_notices": [notice] if notice else [],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from typer import Exit
 
 from onnxcam.cli.errors import EXIT_ERROR
-from onnxcam.cli.options import InputValues, Json, ModelFile, ScoreTensor, Size
+from onnxcam.cli.options import InputValues, Json, Labels, ModelFile, Photo, ScoreTensor, Size
 from onnxcam.cli.output import print_facts, print_json, print_table, say
 
 EPILOG = """\b
@@ -17,6 +17,7 @@ The trial run is what `onnxcam explain` does by default, on a random input. Exit
 \b
 Examples:
   onnxcam check model.onnx
+  onnxcam check model.onnx cat.jpg
   onnxcam check model.onnx --size 384,384
   onnxcam check model.onnx --output logits --json
 """
@@ -24,6 +25,8 @@ Examples:
 
 def check(
     model: ModelFile,
+    photo: Photo = None,
+    labels: Labels = None,
     output: ScoreTensor = None,
     inputs: InputValues = None,
     size: Size = None,
@@ -34,13 +37,18 @@ def check(
     Reports the input, the score, the layers that gradients reach, the devices, and the gradient rule of
     each operator. A trial run on a random input must give finite gradients. Where gradients do not pass, the
     methods that need none are named.
+
+    With an IMAGE, the best answers of the model under each plausible preprocessing are listed: the one that
+    names what is there is likely the right one.
     """
     from onnxcam.cli.parsing import parse_inputs, parse_size
     from onnxcam.diagnostics import checkup
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        report = checkup(model, output, parse_size(size), parse_inputs(inputs or []))
+        report = checkup(
+            model, output, parse_size(size), parse_inputs(inputs or []), photo, labels or "auto"
+        )
     if json:
         print_json(report)
     else:
@@ -70,7 +78,35 @@ def _print_report(report: dict[str, Any]) -> None:
         ("operator", "count", "rule", "first node without a rule"),
         [(row["operator"], row["count"], _rule_mark(row), row["without"]) for row in operators],
     )
+    if "presets" in report:
+        _print_presets(report)
     say("", f"{report['model']['name']} {_format_verdict(report)}")
+
+
+def _print_presets(report: dict[str, Any]) -> None:
+    say(
+        "",
+        f"What the model says about {report['photo']} (*: how `onnxcam explain` prepares it):",
+        "",
+    )
+    rows = [
+        (
+            "*" if preset["is_default"] else "",
+            preset["options"],
+            "" if preset["confidence"] is None else f"{preset['confidence']:.3f}",
+            preset["error"] or ", ".join(map(_format_answer, preset["answers"])) or "nothing",
+        )
+        for preset in report["presets"]
+    ]
+    print_table(("", "prepared by", "confidence", "best answers"), rows)
+    for notice in report["preset_notices"]:
+        say(f"note: {notice}")
+
+
+def _format_answer(answer: dict[str, Any]) -> str:
+    name = answer["name"].partition(",")[0]  # of synonyms, as ImageNet has them, the first
+    known = answer["probability"]
+    return f"{name} {answer['score'] if known is None else known:.3g}"
 
 
 def _rule_mark(row: dict[str, Any]) -> str:

@@ -41,6 +41,14 @@ Images: TypeAlias = Annotated[
         help="Images or folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …).",
     ),
 ]
+Photo: TypeAlias = Annotated[
+    Path | None,
+    Argument(
+        metavar="IMAGE",
+        show_default=False,
+        help="An image whose answers under each preset are listed.",
+    ),
+]
 Recursive: TypeAlias = Annotated[bool, Option("--recursive", "-r", help="Also search subfolders.")]
 Result: TypeAlias = Annotated[
     Path | None,

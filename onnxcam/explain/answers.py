@@ -81,7 +81,8 @@ class Answers:
         """What the model says about each image (N, ...)."""
         size = self.runner.plan.image.size_of(images)
         images = images.astype(self.runner.plan.image_dtype, copy=False)
-        clean = self.runner.clean(images, np.zeros((len(images), 1)))
+        none = np.zeros((len(images), self.runner.plan.score.classes))  # no gradient is asked for
+        clean = self.runner.clean(images, none)
         self.runner.require_finite_scores(clean.scores)
         count = len(images)
         boxes: Sequence[Floats | None] = [None] * count

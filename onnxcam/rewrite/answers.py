@@ -1,11 +1,10 @@
-"""Plan the pass that only asks a model for its scores at all positions."""
+"""Plan the pass that only asks a model for its scores, at all positions if it has them there."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from onnxcam.dense import DENSE, WHERE
-from onnxcam.errors import ModelError
 from onnxcam.heads.positions import with_dense_scores
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
@@ -24,15 +23,17 @@ class PlannedModel(NamedTuple):
 
 
 def plan_answers(model: Model, request: PlanRequest) -> PlannedModel:
-    """The plan of a model with scores at positions that returns them as the explained tensor, and the tensors
-    of its boxes beside it. ModelError for a model without such scores.
+    """The plan of a model that only returns its scores, as the explained tensor: at all positions, with the
+    tensors of its boxes beside them, or one per class.
     """
     image = image_input(model)
     model, score, dense = with_dense_scores(model, request.output)
     if dense is None:
-        raise ModelError(f"{model.name}: {score.output!r} has one score per class, at no positions")
-    boxes = dense.boxes.tensors if dense.boxes else ()
-    tensors, names = model.graph.tensors(), list(dict.fromkeys((DENSE, *boxes)))
+        model = model.copy()
+    else:
+        score = Score(DENSE, DENSE, None, dense.classes)
+    boxes = dense.boxes.tensors if dense and dense.boxes else ()
+    tensors, names = model.graph.tensors(), list(dict.fromkeys((score.logits, *boxes)))
     model.graph.outputs = [tensors[name] for name in names]
     prune_outputs(model, names)
     model.graph.inputs = [tensor for tensor in model.graph.inputs if tensor.name != WHERE]
@@ -44,14 +45,14 @@ def plan_answers(model: Model, request: PlanRequest) -> PlannedModel:
         notices=model.notices,
         image=image,
         image_dtype=image_dtype(model, image).name,
-        score=Score(DENSE, DENSE, None, 1),
-        explained_tensor=DENSE,
+        score=score,
+        explained_tensor=score.logits,
         layers=(image.as_layer(),),
         clean=nothing,
         constant=nothing,
         sampled=nothing,
         constant_sampled=nothing,
-        seed_shape=(1,),
+        seed_shape=(score.classes,),
         seed_dtype="float32",
         epsilon=EPSILON,
         beside=boxes,

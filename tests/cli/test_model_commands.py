@@ -404,3 +404,38 @@ def test_augment_names_obstacle_and_alternative(
     output = result.stderr.rpartition("--output ")[2].rstrip(")\n")
     works = run("augment", blocked_model, "--output", output, "-o", out / "augmented.onnx")
     assert works.exit_code == 0, works.stderr
+
+
+def test_check_lists_answers_under_each_preset(run: Run, model: Path, image: Path) -> None:
+    result = run("check", model, image)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if "  --preprocess" in line]
+    assert len(lines) == 10
+    assert [line.startswith("*  --preprocess imagenet ") for line in lines] == [True] + [False] * 9
+    report = json.loads(run("check", model, image, "--json").stdout)
+    assert report["photo"] == str(image)
+    default = report["presets"][0]
+    assert (default["options"], default["is_default"]) == ("--preprocess imagenet", True)
+    assert [answer["name"].split()[0] for answer in default["answers"]] == ["class"] * 5
+    probabilities = [answer["probability"] for answer in default["answers"]]
+    assert sum(probabilities) == pytest.approx(1)
+    assert default["confidence"] == probabilities[0] == max(probabilities)
+    assert "presets" not in json.loads(run("check", model, "--json").stdout)
+
+
+def test_check_names_answers_by_labels(run: Run, model: Path, image: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(("tabby, tabby cat", "hen", "bus", "cup", "oak")))
+    result = run("check", model, image, "--labels", labels)
+    assert any("tabby 0." in line for line in result.stdout.splitlines())
+    labels.write_text("hen\nbus")
+    refused = run("check", model, image, "--labels", labels)
+    assert refused.exit_code == 2
+    assert "2 labels for 5 classes" in refused.stderr
+
+
+def test_check_of_a_missing_image_is_one_line(run: Run, model: Path, tmp_path: Path) -> None:
+    result = run("check", model, tmp_path / "cat.png")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "no such file" in result.stderr
