@@ -9,7 +9,7 @@ from onnxcam.heads.head import Head
 from onnxcam.heads.tasks.detection import detection_reason
 from onnxcam.heads.tasks.maps import map_task
 from onnxcam.heads.tasks.metadata import task_in_metadata
-from onnxcam.heads.tasks.sequence import sequence_reason
+from onnxcam.heads.tasks.sequence import decoder_reason, sequence_reason
 from onnxcam.heads.tasks.task import CLASSIFICATION, Task
 from onnxcam.heads.tasks.vectors import feature_task, vector_task
 from onnxcam.model.model import Model
@@ -26,7 +26,7 @@ def _task_of_heads(model: Model, heads: Sequence[Head]) -> Task:
         return vector_task(first) or _classification(first)
     if features := feature_task(first):
         return features
-    if reason := sequence_reason(first):
+    if reason := sequence_reason(first) or decoder_reason(model, first):
         return Task(SEQUENCE, reason)
     if reason := detection_reason(model, heads):
         return Task(DETECTION, reason)

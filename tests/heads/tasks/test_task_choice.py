@@ -1,6 +1,9 @@
 """The task of a model, from its metadata or from its graph."""
 
+import numpy as np
 import pytest
+from onnx import TensorProto
+from onnx.helper import make_tensor_value_info
 
 from onnxcam.heads.output_choice import choose_output
 from onnxcam.heads.score import find_heads
@@ -131,6 +134,28 @@ def test_task_in_metadata_is_read(metadata: dict[str, str], task: str | None) ->
 def test_metadata_decides_before_graph() -> None:
     result = task_of_net("float[N, 6, 8, 8] y", "y = Conv(features, v)", task="detect")
     assert result == Task("detection", "the metadata says task = detect")
+
+
+def task_with_ids(keys: str, steps: int, words: int) -> Task:
+    """The task of a net with `steps` queries that attend to the image, and with ids (N, words)."""
+    body = f"""{keys} r = Reshape(features, flat) s = MatMul(k, r)
+        t = Transpose<perm = [0, 2, 1]>(r) o = MatMul(s, t) y = MatMul(o, m)"""
+    proto = build(f"float[N, {steps}, 6] y", body)
+    proto.graph.input.append(make_tensor_value_info("ids", TensorProto.INT64, ["N", words]))
+    model = load(proto, inputs={"ids": np.zeros((1, words), np.int64)})
+    return task_of(model, find_heads(model))
+
+
+@pytest.mark.parametrize("words", [3, 10, 64])
+def test_one_step_for_each_token_is_a_sequence(words: int) -> None:
+    task = task_with_ids("k = Gather(queries, ids)", words, words)
+    assert task.name == "sequence"
+    assert f"{words} numbers of ids" in task.reason
+
+
+def test_other_number_of_tokens_is_no_sequence() -> None:
+    keys = "i = Cast<to = 1>(ids) j = ReduceSum<keepdims = 0>(i) k = Add(queries, j)"
+    assert task_with_ids(keys, 10, 3).name == "detection"
 
 
 def test_nets_cover_tasks() -> None:
