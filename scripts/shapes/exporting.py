@@ -46,7 +46,14 @@ def export(
     model.graph.name = name
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
+    fixed = [value.name for value in model.graph.input if not _batch_of(value).dim_param]
+    if fixed:
+        raise ValueError(f"{name}: the exporter fixed the batch of {', '.join(fixed)}")
     onnx.save(model, path)
+
+
+def _batch_of(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto.Dimension:
+    return value.type.tensor_type.shape.dim[0]
 
 
 def fold_batch_norms(net: nn.Module) -> nn.Module:
