@@ -67,6 +67,27 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class HeadChoice:
+    """What a user says about the outputs of a model; what is empty is found in the graph.
+
+    task: one of the tasks of vision models.
+    form: the form of the boxes (see `heads/boxes`).
+    boxes, scores, objectness: the tensors that hold them.
+    class_axis: the axis of the classes in the scores.
+    """
+
+    task: str = ""
+    form: str = ""
+    boxes: str = ""
+    scores: str = ""
+    objectness: str = ""
+    class_axis: int | None = None
+
+
+NO_CHOICE = HeadChoice()
+
+
+@dataclass(frozen=True)
 class Dense:
     """The scores of a model at positions.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Dim, Floats, Images, Maps, Shape
 from onnxcam.bound_input import BoundInput
-from onnxcam.dense import WHERE, Dense
+from onnxcam.dense import NO_CHOICE, WHERE, Dense, HeadChoice
 from onnxcam.errors import ModelError
 
 CLASS_SCORES = "onnxcam/classes"  # the output added to a model without one score per class
@@ -210,6 +210,7 @@ class PlanRequest:
     target: the kind of target and what its expression depends on; empty for classes.
     single_layer: whether samples are made from the values of a layer, of which there must be one.
     answers: only run the model, for its scores at all positions (see `Dense`).
+    head: what the user says about the outputs.
     """
 
     rules: str
@@ -222,6 +223,7 @@ class PlanRequest:
     target: tuple[str, ...] = ()
     single_layer: bool = False
     answers: bool = False
+    head: HeadChoice = NO_CHOICE
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,9 @@ class Plan:
     data: the digest of the external data files; empty if there are none, and a unique text if it is unknown.
     source_notices: those of the notices that concern only what is written from a source (see `SOURCES`), or
         only quantities that depend on the target, as pairs of the source, or "target", and the notice.
-    dense: the scores at positions that the score is a sum of; None for a classifier.
+    dense: the scores at positions that the score is a sum of; None for a model with one score per class.
+    task: what the model is for.
+    names: what the scores are called that are no classes; empty for classes.
     """
 
     name: str
@@ -290,6 +294,8 @@ class Plan:
     inputs: tuple[BoundInput, ...] = ()
     source_notices: tuple[tuple[str, str], ...] = ()
     dense: Dense | None = None
+    task: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def programs(self) -> tuple[Program, ...]:

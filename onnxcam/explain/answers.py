@@ -35,7 +35,9 @@ LEAST = 0.3  # the smallest probability of a detection, region, or character tha
 
 def answers_request(request: PlanRequest) -> PlanRequest:
     """What asks for the answers to a request."""
-    return PlanRequest("default", (), at=IMAGE, output=request.output, answers=True)
+    return PlanRequest(
+        "default", (), at=IMAGE, output=request.output, answers=True, head=request.head
+    )
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ def resolve_labels(
         return None, None
     if isinstance(labels, str) and labels == AUTO:
         names, place = metadata_labels(plan.metadata), "the model's metadata"
+        if plan.names:
+            return plan.names, None
         if not names:
             names, place = files.labels, f"{CONFIG} beside the model"
         try:
@@ -143,31 +145,6 @@ def targets_of(target: Spec | Iterable[Spec]) -> Iterator[Spec]:
             f"target {target!r}: expected topK, an index, a label, or several of them"
         )
     return iter(target)
-
-
-def constant_gradient_notices(
-    plan: Plan, method: Method, settings: Mapping[str, Any]
-) -> Iterator[str]:
-    """A notice about a method whose samples provably all give the same result."""
-    sampler = method.sampler
-    name, value = sampler.weighted or ("", "")
-    is_weighted = name in settings and settings[name] == value
-    if sampler.smooths and plan.one_sample_is_enough and not is_weighted:
-        yield _constant_gradient_notice(plan)
-
-
-def _constant_gradient_notice(plan: Plan) -> str:
-    names = ", ".join(layer.name for layer in plan.layers)
-    is_at_image = any(layer.name == plan.image.name for layer in plan.layers)
-    hint = (
-        "averaging has no effect, because the score is linear in the image"
-        if is_at_image
-        else "for averaging to have an effect, choose an earlier layer (`onnxcam layers`)"
-    )
-    return (
-        f"the gradient at {names} does not depend on the image, so all samples give the same result, and only "
-        f"one was run; {hint}"
-    )
 
 
 def unused_target_notice(method: Method, specs: Sequence[Spec]) -> str | None:

@@ -26,6 +26,7 @@ from onnxcam.explain.comparison import Comparison
 from onnxcam.explain.demand import Demand, make_demand
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import Explanation
+from onnxcam.explain.head_choice import parse_head
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
 from onnxcam.explain.loaded_model import LoadedModel
 from onnxcam.explain.run import ProgressCallback, no_progress
@@ -139,9 +140,10 @@ class Comparer:
                 foreign.append("score")
             arguments = {key: arguments[key] for key in arguments if key not in foreign}
             output, score = arguments.get("output"), arguments.get("score", "logit")
+            head = parse_head(arguments.get("task"), arguments.get("head"))
             for layer in self.layers if method.has_layer else (None,):
                 source = AUTO if layer is None else layer
-                resolved, demand = make_demand(method, settings[name], source, output, score)
+                resolved, demand = make_demand(method, settings[name], source, output, score, head)
                 complete = {"layer": source, **arguments, **settings[name]}
                 yield ChosenMethod(method, layer, complete, demand)
                 self._passes[name, _layer_text(layer)] = _estimate_passes(method, resolved)

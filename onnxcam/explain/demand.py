@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from onnxcam.dense import NO_CHOICE, HeadChoice
 from onnxcam.digests import digest_json
 from onnxcam.explain.arguments import LayerSource, layer_names
 from onnxcam.methods import QUANTITIES, Method
@@ -38,7 +39,12 @@ class Demand(NamedTuple):
 
 
 def make_demand(
-    method: Method, settings: Mapping[str, Any], layer: LayerSource, output: str | None, score: str
+    method: Method,
+    settings: Mapping[str, Any],
+    layer: LayerSource,
+    output: str | None,
+    score: str,
+    head: HeadChoice = NO_CHOICE,
 ) -> tuple[dict[str, Any], Demand]:
     """All settings of a method with their values, and what it then asks of a model at a layer. SettingError for
     a setting that it does not have, or a value out of range.
@@ -48,7 +54,7 @@ def make_demand(
     request = method.plan_request(
         layer_names(layer), output, probability=score == "probability", settings=resolved
     )
-    return resolved, Demand(request, sampling_key(method, resolved))
+    return resolved, Demand(replace(request, head=head), sampling_key(method, resolved))
 
 
 def sampling_key(method: Method, settings: Mapping[str, Any]) -> str:

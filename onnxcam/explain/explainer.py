@@ -21,7 +21,6 @@ from onnxcam.explain.arguments import (
     check_chunk,
     check_scope,
     check_target_kind,
-    constant_gradient_notices,
     files_beside,
     path_text,
     resolve_labels,
@@ -34,8 +33,10 @@ from onnxcam.explain.compile import to_portable
 from onnxcam.explain.demand import make_demand
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.formula import BoundFormula
+from onnxcam.explain.head_choice import parse_head
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
 from onnxcam.explain.join import Origin, join_results
+from onnxcam.explain.model_notices import model_notices
 from onnxcam.explain.pipeline import ErrorCallback, Load, Step
 from onnxcam.explain.provenance import describe
 from onnxcam.explain.read_target import TargetReader, kind_of
@@ -50,8 +51,8 @@ from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors
-from onnxcam.specs import AUTO
-from onnxcam.targets.classes import DEFAULT_TARGET, Spec, single_logit_notice
+from onnxcam.specs import AUTO, PlanRequest
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 from onnxcam.targets.where.read import ALL
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Explainer:
         labels: one name per class: a file (see `image.labels`), a sequence, or a mapping of index to name or
             name to index; "auto" uses those in the model's metadata, or in a file beside it.
         output: the tensor with one score per class; by default the output that most likely has them.
+        task, head: what the model is for, and what its outputs are, if the notices say something wrong; see
+            `parse_head`.
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of the maps of several layers.
@@ -100,6 +103,8 @@ class Explainer:
         preprocess: str | Preprocessing = "auto",
         labels: LabelSource = "auto",
         output: str | None = None,
+        task: str | None = None,
+        head: str | None = None,
         score: str = "logit",
         channels: Channels | None = None,
         region: Region | None = None,
@@ -122,7 +127,9 @@ class Explainer:
         check_choices(self.method, score, fuse)
         check_chunk(chunk)
         check_scope(self.method, layer, channels, region, fuse)
-        self.settings, self._demand = make_demand(self.method, settings, layer, output, score)
+        self.settings, self._demand = make_demand(
+            self.method, settings, layer, output, score, parse_head(task, head)
+        )
         loaded = shared.loaded if shared else None
         self._options = Options(model, find_device(device), inputs, chunk, cache, loaded)
         self._runners: dict[tuple[str, ...], Runner] = {}
@@ -142,10 +149,12 @@ class Explainer:
         """What asks the model for its scores at positions; None for a model without them."""
         if self.plan.dense is None:
             return None
-        request = answers_request(self._demand.request)
-        open_alone = partial(open_runner, self._options)
+        request, open_alone = answers_request(self._demand.request), self._open
         runner = self._shared.answers(request, open_alone) if self._shared else open_alone(request)
         return Answers(runner, self.labels, *self._limits)
+
+    def _open(self, request: PlanRequest) -> Runner:
+        return open_runner(self._options, request)
 
     def expand(self, prepared: PreparedInput, spec: Spec) -> list[Spec]:
         """The targets of an image that a specification stands for."""
@@ -157,14 +166,9 @@ class Explainer:
         """What runs the model for a kind of target; made when it is first needed."""
         if target not in self._runners:
             check_target_kind(target, self._demand.request)
-            demand, open_alone = (
-                self._demand.for_target(target),
-                partial(open_runner, self._options),
-            )
+            demand, shared = self._demand.for_target(target), self._shared
             self._runners[target] = (
-                self._shared.runner(demand, open_alone)
-                if self._shared
-                else open_alone(demand.request)
+                shared.runner(demand, self._open) if shared else self._open(demand.request)
             )
         return self._runners[target]
 
@@ -216,11 +220,7 @@ class Explainer:
         """What a user should know about this model and method."""
         notices = [*self.plan.notices, *self.runner.main.session.notices, *self._files.problems]
         notices += [self._label_notice] if self._label_notice else []
-        if self.method.needs_target and (
-            notice := single_logit_notice(self.plan.score.classes, self.labels)
-        ):
-            notices.append(notice)
-        notices += constant_gradient_notices(self.plan, self.method, self.settings)
+        notices += model_notices(self.plan, self.method, self.settings, self.labels)
         return tuple(notices)
 
     def __call__(

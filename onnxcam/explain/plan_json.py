@@ -66,6 +66,8 @@ def from_json(text: str | bytes) -> Plan:
     _dtype(plan.seed_dtype), _dtype(plan.image_dtype)
     if layout not in ("NCHW", "NHWC") or not math.prod(plan.seed_shape) == classes > 0:
         raise ValueError(f"the layout {layout!r}, or cotangents that do not fit {classes} classes")
+    if len(plan.names) not in (0, classes):
+        raise ValueError(f"{len(plan.names)} names of {classes} scores")
     if not 0 < plan.epsilon <= COARSEST:
         raise ValueError(f"the epsilon {plan.epsilon!r}")
     if not all(

@@ -47,14 +47,14 @@ def ensure_class_scores(model: Model, output: str | None = None) -> tuple[Model,
 
 
 def explained_heads(
-    model: Model, output: str | None, describe: Describe
+    model: Model, output: str | None, describe: Describe, class_axis: int | None = None
 ) -> tuple[Model, list[Head]]:
     """The model with notices about what was assumed, and the heads that are explained together. Heads with
-    positions are described by `describe`.
+    positions are described by `describe`. `class_axis` is the axis of the classes, None to find it.
     """
     names = metadata_labels(model.metadata)
     labels = len(names) if names else None
-    heads = find_heads(model, output, labels)
+    heads = find_heads(model, output, labels, class_axis)
     if not heads:
         raise no_score_error(model, output)
     choice = choose_output(heads, labels)

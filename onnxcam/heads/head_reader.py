@@ -22,10 +22,14 @@ from onnxcam.spatial.axis_flow import AxisFlow
 
 
 class HeadReader:
-    """Reads the outputs of a model; `labels` is the number of classes that its metadata names."""
+    """Reads the outputs of a model; `labels` is the number of classes that its metadata names, and `class_axis`
+    the axis of the classes if it is known.
+    """
 
-    def __init__(self, model: Model, labels: int | None = None) -> None:
-        self.model, self.labels = model, labels
+    def __init__(
+        self, model: Model, labels: int | None = None, class_axis: int | None = None
+    ) -> None:
+        self.model, self.labels, self.class_axis = model, labels, class_axis
         shaped = [tensor for tensor in model.graph.inputs if tensor.shape]
         images = [
             tensor
@@ -77,7 +81,9 @@ class HeadReader:
         if batch is None and self.batch != 1:
             return None
         long_axes = [axis for axis, dim in enumerate(shape) if axis != batch and dim != 1]
-        class_axis, is_guess = self.class_axes.find(logits, axes, long_axes)
+        class_axis, is_guess = self._named_axis(shape), False
+        if class_axis is None:
+            class_axis, is_guess = self.class_axes.find(logits, axes, long_axes)
         if class_axis is not None and not isinstance(shape[class_axis], int):
             return None
         other_axes = tuple(axis for axis in long_axes if axis != class_axis)
@@ -98,6 +104,13 @@ class HeadReader:
             is_guess=is_guess,
             axes=axes,
         )
+
+    def _named_axis(self, shape: Shape) -> int | None:
+        """The class axis that the user named; negative numbers count from the last one."""
+        axis = self.class_axis
+        if axis is None or not -len(shape) <= axis < len(shape):
+            return None
+        return axis % len(shape)
 
     def _batch_axis(self, shape: Shape, axes: Axes | None) -> int | None:
         """The axis of the images."""

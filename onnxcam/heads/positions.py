@@ -11,7 +11,18 @@ from dataclasses import replace
 import numpy as np
 
 from onnxcam.arrays import FLOAT32, Dim
-from onnxcam.dense import DENSE, DETECTION, IMAGE, SEGMENTATION, SEQUENCE, WHERE, Dense
+from onnxcam.dense import (
+    DENSE,
+    DETECTION,
+    IMAGE,
+    NO_CHOICE,
+    SEGMENTATION,
+    SEQUENCE,
+    WHERE,
+    Dense,
+    HeadChoice,
+)
+from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.tracing import Builder, Value
@@ -23,10 +34,11 @@ from onnxcam.heads.dense_score import (
     mark_as_added,
 )
 from onnxcam.heads.head import Head
-from onnxcam.heads.score import to_score
+from onnxcam.heads.output_activation import find_output_activation
 from onnxcam.heads.tasks.choice import task_of
 from onnxcam.heads.tasks.no_class import NoClass, class_of_nothing
 from onnxcam.heads.tasks.task import Task
+from onnxcam.heads.vectors import ScoredModel, with_vector_scores
 from onnxcam.image.labels import metadata_labels
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
@@ -38,21 +50,28 @@ CLASS_PROBABILITIES = "onnxcam/probabilities"  # the tensor (N, classes) of prob
 
 
 @reports_node
-def with_dense_scores(model: Model, output: str | None = None) -> tuple[Model, Score, Dense | None]:
+def with_dense_scores(
+    model: Model, output: str | None = None, choice: HeadChoice = NO_CHOICE
+) -> ScoredModel:
     """The model, its score (see `find_score`), and its scores at positions, if it has them: then the model gets
-    the tensor DENSE, the input WHERE, and the score is the sum of DENSE times WHERE over the positions.
+    the tensor DENSE, the input WHERE, and the score is the sum of DENSE times WHERE over the positions. A norm
+    or values of several outputs are added as a score. `choice` is what the user says about the outputs.
 
     Raises what `find_score` raises if there is no score per position either.
     """
-    model, heads = explained_heads(model, output, _describe)
-    if heads[0].has_class_scores:
-        return model, to_score(heads[0]), None
-    dense, notices = _read(model, heads)
+    model, heads = explained_heads(model, choice.scores or output, _describe, choice.class_axis)
+    task = Task(choice.task, "you say so") if choice.task else task_of(model, heads)
+    if heads[0].has_class_scores or task.name not in PLACED:
+        return with_vector_scores(model, heads, task, output)
+    dense, notices = _read(model, heads, task, choice)
     model = replace(model, notices=(*model.notices, *notices))
     copy, node_count = model.copy(), len(model.graph.nodes)
     build = Builder(copy.graph)
     parts = [_at_positions(build, head) for head in heads]
     joined = parts[0] if len(parts) == 1 else anp.concatenate(parts, axis=2)
+    if choice.objectness:
+        joined = _times_objectness(build, joined, dense, choice)
+        dense = replace(dense, activation=None, is_probability=True)
     scores = joined.astype(FLOAT32)
     where = build.input(WHERE, FLOAT32, (_batch_of(copy), dense.where_classes, scores.shape[2]))
     build.output(scores, DENSE)
@@ -70,7 +89,27 @@ def with_dense_scores(model: Model, output: str | None = None) -> tuple[Model, S
     score = Score(
         output_name, CLASS_SCORES, dense.activation, heads[0].class_count, dense.is_probability
     )
-    return copy, score, dense
+    return ScoredModel(copy, score, dense, dense.task)
+
+
+def _times_objectness(build: Builder, scores: Value, dense: Dense, choice: HeadChoice) -> Value:
+    """The probabilities of the classes times that of an object, which a tensor of its own holds.
+
+    Raises ModelError if it does not have one number for each position.
+    """
+    tensor = build.value(choice.objectness)
+    if not dense.is_probability:
+        scores = _activate(scores, dense.activation or "Sigmoid")
+    objectness = tensor if find_output_activation(tensor.tensor) else build.op("Sigmoid", tensor)
+    target = build.constant(np.array([0, 1, -1], np.int64))
+    shape = (scores.shape[0], 1, scores.shape[2])
+    sizes = [size for size in tensor.shape[1:] if isinstance(size, int)]
+    if len(sizes) == tensor.ndim - 1 and math.prod(sizes) != scores.shape[2]:
+        raise ModelError(
+            f"{choice.objectness!r} {list(tensor.shape)} does not have one number for each of the "
+            f"{scores.shape[2]} positions"
+        )
+    return scores * build.op("Reshape", objectness, target, shape=shape)
 
 
 def _batch_of(model: Model) -> Dim:
@@ -106,19 +145,22 @@ def _activate(scores: Value, activation: str) -> Value:
     return powers / anp.sum(powers, axis=1, keepdims=True)
 
 
-def _read(model: Model, heads: Sequence[Head]) -> tuple[Dense, list[str]]:
+def _read(
+    model: Model, heads: Sequence[Head], task: Task, choice: HeadChoice
+) -> tuple[Dense, list[str]]:
     """What the heads say about each position, and notices about what was assumed."""
     first, columns, activation = heads[0], heads[0].class_columns, heads[0].output_activation
     if columns is not None and (columns.logits or columns.are_logits):
         activation = "Sigmoid" if columns.objectness is None else None
     is_product = first.objectness is not None or (columns is not None and columns.is_probability)
     activation = None if is_product else activation
-    task = task_of(model, heads)
     nothing = class_of_nothing(first, task.name, metadata_labels(model.metadata))
-    boxes = find_boxes(model, heads) if task.name == DETECTION else None
+    boxes = None
+    if task.name == DETECTION:
+        boxes = find_boxes(model, heads, choice.boxes or None, choice.form or None)
     grid = _grid(heads) if task.name in (SEGMENTATION, IMAGE) else None
     dense = Dense(
-        task=task.name if task.name in PLACED else DETECTION,
+        task=task.name,
         classes=first.class_count,
         activation={"LogSoftmax": "Softmax"}.get(str(activation), activation),
         is_probability=bool(first.inner_logits) or is_product,

@@ -51,11 +51,16 @@ def to_score(head: Head) -> Score:
     )
 
 
-def find_heads(model: Model, output: str | None = None, labels: int | None = None) -> list[Head]:
-    """What can be read as scores among the outputs, or in the tensor `output`. UnknownNameError if there is no
-    such tensor.
+def find_heads(
+    model: Model,
+    output: str | None = None,
+    labels: int | None = None,
+    class_axis: int | None = None,
+) -> list[Head]:
+    """What can be read as scores among the outputs, or in the tensor `output`, with the classes along an axis
+    that is found unless it is named. UnknownNameError if there is no such tensor.
     """
-    reader = HeadReader(model, labels)
+    reader = HeadReader(model, labels, class_axis)
     outputs = _requested_tensors(model, output)
     heads = [reader.read(tensor) for named in outputs for tensor in score_tensors(named)]
     return join_objectness([head for head in heads if head is not None])

@@ -27,7 +27,7 @@ def plan_answers(model: Model, request: PlanRequest) -> PlannedModel:
     tensors of its boxes beside them, or one per class.
     """
     image = image_input(model)
-    model, score, dense = with_dense_scores(model, request.output)
+    model, score, dense, task, _ = with_dense_scores(model, request.output, request.head)
     if dense is None:
         model = model.copy()
     else:
@@ -58,5 +58,6 @@ def plan_answers(model: Model, request: PlanRequest) -> PlannedModel:
         beside=boxes,
         inputs=model.inputs,
         dense=dense,
+        task=task,
     )
     return PlannedModel(planned, {MODEL: model})

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import FLOAT32, is_integer
 from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.tables import RULE_TABLES
-from onnxcam.dense import Dense
+from onnxcam.dense import NO_CHOICE, Dense, HeadChoice
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import depends_on
@@ -61,6 +61,8 @@ class _Subject(NamedTuple):
     explained: str
     notices: tuple[tuple[str, str], ...] = ()
     dense: Dense | None = None
+    task: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -120,14 +122,17 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
         return _Subject(request, model, image, score, score.logits)
     try:
         if any(quantity.needs_target for quantity in quantities):
-            model, score, dense = with_dense_scores(model, request.output)
+            model, score, dense, task, names = with_dense_scores(
+                model, request.output, request.head
+            )
         else:  # notices about the scores concern only methods that explain them
             scored, score = ensure_class_scores(model, request.output)
             model, dense = replace(scored, notices=model.notices), None
+            task, names = "", ()
     except ModelError:
         if any(quantity.needs_target for quantity in quantities):
             raise
-        score, dense = first_output(model), None
+        score, dense, task, names = first_output(model), None, "", ()
     about_scores = [(TARGET, notice) for notice in model.notices if notice not in notices]
     if request.probability:
         require_probability(model, score)
@@ -136,7 +141,7 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
         model, notices=tuple(dict.fromkeys([*model.notices, *(notice for _, notice in about)]))
     )
     explained = score.output if request.probability else score.logits
-    return _Subject(request, model, image, score, explained, tuple(about), dense)
+    return _Subject(request, model, image, score, explained, tuple(about), dense, task, names)
 
 
 def _plan_tensors(subject: _Subject) -> PlannedModel:
@@ -149,13 +154,8 @@ def _plan_tensors(subject: _Subject) -> PlannedModel:
 def _plan_places(
     subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
 ) -> PlannedModel:
-    request, model, image, score, explained, about, dense = subject
-    if request.single_layer and len(layers) > 1:
-        names = ", ".join(layer.name for layer in layers)
-        raise ModelError(
-            f"{model.name}: the method makes samples from the values of one layer, but there are {len(layers)} "
-            f"({names}); name one of them with --layer"
-        )
+    request, model, image, score, explained, about = subject[:6]
+    _require_single_layer(model, request, layers)
     places = places or [Place(layer.name, layer.channel_axis) for layer in layers]
     rules, quantities, varies = request.rules, subject.quantities, request.varies
     programs = write_programs(
@@ -195,9 +195,21 @@ def _plan_places(
         beside=programs.beside,
         epsilon=max(_epsilon(first.graph, layer.name) for layer in layers),
         source_notices=(*about, *about_gradients),
-        dense=dense,
+        dense=subject.dense,
+        task=subject.task,
+        names=subject.names,
     )
     return PlannedModel(planned, programs.models)
+
+
+def _require_single_layer(model: Model, request: PlanRequest, layers: Sequence[Layer]) -> None:
+    """ModelError for several layers, if the method makes samples from the values of one."""
+    if request.single_layer and len(layers) > 1:
+        names = ", ".join(layer.name for layer in layers)
+        raise ModelError(
+            f"{model.name}: the method makes samples from the values of one layer, but there are {len(layers)} "
+            f"({names}); name one of them with --layer"
+        )
 
 
 def _epsilon(graph: gs.Graph, layer: str) -> float:
@@ -288,14 +300,14 @@ def _last_varying_layer(subject: _Subject, layers: Sequence[Layer]) -> Layer | N
 
 
 @reports_node
-def layers(model: Model, output: str | None = None) -> list[Layer]:
+def layers(model: Model, output: str | None = None, head: HeadChoice = NO_CHOICE) -> list[Layer]:
     """The spatial layers of a model in the graph's order; those that "auto" selects are marked."""
     image = image_input(model)
-    model, score, _ = with_dense_scores(model, output)
+    model, score, *_ = with_dense_scores(model, output, head)
     spatial = spatial_layers(model, image.name, score.logits)
     chosen = {layer.name for layer in choose_layers(model, image.name, score.logits, spatial)}
     smoothing = next(m for m in METHODS.values() if m.sampler.smooths and m.has_layer)
-    request = smoothing.plan_request(AUTO, output)
+    request = replace(smoothing.plan_request(AUTO, output), head=head)
     subject = _Subject(request, model, image, score, score.logits)
     for_smoothing = _automatic_names(subject, spatial) if chosen else set()
     return [

@@ -24,6 +24,7 @@ NOT = re.compile(r"not\s+(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 RANK = re.compile(r"top(\d{1,18})", re.IGNORECASE)
 NUMBER = re.compile(r"-?\d{1,18}")
 BY_INDEX, BY_LABEL = "class:", "label:"
+BY_VALUE = "value:"  # of a regression, whose numbers are no classes
 MAX_LISTED = 5  # the number of classes with the same label that a message lists
 
 
@@ -165,8 +166,9 @@ def _parse_side(spec: Spec, classes: int, labels: Labels) -> Side:
         return _opposite(_parse_side(rest, classes, labels))
     if side is None and text.startswith(BY_LABEL):
         side = _side_of_label(text.removeprefix(BY_LABEL), classes, labels)
-    if side is None and NUMBER.fullmatch(text.removeprefix(BY_INDEX).strip()):
-        side = Side(int(text.removeprefix(BY_INDEX)))
+    number = text.removeprefix(BY_VALUE).removeprefix(BY_INDEX).strip()
+    if side is None and NUMBER.fullmatch(number):
+        side = Side(int(number))
     if side is None:
         hint = "use an index or topK, or pass labels with --labels FILE"
         raise unknown("label", str(spec), labels or (), hint)

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 import onnxcam
 from onnxcam import regular_files
+from onnxcam.dense import HeadChoice
 from onnxcam.errors import ModelError
 from onnxcam.explain import cache, model_files
 from onnxcam.explain import compile as compiling
@@ -231,6 +232,7 @@ CHANGES: dict[str, list[Any]] = {  # every field of the request with other value
     "target": [("element", "a"), ("element", "b"), ("element",), ("a", "element")],
     "single_layer": [True],
     "answers": [True],
+    "head": [HeadChoice("detection"), HeadChoice(form="yolov8"), HeadChoice(class_axis=1)],
 }
 
 

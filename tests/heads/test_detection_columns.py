@@ -138,7 +138,7 @@ RAW = "c6 = Conv(features, v6) r = Reshape(c6, flat)"
 def test_classes_without_objectness_are_logits_or_probabilities(
     shape: str, body: str, activation: str | None
 ) -> None:
-    _, score, dense = with_dense_scores(load(net(shape, body, names=LABELS["two"])))
+    _, score, dense, *_ = with_dense_scores(load(net(shape, body, names=LABELS["two"])))
     assert dense is not None
     assert (dense.activation, dense.is_probability) == (activation, activation is None)
     assert (score.classes, score.probability) == (2, activation is None)

@@ -56,7 +56,7 @@ def test_objectness_of_several_grids_is_multiplied() -> None:
     expected = np.concatenate([arrays[0] * arrays[2], arrays[1] * arrays[3]], axis=1)
     np.testing.assert_allclose(pooled, expected.max(axis=1), rtol=1e-5)
     assert "cls_8, cls_16 have one number per box, times obj_8 and the like" in model.notices[-1]
-    model, score, dense = with_dense_scores(loaded)
+    model, score, dense, *_ = with_dense_scores(loaded)
     assert dense is not None
     assert (dense.is_probability, dense.activation, score.probability) == (True, None, True)
     (at_positions,) = run(model, DENSE, **{WHERE: np.ones((2, 1, 80), np.float32)})
