@@ -22,6 +22,7 @@ from onnxcam.explain.runners import Options, open_runner
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
 from onnxcam.heads.dense_score import ensure_class_scores
+from onnxcam.heads.description import describe_outputs
 from onnxcam.image.files_beside import FilesBeside
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, Choice, choose, notice_of, with_settings
@@ -77,6 +78,7 @@ def checkup(
         "input": {**vars(image), "dtype": str(image.dtype)},
         "values": {bound.name: bound.to_json() for bound in model.inputs},
         "score": vars(score),
+        "outputs": describe_outputs(model, output),
         "layer": next((layer.name for layer in layers if layer.automatic), None),
         "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),
         "operators": _operator_rows(path),

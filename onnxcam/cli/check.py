@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from typer import Exit
@@ -64,6 +65,7 @@ def _print_report(report: dict[str, Any]) -> None:
             ("input", _format_input(report["input"])),
             *(("value", _format_value(*pair)) for pair in report["values"].items()),
             ("score", _format_score(report["score"])),
+            *(("outputs", line) for line in _format_outputs(report["outputs"])),
             ("layer", _format_layer(report["layer"], report["layer_smoothed"])),
             ("reach", _format_reach(report["reach"])),
             *(("device", _format_device(device)) for device in report["devices"]),
@@ -145,6 +147,22 @@ def _format_score(score: dict[str, Any]) -> str:
         f", the logits before {score['output_activation']}" if score["output_activation"] else ""
     )
     return f"{score['logits']}: {score['classes']} classes{before} (output {score['output']})"
+
+
+def _format_outputs(outputs: dict[str, Any]) -> Iterator[str]:
+    """What the outputs are taken for."""
+    yield f"{outputs['task']}, because {outputs['reason']}; by default, {outputs['target']}"
+    tensors = ", ".join(f"{name} {shape}" for name, shape in outputs["tensors"].items())
+    axis, columns = outputs["class_axis"], outputs["columns"]
+    numbers = f", numbers {columns[0]} to {columns[1] - 1}" if columns else ""
+    along = "" if axis is None else f" along axis {axis}{numbers}"
+    batch = outputs["batch_axis"]
+    images = "one image" if batch is None else f"images along axis {batch}"
+    yield f"{tensors}: {images}, {outputs['classes']} classes{along}; activation: {outputs['activation']}"
+    if outputs["objectness"] is not None:
+        yield f"times the objectness, {outputs['objectness']}"
+    if outputs["nothing"] is not None:
+        yield f"class {outputs['nothing']['class']} is the {outputs['nothing']['name']}"
 
 
 def _format_layer(plain: str | None, smoothed: str | None) -> str:

@@ -145,6 +145,7 @@ def _head_notices(heads: Sequence[Head], describe: Describe) -> list[str]:
     names = ", ".join(head.output.name for head in heads)
     plural = len(heads) > 1
     notices = [f"{names} {describe(first, plural)}"] if first.other_axes else []
+    notices += _batch_notices(first)
     if first.is_guess:
         notices.append(
             f"the class axis of {first.output.name} {list(first.output.shape)} is unknown, so the one "
@@ -156,6 +157,15 @@ def _head_notices(heads: Sequence[Head], describe: Describe) -> list[str]:
             f"--output NAME chooses scores before it ({', '.join(first.inner_logits[:3])})"
         )
     return notices
+
+
+def _batch_notices(head: Head) -> Iterator[str]:
+    """Where the images of a batch are, if that is not the first axis."""
+    shape = f"{head.output.name} {list(head.output.shape)}"
+    if head.batch_axis is None:
+        yield f"{shape} has no batch axis, so it is taken as the output of one image"
+    elif head.batch_axis > 0:
+        yield f"axis {head.batch_axis} of {shape} is taken as the batch; --output NAME chooses another tensor"
 
 
 def _describe_pooling(head: Head, plural: bool) -> str:

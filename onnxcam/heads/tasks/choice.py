@@ -13,6 +13,7 @@ from onnxcam.heads.tasks.sequence import decoder_reason, sequence_reason
 from onnxcam.heads.tasks.task import CLASSIFICATION, Task
 from onnxcam.heads.tasks.vectors import feature_task, vector_task
 from onnxcam.model.model import Model
+from onnxcam.spatial.axes import holds_cells
 
 
 def task_of(model: Model, heads: Sequence[Head]) -> Task:
@@ -38,6 +39,7 @@ def _classification(head: Head) -> Task:
 
 
 def _task_of_positions(head: Head) -> Task:
-    """Of positions that could not be followed from the image."""
-    reason = f"{head.output.name} scores positions that are not those of the image"
-    return Task(DETECTION, reason, is_assumed=True)
+    """Of positions that are not the pixels of the image: boxes rather than steps."""
+    axes = [head.axes[axis] for axis in head.other_axes] if head.axes else []
+    what = "cells of a coarser grid" if any(map(holds_cells, axes)) else "positions of unknown kind"
+    return Task(DETECTION, f"{head.output.name} scores {what}", is_assumed=True)
