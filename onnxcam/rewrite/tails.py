@@ -3,6 +3,8 @@
 The tail is what follows the output of the last block: a normalization, the pooling of tokens, and the head. It
 is written once more for every other block, and reads the output of that block instead.
 
+Neither is rounded where the model is quantized: the ranges are those of what the model itself computes there.
+
 A tail that reads few tokens, such as a class token, needs no others of the block either. So what follows the
 attention in the block is written once more, too: `drop_unneeded_rows` keeps only these tokens there, and the
 backward pass need not go through all of them.
@@ -10,7 +12,9 @@ backward pass need not go through all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.copying import copy_nodes
@@ -18,6 +22,7 @@ from onnxcam.graph.reachability import carries_floats, subgraph_between
 from onnxcam.graph.tracing import Builder
 from onnxcam.methods.place import Place
 from onnxcam.model.model import Model
+from onnxcam.passes.quantization.straight_through import float_source
 from onnxcam.passes.unneeded_rows import loses_rows
 
 
@@ -37,9 +42,19 @@ def with_tails(model: Model, places: Sequence[Place], score: str) -> tuple[Model
         if reads_few:
             path = subgraph_between(copy.graph, {place.tensor}, {place.output}, carries_floats)
             block = {place.tensor: build.tensors[place.tensor]}
-            copy_nodes(build, path.nodes, block)
+            _copy_unrounded(build, path.nodes, block)
             output = block[place.output]
         copies = {last.output: output}
-        copy_nodes(build, tail, copies)
+        _copy_unrounded(build, tail, copies)
         scores[place.tensor] = copies[score].name
     return copy, scores
+
+
+def _copy_unrounded(build: Builder, nodes: Iterable[gs.Node], copies: dict[str, gs.Tensor]) -> None:
+    """Copy nodes (see `copy_nodes`), without the quantizations among them."""
+    for node in nodes:
+        source = float_source(node)
+        if source is not None and source.name in copies:
+            copies[node.outputs[0].name] = copies[source.name]
+        else:
+            copy_nodes(build, [node], copies)

@@ -82,6 +82,17 @@ def test_attention_is_recognized_before_it_is_changed_a_little(nodes: str) -> No
     np.testing.assert_allclose(maps, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("read", ["token", "two"])
+def test_tail_of_quantized_model_reads_output_of_block(read: str) -> None:
+    """Not the integers of the last one, nor rounded to its range: in 16 bits, which is precise for that one."""
+    steps = "s = Constant<value_float = 0.0005>() z = Constant<value = uint16 {32768}>()"
+    rounded = "q = QuantizeLinear(stream, s, z) end = DequantizeLinear(q, s, z)"
+    net = Transformer(blocks=3, read=read, opset=21, before_tail=f"{steps} {rounded}")
+    expected = resize_bilinear(attention_twins.legrad(net, X[0], TARGET)[None], *SHAPE[1:])
+    maps = explain("legrad", net).maps[:1]
+    assert np.abs(maps - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
 def test_rollout_gives_notice_about_target() -> None:
     assert any(
         "same map for every target" in n

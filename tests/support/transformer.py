@@ -37,6 +37,7 @@ class Transformer:
         "single" for one head without an axis, "turned" with the heads before the images, "tokens first" as in
         PyTorch's own attention, which folds them from tokens before images, or as one node: ONNX's
         Attention ("fused", opset 23) or ONNX Runtime's MultiHeadAttention ("contrib").
+    before_tail: nodes between the last tokens `stream` and what the last normalization reads, `end`.
     after_softmax: nodes between the Softmax `soft` and `used`, by which values are multiplied.
     """
 
@@ -46,6 +47,7 @@ class Transformer:
     read: str = "token"
     form: str = "heads"
     after_softmax: str = "used = Identity(soft)"
+    before_tail: str = "end = Identity(stream)"
     batch: str = "N"
     opset: int = 17
     seed: int = 0
@@ -140,7 +142,8 @@ class Transformer:
             joined = Concat<axis = 1>({", ".join(self._joined())})
             stream = Add(joined, position)
             {blocks}
-            normed = LayerNormalization<epsilon = {EPSILON}>(stream{self.blocks}, ones, zeros)
+            {self.before_tail.replace("stream", f"stream{self.blocks}")}
+            normed = LayerNormalization<epsilon = {EPSILON}>(end, ones, zeros)
             {self._reading()}
             logits = MatMul(picked, head) }}"""
         proto = onnx.parser.parse_model(text.replace("stream0", "stream"))

@@ -24,6 +24,7 @@ from onnxcam.graph.constants import is_operator, quantizer_of
 from onnxcam.graph.operators import CONTRIB, DOMAIN, traits_of
 from onnxcam.graph.reachability import producer
 
+FLOATS = 3  # the input of a DequantizeLinear that holds x
 RANGES = {
     "uint4": (0, 15),
     "int4": (-8, 7),
@@ -55,11 +56,16 @@ def attach_float_sources(graph: gs.Graph) -> gs.Graph:
         if quantizer is None or not _have_same_scale(node, quantizer):
             continue
         x, limits = quantizer.inputs[0], _gradient_limits(node, quantizer)
-        missing = [gs.Variable.empty()] * (3 - len(node.inputs))
+        missing = [gs.Variable.empty()] * (FLOATS - len(node.inputs))
         node.inputs.extend([*missing, x, *limits])
         node.attrs["contrib"] = int(node.domain == CONTRIB)
         node.domain = DOMAIN
     return graph
+
+
+def float_source(node: gs.Node) -> gs.Tensor | None:
+    """The floats that a DequantizeLinear of onnxcam's domain passes straight through; None for other nodes."""
+    return node.inputs[FLOATS] if node.domain == DOMAIN else None
 
 
 def detach_float_sources(graph: gs.Graph) -> gs.Graph:
@@ -70,7 +76,7 @@ def detach_float_sources(graph: gs.Graph) -> gs.Graph:
     for node in detached.nodes:
         if node.domain == DOMAIN:
             node.domain = CONTRIB if node.attrs.pop("contrib") else None
-            inputs = [tensor for tensor in list(node.inputs)[:3] if not tensor.is_empty()]
+            inputs = [tensor for tensor in list(node.inputs)[:FLOATS] if not tensor.is_empty()]
             node.inputs.clear()
             node.inputs.extend(inputs)
     return detached
