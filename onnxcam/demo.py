@@ -187,7 +187,7 @@ def _draw_map(explanation: Explanation) -> Image.Image:
     original = explanation.images[0]
     large = overlay.enlarge(original.image, CELL)
     left, top, right, bottom = (edge * large.width / original.image.width for edge in original.box)
-    box = (left, top, min(right, large.width), min(bottom, large.height))
+    box = (left, top, right, bottom)
     return overlay.overlay(large, explanation.maps[0], box, opacity=0.75)
 
 

@@ -13,6 +13,7 @@ from onnxcam.errors import SettingError, UnknownNameError
 from onnxcam.image.preprocess import (
     PRESETS,
     Preprocessing,
+    from_dict,
     prepare,
     preset_for,
     to_dict,
@@ -304,3 +305,9 @@ def test_squash_crop_is_squash_then_center_crop(size: tuple[int, int]) -> None:
     assert np.abs(prepared.tensor[0].astype(float) - expected.transpose(2, 0, 1)).max() <= 1
     left, top = size[0] * 16 / 256, size[1] * 16 / 256
     assert prepared.box == pytest.approx((left, top, size[0] - left, size[1] - top))
+
+
+def test_settings_of_an_older_manifest_get_the_default_padding() -> None:
+    stored = to_dict(PRESETS["tf"])
+    del stored["pad"]
+    assert from_dict(stored) == PRESETS["tf"]
