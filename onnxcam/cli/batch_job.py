@@ -33,6 +33,7 @@ from onnxcam.explain.probabilities import format_score
 from onnxcam.explain.result_files import require_writable, result_files, verified_manifest
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
+from onnxcam.image.read_array import file_of
 from onnxcam.regular_files import digest_file
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors
@@ -206,6 +207,7 @@ class Job:
     def _note(self, step: Step, reporter: ProgressReporter) -> None:
         """Print the notices about an image; those that were printed before are left out."""
         notices = [text for about in step.result.notices for text in about] if step.result else []
+        notices += [step.input.image.notice] if step.input and step.input.image.notice else []
         for notice in dict.fromkeys(notices):
             if notice not in self.noted:
                 self.noted.add(notice)
@@ -288,6 +290,7 @@ def _unchanged_manifest(files: Mapping[str, Path], fingerprint: str) -> dict[str
 
 
 def _image_digest(path: Path) -> str | None:
+    path = file_of(path)
     try:
         return digest_file(path) if path.stat().st_size <= LARGEST_FILE else None
     except (OSError, ValueError):

@@ -210,12 +210,15 @@ def _make_explainer(choices: Choices) -> Explainer:
 def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.image.colormap import choose_colormap
+    from onnxcam.image.read_array import is_array_file
 
+    preprocessing_notice = job.explainer.preprocessing_notice
     # an unknown or unsuitable one fails before the work, not after it
     choose_colormap(job.drawing["colormap"], signed=job.explainer.method.signed)
     _make_folder(job.out)
     with ProgressReporter(len(job.images) * job.passes, quiet=quiet, json=json) as reporter:
-        for notice in (*notices, *job.explainer.notices, job.explainer.preprocessing_notice):
+        about_images = [] if all(map(is_array_file, job.images)) else [preprocessing_notice]
+        for notice in (*notices, *job.explainer.notices, *about_images):
             if notice:
                 reporter.note(f"note: {notice}")
         job.run(reporter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from onnxcam.errors import ImageError
@@ -43,14 +43,18 @@ def collect_images(
 
 
 def _split_by_suffix(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder, by their names, and the other files."""
+    """The images in a folder, by their names, and the other files. Arrays are images if there are no others."""
     from onnxcam.image.read import readable_suffixes
+    from onnxcam.image.read_array import SUFFIXES
 
-    suffixes = readable_suffixes()
     files = [path for path in _list_files(folder, recursive) if not _is_result(path, folder, out)]
-    images = [path for path in files if path.suffix.lower() in suffixes and _is_file(path)]
+    images = _with_suffix(files, readable_suffixes()) or _with_suffix(files, SUFFIXES)
     other_files = set(files) - set(images)
     return images, [path for path in files if path in other_files]
+
+
+def _with_suffix(files: Sequence[Path], suffixes: Collection[str]) -> list[Path]:
+    return [path for path in files if path.suffix.lower() in suffixes and _is_file(path)]
 
 
 def _list_files(folder: Path, recursive: bool) -> list[Path]:
@@ -88,12 +92,17 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
 
 
 def result_names(images: Sequence[Path]) -> list[str]:
-    """A name for the results of each image: its stem, or as much of its path as distinguishes it."""
+    """A name for the results of each image: its stem, or as much of its path as distinguishes it. Those of
+    x.npz:key have a dash before the key.
+    """
+    from onnxcam.image.read_array import key_of
+
     groups: dict[str, list[Path]] = {}
     for path in images:
         groups.setdefault(fold_case(path.stem), []).append(path)
     names = {path: name for group in groups.values() for path, name in _distinct_names(group)}
-    return make_unique(names[path] for path in images)
+    keyed = {path: names[path].replace(".npz:", "-") for path in images if key_of(path)}
+    return make_unique({**names, **keyed}[path] for path in images)
 
 
 def _distinct_names(group: Sequence[Path]) -> Iterator[tuple[Path, str]]:

@@ -38,7 +38,8 @@ Images: TypeAlias = Annotated[
     Argument(
         metavar="IMAGE",
         show_default=False,
-        help="Images or folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …).",
+        help="Images or folders of images, in any format that Pillow reads (png, jpg, webp, avif, tif, …), or "
+        "arrays that are preprocessed already (npy, npz, npz:key).",
     ),
 ]
 Photo: TypeAlias = Annotated[

@@ -31,8 +31,8 @@ SHEET = 24  # images that a notebook shows of an explanation
 @dataclass(frozen=True)
 class ExplainedImage:
     """An image that was explained: its name, a function that returns the original, the box (left, top, right,
-    bottom) in pixels of the original that the model saw, the path it was read from, and the SHA-256 of that
-    file.
+    bottom) in pixels of the original that the model saw, the path it was read from, the SHA-256 of that file,
+    and what a user should know about it.
     """
 
     name: str
@@ -40,6 +40,7 @@ class ExplainedImage:
     box: Box
     source: str | None = None
     sha256: str | None = None
+    notice: str = ""
 
     @cached_property
     def image(self) -> Image.Image:
@@ -48,13 +49,14 @@ class ExplainedImage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the pixels themselves, not with the function that makes them."""
-        return _rebuild_image, (self.name, self.image, self.box, self.source, self.sha256)
+        arguments = (self.name, self.image, self.box, self.source, self.sha256, self.notice)
+        return _rebuild_image, arguments
 
 
 def _rebuild_image(
-    name: str, image: Image.Image, box: Box, source: str | None, sha256: str | None
+    name: str, image: Image.Image, box: Box, source: str | None, sha256: str | None, notice: str
 ) -> ExplainedImage:
-    return ExplainedImage(name, lambda: image, box, source, sha256)
+    return ExplainedImage(name, lambda: image, box, source, sha256, notice)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +16,7 @@ from onnxcam.errors import ImageError
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.image.preprocess import PreparedImage, Preprocessing, prepare
 from onnxcam.image.read import read
+from onnxcam.image.read_array import NOTICE, file_of, key_of, read_array
 from onnxcam.regular_files import digest_file
 from onnxcam.specs import ImageInput
 
@@ -71,7 +73,11 @@ def _fail(error: ImageError) -> PreparedInput:
 def prepare_source(
     source: Any, number: int, preprocessing: Preprocessing, image: ImageInput
 ) -> PreparedInput:
-    """The image in a source that is not an array; its name is the file's, or has the `number`."""
+    """The image in a source that is not an array; its name is the file's, or has the `number`. A file may
+    hold an array, which is preprocessed already.
+    """
+    if isinstance(source, (str, Path)) and (array := read_array(source, image)) is not None:
+        return _prepare_file_array(source, array, image)
     prepared = prepare(read(source), preprocessing, image)
     tensor: Floats = np.asarray(prepared.tensor)
     pixels = prepared.image.width * prepared.image.height
@@ -80,12 +86,29 @@ def prepare_source(
     )
 
 
+def _prepare_file_array(source: str | Path, array: Floats, image: ImageInput) -> PreparedInput:
+    """The one image in a file of arrays."""
+    path, key = file_of(source), key_of(source)
+    batch = _as_batch(array, image, f"{source}: ")
+    if len(batch) != 1:
+        raise ImageError(
+            f"{source}: holds {len(batch)} images; write a file for each of them, or explain them in Python"
+        )
+    drawn = _array_image(batch[0], image, 0)
+    name = f"{path.stem}-{key}" if key else path.stem
+    explained = replace(drawn, name=name, source=str(source), sha256=_digest(path), notice=NOTICE)
+    return PreparedInput(explained, batch, is_preprocessed=False, pixels=batch[0].size)
+
+
 def _prepare_array(tensor: Floats, number: int, image: ImageInput) -> PreparedInput:
     return PreparedInput(_array_image(tensor, image, number), tensor[None], is_preprocessed=False)
 
 
-def _as_batch(array: Floats, image: ImageInput) -> Floats:
+def _as_batch(array: Floats, image: ImageInput, prefix: str = "") -> Floats:
+    """Images (N, ...) in the dtype of the model; a gray image may be (H, W). ImageError if they do not fit."""
     batch = array[None] if array.ndim == 3 else array
+    if array.ndim == 2 and image.channels in (None, 1):
+        batch = array[None, None] if image.layout == "NCHW" else array[None, ..., None]
     sizes = {"C": image.channels, "H": image.height, "W": image.width}
     expected = [sizes[axis] for axis in image.layout[1:]]
     fits = batch.ndim == 4 and all(
@@ -94,14 +117,14 @@ def _as_batch(array: Floats, image: ImageInput) -> Floats:
     if not fits or not batch.size or batch.dtype.kind not in "biuf":
         shape = ", ".join(str(sizes[axis] or axis) for axis in image.layout[1:])
         raise ImageError(
-            f"the array has shape {array.shape} and dtype {array.dtype}, but the model's input "
+            f"{prefix}the array has shape {array.shape} and dtype {array.dtype}, but the model's input "
             f"{image.name!r} expects preprocessed numbers of shape (N, {shape})"
         )
     with np.errstate(over="ignore"):
         cast: Any = cast_saturating(batch, image.dtype) if np.isfinite(batch).all() else batch
     if not np.isfinite(cast).all():
         raise ImageError(
-            f"the array for {image.name!r} holds NaN, infinite or far too large values"
+            f"{prefix}the array for {image.name!r} holds NaN, infinite or far too large values"
         )
     return cast
 
@@ -114,12 +137,15 @@ def _array_image(tensor: Floats, image: ImageInput, number: int) -> ExplainedIma
 
 
 def _draw_array(tensor: Floats, image: ImageInput) -> Image.Image:
-    """An image whose channels scale the array's range to 0 to 255."""
+    """An image that scales the array's range to 0 to 255: in color for three channels, else the gray of their
+    mean.
+    """
     pixels = np.moveaxis(tensor, 0, -1) if image.layout == "NCHW" else tensor
     pixels = pixels.astype(np.float64)
+    pixels = pixels if pixels.shape[2] == 3 else pixels.mean(axis=2)
     low, high = float(pixels.min()), float(pixels.max())
     levels = (255 * (pixels - low) / ((high - low) or 1.0)).astype(np.uint8)
-    return Image.fromarray(levels if levels.shape[2] == 3 else levels[:, :, 0]).convert("RGB")
+    return Image.fromarray(levels).convert("RGB")
 
 
 def _file_image(source: Any, prepared: PreparedImage, number: int) -> ExplainedImage:

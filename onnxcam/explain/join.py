@@ -41,6 +41,7 @@ def join_results(
     targets = [target for result in results for target in result.targets]
     about_images = (about for result in results for about in result.notices)
     more = [*notices, *(shared_label_notice(target, origin.labels) for target in targets)]
+    more += (image.notice for image in images)
     more += (notice for about in about_images for notice in about)
     maps = np.concatenate([result.maps for result in results])
     signed = origin.method.signed

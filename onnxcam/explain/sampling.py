@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
-
 from onnxcam.arrays import Array, Floats, Images, Quantities
 from onnxcam.explain.clean_pass import CleanPass, SampleBase
 from onnxcam.explain.demand import sampling_key
+from onnxcam.explain.inputs import prepare_source
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
-from onnxcam.image.preprocess import Preprocessing, gray_level, prepare
-from onnxcam.image.read import read
+from onnxcam.image.preprocess import Preprocessing, gray_level
 from onnxcam.methods import QUANTITIES, Method
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.samplers import CleanRun, Samples
@@ -163,7 +161,7 @@ class Sampling:
                     )
 
     def _read_image(self, path: str) -> Array:
-        return np.asarray(prepare(read(path), self.preprocessing, self.runner.plan.image).tensor)
+        return prepare_source(path, 0, self.preprocessing, self.runner.plan.image).tensor
 
     def _to_device(self, array: Any) -> Any:
         """The array on the device of the model; unchanged if a fixed batch is filled up first."""

@@ -14,6 +14,7 @@ from onnxcam.errors import SettingError
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.result_files import COMPARISON, read_manifest
 from onnxcam.image.preprocess import from_dict
+from onnxcam.image.read_array import file_of
 from onnxcam.methods import METHODS
 from onnxcam.regular_files import digest_file
 from onnxcam.specs import AUTO
@@ -143,6 +144,6 @@ def _values(record: Mapping[str, Any]) -> Any:
 
 def _digest(path: Path | None) -> str | None:
     try:
-        return digest_file(path) if path else None
+        return digest_file(file_of(path)) if path else None
     except (OSError, ValueError):
         return None  # reading the image gives a better error

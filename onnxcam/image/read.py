@@ -63,7 +63,7 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
     # Decoders raise all kinds of exceptions (struct.error, KeyError, zlib.error, ...); all of them mean
     # that the file is damaged.
     except Exception as error:
-        raise ImageError(f"{source_name}: {_describe_failure(error)}") from error
+        raise ImageError(f"{source_name}: {describe_failure(error)}") from error
 
 
 def readable_suffixes() -> frozenset[str]:
@@ -92,7 +92,7 @@ def _read(source: str | Path | bytes | Image.Image, source_name: str) -> Image.I
             return _convert(image, source_name)
 
 
-def _describe_failure(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """What an exception of the file system or of a decoder means, and what to do."""
     match error:
         case FileNotFoundError():
@@ -150,14 +150,19 @@ def _load(image: Image.Image, source_name: str) -> Image.Image:
         raise ImageError(
             f"{source_name}: the format {image.format} is not supported; save it as {_FORMATS}"
         )
+    require_size(image, source_name)
+    image.load()
+    return image
+
+
+def require_size(image: Image.Image, source_name: str, pages: int = 1) -> None:
+    """ImageError for an image without pixels, or with more in its pages than Pillow's limit."""
     # Pillow only warns between once and twice its limit.
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
+    if limit is not None and image.width * image.height * pages > limit:
         raise ImageError(f"{source_name}: {_too_large()}")
     if not image.width * image.height:
         raise ImageError(f"{source_name}: the image has no pixels ({image.width} x {image.height})")
-    image.load()
-    return image
 
 
 def _too_large() -> str:
