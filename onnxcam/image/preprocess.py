@@ -232,8 +232,8 @@ def _channel_count(takes: ImageInput) -> int:
     if takes.channels not in (None, 1, 3):
         raise SettingError(
             f"the model's input {takes.name!r} expects {takes.channels} channels, but images can be prepared "
-            "only for 1 or 3; preprocess the array yourself, and pass it as .npy, .npz or a TIFF with a page per "
-            "channel"
+            "only for 1 or 3; preprocess the array yourself, and pass it as .npy, .npz or a TIFF with a page "
+            "per channel"
         )
     return takes.channels or 3
 
