@@ -86,7 +86,7 @@ def prepare_source(
     )
 
 
-def _prepare_file_array(source: str | Path, array: Floats, image: ImageInput) -> PreparedInput:
+def _prepare_file_array(source: str | Path, array: Any, image: ImageInput) -> PreparedInput:
     """The one image in a file of arrays."""
     path, key = file_of(source), key_of(source)
     batch = _as_batch(array, image, f"{source}: ")
