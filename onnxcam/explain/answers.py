@@ -101,7 +101,7 @@ class Answers:
         return DenseView(
             dense,
             scores,
-            _probabilities(scores, dense.activation),
+            _probabilities(scores, dense.activation or dense.assumed_activation),
             shown.box,
             cells,
             boxes=None if boxes is None else _to_image(boxes, shown.box, size),
