@@ -125,10 +125,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
         """half = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(features) c = Conv(half, v)
             y = Sigmoid(c) size = Conv(half, pair) twice = Tanh(half) offset = Conv(twice, pair)""",
         {"task": "detection", "classes": 6, "positions": [[4, 4]], "activation": "Sigmoid"},
-        (
-            "y scores the cells of a grid: the best box of a class",
-            "the form of the boxes is unknown",
-        ),
+        ("y scores the cells of a grid: the best box of a class is explained", "--target"),
     ),
     "raw scores beside boxes": (
         "float[N, 64, 6] y, float[N, 64, 4] boxes",
