@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
 from onnxcam.errors import ImageError
 from onnxcam.explain import pipeline
 from onnxcam.explain.announce import announce
-from onnxcam.explain.answers import LEAST, MOST, Answers, answers_request
+from onnxcam.explain.answers import Answers, answers_request
 from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
@@ -22,7 +22,6 @@ from onnxcam.explain.arguments import (
     check_scope,
     check_target_kind,
     files_beside,
-    path_text,
     resolve_labels,
     target_per_image,
     targets_of,
@@ -337,12 +336,9 @@ class Explainer:
         provenance = describe(
             self.plan,
             self.method,
-            model=path_text(self._options.model),
+            self._arguments,
             settings=self.settings,
-            score={"kind": self.score_kind, "output": self._demand.request.output},
-            labels=path_text(self._arguments["labels"]),
             subset=subset or self._subset,
-            fuse=self.fuse,
             preprocessing=self.preprocessing,
             files=self._files.digests,
             device=self.device,
