@@ -62,7 +62,7 @@ def checkup(
     ModelError if there is no model, image input or score; SettingError for a size that the model does not take;
     ImageError for a photo that cannot be read.
     """
-    model = load(file, inputs)
+    model = load(file, inputs, size)
     image = image_input(model)
     files = FilesBeside(file)
     prepared = with_settings(choose(AUTO, model.metadata, image, files), size=size)

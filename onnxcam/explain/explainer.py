@@ -44,7 +44,7 @@ from onnxcam.explain.runners import Options, open_runner
 from onnxcam.explain.sampling import Sampling, count_samples
 from onnxcam.explain.shared_model import SharedModel
 from onnxcam.image.preprocess import Preprocessing, tensor_size
-from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
+from onnxcam.image.preprocessing_choice import choose, notice_of, requested_size, with_settings
 from onnxcam.methods import choose_method
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
@@ -129,8 +129,8 @@ class Explainer:
         self.settings, self._demand = make_demand(
             self.method, settings, layer, output, score, parse_head(task, head)
         )
-        loaded = shared.loaded if shared else None
-        self._options = Options(model, find_device(device), inputs, chunk, cache, loaded)
+        loaded, size = shared.loaded if shared else None, requested_size(preprocess, pixels)
+        self._options = Options(model, find_device(device), inputs, chunk, cache, loaded, size)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
         self._announced: set[str] = set()
