@@ -27,6 +27,7 @@ def monotone_input(node: gs.Node) -> tuple[gs.Tensor, int] | None:
     if node.op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow") and len(rest) == 1:
         return _monotone_operand(node, numbers)
     is_constant = all(tensor.is_empty() or not tensor.inputs for tensor in rest)
+    is_constant = is_constant or only_reshapes(traits_of(node))  # to a shape that may be computed
     is_increasing = traits_of(node).increasing or keeps_probabilities(node)
     return (first, 1) if is_increasing and is_constant and first.inputs else None
 
