@@ -11,7 +11,6 @@ import onnx_graphsurgeon as gs
 from onnxcam.graph.constants import constant_values
 from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import producer
-from onnxcam.heads.detection_columns import axis_in_source
 
 SCALES = {"Mul", "Div", "Clip", "Min", "Max"}  # keep the layout of a box
 KEEPS = {"Cast", "Identity"}
@@ -141,3 +140,23 @@ def _integers(node: gs.Node, name: str, slot: int) -> list[int]:
         return [int(number) for number in node.attrs[name]]
     values = constant_values(node.inputs[slot]) if slot < len(node.inputs) else None
     return [] if values is None else np.asarray(values, np.int64).ravel().tolist()
+
+
+def axis_in_source(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
+    """The axis of `source` that a Reshape kept: of the same size, with the same sizes before or after it."""
+    if source.shape is None or tensor.shape is None:
+        return None
+    for is_before in (True, False):
+        sizes = tensor.shape[:axis] if is_before else tensor.shape[axis + 1 :]
+        for index, dim in enumerate(source.shape):
+            source_sizes = source.shape[:index] if is_before else source.shape[index + 1 :]
+            if dim == tensor.shape[axis] and _product(source_sizes) == _product(sizes):
+                return index
+    return None
+
+
+def _product(shape: list[int | str]) -> tuple[int, tuple[str, ...]]:
+    """The product of the numbers, and the names."""
+    numbers = [dim for dim in shape if isinstance(dim, int)]
+    names = tuple(sorted(str(dim) for dim in shape if not isinstance(dim, int)))
+    return int(np.prod(numbers, dtype=np.int64)), names

@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.graph.operators import only_reshapes, traits_of
 from onnxcam.graph.reachability import is_float, producer
+from onnxcam.heads.axis_slice import AxisSlice, axis_in_source, writer
 from onnxcam.heads.mixed_probabilities import mixed_logits
 from onnxcam.heads.output_activation import find_output_activation
 
@@ -42,11 +43,14 @@ class ClassColumns:
 
 
 class ConcatSlice(NamedTuple):
-    """Numbers `start` to `stop` along the axis of a Concat, and the operand that they come from."""
+    """Numbers `start` to `stop` along the axis of a Concat, and the operand that they come from, in which the
+    numbers of a detection lie along `axis`.
+    """
 
     start: int
     stop: int
     tensor: gs.Tensor
+    axis: int
 
     @property
     def width(self) -> int:
@@ -58,7 +62,8 @@ def class_columns(
     tensor: gs.Tensor, axis: int, labels: int | None, metadata: Mapping[str, str]
 ) -> ClassColumns | None:
     """The classes among the numbers of each detection; None if all of them are classes."""
-    size, (slices, is_direct) = int(tensor.shape[axis]), concat_slices(tensor, axis)
+    size, (joined, is_direct) = int(tensor.shape[axis]), concat_slices(tensor, axis)
+    slices = [part for slice_ in joined for part in _parts(slice_)]
     columns = None if labels is None else columns_by_labels(size, labels, metadata)
     if columns is None and (labels is None or size not in (labels, labels + 1)):
         columns = _columns_by_operators(slices)
@@ -130,28 +135,33 @@ def _concat_operands(node: gs.Node, axis: int) -> Iterator[ConcatSlice]:
         size = tensor.shape[axis] if tensor.shape else None
         if not isinstance(size, int):
             return
-        yield ConcatSlice(start, start + size, tensor)
+        yield ConcatSlice(start, start + size, tensor, axis)
         start += size
 
 
-def axis_in_source(source: gs.Tensor, tensor: gs.Tensor, axis: int) -> int | None:
-    """The axis of `source` that a Reshape kept: of the same size, with the same sizes before or after it."""
-    if source.shape is None or tensor.shape is None:
-        return None
-    for is_before in (True, False):
-        sizes = tensor.shape[:axis] if is_before else tensor.shape[axis + 1 :]
-        for index, dim in enumerate(source.shape):
-            source_sizes = source.shape[:index] if is_before else source.shape[index + 1 :]
-            if dim == tensor.shape[axis] and _product(source_sizes) == _product(sizes):
-                return index
-    return None
-
-
-def _product(shape: list[int | str]) -> tuple[int, tuple[str, ...]]:
-    """The product of the numbers, and the names."""
-    numbers = [dim for dim in shape if isinstance(dim, int)]
-    names = tuple(sorted(str(dim) for dim in shape if not isinstance(dim, int)))
-    return int(np.prod(numbers, dtype=np.int64)), names
+def _parts(slice_: ConcatSlice) -> Iterator[ConcatSlice]:
+    """The numbers of a slice, separated where they were joined before: objectness and classes may have been cut
+    out of a tensor that holds undecoded boxes, too.
+    """
+    start, _, tensor, axis = slice_
+    node = producer(tensor)
+    if node is None or node.op not in ("Slice", "Split"):
+        yield slice_
+        return
+    numbers = writer(AxisSlice(tensor, axis, 0, slice_.width), joined=True)
+    source = producer(numbers.tensor)
+    if source is not None and source.op == "Concat":
+        shift = start - numbers.start
+        parts = [
+            ConcatSlice(part.start + shift, part.stop + shift, part.tensor, part.axis)
+            for part in _concat_operands(source, numbers.axis)
+        ]
+        yield from (part for part in parts if part.start < slice_.stop and part.stop > start)
+    elif numbers.start == BOX and slice_.width > 1 and find_output_activation(numbers.tensor):
+        yield ConcatSlice(start, start + 1, numbers.tensor, numbers.axis)  # the objectness
+        yield ConcatSlice(start + 1, slice_.stop, numbers.tensor, numbers.axis)
+    else:
+        yield slice_
 
 
 def _columns_by_operators(slices: list[ConcatSlice]) -> ClassColumns | None:
