@@ -14,7 +14,6 @@ from onnxcam.cli.options import (
     DeviceName,
     Fit,
     Force,
-    HeadText,
     InputValues,
     JsonLines,
     Labels,
@@ -33,7 +32,6 @@ from onnxcam.cli.options import (
     Seed,
     Size,
     Std,
-    TaskName,
 )
 from onnxcam.cli.output import say
 
@@ -131,8 +129,6 @@ def compare(
     settings: SharedSettings = None,
     score: ScoreKind = "logit",
     output: ScoreTensor = None,
-    task: TaskName = None,
-    head: HeadText = None,
     inputs: InputValues = None,
     preprocess: Preprocess = "auto",
     size: Size = None,
@@ -170,8 +166,6 @@ def compare(
             "labels": labels or "auto",
             "score": score,
             "output": output,
-            "task": task,
-            "head": head,
             "chunk": chunk,
             "inputs": parsing.parse_inputs(inputs or []),
             "preprocess": preprocess,

@@ -15,9 +15,7 @@ from onnxcam.specs import PlanRequest
 
 
 class Options(NamedTuple):
-    """What a model is opened with, the same for every request; `loaded` keeps it for the next one.
-    `size` (height, width) is that of the images if the user names one.
-    """
+    """What a model is opened with, the same for every request; `loaded` keeps it for the next one."""
 
     model: Any
     device: Device
@@ -25,7 +23,6 @@ class Options(NamedTuple):
     chunk: int | None
     cache: bool
     loaded: LoadedModel | None = None
-    size: tuple[int, int] | None = None
 
 
 def open_runner(options: Options, request: PlanRequest) -> Runner:
@@ -38,6 +35,5 @@ def open_runner(options: Options, request: PlanRequest) -> Runner:
             cached=options.cache,
             inputs=options.inputs,
             loaded=options.loaded,
-            size=options.size,
         )
     return Runner(compiled.plan, chunked_runners(compiled, options.chunk))

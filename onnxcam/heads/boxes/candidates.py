@@ -155,6 +155,7 @@ def _describe(
 ) -> BoxColumns:
     tensor, columns = sources[0]
     origin = find_origin(AxisSlice(tensor, columns.axis, columns.start, columns.stop))
+    total = int(tensor.shape[columns.axis]) if own else columns.width
     image = next(t for t in model.graph.inputs if t.shape and len(t.shape) == len("NCHW"))
     layout = image_layout(model.graph, image.name)
     sizes = image.shape[2:] if layout == "NCHW" else image.shape[1:3]
@@ -169,5 +170,12 @@ def _describe(
         own=own,
         objectness=objectness,
         channels_last=layout == "NHWC",
+        anchors=_anchors(origin.outputs, (total, columns.width)),
         metadata=dict(model.metadata),
     )
+
+
+def _anchors(outputs: int | None, widths: Sequence[int]) -> int | None:
+    """How many boxes a cell has, by how many numbers the last weights compute for it; None if it is unknown."""
+    fitting = (outputs // width for width in widths if outputs and outputs % width == 0)
+    return next(fitting, None)

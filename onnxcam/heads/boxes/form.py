@@ -28,6 +28,7 @@ class BoxColumns:
     layout: "corners" (x0, y0, x1, y1) or "centers" (x, y, width, height) if the graph tells, else "".
     own: whether scores and boxes are in one tensor.
     objectness: the column of the objectness in that tensor, None without one.
+    anchors: how many boxes a cell of a grid has, None if the graph does not tell.
     channels_last: whether the images are (N, H, W, C), as in TensorFlow.
     metadata: that of the model.
     """
@@ -40,6 +41,7 @@ class BoxColumns:
     layout: str = ""
     own: bool = False
     objectness: int | None = None
+    anchors: int | None = None
     channels_last: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
 

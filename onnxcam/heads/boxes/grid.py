@@ -90,6 +90,8 @@ def fits_grids(columns: BoxColumns, anchors: int) -> bool:
     free sizes is assumed to be a square.
     """
     counts, size = columns.counts, columns.image_size
+    if columns.anchors not in (None, anchors):
+        return False
     if counts is None:
         return True
     if size is None:

@@ -27,14 +27,17 @@ class Origin(NamedTuple):
     raw: bool
     activation: str
     layout: str
+    outputs: int | None = None  # how many numbers per cell the last weights compute, if it is known
 
 
 def find_origin(numbers: AxisSlice) -> Origin:
     """How these numbers are computed."""
-    activations = {_activation_after_weights(t) for t in operands(writer(numbers, joined=True))}
-    activation = activations.pop()
-    if activation is not None and not activations:
-        return Origin(True, activation, "")
+    sources = {_before_activation(t) for t in operands(writer(numbers, joined=True))}
+    activations = {source[0] for source in sources if source is not None}
+    if None not in sources and len(activations) == 1:
+        outputs = {source[1] for source in sources if source is not None}
+        count = outputs.pop() if len(outputs) == 1 else None
+        return Origin(True, activations.pop(), "", count)
     parts = operands(writer(numbers, scaled=True, joined=True))
     layout = _layout(parts[0], parts[len(parts) // 2]) if len(parts) in (2, 4) else ""
     return Origin(False, "", layout)
@@ -64,9 +67,9 @@ def _is_image_size(tensor: gs.Tensor) -> bool:
     return bool(others == [width, height])
 
 
-def _activation_after_weights(tensor: gs.Tensor) -> str | None:
-    """The operator of one input after the last weights, "" if there is none; None for numbers that are
-    combined with others after them.
+def _before_activation(tensor: gs.Tensor) -> tuple[str, int | None] | None:
+    """The operator of one input after the last weights, "" if there is none, and how many numbers these
+    compute; None for numbers that are combined with others after them.
     """
     activation, current = "", tensor
     for _ in range(MAX_STEPS):
@@ -74,7 +77,7 @@ def _activation_after_weights(tensor: gs.Tensor) -> str | None:
         if node is None:
             return None
         if node.op in WEIGHTS:
-            return activation
+            return activation, _outputs(node)
         traits = traits_of(node)
         is_moved = only_reshapes(traits) or traits.moves in MOVES or traits.quantizes
         if not (is_moved or _scales(node) or _adds_bias(node)):
@@ -83,6 +86,13 @@ def _activation_after_weights(tensor: gs.Tensor) -> str | None:
             activation = node.op
         current = next(iter(varying(node.inputs)), node.inputs[0])
     return None
+
+
+def _outputs(node: gs.Node) -> int | None:
+    """The number of channels or features that a node with weights writes."""
+    axis, shape = (1 if node.op == "Conv" else -1), node.outputs[0].shape
+    size = shape[axis] if shape and len(shape) > 1 else None
+    return size if isinstance(size, int) else None
 
 
 def _scales(node: gs.Node) -> bool:

@@ -27,7 +27,7 @@ def export(
         form: dict[str, Any] = {"dynamic_shapes": {"x": dims}} if dims else {}
     else:
         axes = {"scores": {0: "batch"}, "maps": AXES[sizes]}
-        free = {name: axes[name] for name in outputs}
+        free = {name: axes[name] for name in outputs if name in axes}
         form = {"dynamic_axes": {"image": AXES[sizes], **free}} if sizes != "fixed" else {}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -44,11 +44,19 @@ def decode_anchored(
     return corners_of(np.concatenate([centers, sizes], axis=-1))
 
 
-def find_anchored(columns: BoxColumns, name: str, anchors: MakeAnchors) -> Boxes | None:
-    """Four numbers per anchor, straight from the last weights."""
-    is_linear = columns.is_linear and columns.width == BOX and not columns.own
+def find_anchored(
+    columns: BoxColumns, name: str, anchors: MakeAnchors, per_cell: int | None
+) -> Boxes | None:
+    """Four numbers per anchor in one tensor, straight from the last weights. Where sizes are free, `per_cell`,
+    the number of anchors of each cell, tells.
+    """
+    is_alone = len(columns.columns) == 1 and not columns.own
     counts, size = columns.counts, columns.image_size
-    if not is_linear or counts is None or size is None or sum(counts) != len(anchors(size)):
+    if counts is None or size is None:
+        fits = per_cell is not None and columns.anchors == per_cell
+    else:
+        fits = sum(counts) == len(anchors(size))
+    if not (is_alone and fits and columns.is_linear and columns.width == BOX):
         return None
     return Boxes(
         name, columns.columns, assumed=f"encodings relative to the anchors of {name} are assumed"
@@ -58,14 +66,17 @@ def find_anchored(columns: BoxColumns, name: str, anchors: MakeAnchors) -> Boxes
 def _register(
     name: str,
     anchors: MakeAnchors,
+    per_cell: int | None = None,
     order: list[int] = X_FIRST,
     variances: tuple[float, float] = VARIANCES,
 ) -> None:
     decode = partial(decode_anchored, anchors=anchors, order=order, variances=variances)
-    box_form(name, decode=decode)(partial(find_anchored, name=name, anchors=anchors))
+    box_form(name, decode=decode)(
+        partial(find_anchored, name=name, anchors=anchors, per_cell=per_cell)
+    )
 
 
-_register("ssd", tensorflow_ssd, Y_FIRST)
+_register("ssd", tensorflow_ssd, order=Y_FIRST)
 _register("ssd300", ssd_300)
-_register("retinaface", retina_face)
-_register("efficientdet", efficient_det, Y_FIRST, (1.0, 1.0))
+_register("retinaface", retina_face, 2)
+_register("efficientdet", efficient_det, 9, Y_FIRST, (1.0, 1.0))
