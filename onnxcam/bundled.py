@@ -1,4 +1,4 @@
-"""The model and the images that come with onnxcam."""
+"""The models and the images that come with onnxcam."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def sample_images() -> list[Path]:
     if not images:
         raise _missing_error("samples/*.png")
     return images
+
+
+def bundled_detector() -> Path:
+    """The detector of simple shapes. ModelError if this installation has none."""
+    return _find_bundled("shapes-detector.onnx")
+
+
+def detector_image() -> Path:
+    """An image for the bundled detector. ModelError if this installation has none."""
+    return _find_bundled("detector/scene.png")
 
 
 def _find_bundled(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""One image that shows what onnxcam does: methods side by side, and maps of parts of the network."""
+"""One image that shows what onnxcam does: methods side by side, parts of the network, detections."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import Layer
 
 PREFERRED = "05_hourglass.png"  # several instances of its class, with other objects between them
+ALL = "all"  # every detection
 SHOWN = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)  # the sheet describes them in words
 WITHOUT_SAMPLES = SHOWN[2]  # the default method without noise, for many quick maps
 COLUMNS, CELL, MARGIN = 5, 232, 32
@@ -69,9 +70,9 @@ class Demo:
         return path
 
 
-def make_demo(model: Path, images: Sequence[Path]) -> Demo:
+def make_demo(model: Path, images: Sequence[Path], detector: Path, scene: Path) -> Demo:
     """The demonstration with a model and one of these images: the one with several instances of its class if it
-    is among them, else the first.
+    is among them, else the first. Its last row is of a detector and an image of several objects.
     """
     image = next((path for path in images if path.name == PREFERRED), images[0])
     loaded_model = load(model)
@@ -86,6 +87,7 @@ def make_demo(model: Path, images: Sequence[Path]) -> Demo:
         _layer_row(loaded_model, image, layers),
         _feature_map_row(loaded_model, image, layers[-2]),
         _region_row(loaded_model, image, layers[-1]),
+        _detection_row(detector, scene),
     )
     return Demo(image, answer, rows)
 
@@ -158,6 +160,22 @@ def _region_row(model: Model, image: Path, layer: Layer) -> Row:
     )
 
 
+def _detection_row(detector: Path, scene: Path) -> Row:
+    explanation = Explainer(load(detector), DEFAULT_METHOD)(str(scene), ALL)
+    panels = [("the image", overlay.enlarge(read(scene), CELL))]
+    for index in range(min(len(explanation), COLUMNS - 1)):
+        caption = explanation.targets[index]
+        if explanation.probabilities is not None:
+            caption = f"{caption} {explanation.probabilities[index]:.2f}"
+        panels.append((caption, _draw_map(explanation, index)))
+    return Row(
+        "Detections (--target all)",
+        f"What {detector.name} finds in another image, one map for each box. A map is not cut at its box, "
+        "which only chooses what is explained.",
+        tuple(panels),
+    )
+
+
 def _rank_channels(explainer: Explainer, image: Path, layer: Layer) -> list[int]:
     """The feature maps in the order of the evidence that each contributes alone, most first."""
     evidence = []
@@ -183,12 +201,16 @@ def _grid(layer: Layer) -> str:
     return " x ".join(map(str, layer.grid))
 
 
-def _draw_map(explanation: Explanation) -> Image.Image:
-    original = explanation.images[0]
+def _draw_map(explanation: Explanation, index: int = 0) -> Image.Image:
+    original = explanation.images[index]
     large = overlay.enlarge(original.image, CELL)
-    left, top, right, bottom = (edge * large.width / original.image.width for edge in original.box)
+    scale = large.width / original.image.width
+    left, top, right, bottom = (edge * scale for edge in original.box)
+    frame = explanation.marks[index].box if explanation.marks else None
+    if frame is not None:
+        frame = (frame[0] * scale, frame[1] * scale, frame[2] * scale, frame[3] * scale)
     box = (left, top, right, bottom)
-    return overlay.overlay(large, explanation.maps[0], box, opacity=0.75)
+    return overlay.overlay(large, explanation.maps[index], box, opacity=0.75, frame=frame)
 
 
 @dataclass(frozen=True)

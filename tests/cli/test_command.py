@@ -236,11 +236,16 @@ def test_self_test_model_equals_its_text() -> None:
 def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "models" / "samples" / "one.png")
     write_model(tmp_path / "models" / "shapes.onnx")
+    (tmp_path / "models" / "detector").mkdir()
+    for bundled_file in (bundled.bundled_detector(), bundled.detector_image()):
+        path = tmp_path / "models" / bundled_file.relative_to(ROOT / "models")
+        path.write_bytes(bundled_file.read_bytes())
     monkeypatch.setattr(bundled, "FOLDERS", (tmp_path / "gone", tmp_path / "models"))
     result = run("demo", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert size(tmp_path / "out" / "onnxcam-demo.png")[0] > 1000
-    assert "onnxcam explain" in result.stdout
+    assert result.stdout.count("onnxcam explain") == 2
+    assert "shapes-detector.onnx finds" in result.stdout
 
 
 def test_demo_without_bundled_model_is_error(
