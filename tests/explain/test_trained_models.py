@@ -1,0 +1,65 @@
+"""Models of many heads, trained on generated images: the score that is explained, and its gradients, are those
+of PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scripts.shapes.drawing import CLASSES
+from tests.explain.support.trained_models import TrainedModel, assert_close, load_trained_model
+
+ROWS = {"shapes-detector": 2, "words": 2}
+CASES = [(name, row) for name, count in ROWS.items() for row in range(count)]
+
+
+def target_of(name: str, model: TrainedModel, row: int) -> Any:
+    """The target whose score was recorded."""
+    arrays = model.arrays
+    if name == "captions":
+        return f"element:logits[{arrays['step']},{arrays['words'][row]}]"
+    if name == "words":
+        return f"class:{arrays['label'][row]}@step:{arrays['step'][row]}"
+    if name == "shapes-detector":
+        return CLASSES[arrays["labels"][row]]
+    return f"class:{arrays['answers' if name == 'questions' else 'labels'][row]}"
+
+
+def ids_of(model: TrainedModel) -> dict[str, Any]:
+    """The values of the second input, if there is one."""
+    return {"ids": model.arrays["ids"]} if "ids" in model.arrays else {}
+
+
+def inputs_of(model: TrainedModel, row: int) -> dict[str, Any]:
+    return {name: values[row : row + 1] for name, values in ids_of(model).items()}
+
+
+@pytest.mark.parametrize(("name", "row"), CASES)
+def test_gradient_at_the_image_is_that_of_torch(name: str, row: int) -> None:
+    model = load_trained_model(name)
+    target, inputs = target_of(name, model, row), inputs_of(model, row)
+    explanation = model.explain("saliency", row, target, inputs=inputs)
+    assert explanation.scores[0] == pytest.approx(model.scores[row], rel=1e-4)
+    assert explanation.attributions is not None
+    assert_close(explanation.attributions[0], model.gradient[row])
+
+
+@pytest.mark.parametrize(("name", "row"), CASES)
+def test_gradient_at_the_layer_is_that_of_torch(name: str, row: int) -> None:
+    model = load_trained_model(name)
+    target, inputs = target_of(name, model, row), inputs_of(model, row)
+    explanation = model.explain("hires-cam", row, target, inputs=inputs)
+    assert explanation.layer_maps is not None
+    assert_close(explanation.layer_maps[0], model.hires_cam(row, **ids_of(model)))
+
+
+@pytest.mark.parametrize("row", range(ROWS["shapes-detector"]))
+def test_box_of_the_detection_is_that_of_torch(row: int) -> None:
+    model = load_trained_model("shapes-detector")
+    target = target_of("shapes-detector", model, row)
+    explanation = model.explain("grad-cam", row, target)
+    box = np.array(explanation.marks[0].box)
+    np.testing.assert_allclose(box, model.arrays["boxes"][row], atol=1e-3)
