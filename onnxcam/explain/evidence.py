@@ -45,6 +45,7 @@ def clear_rounding_errors(
     if any("activation" not in layer or first_order(layer) is None for layer in layers):
         return None
     size, epsilon = float(np.sum(np.abs(target.weights * scores))), plan.epsilon
+    is_one = _is_rounded_to_one(plan, target, size, formula)
     erroneous, doubtful = [], []
     for quantities, result in zip(layers, maps, strict=True):
         selected, factors = formula.select(quantities), _factors(quantities, formula)
@@ -53,7 +54,8 @@ def clear_rounding_errors(
         # a part of a layer may have a small effect, as long as the score depends on the complete layer
         is_below = is_drawn and is_below_rounding(sizes, size, epsilon)
         erroneous.append(
-            is_below and is_below_rounding(magnitudes(quantities, saliency), size, epsilon)
+            (is_drawn and is_one)
+            or (is_below and is_below_rounding(magnitudes(quantities, saliency), size, epsilon))
         )
         if formula.method.variance and is_drawn:
             erroneous[-1] |= is_same_in_all_samples(selected, result.saliency, epsilon)
@@ -87,6 +89,18 @@ def _effect(gradient: Floats, plan: Plan, image: Images) -> float:
     """Sum |x g| of a gradient (1, C, H, W) at the image."""
     pixels = plan.image.as_layer().channels_first(image, 1.0)
     return float(np.einsum("nchw,nchw->", np.abs(pixels), np.abs(gradient)))
+
+
+def _is_rounded_to_one(plan: Plan, target: Target, size: float, formula: BoundFormula) -> bool:
+    """Whether the probability of a class is 1 after rounding: the derivative with respect to its own logit,
+    p (1 - p), is then lost, and only those of the other classes would be drawn. Samples may still tell it.
+    """
+    score = plan.score
+    is_softmax = score.output_activation == "Softmax" and score.exact_activation
+    is_explained = is_softmax and plan.explained_tensor == score.output != score.logits
+    is_one_class = np.count_nonzero(target.weights) == 1
+    is_clean = not formula.method.sampler.varies
+    return is_explained and is_one_class and is_clean and size >= 1 - plan.epsilon
 
 
 def _in_units_of_gradient(

@@ -367,6 +367,19 @@ def test_small_part_of_layer_is_explained(method: str, monkeypatch: pytest.Monke
     )
 
 
+@pytest.mark.parametrize("scale", [1, 30, 300])
+def test_probability_that_is_rounded_to_one_is_empty(scale: float) -> None:
+    """The probabilities of the other classes do not vanish, but p (1 - p) of the class itself does."""
+    head = "r = Relu(c2)" + POOL.format("r").replace("y =", "z =") + "y = Softmax(z)"
+    content = model(head, extra={"w1": (scale * ARRAYS["w1"]).astype(np.float32)})
+    explainer = make_explainer(content, "gradient-x-input", layer="auto", score="probability")
+    explanation = explainer(random_images(24), target="top1")
+    is_one = explanation.scores >= 1 - float(np.finfo(np.float32).eps)
+    assert explanation.is_empty.tolist() == is_one.tolist()
+    assert is_one.any() == any("is saturated at" in notice for notice in explanation.notices)
+    assert (0 < is_one.sum() < 24) is (scale == 30)
+
+
 def test_notice_appears_once_for_several_images() -> None:
     explanation = make_explainer(model(ZERO["layer norm, sum"]))(random_images(3), target=1)
     assert len([notice for notice in explanation.notices if "is empty, because" in notice]) == 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim
 from onnxcam.heads.detection_columns import BOX
 from onnxcam.heads.head import Head
+from onnxcam.heads.output_tensors import score_tensors
 from onnxcam.model.model import Model
 
 SIZE_AND_OFFSET = 2  # maps of numbers besides that of the centers
@@ -35,10 +36,10 @@ def detection_reason(model: Model, heads: Sequence[Head]) -> str | None:
 def box_companion(model: Model, heads: Sequence[Head]) -> str | None:
     """The name of an output with the numbers of a box for each position of the first head; None without one."""
     names = {head.output.name for head in heads}
-    for output in model.graph.outputs:
-        numbers = [] if output.name in names else _numbers_per_position(output, heads[0])
+    for tensor in _other_tensors(model, names):
+        numbers = _numbers_per_position(tensor, heads[0])
         if any(isinstance(dim, int) and dim % BOX == 0 for dim in numbers):
-            return str(output.name)
+            return str(tensor.name)
     return None
 
 
@@ -49,10 +50,16 @@ def companion_maps(model: Model, head: Head) -> list[str]:
     if not head.is_map or head.output_activation != "Sigmoid":
         return []
     return [
-        str(output.name)
-        for output in model.graph.outputs
-        if output.name != head.output.name and _numbers_per_position(output, head) == [len("xy")]
+        str(tensor.name)
+        for tensor in _other_tensors(model, {head.output.name})
+        if _numbers_per_position(tensor, head) == [len("xy")]
     ]
+
+
+def _other_tensors(model: Model, names: set[str]) -> Iterator[gs.Tensor]:
+    """What the outputs are made from, without the tensors with these names."""
+    tensors = (tensor for output in model.graph.outputs for tensor in score_tensors(output))
+    return (tensor for tensor in tensors if tensor.name not in names)
 
 
 def _numbers_per_position(output: gs.Tensor, head: Head) -> list[Dim]:
