@@ -42,7 +42,7 @@ def writer(numbers: AxisSlice, *, scaled: bool = False, joined: bool = False) ->
     or clip them. `joined` goes back to the first of several grids that were joined.
     """
     for _ in range(MAX_STEPS):
-        source = _step(numbers, scaled=scaled, joined=joined)
+        source = step_back(numbers, scaled=scaled, joined=joined)
         if source is None:
             break
         numbers = source
@@ -56,7 +56,7 @@ def operands(numbers: AxisSlice) -> list[gs.Tensor]:
         return [numbers.tensor]
     return [
         tensor
-        for tensor, start, size in _parts(node, numbers.axis)
+        for tensor, start, size in concat_parts(node, numbers.axis)
         if start < numbers.stop and start + size > numbers.start
     ] or [numbers.tensor]
 
@@ -66,7 +66,9 @@ def varying(tensors: Sequence[gs.Tensor]) -> list[gs.Tensor]:
     return [t for t in tensors if constant_values(t) is None and not t.is_empty()]
 
 
-def _step(numbers: AxisSlice, *, scaled: bool, joined: bool) -> AxisSlice | None:
+def step_back(
+    numbers: AxisSlice, *, scaled: bool = False, joined: bool = False
+) -> AxisSlice | None:
     """The same numbers before the node that moved or scaled them; None if it computes them."""
     tensor, axis, start, stop = numbers
     node = producer(tensor)
@@ -95,13 +97,13 @@ def _step(numbers: AxisSlice, *, scaled: bool, joined: bool) -> AxisSlice | None
 
 def _part(numbers: AxisSlice, node: gs.Node) -> AxisSlice | None:
     """The operand of a Concat that holds all of the numbers; None if several do."""
-    for tensor, start, size in _parts(node, numbers.axis):
+    for tensor, start, size in concat_parts(node, numbers.axis):
         if start <= numbers.start and numbers.stop <= start + size:
             return AxisSlice(tensor, numbers.axis, numbers.start - start, numbers.stop - start)
     return None
 
 
-def _parts(node: gs.Node, axis: int) -> list[tuple[gs.Tensor, int, int]]:
+def concat_parts(node: gs.Node, axis: int) -> list[tuple[gs.Tensor, int, int]]:
     """The operands of a Concat along the axis, with their first number and size; empty if a size is unknown."""
     parts, start = [], 0
     for tensor in node.inputs:

@@ -27,6 +27,7 @@ from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.answers import PlannedModel, plan_answers
+from onnxcam.rewrite.automatic_layers import automatic_layers, task_at_positions
 from onnxcam.rewrite.float_image import image_dtype, with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
@@ -37,7 +38,7 @@ from onnxcam.rewrite.sampled_inputs import ROUND_OPSET
 from onnxcam.rewrite.straight_through import straight_through_notices
 from onnxcam.rewrite.target_scores import add_target_scores
 from onnxcam.spatial.layer_names import find_layers
-from onnxcam.spatial.layers import candidates, choose_layers, spatial_layers
+from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import (
     AUTO,
     ImageInput,
@@ -127,8 +128,8 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
             )
         else:  # notices about the scores concern only methods that explain them
             scored, score = ensure_class_scores(model, request.output)
+            task, names = task_at_positions(model, request.output, request.head), ()
             model, dense = replace(scored, notices=model.notices), None
-            task, names = "", ()
     except ModelError:
         if any(quantity.needs_target for quantity in quantities):
             raise
@@ -255,7 +256,7 @@ def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
         subject.image,
         subject.explained,
     )
-    chosen = choose_layers(model, image.name, explained, layers)
+    chosen = automatic_layers(model, image.name, explained, layers, subject.task)
     if not chosen:
         if not layers and subject.needs_gradient:
             raise_if_blocked(model.graph, image.name, {explained}, RULE_TABLES[request.rules])
@@ -303,12 +304,13 @@ def _last_varying_layer(subject: _Subject, layers: Sequence[Layer]) -> Layer | N
 def layers(model: Model, output: str | None = None, head: HeadChoice = NO_CHOICE) -> list[Layer]:
     """The spatial layers of a model in the graph's order; those that "auto" selects are marked."""
     image = image_input(model)
-    model, score, *_ = with_dense_scores(model, output, head)
+    model, score, _, task, _ = with_dense_scores(model, output, head)
     spatial = spatial_layers(model, image.name, score.logits)
-    chosen = {layer.name for layer in choose_layers(model, image.name, score.logits, spatial)}
+    automatic = automatic_layers(model, image.name, score.logits, spatial, task)
+    chosen = {layer.name for layer in automatic}
     smoothing = next(m for m in METHODS.values() if m.sampler.smooths and m.has_layer)
     request = replace(smoothing.plan_request(AUTO, output), head=head)
-    subject = _Subject(request, model, image, score, score.logits)
+    subject = _Subject(request, model, image, score, score.logits, task=task)
     for_smoothing = _automatic_names(subject, spatial) if chosen else set()
     return [
         replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
@@ -114,6 +115,18 @@ def candidates(model: Model, layers: list[Layer]) -> list[Layer]:
     return features or complete
 
 
+def completed(model: Model, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that the score reads, each after its activation, without linear projections of tokens."""
+    tensors = model.graph.tensors()
+    return [
+        layer
+        for layer in layers
+        if not layer.ignored_by_score
+        and not _is_preactivation(tensors[layer.name])
+        and not _is_linear_projection(tensors[layer.name])
+    ]
+
+
 def choose_layers(model: Model, image: str, score: str, layers: list[Layer]) -> list[Layer]:
     """The automatic choice: the last candidate. If there is none, or if the features continue to coarser grids
     after it, as to the heads of a detector: the last layer of each branch. Empty if neither exists.
@@ -143,14 +156,7 @@ def branch_ends(model: Model, image: str, score: str, layers: list[Layer]) -> li
     """The last layer on every path from the image to the score, so that everything passes through one of them.
     Empty if a path has no layer, or if there are more than MAX_BRANCHES.
     """
-    tensors = model.graph.tensors()
-    usable = {
-        layer.name
-        for layer in layers
-        if not layer.ignored_by_score
-        and not _is_preactivation(tensors[layer.name])
-        and not _is_linear_projection(tensors[layer.name])
-    }
+    usable = {layer.name for layer in completed(model, layers)}
     path, flow, ignored = path_to_score(model, image, score)
     open_paths, ends = {score}, set[str]()
     for node in reversed(prune_ignored(path, flow, ignored).nodes):
