@@ -52,8 +52,11 @@ def tensors_before_selection(output: gs.Tensor) -> Iterator[gs.Tensor]:
     """The numbers of all positions that an output, or a part of it, was selected from."""
     for path in _paths(output):
         selection = _last_selection(path)
-        if selection is not None:
-            yield path[selection].tensor
+        if selection is None:
+            continue
+        step, *later = path[selection:]
+        is_part = bool(later) and _is_join(later[0].node, step.tensor)
+        yield later[0].tensor if is_part else step.tensor
 
 
 def _paths(output: gs.Tensor) -> Iterator[list[Step]]:
@@ -85,6 +88,8 @@ def _sources(node: gs.Node, path: list[Step]) -> list[gs.Tensor]:
     if node.op == "Where":
         numbers = [operand for operand in rest if operand.inputs]
         return numbers if len(numbers) == 1 else []
+    if traits.output_activation and traits.elementwise == "unary":
+        return [first]
     step = monotone_input(node)
     if step is not None:
         return [step[0]] if step[1] > 0 else []
@@ -161,9 +166,10 @@ def _all_classes(steps: list[Step]) -> gs.Tensor:
     """The first tensor of a path that has an axis of positions and one of classes, if there is one."""
     tensor = steps[0].tensor
     for step in steps[1:]:
-        if len(tensor.shape or ()) > 2 or step.node is None:
-            break
-        if not (only_reshapes(traits_of(step.node)) or step.node.op == "ReduceMax"):
+        is_flat = len(tensor.shape or ()) <= 2
+        is_best = step.node is not None and step.node.op == "ReduceMax"
+        is_view = step.node is not None and only_reshapes(traits_of(step.node))
+        if not is_best and not (is_flat and is_view):
             break
         tensor = step.tensor
     return _before_slice(tensor)
