@@ -12,3 +12,5 @@ COMPARED = (
     "integrated-gradients",
     "deep-lift",
 )
+MOST = 20  # targets of an image that "all" stands for
+LEAST = 0.3  # the smallest probability of a detection, region, or character that "all" stands for

@@ -95,6 +95,7 @@ class Dense:
     classes: how many.
     activation: the operator that makes probabilities of the scores; None if they are not logits.
     is_probability: whether the scores are probabilities already.
+    assumed_activation: what makes probabilities of raw scores, to compare them with a smallest score.
     grid: the rows and columns of the positions of a segmenter, as far as the graph fixes them.
     boxes: where the boxes of the positions are; None if that is unknown.
     background: the class that stands for no object; None if there is none.
@@ -106,6 +107,7 @@ class Dense:
     classes: int
     activation: str | None = None
     is_probability: bool = False
+    assumed_activation: str | None = None
     grid: tuple[Dim, Dim] | None = None
     boxes: Boxes | None = None
     background: int | None = None

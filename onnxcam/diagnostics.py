@@ -13,16 +13,18 @@ from onnxcam.autodiff.backward import differentiable_path
 from onnxcam.autodiff.rules import DEFAULT
 from onnxcam.autodiff.unsupported import ZERO_GRADIENT
 from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.dense import HeadChoice
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OnnxcamError, one_line
 from onnxcam.explain.answers import answers_request
 from onnxcam.explain.arguments import LabelSource, resolve_labels
 from onnxcam.explain.explainer import Explainer
+from onnxcam.explain.head_choice import parse_head
 from onnxcam.explain.preset_trial import try_presets
 from onnxcam.explain.runners import Options, open_runner
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
-from onnxcam.heads.dense_score import ensure_class_scores
 from onnxcam.heads.description import describe_outputs
+from onnxcam.heads.positions import with_dense_scores
 from onnxcam.image.files_beside import FilesBeside
 from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, Choice, choose, notice_of, with_settings
@@ -49,36 +51,41 @@ def checkup(
     inputs: Mapping[str, Any] | None = None,
     photo: Path | None = None,
     labels: LabelSource = AUTO,
+    *,
+    task: str | None = None,
+    head: str | None = None,
 ) -> dict[str, Any]:
     """Everything that `onnxcam check` prints; `size` is (height, width) of the trial's input, and
     `inputs` are the values of the model's other inputs. With a `photo`, what the model says about it under each
-    plausible preprocessing, with these `labels`.
+    plausible preprocessing, with these `labels`. `task` and `head` say what the outputs are (see `parse_head`).
 
     ModelError if there is no model, image input or score; SettingError for a size that the model does not take;
     ImageError for a photo that cannot be read.
     """
-    model = load(file, inputs)
+    model = load(file, inputs, size)
     image = image_input(model)
     files = FilesBeside(file)
     prepared = with_settings(choose(AUTO, model.metadata, image, files), size=size)
     trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
-    scored_model, score = ensure_class_scores(model, output)
-    layers = _layers_or_none(model, output) or spatial_layers(
+    choice = parse_head(task, head)
+    scored_model, score, *_ = with_dense_scores(model, output, choice)
+    layers = _layers_or_none(model, output, choice) or spatial_layers(
         scored_model, image.name, score.logits
     )
     # An image of integers has no derivative, but the layers after it do.
     sources = {image.name, *(layer.name for layer in layers)}
     expanded = _expanded(scored_model, sources, score.logits)
     path = subgraph_between(expanded.graph, sources, {score.logits}, carries_floats)
+    options = {"output": output, "task": task, "head": head}
     trial = _run_trial(
-        model, output, trial_size, [*files.problems, *([assumed] if assumed else [])]
+        model, options, trial_size, [*files.problems, *([assumed] if assumed else [])]
     )
     return {
         "model": _describe_model(model),
         "input": {**vars(image), "dtype": str(image.dtype)},
         "values": {bound.name: bound.to_json() for bound in model.inputs},
         "score": vars(score),
-        "outputs": describe_outputs(model, output),
+        "outputs": describe_outputs(model, output, choice),
         "layer": next((layer.name for layer in layers if layer.automatic), None),
         "layer_smoothed": next((layer.name for layer in layers if layer.auto_for_smoothing), None),
         "operators": _operator_rows(path),
@@ -123,10 +130,10 @@ def _expanded(model: Model, sources: Collection[str], of: str) -> Model:
         return model
 
 
-def _layers_or_none(model: Model, output: str | None) -> list[Layer]:
+def _layers_or_none(model: Model, output: str | None, head: HeadChoice) -> list[Layer]:
     """The spatial layers, the automatic ones marked; empty if that fails, and the trial then says why."""
     try:
-        return layers_of(model, output)
+        return layers_of(model, output, head)
     except ModelError:
         return []
 
@@ -194,7 +201,7 @@ def _device_status() -> list[dict[str, Any]]:
 
 
 def _run_trial(
-    model: Model, output: str | None, size: tuple[int, int], assumed: list[str]
+    model: Model, options: dict[str, Any], size: tuple[int, int], assumed: list[str]
 ) -> dict[str, Any]:
     """Runs what `onnxcam explain` does by default, on a random input: the settings, the error if it failed, and
     whether the reason is that no gradient passes.
@@ -212,7 +219,7 @@ def _run_trial(
         "blocked": False,
     }
     try:
-        explainer = Explainer(model, output=output, samples=SAMPLES, chunk=SAMPLES)
+        explainer = Explainer(model, **options, samples=SAMPLES, chunk=SAMPLES)
         trial |= {
             "layer": explainer.plan.layers[0].name,
             "layers": [layer.name for layer in explainer.plan.layers],

@@ -8,7 +8,17 @@ from typing import Any
 from typer import Exit
 
 from onnxcam.cli.errors import EXIT_ERROR
-from onnxcam.cli.options import InputValues, Json, Labels, ModelFile, Photo, ScoreTensor, Size
+from onnxcam.cli.options import (
+    HeadText,
+    InputValues,
+    Json,
+    Labels,
+    ModelFile,
+    Photo,
+    ScoreTensor,
+    Size,
+    TaskName,
+)
 from onnxcam.cli.output import print_facts, print_json, print_table, say
 
 EPILOG = """\b
@@ -29,6 +39,8 @@ def check(
     photo: Photo = None,
     labels: Labels = None,
     output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
     inputs: InputValues = None,
     size: Size = None,
     json: Json = False,
@@ -48,7 +60,14 @@ def check(
 
     with blames_invalid_models(model):
         report = checkup(
-            model, output, parse_size(size), parse_inputs(inputs or []), photo, labels or "auto"
+            model,
+            output,
+            parse_size(size),
+            parse_inputs(inputs or []),
+            photo,
+            labels or "auto",
+            task=task,
+            head=head,
         )
     if json:
         print_json(report)

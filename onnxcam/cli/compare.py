@@ -14,6 +14,7 @@ from onnxcam.cli.options import (
     DeviceName,
     Fit,
     Force,
+    HeadText,
     InputValues,
     JsonLines,
     Labels,
@@ -32,6 +33,7 @@ from onnxcam.cli.options import (
     Seed,
     Size,
     Std,
+    TaskName,
 )
 from onnxcam.cli.output import say
 
@@ -129,6 +131,8 @@ def compare(
     settings: SharedSettings = None,
     score: ScoreKind = "logit",
     output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
     inputs: InputValues = None,
     preprocess: Preprocess = "auto",
     size: Size = None,
@@ -166,6 +170,8 @@ def compare(
             "labels": labels or "auto",
             "score": score,
             "output": output,
+            "task": task,
+            "head": head,
             "chunk": chunk,
             "inputs": parsing.parse_inputs(inputs or []),
             "preprocess": preprocess,

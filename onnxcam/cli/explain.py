@@ -18,14 +18,17 @@ from onnxcam.cli.options import (
     Fit,
     Force,
     Fuse,
+    HeadText,
     Images,
     InputValues,
     JsonLines,
     Labels,
     LayerNames,
     LongestSide,
+    MaxTargets,
     Mean,
     Method,
+    MinScore,
     NoCache,
     Noise,
     Opacity,
@@ -49,9 +52,10 @@ from onnxcam.cli.options import (
     SkipExisting,
     Std,
     Targets,
+    TaskName,
 )
 from onnxcam.cli.output import say
-from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
 from onnxcam.errors import OutputError
 
 if TYPE_CHECKING:
@@ -74,7 +78,7 @@ The score of a class is printed with its probability, "12.3 (p = 0.874)", if the
 Sigmoid of the logits.
 
 \b
-With --json, each line has the keys image, target, index, score and probability (null without one), layers,
+With --json, each line has the keys image, target, index, score, probability and box (null without one), layers,
 method, is_empty, overlay, map, manifest, skipped and error. For an image that failed, it has only image and
 error.
 
@@ -92,6 +96,8 @@ Examples:
   onnxcam explain model.onnx cat.jpg --channels 3,7,10-20 --region 0:4,0:7
   onnxcam explain model.onnx cat.jpg --preprocess tf --size 192,192 --fit squash
   onnxcam explain detector.onnx cat.jpg --input orig_target_sizes=640,480
+  onnxcam explain detector.onnx street.jpg -t all --min-score 0.5
+  onnxcam explain segmenter.onnx street.jpg -t road -t car@pixel:320,200
   onnxcam explain model.onnx cat.jpg --json | jq .target
   onnxcam explain --from maps/cat.grad-cam.json -o again
 """
@@ -105,6 +111,8 @@ def explain(
     method: Method = DEFAULT_METHOD,
     layer: LayerNames = None,
     target: Targets = None,
+    min_score: MinScore = LEAST,
+    max_targets: MaxTargets = MOST,
     labels: Labels = None,
     samples: Samples = None,
     noise: Noise = None,
@@ -112,6 +120,8 @@ def explain(
     settings: Settings = None,
     score: ScoreKind = "logit",
     output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
     inputs: InputValues = None,
     channels: Channels = None,
     region: RegionOption = None,
@@ -159,6 +169,10 @@ def explain(
         "labels": labels or "auto",
         "score": score,
         "output": output,
+        "task": task,
+        "head": head,
+        "min_score": min_score,
+        "max_targets": max_targets,
         "chunk": chunk,
         "channels": channels,
         "region": region,

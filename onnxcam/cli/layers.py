@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from onnxcam.cli.options import InputValues, Json, ModelFile, ScoreTensor
+from onnxcam.cli.options import HeadText, InputValues, Json, ModelFile, ScoreTensor, TaskName
 from onnxcam.cli.output import print_json, print_table_of_names, say
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def layers(
         Option("--all", help="Also list layers inside branches, which some evidence bypasses."),
     ] = False,
     output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
     inputs: InputValues = None,
     json: Json = False,
 ) -> None:
@@ -66,12 +68,14 @@ def layers(
     a coarse grid of cells; earlier layers have finer grids and show parts and outlines.
     """
     from onnxcam.cli.parsing import parse_inputs
+    from onnxcam.explain.head_choice import parse_head
     from onnxcam.model.load import load
     from onnxcam.rewrite.planner import layers as layers_of
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        all_layers = layers_of(load(model, parse_inputs(inputs or [])), output)
+        loaded = load(model, parse_inputs(inputs or []))
+        all_layers = layers_of(loaded, output, parse_head(task, head))
     shown_layers = [
         layer for layer in all_layers if show_all or layer.is_bottleneck or layer.automatic
     ]

@@ -18,6 +18,26 @@ ScoreTensor: TypeAlias = Annotated[
         help="The tensor with one score per class; default: the output that most likely holds them.",
     ),
 ]
+TaskName: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--task",
+        metavar="TASK",
+        help="What the model is for, if the notices say something wrong: classification, detection, "
+        "segmentation, sequence (text), embedding, regression, or image.",
+        show_default=False,
+    ),
+]
+HeadText: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--head",
+        metavar="HEAD",
+        help="What the outputs are: a form of boxes (yolov8, yolox, ssd, …), or their names: "
+        "boxes=NAME,scores=NAME[,objectness=NAME][,classes=AXIS].",
+        show_default=False,
+    ),
+]
 InputValues: TypeAlias = Annotated[
     list[str] | None,
     Option(
@@ -86,8 +106,28 @@ Targets: TypeAlias = Annotated[
         "-t",
         metavar="TARGET",
         help="topK, a class index, a label, a contrast like 281-282, or 'not cat' for the evidence against "
-        "a class; repeat it to get one map per target.  [default: top1]",
+        "a class; where the model scores boxes, pixels or steps, CLASS@box:2, CLASS@box:x0,y0,x1,y1, "
+        "CLASS@pixel:x,y, CLASS@mask:FILE, CLASS@segment, CLASS@step:5 or CLASS@all, or 'all' for every "
+        "detection, region or character; similar:REFERENCE for embeddings, value:3 for regressions; repeat it "
+        "to get one map per target.  [default: top1]",
         show_default=False,
+    ),
+]
+MinScore: TypeAlias = Annotated[
+    float,
+    Option(
+        "--min-score",
+        metavar="P",
+        help="With --target all: the smallest probability of a detection, region or character.",
+    ),
+]
+MaxTargets: TypeAlias = Annotated[
+    int,
+    Option(
+        "--max",
+        metavar="N",
+        help="With --target all: the largest number of maps of an image.",
+        min=1,
     ),
 ]
 Labels: TypeAlias = Annotated[

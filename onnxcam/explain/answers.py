@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats, Images, Scores
+from onnxcam.defaults import LEAST, MOST
 from onnxcam.dense import Dense
 from onnxcam.errors import PlaceError, TargetError
 from onnxcam.explain.dense_labels import with_labels
@@ -29,8 +30,6 @@ from onnxcam.targets.where.place import DenseView
 from onnxcam.targets.where.read import list_targets, read_target
 
 MOST_DETECTIONS = 300  # of an image, that can be numbered
-MOST = 20  # targets of an image that `all` stands for
-LEAST = 0.3  # the smallest probability of a detection, region, or character that `all` stands for
 
 
 def answers_request(request: PlanRequest) -> PlanRequest:
@@ -101,7 +100,7 @@ class Answers:
         return DenseView(
             dense,
             scores,
-            _probabilities(scores, dense.activation),
+            _probabilities(scores, dense.activation or dense.assumed_activation),
             shown.box,
             cells,
             boxes=None if boxes is None else _to_image(boxes, shown.box, size),

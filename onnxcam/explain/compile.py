@@ -79,17 +79,19 @@ def compile_model(
     cached: bool,
     inputs: Mapping[str, Array] = MappingProxyType({}),
     loaded: LoadedModel | None = None,
+    size: tuple[int, int] | None = None,
 ) -> CompiledModel:
     """A model planned for a request (see `rewrite.planner.plan`), and opened on a device. `inputs` become
     constants of the model (see `model.load`). Not cached if the request names functions of other packages.
-    `loaded` keeps the model for the next request.
+    `loaded` keeps the model for the next request. `size` (height, width) is fixed if gradients need it.
     """
     files = identify_files(model)
-    key = cache_key(files, request, inputs) if cached and files and is_bundled(request) else None
+    is_cached = cached and files is not None and is_bundled(request)
+    key = cache_key(files, request, inputs, size) if is_cached and files else None
     compiled = _load_cached(key, request, device) if key else None
     with blames_invalid_models(model):
         return compiled or _build(
-            model, request, device, files, key, inputs, loaded or LoadedModel()
+            model, request, device, files, key, inputs, loaded or LoadedModel(), size
         )
 
 
@@ -139,12 +141,15 @@ def to_portable(model: Any) -> Path | bytes:
 
 
 def cache_key(
-    files: ModelFiles, request: PlanRequest, inputs: Mapping[str, Array] = MappingProxyType({})
+    files: ModelFiles,
+    request: PlanRequest,
+    inputs: Mapping[str, Array] = MappingProxyType({}),
+    size: tuple[int, int] | None = None,
 ) -> str:
-    """The name of a cache entry: a digest of the model, of the values of its other inputs, of all fields of the
-    request, and of the program.
+    """The name of a cache entry: a digest of the model, of the values of its other inputs, of the size of the
+    images if one is named, of all fields of the request, and of the program.
     """
-    model = [files.name, files.digest, files.data, digest_inputs(inputs)]
+    model = [files.name, files.digest, files.data, digest_inputs(inputs), size]
     return cache.key({"model": model, "request": asdict(request), "program": program_version()})
 
 
@@ -216,11 +221,12 @@ def _build(
     key: str | None,
     inputs: Mapping[str, Array],
     loaded: LoadedModel,
+    size: tuple[int, int] | None,
 ) -> CompiledModel:
     from onnxcam.explain.batch_trial import confirm_batch, with_batch_of_one
     from onnxcam.rewrite.planner import plan
 
-    planned, models = plan(loaded.get(model, files, inputs), request)
+    planned, models = plan(loaded.get(model, files, inputs, size), request)
     serialized = {name: model.content_and_weights() for name, model in models.items()}
     content, weights = serialized.get(SAMPLED, serialized[MODEL])  # the one with gradients
     try:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
 from onnxcam.errors import ImageError
 from onnxcam.explain import pipeline
 from onnxcam.explain.announce import announce
-from onnxcam.explain.answers import LEAST, MOST, Answers, answers_request
+from onnxcam.explain.answers import Answers, answers_request
 from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
@@ -22,7 +22,6 @@ from onnxcam.explain.arguments import (
     check_scope,
     check_target_kind,
     files_beside,
-    path_text,
     resolve_labels,
     target_per_image,
     targets_of,
@@ -45,7 +44,7 @@ from onnxcam.explain.runners import Options, open_runner
 from onnxcam.explain.sampling import Sampling, count_samples
 from onnxcam.explain.shared_model import SharedModel
 from onnxcam.image.preprocess import Preprocessing, tensor_size
-from onnxcam.image.preprocessing_choice import choose, notice_of, with_settings
+from onnxcam.image.preprocessing_choice import choose, notice_of, requested_size, with_settings
 from onnxcam.methods import choose_method
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.model.input_values import input_arrays
@@ -130,8 +129,8 @@ class Explainer:
         self.settings, self._demand = make_demand(
             self.method, settings, layer, output, score, parse_head(task, head)
         )
-        loaded = shared.loaded if shared else None
-        self._options = Options(model, find_device(device), inputs, chunk, cache, loaded)
+        loaded, size = shared.loaded if shared else None, requested_size(preprocess, pixels)
+        self._options = Options(model, find_device(device), inputs, chunk, cache, loaded, size)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
         self._announced: set[str] = set()
@@ -337,12 +336,9 @@ class Explainer:
         provenance = describe(
             self.plan,
             self.method,
-            model=path_text(self._options.model),
+            self._arguments,
             settings=self.settings,
-            score={"kind": self.score_kind, "output": self._demand.request.output},
-            labels=path_text(self._arguments["labels"]),
             subset=subset or self._subset,
-            fuse=self.fuse,
             preprocessing=self.preprocessing,
             files=self._files.digests,
             device=self.device,

@@ -29,16 +29,22 @@ class LoadedModel:
         source: str | Path | bytes | Model,
         files: ModelFiles | None,
         inputs: Mapping[str, Array],
+        size: tuple[int, int] | None = None,
     ) -> Model:
-        """The loaded model, whose batch is free if that can be proven."""
+        """The loaded model, whose batch is free if that can be proven, and whose size is fixed if gradients
+        need it.
+        """
         from onnxcam.explain.free_batch_proof import free_batch_if_proven
+        from onnxcam.model.fixed_size import fix_size
         from onnxcam.model.load import bind_inputs, load
         from onnxcam.model.model import Model
 
-        key = id(source), files, digest_inputs(inputs)
+        key = id(source), files, digest_inputs(inputs), size
         if self.model is None or self.key != key:
             bound = (
-                bind_inputs(source, inputs) if isinstance(source, Model) else load(source, inputs)
+                fix_size(bind_inputs(source, inputs), size)
+                if isinstance(source, Model)
+                else load(source, inputs, size)
             )
             self.model, self.key = free_batch_if_proven(bound), key
         return self.model

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxcam._version import __version__
+from onnxcam.explain.arguments import path_text
 from onnxcam.image.preprocess import Preprocessing, to_dict
 from onnxcam.methods import Method
 from onnxcam.methods.settings import settings_to_json
@@ -18,30 +19,37 @@ from onnxcam.specs import Plan
 def describe(
     plan: Plan,
     method: Method,
+    arguments: Mapping[str, Any],
     *,
-    model: str | None,
     settings: Mapping[str, Any],
-    score: Mapping[str, Any],
-    labels: str | None,
     subset: Subset,
-    fuse: str,
     preprocessing: Preprocessing,
     files: Mapping[str, str],
     device: Device,
 ) -> dict[str, Any]:
-    """The model, the method, and all that was chosen, as JSON values; `model` and `labels` are paths,
+    """The model, the method, and all that was chosen, as JSON values; `arguments` are those of the explainer,
     `files` the digests of files beside the model that were used.
     """
     data = {"external_data": plan.data} if plan.data else {}
-    task = {"task": plan.dense.task} if plan.dense else {}
+    task = {"task": plan.task} if plan.task else {}
     return {
-        "model": {"name": plan.name, "source": model, "sha256": plan.digest, **data},
+        "model": {
+            "name": plan.name,
+            "source": path_text(arguments["model"]),
+            "sha256": plan.digest,
+            **data,
+            **task,
+        },
         "inputs": {bound.name: bound.to_json() for bound in plan.inputs},
         "method": {"name": method.name, "settings": settings_to_json(settings)},
-        "score": {**score, **task, "tensor": plan.explained_tensor},
-        "labels": labels,
+        "score": {
+            "kind": arguments["score"],
+            **{name: arguments[name] for name in ("output", "task", "head")},
+            "tensor": plan.explained_tensor,
+        },
+        "labels": path_text(arguments["labels"]),
         "subset": subset.to_json(),
-        "fuse": fuse,
+        "fuse": arguments["fuse"],
         "preprocessing": to_dict(preprocessing),
         **({"described_by": dict(files)} if files else {}),
         "device": str(device),

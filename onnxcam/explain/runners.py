@@ -15,7 +15,9 @@ from onnxcam.specs import PlanRequest
 
 
 class Options(NamedTuple):
-    """What a model is opened with, the same for every request; `loaded` keeps it for the next one."""
+    """What a model is opened with, the same for every request; `loaded` keeps it for the next one.
+    `size` (height, width) is that of the images if the user names one.
+    """
 
     model: Any
     device: Device
@@ -23,6 +25,7 @@ class Options(NamedTuple):
     chunk: int | None
     cache: bool
     loaded: LoadedModel | None = None
+    size: tuple[int, int] | None = None
 
 
 def open_runner(options: Options, request: PlanRequest) -> Runner:
@@ -35,5 +38,6 @@ def open_runner(options: Options, request: PlanRequest) -> Runner:
             cached=options.cache,
             inputs=options.inputs,
             loaded=options.loaded,
+            size=options.size,
         )
     return Runner(compiled.plan, chunked_runners(compiled, options.chunk))

@@ -108,6 +108,8 @@ def _from_manifest(path: Path, manifest: Mapping[str, Any]) -> StoredResult:
         options={
             "score": score["kind"],
             "output": score.get("output"),
+            "task": score.get("task"),
+            "head": score.get("head"),
             "channels": subset["channels"],
             "region": np.array(region, bool) if isinstance(region, list) else region,
             "fuse": manifest["fuse"],

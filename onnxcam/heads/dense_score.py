@@ -29,7 +29,7 @@ from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
 from onnxcam.specs import CLASS_SCORES, Score
 
-Describe: TypeAlias = Callable[[Head, bool], str]  # whether there are several heads like this one
+Describe: TypeAlias = Callable[[Sequence[Head]], str]
 
 
 @reports_node
@@ -143,8 +143,7 @@ def _head_notices(heads: Sequence[Head], describe: Describe) -> list[str]:
     """What was assumed about the heads that are explained."""
     first = heads[0]
     names = ", ".join(head.output.name for head in heads)
-    plural = len(heads) > 1
-    notices = [f"{names} {describe(first, plural)}"] if first.other_axes else []
+    notices = [f"{names} {describe(heads)}"] if first.other_axes else []
     notices += _batch_notices(first)
     if first.is_guess:
         notices.append(
@@ -168,16 +167,19 @@ def _batch_notices(head: Head) -> Iterator[str]:
         yield f"axis {head.batch_axis} of {shape} is taken as the batch; --output NAME chooses another tensor"
 
 
-def _describe_pooling(head: Head, plural: bool) -> str:
+def _describe_pooling(heads: Sequence[Head]) -> str:
     """How the scores of pixels or boxes are pooled, as a predicate of the output's name."""
+    head = heads[0]
     if head.is_map:
-        return f"{'score' if plural else 'scores'} each pixel: the mean of a class over the image is explained"
+        what = "score" if len(heads) > 1 else "scores"
+        return f"{what} each pixel: the mean of a class over the image is explained"
     of_class = "" if head.class_count == 1 else "of a class "
-    return f"{describe_numbers(head, plural)}the maximum {of_class}over the boxes is explained"
+    return f"{describe_numbers(heads)}the maximum {of_class}over the boxes is explained"
 
 
-def describe_numbers(head: Head, plural: bool) -> str:
+def describe_numbers(heads: Sequence[Head]) -> str:
     """What the numbers of a box are, as a predicate of the output's name."""
+    head, plural = heads[0], len(heads) > 1
     count, columns = head.class_count, head.class_columns
     has = "have" if plural else "has"
     if columns is not None:

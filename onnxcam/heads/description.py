@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE
-from onnxcam.heads.dense_score import explained_heads
+from onnxcam.dense import DETECTION, IMAGE, NO_CHOICE, SEGMENTATION, SEQUENCE, HeadChoice
+from onnxcam.heads.dense_score import describe_numbers, explained_heads
 from onnxcam.heads.head import Head
+from onnxcam.heads.tasks.activation import assumed_activation
 from onnxcam.heads.tasks.choice import task_of
 from onnxcam.heads.tasks.no_class import class_of_nothing
-from onnxcam.heads.tasks.task import CLASSIFICATION, EMBEDDING, REGRESSION
+from onnxcam.heads.tasks.task import CLASSIFICATION, EMBEDDING, REGRESSION, Task
 from onnxcam.image.labels import metadata_labels
 from onnxcam.model.model import Model
 
@@ -25,16 +26,52 @@ DEFAULT_TARGETS = {
 }
 
 
-def describe_outputs(model: Model, output: str | None = None) -> dict[str, Any]:
+def choose_task(model: Model, heads: Sequence[Head], choice: HeadChoice = NO_CHOICE) -> Task:
+    """The task that the user names, or else that of the model."""
+    return Task(choice.task, "you say so") if choice.task else task_of(model, heads)
+
+
+def describe_default(heads: Sequence[Head], task: Task) -> str:
+    """What the outputs with positions hold and what is explained by default, as a predicate of their names."""
+    head, plural = heads[0], len(heads) > 1
+    of_class = "" if head.class_count == 1 else " of a class"
+    what = "score" if plural else "scores"
+    if task.name == SEQUENCE:
+        return (
+            f"{what} {head.class_count} characters at each step: the decoded text is explained; --target "
+            "CHARACTER@step:K explains one step, CHARACTER@all all of them"
+        )
+    if task.name == IMAGE:
+        return (
+            f"{'hold' if plural else 'holds'} an image: the mean of a channel is explained; --target "
+            "CHANNEL@pixel:x,y, CHANNEL@box:x0,y0,x1,y1 or CHANNEL@mask:FILE chooses a part"
+        )
+    if task.name == SEGMENTATION:
+        return (
+            f"{what} each pixel: the mean of a class over the pixels where it is best is explained; --target "
+            "CLASS@all, CLASS@pixel:x,y, CLASS@box:x0,y0,x1,y1 or CLASS@mask:FILE chooses others"
+        )
+    numbers = f"{what} the cells of a grid: " if head.is_map else describe_numbers(heads)
+    return (
+        f"{numbers}the best box{of_class} is explained; --target CLASS@box:2 or CLASS@box:x0,y0,x1,y1 chooses "
+        "another"
+    )
+
+
+def describe_outputs(
+    model: Model, output: str | None = None, choice: HeadChoice = NO_CHOICE
+) -> dict[str, Any]:
     """What the explained outputs are taken for, as plain data: `task` and `reason`, whether that is `assumed`,
     the `tensors` with the scores, the number of `classes` and of scored `positions`, the `class_axis` and the
     `batch_axis` of the tensors, the `columns` that hold the classes if others do not, the `objectness`, the
-    `activation` after the scores, the class that stands for `nothing`, and the default `target`.
+    `activation` after the scores, the class that stands for `nothing`, and the default `target`. `choice` is
+    what the user says about them.
 
     Raises what `find_score` raises.
     """
-    model, heads = explained_heads(model, output, _without_words)
-    first, task = heads[0], task_of(model, heads)
+    named = choice.scores or output
+    model, heads = explained_heads(model, named, _without_words, choice.class_axis)
+    first, task = heads[0], choose_task(model, heads, choice)
     nothing = class_of_nothing(first, task.name, metadata_labels(model.metadata))
     columns = first.class_columns
     return {
@@ -47,14 +84,14 @@ def describe_outputs(model: Model, output: str | None = None) -> dict[str, Any]:
         "class_axis": first.class_axis,
         "batch_axis": first.batch_axis,
         "columns": None if columns is None else [columns.start, columns.stop],
-        "objectness": _objectness(first),
-        "activation": _activation(first),
+        "objectness": choice.objectness or _objectness(first),
+        "activation": _activation(first, assumed_activation(task.name, first.class_count, nothing)),
         "nothing": None if nothing is None else {"class": nothing.index, "name": nothing.name},
         "target": DEFAULT_TARGETS[task.name],
     }
 
 
-def _without_words(_head: Head, _plural: bool) -> str:
+def _without_words(_: Sequence[Head]) -> str:
     return ""
 
 
@@ -70,12 +107,13 @@ def _objectness(head: Head) -> str | int | None:
     return None if head.class_columns is None else head.class_columns.objectness
 
 
-def _activation(head: Head) -> str:
-    """What makes probabilities of the scores."""
+def _activation(head: Head, assumed: str | None) -> str:
+    """What makes probabilities of the scores; `assumed` if nothing says so."""
     columns = head.class_columns
     is_product = head.objectness is not None or (columns is not None and columns.is_probability)
     if head.inner_logits or is_product:
         return "none: they are probabilities"
-    if columns is not None and columns.logits is not None:
+    if columns is not None and (columns.logits is not None or columns.are_logits):
         return "Sigmoid"
-    return head.output_activation or "none: they are raw scores"
+    raw = f"{assumed}, which is assumed" if assumed else "none: they are raw scores"
+    return head.output_activation or raw

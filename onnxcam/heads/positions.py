@@ -29,13 +29,13 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.boxes.find import find_boxes
 from onnxcam.heads.dense_score import (
     class_scores,
-    describe_numbers,
     explained_heads,
     mark_as_added,
 )
+from onnxcam.heads.description import choose_task, describe_default
 from onnxcam.heads.head import Head
 from onnxcam.heads.output_activation import find_output_activation
-from onnxcam.heads.tasks.choice import task_of
+from onnxcam.heads.tasks.activation import assumed_activation, assumed_activation_notice
 from onnxcam.heads.tasks.no_class import NoClass, class_of_nothing
 from onnxcam.heads.tasks.task import Task
 from onnxcam.heads.vectors import ScoredModel, with_vector_scores
@@ -59,8 +59,13 @@ def with_dense_scores(
 
     Raises what `find_score` raises if there is no score per position either.
     """
-    model, heads = explained_heads(model, choice.scores or output, _describe, choice.class_axis)
-    task = Task(choice.task, "you say so") if choice.task else task_of(model, heads)
+    model, heads = explained_heads(
+        model,
+        choice.scores or output,
+        lambda heads: describe_default(heads, choose_task(model, heads, choice)),
+        choice.class_axis,
+    )
+    task = choose_task(model, heads, choice)
     if heads[0].has_class_scores or task.name not in PLACED:
         return with_vector_scores(model, heads, task, output)
     dense, notices = _read(model, heads, task, choice)
@@ -155,6 +160,8 @@ def _read(
     is_product = first.objectness is not None or (columns is not None and columns.is_probability)
     activation = None if is_product else activation
     nothing = class_of_nothing(first, task.name, metadata_labels(model.metadata))
+    assumed = assumed_activation(task.name, first.class_count, nothing)
+    is_raw = activation is None and not (first.inner_logits or is_product)
     boxes = None
     if task.name == DETECTION:
         boxes = find_boxes(model, heads, choice.boxes or None, choice.form or None)
@@ -164,6 +171,7 @@ def _read(
         classes=first.class_count,
         activation={"LogSoftmax": "Softmax"}.get(str(activation), activation),
         is_probability=bool(first.inner_logits) or is_product,
+        assumed_activation=assumed if is_raw else None,
         grid=grid,
         boxes=boxes,
         background=nothing.index if nothing and task.name != SEQUENCE else None,
@@ -175,6 +183,7 @@ def _read(
         *_box_notices(dense),
         *_grid_notices(dense, first),
         *_nothing_notices(nothing, first),
+        *_activation_notices(dense, first),
     ]
 
 
@@ -210,21 +219,11 @@ def _box_notices(dense: Dense) -> Iterator[str]:
         yield f"boxes: {dense.boxes.assumed}; --head names another form"
 
 
+def _activation_notices(dense: Dense, head: Head) -> Iterator[str]:
+    if dense.task == DETECTION and dense.assumed_activation:
+        yield assumed_activation_notice(head.output.name, dense.assumed_activation)
+
+
 def _nothing_notices(nothing: NoClass | None, head: Head) -> Iterator[str]:
     if nothing is not None and nothing.is_assumed:
         yield nothing.notice(head.output.name)
-
-
-def _describe(head: Head, plural: bool) -> str:
-    """What is explained by default, as a predicate of the output's name."""
-    if head.is_map:
-        return (
-            f"{'score' if plural else 'scores'} each pixel: the mean of a class over the pixels where it is "
-            "best is explained; --target CLASS@all, CLASS@pixel:x,y, CLASS@box:x0,y0,x1,y1 or "
-            "CLASS@mask:FILE chooses others"
-        )
-    of_class = "" if head.class_count == 1 else " of a class"
-    return (
-        f"{describe_numbers(head, plural)}the best box{of_class} is explained; --target CLASS@box:2 or "
-        "CLASS@box:x0,y0,x1,y1 chooses another"
-    )

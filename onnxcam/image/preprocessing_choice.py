@@ -117,6 +117,15 @@ def _doubt(preprocessing: Preprocessing, takes: ImageInput) -> str:
     return f"names {names} pixels, but the model expects {expects}"
 
 
+def requested_size(
+    preprocess: str | Preprocessing, pixels: Mapping[str, Any] | None
+) -> tuple[int, int] | None:
+    """The size (height, width) that the user names; None if it is left to the model."""
+    size = (pixels or {}).get("size")
+    named = preprocess.size if isinstance(preprocess, Preprocessing) else None
+    return named if size is None else (int(size[0]), int(size[1]))
+
+
 def with_settings(choice: Choice, **settings: Any) -> Choice:
     """The choice with these settings replaced (see `with_overrides`), which are then no longer assumed."""
     changed = {name for name, value in settings.items() if value is not None}

@@ -39,4 +39,6 @@ def from_timm(settings: Mapping[str, Any]) -> Description:
         )
     except SettingError as error:
         raise ValueError(str(error)) from error
-    return Description(preprocessing, () if fit else ("fit",))
+    # a border that is cropped again is no fit
+    is_known = fit is not None and (fit != "letterbox" or preprocessing.crop_ratio == 1)
+    return Description(preprocessing, () if is_known else ("fit",))

@@ -33,7 +33,7 @@ def free_batch(model: Model, image: str) -> Model | None:
             _repeat_constants(free.graph, node, batch)
     source = free.graph.tensors()[image]
     source.shape = [BATCH, *source.shape[1:]]
-    freed = _infer_again(free, image)
+    freed = infer_again(free, image)
     is_free = freed is not None and all(
         output.shape and not isinstance(output.shape[0], int) for output in freed.graph.outputs
     )
@@ -53,10 +53,10 @@ def repeat_rows(model: Model, image: str) -> Model:
                 _repeat_constants(repeated.graph, node, 1)
     if len(repeated.graph.nodes) == len(model.graph.nodes):
         return model
-    return _infer_again(repeated, image) or model
+    return infer_again(repeated, image) or model
 
 
-def _infer_again(model: Model, image: str) -> Model | None:
+def infer_again(model: Model, image: str) -> Model | None:
     """The model with the shapes of all tensors but the image inferred again, in place; None if that fails."""
     for tensor in model.graph.tensors().values():
         if isinstance(tensor, gs.Variable) and tensor.name != image:

@@ -28,6 +28,7 @@ from onnxcam.model.external_data import (
     read_external_data,
     use_embedded_data,
 )
+from onnxcam.model.fixed_size import fix_size
 from onnxcam.model.image_evidence import image_evidence
 from onnxcam.model.input_values import input_arrays
 from onnxcam.model.model import Model
@@ -42,10 +43,13 @@ MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 
 @reports_node
 def load(
-    source: str | Path | bytes | onnx.ModelProto, inputs: Mapping[str, Any] | None = None
+    source: str | Path | bytes | onnx.ModelProto,
+    inputs: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Model:
     """Read, check and clean a model from a path (external data included), bytes, or a ModelProto. `inputs` are
-    values for inputs other than the image, by name: arrays, which become constants of the model.
+    values for inputs other than the image, by name: arrays, which become constants of the model. `size` is the
+    (height, width) of the images: it is fixed where gradients need it.
 
     Raises ModelError, with the reason and what to do, for anything that is not a valid model; SettingError or
     UnknownNameError for inputs that do not fit it.
@@ -57,7 +61,7 @@ def load(
         bound, notices = bind_proto(proto, name, arrays)
         use_embedded_data(proto, name)
         model = model_from_proto(proto, name, digest_bytes(content), notices)
-        return _with_inputs(model, bound)
+        return fix_size(_with_inputs(model, bound), size)
     path = Path(source)
     content = _read(path)
     proto = _parse(content, str(path))
@@ -65,7 +69,7 @@ def load(
     weights = mmap_large_weights(proto, path)
     read_external_data(proto, path)
     model = model_from_proto(proto, path.name, digest_bytes(content), notices, weights)
-    return _with_inputs(model, bound)
+    return fix_size(_with_inputs(model, bound), size)
 
 
 @reports_node

@@ -15,6 +15,7 @@ from tests.heads.support.nets import POOL, build
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 FIXTURES = sorted(DATA.glob("*.onnx"))
 ROWS = "c = Conv(features, v) r = Reshape(c, flat)"
+SOFTMAX = "Softmax, which is assumed"
 RAW, PROBABILITIES = "none: they are raw scores", "none: they are probabilities"
 NOTHING: dict[str, Any] = {
     "positions": [],
@@ -43,7 +44,13 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "segmenter, channels last": (
         "float[N, 8, 8, 6] y",
         "c = Conv(features, v) y = Transpose<perm = [0, 2, 3, 1]>(c)",
-        {"task": "segmentation", "classes": 6, "class_axis": 3, "positions": [[8, 8]]},
+        {
+            "task": "segmentation",
+            "classes": 6,
+            "class_axis": 3,
+            "positions": [[8, 8]],
+            "activation": SOFTMAX,
+        },
         ("y scores each pixel", "--target"),
     ),
     "one map of probabilities": (
@@ -88,7 +95,13 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "squeezed batch": (
         "float[64, 6] y",
         f"{ROWS} t = Transpose<perm = [0, 2, 1]>(r) y = Squeeze(t, first)",
-        {"task": "segmentation", "classes": 6, "batch_axis": None, "positions": [[64]]},
+        {
+            "task": "segmentation",
+            "classes": 6,
+            "batch_axis": None,
+            "positions": [[64]],
+            "activation": SOFTMAX,
+        },
         ("y [64, 6] has no batch axis, so it is taken as the output of one image",),
     ),
     "steps before the batch": (
@@ -103,8 +116,29 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "batch_axis": 1,
             "positions": [[8]],
             "nothing": {"class": 0, "name": "blank"},
+            "activation": SOFTMAX,
         },
         ("axis 1 of y", "is taken as the batch", "class 0 of y is taken as the blank", "--labels"),
+    ),
+    "centers": (
+        "float[N, 6, 4, 4] y, float[N, 2, 4, 4] size, float[N, 2, 4, 4] offset",
+        """half = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(features) c = Conv(half, v)
+            y = Sigmoid(c) size = Conv(half, pair) twice = Tanh(half) offset = Conv(twice, pair)""",
+        {"task": "detection", "classes": 6, "positions": [[4, 4]], "activation": "Sigmoid"},
+        ("y scores the cells of a grid: the best box of a class is explained", "--target"),
+    ),
+    "raw scores beside boxes": (
+        "float[N, 64, 6] y, float[N, 64, 4] boxes",
+        f"""{ROWS} y = Transpose<perm = [0, 2, 1]>(r) g = Reshape(features, flat)
+            boxes = Transpose<perm = [0, 2, 1]>(g)""",
+        {
+            "task": "detection",
+            "classes": 6,
+            "class_axis": 2,
+            "positions": [[64]],
+            "activation": "Sigmoid, which is assumed",
+        },
+        ("y ends in raw scores, and Sigmoid is assumed", "--min-score"),
     ),
     "unknown axes": (
         "float[N, 4, 2] y",
@@ -123,7 +157,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
         "float[N, 90] embedding",
         f"{POOL} embedding = MatMul(f, wide)",
         {"task": "embedding", "classes": 90, "assumed": True},
-        (),
+        ("embedding is taken as an embedding", "--task"),
     ),
     "mixed probabilities": (
         "float[N, 6] y",
@@ -166,7 +200,7 @@ OF_CASES = {  # task, classes, batch axis, class axis, activation
     "hw_minus1": ("classification", 5, 0, 1, RAW),
     "one_number_a_box": ("detection", 1, 0, None, "Sigmoid"),
     "sign": ("classification", 5, 0, 1, RAW),
-    "squeezed_batch": ("detection", 5, None, 1, RAW),
+    "squeezed_batch": ("detection", 5, None, 1, "Sigmoid, which is assumed"),
     "ultralytics_like": ("detection", 2, 0, 1, "Sigmoid"),
     "unsorted": ("classification", 5, 0, 1, RAW),
 }

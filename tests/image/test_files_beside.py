@@ -72,13 +72,21 @@ def test_config_of_timm_is_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "fit"), [("squash", "squash-crop"), ("border", "letterbox"), ("random", "crop")]
+    ("mode", "crop_pct", "fit", "assumed"),
+    [
+        ("squash", 0.9, "squash-crop", ()),
+        ("border", 1.0, "letterbox", ()),
+        ("border", 0.9, "letterbox", ("fit",)),
+        ("random", 0.9, "crop", ("fit",)),
+    ],
 )
-def test_crop_modes_of_timm(tmp_path: Path, mode: str, fit: str) -> None:
-    cfg = TIMM["pretrained_cfg"] | {"crop_mode": mode}  # type: ignore[operator]
+def test_crop_modes_of_timm(
+    tmp_path: Path, mode: str, crop_pct: float, fit: str, assumed: tuple[str, ...]
+) -> None:
+    cfg = TIMM["pretrained_cfg"] | {"crop_mode": mode, "crop_pct": crop_pct}  # type: ignore[operator]
     choice = choose("auto", {}, FREE, beside(tmp_path, config={"pretrained_cfg": cfg}))
     assert choice.preprocessing.fit == fit
-    assert choice.assumed == (("fit",) if mode == "random" else ())
+    assert choice.assumed == assumed
 
 
 def test_repository_with_a_folder_of_models_is_read(tmp_path: Path) -> None:
