@@ -55,13 +55,14 @@ def test_gradient_shap_equals_twin(net: str) -> None:
 
 
 def test_gap_is_that_to_the_scores_of_the_samples() -> None:
-    """Of the copies and baselines that were drawn."""
+    """Of the baselines that were drawn, and of the first fourth of the copies."""
     noise, samples, seed = 0.3, 12, 5
     explanation = explain(NAME, CURVED, baseline=STARTS, noise=noise, samples=samples, seed=seed)
     _, numbers = random_shares(samples, len(STARTS), seed)
     low = np.mean([CURVED.logits(STARTS[number])[TARGET] for number in numbers])
     for x, facts in zip(X, explanation.facts, strict=True):
-        high = np.mean([CURVED.logits(copy)[TARGET] for copy in copies_of(x, noise, samples, seed)])
+        copies = [*copies_of(x, noise, samples, seed)][: samples // 4]
+        high = np.mean([CURVED.logits(copy)[TARGET] for copy in copies])
         total = twin(CURVED, x, TARGET, STARTS, noise, samples, seed).sum()
         assert facts["baseline_score"] == pytest.approx(low, rel=1e-4)
         gap = abs(total - (high - low)) / abs(high - low)
