@@ -30,6 +30,7 @@ from onnxcam.image.preprocess import tensor_size
 from onnxcam.image.preprocessing_choice import AUTO, Choice, choose, notice_of, with_settings
 from onnxcam.image.read import read
 from onnxcam.methods import METHODS
+from onnxcam.model.image_axes import for_images
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
@@ -62,7 +63,7 @@ def checkup(
     ModelError if there is no model, image input or score; SettingError for a size that the model does not take;
     ImageError for a photo that cannot be read.
     """
-    model = load(file, inputs, size)
+    model = for_images(load(file, inputs), size)
     image = image_input(model)
     files = FilesBeside(file)
     prepared = with_settings(choose(AUTO, model.metadata, image, files), size=size)

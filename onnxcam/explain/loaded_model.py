@@ -31,20 +31,16 @@ class LoadedModel:
         inputs: Mapping[str, Array],
         size: tuple[int, int] | None = None,
     ) -> Model:
-        """The loaded model, whose batch is free if that can be proven, and whose size is fixed if gradients
-        need it.
-        """
+        """The loaded model for images of this size, whose batch is free if that can be proven."""
         from onnxcam.explain.free_batch_proof import free_batch_if_proven
-        from onnxcam.model.fixed_size import fix_size
+        from onnxcam.model.image_axes import for_images
         from onnxcam.model.load import bind_inputs, load
         from onnxcam.model.model import Model
 
         key = id(source), files, digest_inputs(inputs), size
         if self.model is None or self.key != key:
             bound = (
-                fix_size(bind_inputs(source, inputs), size)
-                if isinstance(source, Model)
-                else load(source, inputs, size)
+                bind_inputs(source, inputs) if isinstance(source, Model) else load(source, inputs)
             )
-            self.model, self.key = free_batch_if_proven(bound), key
+            self.model, self.key = free_batch_if_proven(for_images(bound, size)), key
         return self.model

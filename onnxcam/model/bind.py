@@ -16,7 +16,7 @@ from onnxcam.arrays import Array
 from onnxcam.bound_input import BoundInput
 from onnxcam.errors import OnnxcamError, SettingError, UnknownNameError, unknown
 from onnxcam.model.input_values import convert, describe_input, type_text
-from onnxcam.model.proto.declared_sizes import MAX_INPUT_SIZE, declared_shapes
+from onnxcam.model.proto.declared_sizes import MAX_INPUT_SIZE, declared_dims, declared_shapes
 from onnxcam.model.proto.walk import nested_scopes
 
 LISTED = 8  # inputs in a message
@@ -81,7 +81,7 @@ def _fit(inputs: Mapping[str, onnx.ValueInfoProto], name: str, array: Array, mod
         raise _unknown_input(inputs, name, model)
     tensor = inputs[name]
     prefix = f"{model}: the input {name!r} ({_type_of(tensor)})"
-    dtype, dims = _dtype(tensor), _dims(tensor)
+    dtype, dims = _dtype(tensor), declared_dims(tensor)
     if dtype is None:
         raise SettingError(f"{prefix} cannot be given a value; only inputs of numbers can")
     if array.size > MAX_INPUT_SIZE:
@@ -129,7 +129,7 @@ def _image_among(
 
 
 def _may_be_image(tensor: onnx.ValueInfoProto) -> bool:
-    dims = _dims(tensor)
+    dims = declared_dims(tensor)
     return _dtype(tensor) is not None and (dims is None or len(dims) == IMAGE_RANK)
 
 
@@ -146,7 +146,7 @@ def _make_constants(
     sizes = {
         dim: size
         for name, array in values.items()
-        for dim, size in zip(_dims(inputs[name]) or (), array.shape, strict=False)
+        for dim, size in zip(declared_dims(inputs[name]) or (), array.shape, strict=False)
         if isinstance(dim, str) and dim.isidentifier()
     }
     remaining = [tensor for tensor in graph.input if tensor.name not in values]
@@ -193,23 +193,10 @@ def _dtype(tensor: onnx.ValueInfoProto) -> np.dtype[Any] | None:
     return None if dtype.hasobject else dtype
 
 
-def _dims(tensor: onnx.ValueInfoProto) -> tuple[int | str | None, ...] | None:
-    """The declared sizes: numbers, names, None for free ones; None without a shape."""
-    if not tensor.type.tensor_type.HasField("shape"):
-        return None
-    return tuple(_dim(dim) for dim in tensor.type.tensor_type.shape.dim)
-
-
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    if dim.HasField("dim_value"):
-        return dim.dim_value if dim.dim_value >= 0 else None
-    return dim.dim_param or None
-
-
 def _type_of(tensor: onnx.ValueInfoProto) -> str:
     kind = tensor.type.WhichOneof("value")
     if kind != "tensor_type":
         return (kind or "no type").removesuffix("_type")
     dtype = _dtype(tensor)
     is_text = tensor.type.tensor_type.elem_type == onnx.TensorProto.STRING
-    return type_text("text" if is_text else dtype or "unknown type", _dims(tensor))
+    return type_text("text" if is_text else dtype or "unknown type", declared_dims(tensor))

@@ -20,8 +20,10 @@ def image_input(model: Model) -> ImageInput:
     images = [tensor for tensor in model.graph.inputs if tensor.shape and len(tensor.shape) == 4]
     if not images:
         listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.inputs)
+        flat = [repr(t.name) for t in model.graph.inputs if t.shape and len(t.shape) <= len("NC")]
+        hint = f"; if {flat[0]} holds flat images, give their size: --size H,W" if flat else ""
         raise ModelError(
-            f"{model.name}: no input accepts images (four axes); its inputs: {listed or 'none'}"
+            f"{model.name}: no input accepts images (four axes); its inputs: {listed or 'none'}{hint}"
         )
     image = images[0]
     others = [t for t in model.graph.inputs if t is not image and t.name != WHERE]

@@ -28,7 +28,6 @@ from onnxcam.model.external_data import (
     read_external_data,
     use_embedded_data,
 )
-from onnxcam.model.fixed_size import fix_size
 from onnxcam.model.image_evidence import image_evidence
 from onnxcam.model.input_values import input_arrays
 from onnxcam.model.model import Model
@@ -43,13 +42,10 @@ MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 
 @reports_node
 def load(
-    source: str | Path | bytes | onnx.ModelProto,
-    inputs: Mapping[str, Any] | None = None,
-    size: tuple[int, int] | None = None,
+    source: str | Path | bytes | onnx.ModelProto, inputs: Mapping[str, Any] | None = None
 ) -> Model:
     """Read, check and clean a model from a path (external data included), bytes, or a ModelProto. `inputs` are
-    values for inputs other than the image, by name: arrays, which become constants of the model. `size` is the
-    (height, width) of the images: it is fixed where gradients need it.
+    values for inputs other than the image, by name: arrays, which become constants of the model.
 
     Raises ModelError, with the reason and what to do, for anything that is not a valid model; SettingError or
     UnknownNameError for inputs that do not fit it.
@@ -61,7 +57,7 @@ def load(
         bound, notices = bind_proto(proto, name, arrays)
         use_embedded_data(proto, name)
         model = model_from_proto(proto, name, digest_bytes(content), notices)
-        return fix_size(_with_inputs(model, bound), size)
+        return _with_inputs(model, bound)
     path = Path(source)
     content = _read(path)
     proto = _parse(content, str(path))
@@ -69,7 +65,7 @@ def load(
     weights = mmap_large_weights(proto, path)
     read_external_data(proto, path)
     model = model_from_proto(proto, path.name, digest_bytes(content), notices, weights)
-    return fix_size(_with_inputs(model, bound), size)
+    return _with_inputs(model, bound)
 
 
 @reports_node

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 import onnxcam
 from onnxcam.errors import ModelError
+from onnxcam.model.image_axes import for_images
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from tests.support.nets import ANY_SIZE
@@ -102,10 +103,10 @@ def test_without_a_size_the_error_names_the_option() -> None:
 
 
 def test_size_of_the_model_and_other_models_stay() -> None:
-    fixed = load(reader("GRU", "32"), size=SIZE)
+    fixed = for_images(load(reader("GRU", "32")), SIZE)
     assert image_input(fixed).width == 32
     assert not any("--size" in notice for notice in fixed.notices)
-    free = load(ANY_SIZE.content(), size=(32, 32))
+    free = for_images(load(ANY_SIZE.content()), (32, 32))
     assert image_input(free).width is None
 
 

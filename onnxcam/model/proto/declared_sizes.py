@@ -11,12 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import count
+from typing import TypeAlias
 
 import onnx
 
 from onnxcam.errors import ModelError
 from onnxcam.model.proto.walk import Scope
 
+Dims: TypeAlias = tuple[int | str | None, ...]
 MAX_INPUT_SIZE = 1 << 30  # numbers: 18,000 x 18,000 pixels in color
 SIZE_LIMIT = 1 << 31  # no tensor can have a size beyond this
 PLAIN = re.compile(r"[^\W\d]\w{0,63}")  # a name that cannot be mistaken for an expression of sizes
@@ -103,3 +105,16 @@ def declared_shapes(scopes: Iterable[Scope]) -> Iterator[onnx.TensorShapeProto]:
                 )
             if kind.HasField("tensor_type") and kind.tensor_type.HasField("shape"):
                 yield kind.tensor_type.shape
+
+
+def declared_dims(tensor: onnx.ValueInfoProto) -> Dims | None:
+    """The declared sizes: numbers, names, None for free ones; None without a shape."""
+    if not tensor.type.tensor_type.HasField("shape"):
+        return None
+    return tuple(_declared_dim(dim) for dim in tensor.type.tensor_type.shape.dim)
+
+
+def _declared_dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param or None
