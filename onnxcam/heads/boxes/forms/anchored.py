@@ -51,12 +51,14 @@ def find_anchored(
     the number of anchors of each cell, tells.
     """
     is_alone = len(columns.columns) == 1 and not columns.own
+    if not (is_alone and columns.is_linear and columns.width == BOX):
+        return None
     counts, size = columns.counts, columns.image_size
     if counts is None or size is None:
         fits = per_cell is not None and columns.anchors == per_cell
     else:
         fits = sum(counts) == len(anchors(size))
-    if not (is_alone and fits and columns.is_linear and columns.width == BOX):
+    if not fits:
         return None
     return Boxes(
         name, columns.columns, assumed=f"encodings relative to the anchors of {name} are assumed"

@@ -10,7 +10,7 @@ from onnxcam.heads.boxes.form import BoxColumns, Size, box_form
 from onnxcam.heads.boxes.grid import make_grid, match_grids
 
 BOX = 4
-MAX_FRACTION = 2.0  # no box of a detector in pixels is that small everywhere
+MAX_FRACTION = 2.0  # most corners of boxes in pixels are larger
 BY_VALUES = (
     "their values tell whether they are corners or centers, and pixels or fractions of the image"
 )
@@ -62,7 +62,8 @@ def _centers(corners: Floats) -> Floats:
 def _to_pixels(corners: Floats, size: Size) -> Floats:
     """Pixels, also of fractions of the image."""
     height, width = size
-    if np.nanmax(np.abs(corners), initial=0.0) > MAX_FRACTION:
+    finite = np.abs(corners[np.isfinite(corners)])
+    if finite.size and np.median(finite) > MAX_FRACTION:
         return corners
     return corners * np.array([width, height, width, height])
 
