@@ -12,7 +12,7 @@ import pytest
 from scripts.shapes.drawing import CLASSES
 from tests.explain.support.trained_models import TrainedModel, assert_close, load_trained_model
 
-ROWS = {"shapes-detector": 2, "words": 2}
+ROWS = {"captions": 2, "shapes-detector": 2, "words": 2}
 CASES = [(name, row) for name, count in ROWS.items() for row in range(count)]
 
 
@@ -63,3 +63,15 @@ def test_box_of_the_detection_is_that_of_torch(row: int) -> None:
     explanation = model.explain("grad-cam", row, target)
     box = np.array(explanation.marks[0].box)
     np.testing.assert_allclose(box, model.arrays["boxes"][row], atol=1e-3)
+
+
+@pytest.mark.parametrize("row", range(ROWS["captions"]))
+def test_step_of_a_decoder_is_the_element_of_its_scores(row: int) -> None:
+    model = load_trained_model("captions")
+    word, step = model.arrays["words"][row], model.arrays["step"]
+    by_element, by_step = (
+        model.explain("grad-cam", row, target, inputs=inputs_of(model, row))
+        for target in (f"element:logits[{step},{word}]", f"class:{word}@step:{step}")
+    )
+    assert by_step.scores[0] == by_element.scores[0]
+    np.testing.assert_array_equal(by_step.maps, by_element.maps)

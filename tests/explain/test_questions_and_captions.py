@@ -1,0 +1,63 @@
+"""Images with text: a map depends on the word of a caption that is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onnxcam
+from scripts.shapes.drawing import CLASSES
+from scripts.shapes.scenes import Scene, draw_scene
+from tests.explain.support.trained_models import TrainedModel, load_trained_model
+
+SEEDS = range(500, 512)
+SIZE = 64
+EMPTY = 0  # the id that fills up a question
+
+
+def scenes_of(*names: str) -> Iterator[Scene]:
+    """Scenes with an object of each name."""
+    labels = [CLASSES.index(name) for name in names]
+    for seed in SEEDS:
+        scene = draw_scene(np.random.default_rng(seed), SIZE, labels, is_textured=False)
+        if len(scene.labels) == len(labels):
+            yield scene
+
+
+def ids_of(model: TrainedModel, text: str, length: int) -> Any:
+    """(1, length): the ids of the words in the model's vocabulary."""
+    words = model.metadata("vocabulary")
+    ids = [words.index(word) for word in text.split()]
+    return np.array([ids + [EMPTY] * (length - len(ids))])
+
+
+def density(saliency: Any, mask: Any) -> float:
+    """The mean of a map on the pixels of a mask."""
+    return float(saliency[mask].mean())
+
+
+@pytest.fixture(scope="module")
+def captions() -> TrainedModel:
+    return load_trained_model("captions")
+
+
+@pytest.mark.parametrize(("step", "side"), [(1, 0), (5, 1)], ids=["left", "right"])
+def test_map_of_a_word_lies_on_its_object(captions: TrainedModel, step: int, side: int) -> None:
+    """By HiResCAM: attention selects the cells, and Grad-CAM averages its gradient over all of them."""
+    words, ratios = captions.metadata("vocabulary"), []
+    for scene in scenes_of("heart", "square"):
+        order = scene.boxes[:, 0].argsort()
+        names = [CLASSES[scene.labels[index]] for index in order]
+        ids = ids_of(captions, f"<start> a {names[0]} left of a {names[1]}", 7)
+        explainer = onnxcam.Explainer(captions.path, "hires-cam", device="cpu", inputs={"ids": ids})
+        target = f"element:logits[{step},{words.index(names[side])}]"
+        saliency = explainer(Image.fromarray(scene.pixels), target).maps[0]
+        own, other = (density(saliency, scene.masks[order[n]]) for n in (side, 1 - side))
+        ratios.append(own / max(other, 1e-12))
+    assert median(ratios) >= 10
+    assert np.mean(np.array(ratios) > 1) >= 0.9
