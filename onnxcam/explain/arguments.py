@@ -23,8 +23,12 @@ LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
 LayerSource: TypeAlias = str | int | Sequence[str | int]
 
 
-def check_choices(method: Method, score: str, fuse: str) -> None:
-    """SettingError for an unknown kind of score or fusion, or a score that the method does not support."""
+def check_choices(method: Method, score: str, fuse: str, chunk: int | None) -> None:
+    """SettingError for an unknown kind of score or fusion, a score that the method does not support, or a chunk
+    that is not a positive integer or None.
+    """
+    if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):
+        raise SettingError(f"chunk={chunk!r}: expected an integer, 1 or more")
     if score not in ("logit", "exp", "probability"):
         raise SettingError(f"score={score!r}: expected logit, exp or probability")
     if fuse not in ("max", "mean"):
@@ -72,12 +76,6 @@ def path_text(source: object) -> str | None:
     """A path as it was written; None for anything that is not in a file."""
     is_path = isinstance(source, (str, Path)) and source != AUTO
     return str(source) if is_path else None
-
-
-def check_chunk(chunk: int | None) -> None:
-    """SettingError for a chunk that is not a positive integer or None."""
-    if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):
-        raise SettingError(f"chunk={chunk!r}: expected an integer, 1 or more")
 
 
 def check_target_kind(target: tuple[str, ...], request: PlanRequest) -> None:

@@ -18,7 +18,6 @@ from onnxcam.explain.arguments import (
     LabelSource,
     LayerSource,
     check_choices,
-    check_chunk,
     check_scope,
     check_target_kind,
     files_beside,
@@ -39,6 +38,7 @@ from onnxcam.explain.model_notices import model_notices
 from onnxcam.explain.pipeline import ErrorCallback, Load, Step
 from onnxcam.explain.provenance import describe
 from onnxcam.explain.read_target import TargetReader, kind_of
+from onnxcam.explain.references import read_reference
 from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.runners import Options, open_runner
 from onnxcam.explain.sampling import Sampling, count_samples
@@ -123,8 +123,7 @@ class Explainer:
         }
         self._arguments = {**arguments.pop("settings"), **arguments}
         self.method, settings = choose_method(method, settings)
-        check_choices(self.method, score, fuse)
-        check_chunk(chunk)
+        check_choices(self.method, score, fuse, chunk)
         check_scope(self.method, layer, channels, region, fuse)
         self.settings, self._demand = make_demand(
             self.method, settings, layer, output, score, parse_head(task, head)
@@ -133,8 +132,7 @@ class Explainer:
         self._options = Options(model, find_device(device), inputs, chunk, cache, loaded, size)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
-        self._announced: set[str] = set()
-        self._shared = shared
+        self._announced, self._shared = set[str](), shared
         self.fuse, self.score_kind, self._limits = fuse, score, (min_score, max_targets)
         self._subset = Subset(channels, region)
         self.plan = self._runner_for(()).plan
@@ -244,8 +242,9 @@ class Explainer:
             raise ImageError("there are no images to explain; pass at least one")
         specs = target_per_image(target, len(loads))
         threads = pipeline.preparing_threads() if len(loads) > 1 else 0
-        steps_of = pipeline.load_steps(loads, specs, self.expand)
-        run = self.run_steps(steps_of, subset, progress, threads=threads)
+        run = self.run_steps(
+            pipeline.load_steps(loads, specs, self.expand), subset, progress, threads=threads
+        )
         steps = [*pipeline.of_one_size(pipeline.successful(run), self.plan.image)]
         return announce(self.join(steps, self.origin(subset)), self._announced)
 
@@ -295,7 +294,6 @@ class Explainer:
     ) -> Iterator[Step]:
         """The steps of many images, in order, with their results or errors; see `pipeline.run_steps`."""
         formula = BoundFormula(self.method, self.settings, subset or self._subset)
-        reader = TargetReader(self.labels, is_probability=self.score_kind == "probability")
 
         def run(steps: Sequence[Step], count: ProgressCallback) -> BlockResult:
             with memory_errors("while images were explained"):
@@ -305,6 +303,8 @@ class Explainer:
                 )
                 images = np.concatenate([step.tensor for step in steps])
                 images = images.astype(runner.plan.image_dtype, copy=False)
+                compare = partial(read_reference, runner=runner, preprocessing=self.preprocessing)
+                reader = TargetReader(self.labels, self.score_kind == "probability", compare)
                 block = Block(runner, formula, reader, sampling, self.fuse, self._answers)
                 shown = [step.image for step in steps]
                 return block.explain(images, [step.spec for step in steps], shown, count)

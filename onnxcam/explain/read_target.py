@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from onnxcam.errors import TargetError
 from onnxcam.specs import Plan
 from onnxcam.targets import Target, find_kind
 from onnxcam.targets.classes import DEFAULT_TARGET, Labels, Spec, parse_rank, parse_target
+from onnxcam.targets.kind import REFERENCE
 from onnxcam.targets.where.read import ALL, split_place
 
 
@@ -29,12 +30,19 @@ def _of_values(spec: Spec, plan: Plan) -> Spec:
     return 0 if plan.names and spec == DEFAULT_TARGET else spec
 
 
+def _no_reference(path: str) -> Floats:
+    raise TargetError(f"{path} cannot be compared with here")
+
+
 @dataclass(frozen=True)
 class TargetReader:
-    """Reads targets. `is_probability`: whether probabilities are explained instead of logits."""
+    """Reads targets. `is_probability`: whether probabilities are explained instead of logits; `reference`
+    returns the numbers that a file stands for.
+    """
 
     labels: Labels
     is_probability: bool = False
+    reference: Callable[[str], Floats] = _no_reference
 
     def weights_and_ranks(
         self, specs: Sequence[Spec], plan: Plan, *, ranks_classes: bool
@@ -62,7 +70,8 @@ class TargetReader:
         matched = find_kind(spec) if plan.target else None
         if matched is not None:
             kind, match = matched
-            return kind.select(match, plan.seed_shape)
+            compared = [self.reference(match[REFERENCE].strip())] if kind.compares else []
+            return kind.select(match, plan.seed_shape, *compared)
         _, place = split_place(spec, self.labels)
         if place is not None or (spec == ALL and ALL not in (self.labels or ())):
             raise TargetError(

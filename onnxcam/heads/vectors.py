@@ -49,8 +49,9 @@ def with_vector_scores(
     if task.name == EMBEDDING:
         return _with_norm(model, first, task)
     if task.name == REGRESSION:
-        others = [] if output else [h for h in find_heads(model) if _is_value(h, first)]
-        return _with_values(model, [first, *others], task)
+        every = [first] if output else find_heads(model)  # in the order of the outputs
+        values = [h for h in every if h.logits is first.logits or _is_value(h)]
+        return _with_values(model, values, task)
     if first.has_class_scores:
         return ScoredModel(model, to_score(first), None, task.name)
     pooled, score = ensure_class_scores(model, output)
@@ -108,11 +109,11 @@ def _names(output: gs.Tensor, count: int) -> Iterator[str]:
     yield from [str(output.name)] if count == 1 else (f"{output.name}[{k}]" for k in range(count))
 
 
-def _is_value(head: Head, first: Head) -> bool:
-    """Whether another output holds values of the image, too."""
+def _is_value(head: Head) -> bool:
+    """Whether an output holds values of the image."""
     task = vector_task(head)
-    is_other = head.logits is not first.logits and head.has_class_scores
-    return is_other and not head.output_activation and (task is None or task.name == REGRESSION)
+    is_plain = head.has_class_scores and not head.output_activation
+    return is_plain and (task is None or task.name == REGRESSION)
 
 
 def _copy(model: Model, notices: Sequence[str]) -> tuple[Model, Builder, int]:

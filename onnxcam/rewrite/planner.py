@@ -119,7 +119,9 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
     if is_rounded and model.graph.opset < ROUND_OPSET:
         model = upgrade_model(model, ROUND_OPSET)
     if request.target:
-        model, score = add_target_scores(model, request.target)
+        model, score = add_target_scores(
+            model, request.target, request.head.scores or request.output
+        )
         return _Subject(request, model, image, score, score.logits)
     try:
         if any(quantity.needs_target for quantity in quantities):

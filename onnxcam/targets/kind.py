@@ -15,7 +15,9 @@ from onnxcam.registry import Registry
 from onnxcam.targets.target import Target
 
 Expression = Callable[..., Any]
-Select = Callable[[re.Match[str], tuple[int, ...]], Target]
+Select = Callable[..., Target]
+OUTPUT = "onnxcam/output"  # the name under which an expression finds the output that is explained
+REFERENCE = "reference"  # the group of a pattern that names a file to compare with
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,12 @@ class TargetKind:
 
     Attributes:
         pattern: what a user writes.
-        expression: takes a mapping from the names of tensors to graph Values, and groups of the pattern by
-            their names; returns the Value (N, …) of which a weighted sum is explained.
+        expression: takes a mapping from the names of tensors to graph Values, in which OUTPUT is the output
+            that is explained, and groups of the pattern by their names; returns the Value (N, …) of which a
+            weighted sum is explained.
         select: takes the match and the shape (…) of one image's values, and returns the target with its
-            weights.
+            weights. If the pattern has the group REFERENCE, it also takes the numbers (n,) in that file, or
+            those that the expression has for that image.
     """
 
     name: str
@@ -42,6 +46,11 @@ class TargetKind:
     def write(self, tensors: Mapping[str, Any], arguments: tuple[str, ...]) -> Any:
         """The expression on Values."""
         return self.expression(tensors, **dict(zip(self._parameters, arguments, strict=True)))
+
+    @property
+    def compares(self) -> bool:
+        """Whether the target names a file to compare with."""
+        return REFERENCE in self.pattern.groupindex
 
     @property
     def _parameters(self) -> list[str]:
