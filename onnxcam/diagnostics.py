@@ -19,6 +19,7 @@ from onnxcam.explain.answers import answers_request
 from onnxcam.explain.arguments import LabelSource, resolve_labels
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.head_choice import parse_head
+from onnxcam.explain.image_values import read_inputs
 from onnxcam.explain.preset_trial import try_presets
 from onnxcam.explain.runners import Options, open_runner
 from onnxcam.graph.operators import operator_key
@@ -63,7 +64,7 @@ def checkup(
     ModelError if there is no model, image input or score; SettingError for a size that the model does not take;
     ImageError for a photo that cannot be read.
     """
-    model = for_images(load(file, inputs), size)
+    model = for_images(load(file, read_inputs(file, inputs, AUTO, {"size": size})), size)
     image = image_input(model)
     files = FilesBeside(file)
     prepared = with_settings(choose(AUTO, model.metadata, image, files), size=size)

@@ -51,6 +51,7 @@ def augment(
     _require_writable(model, out, force)
     from onnxcam.autodiff.rules import DEFAULT
     from onnxcam.cli.parsing import parse_inputs
+    from onnxcam.explain.image_values import read_inputs
     from onnxcam.heads.dense_score import ensure_class_scores
     from onnxcam.model.image_input import image_input
     from onnxcam.model.load import load
@@ -59,7 +60,7 @@ def augment(
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        original = load(model, parse_inputs(inputs or []))
+        original = load(model, read_inputs(model, parse_inputs(inputs or [])))
         scored_model, score = ensure_class_scores(original, output)
         try:
             names = _layer_names(original, layer or ["auto"], output)

@@ -69,13 +69,14 @@ def layers(
     """
     from onnxcam.cli.parsing import parse_inputs
     from onnxcam.explain.head_choice import parse_head
+    from onnxcam.explain.image_values import read_inputs
     from onnxcam.model.image_axes import for_images
     from onnxcam.model.load import load
     from onnxcam.rewrite.planner import layers as layers_of
     from onnxcam.runtime.model_validity import blames_invalid_models
 
     with blames_invalid_models(model):
-        loaded = for_images(load(model, parse_inputs(inputs or [])))
+        loaded = for_images(load(model, read_inputs(model, parse_inputs(inputs or []))))
         all_layers = layers_of(loaded, output, parse_head(task, head))
     shown_layers = [
         layer for layer in all_layers if show_all or layer.is_bottleneck or layer.automatic

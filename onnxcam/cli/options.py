@@ -44,7 +44,8 @@ InputValues: TypeAlias = Annotated[
         "--input",
         metavar="NAME=VALUES",
         help="Values of an input of the model other than the image: numbers (sizes=640,480; rows end with ;), "
-        "true, false, or a file of numpy.save (mask=mask.npy); repeat it for several.",
+        "true, false, a file of numpy.save (mask=mask.npy), or an image (template=dog.jpg); repeat it for "
+        "several.",
         show_default=False,
     ),
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from onnxcam.errors import SettingError, first_line
+from onnxcam.errors import ImageError, SettingError, first_line
 
 
 def method_settings(
@@ -80,23 +81,48 @@ def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 
 
 def parse_inputs(assignments: Sequence[str]) -> dict[str, Any]:
-    """The values of inputs, by name, in "NAME=NUMBERS" and "NAME=FILE.npy". SettingError for other text.
+    """The values of inputs, by name, in "NAME=NUMBERS" and "NAME=FILE": arrays, and the paths of images.
+    SettingError for other text.
 
     Numbers hold no "=", so the last one ends the name; a path may, so the first one does.
     """
     inputs: dict[str, Any] = {}
     for assignment in assignments:
-        is_file = assignment.lower().endswith(".npy")
+        is_file = _names_file(assignment)
         name, equals, text = assignment.partition("=") if is_file else assignment.rpartition("=")
         option = f"--input {assignment!r}"
         if not (equals and name):
             raise SettingError(
-                f"{option}: expected NAME=VALUES, like sizes=640,480 or mask=mask.npy"
+                f"{option}: expected NAME=VALUES, like sizes=640,480, mask=mask.npy or template=dog.jpg"
             )
         if name in inputs:
             raise SettingError(f"{option}: {name} is set twice")
-        inputs[name] = _read_array(option, text) if is_file else _parse_rows(option, text)
+        inputs[name] = _read_file(option, text) if is_file else _parse_rows(option, text)
     return inputs
+
+
+def _names_file(text: str) -> bool:
+    """Whether an assignment ends with the name of an array or an image; ".5e3" is the end of a number."""
+    if not re.search(r"\.[a-z][^./\\]*$", text, re.IGNORECASE):
+        return False
+    from onnxcam.image.read import readable_suffixes
+    from onnxcam.image.read_array import file_of, is_array_file
+
+    return is_array_file(text) or file_of(text).suffix.lower() in readable_suffixes()
+
+
+def _read_file(option: str, path: str) -> Any:
+    """The array in a file, or the path of an image."""
+    from onnxcam.image.read_array import file_of, is_array_file, read_array_file
+
+    if not is_array_file(path):
+        return Path(path)
+    if file_of(path).suffix.lower() == ".npy":
+        return _read_array(option, path)
+    try:
+        return read_array_file(path)
+    except ImageError as error:
+        raise SettingError(f"{option}: {error}") from error
 
 
 def _parse_rows(option: str, text: str) -> Any:
@@ -105,7 +131,7 @@ def _parse_rows(option: str, text: str) -> Any:
         rows = [[_parse_number(number) for number in row.split(",")] for row in text.split(";")]
     except ValueError:
         raise SettingError(
-            f"{option}: expected numbers, true or false, like 640,480 (rows end with ;), or a file FILE.npy"
+            f"{option}: expected numbers, true or false, like 640,480 (rows end with ;), FILE.npy, or an image"
         ) from None
     if len({len(row) for row in rows}) > 1:
         raise SettingError(f"{option}: its rows have different numbers of values")

@@ -32,6 +32,7 @@ from onnxcam.explain.demand import make_demand
 from onnxcam.explain.explanation import Explanation
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.explain.head_choice import parse_head
+from onnxcam.explain.image_values import read_inputs
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
 from onnxcam.explain.join import Origin, join_results
 from onnxcam.explain.model_notices import model_notices
@@ -47,7 +48,6 @@ from onnxcam.image.preprocess import Preprocessing, tensor_size
 from onnxcam.image.preprocessing_choice import choose, notice_of, requested_size, with_settings
 from onnxcam.methods import choose_method
 from onnxcam.methods.subset import Channels, Region, Subset
-from onnxcam.model.input_values import input_arrays
 from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors
 from onnxcam.specs import AUTO, PlanRequest
@@ -79,8 +79,8 @@ class Explainer:
         fuse: "max" or "mean" of the maps of several layers.
         pixels: settings of the preprocessing that replace those of `preprocess` (see
             `image.preprocess.with_overrides`); None changes nothing.
-        inputs: values of the model's other inputs, by name: arrays, which become constants of the model (see
-            `model.load`).
+        inputs: values of the model's other inputs, by name: arrays, or images, which are prepared as the
+            explained ones are. They become constants of the model (see `model.load`).
         min_score, max_targets: the smallest probability and the largest number of the detections, regions, or
             characters of an image that the target "all" stands for.
         chunk: how many inputs are run at once; by default the fastest number is measured.
@@ -117,7 +117,7 @@ class Explainer:
         shared: SharedModel | None = None,
         **settings: Any,
     ) -> None:
-        inputs = input_arrays(inputs)
+        inputs = read_inputs(model, inputs, preprocess, pixels)
         arguments = {
             name: value for name, value in locals().items() if name not in ("self", "shared")
         }

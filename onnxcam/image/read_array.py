@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,30 @@ def read_array(path: str | Path, takes: ImageInput) -> Array | None:
 
     ImageError for a file that cannot be read, and for one with several arrays of which none is named.
     """
-    suffix = file_of(path).suffix.lower()
+    if is_array_file(path):
+        return read_array_file(path)
+    if file_of(path).suffix.lower() not in _TIFF:
+        return None
+    return _call(_read_tiff, path, takes)
+
+
+def read_array_file(path: str | Path) -> Array:
+    """The array in a .npy or .npz file. ImageError for a file that cannot be read, and for one with several
+    arrays of which none is named.
+    """
+    is_archive = file_of(path).suffix.lower() == ".npz"
+    array: Array = _call(_read_npz if is_archive else _read_npy, path)
+    return array
+
+
+def _call(reader: Callable[..., Any], path: str | Path, *arguments: Any) -> Any:
+    """What a reader returns. ImageError for whatever it raises."""
     try:
-        if suffix in SUFFIXES:
-            return _read_npz(path) if suffix == ".npz" else _read_npy(Path(path))
-        return _read_tiff(Path(path), takes) if suffix in _TIFF else None
+        return reader(path, *arguments)
     except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions
+        suffix = file_of(path).suffix.lower()
         raise ImageError(f"{path}: {_describe(error, suffix)}") from error
 
 
@@ -72,7 +89,7 @@ def _describe(error: Exception, suffix: str) -> str:
     return describe_failure(error)
 
 
-def _read_npy(path: Path) -> Array:
+def _read_npy(path: str | Path) -> Array:
     with open_regular(path) as file:
         _require_room(path, os.fstat(file.fileno()).st_size)
         # mapped first: a header may ask for any amount of memory
@@ -115,7 +132,7 @@ def _require_room(path: object, size: int) -> None:
         )
 
 
-def _read_tiff(path: Path, takes: ImageInput) -> Array | None:
+def _read_tiff(path: str | Path, takes: ImageInput) -> Array | None:
     """The channels of a TIFF in the layout of the model; None for an image of colors or of 8-bit grays."""
     with open_regular(path) as file, Image.open(file) as image:
         pages = getattr(image, "n_frames", 1)

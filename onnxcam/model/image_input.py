@@ -17,7 +17,7 @@ from onnxcam.specs import ImageInput
 @reports_node
 def image_input(model: Model) -> ImageInput:
     """The image input of a model. ModelError if there is none, or if there are other inputs."""
-    images = [tensor for tensor in model.graph.inputs if tensor.shape and len(tensor.shape) == 4]
+    images = [tensor for tensor in model.graph.inputs if is_image(tensor)]
     if not images:
         listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.inputs)
         flat = [repr(t.name) for t in model.graph.inputs if t.shape and len(t.shape) <= len("NC")]
@@ -29,6 +29,16 @@ def image_input(model: Model) -> ImageInput:
     others = [t for t in model.graph.inputs if t is not image and t.name != WHERE]
     if others:
         raise ModelError(_other_inputs(model.name, image.name, others))
+    return describe_image(model, image)
+
+
+def is_image(tensor: gs.Tensor) -> bool:
+    """Whether an input has the four axes of images."""
+    return len(tensor.shape or ()) == len("NCHW")
+
+
+def describe_image(model: Model, image: gs.Tensor) -> ImageInput:
+    """What an input of four axes takes. ModelError if its channels contradict the convolution that reads it."""
     axis = image_channel_axis(model.graph, image)
     sizes = [dim if isinstance(dim, int) else None for dim in image.shape]
     height, width = (sizes[2], sizes[3]) if axis == 1 else (sizes[1], sizes[2])
@@ -46,7 +56,7 @@ def _other_inputs(model: str, image: str, others: list[gs.Tensor]) -> str:
             f"{model}: has the {inputs} {listed} in addition to the image {image!r}; only numbers "
             f"can be given, and {', '.join(no_numbers)} takes others: export the model without it"
         )
-    images = [repr(tensor.name) for tensor in others if tensor.shape and len(tensor.shape) == 4]
+    images = [repr(tensor.name) for tensor in others if is_image(tensor)]
     which = f"; if the image is {' or '.join(images)}, give the value of {image!r} instead"
     hint = how_to_give({tensor.name: (tensor.dtype, tensor.shape) for tensor in others})
     return (

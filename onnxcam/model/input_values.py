@@ -103,7 +103,9 @@ def how_to_give(inputs: Mapping[str, tuple[object, Sequence[object] | None]]) ->
     """What to type to give values to inputs, by their names, dtypes and shapes."""
     options = []
     for name, (dtype, shape) in inputs.items():
-        values = "FILE.npy" if shape is None or len(shape) > 2 else "NUMBERS"
+        rank = 0 if shape is None else len(shape)
+        values = "FILE.npy" if shape is None or rank > 2 else "NUMBERS"
+        values = "IMAGE" if rank == len("NCHW") else values
         options.append(f"--input {shlex.quote(f'{name}={values}')} ({type_text(dtype, shape)})")
     mapping = ", ".join(f"{name!r}: ..." for name in inputs)
     return f"{' '.join(options)}, in Python inputs={{{mapping}}}"
