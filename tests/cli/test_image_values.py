@@ -24,8 +24,8 @@ def test_command_line_takes_images_and_members_of_archives(
     path.write_bytes(tracker())
     np.save(tmp_path / "scene.npy", SEARCH)
     np.savez(tmp_path / "sizes.npz", a=np.array([1, 2]), b=np.array([3, 4]))
-    words = ("--preprocess", "unit", "--input", f"template={photo}")
-    words += ("--input", f"sizes={tmp_path / 'sizes.npz'}:a")
+    words = ["--preprocess", "unit", "--input", f"template={photo}"]
+    words += ["--input", f"sizes={tmp_path / 'sizes.npz'}:a"]
     result = run(
         "explain", path, tmp_path / "scene.npy", "-m", "grad-cam", *words, "-t", 1, "-o", out
     )
