@@ -18,7 +18,13 @@ def join_objectness(heads: Sequence[Head]) -> list[Head]:
     of its own then.
     """
     objectness = [head for head in heads if _is_objectness(head)]
-    joined = [_join(head, objectness) for head in heads if head not in objectness]
+    others = [head for head in heads if head not in objectness]
+    scores = [head for head in others if _is_score(head)]
+    if len(scores) == len(objectness):  # grid by grid, since free sizes do not tell which is whose
+        pairs = {id(head): [other] for head, other in zip(scores, objectness, strict=True)}
+    else:
+        pairs = {id(head): objectness for head in scores}
+    joined = [_join(head, pairs.get(id(head), [])) for head in others]
     is_used = any(head.objectness is not None for head in joined)
     return joined if is_used else list(heads)
 
@@ -28,21 +34,23 @@ def _is_objectness(head: Head) -> bool:
     return is_single and bool(OBJECTNESS.search(head.output.name))
 
 
-def _join(head: Head, objectness: list[Head]) -> Head:
+def _is_score(head: Head) -> bool:
     name = head.output.name
-    is_score = bool(SCORE_NAMES.search(name)) or not (
-        OTHER_NAMES.search(name) or head.class_count == BOX
-    )
-    if not is_score or head.output_activation in ("Softmax", "LogSoftmax"):
-        return head
-    return replace(
-        head, objectness=next((other for other in objectness if _fits(head, other)), None)
-    )
+    is_other = bool(OTHER_NAMES.search(name)) or head.class_count == BOX
+    has_softmax = head.output_activation in ("Softmax", "LogSoftmax")
+    return not has_softmax and (bool(SCORE_NAMES.search(name)) or not is_other)
 
 
-def _fits(head: Head, objectness: Head) -> bool:
-    """Whether both have the same axes, except that of the classes."""
+def _join(head: Head, objectness: list[Head]) -> Head:
+    fitting = (other for other in objectness if _fits(head, other, is_pair=len(objectness) == 1))
+    return replace(head, objectness=next(fitting, None))
+
+
+def _fits(head: Head, objectness: Head, *, is_pair: bool) -> bool:
+    """Whether both have the same axes, except that of the classes. Those of a pair may be free."""
     shapes = [list(tensor.shape) for tensor in (head.logits, objectness.logits)]
+    if is_pair:
+        shapes = [[dim if isinstance(dim, int) else None for dim in shape] for shape in shapes]
     if len(shapes[0]) != len(shapes[1]):
         return False
     if head.class_axis is not None:

@@ -110,13 +110,17 @@ def _adds_bias(node: gs.Node) -> bool:
 
 
 def _layout(first: gs.Tensor, second: gs.Tensor) -> str:
-    """The layout of boxes whose halves are these: corners are c - s and c + t; centers are (a + b) / 2 and
-    b - a, or x + c and a size to which nothing is added. "" for anything else.
+    """The layout of boxes whose halves are these: corners are c - s and c + t, or a and a + s; centers are
+    (a + b) / 2 and b - a, or x + c and a size to which nothing is added. "" for anything else.
     """
     nodes = _last_sum(first), _last_sum(second)
     if nodes[0] is None or nodes[1] is None:
         return CENTERS if nodes[0] is not None else ""
-    shared = [a for a in nodes[0].inputs if any(_are_equal(a, b) for b in nodes[1].inputs)]
+    shared = [
+        a
+        for a in (*nodes[0].inputs, *nodes[0].outputs)
+        if any(_are_equal(a, b) for b in nodes[1].inputs)
+    ]
     operators = nodes[0].op, nodes[1].op
     if operators == ("Sub", "Add") and shared:
         return CORNERS

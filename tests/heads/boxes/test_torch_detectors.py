@@ -38,17 +38,21 @@ FORMS: dict[
     "PicoDet": (detectors.PicoDet, "bins", {}),
     "SCRFD": (detectors.Scrfd, "scrfd", {}),
     "RetinaFace": (detectors.RetinaFace, "retinaface", {}),
+    "YuNet": (detectors.YuNet, "offsets", {}),
+    "Ultralytics before decoding": (detectors.UltralyticsRaw, "bins", {**NAMES, "task": "detect"}),
+    "YOLOv4": (detectors.YoloV4, "corners", {}),
+    "one class": (detectors.OneClass, "centers", {}),
     "DETR": (detectors.Detr, "boxes", {}),
     "RT-DETR": (detectors.RtDetr, "corners", {}),
 }
-FIXED = ("SCRFD",)  # detectors of one image
-DYNAMO = ("YOLOv10", "YOLOv5")
+FIXED = ("SCRFD", "YOLOv4")  # detectors of one image, or of one size
+DYNAMO = ("YOLOv10",)
 
 
 def load_detector(detector: Any, sizes: str, metadata: dict[str, str]) -> Any:
     x = torch.zeros(1, 3, HEIGHT, WIDTH)
     count = len(detector.answer(x).outputs)
-    names = [f"output{index}" for index in range(count)]
+    names = detector.names or [f"output{index}" for index in range(count)]
     proto = export(detector, x, "fixed" if sizes == "dynamo" else sizes, sizes == "dynamo", names)
     onnx.helper.set_model_props(proto, metadata)
     return load(proto)

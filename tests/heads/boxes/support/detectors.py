@@ -51,6 +51,7 @@ class Detector(Module):  # type: ignore[misc]
 
     strides: tuple[int, ...] = (8, 16, 32)
     widths: tuple[int, ...] = (4, CLASSES)
+    names: tuple[str, ...] = ()  # of the outputs
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,12 +110,13 @@ class YoloV8(Detector):
     """(N, 4 + classes, positions): centers and sizes, then probabilities."""
 
     widths = 64, CLASSES
+    classes = CLASSES
 
     def decoded(self, x: Any) -> tuple[Any, Any, Any]:
         """The first corner, the second one, and the logits."""
         maps = self.maps(x)
         joint = torch.cat([torch.cat(tensors, 1).flatten(2) for tensors in maps], 2)
-        bins, logits = joint.split([64, CLASSES], 1)
+        bins, logits = joint.split([64, self.classes], 1)
         cells, strides = self.cells(maps)
         distances = means_of_bins(bins.transpose(1, 2)).transpose(1, 2)
         first, second = distances.chunk(2, 1)
@@ -322,6 +324,8 @@ class RetinaFace(Detector):
 class Detr(Module):  # type: ignore[misc]
     """Logits (N, queries, classes + 1), the last of them "no object", and centers in fractions of the image."""
 
+    names: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
@@ -349,3 +353,57 @@ class RtDetr(Detr):
         ends = corners(centers) * torch.tensor([640.0, 480.0, 640.0, 480.0])
         best = (index // (CLASSES + 1)).unsqueeze(2).repeat(1, 1, 4)
         return Answer((index % (CLASSES + 1), ends.gather(1, best), values), logits, boxes)
+
+
+class YuNet(Detector):
+    """Per grid, probabilities of a face and of an object, boxes as in YOLOX, and landmarks."""
+
+    widths = 1, 1, 4, 10
+    names = tuple(
+        f"{word}_{stride}" for word in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)
+    )
+
+    def answer(self, x: Any) -> Answer:
+        maps = self.maps(x)
+        cells, strides = self.cells(maps)
+        faces, objects, codes, _ = (joined(maps, index) for index in range(4))
+        centers = (codes[..., :2] + cells) * strides, codes[..., 2:].exp() * strides
+        outputs = [rows(tensors[index]) for index in range(4) for tensors in maps]
+        outputs[:6] = [tensor.sigmoid() for tensor in outputs[:6]]
+        scores = faces.sigmoid() * objects.sigmoid()
+        return Answer(tuple(outputs), scores, corners(torch.cat(centers, 2)))
+
+
+class UltralyticsRaw(Detector):
+    """One output (N, 64 + classes, rows, columns) of logits per grid."""
+
+    widths = 64, CLASSES
+
+    def answer(self, x: Any) -> Answer:
+        maps = self.maps(x)
+        cells, strides = self.cells(maps)
+        sides, points = means_of_bins(joined(maps, 0)) * strides, (cells + 0.5) * strides
+        boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], 2)
+        return Answer(tuple(torch.cat(m, 1) for m in maps), joined(maps, 1), boxes)
+
+
+class YoloV4(Detector):
+    """Corners in fractions of the image (N, positions, 1, 4), and probabilities."""
+
+    def answer(self, x: Any) -> Answer:
+        maps = self.maps(x)
+        cells, strides = self.cells(maps)
+        size = torch.tensor([x.shape[3], x.shape[2]]).float()
+        centers = (joined(maps, 0)[..., :2].sigmoid() + cells) * strides / size
+        sizes = joined(maps, 0)[..., 2:].exp() * strides / size
+        low = centers - sizes * 0.5
+        boxes = torch.cat([low, low + sizes], 2)
+        scores = joined(maps, 1).sigmoid()
+        return Answer((boxes[:, :, None], scores), joined(maps, 1), boxes * size.repeat(2))
+
+
+class OneClass(YoloV8):
+    """YOLOv8 with a single class."""
+
+    widths = 64, 1
+    classes = 1
