@@ -142,7 +142,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "unknown axes": (
         "float[N, 4, 2] y",
-        "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) y = Sigmoid(t)",
+        "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) a = Abs(t) y = Sigmoid(a)",
         {
             "task": "detection",
             "classes": 2,
