@@ -20,7 +20,8 @@ from onnxcam.explain.arguments import LabelSource, resolve_labels
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.head_choice import parse_head
 from onnxcam.explain.image_values import read_inputs
-from onnxcam.explain.preset_trial import try_presets
+from onnxcam.explain.inputs import prepare_array_file
+from onnxcam.explain.preset_trial import try_array, try_presets
 from onnxcam.explain.runners import Options, open_runner
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import Subgraph, carries_floats, subgraph_between
@@ -108,13 +109,15 @@ def _try_presets(
     files: FilesBeside,
     default: Choice,
 ) -> dict[str, Any]:
-    """What the model says about a photo under each plausible preprocessing."""
-    image = read(photo)
+    """What the model says about a photo under each plausible preprocessing, or about an array as it is."""
     request = answers_request(PlanRequest("default", (), output=output))
     options = Options(model, find_device("auto"), {}, 1, cache=False)
     runner = open_runner(options, request)
     names, notice = resolve_labels(labels, runner.plan, files)
-    outcomes = try_presets(runner, names, image, default.preprocessing)
+    if (array := prepare_array_file(photo, runner.plan.image)) is not None:
+        outcomes = [try_array(runner, names, array, default.preprocessing)]
+    else:
+        outcomes = [*try_presets(runner, names, read(photo), default.preprocessing)]
     return {
         "photo": str(photo),
         "presets": [outcome.to_json() for outcome in outcomes],

@@ -76,8 +76,8 @@ def prepare_source(
     """The image in a source that is not an array; its name is the file's, or has the `number`. A file may
     hold an array, which is preprocessed already.
     """
-    if isinstance(source, (str, Path)) and (array := read_array(source, image)) is not None:
-        return _prepare_file_array(source, array, image)
+    if isinstance(source, (str, Path)) and (in_file := prepare_array_file(source, image)):
+        return in_file
     prepared = prepare(read(source), preprocessing, image)
     tensor: Floats = np.asarray(prepared.tensor)
     pixels = prepared.image.width * prepared.image.height
@@ -86,8 +86,10 @@ def prepare_source(
     )
 
 
-def _prepare_file_array(source: str | Path, array: Any, image: ImageInput) -> PreparedInput:
-    """The one image in a file of arrays."""
+def prepare_array_file(source: str | Path, image: ImageInput) -> PreparedInput | None:
+    """The one image in a file of arrays; None for a file that is no such one."""
+    if (array := read_array(source, image)) is None:
+        return None
     path, key = file_of(source), key_of(source)
     batch = _as_batch(array, image, f"{source}: ")
     if len(batch) != 1:

@@ -13,6 +13,7 @@ from onnxcam.dense import DETECTION, SEGMENTATION
 from onnxcam.errors import RunError, SettingError, one_line
 from onnxcam.explain.answers import Answers
 from onnxcam.explain.explanation import ExplainedImage
+from onnxcam.explain.inputs import PreparedInput
 from onnxcam.explain.probabilities import softmax, target_probability
 from onnxcam.explain.read_target import TargetReader
 from onnxcam.explain.run import Runner
@@ -117,14 +118,32 @@ def try_presets(
             if is_default:
                 raise
             continue
-        tensor = np.asarray(prepared.tensor).astype(runner.plan.image_dtype, copy=False)
         shown = ExplainedImage("image", lambda: image, prepared.box)
-        try:
-            answers, confidence = _ask(runner, labels, tensor, shown)
-        except RunError as error:
-            yield Outcome(candidate, is_default, error=one_line(error))
-        else:
-            yield Outcome(candidate, is_default, answers, confidence)
+        yield _try(runner, labels, candidate, is_default, prepared.tensor, shown)
+
+
+def try_array(
+    runner: Runner, labels: tuple[str, ...] | None, array: PreparedInput, default: Preprocessing
+) -> Outcome:
+    """What the model says about an array that is preprocessed already."""
+    candidate = Candidate("nothing: the array is preprocessed", default)
+    return _try(runner, labels, candidate, True, array.tensor, array.image)
+
+
+def _try(
+    runner: Runner,
+    labels: tuple[str, ...] | None,
+    candidate: Candidate,
+    is_default: bool,
+    tensor: Any,
+    shown: ExplainedImage,
+) -> Outcome:
+    cast = np.asarray(tensor).astype(runner.plan.image_dtype, copy=False)
+    try:
+        answers, confidence = _ask(runner, labels, cast, shown)
+    except RunError as error:
+        return Outcome(candidate, is_default, error=one_line(error))
+    return Outcome(candidate, is_default, answers, confidence)
 
 
 def _ask(

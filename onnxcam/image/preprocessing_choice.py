@@ -16,6 +16,7 @@ from onnxcam.specs import ImageInput
 
 AUTO = "auto"
 _AUTHOR_KEYS = ("author", "producer", "framework", "source")
+COLORS = (None, 1, 3)  # channels for which images can be prepared
 _NO_FILES = FilesBeside(None)
 
 
@@ -153,6 +154,11 @@ def _file_sentence(choice: Choice) -> str:
 
 def _assumption_sentence(choice: Choice, takes: ImageInput) -> str:
     settings, options = choice.preprocessing, _options(choice, choice.assumed)
+    if takes.channels not in COLORS:
+        return (
+            f"images cannot be prepared for the {takes.channels} channels of {takes.name!r}; pass arrays that "
+            "are preprocessed already: .npy, .npz, or a TIFF with a page per channel"
+        )
     size = ""
     if settings.size is None and None in (takes.height, takes.width):
         size = f"--size {_option_text(tensor_size(settings, takes))}"

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import onnxcam
+from onnxcam.arrays import Saliency
 from onnxcam.cli.image_files import collect_images
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
@@ -29,6 +30,11 @@ def four(tmp_path: Path) -> Path:
     return path
 
 
+def stored_map(path: Path) -> Saliency:
+    with np.load(path) as arrays:
+        return np.asarray(arrays["map"])
+
+
 def test_arrays_are_explained_as_in_python(run: Run, four: Path, tmp_path: Path, out: Path) -> None:
     np.save(tmp_path / "a.npy", X)
     np.savez(tmp_path / "b.npz", image=X, other=2 * X)
@@ -40,11 +46,11 @@ def test_arrays_are_explained_as_in_python(run: Run, four: Path, tmp_path: Path,
     assert result.stderr.count(NOTICE) == 1
     explainer = onnxcam.Explainer(four, "grad-cam", "features", device="cpu", cache=False)
     for stem, array in (("a", X), ("b-image", X), ("b-other", 2 * X), ("c", X)):
-        stored = np.load(out / f"{stem}.grad-cam.npz")
         expected = explainer(array).maps[0]
-        np.testing.assert_allclose(stored["map"], expected, rtol=1e-5, atol=1e-7)
-    shown = np.asarray(Image.open(out / "a.grad-cam.png").convert("RGB"))
-    assert shown.shape[:2] == (8, 8)
+        stored = stored_map(out / f"{stem}.grad-cam.npz")
+        np.testing.assert_allclose(stored, expected, rtol=1e-5, atol=1e-7)
+    with Image.open(out / "a.grad-cam.png") as overlay:
+        assert overlay.size == (8, 8)
 
 
 def test_notice_of_preprocessing_is_not_given_for_arrays(
@@ -93,7 +99,7 @@ def test_result_of_an_array_is_repeated(run: Run, four: Path, tmp_path: Path, ou
     again = tmp_path / "again"
     repeated = run("explain", "--from", out / "b.grad-cam.json", "-o", again)
     assert repeated.exit_code == 0, repeated.output
-    maps = [np.load(folder / "b.grad-cam.npz")["map"] for folder in (out, again)]
+    maps = [stored_map(folder / "b.grad-cam.npz") for folder in (out, again)]
     np.testing.assert_array_equal(*maps)
     skipped = run(
         "explain", four, tmp_path / "b.npz:other", *CAM, "-o", out, "--skip-existing", "--json"
@@ -102,6 +108,20 @@ def test_result_of_an_array_is_repeated(run: Run, four: Path, tmp_path: Path, ou
     np.savez(tmp_path / "b.npz", image=X, other=3 * X)
     changed = run("explain", "--from", out / "b.grad-cam.json", "-o", again)
     assert "b.npz:other is not the one of" in changed.stderr
+
+
+def test_check_shows_what_a_model_says_about_an_array(run: Run, four: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    report = json.loads(run("check", four, tmp_path / "a.npy", "--json").stdout)
+    (outcome,) = report["presets"]
+    explainer = onnxcam.Explainer(four, "grad-cam", "features", device="cpu", cache=False)
+    expected = explainer(X)
+    assert outcome["answers"][0]["name"] == expected.targets[0]
+    assert outcome["answers"][0]["probability"] == pytest.approx(
+        expected.probabilities[0], rel=1e-4
+    )
+    shown = run("check", four).stdout
+    assert "images cannot be prepared for the 4 channels of 'x'; pass arrays" in shown
 
 
 def test_methods_are_compared_for_an_array(run: Run, four: Path, tmp_path: Path) -> None:

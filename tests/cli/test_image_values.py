@@ -35,7 +35,8 @@ def test_command_line_takes_images_and_members_of_archives(
         path, "grad-cam", inputs=inputs, preprocess="unit", device="cpu", cache=False
     )
     expected = explainer(SEARCH, 1).maps[0]
-    np.testing.assert_allclose(np.load(out / "scene.grad-cam.npz")["map"], expected, rtol=1e-5)
+    with np.load(out / "scene.grad-cam.npz") as stored:
+        np.testing.assert_allclose(stored["map"], expected, rtol=1e-5)
     for command in ("check", "layers"):
         assert run(command, path, *words[2:]).exit_code == 0
     missing = run("layers", path, *words[2:4], "--input", f"sizes={tmp_path / 'sizes.npz'}")
