@@ -106,7 +106,7 @@ def _prepare_array(tensor: Floats, number: int, image: ImageInput) -> PreparedIn
     return PreparedInput(_array_image(tensor, image, number), tensor[None], is_preprocessed=False)
 
 
-def _as_batch(array: Floats, image: ImageInput, prefix: str = "") -> Floats:
+def _as_batch(array: Any, image: ImageInput, prefix: str = "") -> Floats:
     """Images (N, ...) in the dtype of the model; a gray image may be (H, W). ImageError if they do not fit."""
     batch = array[None] if array.ndim == 3 else array
     if array.ndim == 2 and image.channels in (None, 1):

@@ -99,8 +99,8 @@ def test_result_of_an_array_is_repeated(run: Run, four: Path, tmp_path: Path, ou
     again = tmp_path / "again"
     repeated = run("explain", "--from", out / "b.grad-cam.json", "-o", again)
     assert repeated.exit_code == 0, repeated.output
-    maps = [stored_map(folder / "b.grad-cam.npz") for folder in (out, again)]
-    np.testing.assert_array_equal(*maps)
+    first, second = (stored_map(folder / "b.grad-cam.npz") for folder in (out, again))
+    np.testing.assert_array_equal(first, second)
     skipped = run(
         "explain", four, tmp_path / "b.npz:other", *CAM, "-o", out, "--skip-existing", "--json"
     )
@@ -116,6 +116,7 @@ def test_check_shows_what_a_model_says_about_an_array(run: Run, four: Path, tmp_
     (outcome,) = report["presets"]
     explainer = onnxcam.Explainer(four, "grad-cam", "features", device="cpu", cache=False)
     expected = explainer(X)
+    assert expected.probabilities is not None
     assert outcome["answers"][0]["name"] == expected.targets[0]
     assert outcome["answers"][0]["probability"] == pytest.approx(
         expected.probabilities[0], rel=1e-4
