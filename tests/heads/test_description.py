@@ -142,7 +142,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "unknown axes": (
         "float[N, 4, 2] y",
-        "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) a = Abs(t) y = Sigmoid(a)",
+        "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) k = Abs(t) y = Sigmoid(k)",
         {
             "task": "detection",
             "classes": 2,

@@ -119,7 +119,7 @@ def test_two_heads_with_one_number_per_box_are_pooled() -> None:
 
 def test_guessed_class_axis_is_reported() -> None:
     """The axes of TopK cannot be followed, and the scores not through Abs: the shortest axis is assumed."""
-    body = "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) a = Abs(t) y = Sigmoid(a)"
+    body = "r = Reshape(features, flat) t, i = TopK<axis = 2>(r, second) k = Abs(t) y = Sigmoid(k)"
     loaded = load(build("float[N, 4, 2] y", body))
     model, score = ensure_class_scores(loaded)
     assert score.classes == 2
