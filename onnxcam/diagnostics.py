@@ -71,6 +71,7 @@ def checkup(
     prepared = with_settings(choose(AUTO, model.metadata, image, files), size=size)
     trial_size, assumed = tensor_size(prepared.preprocessing, image), notice_of(prepared, image)
     choice = parse_head(task, head)
+    request = PlanRequest("default", (), output=output, head=choice)
     scored_model, score, *_ = with_dense_scores(model, output, choice)
     layers = _layers_or_none(model, output, choice) or spatial_layers(
         scored_model, image.name, score.logits
@@ -97,22 +98,21 @@ def checkup(
         "trial": trial,
         "explainable": trial["error"] is None,
         "without_gradient": _methods_without_gradient(model, output) if trial["blocked"] else [],
-        **({} if photo is None else _try_presets(model, output, photo, labels, files, prepared)),
+        **({} if photo is None else _try_presets(model, request, photo, labels, files, prepared)),
     }
 
 
 def _try_presets(
     model: Model,
-    output: str | None,
+    request: PlanRequest,
     photo: Path,
     labels: LabelSource,
     files: FilesBeside,
     default: Choice,
 ) -> dict[str, Any]:
     """What the model says about a photo under each plausible preprocessing, or about an array as it is."""
-    request = answers_request(PlanRequest("default", (), output=output))
     options = Options(model, find_device("auto"), {}, 1, cache=False)
-    runner = open_runner(options, request)
+    runner = open_runner(options, answers_request(request))
     names, notice = resolve_labels(labels, runner.plan, files)
     if (array := prepare_array_file(photo, runner.plan.image)) is not None:
         outcomes = [try_array(runner, names, array, default.preprocessing)]

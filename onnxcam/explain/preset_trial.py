@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from onnxcam.arrays import Floats
 from onnxcam.dense import DETECTION, SEGMENTATION
 from onnxcam.errors import RunError, SettingError, one_line
 from onnxcam.explain.answers import Answers
@@ -17,6 +18,7 @@ from onnxcam.explain.inputs import PreparedInput
 from onnxcam.explain.probabilities import softmax, target_probability
 from onnxcam.explain.read_target import TargetReader
 from onnxcam.explain.run import Runner
+from onnxcam.heads.tasks.task import EMBEDDING, REGRESSION
 from onnxcam.image.preprocess import (
     PRESETS,
     Preprocessing,
@@ -155,6 +157,8 @@ def _ask(
     plan = runner.plan
     scores = runner.clean(tensor, np.zeros((1, plan.score.classes))).scores
     runner.require_finite_scores(scores)
+    if plan.task in (EMBEDDING, REGRESSION):
+        return _values(plan.task, labels, scores[0]), None
     middle = TargetReader(labels).middle(plan)
     answers = []
     for rank in range(1, min(TOP, plan.score.classes) + 1):
@@ -169,6 +173,13 @@ def _ask(
     if confidence is None and plan.score.classes > 1:
         confidence = float(softmax(np.asarray(scores, np.float64)).max())
     return tuple(answers), confidence
+
+
+def _values(task: str, labels: tuple[str, ...] | None, values: Floats) -> tuple[Answer, ...]:
+    """The first numbers of a model without classes, in their order."""
+    names = labels or [f"value {number}" for number in range(len(values))]
+    names = ("norm of the embedding",) if task == EMBEDDING else names
+    return tuple(Answer(*pair, None) for pair in zip(names, values.tolist(), strict=False))[:TOP]
 
 
 def _ask_at_positions(

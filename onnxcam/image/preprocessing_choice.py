@@ -74,7 +74,7 @@ def _choose_automatically(
     author = next((metadata[key] for key in _AUTHOR_KEYS if metadata.get(key)), "")
     source = f"; its metadata names {author[:60]!r}" if author else ""
     if exported is not None:
-        hint = source or "; its metadata has names and stride"
+        hint = source or "; its metadata has the keys that they write"
         return _as_choice(exported, takes, f"as Ultralytics prepares them{hint}")
     if (evidence := from_evidence(metadata)) is not None:
         preprocessing, reason = evidence

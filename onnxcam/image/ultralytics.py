@@ -19,13 +19,15 @@ _DETECTS = ("detect", "segment", "pose", "obb")
 def from_ultralytics(metadata: Mapping[str, str]) -> Description | None:
     """The preprocessing of a model whose metadata are those of Ultralytics; None for other metadata.
 
-    YOLOv5 writes only `names` and `stride`, which others may write, too: then all settings are assumed.
+    `names` and `stride`, which YOLOv5 writes, or `names` and a task may be from others, too: then all settings
+    are assumed.
     """
     is_author = metadata.get("author", "").strip().lower() == AUTHOR
-    if not is_author and not {"names", "stride"} <= metadata.keys():
-        return None
     task = metadata.get("task", "").strip().lower()
-    is_described = is_author and task in ("classify", *_DETECTS)
+    names_task = task in ("classify", *_DETECTS)
+    if not is_author and not ("names" in metadata and ("stride" in metadata or names_task)):
+        return None
+    is_described = is_author and names_task
     preprocessing = Preprocessing(fit=_fit(metadata, task), crop_ratio=1.0)
     return Description(preprocessing, () if is_described else ASSUMABLE)
 

@@ -29,7 +29,9 @@ def make_explainer(proto: onnx.ModelProto, **options: Any) -> onnxcam.Explainer:
     ("dtype", "preset"), [(TensorProto.FLOAT, "imagenet"), (TensorProto.UINT8, "raw")]
 )
 def test_preset_is_assumed_with_a_notice(kind: str, dtype: int, preset: str) -> None:
-    explainer = make_explainer(color_model(kind, dtype))
+    proto = color_model(kind, dtype)
+    onnx.helper.set_model_props(proto, {})  # the keys of Ultralytics would suggest a letterbox
+    explainer = make_explainer(proto)
     assert explainer.preprocessing == PRESETS[preset]
     notice = str(explainer.preprocessing_notice)
     assert f"(the preset {preset})" in notice

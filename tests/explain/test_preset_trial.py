@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import onnxcam
+from onnxcam.dense import HeadChoice
 from onnxcam.errors import SettingError
 from onnxcam.explain.answers import answers_request
 from onnxcam.explain.preset_trial import Outcome, candidates, try_presets
@@ -21,6 +22,7 @@ from onnxcam.specs import ImageInput, PlanRequest
 from tests.explain.support.color_models import SLOPE, color_model, labels_of
 
 RED = Image.new("RGB", (60, 40), (255, 0, 0))
+GREEN = Image.new("RGB", (60, 40), (0, 255, 0))
 
 
 def outcomes(
@@ -75,6 +77,18 @@ def test_segmenter_names_its_regions() -> None:
     assert [answer.name for answer in right.answers] == ["red"]
     assert right.confidence == pytest.approx(np.exp(SLOPE) / (np.exp(SLOPE) + 4), rel=1e-6)
     assert by_options["--preprocess unit --order bgr"].answers[0].name == "blue"
+
+
+def test_values_of_a_regression_are_in_order_and_no_probabilities() -> None:
+    model = color_model("logits")
+    onnx.helper.set_model_props(model, {"task": "regression"})
+    options = Options(model.SerializeToString(), find_device("cpu"), {}, 1, cache=False)
+    request = PlanRequest("default", (), head=HeadChoice(task="regression"))
+    runner = open_runner(options, answers_request(request))
+    (default,) = (o for o in try_presets(runner, None, GREEN, PRESETS["unit"]) if o.is_default)
+    assert [answer.name for answer in default.answers] == ["value 0", "value 1", "value 2"]
+    assert [answer.score for answer in default.answers] == pytest.approx([0, SLOPE, 0])
+    assert default.confidence is None
 
 
 def test_outcome_is_the_one_of_explain() -> None:

@@ -54,10 +54,18 @@ def test_another_author_is_named(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "metadata", [{"names": "{0: 'cat'}"}, {"task": "detect"}, {"stride": "32"}]
+)
+def test_single_key_of_ultralytics_says_nothing(metadata: dict[str, str]) -> None:
+    assert choose("auto", metadata, FLOATS).preprocessing == PRESETS["imagenet"]
+
+
+@pytest.mark.parametrize(
     ("metadata", "reason"),
     [
         ({"author": "Ultralytics", "names": "{0: 'cat'}"}, "its metadata names 'Ultralytics'"),
-        ({"names": "{0: 'cat'}", "stride": "32"}, "its metadata has names and stride"),
+        ({"names": "{0: 'cat'}", "stride": "32"}, "its metadata has the keys that they write"),
+        ({"names": "{0: 'cat'}", "task": "detect"}, "its metadata has the keys that they write"),
     ],
 )
 def test_letterbox_of_incomplete_metadata_is_assumed(metadata: dict[str, str], reason: str) -> None:
