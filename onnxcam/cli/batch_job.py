@@ -37,7 +37,7 @@ from onnxcam.image.read_array import file_of
 from onnxcam.regular_files import digest_file
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors
-from onnxcam.targets.where.read import ALL
+from onnxcam.targets.where.read import ALL, files_of
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 MAX_WRITERS = 4  # threads that draw and write results
@@ -243,7 +243,7 @@ class Job:
             "subset": [explainer.channels, explainer.region, explainer.fuse],
             "preprocessing": to_dict(explainer.preprocessing),
             "labels": explainer.labels,
-            "target": target,
+            "target": [target, *map(_image_digest, files_of(target))],
             "drawing": dict(self.drawing),
             "image": image,
         }

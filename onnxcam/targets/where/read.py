@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +32,12 @@ def split_place(spec: Spec, labels: Labels) -> tuple[Spec, str | None]:
     if f"@{LAST_PLACE}" in spec:
         where = LAST_PLACE + where
     return what.strip() or DEFAULT_TARGET, where.strip()
+
+
+def files_of(spec: str) -> list[Path]:
+    """The files that a target names: what it explains depends on them."""
+    names = (spec.partition(word)[2].strip() for word in ("@mask:", "similar:"))
+    return [Path(name) for name in names if name]
 
 
 def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:

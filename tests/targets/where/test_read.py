@@ -11,7 +11,7 @@ from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE, Dense
 from onnxcam.errors import OnnxcamError, PlaceError, TargetError
 from onnxcam.heads.boxes.suppression import best_detections
 from onnxcam.targets.where import DenseView
-from onnxcam.targets.where.read import list_targets, read_target, split_place
+from onnxcam.targets.where.read import files_of, list_targets, read_target, split_place
 
 LABELS = "cat", "dog", "e-mail"
 # Two cats whose boxes overlap, a dog far away, and an e-mail around everything.
@@ -243,3 +243,12 @@ def test_image_is_explained_everywhere_by_default() -> None:
 )
 def test_target_is_divided(spec: Any, labels: Any, expected: tuple[Any, Any]) -> None:
     assert split_place(spec, labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [("dog@mask:a b.png", ["a b.png"]), ("similar:x.npy", ["x.npy"]), ("dog@box:2", [])],
+)
+def test_files_of_targets_are_known(spec: str, names: list[str]) -> None:
+    """A result is made again when they change."""
+    assert [str(path) for path in files_of(spec)] == names
