@@ -319,7 +319,7 @@ class Explainer:
             start=start,
             progress=progress,
             runs=pipeline.RUNS if self.passes == 1 else 1,
-            is_tuned=lambda: self.runner.main.is_tuned,
+            is_tuned=lambda: self.runner.is_tuned,
         )
 
     def join(self, steps: Sequence[Step], origin: Origin) -> Explanation:

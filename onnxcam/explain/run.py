@@ -24,6 +24,7 @@ from onnxcam.specs import (
     OFFSET,
     RANK,
     SAMPLE_INPUT,
+    SAMPLED,
     SCALE,
     SEED,
     Output,
@@ -84,6 +85,11 @@ class Runner:
     def main(self) -> ChunkedRunner:
         """The runner of the first model."""
         return self.runs[MODEL]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether nothing is measured any more in the model that runs most of the inputs."""
+        return self.runs.get(SAMPLED, self.main).is_tuned
 
     @property
     def ranks_classes(self) -> bool:

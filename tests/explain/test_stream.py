@@ -191,6 +191,15 @@ def test_progress_counts_every_image_in_the_calling_thread(paths: list[Path]) ->
     assert {thread for _, thread in counts} == {threading.get_ident()}
 
 
+def test_schedules_of_samples_at_image_are_measured_with_one_image_at_a_time() -> None:
+    """Their model decides; the clean pass of a single image measures nothing."""
+    explainer = Explainer(DEEP.content(), "smooth-grad", device="cpu", cache=False, samples=200)
+    assert not explainer.runner.is_tuned
+    explainer(random_images(1), target=1)
+    assert explainer.runner.is_tuned
+    assert not explainer.runner.main.is_tuned
+
+
 def test_abandoned_stream_leaves_no_threads(paths: list[Path]) -> None:
     before = {*threading.enumerate()}
     explainer = make_explainer(chunk=4)
