@@ -23,13 +23,14 @@ from onnxcam.heads.score_features import score_features
 from onnxcam.model.model import Model
 from onnxcam.spatial.encoder import encoder_end
 from onnxcam.spatial.layers import (
-    MAX_BRANCHES,
     candidates,
     choose_layers,
     completed,
     spatial_layers,
 )
 from onnxcam.specs import Layer
+
+MAX_FEATURES = 12  # layers that are combined into one map: two of each of six grids
 
 
 def automatic_layers(
@@ -84,7 +85,7 @@ def _at_features(
         if not sources:
             return []
         names |= {layer.name for layer in sources}
-    return [layer for layer in layers if layer.name in names] if len(names) <= MAX_BRANCHES else []
+    return [layer for layer in layers if layer.name in names] if len(names) <= MAX_FEATURES else []
 
 
 def _before_padding(tensor: gs.Tensor) -> gs.Tensor:

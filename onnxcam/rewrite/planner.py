@@ -41,6 +41,7 @@ from onnxcam.spatial.layer_names import find_layers
 from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import (
     AUTO,
+    CLASS_SCORES,
     ImageInput,
     Layer,
     Plan,
@@ -130,7 +131,8 @@ def _find_subject(model: Model, request: PlanRequest) -> _Subject:
             )
         else:  # notices about the scores concern only methods that explain them
             scored, score = ensure_class_scores(model, request.output)
-            task, names = task_at_positions(model, request.output, request.head), ()
+            has_positions, names = score.logits == CLASS_SCORES, ()
+            task = task_at_positions(model, request.output, request.head) if has_positions else ""
             model, dense = replace(scored, notices=model.notices), None
     except ModelError:
         if any(quantity.needs_target for quantity in quantities):

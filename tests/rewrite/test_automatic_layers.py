@@ -105,6 +105,49 @@ def test_detector_with_anchors_is_chosen_before_its_class_scores_at_every_grid(n
     assert automatic(model, "detection") == ["p1", "p2"]
 
 
+def test_detector_with_anchors_in_one_tensor_is_chosen_before_its_heads() -> None:
+    """As YOLOv5: one Conv of a grid writes boxes, objectness and classes of two anchors."""
+    heads = "".join(
+        f"""
+        s{level} = Conv(p{level}, ws)  r{level} = Reshape(s{level}, to{level})
+        t{level} = Transpose<perm = [0, 1, 3, 4, 2]>(r{level})  g{level} = Sigmoid(t{level})
+        box{level}, other{level} = Split<axis = 4>(g{level}, widths)  double{level} = Mul(box{level}, two)
+        n{level} = Concat<axis = 4>(double{level}, other{level})  rows{level} = Reshape(n{level}, rows)
+        to{level} = Constant<value_ints = [1, 2, 8, {side}, {side}]>()"""
+        for level, side in ((1, 8), (2, 4), (3, 2))
+    )
+    model = load_text(
+        f"""(float[1, 3, 16, 16] x) => (float[1, r, 8] y) {{
+            rows = Constant<value_ints = [1, -1, 8]>()  widths = Constant<value_ints = [4, 4]>()
+            two = Constant<value_float = 2.0>()
+            {BACKBONE} {heads}  y = Concat<axis = 1>(rows1, rows2, rows3) }}""",
+        w3=(8, 3, 1, 1),
+        w8=(8, 8, 1, 1),
+        ws=(16, 8, 1, 1),
+    )
+    assert automatic(model, "detection") == ["p1", "p2", "p3"]
+
+
+@pytest.mark.parametrize("pads", ["", "padded = Pad(n, sides)"])
+def test_detector_of_peaks_is_chosen_before_its_heat_map(pads: str) -> None:
+    """As CenterNet: cells that are no peak are set to 0; the padding of the last Conv is no cell."""
+    features, shape = ("padded", (5, 8, 3, 3)) if pads else ("n", (5, 8, 1, 1))
+    model = load_text(
+        f"""(float[1, 3, 16, 16] x) => (float[1, 5, 4, 4] y, float[1, 4, 4, 4] boxes) {{
+            sides = Constant<value_ints = [0, 0, 1, 1, 0, 0, 1, 1]>()
+            {BACKBONE}  m = Conv(p2, w8)  n = Relu(m)  {pads}
+            h = Conv({features}, ws)  heat = Sigmoid(h)
+            around = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(heat)
+            is_peak = Equal(around, heat)  peak = Cast<to = 1>(is_peak)  y = Mul(heat, peak)
+            boxes = Conv(n, wb) }}""",
+        w3=(8, 3, 1, 1),
+        w8=(8, 8, 1, 1),
+        ws=shape,
+        wb=(4, 8, 1, 1),
+    )
+    assert automatic(model, "detection") == ["n"]
+
+
 # Segmenters and image-to-image nets
 
 U_NET = """
