@@ -45,7 +45,7 @@ def decode_anchored(
 
 
 def find_anchored(
-    columns: BoxColumns, name: str, anchors: MakeAnchors, per_cell: int | None
+    columns: BoxColumns, name: str, detector: str, anchors: MakeAnchors, per_cell: int | None
 ) -> Boxes | None:
     """Four numbers per anchor in one tensor, straight from the last weights. Where sizes are free, `per_cell`,
     the number of anchors of each cell, tells.
@@ -61,12 +61,15 @@ def find_anchored(
     if not fits:
         return None
     return Boxes(
-        name, columns.columns, assumed=f"encodings relative to the anchors of {name} are assumed"
+        name,
+        columns.columns,
+        assumed=f"encodings relative to the anchors of {detector} are assumed",
     )
 
 
 def _register(
     name: str,
+    detector: str,
     anchors: MakeAnchors,
     per_cell: int | None = None,
     order: list[int] = X_FIRST,
@@ -74,11 +77,11 @@ def _register(
 ) -> None:
     decode = partial(decode_anchored, anchors=anchors, order=order, variances=variances)
     box_form(name, decode=decode)(
-        partial(find_anchored, name=name, anchors=anchors, per_cell=per_cell)
+        partial(find_anchored, name=name, detector=detector, anchors=anchors, per_cell=per_cell)
     )
 
 
-_register("ssd", tensorflow_ssd, order=Y_FIRST)
-_register("ssd300", ssd_300)
-_register("retinaface", retina_face, 2)
-_register("efficientdet", efficient_det, 9, Y_FIRST, (1.0, 1.0))
+_register("ssd", "TensorFlow's SSD", tensorflow_ssd, order=Y_FIRST)
+_register("ssd300", "SSD300", ssd_300)
+_register("retinaface", "RetinaFace", retina_face, 2)
+_register("efficientdet", "EfficientDet", efficient_det, 9, Y_FIRST, (1.0, 1.0))

@@ -28,4 +28,6 @@ def find_fastest_det(columns: BoxColumns) -> Boxes | None:
     is_linear = columns.is_linear and columns.width == BOX
     if not (is_linear and columns.own and columns.objectness == 0 and len(columns.columns) == 1):
         return None
-    return Boxes("fastestdet", columns.columns, assumed="boxes as in FastestDet are assumed")
+    return Boxes(
+        "fastestdet", columns.columns, assumed="offsets and sizes as in FastestDet are assumed"
+    )
