@@ -153,6 +153,11 @@ class Rules(Mapping[str, Rule]):
         start = other.start if isinstance(other, Rules) else None
         return Rules({**self._rules, **other}, start or self.start)
 
+    def without(self, *operators: str) -> Rules:
+        """A copy without the rules of these operators, which then are replaced by their definitions."""
+        kept = {name: rule for name, rule in self._rules.items() if name not in operators}
+        return Rules(kept, self.start)
+
     @property
     def needs_reference(self) -> bool:
         """Whether a rule compares with the values on a reference image, another input of the gradient."""

@@ -40,3 +40,4 @@ activations.vjp(  # rounded numbers, also where they were clipped
 )
 rules = Rules(DEFAULT, start=lambda seed, score: seed * score)
 rules = rules | activations | layers.rules | sums.rules | normalization.rules | joins.rules
+rules = rules.without("LSTM")  # relevance goes through its parts, unrolled
