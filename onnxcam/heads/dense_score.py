@@ -19,6 +19,7 @@ from onnxcam.graph import anp
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.slicing import slice_axes
 from onnxcam.graph.tracing import Builder, Value
+from onnxcam.heads.anchor_scores import V2_ANCHORS, activate_classes, split_anchors
 from onnxcam.heads.detection_columns import ClassColumns
 from onnxcam.heads.head import Head
 from onnxcam.heads.output_choice import choose_output
@@ -122,15 +123,20 @@ def class_scores(build: Builder, head: Head) -> Value:
         return build.value(head.logits.name)
     if columns.logits is not None:
         return build.value(columns.logits)
-    numbers = build.value(head.logits.name)
-    axes = [head.class_axis or 0]
+    numbers, axis = build.value(head.logits.name), head.class_axis or 0
+    if columns.anchors > 1:
+        numbers, axis = split_anchors(build, numbers, axis, columns.anchors)
+    axes = [axis]
     classes = slice_axes(numbers, [columns.start], [columns.stop], axes)
     if columns.objectness is None:
         return classes
     objectness = slice_axes(numbers, [columns.objectness], [columns.objectness + 1], axes)
     if columns.are_logits:
-        return build.op("Sigmoid", classes) * build.op("Sigmoid", objectness)
-    return classes * objectness
+        product = activate_classes(build, classes, axis, columns) * build.op("Sigmoid", objectness)
+    else:
+        product = classes * objectness
+    is_split = columns.anchors > 1 and head.class_axis == 1
+    return anp.transpose(product, [0, 2, 1, 3]) if is_split else product
 
 
 def _probability(build: Builder, head: Head) -> Value:
@@ -188,9 +194,10 @@ def describe_numbers(heads: Sequence[Head]) -> str:
             if count == 1
             else f"numbers {columns.start} to {columns.stop - 1}"
         )
-        size = head.logits.shape[head.class_axis]
+        size = head.logits.shape[head.class_axis] // columns.anchors
+        boxes = f"{columns.anchors} boxes per cell, " if columns.anchors > 1 else ""
         return (
-            f"{has} {size} numbers per box, and {position} (from 0) "
+            f"{has} {boxes}{size} numbers per box, and {position} (from 0) "
             f"{'is the score of 1 class' if count == 1 else f'are the scores of {count} classes'}"
             f"{_describe_objectness(columns)}: "
         )
@@ -205,4 +212,6 @@ def _describe_objectness(columns: ClassColumns) -> str:
     if columns.objectness is None:
         return ""
     both = ", both after a Sigmoid" if columns.are_logits else ""
+    if columns.anchors == V2_ANCHORS:
+        both = ", after a Softmax over the classes and a Sigmoid"
     return f", times number {columns.objectness}{both}"

@@ -27,7 +27,7 @@ class ClassColumns:
 
     `objectness` is the position of the number that says whether there is an object at all; `logits` the tensor
     that holds the classes before their Sigmoid. `are_logits` says that classes and objectness are logits, not
-    probabilities.
+    probabilities. Of several boxes in a cell (`anchors`), the numbers follow one after the other.
     """
 
     start: int
@@ -35,6 +35,7 @@ class ClassColumns:
     objectness: int | None = None
     logits: str | None = None
     are_logits: bool = False
+    anchors: int = 1
 
     @property
     def is_probability(self) -> bool:

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim, Shape
 from onnxcam.graph.reachability import is_float
+from onnxcam.heads.anchor_columns import anchor_columns
 from onnxcam.heads.class_axis import ClassAxisFinder
 from onnxcam.heads.detection_columns import class_columns
 from onnxcam.heads.head import Head
@@ -90,6 +91,8 @@ class HeadReader:
         columns = None
         if class_axis is not None and other_axes:
             columns = class_columns(logits, class_axis, self.labels, self.model.metadata)
+            if columns is None and batch == 0:
+                columns = anchor_columns(self.model, logits, class_axis, self.labels)
         return Head(
             output=output,
             probabilities=logits,

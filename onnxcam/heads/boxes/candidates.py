@@ -35,6 +35,8 @@ def box_candidates(
             raise unknown("tensor", name, tensors, "see `onnxcam layers --all`")
         yield from _other_tensors(model, heads, [tensors[name]])
         return
+    if any(head.class_columns is not None and head.class_columns.anchors > 1 for head in heads):
+        return  # the sizes of their anchors are not in the model
     if all(head.class_columns is not None for head in heads):
         yield from _own_columns(model, heads)
     scores = {tensor.name for head in heads for tensor in (head.output, head.logits)}
