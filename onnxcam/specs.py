@@ -122,7 +122,7 @@ class Layer:
 
     is_bottleneck: everything that the score depends on in the image passes through this layer.
     automatic: one of the layers that `layer="auto"` selects for a method that runs the image once. There are
-        several if the branches of the model meet only after their last grid.
+        several if no single layer holds all evidence, as in a detector with several grids.
     auto_for_smoothing: the same for a method that averages over noisy samples.
     cells: the grid, for tokens (N, T, C) or (N, C, T). `tokens_before` and `tokens_after` count the tokens that
         are not cells.

@@ -20,8 +20,8 @@ out; in a file or a pipe, nothing is.
 \b
 Marks:
   auto        the choice of `--layer auto` for a method that runs the image once (grad-cam); several layers
-              are marked, and their maps are fused, if the branches of the model meet only after their last
-              grids of cells
+              are marked, and their maps are fused, if no single one holds all evidence, as in a detector
+              with several grids
   smooth      the choice of `--layer auto` for a method that averages over noisy copies (smooth-grad-cam++):
               the gradient at this layer depends on the image
   bottleneck  all information from the image to the score passes through this layer

@@ -244,15 +244,14 @@ def _layer_notices(layers: Sequence[Layer]) -> Iterator[str]:
     if len(layers) > 1 and all(layer.automatic for layer in layers):
         names = ", ".join(layer.name for layer in layers)
         yield (
-            f"no single layer depends on the entire image, so the maps of {len(layers)} layers are fused, the "
-            f"last of each branch ({names})"
+            f"no single layer holds all evidence for the score, so the maps of {len(layers)} layers are fused "
+            f"({names}); --layer chooses others"
         )
 
 
 def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
-    """The plan at the last layer that everything passes through. A method that smooths takes the last one whose
-    gradient depends on the image, if there is one and all operators after it have rules. If branches meet only
-    after the last grid, it is the last layer of each branch. ModelError if there are none of these.
+    """The plan at the automatic layers. If there is one, a method that smooths takes the last one whose gradient
+    depends on the image, if all operators after it have rules. ModelError if there is none.
     """
     request, model, image, explained = (
         subject.request,
