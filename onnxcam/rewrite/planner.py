@@ -250,8 +250,8 @@ def _layer_notices(layers: Sequence[Layer]) -> Iterator[str]:
 
 
 def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
-    """The plan at the automatic layers. If there is one, a method that smooths takes the last one whose gradient
-    depends on the image, if all operators after it have rules. ModelError if there is none.
+    """The plan at the automatic layers. Instead of a single one, a method that smooths takes the last one whose
+    gradient depends on the image, if all operators after it have rules. ModelError if there is none.
     """
     request, model, image, explained = (
         subject.request,
