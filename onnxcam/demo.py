@@ -29,6 +29,9 @@ from onnxcam.specs import Layer
 PREFERRED = "05_hourglass.png"  # several instances of its class, with other objects between them
 ALL = "all"  # every detection
 SHOWN = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)  # the sheet describes them in words
+OF_DETECTIONS = SHOWN[
+    1
+]  # counts evidence against a detection, too, so that little of the map is elsewhere
 WITHOUT_SAMPLES = SHOWN[2]  # the default method without noise, for many quick maps
 COLUMNS, CELL, MARGIN = 5, 232, 32
 TITLE, HEADING, PROSE, GAP = 40, 26, 16, 8  # pixels
@@ -161,7 +164,7 @@ def _region_row(model: Model, image: Path, layer: Layer) -> Row:
 
 
 def _detection_row(detector: Path, scene: Path) -> Row:
-    explanation = Explainer(load(detector), DEFAULT_METHOD)(str(scene), ALL)
+    explanation = Explainer(load(detector), OF_DETECTIONS)(str(scene), ALL)
     panels = [("the image", overlay.enlarge(read(scene), CELL))]
     for index in range(min(len(explanation), COLUMNS - 1)):
         caption = explanation.targets[index]
@@ -170,8 +173,8 @@ def _detection_row(detector: Path, scene: Path) -> Row:
         panels.append((caption, _draw_map(explanation, index)))
     return Row(
         "Detections (--target all)",
-        f"What {detector.name} finds in another image, one map for each box. A map is not cut at its box, "
-        "which only chooses what is explained.",
+        f"What {detector.name} finds in another image, one map of {OF_DETECTIONS} for each box. A map is not "
+        "cut at its box, which only chooses what is explained.",
         tuple(panels),
     )
 
