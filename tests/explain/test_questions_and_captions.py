@@ -1,8 +1,9 @@
-"""Images with text: a map depends on the word of a caption that is explained."""
+"""Images with text: a map depends on the question, and on the word of a caption that is explained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 import onnxcam
 from scripts.shapes.drawing import CLASSES
 from scripts.shapes.scenes import Scene, draw_scene
-from tests.explain.support.trained_models import TrainedModel, load_trained_model
+from tests.explain.support.trained_models import FOLDER, TrainedModel, load_trained_model
 
 SEEDS = range(500, 512)
 SIZE = 64
@@ -61,3 +62,16 @@ def test_map_of_a_word_lies_on_its_object(captions: TrainedModel, step: int, sid
         ratios.append(own / max(other, 1e-12))
     assert median(ratios) >= 10
     assert np.mean(np.array(ratios) > 1) >= 0.9
+
+
+def test_map_of_a_similarity_lies_on_the_object_of_the_text(tmp_path: Path) -> None:
+    tower = load_trained_model("similarity")
+    texts, vectors = tower.metadata("texts"), np.load(FOLDER / "similarity_texts.npy")
+    explainer, ratios = onnxcam.Explainer(tower.path, "grad-cam", device="cpu"), []
+    for name in ("heart", "square"):
+        np.save(tmp_path / f"{name}.npy", vectors[texts.index(name)])
+        for scene in scenes_of(name):
+            image = Image.fromarray(scene.pixels)
+            saliency = explainer(image, f"similar:{tmp_path / name}.npy").maps[0]
+            ratios.append(density(saliency, scene.masks[0]) / float(saliency.mean()))
+    assert median(ratios) >= 2.5

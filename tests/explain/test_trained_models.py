@@ -4,23 +4,33 @@ of PyTorch.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from scripts.shapes.drawing import CLASSES
-from tests.explain.support.trained_models import TrainedModel, assert_close, load_trained_model
+from tests.explain.support.trained_models import (
+    FOLDER,
+    TrainedModel,
+    assert_close,
+    load_trained_model,
+)
 
-ROWS = {"captions": 2, "shapes-detector": 2, "words": 2}
+ROWS = {"captions": 2, "shapes-detector": 2, "similarity": 2, "words": 2}
 CASES = [(name, row) for name, count in ROWS.items() for row in range(count)]
 
 
-def target_of(name: str, model: TrainedModel, row: int) -> Any:
-    """The target whose score was recorded."""
+def target_of(name: str, model: TrainedModel, row: int, folder: Path) -> Any:
+    """The target whose score was recorded; a reference is written to the folder."""
     arrays = model.arrays
     if name == "captions":
         return f"element:logits[{arrays['step']},{arrays['words'][row]}]"
+    if name == "similarity":
+        reference = folder / "text.npy"
+        np.save(reference, np.load(FOLDER / "similarity_texts.npy")[arrays["labels"][row]])
+        return f"similar:{reference}"
     if name == "words":
         return f"class:{arrays['label'][row]}@step:{arrays['step'][row]}"
     if name == "shapes-detector":
@@ -38,9 +48,9 @@ def inputs_of(model: TrainedModel, row: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "row"), CASES)
-def test_gradient_at_the_image_is_that_of_torch(name: str, row: int) -> None:
+def test_gradient_at_the_image_is_that_of_torch(name: str, row: int, tmp_path: Path) -> None:
     model = load_trained_model(name)
-    target, inputs = target_of(name, model, row), inputs_of(model, row)
+    target, inputs = target_of(name, model, row, tmp_path), inputs_of(model, row)
     explanation = model.explain("saliency", row, target, inputs=inputs)
     assert explanation.scores[0] == pytest.approx(model.scores[row], rel=1e-4)
     assert explanation.attributions is not None
@@ -48,9 +58,9 @@ def test_gradient_at_the_image_is_that_of_torch(name: str, row: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "row"), CASES)
-def test_gradient_at_the_layer_is_that_of_torch(name: str, row: int) -> None:
+def test_gradient_at_the_layer_is_that_of_torch(name: str, row: int, tmp_path: Path) -> None:
     model = load_trained_model(name)
-    target, inputs = target_of(name, model, row), inputs_of(model, row)
+    target, inputs = target_of(name, model, row, tmp_path), inputs_of(model, row)
     explanation = model.explain("hires-cam", row, target, inputs=inputs)
     assert explanation.layer_maps is not None
     assert_close(explanation.layer_maps[0], model.hires_cam(row, **ids_of(model)))
@@ -59,10 +69,17 @@ def test_gradient_at_the_layer_is_that_of_torch(name: str, row: int) -> None:
 @pytest.mark.parametrize("row", range(ROWS["shapes-detector"]))
 def test_box_of_the_detection_is_that_of_torch(row: int) -> None:
     model = load_trained_model("shapes-detector")
-    target = target_of("shapes-detector", model, row)
+    target = CLASSES[model.arrays["labels"][row]]
     explanation = model.explain("grad-cam", row, target)
     box = np.array(explanation.marks[0].box)
     np.testing.assert_allclose(box, model.arrays["boxes"][row], atol=1e-3)
+
+
+@pytest.mark.parametrize(("row", "word"), [(0, "8E52E"), (1, "NC80R")])
+def test_decoded_text_is_the_drawn_word(row: int, word: str) -> None:
+    model = load_trained_model("words")
+    assert model.explain("grad-cam", row, "top1").targets == (word,)
+    assert model.explain("grad-cam", row, "all").targets == tuple(word)
 
 
 @pytest.mark.parametrize("row", range(ROWS["captions"]))
