@@ -229,6 +229,29 @@ def test_multipliers_in_half_precision_are_those_of_float32() -> None:
     assert np.abs(result - exact).max() <= 0.02 * np.abs(exact).max()
 
 
+def test_relu_is_exact_between_neighboring_and_equal_numbers() -> None:
+    """(relu(x) - relu(x')) / (x - x') and, where x and x' are equal, the derivative."""
+    pairs = np.array(
+        [
+            [1.0, np.nextafter(np.float32(1.0), np.float32(2.0))],
+            [-1.0, np.nextafter(np.float32(-1.0), np.float32(0.0))],
+            [3e-7, -1e-7],
+            [-1e-30, 3e-30],
+            [1e30, -1e-30],
+            [5.0, 0.0],
+            [2.0, 2.0],
+            [-2.0, -2.0],
+            [0.0, 0.0],
+            [-0.0, 0.0],
+        ],
+        np.float32,
+    )
+    x, reference = pairs.T.reshape(2, 1, 1, 1, -1)
+    m = multipliers(written("y = Relu(x)", shape="1, 1, 1, 10"), x, reference, np.ones_like(x))
+    expected = [1, 0, 0.75, 0.75, 1, 1, 1, 0, 0, 0]
+    np.testing.assert_allclose(m.ravel(), expected, rtol=1e-6)
+
+
 QUANTIZED = """q = QuantizeLinear(x, step, middle) d = DequantizeLinear(q, step, middle)
     y = Relu(d)"""
 STEP = 0.05

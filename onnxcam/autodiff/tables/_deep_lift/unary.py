@@ -19,6 +19,7 @@ from onnxcam.graph import anp
 from onnxcam.graph.operators import DOMAIN, traits_named
 from onnxcam.graph.tracing import Value
 
+SMALLEST = float(np.finfo(np.float32).tiny)
 LINES = ("Neg", "Dropout")
 
 rules = Rules()
@@ -38,14 +39,26 @@ def rescaled(vjp: Vjp) -> Vjp:
 
 
 def _is_curved(operator: str) -> bool:
-    """Whether an operator is a function of one number, and not a line."""
-    traits = traits_named(operator)
-    return traits.elementwise == "unary" and traits.moves is None and operator not in LINES
+    """Whether an operator is a function of one number, and neither a line nor ReLU."""
+    traits, others = traits_named(operator), (*LINES, "Relu")
+    return traits.elementwise == "unary" and traits.moves is None and operator not in others
 
 
 for operator, rule in DEFAULT.items():
     if _is_curved(operator) and len(rule.functions) == 1 and (derivative := rule.function(0)):
         rules.vjp(operator, rescaled(derivative))
+
+
+def relu_vjp(g: Value, y: Value, x: Value, *, reference: Reference) -> Value:
+    """The Rescale rule for ReLU: the part of the way from x' to x on which it rises, max(x, x') / |x - x'|, at
+    least 0 and at most 1. No difference of y is rounded, so that it is exact for neighboring numbers, too.
+    """
+    wide, wide0 = to_float32(x), to_float32(reference(x))
+    way = anp.maximum(anp.abs(wide - wide0), SMALLEST)
+    return to_float32(g) * anp.clip(anp.maximum(wide, wide0) / way, 0.0, 1.0)
+
+
+rules.vjp("Relu", relu_vjp)
 
 
 def dequantized_vjp(
