@@ -1,4 +1,8 @@
-"""Images with text: a map depends on the question, and on the word of a caption that is explained."""
+"""Images with text: a map depends on the question, and on the word of a caption that is explained.
+
+Words select cells, so that the gradient differs from cell to cell. HiResCAM keeps the differences, and Grad-CAM
+averages over them.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +46,65 @@ def density(saliency: Any, mask: Any) -> float:
     return float(saliency[mask].mean())
 
 
+def mask_of(scene: Scene, name: str) -> Any:
+    return scene.masks[scene.labels == CLASSES.index(name)].any(axis=0)
+
+
+@pytest.fixture(scope="module")
+def questions() -> TrainedModel:
+    return load_trained_model("questions")
+
+
 @pytest.fixture(scope="module")
 def captions() -> TrainedModel:
     return load_trained_model("captions")
 
 
+def explain_answer(model: TrainedModel, scene: Scene, question: str) -> onnxcam.Explanation:
+    explainer = onnxcam.Explainer(
+        model.path, "hires-cam", device="cpu", inputs={"ids": ids_of(model, question, 8)}
+    )
+    return explainer(Image.fromarray(scene.pixels), "top1")
+
+
+def test_answers_depend_on_the_question(questions: TrainedModel) -> None:
+    right = []
+    for scene in scenes_of("disc", "disc", "star", "square"):
+        for question, answer in (
+            ("how many disc ?", "2"),
+            ("how many star ?", "1"),
+            ("is there a triangle ?", "no"),
+            ("is there a square ?", "yes"),
+        ):
+            ids = ids_of(questions, question, 8)
+            (logits,) = questions.run(scene.pixels[None], ids=ids)
+            right.append(questions.metadata("names")[logits[0].argmax()] == answer)
+    assert np.mean(right) >= 0.9
+
+
+def test_map_of_a_count_lies_on_the_counted_objects(questions: TrainedModel) -> None:
+    ratios = []
+    for scene in scenes_of("disc", "disc", "star", "square"):
+        saliency = explain_answer(questions, scene, "how many disc ?").maps[0]
+        discs = mask_of(scene, "disc")
+        others = mask_of(scene, "star") | mask_of(scene, "square")
+        ratios.append(density(saliency, discs) / max(density(saliency, others), 1e-12))
+    assert median(ratios) >= 5
+    assert min(ratios) > 1
+
+
+def test_map_follows_the_question(questions: TrainedModel) -> None:
+    for scene in scenes_of("disc", "star"):
+        shares = []
+        for name in ("disc", "star"):
+            saliency = explain_answer(questions, scene, f"is there a {name} ?").maps[0]
+            disc, star = (density(saliency, mask_of(scene, n)) for n in ("disc", "star"))
+            shares.append(disc / (disc + star))
+        assert shares[0] > 0.8 > 0.3 > shares[1]
+
+
 @pytest.mark.parametrize(("step", "side"), [(1, 0), (5, 1)], ids=["left", "right"])
 def test_map_of_a_word_lies_on_its_object(captions: TrainedModel, step: int, side: int) -> None:
-    """By HiResCAM: attention selects the cells, and Grad-CAM averages its gradient over all of them."""
     words, ratios = captions.metadata("vocabulary"), []
     for scene in scenes_of("heart", "square"):
         order = scene.boxes[:, 0].argsort()

@@ -18,7 +18,14 @@ from tests.explain.support.trained_models import (
     load_trained_model,
 )
 
-ROWS = {"captions": 2, "shapes-detector": 2, "similarity": 2, "words": 2}
+ROWS = {
+    "captions": 2,
+    "questions": 3,
+    "segmenter": 2,
+    "shapes-detector": 2,
+    "similarity": 2,
+    "words": 2,
+}
 CASES = [(name, row) for name, count in ROWS.items() for row in range(count)]
 
 
@@ -73,6 +80,14 @@ def test_box_of_the_detection_is_that_of_torch(row: int) -> None:
     explanation = model.explain("grad-cam", row, target)
     box = np.array(explanation.marks[0].box)
     np.testing.assert_allclose(box, model.arrays["boxes"][row], atol=1e-3)
+
+
+@pytest.mark.parametrize("row", range(ROWS["segmenter"]))
+def test_region_of_the_class_is_that_of_torch(row: int) -> None:
+    model = load_trained_model("segmenter")
+    explanation = model.explain("grad-cam", row, "top1")
+    assert explanation.indices[0] == model.arrays["labels"][row]
+    np.testing.assert_array_equal(explanation.marks[0].outline, model.arrays["masks"][row])
 
 
 @pytest.mark.parametrize(("row", "word"), [(0, "8E52E"), (1, "NC80R")])
