@@ -10,6 +10,7 @@ OnnxcamError
 ├── UnknownNameError        no such layer, tensor, method or preset: `.name`, `.known`, `.close`
 ├── ImageError              an image that cannot be read
 ├── TargetError             a class, label or contrast that the model does not have
+│   └── PlaceError          a box, pixel or step of a target that one image does not have
 ├── SettingError            a setting that is out of range or that the method does not have
 ├── DeviceError             a device that is not available
 ├── RunError                ONNX Runtime failed while running the model

