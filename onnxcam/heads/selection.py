@@ -20,6 +20,7 @@ from onnxcam.heads.monotone import before_reshapes, monotone_input
 SELECTORS = {"TopK", "NonMaxSuppression"}
 GATHERS = {"Gather", "GatherElements", "GatherND", "Compress"}
 MAX_STEPS = 64  # operators that are followed back from an output
+MAX_PATHS = 64  # parts of an output that are followed back
 
 
 class Step(NamedTuple):
@@ -61,13 +62,14 @@ def tensors_before_selection(output: gs.Tensor) -> Iterator[gs.Tensor]:
 
 def _paths(output: gs.Tensor) -> Iterator[list[Step]]:
     """The ways back along the numbers of an output, one per part of it."""
-    waiting = [[Step(output, None)]]
-    while waiting:
+    waiting, count = [[Step(output, None)]], 0
+    while waiting and count < MAX_PATHS:
         path = waiting.pop()
         node = producer(path[-1].tensor)
         sources = [] if node is None or len(path) > MAX_STEPS else _sources(node, path)
         waiting.extend([*path, Step(source, node)] for source in reversed(sources))
         if not sources:
+            count += 1
             yield path
 
 

@@ -70,6 +70,17 @@ DETECTORS = {  # outputs and body
         "float[N, 10] s, float[N, 10, 4] near",
         f"{BEST_OF_ALL.replace('Flatten<axis = 1>(scores)', 'Flatten<axis = 1>(logits)')} s = Sigmoid(best)",
     ),
+    "masked after the selection": (
+        "float[N, 10] s, float[N, 10, 4] near",
+        f"""{BEST_OF_ALL} limit = Constant<value_float = 0.5>() above = Greater(best, limit)
+        mask = Cast<to = 1>(above) s = Mul(best, mask)""",
+    ),
+    "scaled boxes, replaced scores": (
+        "float[N, 10] s, float[N, 10, 4] y",
+        f"""{BEST_OF_ALL} limit = Constant<value_float = 0.5>() above = Greater(best, limit)
+        zero = Constant<value_float = 0.0>() s = Where(above, best, zero)
+        size = Constant<value_floats = [640.0, 480.0, 640.0, 480.0]>() y = Mul(near, size)""",
+    ),
     "non-maximum suppression": (
         "float[K, 1] score, float[K, 4] near",
         SUPPRESSED,
