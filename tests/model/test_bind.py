@@ -117,7 +117,7 @@ def test_image_is_the_input_that_is_not_bound() -> None:
     text = """(float[N, 1, 8, 8] m, float[N, 3, 4, 4] x) => (float[N, 3, 4, 4] y)
         { s = ReduceMean<axes = [1, 2, 3]>(m) y = Mul(x, s) }"""
     with pytest.raises(
-        ModelError, match=r"input x .* image 'm'.* --input x=FILE.npy .*if the image is 'x'"
+        ModelError, match=r"input x .* image 'm'.* --input x=IMAGE .*if the image is 'x'"
     ):
         image_input(load(parse(text)))
     assert image_input(load(parse(text), {"m": np.ones((1, 1, 8, 8))})).name == "x"
