@@ -67,7 +67,7 @@ def with_dense_scores(
     )
     task = choose_task(model, heads, choice)
     if heads[0].has_class_scores or task.name not in PLACED:
-        return with_vector_scores(model, heads, task, output)
+        return with_vector_scores(model, heads, task, choice.scores or output)
     dense, notices = _read(model, heads, task, choice)
     model = replace(model, notices=(*model.notices, *notices))
     copy, node_count = model.copy(), len(model.graph.nodes)

@@ -63,7 +63,7 @@ def _with_norm(model: Model, head: Head, task: Task) -> ScoredModel:
     tensor = head.logits if before is None else before
     where = "" if before is None else " before it is divided by it: behind that, its gradient is 0"
     notice = (
-        f"{head.output.name} is taken as an embedding, because {task.reason}, and its norm is explained"
+        f"{head.output.name} is taken as an embedding, because {task.reason}; by default its norm is explained"
         f"{where}; --target similar:REFERENCE explains its similarity to another image, and --task "
         "classification takes its numbers as classes"
     )
@@ -83,7 +83,7 @@ def _with_values(model: Model, heads: Sequence[Head], task: Task) -> ScoredModel
     names = tuple(name for head in heads for name in _names(head.output, head.class_count))
     listed = ", ".join(f"{number}: {name}" for number, name in enumerate(names[:MAX_LISTED]))
     notice = (
-        f"the model is taken as a regression, because {task.reason}, and value:0 is explained; --target "
+        f"the model is taken as a regression, because {task.reason}; by default value:0 is explained; --target "
         f"value:K explains another ({listed}{', …' if len(names) > MAX_LISTED else ''}), and --task "
         "classification takes them as classes"
     )
