@@ -45,6 +45,11 @@ def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:
     class or place that does not exist.
     """
     what, where = split_place(spec, view.labels)
+    if what == ALL and ALL not in (view.labels or ()):
+        raise TargetError(
+            f"target {spec!r} stands for several targets of an image; name one of them, or explain them all "
+            "with `onnxcam explain`"
+        )
     place, groups = find_place(where or DEFAULT_PLACES[view.dense.task], view.dense.task)
     groups = {name: text for name, text in groups.items() if text is not None}
     try:

@@ -119,6 +119,7 @@ def test_low_overlap_is_noticed() -> None:
         ("cat@bix:2", TargetError, r"expected one of @best, @box:2"),
         ("cat@segment", TargetError, "for the task detection"),
         ("cow", OnnxcamError, "no label 'cow'"),
+        ("all", TargetError, "stands for several targets"),
     ],
 )
 def test_place_that_does_not_exist_is_refused(
