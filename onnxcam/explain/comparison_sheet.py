@@ -126,7 +126,9 @@ def _draw_map(explanation: Explanation) -> Image.Image:
     factor = image.width / original.image.width
     left, top, right, bottom = (edge * factor for edge in original.box)
     large = replace(original, original=lambda: image, box=(left, top, right, bottom))
-    return _center(replace(explanation, images=(large,)).overlay(longest_side=2 * CELL))
+    marks = tuple(mark.scaled(factor) for mark in explanation.marks)
+    drawn = replace(explanation, images=(large,), marks=marks)
+    return _center(drawn.overlay(longest_side=2 * CELL))
 
 
 def _center(image: Image.Image) -> Image.Image:

@@ -35,7 +35,8 @@ def draw_outline(
     """Draw the outline of a mask (rows, columns) that covers a part of the image, in place."""
     line = _line_width(image)
     size = (covered[2] - covered[0], covered[3] - covered[1])
-    region = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).resize(size)
+    shares = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    region = Image.fromarray(np.where(np.asarray(shares) >= 0.5, np.uint8(255), np.uint8(0)))
     for width, color in ((2 * line + 3, INK), (2 * line - 1, PAPER)):
         edge = np.asarray(_spread(region, width)) > np.asarray(region)
         image.paste(color, covered, Image.fromarray(edge))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,13 @@ class Mark:
 
     box: tuple[float, float, float, float] | None = None
     outline: NDArray[np.bool_] | None = None
+
+    def scaled(self, factor: float) -> Mark:
+        """The mark in an image that is larger by a factor."""
+        if self.box is None:
+            return self
+        left, top, right, bottom = (factor * edge for edge in self.box)
+        return replace(self, box=(left, top, right, bottom))
 
 
 @dataclass(frozen=True)
