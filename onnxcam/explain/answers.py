@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats, Images, Scores
 from onnxcam.defaults import LEAST, MOST
 from onnxcam.dense import Dense
-from onnxcam.errors import PlaceError, TargetError
+from onnxcam.errors import PlaceError
 from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.probabilities import Probabilities, sigmoid, softmax
+from onnxcam.explain.references import load_numbers
 from onnxcam.explain.run import Runner
 from onnxcam.heads.boxes.decode import decode_boxes
 from onnxcam.heads.boxes.suppression import best_detections
@@ -56,11 +57,17 @@ class Answers:
         assert self.runner.plan.dense is not None  # noqa: S101  the plan of answers has them
         return with_labels(self.runner.plan.dense, self.labels)
 
+    @property
+    def _is_single(self) -> bool:
+        """Whether boxes have no batch axis in front, so that they are decoded image by image."""
+        boxes = self.dense.boxes
+        return boxes is not None and any(columns.batch_axis != 0 for columns in boxes.columns)
+
     def targets(
-        self, images: Images, specs: Sequence[Spec], shown: Sequence[ExplainedImage], middle: float
+        self, images: Images, specs: Sequence[Spec], shown: Sequence[ExplainedImage]
     ) -> list[Target]:
         """The target of each image (N, ...), and which positions count for it."""
-        views = self.views(images, shown)
+        views, middle = self.views(images, shown), 0.5 if self.dense.is_probability else 0.0
         return [
             self._with_all_classes(read_target(spec, view, middle))
             for spec, view in zip(specs, views, strict=True)
@@ -72,14 +79,16 @@ class Answers:
         if targets := list_targets(view, self.least, self.most):
             return targets
         best = list_targets(view, -np.inf, 1)
-        surest = float(view.probabilities.max())
-        hint = f"the best has {surest:.2g}; lower --min-score" if best else "there are none at all"
+        hint = f"the best is {best[0]}; lower --min-score" if best else "there are none at all"
         raise PlaceError(
             f"target 'all': nothing in {shown.name} has a probability of {self.least:g} or more: {hint}"
         )
 
     def views(self, images: Images, shown: Sequence[ExplainedImage]) -> list[DenseView]:
         """What the model says about each image (N, ...)."""
+        if len(images) > 1 and self._is_single:
+            rows = range(len(images))
+            return [view for n in rows for view in self.views(images[n : n + 1], shown[n : n + 1])]
         size = self.runner.plan.image.size_of(images)
         images = images.astype(self.runner.plan.image_dtype, copy=False)
         none = np.zeros((len(images), self.runner.plan.score.classes))  # no gradient is asked for
@@ -138,12 +147,13 @@ def _cover(shown: Box, grid: tuple[int, int], mask: NDArray[np.bool_]) -> Floats
 
 
 def _read_mask(shown: ExplainedImage, name: str) -> NDArray[np.bool_]:
-    """The pixels of a mask that are not 0. TargetError for one of another size than the image's."""
-    path, (width, height) = Path(name), shown.image.size
-    pixels = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(read(path))
+    """The pixels of a mask that are not 0. PlaceError for one of another size than the image's."""
+    width, height = shown.image.size
+    is_array = Path(name).suffix.lower() == ".npy"
+    pixels = load_numbers(name) if is_array else np.asarray(read(name))
     mask = pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0
     if mask.shape != (height, width):
-        raise TargetError(
+        raise PlaceError(
             f"mask {name}: {' x '.join(map(str, mask.shape))} pixels (height x width); expected those of "
             f"{shown.name}, {height} x {width}"
         )

@@ -126,7 +126,7 @@ class Block:
             return self._run_clean(images, zeros, None), [any_target] * len(images)
         runner, reader = self.runner, self.reader
         if self.answers is not None and self.plan.dense is not None:
-            targets = self.answers.targets(images, specs, shown, reader.middle(self.plan))
+            targets = self.answers.targets(images, specs, shown)
             where = np.stack([target.where for target in targets if target.where is not None])
             weights = np.stack([target.weights for target in targets])
             return self._run_clean(images, weights, None, where), targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def read_reference(path: str, runner: Runner, preprocessing: Preprocessing) -> F
     Raises TargetError for a file that holds no numbers, ImageError for one that is no image.
     """
     if Path(path).suffix.lower() == ".npy":
-        return _load(path)
+        return load_numbers(path)
     plan = runner.plan
     tensor = np.asarray(prepare(read(path), preprocessing, plan.image).tensor)
     images = tensor.astype(plan.image_dtype, copy=False)
@@ -27,13 +28,14 @@ def read_reference(path: str, runner: Runner, preprocessing: Preprocessing) -> F
     return scores
 
 
-def _load(path: str) -> Floats:
+def load_numbers(path: str) -> Floats:
+    """The numbers in a file of numpy.save. TargetError if it holds none."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise TargetError(f"{path} cannot be read as an array of numpy.save ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise TargetError(f"{path} holds no numbers; expected an embedding")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise TargetError(f"{path} holds no numbers")
     if not np.isfinite(array).all():
         raise TargetError(f"{path} holds NaN or infinite values")
     return np.asarray(array, np.float64)

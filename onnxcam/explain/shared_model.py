@@ -91,9 +91,10 @@ class SharedPasses:
         """A clean pass with the outputs of a part of the plan; of any target, unless they depend on it."""
         outputs, target = part.plan.clean.outputs, (weights, ranks, where)
         for seconds, known_images, known_target, clean in self._clean:
-            if _equal(known_images, images) and (
-                not part.needs_target or _equal(known_target, target)
-            ):
+            is_same = _equal(known_target, target) or (
+                not part.needs_target and _equal(known_target[2], where)
+            )
+            if is_same and _equal(known_images, images):
                 self.seconds += seconds
                 return clean.only(outputs)
         start = time.perf_counter()

@@ -62,10 +62,10 @@ def describe_outputs(
     model: Model, output: str | None = None, choice: HeadChoice = NO_CHOICE
 ) -> dict[str, Any]:
     """What the explained outputs are taken for, as plain data: `task` and `reason`, whether that is `assumed`,
-    the `tensors` with the scores, the number of `classes` and of scored `positions`, the `class_axis` and the
-    `batch_axis` of the tensors, the `columns` that hold the classes if others do not, the `objectness`, the
-    `activation` after the scores, the class that stands for `nothing`, and the default `target`. `choice` is
-    what the user says about them.
+    the `tensors` with the scores, the number of `classes` and of scored positions (`position_counts`), the
+    `class_axis` and the `batch_axis` of the tensors, the `columns` that hold the classes if others do not, the
+    `objectness`, the `activation` after the scores, the class that stands for `nothing`, and the default
+    `target`. `choice` is what the user says about them.
 
     Raises what `find_score` raises.
     """
@@ -80,7 +80,7 @@ def describe_outputs(
         "assumed": task.is_assumed,
         "tensors": {head.logits.name: list(head.logits.shape) for head in heads},
         "classes": first.class_count,
-        "positions": _positions(heads),
+        "position_counts": _positions(heads),
         "class_axis": first.class_axis,
         "batch_axis": first.batch_axis,
         "columns": None if columns is None else [columns.start, columns.stop],

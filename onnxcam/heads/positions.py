@@ -76,7 +76,7 @@ def with_dense_scores(
     joined = parts[0] if len(parts) == 1 else anp.concatenate(parts, axis=2)
     if choice.objectness:
         joined = _times_objectness(build, joined, dense, choice)
-        dense = replace(dense, activation=None, is_probability=True)
+        dense = replace(dense, activation=None, assumed_activation=None, is_probability=True)
     scores = joined.astype(FLOAT32)
     where = build.input(WHERE, FLOAT32, (_batch_of(copy), dense.where_classes, scores.shape[2]))
     build.output(scores, DENSE)
@@ -135,7 +135,7 @@ def _at_positions(build: Builder, head: Head) -> Value:
     count: Dim = (
         math.prod(size for size in sizes if isinstance(size, int))
         if all(isinstance(size, int) for size in sizes)
-        else build.unique_name("positions")
+        else build.unique_name("cells")
     )
     target = np.array([0 if head.batch_axis is not None else 1, head.class_count, -1], np.int64)
     shape = (batch, head.class_count, count)

@@ -30,12 +30,17 @@ def draw_box(image: Image.Image, box: Box, label: str | None = None) -> None:
 
 
 def draw_outline(
-    image: Image.Image, mask: NDArray[np.bool_], covered: tuple[int, int, int, int]
+    image: Image.Image,
+    mask: NDArray[np.bool_],
+    covered: tuple[int, int, int, int],
+    cells: Box | None = None,
 ) -> None:
-    """Draw the outline of a mask (rows, columns) that covers a part of the image, in place."""
+    """Draw the outline of a mask (rows, columns), in place: of its `cells` (left, top, right, bottom; all of
+    them by default), which cover a part of the image.
+    """
     line = _line_width(image)
     size = (covered[2] - covered[0], covered[3] - covered[1])
-    shares = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    shares = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR, cells)
     region = Image.fromarray(np.where(np.asarray(shares) >= 0.5, np.uint8(255), np.uint8(0)))
     for width, color in ((2 * line + 3, INK), (2 * line - 1, PAPER)):
         edge = np.asarray(_spread(region, width)) > np.asarray(region)

@@ -95,7 +95,8 @@ def overlay(
         blended = _blend(photo.crop(covered_box), level, colors, opacity)
         overlaid.paste(blended, covered_box)
     if outline is not None:
-        draw_outline(overlaid, outline, covered_box)
+        cells = _cells_on(image.size, box, outline.shape)
+        draw_outline(overlaid, outline, covered_box, cells)
     if frame is not None:
         across, down = photo.width / image.width, photo.height / image.height
         left, top, right, bottom = frame

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.dense import IMAGE, SEGMENTATION, SEQUENCE, HeadChoice
+from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE, HeadChoice
 from onnxcam.errors import ModelError
 from onnxcam.graph.operators import traits_of
 from onnxcam.graph.reachability import producer
-from onnxcam.heads.positions import PLACED, with_dense_scores
+from onnxcam.heads.dense_score import explained_heads
+from onnxcam.heads.description import choose_task
+from onnxcam.heads.positions import PLACED
 from onnxcam.heads.score_features import score_features
 from onnxcam.model.model import Model
 from onnxcam.spatial.encoder import encoder_end
@@ -54,11 +56,15 @@ def automatic_layers(
 
 
 def task_at_positions(model: Model, output: str | None, head: HeadChoice) -> str:
-    """The task of a model whose scores a method does not explain; "" if it has no scores."""
+    """The task of a model whose scores a method does not explain; "" if it has no scores, or if it is taken
+    for a detector by its shapes alone: the output may be the features themselves.
+    """
     try:
-        return with_dense_scores(model, output, head).task
+        scored, heads = explained_heads(model, head.scores or output, lambda _: "", head.class_axis)
+        task = choose_task(scored, heads, head)
     except ModelError:
         return ""
+    return "" if task.is_assumed and task.name == DETECTION else task.name
 
 
 def _with_rows_and_columns(model: Model, chosen: list[Layer], layers: list[Layer]) -> list[Layer]:

@@ -87,7 +87,7 @@ class Sources:
         if REFERENCE_SCORE not in self.build.tensors:
             raise ModelError(
                 f"the rules {self.table or self.rules!r} compare with no reference, so there is no "
-                "reference_score; take `score`, or name rules such as deep-lift"
+                "reference_score; take `score`, or name rules that compare with one"
             )
         return self._weighted(REFERENCE_SCORE)
 

@@ -119,6 +119,7 @@ def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
         "name": "deep.onnx",
         "source": None,
         "sha256": loaded.digest,
+        "task": "classification",
     }
     assert onnxcam.Explainer(model, device="cpu")(photo).manifest()["model"]["source"] == str(model)
     assert manifest["layers"] == ["early"]
@@ -133,7 +134,8 @@ def test_manifest_describes_explanation(photo: Path, model: Path) -> None:
     assert set(manifest["method"]["settings"]) == set(onnxcam.METHODS[METHOD].settings)
     assert manifest["image"]["source"] == str(photo)
     assert manifest["device"] == "cpu"
-    assert manifest["score"] == {"kind": "logit", "output": None, "tensor": "logits"}
+    named = {"output": None, "task": None, "head": None}
+    assert manifest["score"] == {"kind": "logit", **named, "tensor": "logits"}
     assert manifest["labels"] is None
     assert manifest["versions"]["onnxcam"] == onnxcam.__version__
     assert {"onnxruntime", "providers"} <= set(manifest["versions"])

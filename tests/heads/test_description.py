@@ -18,7 +18,7 @@ ROWS = "c = Conv(features, v) r = Reshape(c, flat)"
 SOFTMAX = "Softmax, which is assumed"
 RAW, PROBABILITIES = "none: they are raw scores", "none: they are probabilities"
 NOTHING: dict[str, Any] = {
-    "positions": [],
+    "position_counts": [],
     "class_axis": 1,
     "batch_axis": 0,
     "columns": None,
@@ -48,7 +48,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "segmentation",
             "classes": 6,
             "class_axis": 3,
-            "positions": [[8, 8]],
+            "position_counts": [[8, 8]],
             "activation": SOFTMAX,
         },
         ("y scores each pixel", "--target"),
@@ -60,7 +60,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "segmentation",
             "classes": 1,
             "class_axis": None,
-            "positions": [[8, 8]],
+            "position_counts": [[8, 8]],
             "activation": "Sigmoid",
             "assumed": True,
         },
@@ -73,7 +73,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "image",
             "classes": 1,
             "class_axis": None,
-            "positions": [[8, 8]],
+            "position_counts": [[8, 8]],
             "assumed": True,
         },
         ("the task is taken to be image", "--task"),
@@ -86,7 +86,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "detection",
             "classes": 6,
             "class_axis": 2,
-            "positions": [[64]],
+            "position_counts": [[64]],
             "activation": "Softmax",
             "nothing": {"class": 0, "name": "background"},
         },
@@ -99,7 +99,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "segmentation",
             "classes": 6,
             "batch_axis": None,
-            "positions": [[64]],
+            "position_counts": [[64]],
             "activation": SOFTMAX,
         },
         ("y [64, 6] has no batch axis, so it is taken as the output of one image",),
@@ -114,7 +114,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "classes": 90,
             "class_axis": 2,
             "batch_axis": 1,
-            "positions": [[8]],
+            "position_counts": [[8]],
             "nothing": {"class": 0, "name": "blank"},
             "activation": SOFTMAX,
         },
@@ -124,7 +124,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
         "float[N, 6, 4, 4] y, float[N, 2, 4, 4] size, float[N, 2, 4, 4] offset",
         """half = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(features) c = Conv(half, v)
             y = Sigmoid(c) size = Conv(half, pair) twice = Tanh(half) offset = Conv(twice, pair)""",
-        {"task": "detection", "classes": 6, "positions": [[4, 4]], "activation": "Sigmoid"},
+        {"task": "detection", "classes": 6, "position_counts": [[4, 4]], "activation": "Sigmoid"},
         ("y scores the cells of a grid: the best box of a class is explained", "--target"),
     ),
     "raw scores beside boxes": (
@@ -135,7 +135,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "detection",
             "classes": 6,
             "class_axis": 2,
-            "positions": [[64]],
+            "position_counts": [[64]],
             "activation": "Sigmoid, which is assumed",
         },
         ("y ends in raw scores, and Sigmoid is assumed", "--min-score"),
@@ -147,7 +147,7 @@ NETS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
             "task": "detection",
             "classes": 2,
             "class_axis": 2,
-            "positions": [[4]],
+            "position_counts": [[4]],
             "activation": "Sigmoid",
             "assumed": True,
         },
@@ -188,7 +188,7 @@ def test_fixtures_are_classifiers_of_which_nothing_is_assumed(path: Path) -> Non
     model, classes = load(load_fixture(path)), 10 if path.name.startswith("timm_") else 5
     description = describe_outputs(model)
     assert (description["task"], description["assumed"]) == ("classification", False)
-    assert (description["classes"], description["positions"]) == (classes, [])
+    assert (description["classes"], description["position_counts"]) == (classes, [])
     assert (description["class_axis"], description["batch_axis"]) == (1, 0)
     assert next(iter(description["tensors"].values()))[-1] == classes
     assert with_dense_scores(model)[0].notices == model.notices

@@ -85,3 +85,17 @@ def test_box_on_a_sheet_surrounds_its_object(monkeypatch: pytest.MonkeyPatch) ->
     assert scale > 1
     assert box is not None
     assert frame == pytest.approx([scale * edge for edge in box])
+
+
+def test_outline_leaves_out_the_padding_of_a_letterbox() -> None:
+    """The upper and lower quarter of the cells show padding."""
+    image = Image.new("RGB", (400, 200), GRAY)
+    box = (0.0, -100.0, 400.0, 300.0)
+    outline = np.zeros((8, 8), bool)
+    outline[2:6, :2] = True  # the left fourth of the image, over its full height
+    drawn, plain = (overlay(image, np.zeros((8, 8)), box, outline=mask) for mask in (outline, None))
+    rows, columns = np.nonzero((np.asarray(drawn) != np.asarray(plain)).any(axis=2))
+    assert rows.min() <= 15  # corners are rounded
+    assert rows.max() >= 184
+    middle = columns[(rows > 60) & (rows < 140)]
+    assert 95 <= middle.min() <= middle.max() <= 110

@@ -81,7 +81,7 @@ def box_at(view: DenseView, side: Side | None, *, x0: str, y0: str, x1: str, y1:
 def overlapping(view: DenseView, side: Side | None, rectangle: Rectangle) -> Selection:
     """The detection that overlaps a rectangle best; of those that do nearly as well, the surest."""
     boxes = require_boxes(view)
-    overlaps = intersection_over_union(boxes, np.array(rectangle))
+    overlaps = np.nan_to_num(intersection_over_union(boxes, np.array(rectangle)))
     if not overlaps.max() > 0:
         raise PlaceError(f"no box overlaps {_listed(rectangle)}; expected pixels of the image")
     candidates = np.flatnonzero(overlaps >= SAME * overlaps.max())

@@ -27,7 +27,7 @@ def areas(view: DenseView) -> Floats:
     """(classes,): the number of pixels where each class is the best one; the background ranks last. A single
     class has the area where its score is positive.
     """
-    counts = np.array([_wins(view, Side(index)).sum() for index in range(view.classes)], float)
+    counts = np.array([winning(view, Side(index)).sum() for index in range(view.classes)], float)
     if view.dense.background is not None:
         counts[view.dense.background] = -1
     return counts
@@ -36,7 +36,7 @@ def areas(view: DenseView) -> Floats:
 @place("segment", r"segment", "segment", rank=areas, tasks=[SEGMENTATION])
 def segment(view: DenseView, side: Side | None) -> Selection:
     """The mean over the pixels where the class is the best one."""
-    wins = _wins(view, side or Side(0)).reshape(_grid(view))
+    wins = winning(view, side or Side(0)).reshape(_grid(view))
     if wins.any():
         return view.at(wins, Mark(outline=wins))
     notice = "the class is the best one at no pixel, so the mean over all pixels is explained"
@@ -57,7 +57,8 @@ def pixel(view: DenseView, _: Side | None, *, x: str, y: str) -> Selection:
 def box_around(view: DenseView, side: Side | None, *, x: str, y: str) -> Selection:
     """The best detection whose box contains a pixel of the image."""
     boxes, point = require_boxes(view), np.array([float(x), float(y)])
-    contains = np.all((boxes[:, :2] <= point) & (point <= boxes[:, 2:]), axis=1)
+    is_inside = np.all((boxes[:, :2] <= point) & (point <= boxes[:, 2:]), axis=1)
+    contains = is_inside & np.isfinite(boxes).all(axis=1)
     if not contains.any():
         raise PlaceError(f"@pixel:{x},{y}: no box contains this pixel of the image")
     best = int(np.argmax(np.where(contains, position_scores(view, side), -np.inf)))
@@ -103,7 +104,7 @@ def everything(view: DenseView, _: Side | None) -> Selection:
     return view.at(np.ones(_grid(view)), Mark())
 
 
-def _wins(view: DenseView, side: Side) -> NDArray[np.bool_]:
+def winning(view: DenseView, side: Side) -> NDArray[np.bool_]:
     """(positions,): where a class is the best one. A single score says yes above 0, or above 0.5 if it is a
     probability, and no below.
     """

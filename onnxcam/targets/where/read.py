@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE
-from onnxcam.errors import OnnxcamError, TargetError
+from onnxcam.errors import OnnxcamError, PlaceError, TargetError
 from onnxcam.targets.classes import DEFAULT_TARGET, Labels, Side, Spec, parse_rank, parse_target
 from onnxcam.targets.target import Target
 from onnxcam.targets.where.detections import ranked
-from onnxcam.targets.where.pixels import areas
+from onnxcam.targets.where.pixels import areas, winning
 from onnxcam.targets.where.place import DEFAULT_PLACES, DenseView, Place, Selection, find_place
 from onnxcam.targets.where.steps import decode
 
@@ -44,6 +44,7 @@ def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:
     """The target; `middle` divides the two sides of a single score (see `parse_target`). TargetError for a
     class or place that does not exist.
     """
+    require_positions(view)
     what, where = split_place(spec, view.labels)
     if what == ALL and ALL not in (view.labels or ()):
         raise TargetError(
@@ -75,6 +76,8 @@ def _read(
     if selection.name is not None:
         return _text_target(selection, view, what)
     scores = np.sum(view.scores * selection.weights, axis=1)
+    if view.dense.task == DETECTION and view.dense.background is not None:
+        scores[view.dense.background] = -np.inf
     target = parse_target(what, view.classes, view.labels, scores, middle)
     if where and place.respell:
         where = place.respell(view, _side(target), selection)
@@ -87,7 +90,7 @@ def _side(target: Target) -> Side:
 
 def _text_target(selection: Selection, view: DenseView, what: Spec) -> Target:
     """All characters that were read, each with its own class."""
-    if what != DEFAULT_TARGET:
+    if str(what).strip().lower() != DEFAULT_TARGET:
         raise TargetError(
             f"target {what!r}: the text has no rank; name a class, or a step (top2@step:5)"
         )
@@ -122,10 +125,17 @@ def _probability(target: Target, selection: Selection, view: DenseView) -> float
     return mean if target.weights[indices[0]] > 0 else 1 - mean
 
 
+def require_positions(view: DenseView) -> None:
+    """PlaceError if the model detects nothing at all in an image."""
+    if not view.positions:
+        raise PlaceError("the model detects nothing in this image, so there is nothing to explain")
+
+
 def list_targets(view: DenseView, least: float, most: int) -> list[str]:
     """A target for every detection, region, or character whose probability is at least `least`: at most `most`
     of them, the surest, largest, or first ones.
     """
+    require_positions(view)
     return [text for text, score in LISTS[view.dense.task](view) if score >= least][:most]
 
 
@@ -133,28 +143,31 @@ def _class_text(view: DenseView, index: int) -> str:
     """The label of a class, if it alone selects the class; otherwise its number."""
     label = view.labels[index] if view.labels and index < len(view.labels) else ""
     try:
-        is_enough = parse_target(label, view.classes, view.labels, None).index == index
+        is_enough = parse_target(label, view.classes, view.labels, None).weights[index] > 0
     except OnnxcamError:
         is_enough = False
     return label if is_enough and "@" not in label else f"class:{index}"
 
 
 def _list_detections(view: DenseView) -> Iterator[tuple[str, float]]:
-    counts: dict[int, int] = {}
-    for position in ranked(view, None):
+    of_class: dict[int, list[int]] = {}
+    for position in ranked(view, None).tolist():
         scores = view.probabilities[:, position].copy()
         if view.dense.background is not None:
             scores[view.dense.background] = -np.inf
         index = int(scores.argmax())
-        counts[index] = counts.get(index, 0) + 1
-        yield f"{_class_text(view, index)}@box:{counts[index]}", float(scores[index])
+        if index not in of_class:
+            of_class[index] = ranked(view, Side(index)).tolist()
+        if position in of_class[index]:
+            number = of_class[index].index(position) + 1
+            yield f"{_class_text(view, index)}@box:{number}", float(scores[index])
 
 
 def _list_regions(view: DenseView) -> Iterator[tuple[str, float]]:
     shares = areas(view) / view.positions
     for index in np.argsort(-shares, kind="stable").tolist():
         if shares[index] > SMALLEST_SHARE:
-            wins = view.scores.argmax(axis=0) == index if view.classes > 1 else view.scores[0] > 0
+            wins = winning(view, Side(index))
             yield (
                 f"{_class_text(view, index)}@segment",
                 float(view.probabilities[index][wins].mean()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -253,3 +254,62 @@ def test_target_is_divided(spec: Any, labels: Any, expected: tuple[Any, Any]) ->
 def test_files_of_targets_are_known(spec: str, names: list[str]) -> None:
     """A result is made again when they change."""
     assert [str(path) for path in files_of(spec)] == names
+
+
+def test_listed_detections_select_themselves() -> None:
+    """A class is numbered among its own detections, which another class may rank before."""
+    scores = np.array([[0.9, 0.1, 0.8], [0.5, 0.3, 0.1]])
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], float)
+    view = DenseView(
+        Dense(DETECTION, 2, is_probability=True),
+        scores,
+        scores,
+        (0, 0, 64, 64),
+        boxes=boxes,
+        suppress=suppress,
+    )
+    listed = list_targets(view, 0.2, 20)
+    assert [positions(read_target(spec, view)) for spec in listed] == [[0], [2], [1]]
+
+
+def test_background_is_not_the_class_at_a_numbered_box() -> None:
+    scores = np.array([[0.1, 0.6], [0.9, 0.3], [0.0, 0.1]])
+    view = DenseView(
+        Dense(DETECTION, 3, is_probability=True, background=1),
+        scores,
+        scores,
+        (0, 0, 64, 64),
+        boxes=BOXES[[0, 2]],
+        suppress=suppress,
+    )
+    assert read_target("top1@box:2", view).index == 0
+
+
+def test_listed_region_of_one_probability_is_where_it_wins() -> None:
+    values = np.array([[0.9, 0.1, 0.1, 0.1]])
+    dense = Dense(SEGMENTATION, 1, is_probability=True, grid=(2, 2))
+    view = DenseView(
+        dense, values, values, (0, 0, 2, 2), grid=(2, 2), labels=("background", "person")
+    )
+    assert list_targets(view, 0.5, 20) == ["class:0@segment"]
+    target = read_target("class:0@segment", view, middle=0.5)
+    assert (target.name, positions(target)) == ("person", [0])
+
+
+def test_image_without_detections_is_refused() -> None:
+    view = detector(boxes=np.zeros((0, 4)))
+    empty = replace(view, scores=SCORES[:, :0], probabilities=SCORES[:, :0])
+    for spec in ("top1", "cat", "@box:1", "cat@box:0,0,9,9"):
+        with pytest.raises(PlaceError, match="detects nothing"):
+            read_target(spec, empty)
+    with pytest.raises(PlaceError, match="detects nothing"):
+        list_targets(empty, 0.0, 20)
+
+
+def test_boxes_that_are_not_finite_are_passed_over() -> None:
+    boxes = BOXES.copy()
+    boxes[3] = np.nan
+    view = detector(boxes=boxes)
+    assert positions(read_target("cat@box:0,0,10,10", view)) == [0]
+    boxes[3] = [0, 0, np.inf, np.inf]
+    assert positions(read_target("e-mail@pixel:35,35", detector(boxes=boxes))) == [2]
