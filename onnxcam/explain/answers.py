@@ -22,7 +22,7 @@ from onnxcam.explain.run import Runner
 from onnxcam.heads.boxes.decode import decode_boxes
 from onnxcam.heads.boxes.suppression import best_detections
 from onnxcam.image.geometry import Box, Geometry
-from onnxcam.image.read import read
+from onnxcam.image.read import read_mask
 from onnxcam.methods.place import IMAGE
 from onnxcam.specs import PlanRequest, infer_grid
 from onnxcam.targets.classes import Spec
@@ -150,8 +150,8 @@ def _read_mask(shown: ExplainedImage, name: str) -> NDArray[np.bool_]:
     """The pixels of a mask that are not 0. PlaceError for one of another size than the image's."""
     width, height = shown.image.size
     is_array = Path(name).suffix.lower() == ".npy"
-    pixels = load_numbers(name) if is_array else np.asarray(read(name))
-    mask = pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0
+    mask = load_numbers(name) != 0 if is_array else read_mask(name)
+    mask = mask.any(axis=2) if mask.ndim == 3 else mask
     if mask.shape != (height, width):
         raise PlaceError(
             f"mask {name}: {' x '.join(map(str, mask.shape))} pixels (height x width); expected those of "

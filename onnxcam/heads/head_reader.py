@@ -8,6 +8,7 @@ from functools import cached_property
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim, Shape
+from onnxcam.errors import ModelError
 from onnxcam.graph.reachability import is_float
 from onnxcam.heads.anchor_columns import anchor_columns
 from onnxcam.heads.class_axis import ClassAxisFinder
@@ -111,8 +112,12 @@ class HeadReader:
     def _named_axis(self, shape: Shape) -> int | None:
         """The class axis that the user named; negative numbers count from the last one."""
         axis = self.class_axis
-        if axis is None or not -len(shape) <= axis < len(shape):
+        if axis is None:
             return None
+        if not -len(shape) <= axis < len(shape):
+            raise ModelError(
+                f"{self.model.name}: --head classes={axis}: the scores {list(shape)} have no such axis"
+            )
         return axis % len(shape)
 
     def _batch_axis(self, shape: Shape, axes: Axes | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import onnx_graphsurgeon as gs
 
 from onnxcam.dense import Dense
+from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.heads.dense_score import ensure_class_scores, mark_as_added
@@ -80,7 +82,7 @@ def _norm(embedding: Value) -> Value:
 
 
 def _with_values(model: Model, heads: Sequence[Head], task: Task) -> ScoredModel:
-    names = tuple(name for head in heads for name in _names(head.output, head.class_count))
+    names = tuple(name for head in heads for name in _names(head.output, _count(head)))
     listed = ", ".join(f"{number}: {name}" for number, name in enumerate(names[:MAX_LISTED]))
     notice = (
         f"the model is taken as a regression, because {task.reason}; by default value:0 is explained; --target "
@@ -101,7 +103,19 @@ def _with_values(model: Model, heads: Sequence[Head], task: Task) -> ScoredModel
 def _rows(build: Builder, head: Head) -> Value:
     """(N, values) of one output."""
     value = build.value(head.logits.name)
-    return value if value.ndim == 2 else anp.reshape(value, (value.shape[0], head.class_count))
+    return value if value.ndim == 2 else anp.reshape(value, (value.shape[0], _count(head)))
+
+
+def _count(head: Head) -> int:
+    """How many numbers of one image an output holds. ModelError if the graph leaves it free."""
+    sizes = [size for axis, size in enumerate(head.logits.shape) if axis != head.batch_axis]
+    numbers = [size for size in sizes if isinstance(size, int)]
+    if len(numbers) < len(sizes):
+        raise ModelError(
+            f"{head.output.name!r} {list(head.output.shape)} has no fixed number of values; export the model "
+            "with fixed sizes, or name another tensor with --output"
+        )
+    return math.prod(numbers)
 
 
 def _names(output: gs.Tensor, count: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from onnxcam.errors import ImageError
@@ -64,6 +65,28 @@ def read(source: str | Path | bytes | Image.Image) -> Image.Image:
     # that the file is damaged.
     except Exception as error:
         raise ImageError(f"{source_name}: {describe_failure(error)}") from error
+
+
+def read_mask(source: str | Path | bytes | Image.Image) -> NDArray[np.bool_]:
+    """(height, width): the pixels of an upright image that are not 0 or, of an image with transparent pixels,
+    the others. ImageError as `read` raises it.
+    """
+    colors = np.asarray(read(source)).any(axis=2)
+    if isinstance(source, Image.Image) or not isinstance(source, (str, Path)):
+        return np.asarray(colors)
+    with Image.open(source) as image:
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            return np.asarray(colors)
+        layers = image.convert("RGBA")
+        turned = layers.transpose(_UPRIGHT[turn]) if (turn := _turn(image)) else layers
+        opaque = np.asarray(turned)[:, :, 3] > 0
+    return np.asarray(colors if opaque.all() else opaque)
+
+
+def _turn(image: Image.Image) -> int | None:
+    """The EXIF orientation of an image that is not upright."""
+    orientation = image.getexif().get(_ORIENTATION_TAG)
+    return orientation if orientation in _UPRIGHT else None
 
 
 def readable_suffixes() -> frozenset[str]:

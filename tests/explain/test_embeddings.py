@@ -127,3 +127,11 @@ def test_task_overrides_what_the_names_suggest() -> None:
     explanation = explainer(IMAGES)
     assert explanation.indices == tuple(vectors(IMAGES).argmax(axis=1))
     assert not any("similar:" in notice for notice in explanation.notices)
+
+
+def test_values_with_further_axes_are_all_counted() -> None:
+    body = f"{BODY} e = MatMul(v, head) s = Constant<value_ints = [-1, 3, 2]>() y = Reshape(e, s)"
+    model = make_model(body, "float[N, 3, 2] y")
+    explanation = onnxcam.Explainer(model, "hires-cam", "f", task="regression")(IMAGES, "value:5")
+    assert explanation.targets == ("y[5]",) * 3
+    np.testing.assert_allclose(explanation.scores, vectors(IMAGES)[:, 5], rtol=1e-4, atol=1e-5)

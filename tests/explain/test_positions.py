@@ -143,3 +143,14 @@ def test_place_is_refused_for_classifier() -> None:
     body = "c = Conv(x, stem) f = Relu(c) p = GlobalAveragePool(f) y = Flatten(p)"
     with pytest.raises(TargetError, match="one score per class"):
         explain(make_model("N, 3, 8, 8", body, "N, 4"), "2@pixel:1,1")
+
+
+@pytest.mark.parametrize("color", [0, 255])
+def test_transparent_pixels_are_not_part_of_a_mask(color: int, tmp_path: Path) -> None:
+    mask = np.full((SIDE, SIDE, 4), color, np.uint8)
+    mask[:, :, 3] = 0
+    mask[2:5, 1:4, 3] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    model = make_model("N, 3, 8, 8")
+    by_mask = explain(model, f"1@mask:{tmp_path / 'mask.png'}").maps
+    np.testing.assert_allclose(by_mask, explain(model, "1@box:1,2,4,5").maps)

@@ -49,16 +49,24 @@ def best_box(view: DenseView, side: Side | None) -> Selection:
     return numbered_box(view, side, number="1")
 
 
-def _number(view: DenseView, side: Side, selection: Selection) -> str:
-    """The number of a detection among those of its class; its rectangle if it is not among them."""
+def respell(view: DenseView, side: Side, selection: Selection) -> str:
+    """The number of a detection among those of its class; its position in the output if it is none of them."""
     position = int(selection.weights.argmax())
     positions = ranked(view, side).tolist()
-    if position in positions or selection.mark.box is None:
+    if position in positions:
         return f"box:{positions.index(position) + 1}"
-    return "box:" + ",".join(f"{side:.2f}" for side in selection.mark.box)
+    return f"position:{position}"
 
 
-@place("box", r"box:\s*(?P<number>\d{1,6})", "box:2", respell=_number, tasks=[DETECTION])
+@place("position", r"position:\s*(?P<number>\d{1,9})", "position:117", tasks=[DETECTION])
+def position_of_output(view: DenseView, _: Side | None, *, number: str) -> Selection:
+    """The box at a position of the output, counted from 0 over all grids."""
+    if int(number) >= view.positions:
+        raise PlaceError(f"@position:{number}: expected a number from 0 to {view.positions - 1}")
+    return _at_box(view, int(number), ())
+
+
+@place("box", r"box:\s*(?P<number>\d{1,6})", "box:2", respell=respell, tasks=[DETECTION])
 def numbered_box(view: DenseView, side: Side | None, *, number: str) -> Selection:
     """The best detection, the second best, and so on: of a class, or of all classes."""
     positions = ranked(view, side)
@@ -72,7 +80,7 @@ def numbered_box(view: DenseView, side: Side | None, *, number: str) -> Selectio
     return _at_box(view, int(positions[int(number) - 1]), notices)
 
 
-@place("box-at", rf"box:\s*{RECTANGLE}", "box:x0,y0,x1,y1", tasks=[DETECTION])
+@place("box-at", rf"box:\s*{RECTANGLE}", "box:x0,y0,x1,y1", respell=respell, tasks=[DETECTION])
 def box_at(view: DenseView, side: Side | None, *, x0: str, y0: str, x1: str, y1: str) -> Selection:
     """The detection whose box overlaps a rectangle best, whatever its score."""
     return overlapping(view, side, as_rectangle(x0, y0, x1, y1))

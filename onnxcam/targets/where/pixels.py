@@ -17,6 +17,7 @@ from onnxcam.targets.where.detections import (
     overlapping,
     position_scores,
     require_boxes,
+    respell,
 )
 from onnxcam.targets.where.place import DenseView, Selection, place
 
@@ -52,7 +53,11 @@ def pixel(view: DenseView, _: Side | None, *, x: str, y: str) -> Selection:
 
 
 @place(
-    "pixel-of-box", rf"pixel:\s*(?P<x>{NUMBER}),\s*(?P<y>{NUMBER})", "pixel:x,y", tasks=[DETECTION]
+    "pixel-of-box",
+    rf"pixel:\s*(?P<x>{NUMBER}),\s*(?P<y>{NUMBER})",
+    "pixel:x,y",
+    respell=respell,
+    tasks=[DETECTION],
 )
 def box_around(view: DenseView, side: Side | None, *, x: str, y: str) -> Selection:
     """The best detection whose box contains a pixel of the image."""

@@ -117,7 +117,7 @@ def test_low_overlap_is_noticed() -> None:
         ("cat@box:90,90,99,99", PlaceError, "no box overlaps"),
         ("cat@box:9,9,1,1", TargetError, "left < right"),
         ("cat@pixel:-5,2", PlaceError, "no box contains"),
-        ("cat@bix:2", TargetError, r"expected one of @best, @box:2"),
+        ("cat@bix:2", TargetError, r"expected one of @best, @position:117, @box:2"),
         ("cat@segment", TargetError, "for the task detection"),
         ("cow", OnnxcamError, "no label 'cow'"),
         ("all", TargetError, "stands for several targets"),
@@ -313,3 +313,20 @@ def test_boxes_that_are_not_finite_are_passed_over() -> None:
     assert positions(read_target("cat@box:0,0,10,10", view)) == [0]
     boxes[3] = [0, 0, np.inf, np.inf]
     assert positions(read_target("e-mail@pixel:35,35", detector(boxes=boxes))) == [2]
+
+
+@pytest.mark.parametrize("spec", ["top2@box:1", "top2@pixel:5,5", "top2@box:0,0,10,10"])
+def test_class_ranked_at_a_box_selects_the_same_box_again(spec: str) -> None:
+    """The best box of that class may be another one that overlaps it."""
+    scores = np.array([[0.9, 0.2], [0.3, 0.8], [0.1, 0.1]])
+    view = detector(boxes=np.array([[0, 0, 10, 10], [0, 0, 10, 10.5]]))
+    view = replace(view, scores=scores, probabilities=scores)
+    target = read_target(spec, view)
+    again = read_target(target.spec, view)
+    assert (again.index, positions(again)) == (target.index, positions(target))
+
+
+def test_position_of_the_output_is_selected_exactly() -> None:
+    assert positions(read_target("dog@position:1", detector())) == [1]
+    with pytest.raises(PlaceError, match="a number from 0 to 3"):
+        read_target("dog@position:4", detector())
