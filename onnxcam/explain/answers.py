@@ -67,10 +67,9 @@ class Answers:
         self, images: Images, specs: Sequence[Spec], shown: Sequence[ExplainedImage]
     ) -> list[Target]:
         """The target of each image (N, ...), and which positions count for it."""
-        views, middle = self.views(images, shown), 0.5 if self.dense.is_probability else 0.0
         return [
-            self._with_all_classes(read_target(spec, view, middle))
-            for spec, view in zip(specs, views, strict=True)
+            self._with_all_classes(read_target(spec, view))
+            for spec, view in zip(specs, self.views(images, shown), strict=True)
         ]
 
     def expand(self, image: Images, shown: ExplainedImage) -> list[str]:

@@ -52,10 +52,10 @@ def _guarded_operand(node: gs.Node, numbers: list[float | None]) -> tuple[gs.Ten
     condition = producer(node.inputs[0])
     negated = condition is not None and condition.op == "Not"
     test = producer(condition.inputs[0]) if negated and condition else condition
-    kept = node.inputs[1 if negated else 2]
+    passed = node.inputs[1 if negated else 2]
     replaced = numbers[2 if negated else 1]
     is_guard = test is not None and test.op in ("IsNaN", "IsInf") and replaced is not None
-    return (kept, 1) if is_guard else None
+    return (passed, 1) if is_guard else None
 
 
 def _is_positive(tensor: gs.Tensor) -> bool:

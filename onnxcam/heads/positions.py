@@ -89,8 +89,8 @@ def with_dense_scores(
     added = copy.graph.nodes[node_count:]
     names = {DENSE, CLASS_SCORES, CLASS_PROBABILITIES}
     mark_as_added(node for node in added if node.outputs[0].name not in names)
-    kept = {tensor.name for tensor in model.graph.outputs} | {CLASS_SCORES, output_name}
-    copy.graph.outputs = [tensor for tensor in copy.graph.outputs if tensor.name in kept]
+    returned = {tensor.name for tensor in model.graph.outputs} | {CLASS_SCORES, output_name}
+    copy.graph.outputs = [tensor for tensor in copy.graph.outputs if tensor.name in returned]
     score = Score(
         output_name, CLASS_SCORES, dense.activation, heads[0].class_count, dense.is_probability
     )

@@ -94,9 +94,9 @@ def _broadcast(numbers: AxisSlice, inputs: list[gs.Tensor]) -> list[AxisSlice]:
 def _before_reduction(numbers: AxisSlice, node: gs.Node, opset: int) -> AxisSlice:
     """The same numbers before they were summed over other axes."""
     source, reduced = node.inputs[0], reduced_axes(node, opset)
-    kept = [] if reduced is None else [i for i in range(len(source.shape)) if i not in reduced]
-    if len(source.shape) == len(numbers.tensor.shape) and numbers.axis in kept:
+    remaining = [] if reduced is None else [i for i in range(len(source.shape)) if i not in reduced]
+    if len(source.shape) == len(numbers.tensor.shape) and numbers.axis in remaining:
         return numbers._replace(tensor=source)
-    if len(kept) == len(numbers.tensor.shape):
-        return numbers._replace(tensor=source, axis=kept[numbers.axis])
+    if len(remaining) == len(numbers.tensor.shape):
+        return numbers._replace(tensor=source, axis=remaining[numbers.axis])
     return AxisSlice(source, UNKNOWN, 0, 0)

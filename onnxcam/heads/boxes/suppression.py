@@ -36,6 +36,6 @@ def best_detections(
     names, rows = np.unique(labels[usable], return_inverse=True)
     by_class = np.full((len(names), len(usable)), -np.inf)
     by_class[rows, np.arange(len(usable))] = scores[usable]
-    kept = usable[suppress(boxes[usable], by_class, count, min_score, overlap)[:, 1]]
-    best: NDArray[np.intp] = kept[np.argsort(-scores[kept], kind="stable")][:count]
+    detections = usable[suppress(boxes[usable], by_class, count, min_score, overlap)[:, 1]]
+    best: NDArray[np.intp] = detections[np.argsort(-scores[detections], kind="stable")][:count]
     return best

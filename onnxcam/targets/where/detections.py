@@ -20,11 +20,7 @@ LOW_OVERLAP = 0.5
 
 def class_scores(view: DenseView) -> Floats:
     """(classes,): the best detection of each class. The background ranks last."""
-    scores = view.probabilities.max(axis=1)
-    if view.dense.background is not None:
-        scores = scores.copy()
-        scores[view.dense.background] = -np.inf
-    return np.asarray(scores)
+    return view.without_background(view.probabilities.max(axis=1))
 
 
 def ranked(view: DenseView, side: Side | None) -> NDArray[np.int64]:
@@ -39,8 +35,7 @@ def position_scores(view: DenseView, side: Side | None) -> Floats:
     """(positions,): the probability of a class, or of the best one that is not the background."""
     if side is not None:
         return view.probabilities[side.index]
-    classes = [index for index in range(view.classes) if index != view.dense.background]
-    return np.asarray(view.probabilities[classes].max(axis=0))
+    return np.asarray(view.without_background(view.probabilities).max(axis=0))
 
 
 @place("best", r"best|all", "best", rank=class_scores, tasks=[DETECTION])

@@ -115,8 +115,7 @@ def winning(view: DenseView, side: Side) -> NDArray[np.bool_]:
     """
     if view.classes > 1:
         return np.asarray(view.scores.argmax(axis=0) == side.index)
-    middle = 0.5 if view.dense.is_probability else 0.0
-    return np.asarray(side.sign * (view.scores[0] - middle) > 0)
+    return np.asarray(side.sign * (view.scores[0] - view.middle) > 0)
 
 
 def _grid(view: DenseView) -> tuple[int, int]:

@@ -58,6 +58,18 @@ class DenseView:
         return len(self.scores)
 
     @property
+    def middle(self) -> float:
+        """What divides the two sides of a single score."""
+        return 0.5 if self.dense.is_probability else 0.0
+
+    def without_background(self, scores: Floats) -> Floats:
+        """A copy of scores (classes, ...) in which the background ranks last."""
+        ranked = np.array(scores)
+        if self.dense.background is not None:
+            ranked[self.dense.background] = -np.inf
+        return ranked
+
+    @property
     def positions(self) -> int:
         """The number of positions."""
         return self.scores.shape[1]

@@ -18,7 +18,7 @@ from onnxcam.targets.where.place import DEFAULT_PLACES, DenseView, Place, Select
 from onnxcam.targets.where.steps import decode
 
 ALL = "all"
-LAST_PLACE = "mask:"  # what follows it is taken to the end
+FILE_PLACE = "@mask:"  # what follows it is taken to the end
 SMALLEST_SHARE = 0.001  # of the pixels, for a region of its own
 
 
@@ -26,24 +26,21 @@ def split_place(spec: Spec, labels: Labels) -> tuple[Spec, str | None]:
     """WHAT and WHERE of a target; WHERE is None without one. An exact label is not divided."""
     if not isinstance(spec, str) or spec in (labels or ()) or "@" not in spec:
         return spec, None
-    what, _, where = (
-        spec.partition(f"@{LAST_PLACE}") if f"@{LAST_PLACE}" in spec else spec.rpartition("@")
-    )
-    if f"@{LAST_PLACE}" in spec:
-        where = LAST_PLACE + where
+    what, at_file, file = spec.partition(FILE_PLACE)
+    where = f"{FILE_PLACE[1:]}{file}"
+    if not at_file:
+        what, _, where = spec.rpartition("@")
     return what.strip() or DEFAULT_TARGET, where.strip()
 
 
 def files_of(spec: str) -> list[Path]:
     """The files that a target names: what it explains depends on them."""
-    names = (spec.partition(word)[2].strip() for word in ("@mask:", "similar:"))
+    names = (spec.partition(word)[2].strip() for word in (FILE_PLACE, "similar:"))
     return [Path(name) for name in names if name]
 
 
-def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:
-    """The target; `middle` divides the two sides of a single score (see `parse_target`). TargetError for a
-    class or place that does not exist.
-    """
+def read_target(spec: Spec, view: DenseView) -> Target:
+    """The target. TargetError for a class or place that does not exist."""
     require_positions(view)
     what, where = split_place(spec, view.labels)
     if what == ALL and ALL not in (view.labels or ()):
@@ -54,7 +51,7 @@ def read_target(spec: Spec, view: DenseView, middle: float = 0.0) -> Target:
     place, groups = find_place(where or DEFAULT_PLACES[view.dense.task], view.dense.task)
     groups = {name: text for name, text in groups.items() if text is not None}
     try:
-        return _read(what, where, place, groups, view, middle)
+        return _read(what, where, place, groups, view)
     except TargetError as error:
         text = str(error).removeprefix(f"target {what!r}: ")
         raise type(error)(f"target {str(spec)!r}: {text}") from None
@@ -66,19 +63,18 @@ def _read(
     place: Place,
     groups: dict[str, str],
     view: DenseView,
-    middle: float,
 ) -> Target:
     if parse_rank(what) is None or place.rank is not None:
         scores = place.rank(view) if place.rank else None
-        target = parse_target(what, view.classes, view.labels, scores, middle)
+        target = parse_target(what, view.classes, view.labels, scores, view.middle)
         return _placed(target, place.select(view, _side(target), **groups), view, where)
     selection = place.select(view, None, **groups)
     if selection.name is not None:
         return _text_target(selection, view, what)
     scores = np.sum(view.scores * selection.weights, axis=1)
-    if view.dense.task == DETECTION and view.dense.background is not None:
-        scores[view.dense.background] = -np.inf
-    target = parse_target(what, view.classes, view.labels, scores, middle)
+    if view.dense.task == DETECTION:
+        scores = view.without_background(scores)
+    target = parse_target(what, view.classes, view.labels, scores, view.middle)
     if where and place.respell:
         where = place.respell(view, _side(target), selection)
     return _placed(target, selection, view, where)
@@ -152,9 +148,7 @@ def _class_text(view: DenseView, index: int) -> str:
 def _list_detections(view: DenseView) -> Iterator[tuple[str, float]]:
     of_class: dict[int, list[int]] = {}
     for position in ranked(view, None).tolist():
-        scores = view.probabilities[:, position].copy()
-        if view.dense.background is not None:
-            scores[view.dense.background] = -np.inf
+        scores = view.without_background(view.probabilities[:, position])
         index = int(scores.argmax())
         if index not in of_class:
             of_class[index] = ranked(view, Side(index)).tolist()

@@ -292,7 +292,7 @@ def test_listed_region_of_one_probability_is_where_it_wins() -> None:
         dense, values, values, (0, 0, 2, 2), grid=(2, 2), labels=("background", "person")
     )
     assert list_targets(view, 0.5, 20) == ["class:0@segment"]
-    target = read_target("class:0@segment", view, middle=0.5)
+    target = read_target("class:0@segment", view)
     assert (target.name, positions(target)) == ("person", [0])
 
 
