@@ -1,0 +1,1 @@
+"""Subset scanning: which feature maps and cells of a layer are unusual on an image."""
