@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from onnxcam.image.preprocess import PRESETS, Preprocessing
 
-PREFIX = "onnxcam."  # of keys that are no metadata of the file
+PREFIX = "onnxcam.evidence."  # of keys that are no metadata of the file
 PRESET, ORDER, REASON = f"{PREFIX}preset", f"{PREFIX}order", f"{PREFIX}reason"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message import EncodeError, Message
 
 from onnxcam.arrays import Array
 from onnxcam.bound_input import BoundInput
@@ -32,12 +30,11 @@ from onnxcam.model.image_evidence import image_evidence
 from onnxcam.model.input_values import input_arrays
 from onnxcam.model.model import Model
 from onnxcam.model.proto.prepare import prepare_proto
+from onnxcam.model.proto.read import parse_content, read_content
 from onnxcam.passes.canonicalize import canonicalize
 from onnxcam.passes.quantization.hoist_dequantize import hoist_dequantize
 from onnxcam.passes.quantization.integer_ops import decompose_integer_ops
 from onnxcam.passes.quantization.straight_through import attach_float_sources, is_quantized
-
-MAX_FILE_BYTES = (1 << 31) - 1  # of a protocol buffer
 
 
 @reports_node
@@ -53,14 +50,14 @@ def load(
     arrays = input_arrays(inputs)
     if isinstance(source, (bytes, onnx.ModelProto)):
         content = source if isinstance(source, bytes) else _serialize(source)
-        proto, name = _parse(content, "the given bytes"), "model"
+        proto, name = parse_content(content, "the given bytes"), "model"
         bound, notices = bind_proto(proto, name, arrays)
         use_embedded_data(proto, name)
         model = model_from_proto(proto, name, digest_bytes(content), notices)
         return _with_inputs(model, bound)
     path = Path(source)
-    content = _read(path)
-    proto = _parse(content, str(path))
+    content = read_content(path)
+    proto = parse_content(content, str(path))
     bound, notices = bind_proto(proto, path.name, arrays)
     weights = mmap_large_weights(proto, path)
     read_external_data(proto, path)
@@ -164,46 +161,3 @@ def _serialize(proto: onnx.ModelProto) -> bytes:
 def _to_text(value: str | bytes) -> str:
     """Metadata as text. Protobuf returns bytes for what is not UTF-8: such characters are replaced."""
     return value if isinstance(value, str) else value.decode(errors="replace")
-
-
-def _read(path: Path) -> bytes:
-    """The content of a file or a pipe, but not of a device, which may have no end."""
-    try:
-        _check_file(path, path.stat())
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{path}: cannot be read ({reason}); check the path") from error
-
-
-def _check_file(path: Path, status: os.stat_result) -> None:
-    """ModelError for a folder, a device, or a file that is too large."""
-    if stat.S_ISDIR(status.st_mode):
-        raise ModelError(f"{path}: is a folder; name the .onnx file in it")
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
-        raise ModelError(f"{path}: is a device or a socket; name an .onnx file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise ModelError(
-            f"{path}: has {status.st_size} bytes, more than the {MAX_FILE_BYTES} that an .onnx file can have; "
-            "export it with its weights as external data"
-        )
-
-
-def _parse(content: bytes, name: str) -> onnx.ModelProto:
-    """The protocol buffer in the content of a file. ModelError if there is none, or no graph in it."""
-    try:
-        proto = onnx.load_from_string(content)
-    except (DecodeError, ValueError) as error:
-        if "alloc failed" in str(error):
-            raise ModelError(
-                f"{name}: out of memory while its {len(content)} bytes were parsed; close other programs"
-            ) from error
-        raise ModelError(
-            f"{name}: not an ONNX model, or truncated ({len(content)} bytes read: {first_line(error)}); "
-            "copy or export the file again"
-        ) from error
-    if not proto.HasField("graph") or not proto.graph.node:
-        raise ModelError(
-            f"{name}: is an ONNX file without a graph ({len(content)} bytes); export it again"
-        )
-    return proto
