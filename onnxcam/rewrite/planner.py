@@ -4,83 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import FLOAT32, is_integer
+from onnxcam.arrays import FLOAT32
 from onnxcam.autodiff.backward import raise_if_blocked
 from onnxcam.autodiff.tables import RULE_TABLES
-from onnxcam.dense import NO_CHOICE, Dense, HeadChoice
+from onnxcam.dense import NO_CHOICE, HeadChoice
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError, UnknownNameError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import depends_on
-from onnxcam.heads.dense_score import ensure_class_scores
-from onnxcam.heads.first_output import first_output
 from onnxcam.heads.positions import with_dense_scores
 from onnxcam.methods import METHODS
 from onnxcam.methods.place import IMAGE, LAYER, Place
-from onnxcam.methods.quantities import QUANTITIES, TARGET, Quantity, differentiates_image
 from onnxcam.model.image_input import image_input
-from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
 from onnxcam.rewrite.answers import PlannedModel, plan_answers
-from onnxcam.rewrite.automatic_layers import automatic_layers, task_at_positions
-from onnxcam.rewrite.float_image import image_dtype, with_float_image
+from onnxcam.rewrite.automatic_layers import automatic_layers
+from onnxcam.rewrite.explained import Explained, find_explained
+from onnxcam.rewrite.float_image import image_dtype
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.rewrite.hints import add_hint
 from onnxcam.rewrite.places import find_places, layers_at
-from onnxcam.rewrite.probability import probability_notices, require_probability
 from onnxcam.rewrite.programs import Programs, Subject, write_programs
-from onnxcam.rewrite.sampled_inputs import ROUND_OPSET
 from onnxcam.rewrite.straight_through import straight_through_notices
-from onnxcam.rewrite.target_scores import add_target_scores
 from onnxcam.spatial.layer_names import find_layers
 from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import (
     AUTO,
-    CLASS_SCORES,
-    ImageInput,
     Layer,
     Plan,
     PlanRequest,
-    Score,
     gradient_at,
 )
-
-
-class _Subject(NamedTuple):
-    """What is planned: a request for a model, its image input and score, the tensor that is explained, and the
-    notices that concern only some quantities (see `Plan.source_notices`).
-    """
-
-    request: PlanRequest
-    model: Model
-    image: ImageInput
-    score: Score
-    explained: str
-    notices: tuple[tuple[str, str], ...] = ()
-    dense: Dense | None = None
-    task: str = ""
-    names: tuple[str, ...] = ()
-
-    @property
-    def quantities(self) -> list[Quantity]:
-        """What the request asks for."""
-        return [QUANTITIES[name] for name in self.request.quantities]
-
-    @property
-    def needs_gradient(self) -> bool:
-        """Whether a gradient is written."""
-        return any(quantity.needs_gradient for quantity in self.quantities)
-
-    @property
-    def smooths(self) -> bool:
-        """Whether samples of the image are averaged at a layer, which only matters where they differ."""
-        is_sampled = any(q.is_sampled and q.needs_gradient for q in self.quantities)
-        return is_sampled and self.request.at == LAYER
 
 
 @reports_node
@@ -93,7 +51,7 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
     """
     if request.answers:
         return plan_answers(model, request)
-    subject = _find_subject(model, request)
+    subject = find_explained(model, request)
     try:
         if request.at == IMAGE:
             return _plan_places(subject, [subject.image.as_layer()])
@@ -111,45 +69,7 @@ def plan(model: Model, request: PlanRequest) -> PlannedModel:
         raise add_hint(error, subject.model, image, explained, table) from error
 
 
-def _find_subject(model: Model, request: PlanRequest) -> _Subject:
-    image = image_input(model)
-    quantities, notices = [QUANTITIES[name] for name in request.quantities], model.notices
-    if differentiates_image(request.quantities, request.at):
-        model = with_float_image(model, image)
-    is_rounded = request.varies == IMAGE and is_integer(image_dtype(model, image))
-    if is_rounded and model.graph.opset < ROUND_OPSET:
-        model = upgrade_model(model, ROUND_OPSET)
-    if request.target:
-        model, score = add_target_scores(
-            model, request.target, request.head.scores or request.output
-        )
-        return _Subject(request, model, image, score, score.logits)
-    try:
-        if any(quantity.needs_target for quantity in quantities):
-            model, score, dense, task, names = with_dense_scores(
-                model, request.output, request.head
-            )
-        else:  # notices about the scores concern only methods that explain them
-            scored, score = ensure_class_scores(model, request.output)
-            has_positions, names = score.logits == CLASS_SCORES, ()
-            task = task_at_positions(model, request.output, request.head) if has_positions else ""
-            model, dense = replace(scored, notices=model.notices), None
-    except ModelError:
-        if any(quantity.needs_target for quantity in quantities):
-            raise
-        score, dense, task, names = first_output(model), None, "", ()
-    about_scores = [(TARGET, notice) for notice in model.notices if notice not in notices]
-    if request.probability:
-        require_probability(model, score)
-    about = [*about_scores, *probability_notices(score, quantities)]
-    model = replace(
-        model, notices=tuple(dict.fromkeys([*model.notices, *(notice for _, notice in about)]))
-    )
-    explained = score.output if request.probability else score.logits
-    return _Subject(request, model, image, score, explained, tuple(about), dense, task, names)
-
-
-def _plan_tensors(subject: _Subject) -> PlannedModel:
+def _plan_tensors(subject: Explained) -> PlannedModel:
     """The plan at the tensors that the place of the method finds in the model."""
     image, explained, at = subject.image.name, subject.explained, subject.request.at
     model, places = find_places(subject.model, image, explained, at)
@@ -157,7 +77,7 @@ def _plan_tensors(subject: _Subject) -> PlannedModel:
 
 
 def _plan_places(
-    subject: _Subject, layers: Sequence[Layer], places: Sequence[Place] | None = None
+    subject: Explained, layers: Sequence[Layer], places: Sequence[Place] | None = None
 ) -> PlannedModel:
     request, model, image, score, explained, about = subject[:6]
     _require_single_layer(model, request, layers)
@@ -249,7 +169,7 @@ def _layer_notices(layers: Sequence[Layer]) -> Iterator[str]:
         )
 
 
-def _plan_automatic(subject: _Subject, layers: list[Layer]) -> PlannedModel:
+def _plan_automatic(subject: Explained, layers: list[Layer]) -> PlannedModel:
     """The plan at the automatic layers. Instead of a single one, a method that smooths takes the last one whose
     gradient depends on the image, if all operators after it have rules. ModelError if there is none.
     """
@@ -280,7 +200,7 @@ def _mark_automatic(layers: Sequence[Layer]) -> list[Layer]:
     return [replace(layer, automatic=True) for layer in layers]
 
 
-def _last_varying_layer(subject: _Subject, layers: Sequence[Layer]) -> Layer | None:
+def _last_varying_layer(subject: Explained, layers: Sequence[Layer]) -> Layer | None:
     """The first of these candidates whose gradient depends on the image, None if there is none. The gradients
     of 1, 2, 4, … layers are written together or, if a rule is missing for one of them, one by one.
     """
@@ -313,7 +233,7 @@ def layers(model: Model, output: str | None = None, head: HeadChoice = NO_CHOICE
     chosen = {layer.name for layer in automatic}
     smoothing = next(m for m in METHODS.values() if m.sampler.smooths and m.has_layer)
     request = replace(smoothing.plan_request(AUTO, output), head=head)
-    subject = _Subject(request, model, image, score, score.logits, task=task)
+    subject = Explained(request, model, image, score, score.logits, task=task)
     for_smoothing = _automatic_names(subject, spatial) if chosen else set()
     return [
         replace(
@@ -325,7 +245,7 @@ def layers(model: Model, output: str | None = None, head: HeadChoice = NO_CHOICE
     ]
 
 
-def _automatic_names(subject: _Subject, spatial: list[Layer]) -> set[str]:
+def _automatic_names(subject: Explained, spatial: list[Layer]) -> set[str]:
     """The names of the layers that "auto" selects; empty if no gradient reaches them."""
     try:
         planned = _plan_automatic(subject, spatial)

@@ -136,8 +136,12 @@ def _cut(model: Model, subject: Subject, written: _Written) -> tuple[str, ...]:
     return beside
 
 
-def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> _Written:
-    """A copy of the model with the quantities at all places as outputs, and the explained tensor."""
+def open_sources(
+    model: Model, subject: Subject, quantities: Sequence[Quantity]
+) -> tuple[Model, Sources]:
+    """A copy of the model with the gradients that the quantities need, and what their expressions are written
+    from.
+    """
     sweeps = _sweeps(subject, quantities)
     if any("tail_gradient" in quantity.sources for quantity in quantities):
         model, scores = with_tails(model, subject.places, subject.explained)
@@ -148,9 +152,15 @@ def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quant
     if SEED in build.tensors:
         build.batch = build.value(SEED)
     places = {place.tensor: place for place in subject.places}
-    sources = Sources(
+    return copy, Sources(
         build, subject.image, subject.explained, subject.score, subject.rules, places=places
     )
+
+
+def _write_quantities(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> _Written:
+    """A copy of the model with the quantities at all places as outputs, and the explained tensor."""
+    copy, sources = open_sources(model, subject, quantities)
+    build = sources.build
     outputs = [
         Output(quantity.name, number, _write_output(sources, quantity, layer, subject.batch))
         for quantity in quantities
