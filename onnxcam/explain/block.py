@@ -77,7 +77,7 @@ class Block:
         """The results for images (N, ...), which show the originals `shown`, and a target for each of them. The
         formula gets as many of them at a time as are small.
         """
-        clean, targets = self._clean_pass(images, specs, shown)
+        clean, targets = self.clean_pass(images, specs, shown)
         count = max(1, MAX_BYTES // max(1, clean.image_bytes))
         parts = [slice(start, start + count) for start in range(0, len(images), count)]
         results = [self._explain(clean.rows(part), targets[part], progress) for part in parts]
@@ -114,7 +114,7 @@ class Block:
             tensors=[self.plan.explained_tensor] * len(images),
         )
 
-    def _clean_pass(
+    def clean_pass(
         self, images: Images, specs: Sequence[Spec], shown: Sequence[ExplainedImage]
     ) -> tuple[CleanPass, list[Target]]:
         """The clean pass, and the target of each image. A second pass is needed if the quantities depend on

@@ -26,7 +26,7 @@ from onnxcam.explain.arguments import (
     targets_of,
     unused_target_notice,
 )
-from onnxcam.explain.block import Block, BlockResult
+from onnxcam.explain.block import Block
 from onnxcam.explain.compile import to_portable
 from onnxcam.explain.demand import make_demand
 from onnxcam.explain.explanation import Explanation
@@ -36,7 +36,7 @@ from onnxcam.explain.image_values import read_inputs
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
 from onnxcam.explain.join import Origin, join_results
 from onnxcam.explain.model_notices import model_notices
-from onnxcam.explain.pipeline import ErrorCallback, Load, Step
+from onnxcam.explain.pipeline import ErrorCallback, Load, Rows, Step
 from onnxcam.explain.provenance import describe
 from onnxcam.explain.read_target import TargetReader, kind_of
 from onnxcam.explain.references import read_reference
@@ -291,11 +291,14 @@ class Explainer:
         *,
         threads: int | None = None,
         start: Callable[[Step], None] | None = None,
+        compute: Callable[..., Rows] = Block.explain,
     ) -> Iterator[Step]:
-        """The steps of many images, in order, with their results or errors; see `pipeline.run_steps`."""
+        """The steps of many images, in order, with what `compute` returns of each block, or errors; see
+        `pipeline.run_steps`.
+        """
         formula = BoundFormula(self.method, self.settings, subset or self._subset)
 
-        def run(steps: Sequence[Step], count: ProgressCallback) -> BlockResult:
+        def run(steps: Sequence[Step], count: ProgressCallback) -> Rows:
             with memory_errors("while images were explained"):
                 runner = self._runner_for(kind_of(steps[0].spec, self.labels))
                 sampling = Sampling(
@@ -307,7 +310,7 @@ class Explainer:
                 reader = TargetReader(self.labels, self.score_kind == "probability", compare)
                 block = Block(runner, formula, reader, sampling, self.fuse, self._answers)
                 shown = [step.image for step in steps]
-                return block.explain(images, [step.spec for step in steps], shown, count)
+                return compute(block, images, [step.spec for step in steps], shown, count)
 
         return pipeline.run_steps(
             loads,

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from onnxcam.arrays import Floats
 from onnxcam.errors import ImageError, OnnxcamError, SettingError
 from onnxcam.explain.ahead import map_ahead
-from onnxcam.explain.block import BlockResult
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.inputs import PreparedInput
 from onnxcam.explain.run import ProgressCallback, no_progress
@@ -33,15 +32,15 @@ MAX_PIXELS = 64 << 20  # of the originals of a block, and of those that wait: 20
 
 @dataclass
 class Step:
-    """One image and target on its way: its source, then its input, then its result, or the error that stopped
-    it. A step with neither an input nor an error needs no run.
+    """One image and target on its way: its source, then its input, then its result (a `BlockResult`, or what
+    else is computed), or the error that stopped it. A step with neither an input nor an error needs no run.
     """
 
     source: Any
     spec: Spec = DEFAULT_TARGET
     input: PreparedInput | None = None
     error: OnnxcamError | None = None
-    result: BlockResult | None = None
+    result: Any = None
 
     @property
     def waits(self) -> bool:
@@ -71,8 +70,15 @@ class Step:
         return self.input.pixels if self.input else 0
 
 
+class Rows(Protocol):
+    """The results of images that ran together."""
+
+    def row(self, number: int) -> Rows:
+        """The result of one image."""
+
+
 Load: TypeAlias = Callable[[], Sequence[Step]]  # the steps of one image
-RunBlock: TypeAlias = Callable[[Sequence[Step], ProgressCallback], BlockResult]
+RunBlock: TypeAlias = Callable[[Sequence[Step], ProgressCallback], Rows]
 Expand: TypeAlias = Callable[[PreparedInput, Spec], Sequence[Spec]]
 ErrorCallback: TypeAlias = Callable[[Any, OnnxcamError], None]  # gets the source of the image, too
 
