@@ -32,7 +32,8 @@ def _blurred(clean: CleanRun) -> Floats:
 
 def _noise(clean: CleanRun) -> Floats:
     black, white = (np.asarray(clean.color(level), np.float64) for level in (0.0, 1.0))
-    return black + (white - black) * np.random.default_rng(0).random(clean.image.shape)
+    shares = np.random.default_rng(0).random((1, *clean.image.shape[1:]))
+    return black + (white - black) * shares
 
 
 BASELINES: dict[str, Callable[[CleanRun], Array]] = {
@@ -49,7 +50,7 @@ and the same for all images.
 
 def _on_pixels(clean: CleanRun, function: Callable[[Maps], Maps]) -> Floats:
     """What a function of (1, C, H, W) makes of the image, in the layout of the model."""
-    pixels = function(clean.layer.channels_first(clean.image, 1.0))
+    pixels = function(clean.channels_first(clean.image))
     return np.moveaxis(pixels, 1, clean.layer.channel_axis)
 
 
@@ -104,7 +105,8 @@ Baseline = Annotated[
 
 
 def read_baseline(clean: CleanRun, baseline: float | str | Floats) -> Floats:
-    """The values (1, ...) of a baseline in the layout of the model, in float64. SettingError for an array that
+    """The values (1, ...) of a baseline in the layout of the model, in float64; written into a graph, a Value
+    of the shape of the image, or a float32 array (1, ...) that broadcasts to it. SettingError for an array that
     does not fit the image; one with a single axis has a number per channel.
     """
     if not isinstance(baseline, str):
@@ -115,13 +117,22 @@ def read_baseline(clean: CleanRun, baseline: float | str | Floats) -> Floats:
         values = _read_file(clean, baseline)
     if values.ndim == 1:
         values = values.reshape([-1 if n == clean.layer.channel_axis % 4 else 1 for n in range(4)])
+    if not isinstance(values, np.ndarray):
+        return values
+    shape = (1, *clean.image.shape[1:])
     try:
-        return np.broadcast_to(values, clean.image.shape).astype(np.float64)
+        complete = np.broadcast_to(values, shape)
     except ValueError:
         raise SettingError(
-            f"baseline: its shape is {values.shape}, that of the image {clean.image.shape[1:]}; expected the "
-            "same, or one number per channel"
+            f"baseline: its shape is {values.shape}, that of the image {shape[1:]}; expected the same, or one "
+            "number per channel"
         ) from None
+    return compact(values, MAX_AXES) if clean.is_written else complete.astype(np.float64)
+
+
+def compact(values: Array, rank: int) -> Floats:
+    """An array in float32, with axes of size 1 in front of its own."""
+    return np.reshape(values, (*[1] * (rank - values.ndim), *values.shape)).astype(np.float32)
 
 
 def read_baselines(clean: CleanRun, baseline: float | str | Floats) -> Floats:

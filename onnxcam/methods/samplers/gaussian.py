@@ -70,9 +70,16 @@ class GaussianNoise:
         stream.standard_normal(out=out, dtype=np.float32)
 
 
-def standard_deviation(image: Images, noise: float, sigma: float | None) -> float:
-    """The noise's standard deviation in the tensor's units: `sigma`, or `noise` times the image's range."""
-    return noise * (float(image.max()) - float(image.min())) if sigma is None else float(sigma)
+def standard_deviation(images: Images, noise: float, sigma: float | None) -> Any:
+    """The noise's standard deviation in the tensor's units: `sigma`, or `noise` times the image's range, which
+    is a Value (N, 1) for a Value of N images.
+    """
+    if sigma is not None or noise == 0:
+        return float(sigma or 0.0)
+    if isinstance(images, np.ndarray):
+        return noise * (float(images.max()) - float(images.min()))
+    axes = tuple(range(1, images.ndim))
+    return noise * np.expand_dims(np.max(images, axis=axes) - np.min(images, axis=axes), 1)
 
 
 MEAN_ACTIVATION = {("activation", "mean"): {"activation": "mean_activation"}}
@@ -109,7 +116,12 @@ def gaussian(
     """the model on many copies of the image with Gaussian noise."""
     spread, shape = standard_deviation(clean.image, noise, sigma), clean.image.shape[1:]
     stored = clean.recall((seed, shape), lambda: GaussianNoise(seed, shape, clean.to_device))
-    noisy = Samples(samples, stored if spread else None, np.full(samples, spread))
+    is_number = isinstance(spread, float)
+    noisy = Samples(
+        samples,
+        None if is_number and spread == 0 else stored,
+        np.full(samples, spread) if is_number else spread,
+    )
     if score == "logit":
         return noisy
     scores = clean.scores(noisy)

@@ -40,7 +40,7 @@ def path(
         scales=1 - points,
         weights=steps * weights,
         named={
-            "baseline": clean.layer.channels_first(start, 1.0),
+            "baseline": clean.channels_first(start),
             "baseline_score": clean.scores(Samples(1, offset)),
         },
     )

@@ -15,11 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxcam.arrays import Array, Floats, Images
+from onnxcam.arrays import Array, Floats, Images, Maps
 from onnxcam.methods.quantities import QUANTITIES
 from onnxcam.methods.settings import Setting, require_described, settings_of
 from onnxcam.registry import Registry
-from onnxcam.specs import Layer
+from onnxcam.specs import Layer, infer_grid
 
 
 class Rows(Protocol):
@@ -50,17 +50,37 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class Tabulated:
+    """Rows that a function computes from tables, and from images, when they are run. The function is called on
+    arrays or, if the samples are written into a graph, on Values, so it uses NumPy's functions only.
+
+    Attributes:
+        compute: a function of rows of all tables, and of as many rows of all images (or of one row each), that
+            broadcast to each other.
+        tables: arrays (n, ...) with a row per sample, which are small, or a Value that is made of constants.
+        images: arrays (1, ...), or Values (N, ...), with a row per image.
+    """
+
+    compute: Callable[..., Any]
+    tables: tuple[Rows, ...]
+    images: tuple[Any, ...] = ()
+
+    def __getitem__(self, samples: slice, /) -> Any:
+        return self.compute(*(table[samples] for table in self.tables), *self.images)
+
+
+@dataclass(frozen=True)
 class Samples:
-    """The samples of one image.
+    """The samples of one image; or, written into a graph, of N images: rows are `Repeated` or `Tabulated` then.
 
     Attributes:
         count: their number n.
         offsets: (n, ...) or (1, ...) float32 in the layout of what is varied; None if nothing is added.
-        scales: (n,), 1 by default.
+        scales: (n,), 1 by default; or a Value (N, 1) or (N, n).
         weights: (n,), the factors of the cotangents, 1 by default.
         inputs: arrays with a row per sample that quantities are written from, such as `mask` or `step`.
         named: arrays (1, ...) that the formula may take by these names, such as `baseline`; with the channels
-            first, in float64.
+            first, in float64. Or Values (N, ...), or arrays that broadcast to them, in float32.
         notices: sentences that a user should see, such as that something was missing.
         columns: (n,), where the numbers of the samples are in stacked quantities, which then have `width`
             columns, and 0 in the others; by default, the samples are the columns.
@@ -82,11 +102,17 @@ class Samples:
             raise ValueError(f"a sampler returned {self.count} samples; expected at least 1")
         arrays = {"scales": self.scales, "weights": self.weights, "columns": self.columns}
         for name, numbers in arrays.items():
-            if numbers is not None and np.shape(numbers) != (self.count,):
+            if numbers is not None and not self._has_rows(numbers):
                 raise ValueError(
                     f"{name} of {self.count} samples have the shape {np.shape(numbers)}; "
                     f"expected ({self.count},)"
                 )
+
+    def _has_rows(self, numbers: Any) -> bool:
+        """Whether an array has a number per sample, or a Value a row per image."""
+        shape = np.shape(numbers)
+        is_value = not isinstance(numbers, np.ndarray) and len(shape) == 2
+        return shape[1] in (1, self.count) if is_value else shape == (self.count,)
 
     @cached_property
     def factors(self) -> Floats:
@@ -104,7 +130,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class CleanRun:
-    """What a sampler knows of the image whose samples it draws.
+    """What a sampler knows of the image whose samples it draws. If they are written into a graph, `image` and
+    `values` are float32 Values with a row for each of N images; all sizes but N are numbers.
 
     Attributes:
         image: (1, ...) the image tensor, in the layout and dtype of the model.
@@ -133,9 +160,27 @@ class CleanRun:
     compute: Callable[[Samples], Mapping[str, Floats]]
 
     @property
+    def is_written(self) -> bool:
+        """Whether the samples are written into a graph."""
+        return not isinstance(self.values, np.ndarray)
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Height and width of `values` in cells, or in pixels."""
-        return self.layer.channels_first(self.values, self.aspect_ratio).shape[2:]
+        rank, layer = len(self.values.shape), self.layer
+        axes = (axis for axis in range(1, rank) if axis != layer.channel_axis % rank)
+        sizes = [self.values.shape[axis] for axis in axes]
+        if layer.cells is None:
+            height, width = sizes
+            return height, width
+        return infer_grid(layer.cells, sizes[0] - layer.tokens, self.aspect_ratio)
+
+    def channels_first(self, image: Images) -> Maps:
+        """An array or Value in the layout of the image as formulas take it: with the channels first; arrays in
+        float64.
+        """
+        dtype = np.float32 if self.is_written else np.float64
+        return self.layer.channels_first(image, 1.0, dtype)
 
     def mix(self, mask: Floats) -> Floats:
         """Masks (n, h, w) of cells in the layout of `values`; tokens that are not cells get 1."""

@@ -23,8 +23,9 @@ def run_written(
     shapes: Mapping[str, Shape] | None = None,
     opset: int = NEWEST,
 ) -> Any:
-    """What ONNX Runtime computes for a function of inputs with these names; `shapes` are those that the graph
-    declares, where they are not the arrays'. The opset is that which the function needs, if it is newer.
+    """What ONNX Runtime computes for a function of inputs with these names; by name, if the function returns
+    several. `shapes` are those that the graph declares, where they are not the arrays'. The opset is that which
+    the function needs, if it is newer.
     """
     graph = gs.Graph(opset=opset, import_domains=[onnx.helper.make_opsetid("", opset)])
     build = Builder(graph)
@@ -33,11 +34,15 @@ def run_written(
         for name, array in arrays.items()
     ]
     try:
-        build.output(function(*inputs), RESULT)
+        result = function(*inputs)
+        results = result if isinstance(result, dict) else {RESULT: result}
+        for name, value in results.items():
+            build.output(value, name)
     except NeedsOpsetError as error:
         return run_written(function, arrays, shapes=shapes, opset=error.opset)
     proto = gs.export_onnx(build.graph, ir_version=IR_VERSION)
-    return run(proto, arrays, [RESULT])[0]
+    computed = dict(zip(results, run(proto, arrays, [*results]), strict=True))
+    return computed if isinstance(result, dict) else computed[RESULT]
 
 
 def float32(arrays: Mapping[str, Any]) -> dict[str, Any]:
