@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import FLOAT32, Floats
-from onnxcam.autodiff.lowering.masks import STEEP, hard_sigmoid
+from onnxcam.autodiff.lowering.masks import hard_sigmoid, level_of, step_bound
 from onnxcam.autodiff.lowering.strided_conv import (
     RESIZE_WITHOUT_REGION,
     repeat_nearest,
@@ -35,9 +35,14 @@ def is_written_by(value: Value, operator: str) -> bool:
     return node is not None and node.op == operator
 
 
+def writer(value: Value) -> gs.Node:
+    """The node that writes a value."""
+    return value.tensor.inputs[0]
+
+
 def attributes(value: Value) -> dict[str, Any]:
     """The attributes of the node that writes a value."""
-    return value.tensor.inputs[0].attrs
+    return writer(value).attrs
 
 
 def uniform_number(value: Value) -> float | None:
@@ -46,12 +51,6 @@ def uniform_number(value: Value) -> float | None:
     if array is None or not array.size or np.any(array != array.flat[0]):
         return None
     return float(array.flat[0])
-
-
-def step_bound(mask: Value, sign: int) -> float | None:
-    """The bound of a mask that rises (1) or falls (-1) there, as `lowering.masks` writes it."""
-    slope, offset = attributes(mask).get("alpha"), attributes(mask).get("beta")
-    return -offset / slope if slope == sign * STEEP and offset is not None else None
 
 
 def has_one_reader(*values: Value) -> bool:
@@ -75,7 +74,7 @@ def is_scalar(value: Value, number: float) -> bool:
 
 def step_between(y: Value, above: Value, below: Value) -> Value | None:
     """Two steps as one step over a V-shaped function: one pass over memory less. Not for a single cell."""
-    low, high = step_bound(above, 1), step_bound(below, -1)
+    low, high = step_bound(writer(above), 1), step_bound(writer(below), -1)
     if low is None or high is None or y.shape[2:] == (1, 1):
         return None
     return mask_between(y, low, high)
@@ -83,8 +82,8 @@ def step_between(y: Value, above: Value, below: Value) -> Value | None:
 
 def masked_line(z: Value, x: Value, mask: Value, share: Value) -> Value | None:
     """z + x (a mask), as in the slope of HardSwish: the Conv of a x takes the sum into its own pass."""
-    a, offset = attributes(share).get("alpha"), attributes(share).get("beta")
-    if a is None or not 0 < a <= 1 or offset != 0 or not is_written_by(mask, "HardSigmoid"):
+    a = level_of(writer(share))
+    if a is None or not is_written_by(mask, "HardSigmoid"):
         return None
     return affine_1x1(x * mask, a) + z if is_blocked(x) else None
 

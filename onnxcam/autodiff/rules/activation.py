@@ -28,7 +28,9 @@ def sigmoid(x: Value) -> Value:
 
 def leaky_relu_vjp(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
     """Slope 1 for x > 0, else alpha; y has the sign of x unless alpha < 0."""
-    if 0 <= alpha <= 1:
+    if alpha == 1:
+        return g
+    if 0 <= alpha < 1:
         return g * lerp(mask_above(y), alpha, 1.0)
     return anp.where(x > 0, g, g * alpha)
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
-from onnxcam.autodiff.lowering.masks import STEEP
+from onnxcam.autodiff.lowering.masks import STEEP, ZERO_OFFSET, ZERO_SLOPE
 from onnxcam.autodiff.peepholes.optimize import optimize_gradient
 from onnxcam.autodiff.peepholes.table import PEEPHOLES
 from onnxcam.model.load import load
@@ -22,7 +22,7 @@ COMPLEMENT = ("HardSigmoid", "s", "c", {"alpha": -1.0, "beta": 1.0})
 G: Line = ("Conv", "h k1", "g")
 SMALL_G: Line = ("Conv", "small k1", "g")
 STEPS: list[Line] = [
-    ("HardSigmoid", "a", "above", {"alpha": STEEP, "beta": 0.0}),
+    ("HardSigmoid", "a", "above", {"alpha": ZERO_SLOPE, "beta": ZERO_OFFSET}),
     ("HardSigmoid", "a", "below", {"alpha": -STEEP, "beta": STEEP}),
 ]
 LINE_LINES: list[Line] = [
@@ -43,7 +43,7 @@ CASES: dict[str, list[tuple[list[Line], str]]] = {  # what is written, and what 
         (
             [
                 STEPS[0],
-                ("HardSigmoid", "above", "share", {"alpha": 0.25, "beta": 0.0}),
+                ("HardSigmoid", "above", "share", {"alpha": 0.25 + 2**-25, "beta": -(2**-25)}),
                 ("Mul", "a share", "product"),
                 ("Add", "s product", "y"),
             ],
