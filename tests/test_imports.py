@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [  # from the top; parts on one line do not import each other
     {"__main__"},
     {"cli"},
-    {"demo", "diagnostics", "installation"},
+    {"demo", "diagnostics", "inspection", "installation"},
     {"__init__"},
     {"ascent", "concepts", "embed", "scan"},
     {"explain"},

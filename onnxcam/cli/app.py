@@ -14,6 +14,7 @@ from onnxcam.cli.demo import demo
 from onnxcam.cli.doctor import doctor
 from onnxcam.cli.errors import ErrorReportingGroup
 from onnxcam.cli.explain import explain
+from onnxcam.cli.inspect import inspect
 from onnxcam.cli.layers import layers
 from onnxcam.cli.methods import methods
 from onnxcam.cli.output import say
@@ -34,7 +35,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (explain, compare, layers, methods, check, augment, demo, doctor):
+for _command in (explain, compare, layers, methods, check, inspect, augment, demo, doctor):
     app.command(epilog=sys.modules[_command.__module__].EPILOG)(_command)
 
 

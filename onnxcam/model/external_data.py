@@ -28,14 +28,18 @@ SUB_BYTE_BITS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 
 PAGE_BYTES = 4096  # weights begin at a multiple of this in their file, so that they can be mapped
 
 
-def mmap_large_weights(proto: onnx.ModelProto, model: Path) -> dict[str, Array]:
-    """Map the large external weights of the model at the path `model` if it would not fit with them; in the
-    protocol buffer, they become inputs. Returns them by name, or nothing if the model fits.
+def mmap_large_weights(
+    proto: onnx.ModelProto, model: Path, limit: int | None = None
+) -> dict[str, Array]:
+    """Map the large external weights of the model at the path `model` if it would have more than `limit` bytes
+    with them (default: more than fit); in the protocol buffer, they become inputs. Returns them by name, or
+    nothing if the model fits.
 
     Nothing is read. ModelError for a file that is missing, too short, or outside the folder.
     """
     external = [tensor for tensor in proto.graph.initializer if uses_external_data(tensor)]
-    if not external or sum(map(_content_bytes, external)) + proto.ByteSize() <= MAX_EMBEDDED_BYTES:
+    most = MAX_EMBEDDED_BYTES if limit is None else limit
+    if not external or sum(map(content_bytes, external)) + proto.ByteSize() <= most:
         return {}
     weights = {tensor.name: _mmap(tensor, model) for tensor in external if _can_mmap(tensor)}
     remaining = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
@@ -57,16 +61,16 @@ def read_external_data(proto: onnx.ModelProto, model: Path) -> None:
     external = [
         tensor for tensor in constant_tensors(all_scopes(proto)) if uses_external_data(tensor)
     ]
-    if sum(map(_content_bytes, external)) > MAX_EMBEDDED_BYTES:
+    if sum(map(content_bytes, external)) > MAX_EMBEDDED_BYTES:
         raise ModelError(
             f"{model}: has constants of more than {MAX_EMBEDDED_BYTES} bytes in subgraphs and attributes; "
             "export it with its weights as initializers"
         )
     for tensor in external:
-        path, offset = _locate(tensor, model)
+        path, offset = locate_tensor(tensor, model)
         with path.open("rb") as file:
             file.seek(offset)
-            _embed(tensor, file.read(_content_bytes(tensor)))
+            _embed(tensor, file.read(content_bytes(tensor)))
 
 
 def use_embedded_data(proto: onnx.ModelProto, name: str) -> None:
@@ -165,19 +169,19 @@ def _offsets(weights: Iterable[Array]) -> list[int]:
 
 
 def _mmap(tensor: onnx.TensorProto, model: Path) -> Array:
-    path, offset = _locate(tensor, model)
+    path, offset = locate_tensor(tensor, model)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     return np.memmap(path, dtype, "r", offset, tuple(tensor.dims))
 
 
-def _locate(tensor: onnx.TensorProto, model: Path) -> tuple[Path, int]:
+def locate_tensor(tensor: onnx.TensorProto, model: Path) -> tuple[Path, int]:
     """The file with a tensor's content, and its offset there. ModelError, before anything is read, unless the
     file has as many bytes as the shape needs.
     """
     fields = {pair.key: pair.value for pair in tensor.external_data}
     path = locate_data(model, fields.get("location", ""), _describe(tensor))
     try:
-        offset, size = int(fields.get("offset", 0)), _content_bytes(tensor)
+        offset, size = int(fields.get("offset", 0)), content_bytes(tensor)
         length = int(fields.get("length", size))
         available = path.stat().st_size
     except (OSError, ValueError) as error:
@@ -201,7 +205,7 @@ def _describe(tensor: onnx.TensorProto) -> str:
     return f"the content of {tensor.name!r}" if tensor.name else "the content of a constant"
 
 
-def _content_bytes(tensor: onnx.TensorProto) -> int:
+def content_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of a tensor's content. ModelError for a type or shape that has none."""
     try:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
@@ -220,7 +224,7 @@ def _content_bytes(tensor: onnx.TensorProto) -> int:
 def _can_mmap(tensor: onnx.TensorProto) -> bool:
     """Whether a weight is large enough to be mapped, and of a type that NumPy has."""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return dtype.kind in "fiub" and _content_bytes(tensor) >= LARGE_BYTES
+    return dtype.kind in "fiub" and content_bytes(tensor) >= LARGE_BYTES
 
 
 def _constant_bytes(tensor: gs.Constant) -> int:

@@ -66,6 +66,16 @@ def load(
 
 
 @reports_node
+def load_mapped(path: Path, proto: onnx.ModelProto) -> Model:
+    """The model of a file whose protocol buffer was read already, and is changed. Large external weights are
+    mapped rather than read, and there is no digest. Raises what `load` raises.
+    """
+    weights = mmap_large_weights(proto, path, limit=0)
+    read_external_data(proto, path)
+    return model_from_proto(proto, path.name, "", (), weights)
+
+
+@reports_node
 def bind_inputs(model: Model, inputs: Mapping[str, Any]) -> Model:
     """The same model with the values of some inputs as constants; see `load`."""
     arrays = input_arrays(inputs)

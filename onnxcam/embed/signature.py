@@ -1,0 +1,50 @@
+"""What the inputs and outputs of a file with an explanation mean, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from onnxcam.embed.metadata import (
+    LAYER_MAP,
+    OVERLAY,
+    PIXELS,
+    SALIENCY,
+    TARGET,
+    EmbeddedExplanation,
+)
+
+
+def describe_call(
+    explanation: EmbeddedExplanation,
+    inputs: Iterable[dict[str, Any]],
+    outputs: Iterable[dict[str, Any]],
+) -> dict[str, list[dict[str, Any]]]:
+    """The inputs and outputs (see `file_facts.describe_value`), each with its `meaning`."""
+    return {
+        "inputs": [value | {"meaning": _input_meaning(explanation, value)} for value in inputs],
+        "outputs": [value | {"meaning": _output_meaning(explanation, value)} for value in outputs],
+    }
+
+
+def _input_meaning(explanation: EmbeddedExplanation, value: dict[str, Any]) -> str:
+    if value["name"] == TARGET:
+        return "the class to explain, one for each image; -1: the one with the highest score"
+    if value["name"] == PIXELS:
+        return "RGB images, 0 to 255, of any size, or of the size that is fixed; all of one size"
+    return f"as of {explanation.model_name}"
+
+
+def _output_meaning(explanation: EmbeddedExplanation, value: dict[str, Any]) -> str:
+    if value["name"] == SALIENCY:
+        sign = "negative values speak against the target" if explanation.signed else "0: none"
+        return f"the evidence at each pixel, not rescaled; {sign}"
+    if value["name"] == OVERLAY:
+        return "the map drawn over the image, RGB"
+    if value["name"] == LAYER_MAP:
+        return f"the evidence in each cell of {' and '.join(explanation.layers)}"
+    score = explanation.score
+    if score is not None and value["name"] == score.output:
+        of = f"; {score.activation} makes probabilities of them" if score.activation else ""
+        return f"the scores of {score.classes} classes{of}"
+    return f"as of {explanation.model_name}"

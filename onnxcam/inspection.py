@@ -1,0 +1,79 @@
+"""What an .onnx file is, for `onnxcam inspect`: its explanation if it holds one, else what the model is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onnxcam.embed.metadata import EmbeddedExplanation, from_properties
+from onnxcam.embed.signature import describe_call
+from onnxcam.errors import OnnxcamError, one_line
+from onnxcam.heads.description import describe_outputs
+from onnxcam.image.files_beside import CONFIG, FilesBeside
+from onnxcam.image.labels import metadata_labels
+from onnxcam.image.preprocess import to_dict
+from onnxcam.image.preprocessing_choice import AUTO, choose
+from onnxcam.model.file_facts import describe_proto
+from onnxcam.model.image_input import image_input
+from onnxcam.model.load import load_mapped
+from onnxcam.model.model import Model
+from onnxcam.model.proto.read import read_proto
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """Everything that `onnxcam inspect` prints: the facts of `describe_proto`, and `explanation`, or else what
+    the model is for (`task`), its `labels` and how its images are prepared (`preprocessing`).
+
+    ModelError for a file that cannot be read or is no model.
+    """
+    proto = read_proto(path)
+    facts = describe_proto(proto, path)
+    metadata = {prop.key: prop.value for prop in proto.metadata_props}
+    explanation = from_properties(metadata, str(path))
+    facts["metadata"] = sorted(metadata)
+    facts["explanation"] = explanation and _describe_explanation(explanation)
+    if explanation is not None:
+        call = describe_call(explanation, facts["inputs"], facts["outputs"])
+        return {**facts, **call}
+    files = FilesBeside(path)
+    labels = _describe_labels(metadata_labels(metadata), files)
+    return {**facts, **_describe_model(lambda: load_mapped(path, proto), files), "labels": labels}
+
+
+def _describe_explanation(explanation: EmbeddedExplanation) -> dict[str, Any]:
+    """The explanation as plain data."""
+    prepared, labels = explanation.preprocessing, explanation.labels
+    facts = {**vars(explanation), "settings": dict(explanation.settings)}
+    return facts | {
+        "layers": list(explanation.layers),
+        "preprocessing": None if prepared is None else to_dict(prepared),
+        "score": explanation.score and vars(explanation.score),
+        "labels": None if labels is None else list(labels),
+    }
+
+
+def _describe_model(load: Callable[[], Model], files: FilesBeside) -> dict[str, Any]:
+    """What the outputs are taken for, and how images are prepared; the reason where that is not known."""
+    facts: dict[str, Any] = {"task": None, "preprocessing": None, "problem": None}
+    try:
+        model = load()
+        image = image_input(model)
+        choice = choose(AUTO, model.metadata, image, files)
+        if len(choice.assumed) == 0:
+            facts["preprocessing"] = {
+                **to_dict(choice.preprocessing),
+                "source": choice.file or "its metadata",
+            }
+        facts["task"] = describe_outputs(model)
+    except OnnxcamError as error:
+        facts["problem"] = one_line(error)
+    return facts
+
+
+def _describe_labels(names: tuple[str, ...] | None, files: FilesBeside) -> dict[str, Any] | None:
+    """The names of the classes, and where they are; None if there are none."""
+    if names is not None:
+        return {"names": list(names), "source": "its metadata"}
+    beside = files.labels
+    return None if beside is None else {"names": list(beside), "source": f"{CONFIG} beside it"}
