@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from onnxcam.arrays import Floats, Images
-from onnxcam.methods.samplers.sampler import CleanRun, Samples, sampler
+from onnxcam.errors import SettingError
+from onnxcam.methods.samplers.sampler import CleanRun, Rows, Samples, sampler
+from onnxcam.methods.samplers.tile import tile_noise
 from onnxcam.methods.settings import Range
 
 CACHE_BYTES = 16 << 20  # noise that is stored for later images; the rest is drawn for every image
@@ -82,6 +84,29 @@ def standard_deviation(images: Images, noise: float, sigma: float | None) -> Any
     return noise * np.expand_dims(np.max(images, axis=axes) - np.min(images, axis=axes), 1)
 
 
+def normal_noise(clean: CleanRun, samples: int, seed: int) -> GaussianNoise:
+    """Independent noise, of which each sample is drawn when it is run. SettingError in a graph, where all of it
+    would be stored.
+    """
+    del samples
+    if clean.is_written:
+        raise SettingError(f"generator='normal': {TOO_LARGE}; use generator='tile'")
+    shape = clean.image.shape[1:]
+    stored: GaussianNoise = clean.recall(
+        (seed, shape), lambda: GaussianNoise(seed, shape, clean.to_device)
+    )
+    return stored
+
+
+TOO_LARGE = "independent noise of all samples would make a model larger by many megabytes"
+GENERATORS: dict[str, Callable[[CleanRun, int, int], Rows]] = {
+    "normal": normal_noise,
+    "tile": tile_noise,
+}
+GENERATOR = (
+    "normal draws independent noise for each sample; tile cuts all samples out of one tile of noise, as "
+    "explanations inside a model do"
+)
 MEAN_ACTIVATION = {("activation", "mean"): {"activation": "mean_activation"}}
 
 
@@ -106,6 +131,7 @@ def gaussian(
     seed: Annotated[
         int, "seed of the noise; the same seed gives the same map", Range(0, 2**63 - 1)
     ] = 0,
+    generator: Annotated[Literal["normal", "tile"], GENERATOR] = "normal",
     activation: Annotated[  # noqa: ARG001  see MEAN_ACTIVATION
         Literal["clean", "mean"], "A on the clean image, or its mean over the samples"
     ] = "clean",
@@ -114,12 +140,12 @@ def gaussian(
     ] = "logit",
 ) -> Samples:
     """the model on many copies of the image with Gaussian noise."""
-    spread, shape = standard_deviation(clean.image, noise, sigma), clean.image.shape[1:]
-    stored = clean.recall((seed, shape), lambda: GaussianNoise(seed, shape, clean.to_device))
+    spread = standard_deviation(clean.image, noise, sigma)
+    deviates = GENERATORS[generator](clean, samples, seed)
     is_number = isinstance(spread, float)
     noisy = Samples(
         samples,
-        None if is_number and spread == 0 else stored,
+        None if is_number and spread == 0 else deviates,
         np.full(samples, spread) if is_number else spread,
     )
     if score == "logit":

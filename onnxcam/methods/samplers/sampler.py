@@ -7,7 +7,7 @@ the model is cut; its cotangent is the target's times weight_s.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -110,9 +110,9 @@ class Samples:
 
     def _has_rows(self, numbers: Any) -> bool:
         """Whether an array has a number per sample, or a Value a row per image."""
-        shape = np.shape(numbers)
-        is_value = not isinstance(numbers, np.ndarray) and len(shape) == 2
-        return shape[1] in (1, self.count) if is_value else shape == (self.count,)
+        if isinstance(numbers, np.ndarray | Sequence):
+            return np.shape(numbers) == (self.count,)
+        return len(numbers.shape) == 2 and numbers.shape[1] in (1, self.count)
 
     @cached_property
     def factors(self) -> Floats:
@@ -181,6 +181,11 @@ class CleanRun:
         """
         dtype = np.float32 if self.is_written else np.float64
         return self.layer.channels_first(image, 1.0, dtype)
+
+    def constant(self, array: Array) -> Any:
+        """An array as a constant Value of the graph, in its own dtype; itself if no graph is written."""
+        values: Any = self.values
+        return values.build.constant(array) if self.is_written else array
 
     def mix(self, mask: Floats) -> Floats:
         """Masks (n, h, w) of cells in the layout of `values`; tokens that are not cells get 1."""

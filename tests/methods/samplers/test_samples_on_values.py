@@ -9,6 +9,10 @@ from onnxcam.arrays import Images
 from tests.methods.support.written_samples import image_layer, on_arrays, on_values
 
 CASES: list[tuple[str, dict[str, Any]]] = [
+    *(
+        ("gaussian", {"samples": 6, "generator": "tile", "seed": 3, **settings})
+        for settings in ({}, {"noise": 0.4}, {"sigma": 0.7})
+    ),
     ("path", {"steps": 5}),
     *(
         ("path", {"steps": 5, "baseline": baseline})
