@@ -29,6 +29,7 @@ from onnxcam.errors import (
 if TYPE_CHECKING:
     from onnxcam.autodiff.rule_table import Rules
     from onnxcam.autodiff.tables import RULE_TABLES
+    from onnxcam.embedding.write import EmbeddedModel, embed
     from onnxcam.explain.compare import compare
     from onnxcam.explain.compared_map import ComparedMap
     from onnxcam.explain.comparison import Comparison
@@ -65,6 +66,7 @@ __all__ = [
     "ComparedMap",
     "Comparison",
     "DeviceError",
+    "EmbeddedModel",
     "ExplainedImage",
     "Explainer",
     "Explanation",
@@ -94,6 +96,7 @@ __all__ = [
     "UnknownNameError",
     "augment",
     "compare",
+    "embed",
     "errors",
     "gradient",
     "layers",
@@ -107,6 +110,7 @@ __all__ = [
 
 # imported at first use, with ONNX, ONNX Runtime and NumPy, so that `onnxcam --help` is fast
 _HOMES = {
+    "onnxcam.embedding.write": ("EmbeddedModel", "embed"),
     "onnxcam.explain.compare": ("compare",),
     "onnxcam.explain.compared_map": ("ComparedMap",),
     "onnxcam.explain.comparison": ("Comparison",),

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from onnxcam.embed.metadata import EmbeddedExplanation, from_properties
-from onnxcam.embed.signature import describe_call
+from onnxcam.embedding.metadata import EmbeddedExplanation, from_properties
+from onnxcam.embedding.signature import describe_call
 from onnxcam.errors import OnnxcamError, one_line
 from onnxcam.heads.description import describe_outputs
 from onnxcam.image.files_beside import CONFIG, FilesBeside

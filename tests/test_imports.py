@@ -16,7 +16,7 @@ LEVELS = [  # from the top; parts on one line do not import each other
     {"cli"},
     {"demo", "diagnostics", "inspection", "installation"},
     {"__init__"},
-    {"ascent", "concepts", "embed", "scan"},
+    {"ascent", "concept_maps", "embedding", "scanning"},
     {"explain"},
     {"rewrite"},
     {"autodiff"},
@@ -41,7 +41,7 @@ IMAGES = {
     "concepts",
     "scan",
 }  # all but the first only pass on Pillow's images
-GRAPHS = {"graph", "passes", "model", "spatial", "heads", "autodiff", "rewrite", "embed"}
+GRAPHS = {"graph", "passes", "model", "spatial", "heads", "autodiff", "rewrite", "embedding"}
 HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
@@ -138,7 +138,7 @@ def test_circle_of_files_is_reported(source: str) -> None:
 @pytest.mark.parametrize(
     ("part", "source", "message"),
     [
-        ("methods", "import onnx", "onnx belongs in autodiff, embed, graph, heads"),
+        ("methods", "import onnx", "onnx belongs in autodiff, embedding, graph, heads"),
         ("runtime", "from onnxcam.model.load import load", "runtime imports model"),
         ("errors", "from onnxcam.registry import Registry", "errors imports registry"),
         ("runtime", "def f():\n    from onnxcam import explain", "runtime imports explain"),

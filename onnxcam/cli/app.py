@@ -12,6 +12,7 @@ from onnxcam.cli.check import check
 from onnxcam.cli.compare import compare
 from onnxcam.cli.demo import demo
 from onnxcam.cli.doctor import doctor
+from onnxcam.cli.embed import embed
 from onnxcam.cli.errors import ErrorReportingGroup
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
@@ -35,7 +36,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (explain, compare, layers, methods, check, inspect, augment, demo, doctor):
+for _command in (explain, compare, layers, methods, check, inspect, augment, embed, demo, doctor):
     app.command(epilog=sys.modules[_command.__module__].EPILOG)(_command)
 
 

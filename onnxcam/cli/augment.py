@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from onnxcam.cli.options import InputValues, ModelFile, ScoreTensor
-from onnxcam.cli.output import print_facts, say
-from onnxcam.errors import BlockedError, MissingRuleError, ModelError, OutputError
+from onnxcam.cli.output import format_type, print_facts, require_writable, say
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
@@ -48,7 +48,7 @@ def augment(
 
     The result is an ordinary .onnx file for any runtime.
     """
-    _require_writable(model, out, force)
+    require_writable(model, out, force=force)
     from onnxcam.autodiff.rules import DEFAULT
     from onnxcam.cli.parsing import parse_inputs
     from onnxcam.explain.image_values import read_inputs
@@ -72,15 +72,6 @@ def augment(
     size = sum(file.stat().st_size for file in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {augmented.opset}")
     _print_signature(augmented, score.logits)
-
-
-def _require_writable(model: Path, out: Path, force: bool) -> None:
-    if out.exists() and model.exists() and out.samefile(model):
-        raise OutputError(f"{out} is the model itself; choose another output file")
-    if out.exists() and not force:
-        raise OutputError(
-            f"{out} already exists; choose another file, or overwrite it with --force"
-        )
 
 
 def _layer_names(model: Model, requested: list[str], output: str | None) -> list[str]:
@@ -109,15 +100,10 @@ def _print_signature(model: Model, score: str) -> None:
     from onnxcam.rewrite.gradient import SEED
 
     graph = model.graph
-    print_facts([(f"  in   {tensor.name}", _format_type(tensor)) for tensor in graph.inputs])
-    print_facts([(f"  out  {tensor.name}", _format_type(tensor)) for tensor in graph.outputs])
+    print_facts([(f"  in   {tensor.name}", format_type(tensor)) for tensor in graph.inputs])
+    print_facts([(f"  out  {tensor.name}", format_type(tensor)) for tensor in graph.outputs])
     seed = next(tensor for tensor in graph.inputs if tensor.name == SEED)
     say(
-        f"the input {SEED!r}, {_format_type(seed)}, is the cotangent of {score!r}: "
+        f"the input {SEED!r}, {format_type(seed)}, is the cotangent of {score!r}: "
         "feed 1 for the class to explain and 0 for the others"
     )
-
-
-def _format_type(tensor: object) -> str:
-    dtype, shape = getattr(tensor, "dtype", None), getattr(tensor, "shape", None)
-    return f"{dtype} ({', '.join(map(str, shape or ()))})"

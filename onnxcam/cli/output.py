@@ -9,10 +9,12 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from onnxcam.cli.narrow_table import GAP, fit
 from onnxcam.cli.visible_text import visible, width
+from onnxcam.errors import OutputError
 
 
 def say(*lines: object, err: bool = False, bold: bool = False) -> None:
@@ -96,3 +98,19 @@ def print_json(value: Any) -> None:
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON in printable ASCII (and newlines, with an indent)."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")  # DEL is ASCII, too
+
+
+def require_writable(model: Path, out: Path, *, force: bool) -> None:
+    """OutputError for an output file that is the model itself, or that exists and may not be overwritten."""
+    if out.exists() and model.exists() and out.samefile(model):
+        raise OutputError(f"{out} is the model itself; choose another output file")
+    if out.exists() and not force:
+        raise OutputError(
+            f"{out} already exists; choose another file, or overwrite it with --force"
+        )
+
+
+def format_type(tensor: object) -> str:
+    """The dtype and shape of a tensor."""
+    dtype, shape = getattr(tensor, "dtype", None), getattr(tensor, "shape", None)
+    return f"{dtype} ({', '.join(map(str, shape or ()))})"

@@ -125,17 +125,18 @@ class Explainer:
         self.method, settings = choose_method(method, settings)
         check_choices(self.method, score, fuse, chunk)
         check_scope(self.method, layer, channels, region, fuse)
-        self.settings, self._demand = make_demand(
+        self.settings, self.demand = make_demand(
             self.method, settings, layer, output, score, parse_head(task, head)
         )
         loaded, size = shared.loaded if shared else None, requested_size(preprocess, pixels)
+        self.inputs = inputs
         self._options = Options(model, find_device(device), inputs, chunk, cache, loaded, size)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
         self._announced, self._shared = set[str](), shared
         self.fuse, self.score_kind, self._limits = fuse, score, (min_score, max_targets)
         self._subset = Subset(channels, region)
-        self.plan = self._runner_for(()).plan
+        self.plan = self.runner_for(()).plan
         self._files = files_beside(model)
         self.labels, self._label_notice = resolve_labels(labels, self.plan, self._files)
         choice = choose(preprocess, self.plan.metadata, self.plan.image, self._files)
@@ -146,7 +147,7 @@ class Explainer:
         """What asks the model for its scores at positions; None for a model without them."""
         if self.plan.dense is None:
             return None
-        request, open_alone = answers_request(self._demand.request), self._open
+        request, open_alone = answers_request(self.demand.request), self._open
         runner = self._shared.answers(request, open_alone) if self._shared else open_alone(request)
         return Answers(runner, self.labels, *self._limits)
 
@@ -159,11 +160,11 @@ class Explainer:
             return [spec]
         return [*self._answers.expand(prepared.tensor, prepared.image)]
 
-    def _runner_for(self, target: tuple[str, ...]) -> Runner:
+    def runner_for(self, target: tuple[str, ...]) -> Runner:
         """What runs the model for a kind of target; made when it is first needed."""
         if target not in self._runners:
-            check_target_kind(target, self._demand.request)
-            demand, shared = self._demand.for_target(target), self._shared
+            check_target_kind(target, self.demand.request)
+            demand, shared = self.demand.for_target(target), self._shared
             self._runners[target] = (
                 shared.runner(demand, self._open) if shared else self._open(demand.request)
             )
@@ -184,7 +185,7 @@ class Explainer:
     @property
     def runner(self) -> Runner:
         """What runs the model for classes."""
-        return self._runner_for(())
+        return self.runner_for(())
 
     @property
     def passes(self) -> int:
@@ -300,7 +301,7 @@ class Explainer:
 
         def run(steps: Sequence[Step], count: ProgressCallback) -> Rows:
             with memory_errors("while images were explained"):
-                runner = self._runner_for(kind_of(steps[0].spec, self.labels))
+                runner = self.runner_for(kind_of(steps[0].spec, self.labels))
                 sampling = Sampling(
                     runner, self.method, self.settings, self.preprocessing, self._memory
                 )

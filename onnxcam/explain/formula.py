@@ -86,7 +86,7 @@ class BoundFormula:
         """ValueError for a result that is no map."""
         at_image = {3: "(N, H, W)", 4: "(N, C, H, W)"}
         shapes = at_image if self.method.is_at_image else {3: "(N, h, w)"}
-        if np.ndim(result) not in shapes:
+        if getattr(result, "ndim", 0) not in shapes:  # of arrays, and of graph Values
             raise ValueError(
                 f"the formula of {self.method.name} returned an array of shape {np.shape(result)}; expected "
                 f"{' or '.join(shapes.values())}"

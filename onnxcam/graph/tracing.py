@@ -182,14 +182,13 @@ class Builder:
     have, or not with these types and attributes, raises NeedsOpsetError.
     """
 
-    def __init__(self, graph: gs.Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: gs.Graph, first: int = 0) -> None:
+        self.graph, self._count = graph, first  # the number in the first new name
         self.opsets = {opset.domain: opset.version for opset in graph.import_domains}
         self.opsets[""] = self.opset = graph.opset
         self.tensors: dict[str, gs.Tensor] = graph.tensors()
         self._written: dict[object, tuple[Value, ...]] = {}
         self._constants: dict[object, list[gs.Constant]] = {}
-        self._count = 0
         self.batch: Value | None = None  # a graph input of the same batch, to read its size from
 
     def value(self, name: str) -> Value:

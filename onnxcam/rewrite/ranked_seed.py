@@ -28,7 +28,7 @@ def add_ranks(graph: gs.Graph, scores: str, classes: int) -> None:
     readers = list(seed.tensor.outputs)
     rank = build.input(RANK, np.dtype(np.int64), (values.shape[0],))
     try:
-        total = seed + build.reshape_like(_class_of_rank(values, rank, classes), seed).astype(
+        total = seed + build.reshape_like(class_of_rank(values, rank, classes), seed).astype(
             seed.dtype
         )
     except NeedsOpsetError:
@@ -40,7 +40,7 @@ def add_ranks(graph: gs.Graph, scores: str, classes: int) -> None:
     _move_before_readers(graph, count, readers)
 
 
-def _class_of_rank(scores: Value, rank: Value, classes: int) -> Value:
+def class_of_rank(scores: Value, rank: Value, classes: int) -> Value:
     """(N, classes) float32: 1 at the class of a rank, -1 for a negative rank."""
     build = scores.build
     rows = build.op("Flatten", scores.astype(accumulation_dtype(scores.dtype)), axis=1)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from onnxcam.bundled import bundled_detector, bundled_model
-from onnxcam.embed.metadata import EmbeddedExplanation, ScoreOutput, write_metadata
+from onnxcam.embedding.metadata import EmbeddedExplanation, ScoreOutput, write_metadata
 from onnxcam.image.preprocess import PRESETS
 from onnxcam.model.load import load
 from tests.cli.conftest import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from onnxcam.embed.metadata import (
+from onnxcam.embedding.metadata import (
     LAYER_MAP,
     OVERLAY,
     PIXELS,

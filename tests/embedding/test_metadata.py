@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnxcam.bundled import bundled_model
-from onnxcam.embed.metadata import (
+from onnxcam.embedding.metadata import (
     EmbeddedExplanation,
     ScoreOutput,
     from_properties,

@@ -1,0 +1,183 @@
+"""`onnxcam embed`: write a model that also returns where it looked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from onnxcam.cli.options import (
+    Fuse,
+    HeadText,
+    InputValues,
+    Labels,
+    LayerNames,
+    Method,
+    ModelFile,
+    Noise,
+    Samples,
+    ScoreTensor,
+    Seed,
+    Settings,
+    Size,
+    TaskName,
+)
+from onnxcam.cli.output import format_type, print_facts, require_writable, say
+from onnxcam.defaults import DEFAULT_METHOD
+
+if TYPE_CHECKING:
+    from onnxcam.embedding.write import EmbeddedModel
+
+EPILOG = """\b
+The new model runs in any ONNX runtime, without onnxcam. It takes what the model takes, and returns, besides the
+model's own outputs:
+  saliency   (N, H, W) float32, the raw map at the size of the input tensor
+  layer_map  (N, h, w) float32, the raw map at the size of the layer
+The noise is a part of the file, so the same image always has the same map.
+
+\b
+Examples:
+  onnxcam embed model.onnx -o explained.onnx
+  onnxcam embed model.onnx -o explained.onnx -m grad-cam -l 72 --outputs saliency,layer_map
+  onnxcam embed model.onnx -o explained.onnx -n 10 --target-input --batch 1
+  onnxcam inspect explained.onnx
+"""
+
+Out = Annotated[Path, Option("--out", "-o", metavar="OUT.onnx", help="The file to write.")]
+TargetText = Annotated[
+    str,
+    Option(
+        "--target",
+        "-t",
+        metavar="TARGET",
+        help="What is explained: topK, which is found in the graph, a class index, a label, a contrast like "
+        "281-282, or 'not cat' for the evidence against a class.",
+    ),
+]
+TargetInput = Annotated[
+    bool,
+    Option(
+        "--target-input",
+        help="Add an input `target` (N,) int64: the class that is explained, or -1 for --target.",
+    ),
+]
+Outputs = Annotated[
+    str,
+    Option(
+        "--outputs",
+        metavar="NAMES",
+        help="What the file returns besides the model's own outputs, separated by commas: saliency, layer_map.",
+    ),
+]
+Rounds = Annotated[
+    int | None,
+    Option(
+        "--rounds",
+        metavar="K",
+        min=1,
+        help="In how many rounds of a Loop the noisy images are run; 1 writes no Loop.  [default: a few images "
+        "at a time where one batch of all would be large]",
+        show_default=False,
+    ),
+]
+Batch = Annotated[
+    int | None,
+    Option(
+        "--batch",
+        metavar="N",
+        min=1,
+        help="Take exactly N images at once; 1 leaves no sizes open in the graph.  [default: as the model]",
+        show_default=False,
+    ),
+]
+Opset = Annotated[
+    int | None,
+    Option("--opset", metavar="N", help="The opset of the file, if that of the model is older."),
+]
+Force = Annotated[bool, Option("--force", help="Overwrite OUT.onnx if it exists.")]
+
+
+def embed(
+    model: ModelFile,
+    out: Out,
+    method: Method = DEFAULT_METHOD,
+    layer: LayerNames = None,
+    target: TargetText = "top1",
+    target_input: TargetInput = False,
+    labels: Labels = None,
+    samples: Samples = None,
+    noise: Noise = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    outputs: Outputs = "saliency",
+    rounds: Rounds = None,
+    batch: Batch = None,
+    opset: Opset = None,
+    output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
+    inputs: InputValues = None,
+    fuse: Fuse = "max",
+    size: Size = None,
+    force: Force = False,
+) -> None:
+    """Write a model that also returns where it looked.
+
+    The result is an ordinary .onnx file for any runtime: one run returns the answer and its explanation.
+    """
+    require_writable(model, out, force=force)
+    from onnxcam.cli import parsing
+    from onnxcam.embedding.write import embed as embed_model
+
+    options = {"samples": samples, "noise": noise, "seed": seed}
+    method_settings = parsing.method_settings(method, settings or [], options)
+    embedded = embed_model(
+        model,
+        method,
+        layer or ["auto"],
+        target=target,
+        target_input=target_input,
+        outputs=[name.strip() for name in outputs.split(",")],
+        batch=batch,
+        rounds=rounds,
+        opset=opset,
+        labels=labels or "auto",
+        output=output,
+        task=task,
+        head=head,
+        inputs=parsing.parse_inputs(inputs or []),
+        fuse=fuse,
+        pixels=parsing.pixel_settings(None, None, None, size, None, None, None),
+        **method_settings,
+    )
+    for notice in embedded.notices:
+        say(f"note: {notice}", err=True)
+    files = embedded.save(out)
+    _report(embedded, model, files)
+
+
+def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> None:
+    size = sum(file.stat().st_size for file in files) / 1e6
+    original = model.stat().st_size / 1e6
+    explanation = embedded.explanation
+    say(
+        f"{' and '.join(map(str, files))}: {size:.1f} MB (the model: {original:.1f} MB), opset "
+        f"{embedded.model.opset}"
+    )
+    passes = f"{explanation.samples} noisy images" if explanation.samples else "the image alone"
+    rounds = f" in {explanation.rounds} rounds" if explanation.rounds > 1 else ""
+    facts = [
+        ("  method", explanation.method),
+        ("  layer", ", ".join(explanation.layers) or "the image"),
+        ("  target", explanation.target or "the input `target`"),
+        ("  runs", f"{passes}{rounds}"),
+    ]
+    graph = embedded.model.graph
+    print_facts(
+        [
+            *facts,
+            *((f"  in   {tensor.name}", format_type(tensor)) for tensor in graph.inputs),
+            *((f"  out  {tensor.name}", format_type(tensor)) for tensor in graph.outputs),
+        ]
+    )

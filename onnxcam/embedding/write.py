@@ -1,0 +1,232 @@
+"""Write the explanation of a method into a model: `onnxcam.embed`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxcam.arrays import Dim
+from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.embedding.batch import with_batch, with_size
+from onnxcam.embedding.draw import Drawing
+from onnxcam.embedding.maps import resize_map
+from onnxcam.embedding.metadata import (
+    LAYER_MAP,
+    SALIENCY,
+    EmbeddedExplanation,
+    ScoreOutput,
+    write_metadata,
+)
+from onnxcam.embedding.network import Embedding, Written, write_network
+from onnxcam.embedding.order import forget_free_sizes, sort_nodes
+from onnxcam.embedding.rounds import ALONE, divide, one_by_one
+from onnxcam.embedding.target import EmbeddedTarget
+from onnxcam.errors import ModelError, NeedsOpsetError, SettingError
+from onnxcam.explain.arguments import LayerSource
+from onnxcam.explain.explainer import Explainer
+from onnxcam.explain.formula import BoundFormula
+from onnxcam.explain.inputs import prepare_source
+from onnxcam.explain.read_target import TargetReader, kind_of
+from onnxcam.image.preprocess import gray_level, tensor_size
+from onnxcam.methods import choose_method
+from onnxcam.methods.place import IMAGE
+from onnxcam.methods.settings import settings_to_json
+from onnxcam.methods.subset import Subset
+from onnxcam.model.image_input import image_input
+from onnxcam.model.load import load, upgrade_model
+from onnxcam.model.model import Model
+from onnxcam.specs import AUTO, Plan
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec, parse_rank
+
+OUTPUTS = (SALIENCY, LAYER_MAP)
+GENERATOR, TILE = "generator", "tile"  # the setting of noise, and the value that a file can hold
+FREE = "batch"  # the name of a free size that has none
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model with its explanation inside, and what a user should know about it."""
+
+    model: Model
+    explanation: EmbeddedExplanation
+    notices: tuple[str, ...]
+
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """Write the file; see `Model.save`."""
+        return self.model.save(path)
+
+
+def embed(
+    model: str | Path | bytes | Model,
+    method: str = DEFAULT_METHOD,
+    layer: LayerSource = AUTO,
+    *,
+    target: Spec = DEFAULT_TARGET,
+    target_input: bool = False,
+    outputs: Sequence[str] = (SALIENCY,),
+    batch: int | None = None,
+    rounds: int | None = None,
+    opset: int | None = None,
+    **options: Any,
+) -> EmbeddedModel:
+    """A model that returns, besides its own outputs, the map of a method: `saliency` (N, H, W) float32, raw, at
+    the size of the input tensor, and on request `layer_map` (N, h, w), at that of the layer.
+
+    Args:
+        model, method, layer: as of `Explainer`, which takes the other `options`, too.
+        target: the class, contrast or rank that is explained; ranks are taken in the graph.
+        target_input: whether the file has an input `target` (N,) int64: a class, or -1 for `target`.
+        outputs: which of `OUTPUTS` the file gets.
+        batch: a number of images at once instead of the model's own; 1 leaves no free sizes in the graph.
+        rounds: in how many rounds the samples of an image are run. By default, a Loop runs a few at a time
+            where one batch of all would be large; 1 writes no Loop.
+        opset: the opset of the file; by default the oldest that has all operators.
+
+    Raises ModelError, SettingError, TargetError and UnknownNameError; their messages say what to do.
+    """
+    _check_outputs(outputs)
+    explainer = Explainer(model, method, layer, **_with_tile(method, options))
+    kind = kind_of(target, explainer.labels)
+    plan = explainer.runner_for(kind).plan
+    size = tensor_size(explainer.preprocessing, plan.image)
+    image = replace(plan.image, height=size[0], width=size[1])
+    source = model if isinstance(model, Model) else load(model, explainer.inputs)
+    source = with_size(source, size)
+    source = upgrade_model(source, opset) if opset is not None else source
+    drawing = Drawing(
+        BoundFormula(explainer.method, explainer.settings, Subset(None, None)),
+        image,
+        partial(gray_level, explainer.preprocessing, image),
+        lambda path: prepare_source(path, 0, explainer.preprocessing, image).tensor,
+    )
+    embedding = Embedding(
+        explainer.demand.for_target(kind).request,
+        drawing,
+        plan.layers
+        if explainer.method.has_layer or explainer.method.at != IMAGE
+        else (image.as_layer(),),
+        images=1,
+        rounds=ALONE,
+        target=_read_target(explainer, plan, target),
+        takes_target=target_input,
+        fuse=explainer.fuse,
+    )
+    written, embedding = _write(source, plan, embedding, batch, rounds)
+    _add_outputs(written, outputs, size, embedding.images)
+    explanation = _describe(explainer, plan, source, embedding, size)
+    finished = replace(written.model, graph=_finish(written.model.graph))
+    result = write_metadata(finished, explanation)
+    notices = (*explainer.notices, *result.notices)
+    return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
+
+
+def _check_outputs(outputs: Sequence[str]) -> None:
+    unknown = [name for name in outputs if name not in OUTPUTS]
+    if unknown or not outputs:
+        raise SettingError(
+            f"outputs {', '.join(unknown) or 'none'}: expected some of {', '.join(OUTPUTS)}"
+        )
+
+
+def _with_tile(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with the noise that a file can hold."""
+    chosen, _ = choose_method(method, {})
+    has_noise = GENERATOR in chosen.settings
+    return {**({GENERATOR: TILE} if has_noise else {}), **options}
+
+
+def _read_target(explainer: Explainer, plan: Plan, spec: Spec) -> EmbeddedTarget:
+    """The target as it is chosen in the graph. TargetError for one that does not exist."""
+    reader = TargetReader(explainer.labels, explainer.score_kind == "probability")
+    classes, labels = plan.score.classes, explainer.labels
+    rank = None if plan.target or plan.names else parse_rank(spec)
+    if rank is None:
+        target = reader.read(spec, plan, None)
+        return EmbeddedTarget(target.name, 0, target.weights)
+    reader.read(spec, plan, np.zeros(classes))  # an error if there are not so many classes
+    sign = -1 if str(spec).strip().lower().startswith("not") else 1
+    has_two_sides = classes == 1 and labels is not None and len(labels) == 2
+    return EmbeddedTarget(str(spec), sign * rank, None, has_two_sides, reader.middle(plan))
+
+
+def _write(
+    source: Model, plan: Plan, embedding: Embedding, batch: int | None, requested: int | None
+) -> tuple[Written, Embedding]:
+    """The network in as many rounds as fit it, and how it was written."""
+    images: Dim = batch or plan_batch(source)
+    image = embedding.drawing.image
+    samples = None if plan.one_sample_is_enough else embedding.drawing.trial()
+    bytes_of_image = image.dtype.itemsize * math.prod(
+        size for size in image.shape if isinstance(size, int)
+    )
+    if samples is None or (samples.offsets is None and samples.count == 1):
+        rounds = ALONE
+    else:
+        rounds = divide(samples.count, bytes_of_image, requested)
+    is_alone_only = plan.image.batch == 1 and plan_batch(source) != 1
+    rows = images * rounds.size if isinstance(images, int) else None
+    network = None if is_alone_only and rounds.size > 1 else with_batch(source, rows)
+    if network is None:
+        rounds = one_by_one(samples.count if samples else 1)
+        network = with_batch(source, images if isinstance(images, int) else None)
+    if network is None:
+        raise ModelError(
+            f"{source.name}: takes {plan_batch(source)} images at once, not {images}; leave out the batch"
+        )
+    embedding = replace(embedding, images=images, rounds=rounds)
+    while True:
+        try:
+            return write_network(network, embedding), embedding
+        except NeedsOpsetError as need:
+            network = upgrade_model(network, need.opset)
+
+
+def plan_batch(model: Model) -> Dim:
+    """The size of the batch of a model: a number, or the name of a free one."""
+    name = image_input(model).name
+    size = next(tensor.shape[0] for tensor in model.graph.inputs if tensor.name == name)
+    return size if isinstance(size, (int, str)) else FREE
+
+
+def _add_outputs(
+    written: Written, outputs: Sequence[str], size: tuple[int, int], images: Dim
+) -> None:
+    build = written.build
+    for name in outputs:
+        value = written.saliency if name == LAYER_MAP else resize_map(written.saliency, *size)
+        build.output(value, name)
+        build.graph.outputs[-1].shape = [images, *value.shape[1:]]
+
+
+def _finish(graph: gs.Graph) -> gs.Graph:
+    sort_nodes(graph)
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        forget_free_sizes(scope)
+    return graph
+
+
+def _describe(
+    explainer: Explainer, plan: Plan, source: Model, embedding: Embedding, size: tuple[int, int]
+) -> EmbeddedExplanation:
+    score, rounds = plan.score, embedding.rounds
+    return EmbeddedExplanation(
+        method=explainer.method.name,
+        layers=tuple(layer.name for layer in plan.layers) if explainer.method.has_layer else (),
+        model_name=source.name,
+        model_sha256=source.digest,
+        target=None if embedding.takes_target else embedding.target.name,
+        settings=settings_to_json(explainer.settings),
+        preprocessing=replace(explainer.preprocessing, size=size),
+        samples=0 if rounds.is_alone else rounds.samples,
+        rounds=rounds.count,
+        signed=explainer.method.signed,
+        score=ScoreOutput(score.output, score.classes, score.output_activation),
+        labels=explainer.labels,
+    )
