@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Dim
 from onnxcam.autodiff.lowering.masks import is_step
 from onnxcam.autodiff.rule_table import Absorb, Form, Reference, Rules
 from onnxcam.autodiff.unsupported import blocking_nodes, reasons
@@ -16,7 +17,7 @@ from onnxcam.graph import anp
 from onnxcam.graph.node_errors import name_of, reports_node
 from onnxcam.graph.operators import operator_key
 from onnxcam.graph.reachability import FlowPredicate, Subgraph, is_float, subgraph_between
-from onnxcam.graph.slicing import with_axes
+from onnxcam.graph.slicing import dim_size, with_axes
 from onnxcam.graph.tracing import Builder, Value
 
 
@@ -150,13 +151,28 @@ def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
 
 
 def _unbroadcast_at_run_time(cotangent: Value, x: Value, lead: int) -> Value:
-    """The sum over the axes that turn out to be 1 in `x` and larger in the cotangent."""
-    build = x.build
-    one = build.constant(np.array([1], np.int64))
-    narrow, wide = build.op("Shape", x), build.op("Shape", cotangent)
-    if lead:
-        narrow = build.op("Concat", build.constant(np.ones(lead, np.int64)), narrow, axis=0)
-    stretched = anp.logical_and(anp.equal(narrow, one), anp.not_equal(wide, one))
-    axes = anp.reshape(build.op("NonZero", stretched), [-1])
-    shape = (1,) * lead + x.shape
-    return build.op("ReduceSum", cotangent, axes, shape=shape, keepdims=1, noop_with_empty_axes=1)
+    """The sum over the axes that turn out to be 1 in `x` and larger in the cotangent: of each undecided axis,
+    the n numbers are cut into as many rows as x has there, and these are summed.
+
+    Axes that were computed would be no constants, which OpenVINO requires.
+    """
+    undecided = [
+        axis
+        for axis, (wide, narrow) in enumerate(zip(cotangent.shape[lead:], x.shape, strict=True))
+        if isinstance(narrow, str) and narrow != wide != 1
+    ]
+    build, last = x.build, undecided[-1]
+    targets, shape, summed = list[Value](), list[Dim](), list[int]()
+    for axis in range(-lead, x.ndim):
+        narrow = build.constant(np.ones(1, np.int64)) if axis < 0 else dim_size(x, axis)
+        targets.append(narrow)
+        shape.append(1 if axis < 0 else x.shape[axis])
+        if axis in undecided:
+            wide = dim_size(cotangent, lead + axis)
+            targets.append(
+                build.constant(np.array([-1])) if axis == last else build.op("Div", wide, narrow)
+            )
+            summed.append(len(shape))
+            shape.append(None)
+    rows = build.op("Reshape", cotangent, build.op("Concat", *targets, axis=0), shape=tuple(shape))
+    return with_axes("ReduceSum", rows, summed, keepdims=0)

@@ -20,6 +20,7 @@ from onnx import numpy_helper, shape_inference
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxcam.arrays import Dim, Shape
+from onnxcam.graph.attributes import argument
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.einsum import Equation, sizes_of
 from onnxcam.graph.operators import traits_of
@@ -144,6 +145,8 @@ def _correct_inference(
         shape = tuple(dim or None for dim in shape or ()) or None
     if traits_of(node).window in ("conv", "pool"):
         shape = _window_output_shape(node, shape, opsets)
+    if node.op in ("Resize", "Upsample"):
+        shape = _resized_shape(node, shape, opsets[""])
     return [(dtype, shape), *inferred[1:]]
 
 
@@ -200,6 +203,25 @@ def _window_output_shape(
         for axis, (size, dim) in enumerate(zip(shape[2:], input_shape[2:], strict=True))
     ]
     return (*shape[:2], *sizes)
+
+
+def _resized_shape(node: gs.Node, shape: Shape | None, opset: int) -> Shape | None:
+    """The output shape of Resize or Upsample, with the names of sizes whose constant scale is 1: the batch."""
+    scales, old = argument(node, "scales", opset), node.inputs[0].shape
+    is_cropped = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if (
+        shape is None
+        or old is None
+        or scales is None
+        or is_cropped
+        or isinstance(scales, gs.Tensor)
+    ):
+        return shape
+    axes = [axis % len(old) for axis in node.attrs.get("axes") or range(len(old))]
+    if len(scales) != len(axes):
+        return shape
+    resized = {axis for axis, scale in zip(axes, scales, strict=True) if scale != 1}
+    return tuple(size if axis in resized else old[axis] for axis, size in enumerate(shape))
 
 
 def apply_declared_sizes(graph: gs.Graph, declared: Mapping[str, Sequence[Dim] | None]) -> None:

@@ -63,6 +63,14 @@ def divide(first: Any, second: Any) -> Size:
     return None if factor % second else _format_product(int(factor // second), base)
 
 
+def divide_products(first: Any, second: Any) -> int | None:
+    """The quotient of two products with the same name, if it is an integer: "64x[N]" / "4x[N]" is 16."""
+    if not isinstance(first, str) or not isinstance(second, str):
+        return None
+    (factor, base), (divisor, same_base) = split_product(first), split_product(second)
+    return factor // divisor if base == same_base and factor % divisor == 0 else None
+
+
 def minimum(first: Any, second: Any) -> Size:
     """The smaller one, if both are numbers or the same name."""
     return min(first, second) if are_numbers(first, second) or first == second else None

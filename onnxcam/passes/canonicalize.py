@@ -25,7 +25,7 @@ from onnxcam.graph.attributes import argument
 from onnxcam.graph.dims import broadcast_shapes, merge_shapes, name_unknown_dims
 from onnxcam.graph.shape_arithmetic import Sizes
 from onnxcam.graph.shape_inference import apply_declared_sizes, infer
-from onnxcam.graph.symbolic_sizes import divide, product
+from onnxcam.graph.symbolic_sizes import divide, divide_products, product
 from onnxcam.passes.constant_folding import Folding, refuse_impossible_size
 from onnxcam.passes.decomposition import Stage, decompose
 from onnxcam.passes.ort import refuse_nchwc
@@ -221,5 +221,8 @@ def _missing_size(dims: Sequence[Dim], shape: Sequence[Dim]) -> Dim:
         return None
     if sorted(names) == sorted(old_names):
         return old_count // -count  # count has the factor -1
-    left = divide(product(shape), -count) if not names else None
+    total, known = product(shape), product(dim for dim in dims if dim != -1)
+    if names:
+        return divide_products(total, known)
+    left = divide(total, known)
     return left if isinstance(left, str) else None

@@ -96,3 +96,21 @@ def test_declared_sizes_of_outputs_replace_invented_names(
         assert invented.fullmatch(dim) if str(size).startswith("r.") else dim == size
     if "r" in tensors:
         assert tensors["r"].shape == tensors["y"].shape
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [
+        ("y = Resize(x, none, scales)", ["N", 3, 16, 16]),
+        ("y = Resize<axes = [2, 3]>(x, none, two)", ["N", 3, 16, 16]),
+        ("y = Resize<axes = [-1, -2]>(x, none, two)", ["N", 3, 16, 16]),
+        ("s = Identity(more) y = Resize(x, none, s)", None),  # not constant
+    ],
+)
+def test_resize_keeps_the_names_of_sizes_with_a_scale_of_one(resize: str, expected: Any) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 18]>
+    net (float[N, 3, 8, 8] x, float[4] more) => (float[A, B, C, D] y)
+    <float[0] none = {{}}, float[4] scales = {{1.0, 1.0, 2.0, 2.0}}, float[2] two = {{2.0, 2.0}}>
+    {{ {resize} }}"""
+    shape = load(parser.parse_model(text)).graph.tensors()["y"].shape
+    assert shape == expected if expected else shape[0] != "N"

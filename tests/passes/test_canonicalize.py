@@ -124,6 +124,19 @@ def test_reshape_of_named_sizes_leaves_what_the_others_do_not_take(
     assert load(parser.parse_model(text)).graph.tensors()["reshaped"].shape == shape
 
 
+@pytest.mark.parametrize(
+    ("rest", "shape"), [("-1, 6", ["N", 4, 6]), ("-1, 5", None), ("1, -1", ["N", 1, 24])]
+)
+def test_reshape_of_a_multiple_of_the_batch_leaves_a_number(rest: str, shape: list[Any]) -> None:
+    """As of windows, whose number is a part of the batch until they are put together."""
+    text = f"""<ir_version: 9, opset_import: ["": 17]> n (float[N, 24] x) => (float[A, B, C] y) {{
+        windows = Constant<value_ints = [-1, 6]>() many = Reshape(x, windows)
+        size = Shape<start = 0, end = 1>(x) rest = Constant<value_ints = [{rest}]>()
+        target = Concat<axis = 0>(size, rest) bent = Tanh(many) y = Reshape(bent, target) }}"""
+    inferred = load(parser.parse_model(text)).graph.tensors()["y"].shape
+    assert inferred == shape if shape else not isinstance(inferred[1], int)
+
+
 @pytest.mark.parametrize(("target", "shape"), [("-1, 1, 12", ["N", 1, 12]), ("0, 3, 5", [0, 3, 5])])
 def test_reshape_that_allows_zeros_takes_them_as_sizes(target: str, shape: list[Any]) -> None:
     text = f"""<ir_version: 9, opset_import: ["": 17]> n (float[N, 3, 4] x) => (float[M] y) {{
