@@ -38,8 +38,8 @@ IMAGES = {
     "explain",
     "demo",
     "ascent",
-    "concepts",
-    "scan",
+    "concept_maps",
+    "scanning",
 }  # all but the first only pass on Pillow's images
 GRAPHS = {"graph", "passes", "model", "spatial", "heads", "autodiff", "rewrite", "embedding"}
 HOMES = {
