@@ -67,7 +67,9 @@ class Collector:
 
     def unit(self, layer: str) -> Value | None:
         """The unit (N, 1, 1, 1) of the layer's gradients in the outer graph, None if there is none."""
-        return _nonzero(self._units[layer].largest.value) if layer in self._units else None
+        if layer not in self._units:
+            return None
+        return anp.reshape(_nonzero(self._units[layer].largest.value), (-1, 1, 1, 1))
 
     def _expression(self, quantity: Quantity, layer: str) -> Value:
         """The quantity of every row (rows, ...), in float32."""

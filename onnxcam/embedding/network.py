@@ -10,12 +10,20 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import FLOAT32, Dim
+from onnxcam.dense import DENSE, WHERE, Dense
 from onnxcam.embedding.collect import Collector, Finish
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.maps import LayerQuantities, write_maps
 from onnxcam.embedding.order import sort_nodes
+from onnxcam.embedding.positions import choose_positions
 from onnxcam.embedding.rounds import Rounds
-from onnxcam.embedding.rows import flatten_rows, row_of_image, sampled_rows, write_rows
+from onnxcam.embedding.rows import (
+    flatten_rows,
+    repeat_rows,
+    row_of_image,
+    sampled_rows,
+    write_rows,
+)
 from onnxcam.embedding.scope import BODY, Result, Scope
 from onnxcam.embedding.target import TARGET_INPUT, EmbeddedTarget
 from onnxcam.errors import SettingError
@@ -49,6 +57,8 @@ class Embedding:
         target: what is explained.
         takes_target: whether the class is an input of the file.
         fuse: how the maps of several layers become one.
+        dense: the scores at positions, if the model has them.
+        where: the place of a target that does not depend on the image; "" to choose it in the graph.
     """
 
     request: PlanRequest
@@ -59,6 +69,8 @@ class Embedding:
     target: EmbeddedTarget
     takes_target: bool
     fuse: str = "max"
+    dense: Dense | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,17 @@ def write_network(model: Model, embedding: Embedding) -> Written:
     scored, subject = subject_at(
         model, embedding.request, [layer.name for layer in embedding.layers]
     )
+    if embedding.dense is not None:
+        scored = _with_output(scored, DENSE)
     copy, sources = open_sources(scored, subject, subject.quantities)
     return _Writer(embedding, subject, copy, sources, names).write()
+
+
+def _with_output(model: Model, name: str) -> Model:
+    """The model with a tensor among its outputs, so that it stays in the graph."""
+    copy = model.copy()
+    copy.graph.outputs.append(copy.graph.tensors()[name])
+    return copy
 
 
 class _Writer:
@@ -194,19 +215,41 @@ class _Writer:
         """
         scope, rounds = self.scope, self.embedding.rounds
         body, seed = scope.body, self.sources.require_seed()
-        images, classes = scope.images, self.subject.score.classes
-        explained = body.value(self.subject.explained)
-        clean = row_of_image(explained, images, rounds.size).astype(FLOAT32)
-        scores = anp.reshape(clean, (-1, classes)) if clean.ndim != 2 else clean
-        scores.tensor.shape = [images, classes]
-        weights = scope.from_first_round(self.embedding.target.write(scores, chosen)).body
+        body.batch = None  # the cotangents, from which sizes were read, are made of what follows
+        scores = self._clean_scores()
+        weights = scope.from_first_round(self._choose(scores, chosen)).body
         rows = anp.expand_dims(weights, 1)
         if (factors != 1.0).any() or rounds.size > 1:
             rows = rows * anp.reshape(scope.pick(factors), (1, rounds.size, 1))
         flat = flatten_rows(rows)
+        explained = body.value(self.subject.explained)
         cotangents = flat if seed.ndim == 2 else body.reshape_like(flat, explained)
         self._replace(seed.tensor, cotangents.astype(seed.dtype))
         return scope.from_first_round(scores)
+
+    def _clean_scores(self) -> Value:
+        """(N, classes) of the images themselves."""
+        images, size = self.scope.images, self.embedding.rounds.size
+        explained = self.scope.body.value(self.subject.explained)
+        clean = row_of_image(explained, images, size).astype(FLOAT32)
+        scores = clean if clean.ndim == 2 else anp.reshape(clean, (-1, self.subject.score.classes))
+        scores.tensor.shape = [images, self.subject.score.classes]
+        return scores
+
+    def _choose(self, scores: Value, chosen: Value | None) -> Value:
+        """The weights of the scores (N, classes), and of positions, which the network reads."""
+        embedding, scope, body = self.embedding, self.scope, self.scope.body
+        if embedding.dense is None:
+            return embedding.target.write(scores, chosen)
+        size = embedding.rounds.size
+        at_positions = row_of_image(body.value(DENSE), scope.images, size)
+        choice = choose_positions(
+            embedding.dense, at_positions, embedding.target, chosen, embedding.where
+        )
+        where = scope.from_first_round(choice.where).body
+        rows = flatten_rows(repeat_rows(anp.expand_dims(where, 1), size))
+        self._replace(body.value(WHERE).tensor, rows)
+        return choice.weights
 
     def _replace(self, tensor: gs.Tensor, value: Value) -> None:
         """Let all readers of an input read a Value instead."""

@@ -23,7 +23,7 @@ def write_rows(scope: Scope, rounds: Rounds, image: Value, samples: Samples | No
         return base
     images = anp.expand_dims(base, 1)
     if samples.offsets is None:
-        return flatten_rows(_repeat(images, rounds.size))
+        return flatten_rows(repeat_rows(images, rounds.size))
     wide = FLOAT32 if is_integer(base.dtype) else accumulation_dtype(base.dtype)
     offsets = sampled_rows(scope, rounds, samples.offsets)
     scales = _scales(scope, rounds, samples)
@@ -58,10 +58,14 @@ def sampled_rows(scope: Scope, rounds: Rounds, rows: Any) -> Value:
     captured = [_as_value(scope, row) for row in images]
     if scope.images != 1:
         taken = [
-            flatten_rows(_repeat(anp.expand_dims(table, 0), scope.images, axis=0, like=captured[0]))
+            flatten_rows(
+                repeat_rows(anp.expand_dims(table, 0), scope.images, axis=0, like=captured[0])
+            )
             for table in taken
         ]
-        captured = [flatten_rows(_repeat(anp.expand_dims(row, 1), rounds.size)) for row in captured]
+        captured = [
+            flatten_rows(repeat_rows(anp.expand_dims(row, 1), rounds.size)) for row in captured
+        ]
     return unflatten_rows(rows.compute(*taken, *captured), scope.images, rounds.size)
 
 
@@ -77,7 +81,7 @@ def _as_value(scope: Scope, array: Any) -> Value:
     return scope.body.constant(np.asarray(array, np.float32))
 
 
-def _repeat(value: Value, count: Dim, axis: int = 1, like: Value | None = None) -> Value:
+def repeat_rows(value: Value, count: Dim, axis: int = 1, like: Value | None = None) -> Value:
     """The value repeated along an axis of size 1. A count that is no number is that of the rows of `like`."""
     build = value.build
     shape = (*value.shape[:axis], count, *value.shape[axis + 1 :])

@@ -23,6 +23,7 @@ class EmbeddedTarget:
         rank: 1 for the class with the highest score, 2 for the next one; negative for the evidence against it;
             0 for fixed weights.
         weights: (classes,) of a target that does not depend on the scores.
+        index: the class that such a target is about, or the first class of a contrast.
         has_two_sides: whether a single score stands for two classes.
         middle: what divides the two.
     """
@@ -30,6 +31,7 @@ class EmbeddedTarget:
     name: str
     rank: int = 1
     weights: Floats | None = None
+    index: int = 0
     has_two_sides: bool = False
     middle: float = 0.0
 
@@ -40,6 +42,17 @@ class EmbeddedTarget:
             return weights
         column = anp.expand_dims(chosen, 1)
         return anp.where(column < 0, weights, self._weights_of(column, int(scores.shape[1] or 0)))
+
+    def first_class(self, weights: Value, chosen: Value | None = None) -> Value:
+        """(N, classes) float32: 1 for the class that these weights are about, the first one of a contrast."""
+        if self.weights is None or int(weights.shape[1] or 0) == 1:
+            return anp.abs(weights)
+        classes = np.arange(len(self.weights))[None]
+        own = anp.zeros_like(weights) + (classes == self.index).astype(np.float32)
+        if chosen is None:
+            return own
+        column = anp.expand_dims(chosen, 1)
+        return anp.where(column < 0, own, self._weights_of(column, len(self.weights)))
 
     def _weights(self, scores: Value) -> Value:
         if self.weights is not None:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim
@@ -26,14 +25,15 @@ from onnxcam.embedding.metadata import (
 )
 from onnxcam.embedding.network import Embedding, Written, write_network
 from onnxcam.embedding.order import forget_free_sizes, sort_nodes
+from onnxcam.embedding.read_target import read_embedded_target, split_target
 from onnxcam.embedding.rounds import ALONE, divide, one_by_one
-from onnxcam.embedding.target import EmbeddedTarget
 from onnxcam.errors import ModelError, NeedsOpsetError, SettingError
 from onnxcam.explain.arguments import LayerSource
+from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.explain.inputs import prepare_source
-from onnxcam.explain.read_target import TargetReader, kind_of
+from onnxcam.explain.read_target import kind_of
 from onnxcam.image.preprocess import gray_level, tensor_size
 from onnxcam.methods import choose_method
 from onnxcam.methods.place import IMAGE
@@ -43,7 +43,7 @@ from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.specs import AUTO, Plan
-from onnxcam.targets.classes import DEFAULT_TARGET, Spec, parse_rank
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 OUTPUTS = (SALIENCY, LAYER_MAP)
 GENERATOR, TILE = "generator", "tile"  # the setting of noise, and the value that a file can hold
@@ -106,6 +106,8 @@ def embed(
         partial(gray_level, explainer.preprocessing, image),
         lambda path: prepare_source(path, 0, explainer.preprocessing, image).tensor,
     )
+    dense = plan.dense and with_labels(plan.dense, explainer.labels)
+    what, where = split_target(target, plan, explainer.labels)
     embedding = Embedding(
         explainer.demand.for_target(kind).request,
         drawing,
@@ -114,8 +116,10 @@ def embed(
         else (image.as_layer(),),
         images=1,
         rounds=ALONE,
-        target=_read_target(explainer, plan, target),
+        target=read_embedded_target(what, explainer, plan),
         takes_target=target_input,
+        dense=dense,
+        where=where,
         fuse=explainer.fuse,
     )
     written, embedding = _write(source, plan, embedding, batch, rounds)
@@ -140,20 +144,6 @@ def _with_tile(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     chosen, _ = choose_method(method, {})
     has_noise = GENERATOR in chosen.settings
     return {**({GENERATOR: TILE} if has_noise else {}), **options}
-
-
-def _read_target(explainer: Explainer, plan: Plan, spec: Spec) -> EmbeddedTarget:
-    """The target as it is chosen in the graph. TargetError for one that does not exist."""
-    reader = TargetReader(explainer.labels, explainer.score_kind == "probability")
-    classes, labels = plan.score.classes, explainer.labels
-    rank = None if plan.target or plan.names else parse_rank(spec)
-    if rank is None:
-        target = reader.read(spec, plan, None)
-        return EmbeddedTarget(target.name, 0, target.weights)
-    reader.read(spec, plan, np.zeros(classes))  # an error if there are not so many classes
-    sign = -1 if str(spec).strip().lower().startswith("not") else 1
-    has_two_sides = classes == 1 and labels is not None and len(labels) == 2
-    return EmbeddedTarget(str(spec), sign * rank, None, has_two_sides, reader.middle(plan))
 
 
 def _write(
