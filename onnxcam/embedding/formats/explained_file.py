@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxcam.atomic_write import atomic_write
-from onnxcam.embed.metadata import EmbeddedExplanation, from_properties
+from onnxcam.embedding.metadata import EmbeddedExplanation, from_properties
 from onnxcam.errors import ModelError, OutputError
 from onnxcam.model.file_facts import describe_proto
 from onnxcam.model.proto.read import read_proto

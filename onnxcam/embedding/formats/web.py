@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.embed.formats.explained_file import (
+from onnxcam.embedding.formats.explained_file import (
     ExplainedFile,
     Written,
     read_explained,
     require_free,
     write_files,
 )
-from onnxcam.embed.metadata import PIXELS, SALIENCY, TARGET
+from onnxcam.embedding.metadata import PIXELS, SALIENCY, TARGET
 from onnxcam.errors import ModelError, SettingError
 from onnxcam.explain.explanation import OUTLIERS
 from onnxcam.image.colormap import choose_colormap

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = ROOT / ".runtimes" / "node_modules"
-SCRIPTS = ROOT / "tests" / "embed" / "runtimes"
+SCRIPTS = ROOT / "tests" / "embedding" / "runtimes"
 NODE = shutil.which("node")
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnxcam.embed.formats.explained_file import (
+from onnxcam.embedding.formats.explained_file import (
     ExplainedFile,
     Value,
     Written,
@@ -17,7 +17,7 @@ from onnxcam.embed.formats.explained_file import (
     require_free,
     write_files,
 )
-from onnxcam.embed.metadata import to_properties
+from onnxcam.embedding.metadata import to_properties
 from onnxcam.errors import ModelError, SettingError
 
 TYPES = {

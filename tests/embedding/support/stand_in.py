@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.bundled import bundled_model
-from onnxcam.embed.metadata import EmbeddedExplanation, ScoreOutput, write_metadata
+from onnxcam.embedding.metadata import EmbeddedExplanation, ScoreOutput, write_metadata
 from onnxcam.image.preprocess import PRESETS
 from onnxcam.model.load import load
 

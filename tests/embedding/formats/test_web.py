@@ -18,13 +18,13 @@ import pytest
 from PIL import Image
 
 from onnxcam.bundled import sample_images
-from onnxcam.embed.formats.explained_file import read_explained
-from onnxcam.embed.formats.web import COLORS, PAGE, RUNTIME, describe_page, write_web
+from onnxcam.embedding.formats.explained_file import read_explained
+from onnxcam.embedding.formats.web import COLORS, PAGE, RUNTIME, describe_page, write_web
 from onnxcam.errors import ModelError, OutputError, SettingError
 from onnxcam.image.colormap import choose_colormap
 from onnxcam.image.geometry import FITS, Fit, place
 from onnxcam.image.overlay import overlay
-from tests.embed.support.runtimes import (
+from tests.embedding.support.runtimes import (
     CHROMIUM,
     MODULES,
     SCRIPTS,
@@ -33,7 +33,7 @@ from tests.embed.support.runtimes import (
     needs_package,
     run_node,
 )
-from tests.embed.support.stand_in import write_stand_in
+from tests.embedding.support.stand_in import write_stand_in
 
 CORES = os.cpu_count() or 1
 IMAGE = next(path for path in sample_images() if "hourglass" in path.name)

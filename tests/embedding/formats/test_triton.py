@@ -10,12 +10,12 @@ import onnxruntime as ort
 import pytest
 from google.protobuf import text_format
 
-from onnxcam.embed.formats.explained_file import Value, read_explained
-from onnxcam.embed.formats.triton import quote, write_config, write_triton
-from onnxcam.embed.metadata import from_properties
+from onnxcam.embedding.formats.explained_file import Value, read_explained
+from onnxcam.embedding.formats.triton import quote, write_config, write_triton
+from onnxcam.embedding.metadata import from_properties
 from onnxcam.errors import ModelError, OutputError, SettingError
-from tests.embed.support.runtimes import triton_config
-from tests.embed.support.stand_in import write_stand_in
+from tests.embedding.support.runtimes import triton_config
+from tests.embedding.support.stand_in import write_stand_in
 
 NUMPY = {"TYPE_FP32": "float32", "TYPE_INT64": "int64", "TYPE_UINT8": "uint8"}
 
