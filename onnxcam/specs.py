@@ -184,15 +184,15 @@ class Layer:
 
     def spread(self, masks: Floats, shape: Sequence[int]) -> Floats:
         """Masks (n, h, w) of cells as (n, ...), broadcasting to the layer's values of this shape. Tokens that
-        are not cells get 1.
+        are not cells get 1. Runs on Values, too.
         """
+        axis = self.channel_axis % len(shape)
         if self.cells is None:
-            return np.expand_dims(masks, self.channel_axis % len(shape))
-        rows = masks.reshape(len(masks), -1)
-        ends = ((0, 0), (self.tokens_before, self.tokens_after))
-        return np.expand_dims(
-            np.pad(rows, ends, constant_values=1.0), self.channel_axis % len(shape)
-        )
+            return np.expand_dims(masks, axis)
+        cells = np.reshape(masks, (-1, masks.shape[1] * masks.shape[2]))
+        kept = np.ones_like(cells[:, :1])
+        rows = [*[kept] * self.tokens_before, cells, *[kept] * self.tokens_after]
+        return np.expand_dims(np.concatenate(rows, axis=1), axis)
 
 
 @dataclass(frozen=True)

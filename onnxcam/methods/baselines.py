@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxcam.arrays import Array, Floats, Maps
 from onnxcam.errors import ImageError, SettingError
-from onnxcam.methods.blur import blur_inside
+from onnxcam.methods.blur import blur_inside, blur_inside_by_products, describe_kernels
 from onnxcam.methods.samplers.sampler import CleanRun
 from onnxcam.methods.settings import Files
 
@@ -25,9 +25,11 @@ def _mean(clean: CleanRun) -> Floats:
 
 
 def _blurred(clean: CleanRun) -> Floats:
-    return _on_pixels(
-        clean, lambda pixels: blur_inside(pixels, BLUR * float(max(pixels.shape[2:])))
-    )
+    sigma = BLUR * float(max(clean.grid))
+    if clean.is_written:
+        kernel = clean.constant(describe_kernels([sigma]))
+        return _on_pixels(clean, lambda pixels: blur_inside_by_products(pixels, kernel))
+    return _on_pixels(clean, lambda pixels: blur_inside(pixels, sigma))
 
 
 def _noise(clean: CleanRun) -> Floats:

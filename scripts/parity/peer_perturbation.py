@@ -57,7 +57,7 @@ def captum_ablation(case: Case, settings: dict[str, Any]) -> Floats:
     ablation = import_module("captum.attr").FeatureAblation(probabilities_of(case))
     placed = place_windows((SIDE, SIDE), settings["window"], settings["stride"])
     total, count = np.zeros((len(case.x), SIDE, SIDE)), np.zeros((SIDE, SIDE))
-    for mask in 1 - placed.masks(slice(0, len(placed))):
+    for mask in 1 - placed.masks(*placed.corners):
         with torch.no_grad():
             attributions = ablation.attribute(
                 images(case),

@@ -22,6 +22,7 @@ def count_maps(layer: Layer, _: Mapping[str, Any]) -> int | None:
     varies="activation",
     total=count_maps,
     named=("selected", "unchanged_score"),
+    not_embeddable="it runs the model for every feature map that is not 0, which the clean run tells",
 )
 def ablated_maps(clean: CleanRun) -> Samples:
     """the model after the layer, with one feature map set to 0; once for every feature map.

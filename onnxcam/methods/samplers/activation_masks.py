@@ -17,6 +17,7 @@ from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sample
 from onnxcam.methods.settings import Range
 from onnxcam.specs import Layer
 
+UNKNOWN_MASKS = "its masks are made from the activations of the clean run"
 MASKS = 16  # masks that are stored, of which several copies are run
 
 MapLimit = Annotated[
@@ -94,7 +95,7 @@ def count_masks(layer: Layer, settings: Mapping[str, Any], copies: int = 1) -> i
     return copies * min(settings["maps"] or channels, channels)
 
 
-@sampler("activation-masks", total=count_masks, named=("selected",))
+@sampler("activation-masks", total=count_masks, named=("selected",), not_embeddable=UNKNOWN_MASKS)
 def activation_masks(clean: CleanRun, activation: Maps, *, maps: MapLimit = 0) -> Samples:
     """the model on the image times a mask, once for every feature map of the layer.
 
@@ -108,6 +109,7 @@ def activation_masks(clean: CleanRun, activation: Maps, *, maps: MapLimit = 0) -
     counts="samples",
     total=lambda layer, settings: count_masks(layer, settings, settings["samples"]),
     named=("selected",),
+    not_embeddable=UNKNOWN_MASKS,
 )
 def noisy_activation_masks(
     clean: CleanRun,
@@ -140,6 +142,7 @@ def noisy_activation_masks(
     counts="steps",
     total=lambda layer, settings: count_masks(layer, settings, settings["steps"]),
     named=("selected",),
+    not_embeddable=UNKNOWN_MASKS,
 )
 def fading_activation_masks(
     clean: CleanRun,

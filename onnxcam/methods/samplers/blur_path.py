@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from onnxcam.arrays import Floats
-from onnxcam.methods.blur import Blur
-from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.methods.blur import Blur, blur_by_products, describe_kernels
+from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, Tabulated, sampler
 from onnxcam.methods.settings import Range
 
 CHUNKS = 4  # of samples that are stored, because their offsets and steps are computed together
@@ -45,6 +45,8 @@ def blur_path(
     takes away, so that the sum over gradient times step is an integral over the path. Images are blurred when
     they are run, so that memory does not grow with `steps`.
     """
+    if clean.is_written:
+        return _in_graph(clean, steps, max_sigma)
     levels = blur_levels(clean, max_sigma / steps)
 
     @lru_cache(CHUNKS)
@@ -60,4 +62,26 @@ def blur_path(
         weights=np.full(steps, float(steps)),
         inputs={"step": Computed(lambda samples: rows(samples.start, samples.stop)[1])},
         named={"baseline_score": clean.scores(Samples(1, last))},
+    )
+
+
+def _in_graph(clean: CleanRun, steps: int, max_sigma: float) -> Samples:
+    """The same samples for a graph, without a score."""
+    kernels = describe_kernels(max_sigma / steps * level for level in range(steps + 1))
+    tables, axis = (kernels[:-1], kernels[1:]), clean.layer.channel_axis
+
+    def blurred(image: Any, kernel: Any) -> Any:
+        return np.moveaxis(blur_by_products(np.moveaxis(image, axis, 1), kernel), 1, axis)
+
+    def offsets(kernel: Any, _: Any, image: Any) -> Any:
+        return blurred(image, kernel) - image
+
+    def differences(kernel: Any, following: Any, image: Any) -> Any:
+        return blurred(image, kernel) - blurred(image, following)
+
+    return Samples(
+        steps,
+        Tabulated(offsets, tables, (clean.image,)),
+        weights=np.full(steps, float(steps)),
+        inputs={"step": Tabulated(differences, tables, (clean.image,))},
     )

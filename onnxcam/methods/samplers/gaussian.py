@@ -84,25 +84,25 @@ def standard_deviation(images: Images, noise: float, sigma: float | None) -> Any
     return noise * np.expand_dims(np.max(images, axis=axes) - np.min(images, axis=axes), 1)
 
 
-def normal_noise(clean: CleanRun, samples: int, seed: int) -> GaussianNoise:
-    """Independent noise, of which each sample is drawn when it is run. SettingError in a graph, where all of it
-    would be stored.
+def draw_noise(
+    clean: CleanRun, generator: str, samples: int, seed: int, *, on_device: bool = False
+) -> Rows:
+    """Standard normal noise of samples of the image, which may be copied to the device. SettingError for
+    independent noise in a graph, where all of it would be stored.
     """
-    del samples
+    if generator == "tile":
+        return tile_noise(clean, samples, seed)
     if clean.is_written:
-        raise SettingError(f"generator='normal': {TOO_LARGE}; use generator='tile'")
+        raise SettingError(f"generator={generator!r}: {TOO_LARGE}; use generator='tile'")
     shape = clean.image.shape[1:]
-    stored: GaussianNoise = clean.recall(
-        (seed, shape), lambda: GaussianNoise(seed, shape, clean.to_device)
+    transfer = clean.to_device if on_device else np.asarray
+    noise: GaussianNoise = clean.recall(
+        ("noise", seed, shape, on_device), lambda: GaussianNoise(seed, shape, transfer)
     )
-    return stored
+    return noise
 
 
 TOO_LARGE = "independent noise of all samples would make a model larger by many megabytes"
-GENERATORS: dict[str, Callable[[CleanRun, int, int], Rows]] = {
-    "normal": normal_noise,
-    "tile": tile_noise,
-}
 GENERATOR = (
     "normal draws independent noise for each sample; tile cuts all samples out of one tile of noise, as "
     "explanations inside a model do"
@@ -117,6 +117,11 @@ MEAN_ACTIVATION = {("activation", "mean"): {"activation": "mean_activation"}}
     replaces=MEAN_ACTIVATION,
     smooths=True,
     weighted=("score", "exp"),
+    embedded={"generator": "tile"},
+    not_embeddable_with={
+        ("generator", "normal"): f"{TOO_LARGE}; use generator=tile",
+        ("score", "exp"): "the weight of a sample depends on the scores of all of them",
+    },
 )
 def gaussian(
     clean: CleanRun,
@@ -141,13 +146,10 @@ def gaussian(
 ) -> Samples:
     """the model on many copies of the image with Gaussian noise."""
     spread = standard_deviation(clean.image, noise, sigma)
-    deviates = GENERATORS[generator](clean, samples, seed)
-    is_number = isinstance(spread, float)
-    noisy = Samples(
-        samples,
-        None if is_number and spread == 0 else deviates,
-        np.full(samples, spread) if is_number else spread,
-    )
+    scales = np.full(samples, spread) if isinstance(spread, float) else spread
+    is_flat = isinstance(spread, float) and spread == 0
+    offsets = None if is_flat else draw_noise(clean, generator, samples, seed, on_device=True)
+    noisy = Samples(samples, offsets, scales)
     if score == "logit":
         return noisy
     scores = clean.scores(noisy)

@@ -20,6 +20,7 @@ CLOSE = 1e-12  # part of the way that may be missing
     counts="steps",
     named=("gradient_step", "baseline_score"),
     asks=("d1",),
+    not_embeddable="every point of its path depends on the gradient at the point before",
 )
 def guided_path(
     clean: CleanRun,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onnxcam.arrays import Floats
+from onnxcam.arrays import Array, Floats
 from onnxcam.methods.baselines import Baseline, read_baseline
 from onnxcam.methods.enlarge import cell_positions, enlarge
-from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.methods.samplers.sampler import (
+    CleanRun,
+    Computed,
+    Rows,
+    Samples,
+    Tabulated,
+    sampler,
+)
 from onnxcam.methods.settings import Range
 
 CHUNKS = 8  # chunks of masks that are stored while they are run
@@ -41,25 +48,59 @@ class RandomMasks:
         """(stop - start, 1, height, width) float32 masks from 0 to 1."""
         masks = np.empty((stop - start, 1, *self.size), np.float32)
         for number, mask in zip(range(start, stop), masks, strict=True):
-            stream = np.random.Generator(np.random.SFC64([self.seed, number]))
-            cells = (stream.random((self.cells, self.cells)) < self.probability).astype(np.float32)
-            down, right = stream.random(2)
-            enlarge(cells, self._positions(0, down), self._positions(1, right), mask[0])
+            cells, starts = self.draw_cells(number)
+            rows, columns = (self._positions(axis, starts[axis]) for axis in (0, 1))
+            enlarge(cells.astype(np.float32), rows, columns, mask[0])
         return masks
 
-    def _positions(self, axis: int, shift: float) -> Floats:
-        """Where pixels lie in the cells, which are enlarged to one cell more than the image and cut out at a
-        part `shift` of the first one, from 0 to 1.
+    def draw_cells(self, number: int) -> tuple[NDArray[np.uint8], Floats]:
+        """The cells of a mask, and the first row and column (2,) of the pixels that are cut out."""
+        stream = np.random.Generator(np.random.SFC64([self.seed, number]))
+        cells = stream.random((self.cells, self.cells)) < self.probability
+        pixels = [self._pixels(axis) for axis in (0, 1)]
+        return cells.astype(np.uint8), np.floor(stream.random(2) * pixels).astype(np.float32)
+
+    def tables(self, masks: int) -> tuple[Array, Array]:
+        """The cells (masks, cells, cells) and the starts (masks, 2) of so many masks."""
+        cells, starts = zip(*map(self.draw_cells, range(masks)), strict=True)
+        return np.stack(cells), np.stack(starts)
+
+    def enlarge(self, cells: Any, starts: Any) -> Any:
+        """(n, height, width) float32: the same masks from rows of `tables`, as products of matrices, which can
+        be written into a graph.
         """
-        pixels = -(-self.size[axis] // self.cells)  # of a cell
-        start, length = float(np.floor(shift * pixels)), (self.cells + 1) * pixels
+        down, across = (self._weights(axis, starts[:, axis : axis + 1]) for axis in (0, 1))
+        return down @ cells.astype(np.float32) @ np.swapaxes(across, 1, 2)
+
+    def _weights(self, axis: int, starts: Any) -> Any:
+        """(n, pixels, cells): how much of each cell is in each pixel of an axis."""
+        positions = self._positions(axis, starts)[:, :, None]
+        return np.maximum(1 - np.abs(positions - np.arange(self.cells, dtype=np.float32)), 0.0)
+
+    def _positions(self, axis: int, start: Any) -> Floats:
+        """Where pixels lie in the cells, which are enlarged to one cell more than the image, and of which so
+        many pixels are cut off.
+        """
+        length = (self.cells + 1) * self._pixels(axis)
         return cell_positions(self.size[axis], self.cells, start, length)
 
+    def _pixels(self, axis: int) -> int:
+        """The pixels of a cell along an axis."""
+        return -(-self.size[axis] // self.cells)
 
-def hide(clean: CleanRun, replacement: Floats) -> Callable[[Floats], Floats]:
-    """A function from masks (n, H, W) to the offsets that leave x * mask + replacement * (1 - mask)."""
+
+def hide(clean: CleanRun, replacement: Floats, masks: Computed | Tabulated) -> Rows:
+    """The offsets that leave x * mask + replacement * (1 - mask), for rows of masks (n, H, W)."""
     change = (clean.image - replacement).astype(np.float32)
-    return lambda masks: np.asarray(change * (clean.mix(masks) - 1))
+
+    def hidden(mask: Any, change: Any) -> Any:
+        return change * (clean.mix(mask) - 1)
+
+    if isinstance(masks, Computed):
+        return Computed(lambda samples: hidden(masks[samples], change))
+    return Tabulated(
+        lambda *rows: hidden(masks.compute(*rows[:-1]), rows[-1]), masks.tables, (change,)
+    )
 
 
 @sampler("masks", varies="image", counts="masks", named=("inverse_probability",))
@@ -80,15 +121,24 @@ def random_masks(
     1 / `probability`.
     """
     drawn = RandomMasks(clean.grid, grid, probability, seed)
-    draw = lru_cache(CHUNKS)(drawn.draw)  # both rows of a chunk are made of the same masks
-    hidden = hide(clean, read_baseline(clean, baseline))
-
-    def fed(samples: slice) -> Floats:
-        return draw(samples.start, samples.stop)
-
+    shown, fed = _in_graph(drawn, masks) if clean.is_written else _when_run(drawn)
     return Samples(
         masks,
-        Computed(lambda samples: hidden(fed(samples)[:, 0])),
-        inputs={"mask": Computed(fed)},
+        hide(clean, read_baseline(clean, baseline), shown),
+        inputs={"mask": fed},
         named={"inverse_probability": np.full((1, 1, 1), 1 / probability)},
     )
+
+
+def _when_run(drawn: RandomMasks) -> tuple[Computed, Computed]:
+    """Rows of masks (n, height, width), and the same (n, 1, height, width)."""
+    draw = lru_cache(CHUNKS)(drawn.draw)  # both rows of a chunk are made of the same masks
+    fed = Computed(lambda samples: draw(samples.start, samples.stop))
+    return Computed(lambda samples: fed[samples][:, 0]), fed
+
+
+def _in_graph(drawn: RandomMasks, masks: int) -> tuple[Tabulated, Tabulated]:
+    """The same from tables."""
+    tables = drawn.tables(masks)
+    fed = Tabulated(lambda *rows: np.expand_dims(drawn.enlarge(*rows), 1), tables)
+    return Tabulated(drawn.enlarge, tables), fed

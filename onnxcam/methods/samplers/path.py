@@ -34,13 +34,7 @@ def path(
     start = read_baseline(clean, baseline)
     points, weights = clean.recall(("path", steps), lambda: gauss_legendre(steps))
     offset = Repeated((start - clean.image).astype(np.float32))
-    return Samples(
-        steps,
-        offset,
-        scales=1 - points,
-        weights=steps * weights,
-        named={
-            "baseline": clean.channels_first(start),
-            "baseline_score": clean.scores(Samples(1, offset)),
-        },
-    )
+    named = {"baseline": clean.channels_first(start)}
+    if not clean.is_written:
+        named["baseline_score"] = clean.scores(Samples(1, offset))
+    return Samples(steps, offset, scales=1 - points, weights=steps * weights, named=named)

@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from onnxcam.arrays import Floats
-from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.methods.samplers.sampler import CleanRun, Samples, Tabulated, sampler
 from onnxcam.specs import Layer
 
-KERNELS = {
-    "gaussian": {-1: 0.25, 0: 0.5, 1: 0.25},  # along each axis, by the distance in cells
-    "cell": {0: 1.0},
-}
+KERNELS = {"gaussian": (0.5, 2), "cell": (1.0, 1)}
+"""The weight of the cell itself along each axis, and the distance in cells at which the weight is 0."""
 
 
 def count_cells(layer: Layer, _: Mapping[str, Any]) -> int | None:
@@ -37,23 +35,27 @@ def positions(
     Values that are no cells, such as class tokens, are kept. The formula may take `grid` (N, h, w), zeros in
     the shape of the map.
     """
-    values = np.asarray(clean.values, np.float32)
     height, width = clean.grid
 
-    def removed(samples: slice) -> Floats:
+    def removed(rows: Floats, columns: Floats, values: Floats) -> Floats:
         """What must be added to keep the values around each of these cells only."""
-        rows, columns = np.divmod(np.arange(samples.start, samples.stop), width)
-        masks = (
-            near(rows, height, KERNELS[kernel])[:, :, None]
-            * near(columns, width, KERNELS[kernel])[:, None]
+        down, across = (
+            near(centers, size, *KERNELS[kernel])
+            for centers, size in ((rows, height), (columns, width))
         )
-        return values * (clean.mix(masks) - 1).astype(np.float32)
+        return values * (clean.mix(down[:, :, None] * across[:, None]) - 1)
 
-    named = {"grid": np.zeros((1, height, width))}
-    return Samples(height * width, Computed(removed), named=named)
+    cells = np.divmod(np.arange(height * width), width)
+    rows, columns = (numbers.astype(np.float32)[:, None] for numbers in cells)
+    values = clean.values.astype(np.float32, copy=False)
+    return Samples(
+        height * width,
+        Tabulated(removed, (rows, columns), (values,)),
+        named={"grid": np.zeros((1, height, width))},
+    )
 
 
-def near(centers: Floats, size: int, kernel: dict[int, float]) -> Floats:
-    """(n, size): the weights of a kernel around each center of an axis, 0 elsewhere."""
-    distances = np.arange(size) - centers[:, None]
-    return np.sum([(distances == cell) * weight for cell, weight in kernel.items()], axis=0)
+def near(centers: Floats, size: int, peak: float, reach: int) -> Floats:
+    """(n, size) float32: weights around each of the centers (n, 1) of an axis, 0 from a distance `reach` on."""
+    distances = np.abs(np.arange(size, dtype=np.float32) - centers)
+    return np.maximum(peak - peak / reach * distances, 0.0)

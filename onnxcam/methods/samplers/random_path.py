@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.methods.baselines import Baseline, read_baselines
-from onnxcam.methods.samplers.gaussian import GaussianNoise, standard_deviation
-from onnxcam.methods.samplers.sampler import CleanRun, Computed, Rows, Samples, sampler
+from onnxcam.methods.samplers.gaussian import (
+    GENERATOR,
+    TOO_LARGE,
+    draw_noise,
+    standard_deviation,
+)
+from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, Tabulated, sampler
 from onnxcam.methods.settings import Range
 
 CHUNKS = 4  # of samples that are stored, because their offsets and steps are computed together
@@ -29,7 +33,14 @@ def random_shares(samples: int, baselines: int, seed: int) -> tuple[Floats, Arra
     return shares, stream.integers(baselines, size=samples)
 
 
-@sampler("random-path", varies="image", counts="samples", named=("baseline_score", "noisy_score"))
+@sampler(
+    "random-path",
+    varies="image",
+    counts="samples",
+    named=("baseline_score", "noisy_score"),
+    embedded={"generator": "tile"},
+    not_embeddable_with={("generator", "normal"): f"{TOO_LARGE}; use generator=tile"},
+)
 def random_path(
     clean: CleanRun,
     *,
@@ -38,6 +49,7 @@ def random_path(
         float, "standard deviation, as a fraction of the tensor's range", Range(0, 100)
     ] = 0.05,
     seed: Annotated[int, "seed; the same seed gives the same map", Range(0, 2**63 - 1)] = 0,
+    generator: Annotated[Literal["normal", "tile"], GENERATOR] = "normal",
     baseline: Baseline = 0.0,
 ) -> Samples:
     """the model at random points between baselines and noisy copies of the image.
@@ -48,9 +60,18 @@ def random_path(
     it is only compared with, and a score takes nearly half as long as a gradient.
     """
     starts = read_baselines(clean, baseline)
-    shares, numbers = random_shares(samples, len(starts), seed)
-    column = (-1, *[1] * (clean.image.ndim - 1))
-    noisy = noisy_copies(clean, noise, seed)
+    count = len(starts) if isinstance(starts, np.ndarray) else 1
+    shares, numbers = random_shares(samples, count, seed)
+    spread = standard_deviation(clean.image, noise, None)
+    is_flat = isinstance(spread, float) and spread == 0
+    deviates = None if is_flat else draw_noise(clean, generator, samples, seed)
+    if clean.is_written:
+        return _in_graph(clean, starts, shares, numbers, spread, deviates)
+    image = clean.image.astype(np.float64)
+    column = (-1, *[1] * (image.ndim - 1))
+
+    def noisy(rows: slice) -> Floats:
+        return image if deviates is None else image + spread * deviates[rows]
 
     @lru_cache(CHUNKS)
     def rows(first: int, last: int) -> tuple[Floats, Floats]:
@@ -59,7 +80,7 @@ def random_path(
         return (own + share * steps - clean.image).astype(np.float32), steps.astype(np.float32)
 
     ends = Computed(lambda samples: (noisy(samples) - clean.image).astype(np.float32))
-    start_scores = clean.scores(Samples(len(starts), (starts - clean.image).astype(np.float32)))
+    start_scores = clean.scores(Samples(count, (starts - clean.image).astype(np.float32)))
     end_scores = clean.scores(Samples(-(-samples // SCORED), ends) if noise else Samples(1))
     return Samples(
         samples,
@@ -72,11 +93,38 @@ def random_path(
     )
 
 
-def noisy_copies(clean: CleanRun, noise: float, seed: int) -> Callable[[slice], Floats]:
-    """The function from a slice of samples to copies of the image with Gaussian noise, in float64."""
-    image, shape = clean.image.astype(np.float64), clean.image.shape[1:]
-    spread = standard_deviation(clean.image, noise, None)
-    if spread == 0:
-        return lambda _: image
-    deviates: Rows = clean.recall(("random-path", seed, shape), lambda: GaussianNoise(seed, shape))
-    return lambda samples: image + spread * deviates[samples]
+def _in_graph(
+    clean: CleanRun, starts: Any, shares: Floats, numbers: Array, spread: Any, deviates: Any
+) -> Samples:
+    """The same samples for a graph, without scores: from the share and the baseline of each, and the tables of
+    its noise, if there is some. Of several baselines, each is stored once.
+    """
+    stored: Any = clean.constant(starts) if isinstance(starts, np.ndarray) else None
+    images = {"image": clean.image}
+    images |= {"start": starts} if stored is None else {}
+    images |= {"spread": np.expand_dims(spread, (2, 3))} if deviates else {}
+
+    def ends(number: Any, rows: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        """The image, the baseline, and the noisy copy of the image."""
+        count = len(rows) - len(images)
+        own = dict(zip(images, rows[count:], strict=True))
+        image, start = own["image"], own.get("start")
+        start = np.take(stored, number, 0) if start is None else start
+        return (
+            image,
+            start,
+            image + own["spread"] * deviates.compute(*rows[:count]) if deviates else image,
+        )
+
+    def offset(share: Any, number: Any, *rows: Any) -> Any:
+        image, start, noisy = ends(number, rows)
+        return start + share * (noisy - start) - image
+
+    def step(_: Any, number: Any, *rows: Any) -> Any:
+        _, start, noisy = ends(number, rows)
+        return noisy - start
+
+    share = np.reshape(shares, (-1, 1, 1, 1)).astype(np.float32)
+    tables = (share, numbers.astype(np.int64), *(deviates.tables if deviates else ()))
+    rows = [Tabulated(compute, tables, tuple(images.values())) for compute in (offset, step)]
+    return Samples(len(shares), rows[0], inputs={"step": rows[1]})

@@ -116,6 +116,7 @@ def count_redraws(layer: Layer, settings: Mapping[str, Any]) -> int | None:
     varies="image",
     total=count_redraws,
     named=("window_rows", "window_columns", "class_count", "is_contrast"),
+    not_embeddable="what it draws in a window depends on the pixels of the image around it",
 )
 def redraws(
     clean: CleanRun,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxcam.methods.baselines import Baseline, read_baseline
 from onnxcam.methods.samplers.sampler import CleanRun, Repeated, Samples, sampler
 
@@ -13,8 +15,9 @@ def reference(clean: CleanRun, *, baseline: Baseline = 0.0) -> Samples:
     The baseline is the input `reference` of a rule table, in the dtype of the image.
     """
     start = read_baseline(clean, baseline).astype(clean.image.dtype)
+    complete = np.zeros_like(clean.image) + start if clean.is_written else start
     return Samples(
         1,
-        inputs={"reference": Repeated(start)},
-        named={"baseline": clean.layer.channels_first(start, 1.0)},
+        inputs={"reference": Repeated(complete)},
+        named={"baseline": clean.channels_first(start)},
     )

@@ -211,6 +211,9 @@ class Sampler:
         asks: the quantities of samples that `CleanRun.compute` returns.
         smooths: whether the samples only serve to average: where none differs, there is nothing to smooth.
         weighted: a setting and its value with which the samples have different weights.
+        embedded: the values of settings that are embedded in a model, where the defaults cannot be.
+        not_embeddable: why samples cannot be drawn in a graph; empty if they can.
+        not_embeddable_with: the same for values of settings, {(setting, value): reason}.
     """
 
     name: str
@@ -224,6 +227,9 @@ class Sampler:
     asks: tuple[str, ...] = ()
     smooths: bool = False
     weighted: tuple[str, str] | None = None
+    embedded: Mapping[str, str] = field(default_factory=dict)
+    not_embeddable: str = ""
+    not_embeddable_with: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> dict[str, Setting]:
@@ -267,6 +273,9 @@ def sampler(
     asks: tuple[str, ...] = (),
     smooths: bool = False,
     weighted: tuple[str, str] | None = None,
+    embedded: Mapping[str, str] | None = None,
+    not_embeddable: str = "",
+    not_embeddable_with: Mapping[tuple[str, str], str] | None = None,
 ) -> Callable[[Draw], Draw]:
     """A decorator that adds a function from a `CleanRun` to `Samples` to the table of samplers. Its further
     positional parameters are quantities of the clean image, its keyword-only parameters are settings, and the
@@ -299,6 +308,9 @@ def sampler(
             asks,
             smooths,
             weighted,
+            embedded or {},
+            not_embeddable,
+            not_embeddable_with or {},
         )
         SAMPLERS.add(name, row)
         return draw

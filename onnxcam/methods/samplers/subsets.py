@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 from onnxcam.methods.samplers.masks import hide
-from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.methods.samplers.sampler import CleanRun, Samples, Tabulated, sampler
 from onnxcam.methods.samplers.segments import Segmentation, find_segments, mean_colors
 from onnxcam.methods.settings import Range
 
@@ -35,7 +35,13 @@ def ridge_projection(shown: NDArray[np.bool_], kernel_width: float, ridge: float
     return np.linalg.solve(weighted @ centered + ridge * np.eye(shown.shape[1]), weighted)
 
 
-@sampler("subsets", varies="image", counts="samples", named=("projection", "segment_numbers"))
+@sampler(
+    "subsets",
+    varies="image",
+    counts="samples",
+    named=("projection", "segment_numbers"),
+    not_embeddable="its segments are looked for in the image",
+)
 def subsets(
     clean: CleanRun,
     *,
@@ -59,10 +65,13 @@ def subsets(
     """
     labels, notices = find_segments(clean, segments, superpixels)
     shown = draw_subsets(samples, int(labels.max()) + 1, seed)
-    hidden = hide(clean, mean_colors(clean, labels))
+
+    def draw_masks(subsets: NDArray[np.bool_]) -> Floats:
+        return subsets.astype(np.float32)[:, labels]
+
     return Samples(
         samples,
-        Computed(lambda rows: hidden(shown[rows].astype(np.float32)[:, labels])),
+        hide(clean, mean_colors(clean, labels), Tabulated(draw_masks, (shown,))),
         named={
             "projection": ridge_projection(shown, kernel_width, ridge)[None],
             "segment_numbers": labels[None].astype(np.float64),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats
 from onnxcam.methods.baselines import Baseline, read_baseline
 from onnxcam.methods.samplers.masks import hide
-from onnxcam.methods.samplers.sampler import CleanRun, Computed, Samples, sampler
+from onnxcam.methods.samplers.sampler import CleanRun, Samples, Tabulated, sampler
 from onnxcam.methods.settings import Range
 from onnxcam.specs import Layer
 
@@ -33,16 +33,16 @@ class Axis:
         last = self.size - self.window
         return np.array([*range(0, last, self.stride), last])
 
-    @property
-    def inside(self) -> NDArray[np.bool_]:
-        """(windows, size): whether a pixel lies in a window."""
-        distance = np.arange(self.size) - self.starts[:, None]
+    def contains(self, starts: Floats) -> NDArray[np.bool_]:
+        """(n, size): whether a pixel lies in the windows with these starts (n, 1)."""
+        distance = np.arange(self.size, dtype=np.float32) - starts
         return (distance >= 0) & (distance < self.window)
 
     @property
     def shares(self) -> Floats:
         """(1, windows, size): the weights of a mean over the windows that contain a pixel."""
-        return (self.inside / np.sum(self.inside, axis=0))[None]
+        inside = self.contains(self.starts.astype(np.float32)[:, None])
+        return (inside / np.sum(inside, axis=0))[None]
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,17 @@ class Windows:
         )
         return height, width
 
-    def masks(self, numbers: slice) -> Floats:
-        """(n, height, width) float32: 0 in the window, 1 elsewhere."""
-        row, column = np.divmod(np.arange(numbers.start, numbers.stop), len(self.columns.starts))
-        hidden = self.rows.inside[row][:, :, None] & self.columns.inside[column][:, None]
-        return (~hidden).astype(np.float32)
+    @property
+    def corners(self) -> tuple[Floats, Floats]:
+        """(n, 1) float32, the first row and the first column of each window."""
+        row, column = np.divmod(np.arange(len(self)), len(self.columns.starts))
+        top, left = self.rows.starts[row], self.columns.starts[column]
+        return top.astype(np.float32)[:, None], left.astype(np.float32)[:, None]
+
+    def masks(self, top: Floats, left: Floats) -> Floats:
+        """(n, height, width) float32 for corners (n, 1): 0 in the window, 1 elsewhere. Runs on Values, too."""
+        rows, columns = self.rows.contains(top), self.columns.contains(left)
+        return (~(rows[:, :, None] & columns[:, None])).astype(np.float32)
 
     @property
     def named(self) -> dict[str, Floats]:
@@ -127,9 +133,8 @@ def windows(
     windows along the height, H) and `window_columns`: weights of a mean over the windows that contain a pixel.
     """
     placed = place_windows(clean.grid, window, stride)
-    hidden = hide(clean, read_baseline(clean, baseline))
     return Samples(
         len(placed),
-        Computed(lambda samples: hidden(placed.masks(samples))),
+        hide(clean, read_baseline(clean, baseline), Tabulated(placed.masks, placed.corners)),
         named=placed.named,
     )

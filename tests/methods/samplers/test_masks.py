@@ -38,3 +38,12 @@ def test_finest_grid_has_cells_of_one_pixel() -> None:
     masks = RandomMasks((4, 4), 9, 0.5, 0).draw(0, 3)
     assert masks.shape == (3, 1, 4, 4)
     assert np.isfinite(masks).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (5, 40), (224, 224)])
+@pytest.mark.parametrize("cells", [1, 3, 7])
+def test_masks_from_tables_equal_masks_that_are_run(size: tuple[int, int], cells: int) -> None:
+    drawn = RandomMasks(size, cells, 0.4, 5)
+    tables = drawn.tables(6)
+    assert [table.dtype for table in tables] == [np.uint8, np.float32]
+    np.testing.assert_allclose(drawn.enlarge(*tables), drawn.draw(0, 6)[:, 0], rtol=0, atol=2e-6)
