@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from onnxcam.methods import METHODS, Method
+from onnxcam.methods.embedding import embedding_refusal
 from onnxcam.methods.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,10 +40,10 @@ def short_table() -> Iterator[str]:
 
 def complete_table() -> Iterator[str]:
     """A line per method, family by family."""
-    yield "| Method | Place | Runs | Gradient | What it computes |"
-    yield "|---|---|---|---|---|"
+    yield "| Method | Place | Runs | Gradient | Embeds | What it computes |"
+    yield "|---|---|---|---|---|---|"
     for heading, members in families():
-        yield f"| **{heading}** | | | | |"
+        yield f"| **{heading}** | | | | | |"
         yield from map(_row, members)
 
 
@@ -50,7 +51,9 @@ def _row(method: Method) -> str:
     passes = "varies" if method.passes is None else str(method.passes)
     gradient = "yes" if method.needs_gradient else "no"
     name = f"`{method.name}`{' ±' if method.signed else ''}"
-    return f"| {name} | {method.place} | {passes} | {gradient} | {_escape(method.summary)} |"
+    embeds = "no" if embedding_refusal(method) else "yes"
+    summary = _escape(method.summary)
+    return f"| {name} | {method.place} | {passes} | {gradient} | {embeds} | {summary} |"
 
 
 def _escape(text: str) -> str:

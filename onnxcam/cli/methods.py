@@ -20,11 +20,12 @@ The columns of the list:
   runs      how often the model is run on an image of 224 x 224 pixels with the default settings; "varies": it
             depends on the model
   gradient  whether the model needs gradients; a method without takes operators that have no gradient rule
+  embeds    whether the map can be written into the model, as another output; NAME says why not
 
 \b
 With --json, each method has the keys name, family, computes, source, place, passes (null: it depends on the
-model), signed, needs_gradient, needs_target, rules, sampler, runs and settings; each setting has name, default,
-meaning, choices, lowest and highest (null for no limit).
+model), signed, needs_gradient, needs_target, rules, sampler, runs, embedding_refusal (null: it embeds) and
+settings; each setting has name, default, meaning, choices, lowest and highest (null for no limit).
 
 \b
 Examples:
@@ -33,7 +34,7 @@ Examples:
   onnxcam explain model.onnx cat.jpg --method grad-cam
   onnxcam explain model.onnx cat.jpg --set samples=50 --set numerator=d1
 """
-HEADINGS = ("method", "place", "runs", "gradient", "computes")
+HEADINGS = ("method", "place", "runs", "gradient", "embeds", "computes")
 
 Names: TypeAlias = Annotated[
     list[str] | None,
@@ -82,9 +83,12 @@ def _print_list(chosen: Sequence[Method]) -> None:
 
 
 def _row(method: Method) -> tuple[str, ...]:
+    from onnxcam.methods.embedding import embedding_refusal
+
     passes = "varies" if method.passes is None else str(method.passes)
     gradient = "yes" if method.needs_gradient else "no"
-    return method.name, method.place, passes, gradient, method.summary
+    embeds = "no" if embedding_refusal(method) else "yes"
+    return method.name, method.place, passes, gradient, embeds, method.summary
 
 
 def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -122,6 +126,16 @@ def _remarks(method: Method) -> Iterator[str]:
         yield "Needs no gradient, so it takes models whose operators have no gradient rule."
     elif method.rules != "default":
         yield f"The gradient follows the rule table {method.rules}."
+    yield _embedding_remark(method)
+
+
+def _embedding_remark(method: Method) -> str:
+    from onnxcam.methods.embedding import embedding_refusal
+
+    if reason := embedding_refusal(method):
+        return f"Its map cannot be embedded in a model: {reason}."
+    chosen = ", ".join(f"{name}={value}" for name, value in method.sampler.embedded.items())
+    return f"Its map can be embedded in a model{f', with {chosen}' if chosen else ''}."
 
 
 def _place_remark(method: Method) -> str:
@@ -135,6 +149,8 @@ def _place_remark(method: Method) -> str:
 
 
 def _method_to_json(method: Method) -> dict[str, Any]:
+    from onnxcam.methods.embedding import embedding_refusal
+
     return {
         "name": method.name,
         "family": method.family,
@@ -148,6 +164,7 @@ def _method_to_json(method: Method) -> dict[str, Any]:
         "rules": method.rules,
         "sampler": method.sampler.name,
         "runs": method.sampler.description,
+        "embedding_refusal": embedding_refusal(method),
         "settings": [
             {"name": name, **_setting_to_json(setting)} for name, setting in method.settings.items()
         ],

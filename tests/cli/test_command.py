@@ -137,7 +137,8 @@ def test_methods(run: Run) -> None:
         assert line.endswith(method["computes"])
         shown = "varies" if method["passes"] is None else str(method["passes"])
         gradient = "yes" if method["needs_gradient"] else "no"
-        assert line.split()[1:4] == [method["place"], shown, gradient]
+        embeds = "no" if method["embedding_refusal"] else "yes"
+        assert line.split()[1:5] == [method["place"], shown, gradient, embeds]
         assert {"signed", "needs_target", "rules", "sampler"} <= method.keys()
 
 
@@ -166,6 +167,17 @@ def test_methods_of_names_shows_everything_about_them(run: Run) -> None:
     for setting in described["settings"]:
         assert setting["name"] in run("methods", "rise").stdout
         assert setting["meaning"]
+
+
+def test_methods_of_names_says_whether_maps_embed_and_why_not(run: Run) -> None:
+    text = run("methods", "grad-cam", "smooth-grad", "score-cam").stdout
+    constant, smooth, masks = text.split("\n\n")
+    assert "Its map can be embedded in a model." in constant
+    assert "Its map can be embedded in a model, with generator=tile." in smooth
+    assert (
+        "Its map cannot be embedded in a model: its masks are made from the activations of the clean run."
+        in masks
+    )
 
 
 def test_methods_of_unknown_name_fails(run: Run) -> None:
