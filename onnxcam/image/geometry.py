@@ -54,11 +54,16 @@ def place(image: Size, tensor: Size, fit: Fit, crop_ratio: float) -> Placement:
         return Placement(full, tensor)
     if fit in ("letterbox", "letterbox-corner"):
         return _letterbox(image, tensor, full, fit)
-    resized = [math.floor(side / crop_ratio + 1e-9) for side in tensor]
+    resized = resized_sides(tensor, crop_ratio)
     if fit == "crop":  # keep the proportions: one axis decides the scale
         limiting_axis = int(resized[1] * image[0] > resized[0] * image[1])
         resized = [resized[limiting_axis] * side // image[limiting_axis] for side in image]
     return Placement(_central_part(image, tensor, resized), tensor)
+
+
+def resized_sides(tensor: Size, crop_ratio: float) -> list[int]:
+    """The sides of which a crop to the sides of the tensor keeps this ratio."""
+    return [math.floor(side / crop_ratio + 1e-9) for side in tensor]
 
 
 def _central_part(image: Size, tensor: Size, resized: Sequence[int]) -> Box:

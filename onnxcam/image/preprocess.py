@@ -193,14 +193,17 @@ def prepare(image: Image.Image, preprocessing: Preprocessing, takes: ImageInput)
     placement = place(rgb.size, (width, height), preprocessing.fit, preprocessing.crop_ratio)
     resample = RESAMPLING[preprocessing.resample]
     resized = rgb.resize(placement.size, resample, box=placement.source)
-    table = _level_table(preprocessing, takes)
+    table = level_table(preprocessing, takes)
     pixels = _pixels(resized, len(table[0]), preprocessing.order)
     tensor = _look_up(table, pixels, takes.layout, (height, width), placement.corner)
     return PreparedImage(tensor[np.newaxis], placement.box((width, height)), rgb)
 
 
-def _level_table(preprocessing: Preprocessing, takes: ImageInput) -> Array:
-    """(257, C) in the dtype of the model: what the levels 0 to 255 of a channel become, and its padding."""
+def level_table(preprocessing: Preprocessing, takes: ImageInput) -> Array:
+    """(257, C) in the dtype of the model: what the levels 0 to 255 of a channel become, and its padding.
+
+    SettingError as `prepare` raises it.
+    """
     channels = _channel_count(takes)
     mean, std, pad = (
         _per_channel(values, channels)
