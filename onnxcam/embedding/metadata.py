@@ -29,8 +29,8 @@ Properties = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ScoreOutput:
-    """The output with the class scores (N, classes); `activation` ("Softmax" or "Sigmoid") makes probabilities
-    of them, and is None where they are probabilities, or no probabilities exist.
+    """The tensor with the class scores (N, classes), an output of the original or what one was rounded from;
+    `activation` ("Softmax" or "Sigmoid") has made probabilities of them, and is None for raw scores.
     """
 
     output: str

@@ -45,6 +45,6 @@ def _output_meaning(explanation: EmbeddedExplanation, value: dict[str, Any]) -> 
         return f"the evidence in each cell of {' and '.join(explanation.layers)}"
     score = explanation.score
     if score is not None and value["name"] == score.output:
-        of = f"; {score.activation} makes probabilities of them" if score.activation else ""
-        return f"the scores of {score.classes} classes{of}"
+        kind = f"probabilities ({score.activation})" if score.activation else "scores"
+        return f"the {kind} of {score.classes} classes"
     return f"as of {explanation.model_name}"

@@ -69,7 +69,7 @@ def test_explanation_is_described(run: Run, tmp_path: Path) -> None:
     for line in (
         "input      pixels uint8 (N, h, w, 3): RGB images",
         "input      target int64 (N): the class to explain, one for each image; -1",
-        "output     logits float32 (N, 10): the scores of 10 classes; Softmax makes probabilities",
+        "output     logits float32 (N, 10): the probabilities (Softmax) of 10 classes",
         "output     saliency float32 (N, 8, 8): the evidence at each pixel",
         "method      smooth-grad-cam++: 25 samples, in 4 rounds",
         "layer       relu_7",

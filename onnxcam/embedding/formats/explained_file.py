@@ -34,6 +34,17 @@ class ExplainedFile:
     outputs: Mapping[str, Value]
     data: tuple[Path, ...] = ()
 
+    @property
+    def scores(self) -> Value | None:
+        """The output with one score per class: the one that is named so, or the only one of its shape. None if
+        there is none, as of detectors.
+        """
+        score = self.explanation.score
+        if score is None or score.output in self.outputs:
+            return self.outputs[score.output] if score else None
+        fitting = [v for v in self.outputs.values() if v.shape[1:] == (score.classes,)]
+        return fitting[0] if len(fitting) == 1 else None
+
 
 @dataclass(frozen=True)
 class Written:

@@ -56,7 +56,7 @@ def write_triton(
     config = "\n".join(write_config(file, name)) + "\n"
     sources: dict[str, Path | bytes] = {f"1/{path.name}": path for path in file.data}
     sources |= {"1/model.onnx": explained, "config.pbtxt": config.encode()}
-    if file.explanation.labels and file.explanation.score:
+    if file.explanation.labels and file.scores:
         sources[LABELS] = _label_lines(file.explanation.labels).encode()
     advice = f"start the server with: tritonserver --model-repository={folder}"
     return Written(write_files(folder / name, sources), (advice,))
@@ -93,8 +93,7 @@ def _tensor(path: Path, value: Value, is_batched: bool) -> str:
 
 
 def _is_labeled(file: ExplainedFile, value: Value) -> bool:
-    score = file.explanation.score
-    return bool(file.explanation.labels) and score is not None and value.name == score.output
+    return bool(file.explanation.labels) and value == file.scores
 
 
 def _label_lines(labels: tuple[str, ...]) -> str:

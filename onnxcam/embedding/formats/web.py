@@ -113,7 +113,7 @@ def describe_page(file: ExplainedFile, samples: Sequence[str] = ()) -> dict[str,
         "target": TARGET if TARGET in file.inputs else None,
         "showsTop": explanation.target in (None, "top1"),
         "saliency": SALIENCY,
-        "score": explanation.score and vars(explanation.score),
+        "score": _describe_scores(file),
         "labels": explanation.labels and list(explanation.labels),
         "signed": explanation.signed,
         "outliers": 0.0 if explanation.layers else OUTLIERS,
@@ -123,6 +123,15 @@ def describe_page(file: ExplainedFile, samples: Sequence[str] = ()) -> dict[str,
         "data": [path.name for path in file.data],
         "samples": list(samples),
     }
+
+
+def _describe_scores(file: ExplainedFile) -> dict[str, Any] | None:
+    """The output with the classes' scores; None if there is none, or not one list of classes for an image."""
+    scores, score = file.scores, file.explanation.score
+    if scores is None or score is None or scores.shape[1:] != (score.classes,):
+        return None
+    is_probability = score.activation is not None and scores.dtype.startswith("float")
+    return {"output": scores.name, "classes": score.classes, "isProbability": is_probability}
 
 
 def _advice(folder: Path) -> tuple[str, ...]:

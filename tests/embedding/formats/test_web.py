@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image
 from onnxcam.bundled import sample_images
 from onnxcam.embedding.formats.explained_file import read_explained
 from onnxcam.embedding.formats.web import COLORS, PAGE, RUNTIME, describe_page, write_web
+from onnxcam.embedding.metadata import ScoreOutput
 from onnxcam.errors import ModelError, OutputError, SettingError
 from onnxcam.image.colormap import choose_colormap
 from onnxcam.image.geometry import FITS, Fit, place
@@ -172,23 +173,17 @@ def test_drawing_is_that_of_python(
 
 
 @needs_node
-def test_numbers_of_the_page_are_those_of_numpy(tmp_path: Path) -> None:
+def test_numbers_of_the_page_are_right(tmp_path: Path) -> None:
     scores = [3.0, -1.0, 2.5, 3.0, 1000.0 / 300]
-    softmax, sigmoid, raw, order, digits, empty = call_draw(
+    order, digits, empty = call_draw(
         tmp_path,
         [
-            ("probabilities", scores, "Softmax"),
-            ("probabilities", scores, "Sigmoid"),
-            ("probabilities", scores, None),
             ("best", scores, 3),
             ("fromHex", "00ff7f"),
             ("normalize", [0, -1, -2], False, 0),
         ],
     )
-    powers = np.exp(scores)
-    np.testing.assert_allclose(softmax, powers / powers.sum(), rtol=1e-12)
-    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-np.array(scores))), rtol=1e-12)
-    assert (raw, order, digits, empty) == (scores, [4, 0, 3], [0, 255, 127], None)
+    assert (order, digits, empty) == ([4, 0, 3], [0, 255, 127], None)
 
 
 def call_draw(folder: Path, calls: list[Any]) -> Any:
@@ -261,7 +256,7 @@ def test_page_explains_an_image_in_the_browser(visit: Visit) -> None:
     seen = visit.seen
     assert set(seen["problems"]) <= {"No available adapters."}  # the browser's own word on WebGPU
     assert seen["backend"] == "wasm"
-    assert seen["listed"][0].startswith("hourglass 100")
+    assert seen["listed"][0] == "hourglass score 8.68"
     assert seen["label"] == "The image with the evidence for hourglass"
     assert seen["chosen"] == f"The image with the evidence for {seen['listed'][1].split()[0]}"
     assert "Explained in" in seen["text"]
@@ -330,3 +325,27 @@ def test_page_of_a_fixed_batch_repeats_the_image(tmp_path: Path) -> None:
     facts = describe_page(read_explained(write_stand_in(tmp_path / "a.onnx", batch=3)))
     assert (facts["rows"], facts["size"], facts["showsTop"]) == (3, [None, None], True)
     assert len(facts["colors"]) == 6 * COLORS
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        (ScoreOutput("logits", 10), ("logits", False)),
+        (ScoreOutput("logits", 10, "Softmax"), ("logits", True)),
+        (
+            ScoreOutput("before_rounding", 10, "Softmax"),
+            ("logits", True),
+        ),  # the only one of its size
+        (ScoreOutput("before_rounding", 11), None),
+        (ScoreOutput("layer_map", 14), None),  # of cells
+        (None, None),
+    ],
+)
+def test_scores_are_those_of_the_classes(
+    tmp_path: Path, score: ScoreOutput | None, expected: tuple[str, bool] | None
+) -> None:
+    file = read_explained(write_stand_in(tmp_path / "a.onnx"))
+    facts = describe_page(replace(file, explanation=replace(file.explanation, score=score)))[
+        "score"
+    ]
+    assert (facts and (facts["output"], facts["isProbability"])) == expected

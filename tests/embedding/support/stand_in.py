@@ -99,6 +99,6 @@ def _describe(proto: onnx.ModelProto, pixels: bool, target: bool) -> None:
         target=None if target else "top1",
         preprocessing=PRESETS["unit"],
         takes_pixels=pixels,
-        score=ScoreOutput("logits", CLASSES, "Softmax"),
+        score=ScoreOutput("logits", CLASSES),
     )
     helper.set_model_props(proto, write_metadata(original, explanation).metadata)

@@ -111,16 +111,6 @@ export function fromHex(text) {
   return Uint8Array.from(text.match(/../g) ?? [], (digits) => parseInt(digits, 16));
 }
 
-// Probabilities of scores by the activation of the model ("Softmax" or "Sigmoid"); the scores if there is none.
-export function probabilities(scores, activation) {
-  if (activation === "Sigmoid") return Float64Array.from(scores, (score) => 1 / (1 + Math.exp(-score)));
-  if (activation !== "Softmax") return Float64Array.from(scores);
-  const largest = scores.reduce((first, second) => Math.max(first, second));
-  const powers = Float64Array.from(scores, (score) => Math.exp(score - largest));
-  const sum = powers.reduce((first, second) => first + second);
-  return powers.map((power) => power / sum);
-}
-
 // The indices of the largest numbers, the largest first.
 export function best(numbers, count) {
   return Array.from(numbers.keys()).sort((first, second) => numbers[second] - numbers[first]).slice(0, count);

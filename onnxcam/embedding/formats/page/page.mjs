@@ -1,6 +1,6 @@
 // The page: an image comes in, the model runs, and the map is drawn over the image.
 
-import { best, blend, box, fromHex, normalize, probabilities, spread } from "./draw.mjs";
+import { best, blend, box, fromHex, normalize, spread } from "./draw.mjs";
 import { firstLine, open } from "./model.mjs";
 
 const LONGEST_SIDE = 1024; // pixels: a map has no detail that a larger image would show
@@ -135,8 +135,8 @@ function listClasses() {
   element("answer").hidden = false;
   element("heading").hidden = !score;
   if (!score) return;
-  const numbers = probabilities(state.result.scores, score.activation);
-  const isShare = score.activation !== null || numbers.every((number) => number >= 0 && number <= 1);
+  const numbers = Array.from(state.result.scores, Number);
+  const isShare = score.isProbability;
   const ranked = best(numbers, LISTED);
   const explained = explainedClass();
   if (explained !== null && !ranked.includes(explained)) ranked.push(explained);
@@ -145,7 +145,7 @@ function listClasses() {
       const row = document.createElement(target === null ? "span" : "button");
       const [name, number] = ["name", "number"].map((kind) => Object.assign(document.createElement("span"), { className: kind }));
       name.textContent = nameOf(index);
-      number.textContent = isShare ? `${(100 * numbers[index]).toFixed(1)} %` : numbers[index].toPrecision(3);
+      number.textContent = isShare ? `${(100 * numbers[index]).toFixed(1)} %` : `score ${numbers[index].toPrecision(3)}`;
       if (isShare) row.style.setProperty("--share", `${100 * numbers[index]}%`);
       row.append(name, number);
       if (target === null) row.className = "row";
