@@ -220,12 +220,16 @@ class Runner:
 
     def scores(self, base: SampleBase, samples: Samples, target: Target) -> Floats:
         """(n,): the target's score on each sample."""
+        return target.score(self.class_scores(base, samples, target))
+
+    def class_scores(self, base: SampleBase, samples: Samples, target: Target) -> Scores:
+        """(n, classes): all scores on each sample; of the target, only the positions have a meaning."""
         model = HEAD if HEAD in self.runs else MODEL
         stacked = Output(SAMPLE_SCORES, 0, self.plan.explained_tensor)
         program = Program(model, (stacked,))
         unweighted = replace(target, weights=np.zeros_like(target.weights))
         (scores,) = self._run(program, base, samples, unweighted)
-        return target.score(np.asarray(scores, np.float64).reshape(samples.count, -1))
+        return np.asarray(scores, np.float64).reshape(samples.count, -1)
 
     def _run(
         self,
