@@ -70,6 +70,21 @@ def draw_label(image: Image.Image, text: str, corner: tuple[int, int], size: int
     draw.text((left + pad, top + line / 2), shown, PAPER, font, anchor="lm")
 
 
+def write_text(
+    image: Image.Image,
+    text: str,
+    position: tuple[float, float],
+    size: int,
+    *,
+    anchor: str = "lm",
+    ink: tuple[int, int, int] = INK,
+) -> None:
+    """Write a line in place; `anchor` is Pillow's: "lm" begins at the position, "rm" ends there, "mm" has it in
+    the middle.
+    """
+    ImageDraw.Draw(image).text(position, _to_font_letters(text), ink, _font(size), anchor=anchor)
+
+
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(min(max(size, _SMALLEST), _LARGEST))
     return cast(ImageFont.FreeTypeFont, font)  # with a size it is never the bitmap font
