@@ -1,0 +1,87 @@
+"""The options of all commands that open an `Explainer`, in one place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from onnxcam.cli.options import (
+    Chunk,
+    DeviceName,
+    Fit,
+    HeadText,
+    InputValues,
+    Labels,
+    Mean,
+    NoCache,
+    Order,
+    Pad,
+    Preprocess,
+    Scale,
+    ScoreKind,
+    ScoreTensor,
+    Size,
+    Std,
+    TaskName,
+)
+
+ARGUMENTS = "arguments"  # the parameter of a command in whose place the options stand
+
+
+def explainer_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A decorator that puts the options of an `Explainer` in the place of a command's parameter `arguments`,
+    which gets the arguments that they stand for.
+    """
+    shared = inspect.signature(_arguments, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        own = shared.values() if parameter.name == ARGUMENTS else [parameter]
+        parameters += (row.replace(kind=inspect.Parameter.KEYWORD_ONLY) for row in own)
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        arguments = _arguments(**{name: values.pop(name) for name in shared})
+        command(**values, **{ARGUMENTS: arguments})
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _arguments(
+    labels: Labels = None,
+    score: ScoreKind = "logit",
+    output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
+    inputs: InputValues = None,
+    preprocess: Preprocess = "auto",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    order: Order = None,
+    fit: Fit = None,
+    pad: Pad = None,
+    device: DeviceName = "auto",
+    chunk: Chunk = None,
+    no_cache: NoCache = False,
+) -> dict[str, Any]:
+    """The arguments of an `Explainer`. SettingError and ImageError for texts that are none."""
+    from onnxcam.cli import parsing
+
+    return {
+        "labels": labels or "auto",
+        "score": score,
+        "output": output,
+        "task": task,
+        "head": head,
+        "inputs": parsing.parse_inputs(inputs or []),
+        "preprocess": preprocess,
+        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
+        "device": device,
+        "chunk": chunk,
+        "cache": not no_cache,
+    }
