@@ -29,6 +29,8 @@ from onnxcam.errors import (
 if TYPE_CHECKING:
     from onnxcam.autodiff.rule_table import Rules
     from onnxcam.autodiff.tables import RULE_TABLES
+    from onnxcam.concept_maps.concepts import Concepts
+    from onnxcam.concept_maps.find import concepts
     from onnxcam.embedding.write import EmbeddedModel, embed
     from onnxcam.explain.compare import compare
     from onnxcam.explain.compared_map import ComparedMap
@@ -65,6 +67,7 @@ __all__ = [
     "CleanRun",
     "ComparedMap",
     "Comparison",
+    "Concepts",
     "DeviceError",
     "EmbeddedModel",
     "ExplainedImage",
@@ -96,6 +99,7 @@ __all__ = [
     "UnknownNameError",
     "augment",
     "compare",
+    "concepts",
     "embed",
     "errors",
     "gradient",
@@ -110,6 +114,8 @@ __all__ = [
 
 # imported at first use, with ONNX, ONNX Runtime and NumPy, so that `onnxcam --help` is fast
 _HOMES = {
+    "onnxcam.concept_maps.concepts": ("Concepts",),
+    "onnxcam.concept_maps.find": ("concepts",),
     "onnxcam.embedding.write": ("EmbeddedModel", "embed"),
     "onnxcam.explain.compare": ("compare",),
     "onnxcam.explain.compared_map": ("ComparedMap",),

@@ -10,6 +10,7 @@ from typer import Exit, Option, Typer
 from onnxcam.cli.augment import augment
 from onnxcam.cli.check import check
 from onnxcam.cli.compare import compare
+from onnxcam.cli.concepts import concepts
 from onnxcam.cli.demo import demo
 from onnxcam.cli.doctor import doctor
 from onnxcam.cli.embed import embed
@@ -36,7 +37,19 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (explain, compare, layers, methods, check, inspect, augment, embed, demo, doctor):
+for _command in (
+    explain,
+    compare,
+    concepts,
+    layers,
+    methods,
+    check,
+    inspect,
+    augment,
+    embed,
+    demo,
+    doctor,
+):
     app.command(epilog=sys.modules[_command.__module__].EPILOG)(_command)
 
 

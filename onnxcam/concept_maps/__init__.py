@@ -1,1 +1,1 @@
-"""Concepts: the parts into which the activations of a layer over many images decompose."""
+"""The parts of which the activations over many images are made: deep feature factorization."""

@@ -25,7 +25,17 @@ from tests.cli.support.tiny import size, write_image, write_model
 
 ROOT = Path(onnxcam.__file__).resolve().parents[1]
 COMMANDS = (
-    *("explain", "compare", "layers", "methods", "check", "inspect", "augment", "embed"),
+    *(
+        "explain",
+        "compare",
+        "concepts",
+        "layers",
+        "methods",
+        "check",
+        "inspect",
+        "augment",
+        "embed",
+    ),
     *("demo", "doctor"),
 )
 HEAVY = ("onnxruntime", "onnx", "numpy", "PIL", "onnx_graphsurgeon")

@@ -1,0 +1,178 @@
+"""`onnxcam concepts`: the parts of which a layer's activations over many images are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from typer import Argument, Exit, Option
+
+from onnxcam.cli.explainer_options import explainer_options
+from onnxcam.cli.options import Force, JsonLines, ModelFile, Out, Quiet, Recursive
+from onnxcam.cli.output import say
+
+if TYPE_CHECKING:
+    from onnxcam.cli.progress import ProgressReporter
+    from onnxcam.concept_maps.concepts import Concepts
+    from onnxcam.concept_maps.contributions import Contributions
+    from onnxcam.errors import OnnxcamError
+
+EPILOG = """\b
+In the output folder, all or none of these files are written:
+  concepts.png   a row for each concept: the images that show it best, with its map over them
+  concepts.npz   W (cells, concepts), H (concepts, channels), the grids of the images, and the class scores
+  concepts.json  the concepts, the settings, and digests of the other two files
+With --contributions, also NAME.contributions.png and its .json for each such image.
+
+\b
+The class scores of a concept tell how the score of each class would change if the concept were stronger on
+the images that show it best: which classes it speaks for, and against.
+
+\b
+With --json, each line has the keys number, share, for, against and best of a concept, or image, target, score
+and contributions of an image.
+
+\b
+Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is invalid.
+
+\b
+Examples:
+  onnxcam concepts model.onnx photos/
+  onnxcam concepts model.onnx photos/ -k 12 -l 40 --labels imagenet.txt -o parts
+  onnxcam concepts model.onnx photos/ --contributions cat.jpg -t cat
+"""
+
+ManyImages: TypeAlias = Annotated[
+    list[Path],
+    Argument(
+        metavar="IMAGE...",
+        help="Images or folders of images, or arrays that are preprocessed already (npy, npz, npz:key).",
+    ),
+]
+LayerName: TypeAlias = Annotated[
+    str,
+    Option(
+        "--layer",
+        "-l",
+        metavar="NAME|NUMBER",
+        help="A layer listed by `onnxcam layers`: its name, its number, a unique part of its name, or a "
+        "pattern.",
+    ),
+]
+Count: TypeAlias = Annotated[
+    int, Option("--concepts", "-k", metavar="K", help="Number of concepts.", min=1)
+]
+Best: TypeAlias = Annotated[
+    int, Option("--best", metavar="N", help="Number of images that show each concept.", min=1)
+]
+ContributionImages: TypeAlias = Annotated[
+    list[Path] | None,
+    Option(
+        "--contributions",
+        metavar="IMAGE",
+        help="Also write the score of this image as a sum over the concepts; repeat it for several.",
+        show_default=False,
+    ),
+]
+OneTarget: TypeAlias = Annotated[
+    str,
+    Option("--target", "-t", metavar="TARGET", help="With --contributions: what is explained."),
+]
+StartSeed: TypeAlias = Annotated[
+    int,
+    Option(
+        "--seed",
+        metavar="N",
+        help="Seed of the starts; the same seed gives the same concepts.",
+        min=0,
+    ),
+]
+
+
+@explainer_options
+def concepts(
+    model: ModelFile,
+    images: ManyImages,
+    layer: LayerName = "auto",
+    count: Count = 8,
+    best: Best = 5,
+    contributions: ContributionImages = None,
+    target: OneTarget = "top1",
+    seed: StartSeed = 0,
+    *,
+    arguments: dict[str, Any],
+    out: Out = Path("onnxcam-concepts"),
+    recursive: Recursive = False,
+    force: Force = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find parts that a layer knows, over many images."""
+    from onnxcam.cli.image_files import collect_images
+    from onnxcam.cli.progress import ProgressReporter
+    from onnxcam.concept_maps.concepts import concept_files
+    from onnxcam.concept_maps.find import concepts as find_concepts
+    from onnxcam.explain.result_files import require_writable
+
+    require_writable(concept_files(out), overwrite=force)  # before the work, not after it
+    paths, skipped_files = collect_images(images, recursive=recursive, out=out)
+    failures: list[tuple[Any, OnnxcamError]] = []
+    with ProgressReporter(len(paths) + count * best, quiet=quiet, json=json) as reporter:
+        result = find_concepts(
+            model,
+            paths,
+            layer,
+            count=count,
+            best=best,
+            seed=seed,
+            progress=reporter.advance,
+            on_error=lambda path, error: failures.append((path, error)),
+            **arguments,
+        )
+        for notice in (*skipped_files, *result.notices):
+            reporter.note(f"note: {notice}")
+        result.save(out, overwrite=force)
+        _report_concepts(result, reporter)
+        for path in contributions or []:
+            explained = result.contributions(path, target)
+            explained.save(out, overwrite=force)
+            _report_contributions(explained, reporter)
+    reporter.note(_summary(result, out))
+    for path, error in failures:
+        say(str(error) if str(error).startswith(str(path)) else f"{path}: {error}", err=True)
+    if failures:
+        raise Exit(1)
+
+
+def _report_concepts(result: Concepts, reporter: ProgressReporter) -> None:
+    for concept in range(len(result)):
+        record = result.record(concept)
+        columns = [f"concept {concept + 1}", f"{record['share']:.0%}"]
+        for word in ("for", "against"):
+            listed = ", ".join(f"{row['name']} {row['score']:+.2f}" for row in record[word])
+            columns += [f"{word} {listed}"] if listed else []
+        reporter.report(record, "  ".join(columns))
+
+
+def _report_contributions(explained: Contributions, reporter: ProgressReporter) -> None:
+    manifest = explained.manifest()
+    target = manifest["target"]
+    record = {
+        "image": explained.image.name,
+        "target": target["name"],
+        "score": target["score"],
+        "contributions": manifest["contributions"],
+    }
+    parts = sorted(explained.parts(), key=lambda part: -abs(part[1]))
+    listed = ", ".join(f"{name} {value:+.2f}" for name, value in parts)
+    reporter.report(
+        record, f"{explained.image.name}  {target['name']} {explained.score:.2f} = {listed}"
+    )
+
+
+def _summary(result: Concepts, out: Path) -> str:
+    count, device = len(result.images), result.source.activations.device
+    return (
+        f"{len(result)} concepts of {count} image{'' if count == 1 else 's'} at {result.layer} written to "
+        f"{out}, relative error {result.error:.2f}, run on {device}"
+    )

@@ -1,0 +1,194 @@
+"""The result of a factorization: concepts with their maps, shares and class scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from onnxcam.arrays import Floats, Scores
+from onnxcam.concept_maps.contributions import Contributions, contributions_of
+from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
+from onnxcam.concept_maps.source import ConceptSource, as_maps
+from onnxcam.explain.explanation import ExplainedImage
+from onnxcam.explain.inputs import ImageSource
+from onnxcam.explain.result_files import SCHEMA, require_writable, write_results
+from onnxcam.image.png import encode_png
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
+
+NAME = "concepts"  # of the files
+LISTED = 3  # classes for and against a concept
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """K concepts of a layer, over N images.
+
+    Attributes:
+        source: the model.
+        layer: the name of the layer.
+        images: the N images.
+        grids: height and width in cells of the layer, for each image.
+        weights: (cells, K) float32, W: how much of each concept is in each cell, image by image, row by row.
+        directions: (K, C) float32, H: the concepts in the space of the C feature maps; of length 1.
+        shares: (K,), each concept's part of the sum of all activations.
+        error: ||A - W H|| / ||A||.
+        clipped: the part of the activations that was negative and counts as 0, by magnitude.
+        notices: sentences that a user should see.
+        settings: what the factorization was run with.
+        best: for each concept the numbers of the images that show it best, the strongest first.
+        effects: (K, classes), the class scores of the concepts: the gradient of each class's score in the
+            direction of the concept's part of the activation, the mean over its best images. None for a model
+            with scores at positions.
+    """
+
+    source: ConceptSource
+    layer: str
+    images: tuple[ExplainedImage, ...]
+    grids: tuple[tuple[int, int], ...]
+    weights: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    shares: Floats
+    error: float
+    clipped: float
+    notices: tuple[str, ...]
+    settings: dict[str, Any]
+    best: tuple[tuple[int, ...], ...] = ()
+    effects: Scores | None = None
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def maps(self, number: int) -> NDArray[np.float32]:
+        """(K, h, w): where each concept is in an image."""
+        start = sum(height * width for height, width in self.grids[:number])
+        height, width = self.grids[number]
+        return as_maps(self.weights[start : start + height * width], (height, width))
+
+    @cached_property
+    def peaks(self) -> Floats:
+        """(K,): the largest weight of each concept."""
+        return np.asarray(self.weights.max(axis=0), np.float64)
+
+    def classes(self, concept: int, *, raises: bool = True) -> list[tuple[int, float]]:
+        """The classes whose scores a concept raises (or lowers) most, with its class scores."""
+        if self.effects is None:
+            return []
+        sign = 1 if raises else -1
+        order = np.argsort(-sign * self.effects[concept], kind="stable")[:LISTED]
+        pairs = [(int(index), float(self.effects[concept, index])) for index in order]
+        return [(index, effect) for index, effect in pairs if sign * effect > 0]
+
+    def contributions(self, image: ImageSource, target: Spec = DEFAULT_TARGET) -> Contributions:
+        """The score of a target on an image as a sum over the concepts. Raises ImageError and TargetError."""
+        titles = [self._title(concept) for concept in range(len(self))]
+        return contributions_of(self.source, image, target, self.directions, self.peaks, titles)
+
+    def sheet(self) -> Image.Image:
+        """A row for each concept: the images that show it best, with its maps over them."""
+        model = self.source.activations.plan.name
+        heading = f"{model} · {self.layer} · {len(self.images)} images"
+        return draw_rows(heading, [self._row(concept) for concept in range(len(self))])
+
+    def _row(self, concept: int) -> ConceptRow:
+        lines = [f"{100 * self.shares[concept]:.0f} % of the activation"]
+        for word, raises in (("for", True), ("against", False)):
+            lines += self._class_texts(word, concept, raises=raises)
+        panels = [
+            ConceptPanel(self.images[n], self.maps(n)[concept], self.peaks[concept])
+            for n in self.best[concept]
+        ]
+        return ConceptRow(f"concept {concept + 1}", lines, panels)
+
+    def _class_texts(self, word: str, concept: int, *, raises: bool) -> Iterator[str]:
+        names = (
+            f"{self.source.short_name(index)} {effect:+.1f}"
+            for index, effect in self.classes(concept, raises=raises)
+        )
+        if text := ", ".join(names):
+            yield f"{word} {text}"
+
+    def _title(self, concept: int) -> str:
+        """The concept's number, and the class whose score it raises most."""
+        name = f"concept {concept + 1}"
+        raised = self.classes(concept)
+        return f"{name} · {self.source.short_name(raised[0][0])}" if raised else name
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return encode_png(self.sheet())
+
+    def manifest(self) -> dict[str, Any]:
+        """What the concepts are, and what is needed to compute them again, as JSON values."""
+        return {
+            "schema": SCHEMA,
+            "image": {"name": f"{len(self.images)} images"},
+            "images": [
+                {"name": image.name, "source": image.source, "sha256": image.sha256}
+                for image in self.images
+            ],
+            "layers": [self.layer],
+            "factorization": {
+                **self.settings,
+                "relative_error": self.error,
+                "clipped": self.clipped,
+            },
+            NAME: [self.record(concept) for concept in range(len(self))],
+            "notices": list(self.notices),
+            **self.source.provenance(),
+        }
+
+    def record(self, concept: int) -> dict[str, Any]:
+        """One concept as JSON values."""
+        return {
+            "number": concept + 1,
+            "share": float(self.shares[concept]),
+            **{
+                name: [
+                    {"index": index, "name": self.source.class_name(index), "score": effect}
+                    for index, effect in self.classes(concept, raises=raises)
+                ]
+                for name, raises in (("for", True), ("against", False))
+            },
+            "best": [self.images[number].name for number in self.best[concept]],
+        }
+
+    def save(self, folder: str | Path = "onnxcam-concepts", *, overwrite: bool = False) -> Path:
+        """Write `concepts.png`, `concepts.npz` (W, H, the grids and the class scores) and their manifest
+        `concepts.json` into a folder, all or none. Returns the path of the sheet.
+
+        OutputError if that fails, or if a file with one of these names was not written by onnxcam, unless
+        `overwrite` is True.
+        """
+        folder = Path(folder)
+        files = concept_files(folder)
+        require_writable(files, overwrite=overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_results(files, encode_png(self.sheet()), self._arrays(), self.manifest())
+        return files["overlay"]
+
+    def _arrays(self) -> bytes:
+        arrays: dict[str, Any] = {
+            "W": self.weights,
+            "H": self.directions,
+            "grids": np.array(self.grids, np.int64),
+            "images": np.array([image.name for image in self.images]),
+        }
+        if self.effects is not None:
+            arrays["class_scores"] = self.effects
+        buffer = BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
+
+
+def concept_files(folder: Path) -> dict[str, Path]:
+    """The paths of the sheet, the arrays, and the manifest."""
+    suffixes = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
+    return {kind: folder / f"{NAME}{suffix}" for kind, suffix in suffixes.items()}

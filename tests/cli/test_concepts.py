@@ -1,0 +1,98 @@
+"""`onnxcam concepts`: the files, the lines, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Run
+from tests.cli.support.tiny import write_image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        write_image(folder / f"{number}.png", seed=number)
+    return folder
+
+
+def test_concepts_are_written_and_listed(run: Run, model: Path, photos: Path, out: Path) -> None:
+    result = run("concepts", model, photos, "-k", 2, "--best", 3, "-o", out)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["concept 1", "concept 2"]
+    assert "2 concepts of 4 images at " in result.stderr
+    assert "note: the model does not specify how images are prepared" in result.stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        "concepts.json",
+        "concepts.npz",
+        "concepts.png",
+    ]
+    with Image.open(out / "concepts.png") as sheet:
+        assert sheet.width > 3 * 168
+
+
+def test_contributions_of_images_are_written(
+    run: Run, model: Path, photos: Path, image: Path, out: Path
+) -> None:
+    words = ("--contributions", image, "--contributions", photos / "0.png", "-t", 1)
+    result = run("concepts", model, photos, "-k", 2, *words, "--json", "-q", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record.get("number") for record in records[:2]] == [1, 2]
+    assert [record["image"] for record in records[2:]] == ["cat", "0"]
+    for record in records[2:]:
+        total = sum(row["value"] for row in record["contributions"])
+        assert total == pytest.approx(record["score"], abs=1e-5)
+        assert (out / f"{record['image']}.contributions.png").is_file()
+
+
+def test_bad_image_is_listed_and_gives_exit_code_1(
+    run: Run, model: Path, photos: Path, out: Path
+) -> None:
+    (photos / "bad.png").write_bytes(b"none")
+    result = run("concepts", model, photos, "-k", 2, "-o", out)
+    assert result.exit_code == 1
+    assert "bad.png" in result.stderr
+    assert (out / "concepts.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-k", 100), "error: 100 concepts: expected 1 to"),
+        (("-l", "nowhere"), "nowhere"),
+        (("-t", "unicorn", "--contributions", "photos/0.png"), "unicorn"),
+        (("--contributions", "missing.png"), "missing.png"),
+    ],
+)
+def test_wrong_setting_is_one_line(
+    run: Run,
+    model: Path,
+    photos: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    few = () if "-k" in words else ("-k", 2)
+    result = run("concepts", model, photos, *few, *words, "-q", "-o", out)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_files_of_others_are_kept(run: Run, model: Path, photos: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "concepts.png").write_bytes(b"mine")
+    result = run("concepts", model, photos, "-k", 2, "-o", out)
+    assert result.exit_code == 2
+    assert (out / "concepts.png").read_bytes() == b"mine"
+    assert run("concepts", model, photos, "-k", 2, "-o", out, "--force").exit_code == 0

@@ -1,0 +1,217 @@
+"""Concepts of small models, compared with their NumPy twins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxcam.concept_maps.concepts import Concepts
+from onnxcam.concept_maps.find import concepts as find_concepts
+from onnxcam.concept_maps.tail import class_derivatives, in_layout, open_tail
+from onnxcam.errors import ImageError, OnnxcamError, OutputError, SettingError
+from onnxcam.explain.result_files import verified_manifest
+from onnxcam.specs import Layer
+from tests.support.nets import DEEP, FIXED, NHWC, POOLED, SKIP, Net, random_images
+
+IMAGES = random_images(6)
+
+
+def concepts_of(net: Net, images: Any = IMAGES, **arguments: Any) -> Concepts:
+    arguments = {"device": "cpu", "preprocess": "unit", "cache": False, "count": 3, **arguments}
+    return find_concepts(net.content(), images, "features", **arguments)
+
+
+def images_of(net: Net) -> Any:
+    return np.moveaxis(IMAGES, 1, 3) if net is NHWC else IMAGES
+
+
+@pytest.mark.parametrize(
+    "net", [POOLED, DEEP, NHWC, FIXED, SKIP], ids=["pooled", "deep", "nhwc", "fixed", "skip"]
+)
+def test_maps_and_directions_approximate_the_activations(net: Net) -> None:
+    result = concepts_of(net, images_of(net), count=5)
+    features = net.features(IMAGES)
+    maps = np.stack([result.maps(number) for number in range(6)])
+    assert maps.shape == (6, 5, 4, 4)
+    rest = features - np.einsum("nkhw,kc->nchw", maps, result.directions)
+    error = np.linalg.norm(rest) / np.linalg.norm(features)
+    assert error == pytest.approx(result.error, rel=1e-3)
+    assert error < 0.25
+    parts = np.einsum("nkhw,kc->k", maps, result.directions)
+    np.testing.assert_allclose(result.shares, parts / features.sum(), rtol=1e-4)
+    assert result.clipped == 0.0
+
+
+def test_best_images_have_the_largest_mean_square() -> None:
+    result = concepts_of(DEEP, best=3)
+    for concept, numbers in enumerate(result.best):
+        strengths = [float(np.square(result.maps(n)[concept]).mean()) for n in range(6)]
+        assert list(numbers) == sorted(range(6), key=lambda n: -strengths[n])[: len(numbers)]
+        assert len(numbers) == 3
+
+
+@pytest.mark.parametrize(
+    "net", [POOLED, DEEP, NHWC, FIXED], ids=["pooled", "deep", "nhwc", "fixed"]
+)
+def test_class_scores_are_gradient_times_concept(net: Net) -> None:
+    result = concepts_of(net, images_of(net), best=2)
+    features = net.features(IMAGES)
+    expected = np.zeros((3, 5))
+    for label in range(5):
+        slope = net.slope(features, np.eye(5)[label])
+        for concept, numbers in enumerate(result.best):
+            for n in numbers:
+                part = result.maps(n)[concept] * result.directions[concept][:, None, None]
+                expected[concept, label] += np.sum(slope[n] * part) / len(numbers)
+    assert result.effects is not None
+    np.testing.assert_allclose(result.effects, expected, rtol=0.02, atol=1e-3)
+
+
+def test_class_scores_leave_what_goes_around_the_layer() -> None:
+    """The score reads `side` besides `features`: its mean is the score of the last four classes."""
+    tail = open_tail(SKIP.content(), "features", device="cpu", cache=False).runner
+    parts = random_images(2, (6, 4, 4), seed=3)
+    derivatives = class_derivatives(tail, IMAGES[:1], parts)
+    np.testing.assert_allclose(derivatives[:, :6], parts.mean(axis=(2, 3)), atol=1e-4)
+    np.testing.assert_allclose(derivatives[:, 6:], 0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("axis", "tokens", "shape"),
+    [
+        (1, None, (1, 6, 3, 5)),
+        (3, None, (1, 3, 5, 6)),
+        (2, (1, 2), (1, 18, 6)),
+        (1, (0, 1), (1, 6, 16)),
+    ],
+    ids=["nchw", "nhwc", "ntc", "nct"],
+)
+def test_layout_is_the_opposite_of_channels_first(
+    axis: int, tokens: tuple[int, int] | None, shape: tuple[int, ...]
+) -> None:
+    before, after = tokens or (0, 0)
+    cells = None if tokens is None else (3, 5)
+    layer = Layer(
+        "x",
+        "",
+        (None, *shape[1:]),
+        axis,
+        True,
+        cells=cells,
+        tokens_before=before,
+        tokens_after=after,
+    )
+    maps = random_images(2, (6, 3, 5))
+    values = in_layout(layer, maps, shape)
+    assert values.shape == (2, *shape[1:])
+    np.testing.assert_array_equal(layer.channels_first(values, 0.6, np.float32), maps)
+    assert np.abs(values).sum() == pytest.approx(np.abs(maps).sum(), rel=1e-5)
+
+
+def test_negative_activations_are_clipped_with_a_notice() -> None:
+    result = find_concepts(
+        DEEP.content(), IMAGES, "c2", count=2, device="cpu", cache=False, preprocess="unit"
+    )
+    assert 0.1 < result.clipped < 0.9
+    notice = next(notice for notice in result.notices if "negative" in notice)
+    assert notice.startswith(f"{100 * result.clipped:.0f} % of the activations at c2 are negative")
+
+
+def test_same_seed_gives_same_concepts() -> None:
+    first, second = concepts_of(DEEP, seed=3), concepts_of(DEEP, seed=3)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.manifest() == second.manifest()
+
+
+def test_images_that_fail_are_left_out(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"none")
+    errors: list[OnnxcamError] = []
+    sources = [IMAGES[0], bad, *IMAGES[1:]]
+    result = concepts_of(DEEP, sources, on_error=lambda _, error: errors.append(error))
+    assert len(errors) == 1
+    assert len(result.images) == 6
+    alone = concepts_of(DEEP, [*IMAGES])
+    np.testing.assert_allclose(result.effects, alone.effects, rtol=1e-4)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="bad"):
+        concepts_of(DEEP, sources)
+    with pytest.raises(ImageError, match="no images to find concepts in"):
+        concepts_of(DEEP, [])
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(SettingError, match="best=0"):
+        concepts_of(DEEP, best=0)
+    with pytest.raises(SettingError, match="expected 1 to 6, as the layer has 6 channels"):
+        concepts_of(DEEP, count=7)
+
+
+def test_files_are_written_with_a_manifest_and_arrays(tmp_path: Path) -> None:
+    result = concepts_of(POOLED)
+    sheet = result.save(tmp_path / "out")
+    manifest = json.loads(sheet.with_suffix(".json").read_text())
+    assert [row["number"] for row in manifest["concepts"]] == [1, 2, 3]
+    assert manifest["layers"] == ["features"]
+    assert "method" not in manifest
+    with np.load(sheet.with_suffix(".npz")) as arrays:
+        np.testing.assert_array_equal(arrays["W"], result.weights)
+        np.testing.assert_array_equal(arrays["H"], result.directions)
+        assert arrays["grids"].tolist() == [[4, 4]] * 6
+        assert arrays["class_scores"].shape == (3, 5)
+    files = {
+        "overlay": sheet,
+        "map": sheet.with_suffix(".npz"),
+        "manifest": sheet.with_suffix(".json"),
+    }
+    assert verified_manifest(files) is not None
+    result.save(tmp_path / "out")  # its own files are replaced
+    sheet.with_suffix(".json").unlink()
+    with pytest.raises(OutputError, match="already exists"):
+        result.save(tmp_path / "out")
+
+
+# Contributions
+
+
+def test_contributions_before_a_pooled_linear_head_are_exact() -> None:
+    result, label = concepts_of(POOLED), 2
+    parts = dict(result.contributions(IMAGES[1], label).parts())
+    features = POOLED.features(IMAGES[1:2])
+    weights, slope = POOLED.weights, POOLED.slope(features, np.eye(5)[label])[0]
+    score = float(POOLED.logits(features)[0, label])
+    assert sum(parts.values()) == pytest.approx(score, abs=1e-5)
+    assert parts["bias"] == pytest.approx(float(weights["d"][label]), abs=1e-5)
+    maps = result.maps(1)
+    expected = np.einsum("chw,kc,khw->k", slope, result.directions, maps)
+    values = [parts[f"concept {k}"] for k in (1, 2, 3)]
+    np.testing.assert_allclose(values, expected, rtol=1e-2, atol=1e-4)
+    rest = features[0] - np.einsum("khw,kc->chw", maps, result.directions)
+    assert parts["not in the concepts"] == pytest.approx(float(np.sum(slope * rest)), abs=1e-3)
+
+
+@pytest.mark.parametrize("target", ["top1", "1-3", 4])
+def test_contributions_elsewhere_have_a_remainder(target: Any) -> None:
+    result = concepts_of(DEEP)
+    explained = result.contributions(IMAGES[0], target)
+    parts = dict(explained.parts())
+    features = DEEP.features(IMAGES[:1])
+    logits = DEEP.logits(features)
+    linear = float(np.sum(DEEP.slope(features, explained.target.weights) * features))
+    score = float(logits[0] @ explained.target.weights)
+    assert explained.score == pytest.approx(score, abs=1e-5)
+    assert sum(parts.values()) == pytest.approx(score, abs=1e-5)
+    assert parts["bias and nonlinearity"] == pytest.approx(score - linear, abs=1e-4)
+
+
+def test_contributions_are_written_with_a_manifest(tmp_path: Path) -> None:
+    result = concepts_of(POOLED, labels=["ant", "bee, honeybee", "cat", "dog", "elk"])
+    chart = result.contributions(IMAGES[0], "cat").save(tmp_path)
+    assert chart.name == "array-0.contributions.png"
+    manifest = json.loads(chart.with_suffix(".json").read_text())
+    assert manifest["target"]["name"] == "cat"
+    total = sum(row["value"] for row in manifest["contributions"])
+    assert total == pytest.approx(manifest["target"]["score"], abs=1e-6)
