@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from onnxcam.cli.deployment import FormatName, Runtime, require_output, save
 from onnxcam.cli.options import (
     Fuse,
     HeadText,
@@ -23,7 +24,7 @@ from onnxcam.cli.options import (
     Size,
     TaskName,
 )
-from onnxcam.cli.output import format_type, print_facts, require_writable, say
+from onnxcam.cli.output import format_type, print_facts, say
 from onnxcam.defaults import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -41,10 +42,14 @@ Examples:
   onnxcam embed model.onnx -o explained.onnx
   onnxcam embed model.onnx -o explained.onnx -m grad-cam -l 72 --outputs saliency,layer_map
   onnxcam embed model.onnx -o explained.onnx -n 10 --target-input --batch 1
+  onnxcam embed model.onnx -o models --format triton
   onnxcam inspect explained.onnx
 """
 
-Out = Annotated[Path, Option("--out", "-o", metavar="OUT.onnx", help="The file to write.")]
+Out = Annotated[
+    Path,
+    Option("--out", "-o", metavar="OUT", help="The file to write; with --format, the folder."),
+]
 TargetText = Annotated[
     str,
     Option(
@@ -95,7 +100,7 @@ Opset = Annotated[
     int | None,
     Option("--opset", metavar="N", help="The opset of the file, if that of the model is older."),
 ]
-Force = Annotated[bool, Option("--force", help="Overwrite OUT.onnx if it exists.")]
+Force = Annotated[bool, Option("--force", help="Overwrite OUT if it exists.")]
 
 
 def embed(
@@ -120,13 +125,15 @@ def embed(
     inputs: InputValues = None,
     fuse: Fuse = "max",
     size: Size = None,
+    format_name: FormatName = None,
+    runtime: Runtime = None,
     force: Force = False,
 ) -> None:
     """Write a model that also returns where it looked.
 
     The result is an ordinary .onnx file for any runtime: one run returns the answer and its explanation.
     """
-    require_writable(model, out, force=force)
+    require_output(model, out, format_name, runtime, force=force)
     from onnxcam.cli import parsing
     from onnxcam.embedding.write import embed as embed_model
 
@@ -153,8 +160,10 @@ def embed(
     )
     for notice in embedded.notices:
         say(f"note: {notice}", err=True)
-    files = embedded.save(out)
+    files, advice = save(embedded, model, out, format_name, runtime, force=force)
     _report(embedded, model, files)
+    for sentence in advice:
+        say(sentence)
 
 
 def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> None:

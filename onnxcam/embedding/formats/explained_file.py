@@ -48,9 +48,10 @@ class ExplainedFile:
 
 @dataclass(frozen=True)
 class Written:
-    """The files of a folder, and what to do with them, in sentences."""
+    """The files of a folder, those of them that are the `model`, and what to do with them, in sentences."""
 
     files: tuple[Path, ...]
+    model: tuple[Path, ...]
     advice: tuple[str, ...]
 
 

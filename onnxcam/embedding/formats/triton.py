@@ -54,12 +54,14 @@ def write_triton(
         )
     require_free(folder / name, force)
     config = "\n".join(write_config(file, name)) + "\n"
-    sources: dict[str, Path | bytes] = {f"1/{path.name}": path for path in file.data}
-    sources |= {"1/model.onnx": explained, "config.pbtxt": config.encode()}
+    sources: dict[str, Path | bytes] = {"1/model.onnx": explained}
+    sources |= {f"1/{path.name}": path for path in file.data}
+    model = tuple(folder / name / path for path in sources)
+    sources["config.pbtxt"] = config.encode()
     if file.explanation.labels and file.scores:
         sources[LABELS] = _label_lines(file.explanation.labels).encode()
     advice = f"start the server with: tritonserver --model-repository={folder}"
-    return Written(write_files(folder / name, sources), (advice,))
+    return Written(write_files(folder / name, sources), model, (advice,))
 
 
 def write_config(file: ExplainedFile, name: str) -> Iterator[str]:

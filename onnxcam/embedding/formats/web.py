@@ -55,12 +55,14 @@ def write_web(
     sources: dict[str, Path | bytes] = {
         f"runtime/{path.name}": path for path in find_runtime(runtime)
     }
-    sources |= {path.name: path for path in file.data} | {"explained.onnx": explained}
+    model = {"explained.onnx": explained} | {path.name: path for path in file.data}
+    sources |= model
     names = [f"samples/{path.name}" for path in samples]
     sources |= dict(zip(names, samples, strict=True))
     sources["explanation.json"] = json.dumps(describe_page(file, names)).encode()
     sources |= {path.name: path for path in sorted(PAGE.iterdir(), reverse=True)}
-    return Written(write_files(folder, sources), _advice(folder))
+    files = write_files(folder, sources)
+    return Written(files, tuple(folder / name for name in model), _advice(folder))
 
 
 def _require_pixels(file: ExplainedFile) -> None:

@@ -1,0 +1,72 @@
+"""The options of `onnxcam embed` that write a folder in which the file is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from typer import Option
+
+from onnxcam.cli.output import require_writable
+from onnxcam.errors import SettingError
+
+if TYPE_CHECKING:
+    from onnxcam.embedding.write import EmbeddedModel
+
+FormatName: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--format",
+        metavar="FORMAT",
+        help="Write the folder --out instead of a file: web, a page that runs the model in the browser; "
+        "triton, a model repository of Triton Inference Server.",
+        show_default=False,
+    ),
+]
+Runtime: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        "--runtime",
+        metavar="NODE_MODULES",
+        help="With --format web: the folder node_modules of `npm install onnxruntime-web`.",
+        show_default=False,
+    ),
+]
+
+
+def require_output(
+    model: Path, out: Path, format_name: str | None, runtime: Path | None, *, force: bool
+) -> None:
+    """Check what can be checked before the explanation is written. OutputError, SettingError or
+    UnknownNameError.
+    """
+    if format_name is None:
+        if runtime is not None:
+            raise SettingError("--runtime is for --format web; leave it out, or add --format web")
+        require_writable(model, out, force=force)
+        return
+    from onnxcam.embedding.formats.write import FORMATS, Deployment
+
+    FORMATS[format_name].check(Deployment(out, model.stem, runtime, force))
+
+
+def save(
+    embedded: EmbeddedModel,
+    model: Path,
+    out: Path,
+    format_name: str | None,
+    runtime: Path | None,
+    *,
+    force: bool,
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Write the file, or the folder of a format. Returns the paths of the model, and what to do with them."""
+    if format_name is None:
+        return embedded.save(out), ()
+    from onnxcam.embedding.formats.write import FORMATS, Deployment
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "explained.onnx"
+        embedded.save(file)
+        written = FORMATS[format_name].write(file, Deployment(out, model.stem, runtime, force))
+    return written.model, written.advice

@@ -1,0 +1,57 @@
+"""`onnxcam embed --format`: folders instead of a file."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnxcam.bundled import bundled_model
+from tests.cli.conftest import Run
+
+QUICK = ("-m", "grad-cam")
+
+
+def test_triton_repository_is_written(run: Run, tmp_path: Path) -> None:
+    words = ("--format", "triton", *QUICK, "--target-input")
+    result = run("embed", bundled_model(), "-o", tmp_path / "models", *words)
+    assert result.exit_code == 0
+    folder = tmp_path / "models" / "shapes"
+    assert 'name: "target" data_type: TYPE_INT64' in (folder / "config.pbtxt").read_text()
+    assert result.stdout.startswith(f"{folder / '1' / 'model.onnx'}: ")
+    assert result.stdout.splitlines()[-1].startswith("start the server with: tritonserver")
+    session = ort.InferenceSession(folder / "1/model.onnx", providers=["CPUExecutionProvider"])
+    images = np.zeros((2, 3, 112, 112), np.float32)
+    (saliency,) = session.run(["saliency"], {"image": images, "target": np.array([-1, 3])})
+    assert saliency.shape == (2, 112, 112)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--format", "tritn"), "no format 'tritn'; did you mean triton?"),
+        (("--format", "web"), "npm install onnxruntime-web"),
+        (("--runtime", "node_modules"), "--runtime is for --format web"),
+    ],
+)
+def test_unusable_format_is_refused_at_once(
+    run: Run, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    result = run("embed", tmp_path / "missing.onnx", "-o", tmp_path / "out", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_repository_that_exists_is_kept(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "models" / "shapes").mkdir(parents=True)
+    mine = tmp_path / "models" / "shapes" / "config.pbtxt"
+    mine.write_text("mine")
+    words = ("--format", "triton", *QUICK)
+    result = run("embed", bundled_model(), "-o", tmp_path / "models", *words)
+    assert result.exit_code == 2
+    assert mine.read_text() == "mine"
+    assert (
+        run("embed", bundled_model(), "-o", tmp_path / "models", *words, "--force").exit_code == 0
+    )
+    assert mine.read_text() != "mine"
