@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.errors import SettingError
-from onnxcam.image.colormap import Colormap, choose_colormap
+from onnxcam.image.blend import LUMA, blend, check_drawing
+from onnxcam.image.colormap import choose_colormap
 from onnxcam.image.geometry import Box
 from onnxcam.image.marks import draw_box, draw_outline
 from onnxcam.image.read import read
@@ -18,11 +19,7 @@ from onnxcam.image.text import PAPER, render_text, stamp_text
 
 LONGEST_SIDE = 1024  # pixels: a heat map has no detail that a larger image would show
 LARGEST_SIDE = 8192  # pixels that can be asked for
-_LEVELS = 1025  # of the map in a drawing; odd, so that 0 is one of them if the map is signed
-_LUMA = (0.299, 0.587, 0.114)  # the gray of a pixel (ITU-R BT.601), as Pillow has it
 _UNSEEN = 0.35  # brightness of the part of the image that the model was not shown
-_GRAY = 0.8  # how far the colors of the photograph give way to those of the map, per opacity
-_SHADE = 0.5  # how far the photograph darkens where there is no evidence, per opacity
 CELL = 224  # pixels of an image on a sheet
 _REDUCE = Image.Resampling.HAMMING
 _GAP = 8  # pixels between the images of a sheet
@@ -92,7 +89,7 @@ def overlay(
         overlaid = stamp_text(ImageOps.grayscale(photo).convert("RGB"), "no evidence")
     else:
         overlaid = _dim(photo)
-        blended = _blend(photo.crop(covered_box), level, colors, opacity)
+        blended = blend(photo.crop(covered_box), level, colors, opacity)
         overlaid.paste(blended, covered_box)
     if outline is not None:
         cells = _cells_on(image.size, box, outline.shape)
@@ -147,10 +144,7 @@ def sheet(
 
 
 def _check_numbers(opacity: float, outliers: float, longest_side: int) -> None:
-    if not 0 <= opacity <= 1:
-        raise SettingError(f"opacity {opacity}: expected 0 to 1")
-    if not 0 <= outliers < 1:
-        raise SettingError(f"outliers {outliers}: expected a fraction, 0 or more and below 1")
+    check_drawing(opacity, outliers)
     if not 1 <= longest_side <= LARGEST_SIDE:
         raise SettingError(f"longest_side {longest_side}: expected 1 to {LARGEST_SIDE} pixels")
 
@@ -229,40 +223,8 @@ def _peak(strength: Floats, outliers: float) -> float:
     return float(np.partition(evidence, rank)[rank])
 
 
-def _blend(
-    photo: Image.Image, level: NDArray[np.float32], colors: Colormap, opacity: float
-) -> Image.Image:
-    """The colors over the photograph, more of them where the value is far from 0; `level` is the
-    square root of the value, with its sign.
-    """
-    lowest = -1 if colors.diverging else 0
-    table = np.linspace(lowest, 1, _LEVELS)
-    evidence = np.square(table)
-    # The square root, because weak evidence would otherwise be too faint to be seen at all.
-    tint = opacity * np.abs(table)
-    remaining = (1 - _SHADE * opacity * (1 - evidence)) * (1 - tint)
-    added = colors(table * np.abs(table)) * tint[:, np.newaxis] + 0.5  # to round, not to cut off
-    index = np.rint((level - lowest) * ((_LEVELS - 1) / (1 - lowest))).astype(np.intp)
-    pixels = _take(np.repeat(remaining[:, np.newaxis], 3, axis=1), index)
-    pixels *= np.asarray(_mute(photo, _GRAY * opacity))
-    pixels += _take(added, index)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def _take(table: Floats, index: NDArray[np.intp]) -> NDArray[np.float32]:
-    """The rows of a table in float32; the mode spares NumPy a copy, there is nothing to clip."""
-    return table.astype(np.float32).take(index, axis=0, mode="clip")
-
-
-def _mute(photo: Image.Image, share: float) -> Image.Image:
-    """The photograph with its colors mixed with this share of their gray."""
-    gray = share * np.array([_LUMA] * 3)
-    matrix = np.hstack([gray + (1 - share) * np.eye(3), np.zeros((3, 1))])
-    return photo.convert("RGB", tuple(matrix.ravel().tolist()))
-
-
 def _dim(photo: Image.Image) -> Image.Image:
-    weights = tuple(weight * _UNSEEN for weight in _LUMA)
+    weights = tuple(weight * _UNSEEN for weight in LUMA)
     return photo.convert("L", (*weights, 0.0)).convert("RGB")
 
 

@@ -299,6 +299,23 @@ def _look_up(
     return tensor
 
 
+def levels_of_values(preprocessing: Preprocessing, takes: ImageInput) -> tuple[Floats, Floats]:
+    """(C,), (C,): a factor and a shift that make levels of the values in a tensor of the model."""
+    channels = _channel_count(takes)
+    mean, std = (
+        _per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std)
+    )
+    scale = preprocessing.scale
+    span = (np.array([[0.0], [255.0]]) / scale - mean) / std
+    return std * scale, (mean + _zero_point(span, takes) * std) * scale
+
+
+def _zero_point(span: Floats, takes: ImageInput) -> int:
+    """What is subtracted from the values of a tensor, of which `span` are those of 0 and 255."""
+    is_shifted = takes.dtype == np.int8 and span.min() >= 0 and span.max() > np.iinfo(np.int8).max
+    return 128 if is_shifted else 0
+
+
 def _to_model_dtype(values: NDArray[np.float32], span: Floats, takes: ImageInput) -> Array:
     """`values` in the model's dtype; `span` is what 0 and 255 become."""
     if takes.dtype.kind in "bOSU":
@@ -307,8 +324,7 @@ def _to_model_dtype(values: NDArray[np.float32], span: Floats, takes: ImageInput
         )
     if takes.dtype.kind not in "iu":
         return values.astype(takes.dtype)
-    limits = np.iinfo(takes.dtype)
-    zero = 128 if takes.dtype == np.int8 and span.min() >= 0 and span.max() > limits.max else 0
+    limits, zero = np.iinfo(takes.dtype), _zero_point(span, takes)
     low, high = np.clip(span - zero, limits.min, limits.max)
     if np.max(high - low) < _FEWEST_LEVELS:
         raise SettingError(
