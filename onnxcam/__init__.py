@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
     from onnxcam.rewrite.gradient import augment, gradient
     from onnxcam.rewrite.planner import layers
+    from onnxcam.scanning.scan import Scan, scan
+    from onnxcam.scanning.scanned_image import ScannedImage
+    from onnxcam.scanning.scanner import Scanner
     from onnxcam.specs import Layer
     from onnxcam.targets import Target, target_kind
 
@@ -92,6 +95,9 @@ __all__ = [
     "Rules",
     "RunError",
     "Samples",
+    "Scan",
+    "ScannedImage",
+    "Scanner",
     "SettingError",
     "Target",
     "TargetError",
@@ -109,6 +115,7 @@ __all__ = [
     "place",
     "quantity",
     "sampler",
+    "scan",
     "target_kind",
 ]
 
@@ -143,6 +150,9 @@ _HOMES = {
     "onnxcam.autodiff.tables": ("RULE_TABLES",),
     "onnxcam.rewrite.gradient": ("augment", "gradient"),
     "onnxcam.rewrite.planner": ("layers",),
+    "onnxcam.scanning.scan": ("Scan", "scan"),
+    "onnxcam.scanning.scanned_image": ("ScannedImage",),
+    "onnxcam.scanning.scanner": ("Scanner",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -20,6 +20,7 @@ from onnxcam.cli.inspect import inspect
 from onnxcam.cli.layers import layers
 from onnxcam.cli.methods import methods
 from onnxcam.cli.output import say
+from onnxcam.cli.scan import scan
 
 EPILOG = """\b
 Start with:
@@ -41,6 +42,7 @@ for _command in (
     explain,
     compare,
     concepts,
+    scan,
     layers,
     methods,
     check,

@@ -34,6 +34,7 @@ from onnxcam.explain.result_files import require_writable, result_files, verifie
 from onnxcam.image.preprocess import to_dict
 from onnxcam.image.read import LARGEST_FILE
 from onnxcam.image.read_array import file_of
+from onnxcam.methods.subset import region_to_json
 from onnxcam.regular_files import digest_file
 from onnxcam.runtime.device import usable_cpus
 from onnxcam.runtime.session import memory_errors
@@ -240,7 +241,7 @@ class Job:
             "method": [explainer.method.name, explainer.settings, self._named_files],
             "score": [explainer.score_kind, explainer.plan.explained_tensor],
             "layers": [layer.name for layer in explainer.plan.layers],
-            "subset": [explainer.channels, explainer.region, explainer.fuse],
+            "subset": [explainer.channels, region_to_json(explainer.region), explainer.fuse],
             "preprocessing": to_dict(explainer.preprocessing),
             "labels": explainer.labels,
             "target": [target, *map(_image_digest, files_of(target))],

@@ -54,9 +54,8 @@ from onnxcam.cli.options import (
     Targets,
     TaskName,
 )
-from onnxcam.cli.output import say
+from onnxcam.cli.output import make_folder, say
 from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
-from onnxcam.errors import OutputError
 
 if TYPE_CHECKING:
     from onnxcam.cli.batch_job import Job
@@ -216,9 +215,14 @@ def _read_result(
 
 
 def _make_explainer(choices: Choices) -> Explainer:
+    from onnxcam.cli.scanned_subset import read_subsets
     from onnxcam.explain.explainer import Explainer
 
-    return Explainer(choices.model or "", choices.method, **choices.arguments, **choices.settings)
+    arguments, subsets = read_subsets(choices.arguments)
+    explainer = Explainer(choices.model or "", choices.method, **arguments, **choices.settings)
+    for subset in subsets:
+        subset.require_fit(explainer.plan)
+    return explainer
 
 
 def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
@@ -229,7 +233,7 @@ def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
     preprocessing_notice = job.explainer.preprocessing_notice
     # an unknown or unsuitable one fails before the work, not after it
     choose_colormap(job.drawing["colormap"], signed=job.explainer.method.signed)
-    _make_folder(job.out)
+    make_folder(job.out)
     with ProgressReporter(len(job.images) * job.passes, quiet=quiet, json=json) as reporter:
         about_images = [] if all(map(is_array_file, job.images)) else [preprocessing_notice]
         for notice in (*notices, *job.explainer.notices, *about_images):
@@ -241,15 +245,6 @@ def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
         say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
     if job.failures:
         raise Exit(1)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot create the folder {out} ({error.strerror}); choose another --out"
-        ) from error
 
 
 def _summary(job: Job) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from onnxcam.errors import ImageError
-from onnxcam.explain.result_files import is_comparison
+from onnxcam.explain.result_files import SCAN, is_comparison
 from onnxcam.methods import METHODS
 from onnxcam.unique_names import fold_case, make_unique
 
@@ -87,7 +87,7 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
     )
     method, manifest = Path(path.stem).suffix.removeprefix("."), path.with_suffix(".json")
     return is_in_output_folder or (
-        _is_file(manifest) and (method in METHODS or is_comparison(manifest))
+        _is_file(manifest) and (method in {*METHODS, SCAN} or is_comparison(manifest))
     )
 
 

@@ -184,14 +184,19 @@ ScoreKind: TypeAlias = Annotated[
 ]
 Channels: TypeAlias = Annotated[
     str | None,
-    Option("--channels", metavar="3,7,10-20", help="Use only these feature maps of the layer."),
+    Option(
+        "--channels",
+        metavar="3,7,10-20",
+        help="Use only these feature maps of the layer; @FILE.scan.json: those that a scan marked as unusual.",
+    ),
 ]
 RegionOption: TypeAlias = Annotated[
     str | None,
     Option(
         "--region",
         metavar="Y0:Y1,X0:X1",
-        help="Use only these cells of the layer: rows Y0 to Y1-1, columns X0 to X1-1.",
+        help="Use only these cells of the layer: rows Y0 to Y1-1, columns X0 to X1-1; @FILE.scan.json: "
+        "those that a scan marked as unusual.",
     ),
 ]
 Fuse: TypeAlias = Annotated[

@@ -114,3 +114,13 @@ def format_type(tensor: object) -> str:
     """The dtype and shape of a tensor."""
     dtype, shape = getattr(tensor, "dtype", None), getattr(tensor, "shape", None)
     return f"{dtype} ({', '.join(map(str, shape or ()))})"
+
+
+def make_folder(out: Path) -> None:
+    """Make the output folder, with those above it, if they are not there. OutputError if that fails."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot create the folder {out} ({error.strerror}); choose another --out"
+        ) from error

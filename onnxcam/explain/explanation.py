@@ -220,7 +220,7 @@ class Explanation:
             require_writable(files, overwrite=overwrite)
         for i, files in enumerate(results):
             overlay = encode_png(self.overlay(i, **drawing))
-            write_results(files, overlay, _encode_npz(self._arrays(i)), self.manifest(i))
+            write_results(files, overlay, encode_npz(self._arrays(i)), self.manifest(i))
         return [files["overlay"] for files in results]
 
     def _arrays(self, index: int) -> dict[str, Array]:
@@ -249,7 +249,8 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _encode_npz(arrays: dict[str, Array]) -> bytes:
+def encode_npz(arrays: dict[str, Array]) -> bytes:
+    """The bytes of a .npz file."""
     buffer = BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # compressing takes 20 times as long
     return buffer.getvalue()

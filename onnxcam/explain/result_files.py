@@ -19,6 +19,7 @@ from onnxcam.regular_files import digest_file, open_regular, read_regular
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 SEAL = "manifest_sha256"
 COMPARISON = "comparison"  # a key of manifests of several methods
+SCAN = "scan"  # a key of manifests of scans, and the part of the names of their files that says so
 SCHEMA = 2  # of the manifest's keys; raise it when one is renamed or removed. Manifests before 2 have no number
 # How a manifest begins, even one that was cut off: of this schema, and before 2
 MANIFEST_BEGINNINGS = (

@@ -12,7 +12,7 @@ import numpy as np
 from onnxcam._version import __version__
 from onnxcam.errors import SettingError
 from onnxcam.explain.explainer import Explainer
-from onnxcam.explain.result_files import COMPARISON, read_manifest
+from onnxcam.explain.result_files import COMPARISON, SCAN, read_manifest
 from onnxcam.image.preprocess import from_dict
 from onnxcam.image.read_array import file_of
 from onnxcam.methods import METHODS
@@ -73,9 +73,10 @@ class StoredResult:
 def read_result(path: Path) -> tuple[StoredResult, list[str]]:
     """The result of a manifest, and notices about it. SettingError if it cannot be repeated."""
     manifest = read_manifest(path)
-    if COMPARISON in manifest:
+    if COMPARISON in manifest or SCAN in manifest:
+        kind = "a comparison of methods" if COMPARISON in manifest else "a scan"
         raise SettingError(
-            f"{path}: is of a comparison of methods; expected the .json file of one result of `onnxcam explain`"
+            f"{path}: is of {kind}; expected the .json file of one result of `onnxcam explain`"
         )
     try:
         result = _from_manifest(path, manifest)

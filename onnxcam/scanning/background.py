@@ -38,6 +38,11 @@ class Activations:
         self._count += 1
 
     @property
+    def count(self) -> int:
+        """The number of images so far."""
+        return self._count
+
+    @property
     def columns(self) -> NDArray[np.float32]:
         """(nodes, B): those of all images so far; not a copy."""
         return self._values[:, : self._count]
@@ -55,7 +60,7 @@ class Background:
             among the others, which is rank / B.
     """
 
-    def __init__(self, activations: NDArray[np.float32], tail: Tail = "right") -> None:
+    def __init__(self, activations: NDArray[np.float32], tail: str = "right") -> None:
         if tail not in TAILS:
             raise SettingError(f"tail {tail!r}: expected {', '.join(TAILS)}")
         self._sorted, self.tail = activations, tail

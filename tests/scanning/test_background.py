@@ -81,4 +81,4 @@ def test_activations_grow_beyond_the_expected_number() -> None:
 
 def test_unknown_tail_is_refused() -> None:
     with pytest.raises(SettingError, match="expected right, left, both"):
-        Background(np.zeros((2, 3), np.float32), "upper")  # type: ignore[arg-type]
+        Background(np.zeros((2, 3), np.float32), "upper")

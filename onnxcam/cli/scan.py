@@ -1,0 +1,165 @@
+"""`onnxcam scan`: how unusual images are, and which feature maps and cells are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from typer import Argument, Exit, Option
+
+from onnxcam.cli.explainer_options import explainer_options
+from onnxcam.cli.options import (
+    Caption,
+    ColormapName,
+    Force,
+    JsonLines,
+    LongestSide,
+    ModelFile,
+    Opacity,
+    Out,
+    Quiet,
+    Recursive,
+    SideBySide,
+)
+from onnxcam.cli.output import say
+
+EPILOG = """\b
+For each image, all or none of these files are written:
+  NAME.scan.png   where the activations are unusual, over the image; the outline is that of the most unusual
+                  block of feature maps and cells
+  NAME.scan.npz   the p-values of all activations, and what is unusual
+  NAME.scan.json  the scores, the feature maps and cells, the settings, and digests of the other two files
+With --together, also together.scan.png, .npz and .json. Results of earlier runs are replaced.
+
+\b
+The p-value of an image says how many of the background images, each compared with the others, are at least as
+unusual. The smallest possible one is 1 / (number of background images + 1).
+
+\b
+With --json, each line has the keys image, score, p_value, alpha, nodes, nodes_of_layer, channels, cells, layer,
+overlay, map, manifest and error. For an image that failed, it has only image and error.
+
+\b
+Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is invalid.
+
+\b
+Examples:
+  onnxcam scan model.onnx new/ --background usual/
+  onnxcam scan model.onnx new/ --background usual/ -l 40 --alpha-max 0.02 --tail both --together
+  onnxcam explain model.onnx cat.jpg -m grad-cam --channels @onnxcam-scan/cat.scan.json
+"""
+
+ScanImages: TypeAlias = Annotated[
+    list[Path],
+    Argument(
+        metavar="IMAGE...",
+        help="Images or folders of images, or arrays that are preprocessed already (npy, npz, npz:key).",
+    ),
+]
+BackgroundImages: TypeAlias = Annotated[
+    list[Path],
+    Option(
+        "--background",
+        metavar="DIR",
+        help="A folder of images that are usual, or one such image; repeat it for several. Some hundred "
+        "images are enough.",
+        show_default=False,
+    ),
+]
+LayerName: TypeAlias = Annotated[
+    str,
+    Option(
+        "--layer",
+        "-l",
+        metavar="NAME|NUMBER",
+        help="A layer listed by `onnxcam layers`: its name, its number, a unique part of its name, or a "
+        "pattern.",
+    ),
+]
+AlphaMax: TypeAlias = Annotated[
+    float,
+    Option(
+        "--alpha-max",
+        metavar="P",
+        help="The largest p-value of an activation that counts as unusual.",
+    ),
+]
+StatisticName: TypeAlias = Annotated[
+    str,
+    Option(
+        "--statistic",
+        metavar="NAME",
+        help="berk-jones (many somewhat unusual activations), or higher-criticism (a few very unusual ones).",
+    ),
+]
+TailName: TypeAlias = Annotated[
+    str,
+    Option(
+        "--tail",
+        metavar="right|left|both",
+        help="Whether large activations are unusual, small ones, or both.",
+    ),
+]
+Together: TypeAlias = Annotated[
+    bool,
+    Option("--together", help="Also search the images and activations that are unusual in common."),
+]
+SearchSeed: TypeAlias = Annotated[
+    int,
+    Option("--seed", metavar="N", help="Seed of the restarts of the search.", min=0),
+]
+
+
+@explainer_options
+def scan(
+    model: ModelFile,
+    images: ScanImages,
+    background: BackgroundImages,
+    layer: LayerName = "auto",
+    alpha_max: AlphaMax = 0.1,
+    statistic: StatisticName = "berk-jones",
+    tail: TailName = "right",
+    together: Together = False,
+    seed: SearchSeed = 0,
+    *,
+    arguments: dict[str, Any],
+    out: Out = Path("onnxcam-scan"),
+    recursive: Recursive = False,
+    force: Force = False,
+    colormap: ColormapName = None,
+    opacity: Opacity = 0.6,
+    longest_side: LongestSide = 1024,
+    side_by_side: SideBySide = False,
+    caption: Caption = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find images that are unusual for MODEL, and which feature maps and cells are."""
+    from onnxcam.cli.image_files import collect_images
+    from onnxcam.cli.progress import ProgressReporter
+    from onnxcam.cli.scan_job import ScanJob
+    from onnxcam.scanning.settings import ScanSettings
+
+    settings = ScanSettings(alpha_max, statistic, tail, seed=seed)
+    usual, about_background = collect_images(background, recursive=recursive, out=out)
+    settings.require_enough(len(usual))
+    paths, about_images = collect_images(images, recursive=recursive, out=out)
+    drawing = {
+        "colormap": colormap,
+        "opacity": opacity,
+        "longest_side": longest_side,
+        "side_by_side": side_by_side,
+        "caption": caption,
+    }
+    with ProgressReporter(len(usual) + len(paths), quiet=quiet, json=json) as reporter:
+        job = ScanJob(paths, out, force, drawing, reporter)
+        job.prepare(together=together)
+        scanner = job.open(model, usual, layer, settings, arguments)
+        for notice in (*about_background, *about_images, *scanner.notices):
+            job.note(notice)
+        job.run(scanner, together=together)
+    reporter.note(job.summary(scanner))
+    for path, error in job.failures.items():
+        say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
+    if job.failures:
+        raise Exit(1)
