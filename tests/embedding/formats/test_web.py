@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.bundled import sample_images
@@ -211,19 +213,16 @@ class IsolatedHandler(QuietHandler):
 
 @dataclass
 class Visit:
-    """What a browser saw: the answers of the page, and the outputs of ONNX Runtime in Python."""
+    """What a browser saw: the answers of the page, and the outputs of ONNX Runtime in Python for class 3."""
 
     seen: dict[str, Any]
     expected: dict[str, Any]
     shots: Path
     url: str
-    is_isolated: bool
 
 
-@pytest.fixture(scope="module", params=[QuietHandler, IsolatedHandler], ids=["plain", "isolated"])
-def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Visit:
-    """The page of a file, opened in Chromium, with an image."""
-    folder = tmp_path_factory.mktemp("visit")
+def visit(folder: Path, handler: type[SimpleHTTPRequestHandler]) -> Visit:
+    """Write the page of a file, open it in Chromium, and have it explain an image."""
     source = write_stand_in(folder / "a.onnx")
     write_web(source, folder / "site", MODULES, samples=[IMAGE])
     (folder / "shots").mkdir()
@@ -231,8 +230,7 @@ def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     numbers = {"pixels": pixels.ravel().tolist(), "target": 3}
     numbers |= {"height": pixels.shape[0], "width": pixels.shape[1]}
     (folder / "input.json").write_text(json.dumps(numbers))
-    handler = partial(request.param, directory=str(folder / "site"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder / "site")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/"
     try:
@@ -241,59 +239,45 @@ def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     finally:
         server.shutdown()
         server.server_close()
+    return Visit(seen, run_source(source, pixels, 3), folder / "shots", url)
+
+
+def run_source(source: Path, pixels: NDArray[np.uint8], target: int) -> dict[str, Any]:
+    """The outputs of ONNX Runtime by name."""
     session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
-    feeds = {"pixels": pixels[None], "target": np.array([3])}
     names = [value.name for value in session.get_outputs()]
-    expected = dict(zip(names, session.run(None, feeds), strict=True))
-    is_isolated = request.param is IsolatedHandler
-    return Visit(seen, expected, folder / "shots", url, is_isolated)
+    outputs = session.run(names, {"pixels": pixels[None], "target": np.array([target])})
+    return dict(zip(names, outputs, strict=True))
 
 
-@needs_chromium
-@needs_package("playwright-core")
-@needs_package("onnxruntime-web")
-def test_page_explains_an_image_in_the_browser(visit: Visit) -> None:
-    seen = visit.seen
-    assert set(seen["problems"]) <= {"No available adapters."}  # the browser's own word on WebGPU
-    assert seen["backend"] == "wasm"
-    assert seen["listed"][0] == "hourglass score 8.68"
-    assert seen["label"] == "The image with the evidence for hourglass"
-    assert seen["chosen"] == f"The image with the evidence for {seen['listed'][1].split()[0]}"
-    assert "Explained in" in seen["text"]
-    assert "because there is no device for WebGPU" in seen["text"]
-    assert ("more threads need the headers" in seen["text"]) != (visit.is_isolated and CORES > 1)
-
-
-@needs_chromium
-@needs_package("playwright-core")
-@needs_package("onnxruntime-web")
-def test_map_in_the_browser_is_that_of_python(visit: Visit) -> None:
-    outputs, expected = visit.seen["outputs"], visit.expected
+def require_same_outputs(page: Visit) -> None:
+    """The raw map and the scores are those of Python."""
+    outputs, expected = page.seen["outputs"], page.expected
     saliency = np.reshape(outputs["map"], outputs["shape"])
     peak = float(np.abs(expected["saliency"]).max())
     np.testing.assert_allclose(saliency, expected["saliency"][0], rtol=0, atol=1e-5 * peak)
     np.testing.assert_allclose(outputs["scores"], expected["logits"][0], rtol=0, atol=1e-4)
 
 
-@needs_chromium
-@needs_package("playwright-core")
-@needs_package("onnxruntime-web")
-def test_page_loads_nothing_from_elsewhere(visit: Visit) -> None:
-    assert len(visit.seen["requested"]) > len(RUNTIME)
-    assert all(address.startswith(visit.url) for address in visit.seen["requested"])
+def require_overlay(page: Visit, source: Path) -> None:
+    """What the page draws for the best class is what Python draws, at the size of the image."""
+    image = Image.open(IMAGE).convert("RGB")
+    drawn = np.reshape(page.seen["pixels"], (image.height, image.width, 4))[..., :3]
+    pixels = np.asarray(image)
+    assert np.abs(drawn.astype(np.int32) - pixels).max() > 50
+    (saliency,) = run_source(source, pixels, -1)["saliency"]
+    expected = overlay(image, saliency, (0, 0, image.width, image.height), opacity=0.6)
+    assert np.abs(drawn - np.asarray(expected, np.int32)).max() <= 3
 
 
-@needs_chromium
-@needs_package("playwright-core")
-@needs_package("onnxruntime-web")
-def test_screenshots_show_the_map(visit: Visit) -> None:
-    """Light and dark, wide and narrow; the map has colors that the page itself has not."""
+def require_screenshots(shots: Path) -> None:
+    """They have the colors of the scheme and of the map, and nothing is wider than the screen."""
     for name, width in (("wide", 1100), ("dark", 1100), ("phone", 390)):
-        image = Image.open(visit.shots / f"{name}.png").convert("RGB")
-        assert image.width == width  # nothing is wider than the screen
+        image = Image.open(shots / f"{name}.png").convert("RGB")
+        assert image.width == width
         assert len(image.getcolors(image.width * image.height) or ()) > 2000
     light, dark = (
-        np.asarray(Image.open(visit.shots / f"{name}.png").convert("L"))[5, 5]
+        int(np.asarray(Image.open(shots / f"{name}.png").convert("L"))[5, 5])
         for name in ("wide", "dark")
     )
     assert dark < 60 < 200 < light
@@ -302,23 +286,31 @@ def test_screenshots_show_the_map(visit: Visit) -> None:
 @needs_chromium
 @needs_package("playwright-core")
 @needs_package("onnxruntime-web")
-def test_image_on_the_page_is_the_overlay(visit: Visit, tmp_path: Path) -> None:
-    """At the size of the image, up to the interpolation."""
-    image = Image.open(IMAGE).convert("RGB")
-    drawn = np.reshape(visit.seen["pixels"], (image.height, image.width, 4))[..., :3]
-    assert np.abs(drawn.astype(np.int32) - np.asarray(image, np.int32)).max() > 50
-    (saliency,) = run_top_class(tmp_path, image)
-    expected = overlay(image, saliency, (0, 0, image.width, image.height), opacity=0.6)
-    assert np.abs(drawn - np.asarray(expected, np.int32)).max() <= 3
+def test_page_explains_an_image_in_the_browser(tmp_path: Path) -> None:
+    page = visit(tmp_path, QuietHandler)
+    seen = page.seen
+    assert set(seen["problems"]) <= {"No available adapters."}  # the browser's own word on WebGPU
+    assert seen["backend"] == "wasm"
+    assert "because there is no device for WebGPU; more threads need" in seen["text"]
+    assert seen["listed"][0] == "hourglass score 8.68"
+    assert seen["label"] == "The image with the evidence for hourglass"
+    assert seen["chosen"] == f"The image with the evidence for {seen['listed'][1].split()[0]}"
+    assert len(seen["requested"]) > len(RUNTIME)
+    assert all(address.startswith(page.url) for address in seen["requested"])
+    require_same_outputs(page)
+    require_overlay(page, tmp_path / "a.onnx")
+    require_screenshots(page.shots)
 
 
-def run_top_class(folder: Path, image: Image.Image) -> Any:
-    """The map of the class with the highest score."""
-    session = ort.InferenceSession(
-        write_stand_in(folder / "a.onnx"), providers=["CPUExecutionProvider"]
-    )
-    feeds = {"pixels": np.asarray(image)[None], "target": np.array([-1])}
-    return session.run(["saliency"], feeds)[0]
+@needs_chromium
+@needs_package("playwright-core")
+@needs_package("onnxruntime-web")
+def test_isolated_page_runs_in_threads(tmp_path: Path) -> None:
+    page = visit(tmp_path, IsolatedHandler)
+    assert page.seen["backend"] == "wasm"
+    assert re.search(r"WebAssembly, \d threads?\)", page.seen["text"])
+    assert ("more threads" in page.seen["text"]) == (CORES == 1)
+    require_same_outputs(page)
 
 
 def test_page_of_a_fixed_batch_repeats_the_image(tmp_path: Path) -> None:
