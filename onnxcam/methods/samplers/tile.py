@@ -4,8 +4,9 @@ image of 224 x 224 pixels. All samples are the same numbers on every machine and
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from onnxcam.methods.samplers.sampler import CleanRun, Tabulated
 MARGIN = 32  # by which a tile is larger than the image
 CLIP, LEVELS = 4.5, 127  # the largest deviate, and the int8 that stands for it
 STEP = CLIP / LEVELS
+FEW = 4  # channels, which have 24 orders
+TILE, ORDER, PLACE = range(3)  # random streams of a seed
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,34 @@ class Symmetry:
 
 
 @lru_cache(maxsize=4096)
-def draw_symmetry(seed: int, number: int, channels: int) -> Symmetry:
-    """The symmetry of a sample, from a random stream of its own."""
-    stream = np.random.Generator(np.random.SFC64([seed, number + 1]))
-    top, left = stream.integers(MARGIN + 1, size=2).tolist()
-    rows, columns, transposed, negative = (stream.integers(2, size=4) == 1).tolist()
-    order = tuple(stream.permutation(channels).tolist())
-    return Symmetry((top, left), (rows, columns), transposed, order, -1 if negative else 1)
+def draw_symmetry(seed: int, number: int, channels: int, *, is_square: bool) -> Symmetry:
+    """The symmetry of a sample. None is used again before all are used; places and signs are random."""
+    orders = channel_orders(channels)
+    count = len(orders) * (8 if is_square else 4)
+    block, place = divmod(number, count)
+    code = int(_stream(seed, ORDER, block).permutation(count)[place])
+    draw = _stream(seed, PLACE, number)
+    top, left, negative = draw.integers((MARGIN + 1, MARGIN + 1, 2)).tolist()
+    return Symmetry(
+        start=(top, left),
+        flipped=(bool(code & 1), bool(code & 2)),
+        transposed=is_square and bool(code & 4),
+        channels=orders[code // (8 if is_square else 4)],
+        sign=-1 if negative else 1,
+    )
+
+
+@cache
+def channel_orders(channels: int) -> list[tuple[int, ...]]:
+    """All orders of a few channels; of more, those that are shifted around."""
+    numbers = tuple(range(channels))
+    if channels <= FEW:
+        return [*itertools.permutations(numbers)]
+    return [numbers[shift:] + numbers[:shift] for shift in numbers]
+
+
+def _stream(*seeds: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(seeds))
 
 
 @dataclass(frozen=True)
@@ -62,8 +86,9 @@ class TileNoise:
         sizes = list(shape)
         channels = sizes.pop(channel_axis - 1)
         height, width = sizes
-        stream = np.random.Generator(np.random.SFC64([seed, 0]))
-        deviates = stream.standard_normal((1, channels, height + MARGIN, width + MARGIN))
+        deviates = _stream(seed, TILE).standard_normal(
+            (1, channels, height + MARGIN, width + MARGIN)
+        )
         levels = np.rint(np.clip(deviates, -CLIP, CLIP) / STEP)
         return cls(levels.astype(np.int8), seed, channel_axis)
 
@@ -80,7 +105,8 @@ class TileNoise:
 
     def symmetry(self, number: int) -> Symmetry:
         """That of a sample."""
-        return draw_symmetry(self.seed, number, self.tile.shape[1])
+        _, channels, height, width = self.tile.shape
+        return draw_symmetry(self.seed, number, channels, is_square=height == width)
 
     def _crop(self, symmetry: Symmetry) -> Any:
         """(1, C, H, W) int8."""
@@ -89,8 +115,7 @@ class TileNoise:
         crop = self.tile[:, :, rows, columns]
         channels = list(symmetry.channels)
         crop = crop if channels == sorted(channels) else np.take(crop, channels, axis=1)
-        is_square = sizes[0] == sizes[1]
-        return np.swapaxes(crop, 2, 3) if symmetry.transposed and is_square else crop
+        return np.swapaxes(crop, 2, 3) if symmetry.transposed else crop
 
 
 def _interval(start: int, size: int, is_flipped: bool) -> slice:

@@ -34,23 +34,39 @@ def test_sample_is_a_crop_under_its_symmetry(shape: tuple[int, ...]) -> None:
     noise = TileNoise.draw(4, shape, 1)
     seen = set()
     for number, (sample, step) in enumerate(zip(noise[0:32], noise.steps(32), strict=True)):
-        symmetry = draw_symmetry(4, number, shape[0])
+        symmetry = noise.symmetry(number)
         (top, left), (up, back) = symmetry.start, symmetry.flipped
         expected = noise.tile[0, :, top : top + shape[1], left : left + shape[2]]
         expected = expected[list(symmetry.channels)]
         expected = expected[:, ::-1] if up else expected
         expected = expected[:, :, ::-1] if back else expected
-        if symmetry.transposed and shape[1] == shape[2]:
+        assert shape[1] == shape[2] or not symmetry.transposed
+        if symmetry.transposed:
             expected = expected.transpose(0, 2, 1)
         np.testing.assert_array_equal(sample, expected)
         assert step.item() == np.float32(symmetry.sign * STEP)
         seen.add((up, back, symmetry.transposed, symmetry.sign))
-    assert len(seen) > 10
+    assert len(seen) > (6 if shape[1] != shape[2] else 12)
 
 
 def test_all_crops_lie_in_the_tile() -> None:
-    starts = {draw_symmetry(0, number, 3).start[0] for number in range(1000)}
-    assert starts == {*range(MARGIN + 1)}
+    drawn = [draw_symmetry(0, number, 3, is_square=True) for number in range(1000)]
+    for axis in (0, 1):
+        assert {symmetry.start[axis] for symmetry in drawn} == {*range(MARGIN + 1)}
+    assert abs(sum(symmetry.sign for symmetry in drawn)) < 100
+
+
+@pytest.mark.parametrize(
+    ("channels", "is_square", "count"), [(1, True, 8), (3, True, 48), (3, False, 24), (6, True, 48)]
+)
+def test_no_symmetry_is_used_twice_before_all_are(
+    channels: int, is_square: bool, count: int
+) -> None:
+    drawn = [draw_symmetry(7, number, channels, is_square=is_square) for number in range(2 * count)]
+    kinds = [(s.flipped, s.transposed, s.channels) for s in drawn]
+    assert len({*kinds[:count]}) == len({*kinds[count:]}) == count
+    assert kinds[:count] != kinds[count:]
+    assert all(sorted(s.channels) == [*range(channels)] for s in drawn)
 
 
 def test_samples_do_not_depend_on_slices_or_their_number() -> None:
