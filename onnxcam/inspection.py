@@ -18,7 +18,7 @@ from onnxcam.model.file_facts import describe_proto
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load_mapped
 from onnxcam.model.model import Model
-from onnxcam.model.proto.read import read_proto
+from onnxcam.model.proto.skim import skim_proto
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
     ModelError for a file that cannot be read or is no model.
     """
-    proto = read_proto(path)
+    proto = skim_proto(path)
     facts = describe_proto(proto, path)
     metadata = {prop.key: prop.value for prop in proto.metadata_props}
     explanation = from_properties(metadata, str(path))

@@ -71,7 +71,8 @@ def _model_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _explanation_lines(explanation: dict[str, Any]) -> Iterator[tuple[str, str]]:
     runs = f"{explanation['samples']} samples" if explanation["samples"] else "no samples"
-    yield "method", f"{explanation['method']}: {runs}, in {explanation['rounds']} rounds"
+    rounds = f", in {explanation['rounds']} rounds" if explanation["rounds"] > 1 else ""
+    yield "method", f"{explanation['method']}: {runs}{rounds}"
     yield "layer", ", ".join(explanation["layers"]) or "none: the map is of the image"
     yield "target", explanation["target"] or "the class that the input 'target' names"
     settings = ", ".join(f"{name}={value}" for name, value in explanation["settings"].items())

@@ -100,14 +100,16 @@ def quantization_of(operators: Iterable[str]) -> str | None:
 
 
 def describe_external(tensors: Iterable[TensorProto], model: Path) -> list[dict[str, Any]]:
-    """The files of external data that tensors name, with their size, and the first problem with each, such as
-    that it is missing or too short; None if it is complete. Nothing is opened.
+    """The files of external data that tensors name, besides the model's own, with their size, and the first
+    problem with each, such as that it is missing or too short; None if it is complete. Nothing is opened.
     """
     files: dict[str, dict[str, Any]] = {}
     for tensor in tensors:
         if not uses_external_data(tensor):
             continue
         location = next((p.value for p in tensor.external_data if p.key == "location"), "")
+        if location == model.name:  # a weight that was not read
+            continue
         file = files.setdefault(location, {"name": location, "bytes": None, "problem": None})
         try:
             file["bytes"] = locate_tensor(tensor, model)[0].stat().st_size

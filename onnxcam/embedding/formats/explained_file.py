@@ -12,7 +12,7 @@ from onnxcam.atomic_write import atomic_write
 from onnxcam.embedding.metadata import EmbeddedExplanation, from_properties
 from onnxcam.errors import ModelError, OutputError
 from onnxcam.model.file_facts import describe_proto
-from onnxcam.model.proto.read import read_proto
+from onnxcam.model.proto.skim import skim_proto
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Written:
 
 def read_explained(path: Path) -> ExplainedFile:
     """ModelError if the file cannot be read, holds no explanation, or lacks external data."""
-    proto = read_proto(path)
+    proto = skim_proto(path)
     metadata = {prop.key: prop.value for prop in proto.metadata_props}
     explanation = from_properties(metadata, str(path))
     if explanation is None:
