@@ -16,7 +16,7 @@ LEVELS = [  # from the top; parts on one line do not import each other
     {"cli"},
     {"demo", "diagnostics", "inspection", "installation"},
     {"__init__"},
-    {"ascent", "concept_maps", "embedding", "scanning"},
+    {"ascent", "concept_maps", "embedding", "portability", "scanning"},
     {"explain"},
     {"rewrite"},
     {"autodiff"},
@@ -41,7 +41,10 @@ IMAGES = {
     "concept_maps",
     "scanning",
 }  # all but the first only pass on Pillow's images
-GRAPHS = {"graph", "passes", "model", "spatial", "heads", "autodiff", "rewrite", "embedding"}
+GRAPHS = {
+    *("graph", "passes", "model", "spatial", "heads", "autodiff", "rewrite", "embedding"),
+    "portability",  # the evaluator of ONNX
+}
 HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
@@ -52,6 +55,9 @@ HOMES = {
     "onnx_graphsurgeon": GRAPHS,
     "google": {"model"},  # DecodeError of protobuf, which onnx raises for other files
     "skimage": {"methods"},  # superpixels
+    "openvino": {"portability"},
+    "cv2": {"portability"},
+    "tract": {"portability"},
     "numpy": LEVEL.keys(),
 }
 

@@ -42,6 +42,7 @@ from onnxcam.methods.subset import Subset
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
+from onnxcam.rewrite.weight_sharing import separate_shared_weights
 from onnxcam.specs import AUTO, Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
@@ -199,6 +200,7 @@ def _finish(graph: gs.Graph) -> gs.Graph:
     sort_nodes(graph)
     for scope in (graph, *graph.subgraphs(recursive=True)):
         forget_free_sizes(scope)
+    separate_shared_weights(graph)
     return graph
 
 

@@ -31,6 +31,7 @@ from onnxcam.rewrite.loss_scale import (
     sum_in_float32,
 )
 from onnxcam.rewrite.per_image import absorbed_at, add_per_image
+from onnxcam.rewrite.weight_sharing import separate_shared_weights
 from onnxcam.specs import SEED, gradient_at
 
 __all__ = ["SEED", "augment", "expand_operators_without_rules", "gradient"]
@@ -61,7 +62,9 @@ def gradient(
     """
     table = RULE_TABLES[rules] if isinstance(rules, str) else rules
     score = find_score(model).logits if of is None else of
-    return gradients(model, score, [Sweep(table, wrt)])
+    written = gradients(model, score, [Sweep(table, wrt)])
+    separate_shared_weights(written.graph)
+    return written
 
 
 class Sweep(NamedTuple):

@@ -20,20 +20,23 @@ MAX_STEM_CHANNELS = 4  # of an image
 
 
 def insert_zeros(g: Value, x: Value, window: Window) -> tuple[Value, Window]:
-    """g with s - 1 zeros after each cell, and the window of stride 1 for which x has the right size."""
+    """g with s - 1 zeros after each cell, and the window of stride 1 for which x has the right size. Zeros
+    after the only cell of an axis are pads of that window.
+    """
     begin = [int(pad or 0) for pad in window.begin]
-    axes = zip(window.extents, window.strides, g.shape[2:], x.shape[2:], begin, strict=True)
+    outputs = [static_dim(out) for out in g.shape[2:]]
+    steps = [1 if out == 1 else step for out, step in zip(outputs, window.strides, strict=True)]
+    cells = [out * step for out, step in zip(outputs, steps, strict=True)]
     end = [
-        stride * static_dim(out) - static_dim(size) + extent - 1 - p0
-        for extent, stride, out, size, p0 in axes
+        count - static_dim(size) + extent - 1 - p0
+        for extent, count, size, p0 in zip(window.extents, cells, x.shape[2:], begin, strict=True)
     ]
     dense = replace(window, strides=(1,) * len(end), end=tuple(end))
-    is_cell = [
-        np.arange(static_dim(out) * stride) % stride == 0
-        for out, stride in zip(g.shape[2:], window.strides, strict=True)
-    ]
+    if set(steps) == {1}:  # OpenVINO 2026.4 computes what follows wrong, if there is one cell
+        return g, dense
+    is_cell = [np.arange(count) % step == 0 for count, step in zip(cells, steps, strict=True)]
     mask = np.prod(np.meshgrid(*is_cell, indexing="ij"), axis=0)[None, None]
-    return repeat_nearest(g, window.strides) * mask.astype(np.float64), dense
+    return repeat_nearest(g, steps) * mask.astype(np.float64), dense
 
 
 def is_stem_conv(g: Value, x: Value, window: Window, group: int) -> bool:

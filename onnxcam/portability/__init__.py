@@ -1,0 +1,1 @@
+"""Runs files on the runtimes that are installed, and compares what they return."""
