@@ -9,6 +9,7 @@ from typer import Option
 
 from onnxcam.cli.options import InputValues, ModelFile, ScoreTensor
 from onnxcam.cli.output import format_type, print_facts, require_writable, say
+from onnxcam.cli.runtime_check import NodeModules, Runtimes, report_check, require_runtimes
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ gradient is computed: 1 for the class and 0 for the others (one row per image), 
 \b
 Examples:
   onnxcam augment model.onnx -o model.grad.onnx
+  onnxcam augment model.onnx -o model.grad.onnx --batch 1 --check openvino,opencv
   onnxcam augment model.onnx -l /layer3/Relu_output_0 -l /layer4/Relu_output_0 -o model.grad.onnx
 """
 
@@ -42,6 +44,28 @@ def augment(
     ] = None,
     output: ScoreTensor = None,
     inputs: InputValues = None,
+    batch: Annotated[
+        int | None,
+        Option(
+            "--batch",
+            metavar="N",
+            min=1,
+            help="Take exactly N images at once: no sizes are left to be computed in the graph, which more "
+            "runtimes accept.  [default: as the model]",
+            show_default=False,
+        ),
+    ] = None,
+    opset: Annotated[
+        int | None,
+        Option(
+            "--opset",
+            metavar="N",
+            help="The opset of the file, if that of the model is older.  [default: as new as needed]",
+            show_default=False,
+        ),
+    ] = None,
+    check: Runtimes = None,
+    node_modules: NodeModules = None,
     force: Annotated[bool, Option("--force", help="Overwrite OUT.onnx if it exists.")] = False,
 ) -> None:
     """Write a model that also returns gradients.
@@ -49,10 +73,12 @@ def augment(
     The result is an ordinary .onnx file for any runtime.
     """
     require_writable(model, out, force=force)
+    require_runtimes(check)
     from onnxcam.autodiff.rules import DEFAULT
     from onnxcam.cli.parsing import parse_inputs
     from onnxcam.explain.image_values import read_inputs
     from onnxcam.heads.dense_score import ensure_class_scores
+    from onnxcam.model.chosen_opset import require_opset
     from onnxcam.model.image_input import image_input
     from onnxcam.model.load import load
     from onnxcam.rewrite.gradient import augment as augment_model
@@ -61,6 +87,7 @@ def augment(
 
     with blames_invalid_models(model):
         original = load(model, read_inputs(model, parse_inputs(inputs or [])))
+        original = _as_requested(original, batch, opset)
         scored_model, score = ensure_class_scores(original, output)
         try:
             names = _layer_names(original, layer or ["auto"], output)
@@ -68,10 +95,22 @@ def augment(
         except (BlockedError, MissingRuleError) as error:
             image = image_input(scored_model).name
             raise add_hint(error, scored_model, image, score.logits, DEFAULT) from error
+    if opset is not None:
+        require_opset(augmented, opset)
     files = augmented.save(out)
     size = sum(file.stat().st_size for file in files) / 1e6
     say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {augmented.opset}")
     _print_signature(augmented, score.logits)
+    report_check(out, check, node_modules)
+
+
+def _as_requested(model: Model, batch: int | None, opset: int | None) -> Model:
+    """The model with the batch and the opset that were chosen."""
+    from onnxcam.model.chosen_opset import upgrade_to
+    from onnxcam.model.fixed_batch import fix_batch
+
+    upgraded = model if opset is None else upgrade_to(model, opset)
+    return upgraded if batch is None else fix_batch(upgraded, batch)
 
 
 def _layer_names(model: Model, requested: list[str], output: str | None) -> list[str]:

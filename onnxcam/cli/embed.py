@@ -25,6 +25,7 @@ from onnxcam.cli.options import (
     TaskName,
 )
 from onnxcam.cli.output import format_type, print_facts, say
+from onnxcam.cli.runtime_check import Runtimes, report_check, require_runtimes
 from onnxcam.defaults import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ Examples:
   onnxcam embed model.onnx -o explained.onnx -m grad-cam -l 72 --outputs saliency,layer_map
   onnxcam embed model.onnx -o explained.onnx -n 10 --target-input --batch 1
   onnxcam embed model.onnx -o models --format triton
+  onnxcam embed model.onnx -o explained.onnx --batch 1 --check openvino,opencv
   onnxcam inspect explained.onnx
 """
 
@@ -127,6 +129,7 @@ def embed(
     size: Size = None,
     format_name: FormatName = None,
     runtime: Runtime = None,
+    check: Runtimes = None,
     force: Force = False,
 ) -> None:
     """Write a model that also returns where it looked.
@@ -134,6 +137,7 @@ def embed(
     The result is an ordinary .onnx file for any runtime: one run returns the answer and its explanation.
     """
     require_output(model, out, format_name, runtime, force=force)
+    require_runtimes(check)
     from onnxcam.cli import parsing
     from onnxcam.embedding.write import embed as embed_model
 
@@ -164,6 +168,7 @@ def embed(
     _report(embedded, model, files)
     for sentence in advice:
         say(sentence)
+    report_check(next(file for file in files if file.suffix == ".onnx"), check, runtime)
 
 
 def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> None:

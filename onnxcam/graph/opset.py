@@ -103,7 +103,7 @@ def upgrade_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         converted = onnx.version_converter.convert_version(proto, opset)
     except Exception as error:
         raise ModelError(
-            f"the model cannot be upgraded from opset {old} to {opset}, which a gradient rule needs "
+            f"the model cannot be upgraded from opset {old} to {opset} "
             f"({first_line(error)}); "
             f"export it with opset {opset} or newer"
         ) from error
