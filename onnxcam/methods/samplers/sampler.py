@@ -55,9 +55,12 @@ class Tabulated:
     arrays or, if the samples are written into a graph, on Values, so it uses NumPy's functions only.
 
     Attributes:
-        compute: a function of rows of all tables, and of as many rows of all images (or of one row each), that
-            broadcast to each other.
-        tables: arrays (n, ...) with a row per sample, which are small, or a Value that is made of constants.
+        compute: a function of the tables and then the images: of k rows of every table and one row of every
+            image, which broadcast to each other, or of R = N k rows of all of them, one for each pair of an
+            image and a sample; it returns as many rows. Without images it returns k rows, which are those of
+            every image.
+        tables: arrays (n, ...) with a row per sample, which are small and stored in their own dtype; or a Value
+            that is made of constants.
         images: arrays (1, ...), or Values (N, ...), with a row per image.
     """
 
@@ -80,7 +83,8 @@ class Samples:
         weights: (n,), the factors of the cotangents, 1 by default.
         inputs: arrays with a row per sample that quantities are written from, such as `mask` or `step`.
         named: arrays (1, ...) that the formula may take by these names, such as `baseline`; with the channels
-            first, in float64. Or Values (N, ...), or arrays that broadcast to them, in float32.
+            first, in float64. In a graph, Values (N, ...), or arrays that broadcast to them; without those that
+            are scores of samples, which only reports take.
         notices: sentences that a user should see, such as that something was missing.
         columns: (n,), where the numbers of the samples are in stacked quantities, which then have `width`
             columns, and 0 in the others; by default, the samples are the columns.
@@ -131,7 +135,8 @@ class Samples:
 @dataclass(frozen=True)
 class CleanRun:
     """What a sampler knows of the image whose samples it draws. If they are written into a graph, `image` and
-    `values` are float32 Values with a row for each of N images; all sizes but N are numbers.
+    `values` are float32 Values with a row for each of N images, all sizes but N are numbers, `recall` and
+    `to_device` store nothing, and `scores` and `compute` are not called.
 
     Attributes:
         image: (1, ...) the image tensor, in the layout and dtype of the model.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
 from onnxcam.arrays import Images
@@ -15,9 +16,10 @@ from tests.methods.support.written_samples import (
     image_layer,
     on_arrays,
     on_values,
-    stored_bytes,
+    write_graph,
 )
 
+FILE = "0.25"  # a gray image
 CASES: list[tuple[str, dict[str, Any]]] = [
     *(
         ("gaussian", {"samples": 6, "generator": "tile", "seed": 3, **settings})
@@ -26,7 +28,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("path", {"steps": 5}),
     *(
         ("path", {"steps": 5, "baseline": baseline})
-        for baseline in ("black", "mean", "noise", 0.5, np.array([0.1, 0.2, 0.3]))
+        for baseline in ("black", "mean", "noise", FILE, 0.5, np.array([0.1, 0.2, 0.3]))
     ),
     ("windows", {"window": 3, "stride": 2}),
     ("windows", {"window": 0.5, "baseline": "mean"}),
@@ -73,6 +75,16 @@ def test_samples_on_values_equal_samples_on_arrays(
         np.testing.assert_allclose(array, expected[key], rtol=0, atol=2e-6 * largest, err_msg=key)
 
 
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
+def test_samples_in_a_graph_are_computed_in_float32(name: str, settings: dict[str, Any]) -> None:
+    """Browsers' graphics processors have no float64."""
+    images = random_images(1, 1)
+    graph = write_graph(name, images, image_layer(images, 1), settings)
+    tensors = [*graph.tensors().values()]
+    assert tensors
+    assert np.dtype(np.float64) not in {tensor.dtype for tensor in tensors}
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_positions_on_values_keep_tokens_that_are_no_cells(axis: int) -> None:
     tokens = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
@@ -113,7 +125,11 @@ def test_compact_tables_make_small_files() -> None:
     """Bytes of what a graph stores for the samples of an image of 224 x 224 pixels."""
     image = np.zeros((1, 3, 224, 224), np.float32)
     sizes = {
-        name: stored_bytes(name, image, image_layer(image, 1), settings)
+        name: len(
+            gs.export_onnx(
+                write_graph(name, image, image_layer(image, 1), settings)
+            ).SerializeToString()
+        )
         for name, settings in (
             ("gaussian", {"generator": "tile"}),
             ("masks", {}),

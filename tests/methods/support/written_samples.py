@@ -39,7 +39,7 @@ def clean_run(values: Any, layer: Layer) -> CleanRun:
         values=values,
         layer=layer,
         aspect_ratio=2 / 3,
-        read_image=lambda path: np.full(values.shape[1:], float(path)),
+        read_image=lambda level: np.full((1, *values.shape[1:]), float(level)),
         color=lambda level: np.full((1, *sizes[1:]), COLORS[level]),
         scores=lambda samples: np.ones(samples.count),
         to_device=lambda array: array,
@@ -116,16 +116,16 @@ def on_values(
     return {key: np.broadcast_to(array, expected[key].shape) for key, array in computed.items()}
 
 
-def stored_bytes(
+def write_graph(
     name: str, images: Images, layer: Layer, settings: Mapping[str, Any], opset: int = 17
-) -> int:
-    """The size of a graph that computes some samples."""
+) -> gs.Graph:
+    """A graph that computes some samples."""
     graph = gs.Graph(opset=opset, import_domains=[onnx.helper.make_opsetid("", opset)])
     build = Builder(graph)
     results = write_samples(name, build.input(IMAGE, images.dtype, images.shape), layer, settings)
     for key, value in results.items():
         build.output(value, key)
-    return len(gs.export_onnx(graph).SerializeToString())
+    return graph
 
 
 def unfold(rows: Array, images: int, samples: int) -> Array:
