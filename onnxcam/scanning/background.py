@@ -146,9 +146,3 @@ def _count_below(
         below = np.where(is_below & (position <= count), position, below)
         step >>= 1
     return below
-
-
-def histogram(ranks: Ranks, levels: int) -> NDArray[np.int64]:
-    """(N, levels): how many nodes of (N, nodes) have each rank."""
-    counts = [np.bincount(row - 1, minlength=levels) for row in ranks]
-    return np.array(counts, np.int64).reshape(len(ranks), levels)

@@ -28,8 +28,8 @@ NAME = "together"  # of the files
 
 @dataclass(frozen=True)
 class ScannedGroup:
-    """The images and nodes whose p-values are most unusual together, as far as an ascent finds them. It starts
-    with all images, or with a random part of them: a single image may have a higher score.
+    """The images and nodes whose p-values are most unusual together, as far as ascents find them. It may be a
+    single image, if its unusual nodes are not those of others.
 
     Attributes:
         images: all images that were scanned.

@@ -21,9 +21,9 @@ from onnxcam.explain.pipeline import ErrorCallback
 from onnxcam.explain.result_files import SCAN
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.runtime.session import memory_errors
-from onnxcam.scanning.background import FIRST, Activations, Background, histogram
+from onnxcam.scanning.background import FIRST, Activations, Background
 from onnxcam.scanning.scanned_image import ScannedImage
-from onnxcam.scanning.search import ascend, scan_nodes
+from onnxcam.scanning.search import ascend, histogram, scan_nodes
 from onnxcam.scanning.settings import ScanSettings
 from onnxcam.scanning.statistics import STATISTICS
 from onnxcam.specs import AUTO

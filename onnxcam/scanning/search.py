@@ -26,6 +26,13 @@ MOST_THRESHOLDS = 100  # levels that `ascend` tries; of more, as many are taken 
 RESTARTS = 5
 
 
+def histogram(ranks: Ranks, levels: int) -> NDArray[np.int64]:
+    """(N, levels): how many nodes of (N, nodes) have each rank."""
+    rows = np.arange(len(ranks))[:, None] * levels
+    counts = np.bincount((rows + ranks - 1).ravel(), minlength=len(ranks) * levels)
+    return counts.reshape(len(ranks), levels)
+
+
 class NodeScores(NamedTuple):
     """The scores (N,) of N images, and the ranks (N,) of their alphas; 0 where no node has a p-value of at most
     alpha_max. The best subset of an image holds the nodes of at most this rank.
@@ -113,22 +120,36 @@ def ascend(
     restarts: int = RESTARTS,
     seed: int = 0,
 ) -> Block:
-    """A block of rows and columns with a high score: the best of several ascents, the first from all rows, the
-    others from random rows. It is not always the best block.
+    """A block of rows and columns with a high score: the best of ascents from all rows, all columns, the best
+    single row or column, and as many random sets of rows as `restarts`. It is not always the best block.
     """
     thresholds = choose_thresholds(ranks, largest_rank(alpha_max, levels))
-    count = len(ranks)
-    best = Block(0.0, 0, np.zeros(count, bool), np.zeros(ranks.shape[1], bool))
+    best = Block(0.0, 0, np.zeros(len(ranks), bool), np.zeros(ranks.shape[1], bool))
     if not len(thresholds):
         return best
     random = np.random.default_rng(seed)
-    for start in range(restarts + 1):
-        rows = random.random(count) < random.random() if start else np.ones(count, bool)
-        if not rows.any():
-            rows[random.integers(count)] = True
-        block = _ascend_from(rows, ranks, levels, thresholds, statistic)
-        best = block if block.score > best.score else best
+    for axis in (ranks, ranks.T):
+        starts = [np.ones(len(axis), bool), _best_row(axis, levels, alpha_max, statistic)]
+        starts += [_random_part(len(axis), random) for _ in range(restarts if axis is ranks else 0)]
+        for rows in starts:
+            block = _ascend_from(rows, axis, levels, thresholds, statistic)
+            if block.score > best.score:
+                turned = block._replace(rows=block.columns, columns=block.rows)
+                best = block if axis is ranks else turned
     return best
+
+
+def _best_row(ranks: Ranks, levels: int, alpha_max: float, statistic: Statistic) -> Mask:
+    """The row whose best nodes have the highest score."""
+    scores = scan_nodes(histogram(ranks, levels), alpha_max, statistic).scores
+    return np.asarray(np.arange(len(ranks)) == scores.argmax())
+
+
+def _random_part(count: int, random: np.random.Generator) -> Mask:
+    """A random part, of at least one."""
+    chosen = random.random(count) < random.random()
+    chosen[random.integers(count)] = True
+    return chosen
 
 
 def _ascend_from(

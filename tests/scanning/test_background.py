@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from onnxcam.errors import SettingError
 from onnxcam.scanning import background as module
-from onnxcam.scanning.background import TAILS, Activations, Background, Tail, histogram
+from onnxcam.scanning.background import TAILS, Activations, Background, Tail
+from onnxcam.scanning.search import histogram
 
 Values = NDArray[np.float32]
 
