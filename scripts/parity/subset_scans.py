@@ -2,8 +2,8 @@
 
     python -m scripts.parity.subset_scans
 
-needs NumPy and the package adversarial-robustness-toolbox, with scikit-learn, packaging and Pillow; nothing else
-has to be installed. Prints the largest differences of p-values and scores of single images, which both search
+needs NumPy and the package adversarial-robustness-toolbox, with scikit-learn, packaging and Pillow, and nothing
+else. Prints the largest differences of p-values and scores of single images, which both search
 exactly, and the ratios of the scores of groups, which neither does.
 """
 
