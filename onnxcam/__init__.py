@@ -27,6 +27,8 @@ from onnxcam.errors import (
 )
 
 if TYPE_CHECKING:
+    from onnxcam.ascent.invert import Inversion, invert
+    from onnxcam.ascent.visualize import Visualization, visualize
     from onnxcam.autodiff.rule_table import Rules
     from onnxcam.autodiff.tables import RULE_TABLES
     from onnxcam.concept_maps.concepts import Concepts
@@ -77,6 +79,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "ImageError",
+    "Inversion",
     "Layer",
     "Method",
     "MissingRuleError",
@@ -103,12 +106,14 @@ __all__ = [
     "TargetError",
     "UnforeseenError",
     "UnknownNameError",
+    "Visualization",
     "augment",
     "compare",
     "concepts",
     "embed",
     "errors",
     "gradient",
+    "invert",
     "layers",
     "load",
     "method",
@@ -117,10 +122,13 @@ __all__ = [
     "sampler",
     "scan",
     "target_kind",
+    "visualize",
 ]
 
 # imported at first use, with ONNX, ONNX Runtime and NumPy, so that `onnxcam --help` is fast
 _HOMES = {
+    "onnxcam.ascent.invert": ("Inversion", "invert"),
+    "onnxcam.ascent.visualize": ("Visualization", "visualize"),
     "onnxcam.concept_maps.concepts": ("Concepts",),
     "onnxcam.concept_maps.find": ("concepts",),
     "onnxcam.embedding.write": ("EmbeddedModel", "embed"),

@@ -17,10 +17,12 @@ from onnxcam.cli.embed import embed
 from onnxcam.cli.errors import ErrorReportingGroup
 from onnxcam.cli.explain import explain
 from onnxcam.cli.inspect import inspect
+from onnxcam.cli.invert import invert
 from onnxcam.cli.layers import layers
 from onnxcam.cli.methods import methods
 from onnxcam.cli.output import say
 from onnxcam.cli.scan import scan
+from onnxcam.cli.visualize import visualize
 
 EPILOG = """\b
 Start with:
@@ -43,6 +45,8 @@ for _command in (
     compare,
     concepts,
     scan,
+    visualize,
+    invert,
     layers,
     methods,
     check,

@@ -134,7 +134,10 @@ def scan(
     json: JsonLines = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find images that are unusual for MODEL, and which feature maps and cells are."""
+    """Find images that are unusual for MODEL, and where.
+
+    What is unusual are feature maps and cells of a layer.
+    """
     from onnxcam.cli.image_files import collect_images
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.cli.scan_job import ScanJob

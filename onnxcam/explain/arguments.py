@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from onnxcam.dense import Dense
 from onnxcam.errors import SettingError, TargetError
 from onnxcam.explain.dense_labels import class_without_label
 from onnxcam.image.files_beside import CONFIG, FilesBeside
@@ -16,11 +17,31 @@ from onnxcam.image.label_fit import fit_labels
 from onnxcam.image.labels import check_labels, metadata_labels, read_labels
 from onnxcam.methods import METHODS, QUANTITIES, Method
 from onnxcam.methods.method import methods_with
-from onnxcam.specs import AUTO, Plan, PlanRequest
+from onnxcam.specs import AUTO, PlanRequest, Score
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 LabelSource: TypeAlias = str | Path | Sequence[str] | Mapping[Any, Any] | None
 LayerSource: TypeAlias = str | int | Sequence[str | int]
+
+
+class Classes(Protocol):
+    """What labels depend on: a plan, or a model with its scores."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """That of the model."""
+
+    @property
+    def score(self) -> Score:
+        """The tensor with the scores."""
+
+    @property
+    def dense(self) -> Dense | None:
+        """The scores at positions, if there are any."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the scores are called that are no classes."""
 
 
 def check_choices(method: Method, score: str, fuse: str, chunk: int | None) -> None:
@@ -96,18 +117,18 @@ def files_beside(model: object) -> FilesBeside:
 
 
 def resolve_labels(
-    labels: LabelSource, plan: Plan, files: FilesBeside
+    labels: LabelSource, model: Classes, files: FilesBeside
 ) -> tuple[tuple[str, ...] | None, str | None]:
     """One name per class, or None if there are no names, and a notice. Labels from the user must fit; labels in
     the model's metadata, or in a file beside it, that do not fit are ignored, and the notice says so.
     """
-    classes, nothing = plan.score.classes, class_without_label(plan.dense)
+    classes, nothing = model.score.classes, class_without_label(model.dense)
     if labels is None:
         return None, None
     if isinstance(labels, str) and labels == AUTO:
-        names, place = metadata_labels(plan.metadata), "the model's metadata"
-        if plan.names:
-            return plan.names, None
+        names, place = metadata_labels(model.metadata), "the model's metadata"
+        if model.names:
+            return model.names, None
         if not names:
             names, place = files.labels, f"{CONFIG} beside the model"
         try:

@@ -1,0 +1,140 @@
+"""A tensor of a model and the gradient of its weighted sum at the image, for many images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from onnxcam.arrays import Array, Floats, Images
+from onnxcam.ascent.opened_model import OpenedModel
+from onnxcam.errors import BlockedError, MissingRuleError, ModelError, RunError
+from onnxcam.model.model import Model
+from onnxcam.rewrite.constant_gradient import prune_outputs
+from onnxcam.rewrite.float_image import with_float_image
+from onnxcam.rewrite.gradient import gradient
+from onnxcam.runtime.batch_independence import are_close, contrasting_images, tolerance_of
+from onnxcam.runtime.chunks import CHUNK, ChunkedRunner
+from onnxcam.runtime.session import open_session
+from onnxcam.specs import SEED, gradient_at
+
+MIXES = "images are run one by one, because images that are run together influence each other"
+NO_INPUTS: Mapping[str, Array] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Differentiable:
+    """The tensor `name` (N, …) of a model, which is run in float32 where it takes an image of integers."""
+
+    runner: ChunkedRunner
+    opened: OpenedModel
+    name: str
+    notices: tuple[str, ...] = field(default=())
+
+    def values(self, images: Images, inputs: Mapping[str, Array] = NO_INPUTS) -> Array:
+        """(N, …): the tensor, for images (N, …) and one row for each of them of other inputs."""
+        return self.tensor(self.name, images, inputs)
+
+    def tensor(self, name: str, images: Images, inputs: Mapping[str, Array] = NO_INPUTS) -> Array:
+        """(N, …): the tensor `name`, which is an output; inputs that are missing get zeros."""
+        session = self.runner.session
+        shape = [dim if isinstance(dim, int) else 1 for dim in session.shapes[SEED][1:]]
+        idle = {
+            name: np.zeros(
+                [
+                    len(images),
+                    *(dim if isinstance(dim, int) else 1 for dim in session.shapes[name][1:]),
+                ],
+                session.dtypes[name],
+            )
+            for name in session.inputs - {self.opened.image.name, SEED, *inputs}
+        }
+        seeds = np.zeros((len(images), *shape), session.dtypes[SEED])
+        return self._run([name], images, {**idle, **inputs, SEED: seeds})[0]
+
+    def gradients(
+        self, images: Images, seeds: Array, inputs: Mapping[str, Array] = NO_INPUTS
+    ) -> tuple[Array, Floats]:
+        """The tensor, and the gradient at the images of its sum with the weights `seeds`, which have its shape.
+        RunError if they are not finite.
+        """
+        dtype: Any = self.runner.session.dtypes[SEED]
+        outputs = [self.name, gradient_at(self.opened.image.name)]
+        values, slopes = self._run(outputs, images, {**inputs, SEED: seeds.astype(dtype)})
+        if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
+            raise RunError(
+                f"{self.opened.model.name}: values or gradients of {self.name} are not finite (NaN or "
+                "infinite); choose another layer, or check the model's weights"
+            )
+        return values, np.asarray(slopes, np.float64)
+
+    def _run(self, outputs: list[str], images: Images, inputs: Mapping[str, Array]) -> list[Array]:
+        def feed(chunk: slice) -> dict[str, Array]:
+            rows = {name: array[chunk] for name, array in inputs.items()}
+            return {self.opened.image.name: images[chunk], **rows}
+
+        chunks = [arrays for _, arrays in self.runner.run(outputs, len(images), feed)]
+        arrays = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+        if any(len(array) != len(images) for array in arrays):
+            raise ModelError(
+                f"{self.opened.model.name}: {self.name!r} has no batch axis in front, so its values cannot be "
+                "told apart by image; choose another layer"
+            )
+        return arrays
+
+
+def differentiable(
+    opened: OpenedModel, model: Model, name: str, outputs: Sequence[str] = ()
+) -> Differentiable:
+    """The tensor `name` of a model, which is the opened one or one that was made of it. `outputs` are
+    kept, too.
+
+    ModelError if its gradient does not reach the image.
+    """
+    image = opened.image.name
+    try:
+        augmented = gradient(with_float_image(model, opened.image), [image], name)
+    except (BlockedError, MissingRuleError) as error:
+        raise error.with_hint("choose a layer before it with --layer (`onnxcam layers`)") from error
+    prune_outputs(augmented, [name, gradient_at(image), *outputs])
+    content, weights = augmented.content_and_weights()
+    session = open_session(content, opened.device, weights)
+    runner = ChunkedRunner(
+        session, opened.image.batch, opened.chunk or CHUNK, zero_padded_inputs=frozenset({SEED})
+    )
+    made = Differentiable(runner, opened, name, session.notices)
+    if opened.image.batch == 1 or _is_independent(made):
+        return made
+    if opened.image.batch is not None:
+        raise ModelError(
+            f"{opened.model.name}: takes {opened.image.batch} images at a time, and the gradient for one "
+            "depends on the others; export it with a batch size of 1"
+        )
+    single = replace(runner, fixed_batch=1)
+    return replace(made, runner=single, notices=(*made.notices, MIXES))
+
+
+def _is_independent(made: Differentiable) -> bool:
+    """Whether two images have the same values and gradients together as alone."""
+    opened = made.opened
+    height, width = opened.size
+    channels = opened.range.channels
+    shape = (
+        (channels, height, width) if opened.image.layout == "NCHW" else (height, width, channels)
+    )
+    pair = contrasting_images(shape, opened.image.dtype).astype(opened.range.tensor_dtype)
+    try:
+        seeds = np.ones((2, *made.values(pair).shape[1:]))
+        together = made.gradients(pair, seeds)
+        alone = [made.gradients(pair[n : n + 1], seeds[:1]) for n in range(2)]
+    except (ModelError, RunError):
+        return False
+    tolerance = tolerance_of([together[0]])
+    return all(
+        are_close(both[n : n + 1], single, tolerance, 1e-12)
+        for n in range(2)
+        for both, single in zip(together, alone[n], strict=True)
+    )

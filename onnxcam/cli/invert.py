@@ -1,0 +1,190 @@
+"""`onnxcam invert`: show what the layers of a model still know of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from onnxcam.cli.ascent_options import (
+    Beta,
+    Blur,
+    InversionBasis,
+    InversionNoise,
+    InversionRate,
+    InversionVariation,
+    Norm,
+    Power,
+    Seed,
+    Slowing,
+    Steps,
+)
+from onnxcam.cli.options import (
+    Chunk,
+    DeviceName,
+    Fit,
+    Force,
+    HeadText,
+    InputValues,
+    JsonLines,
+    Mean,
+    ModelFile,
+    Order,
+    Out,
+    Pad,
+    Preprocess,
+    Quiet,
+    Scale,
+    ScoreTensor,
+    Size,
+    Std,
+    TaskName,
+)
+
+if TYPE_CHECKING:
+    from onnxcam.ascent.descent import Step
+    from onnxcam.ascent.invert import Inversion
+    from onnxcam.cli.progress import ProgressReporter
+
+EPILOG = """\b
+In the folder, these files are written, all or none; IMAGE.MODEL.invert is the beginning of their names:
+  .png            the image and a row of reconstructions, with their relative errors
+  .1.png, …       one reconstruction, as large as the model takes it
+  .npz            `tensor` (L, …), as the model takes it; `errors` (L,); `history` (L, steps)
+  .json           everything needed to make them again, and digests of the other files
+  .LAYER.checkpoint.npz  the state of the optimizer: a later call with the same settings goes on from it
+
+\b
+The relative error at a layer f is ||f(x) - f(x0)|| / ||f(x0)||.
+
+\b
+With --json, each line has the keys layer, relative_error, image, sheet, tensor and manifest.
+
+\b
+Examples:
+  onnxcam invert model.onnx cat.jpg
+  onnxcam invert model.onnx cat.jpg -l /layer2/Relu_output_0 -l /layer4/Relu_output_0 --steps 512
+  onnxcam invert model.onnx cat.jpg -l logits --variation 0.3
+"""
+
+
+def invert(
+    model: ModelFile,
+    image: Annotated[
+        Path,
+        Argument(
+            metavar="IMAGE",
+            help="An image, or an array that is preprocessed already (npy, npz, npz:key).",
+        ),
+    ],
+    layer: Annotated[
+        list[str] | None,
+        Option(
+            "--layer",
+            "-l",
+            metavar="NAME|NUMBER",
+            help="A layer listed by `onnxcam layers`, or any tensor by its exact name; repeat it for several.  "
+            "[default: five layers from the first to the last]",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    noise: InversionNoise = None,
+    basis: InversionBasis = None,
+    rate: InversionRate = None,
+    slowing: Slowing = None,
+    norm: Norm = None,
+    power: Power = None,
+    variation: InversionVariation = None,
+    beta: Beta = None,
+    blur: Blur = None,
+    output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
+    inputs: InputValues = None,
+    preprocess: Preprocess = "auto",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    order: Order = None,
+    fit: Fit = None,
+    pad: Pad = None,
+    device: DeviceName = "auto",
+    chunk: Chunk = None,
+    out: Out = Path("onnxcam-out"),
+    force: Force = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what the layers of MODEL still know of IMAGE.
+
+    For each layer, an image is made that has the same activations there.
+    """
+    from onnxcam.cli import parsing
+    from onnxcam.cli.progress import ProgressReporter
+
+    arguments: dict[str, Any] = {
+        "steps": steps,
+        "seed": seed,
+        "noise": noise,
+        "basis": basis,
+        "rate": rate,
+        "slowing": slowing,
+        "norm": norm,
+        "power": power,
+        "variation": variation,
+        "beta": beta,
+        "blur": blur,
+        "output": output,
+        "task": task,
+        "head": head,
+        "inputs": parsing.parse_inputs(inputs or []),
+        "preprocess": preprocess,
+        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
+        "device": device,
+        "chunk": chunk,
+    }
+    with ProgressReporter(0, quiet=quiet, json=json) as reporter:
+        result = _run(reporter, model, image, layer or ["auto"], out, arguments)
+        for notice in result.notices:
+            reporter.note(f"note: {notice}")
+        sheet = result.save(out, overwrite=force)
+        for record in _records(result, sheet):
+            line = f"{record['layer']}: relative error {record['relative_error']:.4g}"
+            reporter.report(record, f"{line}  {record['image']}")
+    device_name = result.provenance["device"]
+    reporter.note(f"{len(result)} images written to {out}, run on {device_name}")
+
+
+def _run(
+    reporter: ProgressReporter,
+    model: Path,
+    image: Path,
+    layers: list[str],
+    out: Path,
+    arguments: dict[str, Any],
+) -> Inversion:
+    from onnxcam.ascent.invert import invert as make
+
+    def show(layer: str, step: Step) -> None:
+        name = f"{layer}: relative error {float(step.scores[0]) ** 0.5:.3g}"
+        reporter.start_image(name, step.number, step.total)
+
+    return make(model, image, layers, checkpoints=out, progress=show, **arguments)
+
+
+def _records(result: Inversion, sheet: Path) -> list[dict[str, Any]]:
+    """What is printed about each layer."""
+    files = {
+        "sheet": str(sheet),
+        "tensor": str(sheet.with_suffix(".npz")),
+        "manifest": str(sheet.with_suffix(".json")),
+    }
+    described = result.manifest()["invert"]
+    return [
+        {**row, "image": str(sheet.with_suffix(f".{number}.png")), **files}
+        for number, row in enumerate(described, 1)
+    ]

@@ -1,0 +1,201 @@
+"""`onnxcam visualize`: make images that a class, a feature map, or a neuron responds to most."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from onnxcam.cli.ascent_options import (
+    AscentBasis,
+    AscentNoise,
+    AscentRate,
+    AscentVariation,
+    Beta,
+    Blur,
+    Count,
+    Decay,
+    Jitter,
+    Seed,
+    Steps,
+    Zoom,
+)
+from onnxcam.cli.options import (
+    Channels,
+    Chunk,
+    DeviceName,
+    Force,
+    HeadText,
+    InputValues,
+    JsonLines,
+    Labels,
+    Mean,
+    ModelFile,
+    Order,
+    Out,
+    Preprocess,
+    Quiet,
+    RegionOption,
+    Scale,
+    ScoreTensor,
+    Size,
+    Std,
+    TaskName,
+)
+
+if TYPE_CHECKING:
+    from onnxcam.ascent.descent import Step
+    from onnxcam.ascent.visualize import Visualization
+    from onnxcam.cli.progress import ProgressReporter
+
+EPILOG = """\b
+In the folder, these files are written, all or none; MODEL.SUBJECT.visualize is the beginning of their names:
+  .png            all images on one sheet, with their scores
+  .1.png, …       one image, as large as the model takes it
+  .npz            `tensor` (N, …), as the model takes it; `scores` (N,); `history` (steps, N)
+  .json           everything needed to make them again, and digests of the other files
+  .checkpoint.npz the state of the optimizer: a later call with the same settings goes on from it, after an
+                  interrupt or for more --steps
+
+\b
+Images start from noise and stay within black and white. They are shifted and enlarged at random before each
+step, so that a maximum does not depend on single pixels.
+
+\b
+With --json, each line has the keys name, spec, seed, score, image, sheet, tensor and manifest.
+
+\b
+Examples:
+  onnxcam visualize model.onnx -t 281
+  onnxcam visualize model.onnx -t "tabby cat" -t ostrich --labels imagenet.txt --count 2 -o seen
+  onnxcam visualize model.onnx -l 12 --channels 3,7 --steps 512
+  onnxcam visualize model.onnx -l /layer3/Relu_output_0 --channels 3 --region 6:7,6:7
+  onnxcam visualize model.onnx -t 281 --basis pixels --blur 0.5 --variation 1
+"""
+
+
+def visualize(
+    model: ModelFile,
+    target: Annotated[
+        list[str] | None,
+        Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            help="A class index, a label, a contrast like 281-282, or 'not cat'; repeat it for several; or "
+            "element:NAME[4,17] or, for embeddings, similar:REFERENCE.",
+            show_default=False,
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        Option(
+            "--layer",
+            "-l",
+            metavar="NAME|NUMBER",
+            help="Instead of a target: a layer listed by `onnxcam layers`, whose feature maps (--channels) are "
+            "maximized.",
+            show_default=False,
+        ),
+    ] = None,
+    channels: Channels = None,
+    region: RegionOption = None,
+    count: Count = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    noise: AscentNoise = None,
+    basis: AscentBasis = None,
+    rate: AscentRate = None,
+    decay: Decay = None,
+    variation: AscentVariation = None,
+    beta: Beta = None,
+    blur: Blur = None,
+    jitter: Jitter = None,
+    zoom: Zoom = None,
+    labels: Labels = None,
+    output: ScoreTensor = None,
+    task: TaskName = None,
+    head: HeadText = None,
+    inputs: InputValues = None,
+    preprocess: Preprocess = "auto",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    order: Order = None,
+    device: DeviceName = "auto",
+    chunk: Chunk = None,
+    out: Out = Path("onnxcam-out"),
+    force: Force = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make images that raise a score of MODEL the most.
+
+    The score is that of a class, or of a feature map or a neuron of a layer.
+    """
+    from onnxcam.cli import parsing
+    from onnxcam.cli.progress import ProgressReporter
+
+    arguments: dict[str, Any] = {
+        "count": count,
+        "steps": steps,
+        "seed": seed,
+        "noise": noise,
+        "basis": basis,
+        "rate": rate,
+        "decay": decay,
+        "variation": variation,
+        "beta": beta,
+        "blur": blur,
+        "jitter": jitter,
+        "zoom": zoom,
+        "labels": labels or "auto",
+        "output": output,
+        "task": task,
+        "head": head,
+        "inputs": parsing.parse_inputs(inputs or []),
+        "preprocess": preprocess,
+        "pixels": parsing.pixel_settings(scale, order, None, size, mean, std, None),
+        "device": device,
+        "chunk": chunk,
+    }
+    subject = {"target": target, "layer": layer, "channels": channels, "region": region}
+    with ProgressReporter(0, quiet=quiet, json=json) as reporter:
+        result = _run(reporter, model, out, {**subject, **arguments})
+        for notice in result.notices:
+            reporter.note(f"note: {notice}")
+        sheet = result.save(out, overwrite=force)
+        for record in _records(result, sheet):
+            line = f"{record['name']} (seed {record['seed']}): {record['score']:.5g}"
+            reporter.report(record, f"{line}  {record['image']}")
+    device_name = result.provenance["device"]
+    reporter.note(f"{len(result)} images written to {out}, run on {device_name}")
+
+
+def _run(
+    reporter: ProgressReporter, model: Path, out: Path, arguments: dict[str, Any]
+) -> Visualization:
+    from onnxcam.ascent.visualize import visualize as make
+
+    def show(step: Step) -> None:
+        images = len(step.scores)
+        name = f"score {min(step.scores):.3g} to {max(step.scores):.3g}"
+        reporter.start_image(name, step.number * images, step.total * images)
+
+    return make(model, checkpoints=out, progress=show, **arguments)
+
+
+def _records(result: Visualization, sheet: Path) -> list[dict[str, Any]]:
+    """What is printed about each image."""
+    files = {
+        "sheet": str(sheet),
+        "tensor": str(sheet.with_suffix(".npz")),
+        "manifest": str(sheet.with_suffix(".json")),
+    }
+    described = result.manifest()["visualize"]
+    return [
+        {**row, "image": str(sheet.with_suffix(f".{number}.png")), **files}
+        for number, row in enumerate(described, 1)
+    ]
