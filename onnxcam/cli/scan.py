@@ -100,6 +100,13 @@ TailName: TypeAlias = Annotated[
         help="Whether large activations are unusual, small ones, or both.",
     ),
 ]
+SameClass: TypeAlias = Annotated[
+    bool,
+    Option(
+        "--same-class",
+        help="Compare an image only with background images that the model gives the same class.",
+    ),
+]
 Together: TypeAlias = Annotated[
     bool,
     Option("--together", help="Also search the images and activations that are unusual in common."),
@@ -119,6 +126,7 @@ def scan(
     alpha_max: AlphaMax = 0.1,
     statistic: StatisticName = "berk-jones",
     tail: TailName = "right",
+    same_class: SameClass = False,
     together: Together = False,
     seed: SearchSeed = 0,
     *,
@@ -143,7 +151,7 @@ def scan(
     from onnxcam.cli.scan_job import ScanJob
     from onnxcam.scanning.settings import ScanSettings
 
-    settings = ScanSettings(alpha_max, statistic, tail, seed=seed)
+    settings = ScanSettings(alpha_max, statistic, tail, same_class, seed=seed)
     usual, about_background = collect_images(background, recursive=recursive, out=out)
     settings.require_enough(len(usual))
     paths, about_images = collect_images(images, recursive=recursive, out=out)

@@ -88,7 +88,7 @@ class ScanJob:
 
     def summary(self, scanner: Scanner) -> str:
         """What was done, in a line."""
-        count, usual = self.written, scanner.background.count
+        count, usual = self.written, scanner.count
         text = f"{count} image{'' if count == 1 else 's'} compared with {usual} at {scanner.layer}"
         text += f", results in {self.out}, run on {scanner.explainer.device}"
         failed = len(self.failures)

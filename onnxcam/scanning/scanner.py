@@ -16,14 +16,16 @@ from onnxcam.explain.activations import (
     open_activations,
     read_activations,
 )
+from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.inputs import ImageSource, as_sources
 from onnxcam.explain.pipeline import ErrorCallback
 from onnxcam.explain.result_files import SCAN
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.runtime.session import memory_errors
-from onnxcam.scanning.background import FIRST, Activations, Background
+from onnxcam.scanning.background import FIRST
+from onnxcam.scanning.reference import Members, Reference
 from onnxcam.scanning.scanned_image import ScannedImage
-from onnxcam.scanning.search import ascend, histogram, scan_nodes
+from onnxcam.scanning.search import ascend
 from onnxcam.scanning.settings import ScanSettings
 from onnxcam.scanning.statistics import STATISTICS
 from onnxcam.specs import AUTO
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
 MOST_BYTES = 4 << 30  # of the activations of the background
+MEMBER = "the image is one of the background, too; it was compared with the others only"
 UNUSED = {"score", "labels", "subset", "fuse"}  # what a scan does not have
 
 
@@ -48,6 +51,8 @@ class Scanner:
         alpha_max: the largest p-value of a node that counts as unusual, between 0 and 1.
         statistic: one of `STATISTICS`: "berk-jones" or "higher-criticism".
         tail: "right" if large activations are unusual, "left" if small ones are, or "both".
+        same_class: whether an image is compared only with the background images of its class, as the model
+            classifies them.
         restarts, seed: of the search for the most unusual block of feature maps and cells.
         progress: gets the number of background images that were run since the last call.
         on_error: gets the source and the error of background images that fail; by default they are raised.
@@ -67,25 +72,26 @@ class Scanner:
         alpha_max: float = ScanSettings.alpha_max,
         statistic: str = ScanSettings.statistic,
         tail: str = ScanSettings.tail,
+        same_class: bool = ScanSettings.same_class,
         restarts: int = ScanSettings.restarts,
         seed: int = ScanSettings.seed,
         **arguments: Any,
     ) -> None:
-        self.settings = ScanSettings(alpha_max, statistic, tail, restarts, seed)
-        self._statistic = STATISTICS[statistic]
+        self.settings = ScanSettings(alpha_max, statistic, tail, same_class, restarts, seed)
         self.explainer = open_activations(model, layer, **arguments)
         self.layer = layer_of(self.explainer).name
+        if same_class:
+            _require_classes(self.explainer)
         self._shape: tuple[int, ...] | None = None
-        self._members: dict[str, int] = {}
         with memory_errors("while the background images were compared"):
-            self.background = self._read_background(background, progress, on_error)
-        scores = scan_nodes(self.background.histograms, alpha_max, self._statistic)
-        self._member_scores = scores.scores
+            members = self._read_background(background, progress, on_error)
+            self.count = sum(group.activations.count for group in members.values())
+            self._references = self._compare(members)
 
     @property
     def background_scores(self) -> Floats:
-        """(B,): the scores of the background images, each compared with the others."""
-        return self._member_scores
+        """(B,): the scores of the background images, each compared with the others, class by class."""
+        return np.concatenate([reference.scores for reference in self._references.values()])
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -105,32 +111,65 @@ class Scanner:
         for activations in read_activations(
             self.explainer, images, progress=progress, on_error=on_error
         ):
-            self._require_shape(activations)
-            yield self._scan(activations, provenance)
+            try:
+                self._require_shape(activations)
+                scanned = self._scan(activations, provenance)
+            except ImageError as error:
+                if on_error is None:
+                    raise
+                on_error(activations.image.source or activations.image.name, error)
+                continue
+            yield scanned
 
     def _read_background(
         self,
         images: ImageSource | Iterable[ImageSource],
         progress: ProgressCallback,
         on_error: ErrorCallback | None,
-    ) -> Background:
+    ) -> dict[int, Members]:
+        """The background images by their class, or all of them as class 0."""
         sources = as_sources(images)
         expected = len(sources) if isinstance(sources, Sized) else FIRST
-        stored: Activations | None = None
+        groups: dict[int, Members] = {}
         for activations in read_activations(
             self.explainer, sources, progress=progress, on_error=on_error
         ):
             self._require_shape(activations)
-            if stored is None:
-                _require_room(activations.activation.size, expected, self.layer)
-                stored = Activations(activations.activation.size, expected)
-            stored.append(activations.activation)
-            for key in _keys(activations):
-                self._members.setdefault(key, stored.count - 1)
-        if stored is None:
+            nodes, label = activations.activation.size, self._class_of(activations)
+            if not groups:
+                _require_room(nodes, expected, self.layer)
+            if label not in groups:
+                groups[label] = Members(nodes, FIRST if self.settings.same_class else expected)
+            groups[label].add(activations.activation, _keys(activations))
+        if not groups:
             raise ImageError("there are no background images; pass images that are usual")
-        self.settings.require_enough(stored.count)
-        return Background(stored.columns, self.settings.tail)
+        return groups
+
+    def _compare(self, groups: dict[int, Members]) -> dict[int, Reference]:
+        """What images are compared with, of the classes that have enough images."""
+        self._counts = {label: group.activations.count for label, group in groups.items()}
+        self.settings.require_enough(max(self._counts.values()))
+        return {
+            label: Reference(group, self.settings)
+            for label, group in groups.items()
+            if self._counts[label] >= self.settings.needed
+        }
+
+    def _class_of(self, activations: ImageActivations) -> int:
+        return int(activations.scores.argmax()) if self.settings.same_class else 0
+
+    def _reference_for(self, activations: ImageActivations) -> Reference:
+        """ImageError if too few background images have the class of the image."""
+        label = self._class_of(activations)
+        if label not in self._references:
+            labels = self.explainer.labels
+            name = labels[label] if labels else f"class {label}"
+            raise ImageError(
+                f"{activations.image.source or activations.image.name}: is {name} for the model, as "
+                f"{self._counts.get(label, 0)} background images are; "
+                f"expected {self.settings.needed} or more"
+            )
+        return self._references[label]
 
     def _require_shape(self, activations: ImageActivations) -> None:
         """ImageError unless the layer has as many cells as for the images before."""
@@ -144,43 +183,33 @@ class Scanner:
             )
 
     def _scan(self, activations: ImageActivations, provenance: dict[str, Any]) -> ScannedImage:
-        member = next((self._members[k] for k in _keys(activations) if k in self._members), None)
-        is_member, settings = member is not None, self.settings
-        levels = self.background.levels - is_member
-        flat = activations.activation.reshape(1, -1)
-        ranks = self.background.ranks(flat, is_member=is_member)
-        scores = scan_nodes(histogram(ranks, levels), settings.alpha_max, self._statistic)
+        settings, image = self.settings, activations.image
+        reference = self._reference_for(activations)
+        comparison = reference.compare(activations.activation, _keys(activations))
         channels = len(activations.activation)
         block = ascend(
-            ranks.reshape(channels, -1).T,
-            levels,
+            comparison.ranks.reshape(channels, -1).T,
+            comparison.levels,
             settings.alpha_max,
-            self._statistic,
+            STATISTICS[settings.statistic],
             restarts=settings.restarts,
             seed=settings.seed,
         )
-        others = self._member_scores if member is None else np.delete(self._member_scores, member)
-        score = float(scores.scores[0])
-        image = activations.image
-        notices = (*self.explainer.notices, image.notice, _member_notice(is_member))
+        about_member = MEMBER if comparison.is_member else ""
+        notices = (*self.explainer.notices, image.notice, about_member)
         return ScannedImage(
             image=image,
             layer=self.layer,
-            score=score,
-            alpha=float(scores.ranks[0] / levels),
-            p_value=float((1 + (others >= score * (1 - 1e-12)).sum()) / (len(others) + 1)),
-            ranks=ranks.reshape(activations.activation.shape),
-            levels=levels,
             block=block,
-            is_member=is_member,
             notices=tuple(notice for notice in notices if notice),
             provenance=provenance,
+            **comparison._asdict(),
         )
 
     def _provenance(self) -> dict[str, Any]:
         """What all scans have in common, as JSON values."""
         provenance = self.explainer.origin().provenance
-        settings = {**self.settings.to_json(), "background": self.background.count}
+        settings = {**self.settings.to_json(), "background": self.count}
         return {
             **{name: provenance[name] for name in provenance if name not in UNUSED},
             "method": {"name": SCAN, "settings": settings},
@@ -194,10 +223,14 @@ def _keys(activations: ImageActivations) -> tuple[str, ...]:
     return (digest, *([sha256] if sha256 else []))
 
 
-def _member_notice(is_member: bool) -> str:
-    if not is_member:
-        return ""
-    return "the image is one of the background, too; it was compared with the others only"
+def _require_classes(explainer: Explainer) -> None:
+    """SettingError for a model that does not give an image one class."""
+    plan = explainer.plan
+    if plan.dense is not None or plan.score.classes < 2:
+        raise SettingError(
+            f"{plan.name}: gives an image no single class; compare it with all background images "
+            "(same_class=False)"
+        )
 
 
 def _require_room(nodes: int, count: int, layer: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from onnxcam.errors import SettingError
 from onnxcam.scanning.background import TAILS
-from onnxcam.scanning.search import RESTARTS, largest_rank
+from onnxcam.scanning.search import RESTARTS
 from onnxcam.scanning.statistics import DEFAULT_STATISTIC, STATISTICS
 
 DEFAULT_ALPHA = 0.1
@@ -21,6 +21,7 @@ class ScanSettings:
     alpha_max: float = DEFAULT_ALPHA
     statistic: str = DEFAULT_STATISTIC
     tail: str = "right"
+    same_class: bool = False
     restarts: int = RESTARTS
     seed: int = 0
 
@@ -34,15 +35,20 @@ class ScanSettings:
             if (number := getattr(self, name)) < 0:
                 raise SettingError(f"{name} {number}: expected 0 or more")
 
+    @property
+    def needed(self) -> int:
+        """The number of background images of which a p-value can be as small as alpha_max."""
+        smallest = 2 if self.tail == "both" else 1  # rank
+        return max(math.ceil(smallest / self.alpha_max * (1 - 1e-12)), smallest + 1)
+
     def require_enough(self, count: int) -> None:
         """SettingError if no p-value among this many background images can be as small as alpha_max."""
-        smallest = 2 if self.tail == "both" else 1
-        if largest_rank(self.alpha_max, count) >= smallest:
+        if count >= self.needed:
             return
-        needed = max(math.ceil(smallest / self.alpha_max * (1 - 1e-12)), smallest + 1)
+        kind = "of the most frequent class " if self.same_class else ""
         raise SettingError(
-            f"{count} background image{'' if count == 1 else 's'}: too few for a p-value of alpha_max = "
-            f"{self.alpha_max:g}; pass at least {needed}, or a larger alpha_max"
+            f"{count} background image{'' if count == 1 else 's'} {kind}are too few for a p-value of alpha_max "
+            f"= {self.alpha_max:g}; pass at least {self.needed}, or a larger alpha_max"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -151,10 +151,10 @@ def test_image_without_unusual_activations_has_an_empty_subset() -> None:
 @pytest.mark.parametrize(
     ("count", "settings", "needed"),
     [
-        (9, {}, "pass at least 10"),
-        (30, {"alpha_max": 0.01}, "pass at least 100"),
-        (19, {"tail": "both"}, "pass at least 20"),
-        (1, {"alpha_max": 0.9}, "pass at least 2"),
+        (9, {}, "pass at least 10,"),
+        (30, {"alpha_max": 0.01}, "pass at least 100,"),
+        (19, {"tail": "both"}, "pass at least 20,"),
+        (1, {"alpha_max": 0.9}, "pass at least 2,"),
     ],
 )
 def test_too_few_background_images_are_refused(
@@ -162,8 +162,8 @@ def test_too_few_background_images_are_refused(
 ) -> None:
     with pytest.raises(SettingError, match=needed):
         open_scanner(images(count), **settings)
-    enough = int(needed.split()[-1])
-    assert open_scanner(images(enough), **settings).background.count == enough
+    enough = int(needed.split()[-1].rstrip(","))
+    assert open_scanner(images(enough), **settings).count == enough
 
 
 @pytest.mark.parametrize(
@@ -213,3 +213,37 @@ def test_progress_counts_all_images() -> None:
     assert sum(counts) == 30
     list(scanner.stream(images(4, seed=1), progress=counts.append))
     assert sum(counts) == 34
+
+
+def test_images_are_compared_with_those_of_the_same_class() -> None:
+    """Class 0 or 1, by the color that is brighter: bright activations of a color are unusual for the other."""
+    background = images(40) / 4
+    background[:20, 0] += 0.5
+    background[20:, 1] += 0.5
+    scanner = open_scanner(background, same_class=True)
+    new = images(2, seed=8) / 4
+    new[0, 0] += 0.5
+    new[1, 1] += 0.5
+    for image, others, scanned in zip(
+        new, (background[:20], background[20:]), scanner.stream(new), strict=True
+    ):
+        np.testing.assert_allclose(scanned.p_values, slow_p_values(others, image), rtol=1e-6)
+    assert len(scanner.background_scores) == 40
+    assert scanner.settings.to_json()["same_class"]
+
+
+def test_image_of_a_class_that_the_background_lacks_fails_alone() -> None:
+    background = images(25) / 4
+    background[:20, 0] += 0.5
+    background[20:, 1] += 0.5
+    scanner = open_scanner(background, same_class=True)
+    new = images(3, seed=8) / 4
+    new[:2, 0] += 0.5
+    new[2, 1] += 0.5
+    with pytest.raises(ImageError, match="is class 1 for the model, as 5 background images are"):
+        list(scanner.stream(new))
+    errors: list[Any] = []
+    scanned = list(scanner.stream(new, on_error=lambda source, error: errors.append(source)))
+    assert (len(scanned), errors) == (2, ["array-2"])
+    with pytest.raises(SettingError, match="5 background images of the most frequent class"):
+        open_scanner(background[20:], same_class=True)

@@ -1,0 +1,82 @@
+"""Background images that others are compared with: their activations, their scores, and which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from onnxcam.arrays import Floats
+from onnxcam.scanning.background import FIRST, Activations, Background
+from onnxcam.scanning.search import Ranks, histogram, scan_nodes
+from onnxcam.scanning.settings import ScanSettings
+from onnxcam.scanning.statistics import STATISTICS
+
+ROUNDING = 1e-12  # scores that differ by less are equal
+
+
+class Members:
+    """The activations of background images, and keys by which an image is recognized as one of them."""
+
+    def __init__(self, nodes: int, expected: int = FIRST) -> None:
+        self.activations = Activations(nodes, expected)
+        self.numbers: dict[str, int] = {}
+
+    def add(self, activation: Floats, keys: Sequence[str]) -> None:
+        """Add an image."""
+        self.activations.append(activation)
+        for key in keys:
+            self.numbers.setdefault(key, self.activations.count - 1)
+
+    def find(self, keys: Sequence[str]) -> int | None:
+        """The number of an image; None if it is not among them."""
+        return next((self.numbers[key] for key in keys if key in self.numbers), None)
+
+
+class Comparison(NamedTuple):
+    """How unusual the activations of an image are; see `ScannedImage`."""
+
+    score: float
+    alpha: float
+    p_value: float
+    ranks: Ranks
+    levels: int
+    is_member: bool
+
+
+class Reference:
+    """What images are compared with.
+
+    Attributes:
+        background: their activations.
+        scores: (B,), those of the background images, each compared with the others.
+    """
+
+    def __init__(self, members: Members, settings: ScanSettings) -> None:
+        self._members, self._alpha_max = members, settings.alpha_max
+        self._statistic = STATISTICS[settings.statistic]
+        self.background = Background(members.activations.columns, settings.tail)
+        self.scores = self._scan(self.background.histograms)[0]
+
+    def compare(self, activation: Floats, keys: Sequence[str]) -> Comparison:
+        """An image with activations (C, h, w), compared with all background images other than itself."""
+        member = self._members.find(keys)
+        is_member = member is not None
+        levels = self.background.levels - is_member
+        ranks = self.background.ranks(activation.reshape(1, -1), is_member=is_member)
+        (score,), (rank,) = self._scan(histogram(ranks, levels))
+        others = self.scores if member is None else np.delete(self.scores, member)
+        at_least = (others >= score * (1 - ROUNDING)).sum()
+        return Comparison(
+            score=float(score),
+            alpha=float(rank / levels),
+            p_value=float((1 + at_least) / (len(others) + 1)),
+            ranks=ranks.reshape(activation.shape),
+            levels=levels,
+            is_member=is_member,
+        )
+
+    def _scan(self, histograms: Ranks) -> tuple[Floats, Ranks]:
+        scores = scan_nodes(histograms, self._alpha_max, self._statistic)
+        return scores.scores, scores.ranks
