@@ -1,4 +1,4 @@
-"""Draw the images of onnxcam/concept_maps/README.md again, with the bundled model.
+"""Draw the images of onnxcam/concept_maps/README.md, and the feature maps of onnxcam/cli/README.md, again.
 
 python -m scripts.concept_figures
 """
@@ -26,6 +26,9 @@ def main() -> None:
     save(concepts.sheet(), "onnxcam-concepts.png")
     explained = concepts.contributions(MODELS / "samples" / "06_ring.png")
     save(explained.chart(), "onnxcam-contributions.png")
+    explainer = onnxcam.Explainer(MODELS / "shapes.onnx", top_channels=8)
+    explanation = explainer(MODELS / "samples" / "05_hourglass.png")
+    save(explanation.channel_sheet(), "onnxcam-channels.png")
 
 
 def save(image: Image.Image, name: str) -> None:

@@ -135,7 +135,7 @@ class Job:
             return [Step(self._failed_task(path, name, passes), error=error)]
         for target, suffix in zip(targets, target_suffixes(targets), strict=True):
             stem = f"{name}{suffix}"
-            files = result_files(self.out, stem, self.explainer.method.name)
+            files = self._files(stem)
             fingerprint = self._fingerprint(digest, target)
             before = passes + len(steps) * self.explainer.passes
             task = Task(path, files, stem, target, fingerprint, before)
@@ -162,8 +162,12 @@ class Job:
 
     def _failed_task(self, path: Path, name: str, passes: int) -> Task:
         """What stands for all targets of an image that failed."""
-        files = result_files(self.out, name, self.explainer.method.name)
+        files = self._files(name)
         return Task(path, files, name, self.targets[0], "", passes)
+
+    def _files(self, stem: str) -> dict[str, Path]:
+        has_channels = self.explainer.top_channels > 0
+        return result_files(self.out, stem, self.explainer.method.name, channels=has_channels)
 
     def _prepare(self, path: Path) -> PreparedInput:
         explainer = self.explainer
@@ -241,6 +245,7 @@ class Job:
             "method": [explainer.method.name, explainer.settings, self._named_files],
             "score": [explainer.score_kind, explainer.plan.explained_tensor],
             "layers": [layer.name for layer in explainer.plan.layers],
+            "top_channels": explainer.top_channels,
             "subset": [explainer.channels, region_to_json(explainer.region), explainer.fuse],
             "preprocessing": to_dict(explainer.preprocessing),
             "labels": explainer.labels,

@@ -4,55 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typer import Context, Exit
 
 from onnxcam.cli.errors import UsageError
+from onnxcam.cli.explainer_options import explainer_options
 from onnxcam.cli.options import (
     Caption,
     Channels,
-    Chunk,
     ColormapName,
-    DeviceName,
-    Fit,
     Force,
     Fuse,
-    HeadText,
     Images,
-    InputValues,
     JsonLines,
-    Labels,
     LayerNames,
     LongestSide,
     MaxTargets,
-    Mean,
     Method,
     MinScore,
-    NoCache,
     Noise,
     Opacity,
     OptionalModelFile,
-    Order,
     Out,
-    Pad,
-    Preprocess,
     Quiet,
     Recursive,
     RegionOption,
     Result,
     Samples,
-    Scale,
-    ScoreKind,
-    ScoreTensor,
     Seed,
     Settings,
     SideBySide,
-    Size,
     SkipExisting,
-    Std,
     Targets,
-    TaskName,
+    TopChannels,
 )
 from onnxcam.cli.output import make_folder, say
 from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
@@ -68,6 +53,7 @@ For each image, all or none of these files are written:
   NAME.METHOD.png   the heat map over the image
   NAME.METHOD.npz   the raw map, and the map at the size of the layer, for NumPy
   NAME.METHOD.json  everything needed to repeat the result, and digests of the other two files
+  NAME.METHOD.channels.png  with --top-channels: the feature maps that weigh most, each over the image
 With several targets, their names are NAME.TARGET.METHOD.
 Results of earlier runs are replaced. A file with one of these names but no matching .json was not written
 by onnxcam and is not touched unless you pass --force.
@@ -93,6 +79,7 @@ Examples:
   onnxcam explain model.onnx cat.jpg -m grad-cam++ -l /layer3/Relu_output_0 -l /layer4/Relu_output_0
   onnxcam explain model.onnx cat.jpg -n 50 --noise 0.2 --seed 7 --set numerator=d1
   onnxcam explain model.onnx cat.jpg --channels 3,7,10-20 --region 0:4,0:7
+  onnxcam explain model.onnx cat.jpg --top-channels 12
   onnxcam explain model.onnx cat.jpg --preprocess tf --size 192,192 --fit squash
   onnxcam explain detector.onnx cat.jpg --input orig_target_sizes=640,480
   onnxcam explain detector.onnx street.jpg -t all --min-score 0.5
@@ -102,6 +89,7 @@ Examples:
 """
 
 
+@explainer_options
 def explain(
     context: Context,
     model: OptionalModelFile = None,
@@ -112,30 +100,16 @@ def explain(
     target: Targets = None,
     min_score: MinScore = LEAST,
     max_targets: MaxTargets = MOST,
-    labels: Labels = None,
     samples: Samples = None,
     noise: Noise = None,
     seed: Seed = None,
     settings: Settings = None,
-    score: ScoreKind = "logit",
-    output: ScoreTensor = None,
-    task: TaskName = None,
-    head: HeadText = None,
-    inputs: InputValues = None,
     channels: Channels = None,
     region: RegionOption = None,
+    top_channels: TopChannels = 0,
     fuse: Fuse = "max",
-    preprocess: Preprocess = "auto",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    order: Order = None,
-    fit: Fit = None,
-    pad: Pad = None,
-    device: DeviceName = "auto",
-    chunk: Chunk = None,
-    no_cache: NoCache = False,
+    *,
+    arguments: dict[str, Any],
     out: Out = Path("onnxcam-out"),
     recursive: Recursive = False,
     skip_existing: SkipExisting = False,
@@ -160,26 +134,16 @@ def explain(
     options = {"samples": samples, "noise": noise, "seed": seed}
     method_settings = parsing.method_settings(method, settings or [], options)
     if (kind := method_settings.pop("score", None)) is not None:
-        score = parsing.score_kind(score, kind)
+        arguments["score"] = parsing.score_kind(arguments["score"], kind)
         explicit.add("score")
-    arguments = {
+    arguments |= {
         "layer": layer or ["auto"],
-        "device": device,
-        "labels": labels or "auto",
-        "score": score,
-        "output": output,
-        "task": task,
-        "head": head,
         "min_score": min_score,
         "max_targets": max_targets,
-        "chunk": chunk,
         "channels": channels,
         "region": region,
+        "top_channels": top_channels,
         "fuse": fuse,
-        "inputs": parsing.parse_inputs(inputs or []),
-        "preprocess": preprocess,
-        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
-        "cache": not no_cache,
     }
     drawing = {
         "colormap": colormap,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from onnxcam.errors import ImageError
-from onnxcam.explain.result_files import SCAN, is_comparison
+from onnxcam.explain.result_files import SCAN, is_result
 from onnxcam.methods import METHODS
 from onnxcam.unique_names import fold_case, make_unique
 
@@ -86,9 +86,8 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
         out.resolve()
     )
     method, manifest = Path(path.stem).suffix.removeprefix("."), path.with_suffix(".json")
-    return is_in_output_folder or (
-        _is_file(manifest) and (method in {*METHODS, SCAN} or is_comparison(manifest))
-    )
+    is_map = method in {*METHODS, SCAN} and _is_file(manifest)
+    return is_in_output_folder or is_map or is_result(path)
 
 
 def result_names(images: Sequence[Path]) -> list[str]:

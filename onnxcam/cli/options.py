@@ -199,6 +199,16 @@ RegionOption: TypeAlias = Annotated[
         "those that a scan marked as unusual.",
     ),
 ]
+TopChannels: TypeAlias = Annotated[
+    int,
+    Option(
+        "--top-channels",
+        metavar="N",
+        help="Also draw the N feature maps that weigh most in the map, with their shares and weights.",
+        min=0,
+        show_default=False,
+    ),
+]
 Fuse: TypeAlias = Annotated[
     str, Option("--fuse", metavar="max|mean", help="How to combine the maps of several layers.")
 ]

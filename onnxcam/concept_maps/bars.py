@@ -13,7 +13,7 @@ from onnxcam.concept_maps.drawing import (
     NAME,
     PROSE,
     ConceptPanel,
-    draw_panel,
+    draw_concept,
     left_text,
     pad,
     stack,
@@ -57,7 +57,7 @@ def _draw_bar(bar: Bar, span: tuple[float, float]) -> Image.Image:
     middle, start = height // 2, THUMB + LABEL + 2 * GAP + NUMBER
     row = Image.new("RGB", (start + WIDTH + NUMBER, height), PAPER)
     if bar.panel:
-        row.paste(draw_panel(bar.panel, THUMB), (0, 2))
+        row.paste(draw_concept(bar.panel, THUMB), (0, 2))
     write_text(row, bar.name, (THUMB + GAP, middle), PROSE)
     low, high = span
     zero, end = (start + round((value - low) / (high - low) * WIDTH) for value in (0.0, bar.value))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxcam.arrays import Floats, Scores
+from onnxcam.arrays import Array, Floats, Scores
 from onnxcam.concept_maps.contributions import Contributions, contributions_of
 from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
 from onnxcam.concept_maps.source import ConceptSource, as_maps
-from onnxcam.explain.explanation import ExplainedImage
+from onnxcam.explain.explanation import ExplainedImage, encode_npz
 from onnxcam.explain.inputs import ImageSource
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_results
 from onnxcam.image.png import encode_png
@@ -171,11 +170,11 @@ class Concepts:
         files = concept_files(folder)
         require_writable(files, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
-        write_results(files, encode_png(self.sheet()), self._arrays(), self.manifest())
+        write_results(files, encode_png(self.sheet()), encode_npz(self._arrays()), self.manifest())
         return files["overlay"]
 
-    def _arrays(self) -> bytes:
-        arrays: dict[str, Any] = {
+    def _arrays(self) -> dict[str, Array]:
+        arrays: dict[str, Array] = {
             "W": self.weights,
             "H": self.directions,
             "grids": np.array(self.grids, np.int64),
@@ -183,9 +182,7 @@ class Concepts:
         }
         if self.effects is not None:
             arrays["class_scores"] = self.effects
-        buffer = BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        return buffer.getvalue()
+        return arrays
 
 
 def concept_files(folder: Path) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from PIL import Image
 from onnxcam.arrays import Floats
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.image import overlay
+from onnxcam.image.panel import draw_panel
 from onnxcam.image.text import INK, PAPER, render_text
 
 CELL, SIDE, GAP, MARGIN = 168, 232, 10, 18  # pixels
@@ -50,39 +51,18 @@ def _draw_row(row: ConceptRow) -> Image.Image:
         2,
     )
     panels = [
-        (draw_panel(panel, CELL), (SIDE + GAP + n * (CELL + GAP), 0))
+        (draw_concept(panel, CELL), (SIDE + GAP + n * (CELL + GAP), 0))
         for n, panel in enumerate(row.panels)
     ]
     return overlay.compose([(title, (0, 0)), *panels])
 
 
-def draw_panel(panel: ConceptPanel, cell: int) -> Image.Image:
-    """The map over the part of the image that the model saw, in a square; fainter where the concept is stronger
-    on other images.
-    """
-    left, top, right, bottom = panel.image.box
-    photo = panel.image.image
-    shown = (
-        max(0, round(left)),
-        max(0, round(top)),
-        min(photo.width, round(right)),
-        min(photo.height, round(bottom)),
-    )
-    cropped = photo.crop(shown)
-    image = overlay.enlarge(cropped, cell)
-    factor = image.width / cropped.width
-    box = (left - shown[0], top - shown[1], right - shown[0], bottom - shown[1])
+def draw_concept(panel: ConceptPanel, cell: int) -> Image.Image:
+    """The map over the image, in a square; fainter where the concept is stronger on other images."""
     strength = float(panel.saliency.max()) / panel.peak if panel.peak else 0.0
-    drawn = overlay.overlay(
-        image,
-        panel.saliency,
-        (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor),
-        opacity=OPACITY * min(1.0, strength) ** 0.5,
-        longest_side=2 * cell,
-    )
-    small = overlay.thumbnail(drawn, cell)
-    corner = (cell - small.width) // 2, (cell - small.height) // 2
-    return overlay.compose([(small, corner)], (cell, cell))
+    opacity = OPACITY * min(1.0, strength) ** 0.5
+    image = panel.image
+    return draw_panel(image.image, panel.saliency, image.box, cell, opacity=opacity)
 
 
 def stack(bands: Sequence[Image.Image], gap: int = GAP) -> Image.Image:

@@ -20,6 +20,7 @@ from onnxcam.explain.probabilities import Probabilities, target_probability
 from onnxcam.explain.read_target import TargetReader
 from onnxcam.explain.run import ProgressCallback, Runner
 from onnxcam.explain.sampling import Sampling
+from onnxcam.explain.top_channels import TopChannels, rank_channels
 from onnxcam.methods import Samples
 from onnxcam.methods.completeness import gap_notice
 from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
@@ -43,6 +44,7 @@ class BlockResult(NamedTuple):
     notices: list[tuple[str, ...]]  # about each image
     layers: list[tuple[str, ...]]  # of each image, which may depend on the target
     tensors: list[str]  # what is explained of each image
+    channels: list[TopChannels]  # of each image; empty unless they are asked for
 
     def row(self, number: int) -> BlockResult:
         """The result of one image."""
@@ -61,6 +63,7 @@ class Block:
     sampling: Sampling
     fuse: str
     answers: Answers | None = None  # of a model with scores at positions
+    top_channels: int = 0  # how many feature maps of each image are ranked
 
     @property
     def plan(self) -> Plan:
@@ -112,6 +115,7 @@ class Block:
             ],
             layers=[tuple(layer.name for layer in self.plan.layers)] * len(images),
             tensors=[self.plan.explained_tensor] * len(images),
+            channels=self._top_channels(layers[0], empty),
         )
 
     def clean_pass(
@@ -186,6 +190,17 @@ class Block:
             return [self.formula.compute(join_tensors(layers))]
         return [self.formula.compute(self.formula.select(quantities)) for quantities in layers]
 
+    def _top_channels(
+        self, quantities: Quantities, empty: Sequence[str | None]
+    ) -> list[TopChannels]:
+        """The feature maps that weigh most in the map of each image; none if it is only rounding errors."""
+        if not self.top_channels:
+            return []
+        return [
+            rank_channels(self.formula, _row(quantities, n), 0 if notice else self.top_channels)
+            for n, notice in enumerate(empty)
+        ]
+
     def _clear(
         self,
         clean: CleanPass,
@@ -205,7 +220,7 @@ class Block:
                 self.plan,
                 target,
                 clean.scores[number],
-                [{name: array[row] for name, array in layer.items()} for layer in layers],
+                [_row(layer, number) for layer in layers],
                 maps,
                 self.formula,
                 partial(self._nearby, clean.images[row], target, samples[number]),
@@ -281,6 +296,11 @@ class Block:
                 f"{self.plan.name}: values, gradients or the map at {names} are not finite (NaN or infinite); "
                 "choose another layer, or check the model's weights and the settings of the method"
             )
+
+
+def _row(quantities: Quantities, number: int) -> Quantities:
+    """The quantities of one image."""
+    return {name: array[number : number + 1] for name, array in quantities.items()}
 
 
 def _concatenate(arrays: Sequence[Floats]) -> Floats:

@@ -7,8 +7,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
 from onnxcam.errors import ImageError
 from onnxcam.explain import pipeline
@@ -44,13 +42,14 @@ from onnxcam.explain.run import ProgressCallback, Runner, no_progress
 from onnxcam.explain.runners import Options, open_runner
 from onnxcam.explain.sampling import Sampling, count_samples
 from onnxcam.explain.shared_model import SharedModel
+from onnxcam.explain.top_channels import check_top_channels
 from onnxcam.image.preprocess import Preprocessing, tensor_size
 from onnxcam.image.preprocessing_choice import choose, notice_of, requested_size, with_settings
 from onnxcam.methods import choose_method
 from onnxcam.methods.subset import Channels, Region, Subset
 from onnxcam.runtime.device import Device, find_device
 from onnxcam.runtime.session import memory_errors
-from onnxcam.specs import AUTO, PlanRequest
+from onnxcam.specs import AUTO
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 from onnxcam.targets.where.read import ALL
 
@@ -77,6 +76,7 @@ class Explainer:
         score: "logit" (default), "exp" (see `methods`), or "probability" of the last Softmax or Sigmoid.
         channels, region: which feature maps and neurons count; see `methods.subset`.
         fuse: "max" or "mean" of the maps of several layers.
+        top_channels: how many of the feature maps that weigh most are ranked (see `top_channels.py`).
         pixels: settings of the preprocessing that replace those of `preprocess` (see
             `image.preprocess.with_overrides`); None changes nothing.
         inputs: values of the model's other inputs, by name: arrays, or images, which are prepared as the
@@ -112,6 +112,7 @@ class Explainer:
         inputs: Mapping[str, Any] | None = None,
         min_score: float = LEAST,
         max_targets: int = MOST,
+        top_channels: int = 0,
         chunk: int | None = None,
         cache: bool = True,
         shared: SharedModel | None = None,
@@ -131,12 +132,14 @@ class Explainer:
         loaded, size = shared.loaded if shared else None, requested_size(preprocess, pixels)
         self.inputs = inputs
         self._options = Options(model, find_device(device), inputs, chunk, cache, loaded, size)
+        self._open = partial(open_runner, self._options)
         self._runners: dict[tuple[str, ...], Runner] = {}
         self._memory: dict[object, Any] = {}
         self._announced, self._shared = set[str](), shared
         self.fuse, self.score_kind, self._limits = fuse, score, (min_score, max_targets)
         self._subset = Subset(channels, region)
         self.plan = self.runner_for(()).plan
+        self.top_channels = check_top_channels(self.method, self.plan.layers, top_channels)
         self._files = files_beside(model)
         self.labels, self._label_notice = resolve_labels(labels, self.plan, self._files)
         choice = choose(preprocess, self.plan.metadata, self.plan.image, self._files)
@@ -150,9 +153,6 @@ class Explainer:
         request, open_alone = answers_request(self.demand.request), self._open
         runner = self._shared.answers(request, open_alone) if self._shared else open_alone(request)
         return Answers(runner, self.labels, *self._limits)
-
-    def _open(self, request: PlanRequest) -> Runner:
-        return open_runner(self._options, request)
 
     def expand(self, prepared: PreparedInput, spec: Spec) -> list[Spec]:
         """The targets of an image that a specification stands for."""
@@ -305,13 +305,12 @@ class Explainer:
                 sampling = Sampling(
                     runner, self.method, self.settings, self.preprocessing, self._memory
                 )
-                images = np.concatenate([step.tensor for step in steps])
-                images = images.astype(runner.plan.image_dtype, copy=False)
+                inputs = pipeline.inputs_of(steps, runner.plan.image_dtype)
                 compare = partial(read_reference, runner=runner, preprocessing=self.preprocessing)
                 reader = TargetReader(self.labels, self.score_kind == "probability", compare)
-                block = Block(runner, formula, reader, sampling, self.fuse, self._answers)
-                shown = [step.image for step in steps]
-                return compute(block, images, [step.spec for step in steps], shown, count)
+                top = self.top_channels
+                block = Block(runner, formula, reader, sampling, self.fuse, self._answers, top)
+                return compute(block, *inputs, count)
 
         return pipeline.run_steps(
             loads,

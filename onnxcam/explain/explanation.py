@@ -16,7 +16,8 @@ from PIL import Image
 from onnxcam.arrays import Array, Saliency
 from onnxcam.errors import SettingError
 from onnxcam.explain.probabilities import format_score
-from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_results
+from onnxcam.explain.result_files import SCHEMA, require_writable, result_files, write_files
+from onnxcam.explain.top_channels import TopChannels, draw_channels
 from onnxcam.image import overlay as drawing
 from onnxcam.image.geometry import Box
 from onnxcam.image.overlay import CELL, LONGEST_SIDE
@@ -90,6 +91,8 @@ class Explanation:
             no probabilities, or the target is not a class.
         facts: for each image, what the method reports about its map by name, such as "completeness_gap"; empty
             if it reports nothing.
+        channels: for each image, the feature maps that weigh most in its map; empty unless `top_channels` asked
+            for them.
     """
 
     maps: Saliency
@@ -110,6 +113,7 @@ class Explanation:
     facts: tuple[dict[str, float], ...] = ()
     is_relative: bool = False
     marks: tuple[Mark, ...] = ()
+    channels: tuple[TopChannels, ...] = ()
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -155,6 +159,17 @@ class Explanation:
             label=self.targets[index] + format_score(probability or self.scores[index], None),
         )
 
+    def channel_sheet(self, index: int = 0) -> Image.Image:
+        """The parts of the feature maps that weigh most in the map of an image, each over it, with its number,
+        its share of all parts, and its weight. SettingError if they were not asked for.
+        """
+        if not self.channels:
+            raise SettingError(
+                "no feature maps were ranked; create the explainer with top_channels"
+            )
+        image = self.images[index]
+        return draw_channels(image.image, image.box, self.channels[index])
+
     def manifest(self, index: int = 0) -> dict[str, Any]:
         """Everything that is needed to compute the map again, as JSON values."""
         image = self.images[index]
@@ -178,6 +193,7 @@ class Explanation:
                 "maximum": float(saliency.max()),
             },
             **({"facts": {name: _finite(fact) for name, fact in facts.items()}} if facts else {}),
+            **({"channels": self.channels[index].to_json()} if self.channels else {}),
             "notices": list(self.notices),
             **self.provenance,
         }
@@ -210,17 +226,25 @@ class Explanation:
         the images; a repeated name gets a number. `drawing` is passed to `overlay`. The three files of an image
         are written completely or not at all; OutputError if that fails. Results of an earlier `save` are
         replaced. Any other file with one of these names raises OutputError before anything is written, unless
-        `overwrite` is True.
+        `overwrite` is True. With ranked feature maps, there is a fourth file, `<name>.<method>.channels.png`.
         """
         if names is not None and len(names) != len(self):
             raise SettingError(f"{len(names)} names for {len(self)} images: pass one per image")
         unique_names = make_unique(names or [image.name for image in self.images])
-        results = [result_files(Path(folder), name, self.method) for name in unique_names]
+        results = [
+            result_files(Path(folder), name, self.method, channels=bool(self.channels))
+            for name in unique_names
+        ]
         for files in results:
             require_writable(files, overwrite=overwrite)
         for i, files in enumerate(results):
-            overlay = encode_png(self.overlay(i, **drawing))
-            write_results(files, overlay, encode_npz(self._arrays(i)), self.manifest(i))
+            contents = {
+                files["overlay"]: encode_png(self.overlay(i, **drawing)),
+                files["map"]: encode_npz(self._arrays(i)),
+            }
+            if self.channels:
+                contents[files["channels"]] = encode_png(self.channel_sheet(i))
+            write_files(contents, files["manifest"], self.manifest(i))
         return [files["overlay"] for files in results]
 
     def _arrays(self, index: int) -> dict[str, Array]:

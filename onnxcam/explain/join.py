@@ -64,6 +64,7 @@ def join_results(
         probabilities=join_images([p for result in results for p in result.probabilities]),
         facts=tuple(facts for result in results for facts in result.facts),
         marks=tuple(target.mark for target in targets),
+        channels=tuple(top for result in results for top in result.channels),
     )
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-from onnxcam.arrays import Floats
+import numpy as np
+
+from onnxcam.arrays import Floats, Images
 from onnxcam.errors import ImageError, OnnxcamError, SettingError
 from onnxcam.explain.ahead import map_ahead
 from onnxcam.explain.explanation import ExplainedImage
@@ -245,6 +247,12 @@ def _started(
 def _is_large(step: Step, count: int) -> bool:
     """Whether the inputs of `count` images and this one are too large for one block."""
     return step.waits and (count + 1) * step.tensor.size > MAX_VALUES
+
+
+def inputs_of(steps: Sequence[Step], dtype: str) -> tuple[Images, list[Spec], list[ExplainedImage]]:
+    """The tensors of steps as one, their targets, and their images."""
+    tensors = np.concatenate([step.tensor for step in steps]).astype(dtype, copy=False)
+    return tensors, [step.spec for step in steps], [step.image for step in steps]
 
 
 def _run(steps: Sequence[Step], run: RunBlock, progress: ProgressCallback) -> None:

@@ -1,5 +1,5 @@
-"""The three files of an explained image. They are written together; the manifest has digests of the
-other two.
+"""The files of an explained image, and of other results. They are written together; the manifest has digests
+of the others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from onnxcam.errors import OutputError, SettingError, first_line
 from onnxcam.regular_files import digest_file, open_regular, read_regular
 
 SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
+CHANNELS = {"channels": ".channels.png"}  # the sheet of the feature maps that weigh most
 SEAL = "manifest_sha256"
 COMPARISON = "comparison"  # a key of manifests of several methods
 SCAN = "scan"  # a key of manifests of scans, and the part of the names of their files that says so
@@ -30,9 +31,12 @@ MAX_MANIFEST_BYTES = 1 << 24
 UNFINISHED = "the run that wrote this was interrupted: explain the image again"
 
 
-def result_files(folder: Path, name: str, method: str) -> dict[str, Path]:
-    """The paths of an image's overlay, map, and manifest."""
-    return {kind: folder / f"{name}.{method}{suffix}" for kind, suffix in SUFFIXES.items()}
+def result_files(
+    folder: Path, name: str, method: str, *, channels: bool = False
+) -> dict[str, Path]:
+    """The paths of an image's overlay, map, and manifest, and of the sheet of its feature `channels`."""
+    suffixes = {**SUFFIXES, **(CHANNELS if channels else {})}
+    return {kind: folder / f"{name}.{method}{suffix}" for kind, suffix in suffixes.items()}
 
 
 def require_writable(files: Mapping[str, Path], *, overwrite: bool = False) -> None:
@@ -68,7 +72,7 @@ def write_files(contents: Mapping[Path, bytes], path: Path, manifest: Mapping[st
 
 
 def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:
-    """The manifest, if it has the current schema, and all three files are as they were written; else None."""
+    """The manifest, if it has the current schema, and all files are as they were written; else None."""
     manifest = _parse(read_regular(files["manifest"]))
     if manifest is None or manifest.pop(SEAL, None) != _seal(manifest):
         return None
@@ -108,10 +112,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def is_comparison(path: Path) -> bool:
-    """Whether a file is the manifest of a comparison of methods."""
-    manifest = _parse(read_regular(path, MAX_MANIFEST_BYTES))
-    return manifest is not None and "schema" in manifest and COMPARISON in manifest
+def is_result(path: Path) -> bool:
+    """Whether a manifest beside a file lists it: `NAME.json`, also of `NAME.channels.png`."""
+    manifests = (path.with_suffix(".json"), path.with_suffix("").with_suffix(".json"))
+    return any(_lists(manifest, path.name) for manifest in manifests)
+
+
+def _lists(manifest: Path, name: str) -> bool:
+    content = _parse(read_regular(manifest, MAX_MANIFEST_BYTES))
+    files = content.get("files") if content and "schema" in content else None
+    return isinstance(files, dict) and name in files
 
 
 def _is_unchanged(path: Path, digests: Mapping[str, Any]) -> bool:

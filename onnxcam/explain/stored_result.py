@@ -78,6 +78,10 @@ def read_result(path: Path) -> tuple[StoredResult, list[str]]:
         raise SettingError(
             f"{path}: is of {kind}; expected the .json file of one result of `onnxcam explain`"
         )
+    if "map" not in manifest:
+        raise SettingError(
+            f"{path}: is of another command; expected the .json file of a result of `onnxcam explain`"
+        )
     try:
         result = _from_manifest(path, manifest)
         version = manifest["versions"]["onnxcam"]

@@ -126,6 +126,13 @@ class Method:
         return self.has_layer and not self.sampler.reads_layer
 
     @property
+    def sums_channels(self) -> bool:
+        """Whether the map is a sum over the feature maps of the layer, up to a ReLU, so that each of them has a
+        part in it. What needs to know which cells count compares these with each other.
+        """
+        return self.has_subsets and not self.is_at_image and COUNTED not in self.parameters
+
+    @property
     def family(self) -> str:
         """The group in which the method is listed: a key of `FAMILIES`."""
         return self.family_name or family_of(self.at, needs_gradient=self.needs_gradient)

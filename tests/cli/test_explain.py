@@ -325,3 +325,51 @@ def test_model_is_cached_unless_no_cache(
             for run_name in ("plain", "first", "second")
         ]
         assert len({path.read_bytes() for path in files}) == 1, end
+
+
+def test_top_channels_are_drawn_and_kept_by_skip_existing(
+    run: Run, model: Path, image: Path, out: Path
+) -> None:
+    words = (
+        "explain",
+        model,
+        image,
+        "-m",
+        "grad-cam",
+        "--top-channels",
+        3,
+        "-o",
+        out,
+        "--json",
+        "-q",
+    )
+    (record,) = map(json.loads, run(*words).stdout.splitlines())
+    assert Path(record["channels"]).name == "cat.grad-cam.channels.png"
+    assert len(json.loads(Path(record["manifest"]).read_text())["channels"]) <= 3
+    (again,) = map(json.loads, run(*words, "--skip-existing").stdout.splitlines())
+    assert again["skipped"]
+    (fewer,) = map(
+        json.loads, run(*words[:6], 2, *words[7:], "--skip-existing").stdout.splitlines()
+    )
+    assert not fewer["skipped"]
+
+
+def test_sheets_of_feature_maps_are_no_images(run: Run, model: Path, image: Path) -> None:
+    folder = image.parent
+    words = (
+        "explain",
+        model,
+        folder,
+        "-m",
+        "grad-cam",
+        "--top-channels",
+        3,
+        "-o",
+        folder,
+        "--json",
+        "-q",
+    )
+    for _ in range(2):
+        (record,) = map(json.loads, run(*words).stdout.splitlines())
+        assert record["image"] == str(image)
+    assert (folder / "cat.grad-cam.channels.png").is_file()

@@ -14,6 +14,7 @@ from onnxcam.concept_maps.find import concepts as find_concepts
 from onnxcam.concept_maps.tail import class_derivatives, in_layout, open_tail
 from onnxcam.errors import ImageError, OnnxcamError, OutputError, SettingError
 from onnxcam.explain.result_files import verified_manifest
+from onnxcam.explain.stored_result import read_result
 from onnxcam.specs import Layer
 from tests.support.nets import DEEP, FIXED, NHWC, POOLED, SKIP, Net, random_images
 
@@ -215,3 +216,9 @@ def test_contributions_are_written_with_a_manifest(tmp_path: Path) -> None:
     assert manifest["target"]["name"] == "cat"
     total = sum(row["value"] for row in manifest["contributions"])
     assert total == pytest.approx(manifest["target"]["score"], abs=1e-6)
+
+
+def test_manifest_is_no_result_to_repeat(tmp_path: Path) -> None:
+    sheet = concepts_of(POOLED).save(tmp_path)
+    with pytest.raises(SettingError, match="is of another command; expected the"):
+        read_result(sheet.with_suffix(".json"))

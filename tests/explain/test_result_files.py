@@ -25,7 +25,7 @@ from onnxcam.explain.result_files import (
     require_writable,
     result_files,
     verified_manifest,
-    write_results,
+    write_files,
 )
 from tests.support.folders import contents
 from tests.support.interrupt import CAUSES, interrupt_step
@@ -47,7 +47,8 @@ def manifest(number: int) -> dict[str, Any]:
 def write(files: dict[str, Path], number: int) -> None:
     """Results that tell by their content which they are."""
     content = f"{number}".encode() * 1000
-    write_results(files, b"overlay" + content, b"arrays" + content, manifest(number))
+    parts = {files["overlay"]: b"overlay" + content, files["map"]: b"arrays" + content}
+    write_files(parts, files["manifest"], manifest(number))
 
 
 @pytest.fixture
