@@ -110,7 +110,8 @@ class Collector:
 
     def _mean(self, quantity: Quantity, value: Value, layer: str) -> Finish:
         by_image = unflatten_rows(value, self.scope.images, self.rounds.size)
-        if not quantity.degree or self.factors[0, 0]:  # the image itself must add nothing
+        has_others = not self.rounds.is_sample.all()
+        if has_others and (not quantity.degree or self.factors[0, 0]):  # they must add nothing
             counted = self.scope.pick(self.rounds.is_sample.astype(np.float32))
             by_image = by_image * as_rows(counted, self.scope, by_image.ndim)
         decay = None
@@ -132,8 +133,8 @@ class Collector:
 
     def _columns(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The row of each column of stacked numbers, and whether there is one: else the number is 0."""
-        first, count = 0 if self.rounds.is_alone else 1, self.rounds.samples
-        rows = first + np.arange(count, dtype=np.int64)
+        count = self.rounds.samples
+        rows = self.rounds.first + np.arange(count, dtype=np.int64)
         if self.samples is None or self.samples.columns is None:
             return rows, np.ones(count, np.bool_)
         numbers = np.full(self.samples.width, -1, np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -14,7 +14,7 @@ from onnxcam.errors import SettingError
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.samplers.sampler import CleanRun, Samples
-from onnxcam.specs import ImageInput
+from onnxcam.specs import ImageInput, Layer
 
 NEWEST_TRIED = 18  # the opset of the graph on which samples are counted
 
@@ -35,17 +35,21 @@ class Drawing:
     color: Callable[[float], Array]
     read_image: Callable[[str], Array]
 
-    def draw(self, images: Value) -> Samples | None:
-        """The samples of images (N, ...); None if the method has none."""
+    def draw(
+        self, images: Value, values: Value | None = None, layer: Layer | None = None
+    ) -> Samples | None:
+        """The samples of images (N, ...); None if the method has none. `values` are those of a layer, if the
+        samples differ in them.
+        """
         sampler = self.formula.method.sampler
         if sampler.draw is None:
             return None
-        values: Any = images
+        image, varied = cast(Any, images), cast(Any, images if values is None else values)
         clean = CleanRun(
-            image=values,
+            image=image,
             weights=np.zeros(0),
-            values=values,
-            layer=self.image.as_layer(),
+            values=varied,
+            layer=layer or self.image.as_layer(),
             aspect_ratio=(self.image.height or 1) / (self.image.width or 1),
             read_image=self.read_image,
             color=self.color,

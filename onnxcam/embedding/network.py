@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.arrays import FLOAT32, Dim
 from onnxcam.dense import DENSE, WHERE, Dense
 from onnxcam.embedding.collect import Collector, Finish
+from onnxcam.embedding.cut import write_cut_samples
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.maps import LayerQuantities, write_maps
 from onnxcam.embedding.order import sort_nodes
@@ -21,12 +22,12 @@ from onnxcam.embedding.rows import (
     flatten_rows,
     repeat_rows,
     row_of_image,
+    rows_for_images,
     sampled_rows,
     write_rows,
 )
 from onnxcam.embedding.scope import BODY, Result, Scope
 from onnxcam.embedding.target import TARGET_INPUT, EmbeddedTarget
-from onnxcam.errors import SettingError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.method import positional
@@ -37,7 +38,7 @@ from onnxcam.passes.quantization.straight_through import detach_float_sources
 from onnxcam.rewrite.explained import subject_at
 from onnxcam.rewrite.programs import Subject, open_sources
 from onnxcam.rewrite.sources import Sources
-from onnxcam.specs import SAMPLE_INPUT, Layer, PlanRequest
+from onnxcam.specs import Layer, PlanRequest, sample_input
 
 OUTER_NAMES = (
     1_000_000  # the first number in the names of the outer graph, so that no other graph has them
@@ -120,7 +121,8 @@ class _Writer:
         self.image_tensor = body.value(subject.image).tensor
         self.image_readers = list(self.image_tensor.outputs)
         outer = body if embedding.rounds.count == 1 else self._outer_graph(body.graph)
-        self.scope = Scope(outer, body, embedding.rounds.count, embedding.images)
+        captured = {subject.image: self.image_tensor}
+        self.scope = Scope(outer, body, embedding.rounds.count, embedding.images, captured)
 
     def _outer_graph(self, body: gs.Graph) -> Builder:
         image = self.image_tensor
@@ -142,16 +144,27 @@ class _Writer:
             tensor.shape = [embedding.images, *tensor.shape[1:]]
         scope.image = image
         chosen = self._target_input()
-        samples = embedding.drawing.draw(image)
-        rows = write_rows(scope, rounds, image, samples)
+        is_cut = embedding.request.varies == "activation"
+        samples = None if is_cut else embedding.drawing.draw(image)
+        rows = write_rows(scope, rounds, image, None if rounds.is_alone else samples)
         self._replace_image(rows)
+        self._feed_samples(samples)
         factors = self._factors(samples)
         self.sources.require_seed()
         scores = self._write_seed(factors, chosen)
         has_unit = embedding.drawing.formula.method.at == LAYER
         collector = Collector(scope, rounds, self.sources, samples, factors, has_unit)
-        finishes = [self._collect(collector, layer) for layer in embedding.layers]
-        self._feed_samples(samples)
+        finishes = [self._collect(collector, layer, is_cut) for layer in embedding.layers]
+        if is_cut:
+            samples, of_samples = write_cut_samples(
+                scope,
+                self.sources,
+                self.subject,
+                embedding.drawing,
+                embedding.layers[0],
+                [quantity for quantity in self.subject.quantities if quantity.is_sampled],
+            )
+            finishes[0] |= of_samples
         outputs = [self._original(name) for name in self.outputs]
         body = scope.body.graph
         body.inputs = [t for t in body.inputs if t.name in (self.subject.image, TARGET_INPUT)]
@@ -257,23 +270,26 @@ class _Writer:
             node.inputs = [value.tensor if t is tensor else t for t in node.inputs]
         self.scope.body.tensors[tensor.name] = value.tensor
 
-    def _collect(self, collector: Collector, layer: Layer) -> dict[str, Finish]:
+    def _collect(self, collector: Collector, layer: Layer, is_cut: bool) -> dict[str, Finish]:
         places = [layer.name] if layer.name in self.sources.places else [*self.sources.places]
         return {
             quantity.name: collector.collect(quantity, places[0])
             for quantity in self.subject.quantities
+            if not (is_cut and quantity.is_sampled)
         }
 
     def _feed_samples(self, samples: Samples | None) -> None:
-        """Let the quantities read what the sampler feeds for its samples."""
+        """Let the network and the quantities read what the sampler feeds for its samples."""
         body, rounds = self.scope.body, self.embedding.rounds
-        for tensor in [t for t in body.graph.inputs if t.name.startswith(SAMPLE_INPUT)]:
-            name = tensor.name.removeprefix(SAMPLE_INPUT)
-            if samples is None or name not in samples.inputs:
-                raise SettingError(f"the sampler feeds no {name!r}")
-            rows = sampled_rows(self.scope, rounds, samples.inputs[name])
-            flat = rows[0] if rows.shape[0] == 1 and self.scope.images == 1 else flatten_rows(rows)
-            self._replace(tensor, flat.astype(tensor.dtype))
+        fed = samples.inputs if samples else {}
+        for name, rows in fed.items():
+            value = sampled_rows(self.scope, rounds, rows)
+            flat = flatten_rows(rows_for_images(self.scope, value))
+            existing = body.tensors.get(sample_input(name))
+            if existing is None:
+                body.tensors[sample_input(name)] = flat.tensor
+            else:
+                self._replace(existing, flat.astype(existing.dtype))
 
     def _original(self, name: str) -> Result:
         """An output of the original model, for the images themselves."""

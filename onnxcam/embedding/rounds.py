@@ -16,41 +16,45 @@ FEWEST_ROWS, MOST_ROWS = 3, 5  # of an image in a round: more take memory, and n
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rows of an image: row 0 is the image itself, the others are its samples. Rows that fill up the last
-    round repeat the last sample, and count for nothing.
+    """The rows of an image: the image itself, and its samples. Rows that fill up the last round repeat the last
+    sample, and count for nothing.
 
     Attributes:
         samples: the number n of samples.
-        is_alone: whether the image itself is the only sample, so that there is one row.
         count: the number of rounds.
         size: the number of rows of an image in a round.
+        first: the row of the first sample: 1 if row 0 is the image itself, or 0.
     """
 
     samples: int
-    is_alone: bool
     count: int
     size: int
+    first: int = 1
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the image itself is the only sample, so that there is one row."""
+        return self == ALONE
 
     @property
     def numbers(self) -> NDArray[np.int64]:
         """(count, size): the number of the sample in each row; 0 for the image itself."""
-        first = 0 if self.is_alone else 1
-        rows = np.arange(self.count * self.size) - first
+        rows = np.arange(self.count * self.size) - self.first
         return np.clip(rows, 0, self.samples - 1).reshape(self.count, self.size)
 
     @property
     def is_sample(self) -> NDArray[np.bool_]:
         """(count, size): whether a row is a sample that counts."""
-        rows = np.arange(self.count * self.size).reshape(self.count, self.size)
-        return rows < 1 if self.is_alone else (rows >= 1) & (rows <= self.samples)
+        rows = np.arange(self.count * self.size).reshape(self.count, self.size) - self.first
+        return (rows >= 0) & (rows < self.samples)
 
-    def rows_of(self, values: Any, others: float = 0.0) -> Floats:
-        """(count, size) float32: numbers (n,) of the samples in their rows, `others` in the other rows."""
+    def rows_of(self, values: Any) -> Floats:
+        """(count, size) float32: numbers (n,) of the samples in their rows, 0 in the other rows."""
         rows = np.asarray(values, np.float32)[self.numbers]
-        return np.where(self.is_sample, rows, np.float32(others))
+        return np.where(self.is_sample, rows, np.float32(0))
 
 
-ALONE = Rounds(1, True, 1, 1)
+ALONE = Rounds(1, 1, 1, 0)
 
 
 def divide(samples: int, image_bytes: int, requested: int | None = None) -> Rounds:
@@ -64,9 +68,14 @@ def divide(samples: int, image_bytes: int, requested: int | None = None) -> Roun
         size = rows
     else:
         size = min(range(FEWEST_ROWS, MOST_ROWS + 1), key=lambda size: -rows % size)
-    return Rounds(samples, False, -(-rows // size), size)
+    return Rounds(samples, -(-rows // size), size)
 
 
 def one_by_one(samples: int) -> Rounds:
     """Rounds of one row, for models that do not run several images together."""
-    return Rounds(samples, False, samples + 1, 1)
+    return Rounds(samples, samples + 1, 1)
+
+
+def only_samples(samples: int) -> Rounds:
+    """One round of the samples without the image itself."""
+    return Rounds(samples, 1, samples, 0)

@@ -19,7 +19,7 @@ from onnxcam.rewrite.loss_scale import accumulation_dtype
 def write_rows(scope: Scope, rounds: Rounds, image: Value, samples: Samples | None) -> Value:
     """The inputs (rows, ...) of a round in the body: the image, and image + scale * offset of its samples."""
     base = scope.capture(image)
-    if rounds.is_alone or samples is None:
+    if samples is None:
         return base
     images = anp.expand_dims(base, 1)
     if samples.offsets is None:
@@ -53,9 +53,13 @@ def sampled_rows(scope: Scope, rounds: Rounds, rows: Any) -> Value:
     taken = [_take(scope, table, numbers) for table in tables]
     images = rows.images if isinstance(rows, Tabulated) else ()
     if not images:
-        result = rows.compute(*taken) if isinstance(rows, Tabulated) else taken[0]
+        shared = (
+            [_as_value(scope, row) for row in rows.shared] if isinstance(rows, Tabulated) else []
+        )
+        result = rows.compute(*taken, *shared) if isinstance(rows, Tabulated) else taken[0]
         return anp.expand_dims(result, 0)
     captured = [_as_value(scope, row) for row in images]
+    shared = [_as_value(scope, row) for row in rows.shared]
     if scope.images != 1:
         taken = [
             flatten_rows(
@@ -66,7 +70,14 @@ def sampled_rows(scope: Scope, rounds: Rounds, rows: Any) -> Value:
         captured = [
             flatten_rows(repeat_rows(anp.expand_dims(row, 1), rounds.size)) for row in captured
         ]
-    return unflatten_rows(rows.compute(*taken, *captured), scope.images, rounds.size)
+    return unflatten_rows(rows.compute(*taken, *captured, *shared), scope.images, rounds.size)
+
+
+def rows_for_images(scope: Scope, rows: Value) -> Value:
+    """(N, size, ...) of (N or 1, size, ...)."""
+    if rows.shape[0] == scope.images:
+        return rows
+    return repeat_rows(rows, scope.images, axis=0, like=scope.capture(scope.image))
 
 
 def _take(scope: Scope, table: Any, numbers: Value) -> Value:

@@ -44,12 +44,14 @@ class Scope:
         body: writes what is run in each round; the same if there is one round.
         rounds: the number of rounds.
         images: the size of the batch of images.
+        captured: the tensors of the outer graph that the body reads, by name.
     """
 
     outer: Builder
     body: Builder
     rounds: int
     images: Dim
+    captured: dict[str, gs.Tensor] = field(default_factory=dict)
     _number: Value | None = None
     _states: list[tuple[Value, gs.Variable, Result]] = field(default_factory=list)
     _stacks: list[Result] = field(default_factory=list)
@@ -75,10 +77,10 @@ class Scope:
         constant = value.constant
         if constant is not None and constant.size == 1:
             return self.body.constant(constant)
-        if value.name not in self.body.tensors:
+        if value.name not in self.captured:
             tensor = gs.Variable(value.name, value.dtype, list(value.shape))
-            self.body.tensors[value.name] = tensor
-        return Value(self.body, self.body.tensors[value.name])
+            self.captured[value.name] = tensor
+        return Value(self.body, self.captured[value.name])
 
     def pick(self, table: Array) -> Value:
         """The row of the round in a table (rounds, ...), in the body."""
@@ -183,7 +185,7 @@ class Scope:
         for tensor, result in zip(tensors, results, strict=True):
             outer.tensors[tensor.name] = tensor
             value = Value(outer, tensor)
-            if result in self._stacks:
+            if any(result is stack for stack in self._stacks):
                 value = self._side_by_side(value, result.body)
             result.outer = value.astype(result.body.dtype)
 

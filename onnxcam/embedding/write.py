@@ -153,7 +153,8 @@ def _write(
     """The network in as many rounds as fit it, and how it was written."""
     images: Dim = batch or plan_batch(source)
     image = embedding.drawing.image
-    samples = None if plan.one_sample_is_enough else embedding.drawing.trial()
+    has_samples = embedding.request.varies == "image" and not plan.one_sample_is_enough
+    samples = embedding.drawing.trial() if has_samples else None
     bytes_of_image = image.dtype.itemsize * math.prod(
         size for size in image.shape if isinstance(size, int)
     )

@@ -99,21 +99,21 @@ def _in_graph(
     """The same samples for a graph, without scores: from the share and the baseline of each, and the tables of
     its noise, if there is some. Of several baselines, each is stored once.
     """
-    stored: Any = clean.constant(starts) if isinstance(starts, np.ndarray) else None
+    is_stored = isinstance(starts, np.ndarray)
     images = {"image": clean.image}
-    images |= {"start": starts} if stored is None else {}
+    images |= {} if is_stored else {"start": starts}
     images |= {"spread": np.expand_dims(spread, (2, 3))} if deviates else {}
 
     def ends(number: Any, rows: tuple[Any, ...]) -> tuple[Any, Any, Any]:
         """The image, the baseline, and the noisy copy of the image."""
-        count = len(rows) - len(images)
-        own = dict(zip(images, rows[count:], strict=True))
+        first = len(rows) - len(images) - is_stored
+        own = dict(zip(images, rows[first:], strict=False))
         image, start = own["image"], own.get("start")
-        start = np.take(stored, number, 0) if start is None else start
+        start = np.take(rows[-1], number, 0) if start is None else start
         return (
             image,
             start,
-            image + own["spread"] * deviates.compute(*rows[:count]) if deviates else image,
+            image + own["spread"] * deviates.compute(*rows[:first]) if deviates else image,
         )
 
     def offset(share: Any, number: Any, *rows: Any) -> Any:
@@ -126,5 +126,8 @@ def _in_graph(
 
     share = np.reshape(shares, (-1, 1, 1, 1)).astype(np.float32)
     tables = (share, numbers.astype(np.int64), *(deviates.tables if deviates else ()))
-    rows = [Tabulated(compute, tables, tuple(images.values())) for compute in (offset, step)]
+    shared = (starts.astype(np.float32),) if is_stored else ()
+    rows = [
+        Tabulated(compute, tables, tuple(images.values()), shared) for compute in (offset, step)
+    ]
     return Samples(len(shares), rows[0], inputs={"step": rows[1]})

@@ -55,21 +55,23 @@ class Tabulated:
     arrays or, if the samples are written into a graph, on Values, so it uses NumPy's functions only.
 
     Attributes:
-        compute: a function of the tables and then the images: of k rows of every table and one row of every
-            image, which broadcast to each other, or of R = N k rows of all of them, one for each pair of an
-            image and a sample; it returns as many rows. Without images it returns k rows, which are those of
-            every image.
+        compute: a function of the tables, then the images, then what is shared: of k rows of every table and
+            one row of every image, which broadcast to each other, or of R = N k rows of all of them, one for
+            each pair of an image and a sample; it returns as many rows. Without images it returns k rows, which
+            are those of every image.
         tables: arrays (n, ...) with a row per sample, which are small and stored in their own dtype; or a Value
             that is made of constants.
         images: arrays (1, ...), or Values (N, ...), with a row per image.
+        shared: arrays or Values that are the same for all rows.
     """
 
     compute: Callable[..., Any]
     tables: tuple[Rows, ...]
     images: tuple[Any, ...] = ()
+    shared: tuple[Any, ...] = ()
 
     def __getitem__(self, samples: slice, /) -> Any:
-        return self.compute(*(table[samples] for table in self.tables), *self.images)
+        return self.compute(*(table[samples] for table in self.tables), *self.images, *self.shared)
 
 
 @dataclass(frozen=True)

@@ -146,16 +146,17 @@ def gather(rows: Any, image: Any, first: int, last: int) -> Any:
     if isinstance(rows, Repeated):
         return image.constant_like(rows.row)
     assert isinstance(rows, Tabulated)
+    shared = [image.constant_like(array) for array in rows.shared]
     numbers: Any = np.arange(first, last)
     if not rows.images:
         tables = [take(table, numbers, image) for table in rows.tables]
-        return rows.compute(*tables)
+        return rows.compute(*tables, *shared)
     flat = np.reshape(image, (-1, int(np.prod(image.shape[1:]))))
     first_of_image = (flat[:, :1] * 0.0).astype(np.int64)  # zeros (N, 1)
     pairs = np.reshape(first_of_image + numbers, (-1,))
     tables = [take(table, pairs, image) for table in rows.tables]
     images = [repeat(array, last - first, image) for array in rows.images]
-    return rows.compute(*tables, *images)
+    return rows.compute(*tables, *images, *shared)
 
 
 def take(table: Any, numbers: Any, image: Any) -> Any:
