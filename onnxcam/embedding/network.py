@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import FLOAT32, Dim
+from onnxcam.arrays import FLOAT32, Dim, Floats
 from onnxcam.dense import DENSE, WHERE, Dense
 from onnxcam.embedding.collect import Collector, Finish
 from onnxcam.embedding.cut import write_cut_samples
@@ -138,61 +138,93 @@ class _Writer:
         return Builder(graph, first=OUTER_NAMES)
 
     def write(self) -> Written:
-        embedding, scope, rounds = self.embedding, self.scope, self.embedding.rounds
-        image = scope.outer.value(self.subject.image)
-        for tensor in (image.tensor, self.image_tensor):
-            tensor.shape = [embedding.images, *tensor.shape[1:]]
-        scope.image = image
+        """The model with the original outputs, and the map in its graph."""
+        scope, image = self.scope, self._open_image()
         chosen = self._target_input()
-        is_cut = embedding.request.varies == "activation"
-        samples = None if is_cut else embedding.drawing.draw(image)
-        rows = write_rows(scope, rounds, image, None if rounds.is_alone else samples)
-        self._replace_image(rows)
+        samples = None if self.is_cut else self.embedding.drawing.draw(image)
+        is_alone = self.embedding.rounds.is_alone
+        self._replace_image(
+            write_rows(scope, self.embedding.rounds, image, None if is_alone else samples)
+        )
         self._feed_samples(samples)
         factors = self._factors(samples)
-        self.sources.require_seed()
         scores = self._write_seed(factors, chosen)
-        has_unit = embedding.drawing.formula.method.at == LAYER
-        collector = Collector(scope, rounds, self.sources, samples, factors, has_unit)
-        finishes = [self._collect(collector, layer, is_cut) for layer in embedding.layers]
-        if is_cut:
-            samples, of_samples = write_cut_samples(
-                scope,
-                self.sources,
-                self.subject,
-                embedding.drawing,
-                embedding.layers[0],
-                [quantity for quantity in self.subject.quantities if quantity.is_sampled],
-            )
-            finishes[0] |= of_samples
+        samples, finish_layers = self._collect_all(samples, factors)
         outputs = [self._original(name) for name in self.outputs]
-        body = scope.body.graph
-        body.inputs = [t for t in body.inputs if t.name in (self.subject.image, TARGET_INPUT)]
-        body.outputs = []
-        if scope.is_loop:
-            scope.body.graph = body
-            self._close_loop()
-        layers = [
-            LayerQuantities(
-                layer, {name: finish() for name, finish in row.items()}, collector.unit(layer.name)
-            )
-            for layer, row in zip(embedding.layers, finishes, strict=True)
-        ]
-        named = dict(samples.named) if samples else {}
-        taken = positional(embedding.drawing.formula.method.formula)
-        named = {name: value for name, value in named.items() if name in taken}
-        saliency = write_maps(
-            embedding.drawing.formula,
-            embedding.drawing.image,
-            layers,
-            self._as_values(named),
-            embedding.fuse,
-        )
+        self._close()
+        saliency = self._write_maps(finish_layers(), samples)
         for name, result in zip(self.outputs, outputs, strict=True):
             scope.outer.tensors.pop(name, None)
             scope.outer.output(result.value, name)
         model = replace(self.model, graph=scope.outer.graph)
         return Written(model, scope.outer, image, saliency, scores.value)
+
+    def _open_image(self) -> Value:
+        """The images (N, ...) in the outer graph."""
+        image = self.scope.outer.value(self.subject.image)
+        for tensor in (image.tensor, self.image_tensor):
+            tensor.shape = [self.embedding.images, *tensor.shape[1:]]
+        self.scope.image = image
+        return image
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the samples differ in the values of a layer."""
+        return self.embedding.request.varies == "activation"
+
+    def _collect_all(
+        self, samples: Samples | None, factors: Floats
+    ) -> tuple[Samples | None, Callable[[], list[LayerQuantities]]]:
+        """The samples, and a function that returns the quantities of the layers after the rounds are closed."""
+        embedding = self.embedding
+        has_unit = embedding.drawing.formula.method.at == LAYER
+        rounds = embedding.rounds
+        collector = Collector(self.scope, rounds, self.sources, samples, factors, has_unit)
+        rows = [self._collect(collector, layer) for layer in embedding.layers]
+        if self.is_cut:
+            sampled = [quantity for quantity in self.subject.quantities if quantity.is_sampled]
+            samples, of_samples = write_cut_samples(
+                self.scope,
+                self.sources,
+                self.subject,
+                embedding.drawing,
+                embedding.layers[0],
+                sampled,
+            )
+            rows[0] |= of_samples
+
+        def finish() -> list[LayerQuantities]:
+            return [
+                LayerQuantities(
+                    layer,
+                    {name: finish() for name, finish in row.items()},
+                    collector.unit(layer.name),
+                )
+                for layer, row in zip(embedding.layers, rows, strict=True)
+            ]
+
+        return samples, finish
+
+    def _close(self) -> None:
+        """Leave no inputs but the images and the target, and write the Loop."""
+        body = self.scope.body.graph
+        body.inputs = [t for t in body.inputs if t.name in (self.subject.image, TARGET_INPUT)]
+        body.outputs = []
+        if self.scope.is_loop:
+            body.inputs = []
+            self.scope.close(lambda graph: detach_float_sources(sort_nodes(graph)))
+
+    def _write_maps(self, layers: Sequence[LayerQuantities], samples: Samples | None) -> Value:
+        """The map (N, h, w)."""
+        formula = self.embedding.drawing.formula
+        taken, outer = positional(formula.method.formula), self.scope.outer
+        named = {
+            name: value if isinstance(value, Value) else outer.constant(value, np.float32)
+            for name, value in (samples.named if samples else {}).items()
+            if name in taken
+        }
+        image, fuse = self.embedding.drawing.image, self.embedding.fuse
+        return write_maps(formula, image, layers, named, fuse)
 
     def _target_input(self) -> Value | None:
         if not self.embedding.takes_target:
@@ -270,12 +302,12 @@ class _Writer:
             node.inputs = [value.tensor if t is tensor else t for t in node.inputs]
         self.scope.body.tensors[tensor.name] = value.tensor
 
-    def _collect(self, collector: Collector, layer: Layer, is_cut: bool) -> dict[str, Finish]:
+    def _collect(self, collector: Collector, layer: Layer) -> dict[str, Finish]:
         places = [layer.name] if layer.name in self.sources.places else [*self.sources.places]
         return {
             quantity.name: collector.collect(quantity, places[0])
             for quantity in self.subject.quantities
-            if not (is_cut and quantity.is_sampled)
+            if not (self.is_cut and quantity.is_sampled)
         }
 
     def _feed_samples(self, samples: Samples | None) -> None:
@@ -300,15 +332,3 @@ class _Writer:
         return self.scope.from_first_round(
             row_of_image(value, self.scope.images, self.embedding.rounds.size)
         )
-
-    def _close_loop(self) -> None:
-        body = self.scope.body.graph
-        body.inputs = []
-        self.scope.close(lambda graph: detach_float_sources(sort_nodes(graph)))
-
-    def _as_values(self, named: Mapping[str, Any]) -> dict[str, Any]:
-        outer = self.scope.outer
-        return {
-            name: value if isinstance(value, Value) else outer.constant(value, np.float32)
-            for name, value in named.items()
-        }

@@ -36,6 +36,7 @@ from onnxcam.explain.inputs import prepare_source
 from onnxcam.explain.read_target import kind_of
 from onnxcam.image.preprocess import gray_level, tensor_size
 from onnxcam.methods import choose_method
+from onnxcam.methods.embedding import embedding_refusal
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Subset
@@ -47,7 +48,6 @@ from onnxcam.specs import AUTO, Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 OUTPUTS = (SALIENCY, LAYER_MAP)
-GENERATOR, TILE = "generator", "tile"  # the setting of noise, and the value that a file can hold
 FREE = "batch"  # the name of a free size that has none
 
 
@@ -93,7 +93,7 @@ def embed(
     Raises ModelError, SettingError, TargetError and UnknownNameError; their messages say what to do.
     """
     _check_outputs(outputs)
-    explainer = Explainer(model, method, layer, **_with_tile(method, options))
+    explainer = Explainer(model, method, layer, **_with_embedded(method, options))
     kind = kind_of(target, explainer.labels)
     plan = explainer.runner_for(kind).plan
     size = tensor_size(explainer.preprocessing, plan.image)
@@ -140,11 +140,16 @@ def _check_outputs(outputs: Sequence[str]) -> None:
         )
 
 
-def _with_tile(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with the noise that a file can hold."""
-    chosen, _ = choose_method(method, {})
-    has_noise = GENERATOR in chosen.settings
-    return {**({GENERATOR: TILE} if has_noise else {}), **options}
+def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with settings that can be embedded. SettingError for a method that cannot."""
+    chosen, own = choose_method(method, options)
+    settings = {name: value for name, value in own.items() if name in chosen.settings}
+    if reason := embedding_refusal(chosen, settings):
+        raise SettingError(
+            f"{chosen.name} cannot be embedded: {reason}; `onnxcam methods` marks the methods that can"
+        )
+    embedded = {k: v for k, v in chosen.sampler.embedded.items() if k in chosen.settings}
+    return {**embedded, **options}
 
 
 def _write(
