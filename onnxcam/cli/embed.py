@@ -9,19 +9,25 @@ from typer import Option
 
 from onnxcam.cli.deployment import FormatName, Runtime, require_output, save
 from onnxcam.cli.options import (
+    Fit,
     Fuse,
     HeadText,
     InputValues,
     Labels,
     LayerNames,
+    Mean,
     Method,
     ModelFile,
     Noise,
+    Order,
+    Pad,
     Samples,
+    Scale,
     ScoreTensor,
     Seed,
     Settings,
     Size,
+    Std,
     TaskName,
 )
 from onnxcam.cli.output import format_type, print_facts, say
@@ -36,6 +42,8 @@ The new model runs in any ONNX runtime, without onnxcam. It takes what the model
 model's own outputs:
   saliency   (N, H, W) float32, the raw map at the size of the input tensor
   layer_map  (N, h, w) float32, the raw map at the size of the layer
+  overlay    (N, H, W, 3) uint8, the map drawn over the image
+With --preprocess, it takes RGB images of any size as `pixels` (N, height, width, 3) uint8.
 The noise is a part of the file, so the same image always has the same map.
 
 \b
@@ -43,6 +51,7 @@ Examples:
   onnxcam embed model.onnx -o explained.onnx
   onnxcam embed model.onnx -o explained.onnx -m grad-cam -l 72 --outputs saliency,layer_map
   onnxcam embed model.onnx -o explained.onnx -n 10 --target-input --batch 1
+  onnxcam embed model.onnx -o explained.onnx --preprocess imagenet --outputs saliency,overlay
   onnxcam embed model.onnx -o models --format triton
   onnxcam embed model.onnx -o explained.onnx --batch 1 --check openvino,opencv
   onnxcam inspect explained.onnx
@@ -74,7 +83,19 @@ Outputs = Annotated[
     Option(
         "--outputs",
         metavar="NAMES",
-        help="What the file returns besides the model's own outputs, separated by commas: saliency, layer_map.",
+        help="What the file returns besides the model's own outputs, separated by commas: saliency, "
+        "layer_map, overlay.",
+    ),
+]
+PixelPreset = Annotated[
+    str | None,
+    Option(
+        "--preprocess",
+        metavar="NAME",
+        help="Take pixels, and prepare them in the file: imagenet, tf, caffe, unit, raw, or auto: as the "
+        "model's metadata or a file beside it describes, otherwise a default, which is reported.  [default: "
+        "take what the model takes]",
+        show_default=False,
     ),
 ]
 Rounds = Annotated[
@@ -126,7 +147,14 @@ def embed(
     head: HeadText = None,
     inputs: InputValues = None,
     fuse: Fuse = "max",
+    preprocess: PixelPreset = None,
     size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    order: Order = None,
+    fit: Fit = None,
+    pad: Pad = None,
     format_name: FormatName = None,
     runtime: Runtime = None,
     check: Runtimes = None,
@@ -150,6 +178,7 @@ def embed(
         target=target,
         target_input=target_input,
         outputs=[name.strip() for name in outputs.split(",")],
+        takes_pixels=preprocess is not None,
         batch=batch,
         rounds=rounds,
         opset=opset,
@@ -159,7 +188,8 @@ def embed(
         head=head,
         inputs=parsing.parse_inputs(inputs or []),
         fuse=fuse,
-        pixels=parsing.pixel_settings(None, None, None, size, None, None, None),
+        preprocess=preprocess or "auto",
+        pixels=parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
         **method_settings,
     )
     for notice in embedded.notices:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxcam.arrays import Array, Dim
+from onnxcam.embedding.metadata import PIXELS
 from onnxcam.embedding.placement import Span, place_spans
 from onnxcam.embedding.resample import (
     FILTERS,
@@ -24,7 +26,6 @@ from onnxcam.graph.tracing import Builder, Value
 from onnxcam.image.preprocess import Preprocessing, level_table, tensor_size
 from onnxcam.specs import ImageInput
 
-PIXELS = "pixels"
 _BLOCKS = 8  # of columns: a large image takes a third of the time, a small one as long as before
 _FEWEST_COLUMNS = 16  # of a block
 _PADDING = 256  # the row of a table of levels
@@ -41,11 +42,31 @@ class PixelInput:
     shown: Value
 
 
+def take_pixels(
+    build: Builder, image: Value, preprocessing: Preprocessing, takes: ImageInput
+) -> Value:
+    """Let a graph take pixels in place of its input `image`, in place; returns what the tensor shows.
+
+    Raises what `add_pixel_input` raises.
+    """
+    result = add_pixel_input(build, preprocessing, takes, images=image.shape[0])
+    tensor = result.tensor.astype(image.dtype)
+    inputs = build.graph.inputs
+    inputs[[id(own) for own in inputs].index(id(image.tensor))] = inputs.pop()
+    tensor.tensor.inputs[0].outputs = [image.tensor]
+    return result.shown
+
+
 def add_pixel_input(
-    build: Builder, preprocessing: Preprocessing, takes: ImageInput, name: str = PIXELS
+    build: Builder,
+    preprocessing: Preprocessing,
+    takes: ImageInput,
+    name: str = PIXELS,
+    *,
+    images: Dim = "N",
 ) -> PixelInput:
-    """Add the graph input `name`, (N, height, width, 3) uint8 RGB of any size from 1 to 16384 pixels, and write
-    what makes a model's input of it. Needs opset 12.
+    """Add the graph input `name`, (images, height, width, 3) uint8 RGB of any size from 1 to 16384 pixels, and
+    write what makes a model's input of it. Needs opset 12.
 
     The levels of the pixels are those of `prepare`, up to 2; where they are equal, the tensor is equal, too.
 
@@ -55,7 +76,7 @@ def add_pixel_input(
         NeedsOpsetError: The opset is below 12.
     """
     size, table = tensor_size(preprocessing, takes), level_table(preprocessing, takes)
-    shape = (takes.batch or "N", "pixel_height", "pixel_width", 3)
+    shape = (images, "pixel_height", "pixel_width", 3)
     pixels = build.input(name, np.dtype(np.uint8), shape)
     sides = (dim_size(pixels, 1), dim_size(pixels, 2))
     rows, columns = place_spans(sides, size, preprocessing.fit, preprocessing.crop_ratio)
@@ -68,14 +89,24 @@ def add_pixel_input(
     )
 
 
+def describe_steps(preprocessing: Preprocessing) -> str | None:
+    """What a user should know of a filter with steps; None for the others."""
+    if FILTERS[preprocessing.resample].weights is not FILTERS["box"].weights:
+        return None
+    return (
+        f"where the filter {preprocessing.resample} ends exactly between two pixels, the file may take the "
+        "neighbor of the pixel that Pillow takes; the other filters agree with Pillow to 2 gray levels"
+    )
+
+
 def _resize(pixels: Value, rows: Span, columns: Span, kernel: Filter) -> Value:
     """(N, 3, H, W) float32, integer levels.
 
-    Levels are limited to 0 to 255 after each pass, so that the order of the passes matters where a filter
-    overshoots. Pillow resamples the rows first; since version 13 the columns, if the height shrinks by more
-    than twice as many pixels as the width. Such an image is transposed before and after.
+    Levels are rounded and limited to 0 to 255 after each pass, so that the order of the passes matters. Pillow
+    resamples the rows first; since version 13 the columns, if the height shrinks by more than twice as many
+    pixels as the width. Such an image is transposed before and after.
     """
-    if not kernel.overshoots:
+    if not kernel.is_stretched:  # no pass rounds
         return _resample(pixels, rows, columns, kernel)
     is_turned = _columns_come_first(rows, columns)
     side = max(rows.shown, columns.shown)
@@ -160,7 +191,7 @@ def _inside(rows: Span, columns: Span) -> Value:
 
 
 def _look_up(
-    levels: Value, table: np.ndarray, is_bgr: bool, takes: ImageInput, inside: Value | None
+    levels: Value, table: Array, is_bgr: bool, takes: ImageInput, inside: Value | None
 ) -> Value:
     """The values in the table (257, C) for the levels (N, 3, H, W) of RGB, in the layout of the model."""
     build, channels = levels.build, table.shape[1]

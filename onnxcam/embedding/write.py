@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.maps import resize_map
 from onnxcam.embedding.metadata import (
     LAYER_MAP,
+    OVERLAY,
     SALIENCY,
     EmbeddedExplanation,
     ScoreOutput,
@@ -25,15 +26,19 @@ from onnxcam.embedding.metadata import (
 )
 from onnxcam.embedding.network import Embedding, Written, write_network
 from onnxcam.embedding.order import forget_free_sizes, sort_nodes
+from onnxcam.embedding.overlay import shown_from_tensor, write_overlay
+from onnxcam.embedding.pixels import describe_steps, take_pixels
 from onnxcam.embedding.read_target import read_embedded_target, split_target
 from onnxcam.embedding.rounds import ALONE, divide, one_by_one
 from onnxcam.errors import ModelError, NeedsOpsetError, SettingError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explainer import Explainer
+from onnxcam.explain.explanation import OPACITY, OUTLIERS
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.explain.inputs import prepare_source
 from onnxcam.explain.read_target import kind_of
+from onnxcam.graph import anp
 from onnxcam.image.preprocess import gray_level, tensor_size
 from onnxcam.methods import choose_method
 from onnxcam.methods.embedding import embedding_refusal
@@ -44,10 +49,10 @@ from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.rewrite.weight_sharing import separate_shared_weights
-from onnxcam.specs import AUTO, Plan
+from onnxcam.specs import AUTO, ImageInput, Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
-OUTPUTS = (SALIENCY, LAYER_MAP)
+OUTPUTS = (SALIENCY, OVERLAY, LAYER_MAP)
 FREE = "batch"  # the name of a free size that has none
 
 
@@ -72,19 +77,23 @@ def embed(
     target: Spec = DEFAULT_TARGET,
     target_input: bool = False,
     outputs: Sequence[str] = (SALIENCY,),
+    takes_pixels: bool = False,
     batch: int | None = None,
     rounds: int | None = None,
     opset: int | None = None,
     **options: Any,
 ) -> EmbeddedModel:
     """A model that returns, besides its own outputs, the map of a method: `saliency` (N, H, W) float32, raw, at
-    the size of the input tensor, and on request `layer_map` (N, h, w), at that of the layer.
+    the size of the input tensor, and on request `layer_map` (N, h, w), at that of the layer, and `overlay`
+    (N, H, W, 3) uint8, the map drawn over the image.
 
     Args:
         model, method, layer: as of `Explainer`, which takes the other `options`, too.
         target: the class, contrast or rank that is explained; ranks are taken in the graph.
         target_input: whether the file has an input `target` (N,) int64: a class, or -1 for `target`.
         outputs: which of `OUTPUTS` the file gets.
+        takes_pixels: whether the file takes `pixels` (N, height, width, 3) uint8, RGB images of any size, and
+            prepares them itself as the `preprocess` and `pixels` of `Explainer` say.
         batch: a number of images at once instead of the model's own; 1 leaves no free sizes in the graph.
         rounds: in how many rounds the samples of an image are run. By default, a Loop runs a few at a time
             where one batch of all would be large; 1 writes no Loop.
@@ -123,12 +132,16 @@ def embed(
         where=where,
         fuse=explainer.fuse,
     )
-    written, embedding = _write(source, plan, embedding, batch, rounds)
-    _add_outputs(written, outputs, size, embedding.images)
+    ends = partial(_write_ends, explainer, image, outputs, takes_pixels)
+    written, embedding = _write(source, plan, embedding, batch, rounds, ends)
     explanation = _describe(explainer, plan, source, embedding, size)
+    explanation = replace(explanation, takes_pixels=takes_pixels)
     finished = replace(written.model, graph=_finish(written.model.graph))
     result = write_metadata(finished, explanation)
-    notices = (*explainer.notices, *result.notices)
+    notices = [*explainer.notices, *result.notices]
+    if takes_pixels:
+        about = (explainer.preprocessing_notice, describe_steps(explainer.preprocessing))
+        notices += [notice for notice in about if notice is not None]
     return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
 
 
@@ -153,9 +166,14 @@ def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(
-    source: Model, plan: Plan, embedding: Embedding, batch: int | None, requested: int | None
+    source: Model,
+    plan: Plan,
+    embedding: Embedding,
+    batch: int | None,
+    requested: int | None,
+    write_ends: Callable[[Written], None],
 ) -> tuple[Written, Embedding]:
-    """The network in as many rounds as fit it, and how it was written."""
+    """The network in as many rounds as fit it, with its other inputs and outputs, and how it was written."""
     images: Dim = batch or plan_batch(source)
     image = embedding.drawing.image
     has_samples = embedding.request.varies == "image" and not plan.one_sample_is_enough
@@ -180,7 +198,9 @@ def _write(
     embedding = replace(embedding, images=images, rounds=rounds)
     while True:
         try:
-            return write_network(network, embedding), embedding
+            written = write_network(network, embedding)
+            write_ends(written)
+            return written, embedding
         except NeedsOpsetError as need:
             network = upgrade_model(network, need.opset)
 
@@ -192,14 +212,34 @@ def plan_batch(model: Model) -> Dim:
     return size if isinstance(size, (int, str)) else FREE
 
 
-def _add_outputs(
-    written: Written, outputs: Sequence[str], size: tuple[int, int], images: Dim
+def _write_ends(
+    explainer: Explainer,
+    image: ImageInput,
+    outputs: Sequence[str],
+    takes_pixels: bool,
+    written: Written,
 ) -> None:
-    build = written.build
+    """The input `pixels`, and the outputs of the explanation."""
+    build, settings, tensor = written.build, explainer.preprocessing, written.image
+    method, images = explainer.method, tensor.shape[0]
+    values = {LAYER_MAP: written.saliency}
+    if {SALIENCY, OVERLAY} & set(outputs):
+        height, width = image.height or 0, image.width or 0
+        values[SALIENCY] = resize_map(written.saliency, height, width)
+    if takes_pixels:
+        shown = take_pixels(build, tensor, settings, image)
+    if OVERLAY in outputs:
+        outliers = 0.0 if method.has_layer else OUTLIERS
+        shown = shown if takes_pixels else shown_from_tensor(tensor, settings, image)
+        drawn = values[SALIENCY]
+        if method.is_relative:
+            drawn = drawn - anp.min(drawn, axis=(1, 2), keepdims=True)
+        values[OVERLAY] = write_overlay(
+            drawn, shown, signed=method.signed, opacity=OPACITY, outliers=outliers
+        )
     for name in outputs:
-        value = written.saliency if name == LAYER_MAP else resize_map(written.saliency, *size)
-        build.output(value, name)
-        build.graph.outputs[-1].shape = [images, *value.shape[1:]]
+        build.output(values[name], name)
+        build.graph.outputs[-1].shape = [images, *values[name].shape[1:]]
 
 
 def _finish(graph: gs.Graph) -> gs.Graph:

@@ -25,6 +25,7 @@ from onnxcam.image.png import encode_png
 from onnxcam.targets.target import Mark
 from onnxcam.unique_names import make_unique
 
+OPACITY = 0.6  # of the colors of a map over the image
 OUTLIERS = 0.005  # of the pixels of a map at the image: they would hide all others
 SHEET = 24  # images that a notebook shows of an explanation
 
@@ -123,7 +124,7 @@ class Explanation:
         index: int = 0,
         *,
         colormap: str | None = None,
-        opacity: float = 0.6,
+        opacity: float = OPACITY,
         outliers: float | None = None,
         longest_side: int = LONGEST_SIDE,
         side_by_side: bool = False,
