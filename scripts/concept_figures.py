@@ -15,7 +15,7 @@ from scripts.shapes.drawing import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models"
-COUNT, SEED = 60, 20261127  # images, and a seed that neither training nor testing of the model used
+COUNT, SEED = 80, 20261127  # images, and a seed that neither training nor testing of the model used
 WIDTH, COLORS = 600, 96  # pixels, and colors of the palette: a small file
 
 
@@ -26,6 +26,7 @@ def main() -> None:
     save(concepts.sheet(), "onnxcam-concepts.png")
     explained = concepts.contributions(MODELS / "samples" / "06_ring.png")
     save(explained.chart(), "onnxcam-contributions.png")
+    save(concepts.surrogate("gam", "star").chart(), "onnxcam-surrogate.png")
     explainer = onnxcam.Explainer(MODELS / "shapes.onnx", top_channels=8)
     explanation = explainer(MODELS / "samples" / "05_hourglass.png")
     save(explanation.channel_sheet(), "onnxcam-channels.png")

@@ -55,6 +55,7 @@ HOMES = {
     "onnx_graphsurgeon": GRAPHS,
     "google": {"model"},  # DecodeError of protobuf, which onnx raises for other files
     "skimage": {"methods"},  # superpixels
+    "interpret": {"concept_maps"},  # additive models
     "openvino": {"portability"},
     "cv2": {"portability"},
     "tract": {"portability"},

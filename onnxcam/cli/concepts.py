@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.concept_maps.concepts import Concepts
     from onnxcam.concept_maps.contributions import Contributions
+    from onnxcam.concept_maps.surrogate import Surrogate
     from onnxcam.errors import OnnxcamError
 
 EPILOG = """\b
@@ -22,7 +23,8 @@ In the output folder, all or none of these files are written:
   concepts.png   a row for each concept: the images that show it best, with its map over them
   concepts.npz   W (cells, concepts), H (concepts, channels), the grids of the images, and the class scores
   concepts.json  the concepts, the settings, and digests of the other two files
-With --contributions, also NAME.contributions.png and its .json for each such image.
+With --contributions, also NAME.contributions.png and its .json for each such image; with --surrogate,
+surrogate.png and surrogate.json.
 
 \b
 The class scores of a concept tell how the score of each class would change if the concept were stronger on
@@ -30,7 +32,7 @@ the images that show it best: which classes it speaks for, and against.
 
 \b
 With --json, each line has the keys number, share, for, against and best of a concept, or image, target, score
-and contributions of an image.
+and contributions of an image, or surrogate, target, r2, r2_copies, r2_fitted, images and held_out.
 
 \b
 Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is invalid.
@@ -40,6 +42,7 @@ Examples:
   onnxcam concepts model.onnx photos/
   onnxcam concepts model.onnx photos/ -k 12 -l 40 --labels imagenet.txt -o parts
   onnxcam concepts model.onnx photos/ --contributions cat.jpg -t cat
+  onnxcam concepts model.onnx photos/ --surrogate gam -t cat
 """
 
 ManyImages: TypeAlias = Annotated[
@@ -76,7 +79,22 @@ ContributionImages: TypeAlias = Annotated[
 ]
 OneTarget: TypeAlias = Annotated[
     str,
-    Option("--target", "-t", metavar="TARGET", help="With --contributions: what is explained."),
+    Option(
+        "--target",
+        "-t",
+        metavar="TARGET",
+        help="With --contributions and --surrogate: what is explained.",
+    ),
+]
+SurrogateKind: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--surrogate",
+        metavar="gam",
+        help="Also fit an additive model of the score of --target (of top1: the class that is first on most "
+        "images) over the concepts, with a curve for each.",
+        show_default=False,
+    ),
 ]
 StartSeed: TypeAlias = Annotated[
     int,
@@ -97,6 +115,7 @@ def concepts(
     count: Count = 8,
     best: Best = 5,
     contributions: ContributionImages = None,
+    surrogate: SurrogateKind = None,
     target: OneTarget = "top1",
     seed: StartSeed = 0,
     *,
@@ -112,12 +131,16 @@ def concepts(
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.concept_maps.concepts import concept_files
     from onnxcam.concept_maps.find import concepts as find_concepts
+    from onnxcam.concept_maps.surrogate import check_surrogate
     from onnxcam.explain.result_files import require_writable
 
     require_writable(concept_files(out), overwrite=force)  # before the work, not after it
     paths, skipped_files = collect_images(images, recursive=recursive, out=out)
+    if surrogate is not None:
+        check_surrogate(surrogate, len(paths))
     failures: list[tuple[Any, OnnxcamError]] = []
-    with ProgressReporter(len(paths) + count * best, quiet=quiet, json=json) as reporter:
+    total = len(paths) * (1 if surrogate is None else 2) + count * best
+    with ProgressReporter(total, quiet=quiet, json=json) as reporter:
         result = find_concepts(
             model,
             paths,
@@ -137,6 +160,10 @@ def concepts(
             explained = result.contributions(path, target)
             explained.save(out, overwrite=force)
             _report_contributions(explained, reporter)
+        if surrogate is not None:
+            fitted = result.surrogate(surrogate, target, seed=seed, progress=reporter.advance)
+            fitted.save(out, overwrite=force)
+            _report_surrogate(fitted, reporter)
     reporter.note(_summary(result, out))
     for path, error in failures:
         say(str(error) if str(error).startswith(str(path)) else f"{path}: {error}", err=True)
@@ -167,6 +194,15 @@ def _report_contributions(explained: Contributions, reporter: ProgressReporter) 
     listed = ", ".join(f"{name} {value:+.2f}" for name, value in parts)
     reporter.report(
         record, f"{explained.image.name}  {target['name']} {explained.score:.2f} = {listed}"
+    )
+
+
+def _report_surrogate(fitted: Surrogate, reporter: ProgressReporter) -> None:
+    record = {"surrogate": fitted.settings["kind"], "target": fitted.target.name, **fitted.record()}
+    reporter.report(
+        record,
+        f"{record['surrogate']} of {fitted.target.name}: R2 {fitted.r2:.2f} on {record['held_out']} images "
+        f"that were not fitted, {fitted.r2_copies:.2f} on their copies, {fitted.r2_fitted:.2f} on the others",
     )
 
 

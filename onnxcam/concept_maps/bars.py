@@ -64,14 +64,14 @@ def _draw_bar(bar: Bar, span: tuple[float, float]) -> Image.Image:
     draw = ImageDraw.Draw(row)
     if zero != end:
         top, bottom = middle - THICKNESS // 2, middle + THICKNESS // 2
-        draw.rectangle((min(zero, end), top, max(zero, end), bottom), fill=_color(bar.value))
+        draw.rectangle((min(zero, end), top, max(zero, end), bottom), fill=color_of(bar.value))
     draw.line((zero, 0, zero, height), GRAY)
     side, anchor = (6, "lm") if bar.value >= 0 else (-6, "rm")
     write_text(row, f"{bar.value:+.2f}", (end + side, middle), PROSE, anchor=anchor)
     return row
 
 
-def _color(value: float) -> tuple[int, int, int]:
+def color_of(value: float) -> tuple[int, int, int]:
     """That of evidence for or against in signed maps."""
     red, green, blue = COLORMAPS[DEFAULT_DIVERGING](np.array(np.copysign(TONE, value)))
     return int(red), int(green), int(blue)

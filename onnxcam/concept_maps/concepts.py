@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxcam.arrays import Array, Floats, Scores
+from onnxcam.arrays import Array, Floats, Images, Scores
 from onnxcam.concept_maps.contributions import Contributions, contributions_of
 from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
 from onnxcam.concept_maps.source import ConceptSource, as_maps
+from onnxcam.concept_maps.surrogate import (
+    Surrogate,
+    check_surrogate,
+    choose_target,
+    fit_surrogate,
+)
+from onnxcam.errors import SettingError
 from onnxcam.explain.explanation import ExplainedImage, encode_npz
 from onnxcam.explain.inputs import ImageSource
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_results
+from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.image.png import encode_png
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 NAME = "concepts"  # of the files
+LoadTensor: TypeAlias = Callable[[], Images]
 LISTED = 3  # classes for and against a concept
 
 
@@ -43,6 +52,8 @@ class Concepts:
         notices: sentences that a user should see.
         settings: what the factorization was run with.
         best: for each concept the numbers of the images that show it best, the strongest first.
+        scores: (N, classes), those of the images.
+        tensors: what prepares each image again, as the model takes it.
         effects: (K, classes), the class scores of the concepts: the gradient of each class's score in the
             direction of the concept's part of the activation, the mean over its best images. None for a model
             with scores at positions.
@@ -59,6 +70,8 @@ class Concepts:
     clipped: float
     notices: tuple[str, ...]
     settings: dict[str, Any]
+    scores: Scores
+    tensors: tuple[LoadTensor, ...]
     best: tuple[tuple[int, ...], ...] = ()
     effects: Scores | None = None
 
@@ -89,6 +102,29 @@ class Concepts:
         """The score of a target on an image as a sum over the concepts. Raises ImageError and TargetError."""
         titles = [self._title(concept) for concept in range(len(self))]
         return contributions_of(self.source, image, target, self.directions, self.peaks, titles)
+
+    def surrogate(
+        self,
+        kind: str = "gam",
+        target: Spec = DEFAULT_TARGET,
+        *,
+        seed: int = 0,
+        progress: ProgressCallback = no_progress,
+    ) -> Surrogate:
+        """An additive model of a target's score over the concepts, fitted by explainable boosting. "top1" is
+        the class that is first on most images; `progress` counts images. Raises SettingError and TargetError.
+        """
+        check_surrogate(kind, len(self.images))
+        if self.effects is None:
+            raise SettingError(
+                "an additive model needs a model with one score per class, not one with scores at positions"
+            )
+        maps = [self.maps(number) for number in range(len(self.images))]
+        names = [self._title(concept) for concept in range(len(self))]
+        chosen = choose_target(self.source, target, self.scores)
+        return fit_surrogate(
+            self.source, chosen, maps, self.directions, self.tensors, names, seed, progress
+        )
 
     def sheet(self) -> Image.Image:
         """A row for each concept: the images that show it best, with its maps over them."""

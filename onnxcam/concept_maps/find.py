@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Floats, Images, Scores
-from onnxcam.concept_maps.concepts import Concepts
+from onnxcam.arrays import Floats, Scores
+from onnxcam.concept_maps.concepts import Concepts, LoadTensor
 from onnxcam.concept_maps.factorization import Factorization, factorize, sums
 from onnxcam.concept_maps.source import ConceptSource, as_cells
 from onnxcam.concept_maps.tail import class_derivatives
@@ -26,7 +26,6 @@ from onnxcam.specs import AUTO
 
 CONCEPTS, BEST = 8, 5  # how many there are, and how many images show each of them
 NEGLIGIBLE = 1e-3  # part of the activations that may be clipped without a notice
-LoadTensor = Callable[[], Images]
 
 
 def concepts(
@@ -69,12 +68,13 @@ def concepts(
         clipped=clipped,
         notices=tuple(_notices(source, rows, factors, clipped)),
         settings={"count": count, "seed": seed, "iterations": factors.iterations},
+        scores=np.stack([row.scores for row in rows]),
+        tensors=tuple(_tensor_loaders(source, sources, positions)),
     )
     result = replace(result, best=_best_images(result, best))
     if source.activations.plan.dense is not None:
         return result
-    tensors = _tensor_loaders(source, sources, positions)
-    return replace(result, effects=_class_effects(result, tensors, progress))
+    return replace(result, effects=_class_effects(result, progress))
 
 
 def _read(
@@ -161,9 +161,7 @@ def _tensor_loaders(
     return [loader(position) for position in positions]
 
 
-def _class_effects(
-    concepts: Concepts, tensors: Sequence[LoadTensor], progress: ProgressCallback
-) -> Scores:
+def _class_effects(concepts: Concepts, progress: ProgressCallback) -> Scores:
     """(K, classes): see `Concepts.effects`."""
     runner = concepts.source.tail.runner
     effects = np.zeros((len(concepts), runner.plan.score.classes))
@@ -171,7 +169,7 @@ def _class_effects(
         shown = [k for k in range(len(concepts)) if number in concepts.best[k]]
         maps, rows = concepts.maps(number)[shown], concepts.directions[shown]
         parts = maps[:, None] * rows[:, :, None, None]
-        derivatives = class_derivatives(runner, tensors[number](), parts)
+        derivatives = class_derivatives(runner, concepts.tensors[number](), parts)
         for k, derivative in zip(shown, derivatives, strict=True):
             effects[k] += derivative / len(concepts.best[k])
         progress(1)

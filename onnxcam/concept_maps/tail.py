@@ -1,4 +1,4 @@
-"""How all class scores change in the direction of a concept, computed by the model after the layer."""
+"""The class scores of other activations, computed by the model after the layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxcam.arrays import Array, Images, Maps, Scores
+from onnxcam.arrays import Array, Floats, Images, Maps, Scores
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.run import Runner
 from onnxcam.methods import METHODS, Samples
@@ -33,18 +33,22 @@ def class_derivatives(runner: Runner, image: Images, parts: Maps) -> Scores:
 
     By central differences, which are exact where the model after the layer is linear within a 64th of V.
     """
-    plan, count = runner.plan, len(parts)
+    step, count = max(STEP, runner.plan.epsilon ** (1 / 3)), len(parts)
+    steps = np.repeat([step, -step], count)
+    above, below = np.split(shifted_scores(runner, image, np.concatenate([parts, parts]), steps), 2)
+    return (above - below) / (2 * step)
+
+
+def shifted_scores(runner: Runner, image: Images, parts: Maps, steps: Floats) -> Scores:
+    """(n, classes): the scores of an image (1, ...) with the activation A + t V, for `parts` V (n, C, h, w) and
+    `steps` t (n,).
+    """
+    plan = runner.plan
     none = np.zeros(plan.score.classes)
     clean = runner.clean(image.astype(plan.image_dtype, copy=False), none[None])
     base = clean.sample_base(0, is_cut=HEAD in runner.runs)
-    offsets = in_layout(plan.layers[0], parts, base.values.shape)
-    step = max(STEP, plan.epsilon ** (1 / 3))
-    samples = Samples(
-        2 * count, np.concatenate([offsets, offsets]), np.repeat([step, -step], count)
-    )
-    scores = runner.class_scores(base, samples, Target("", none, -1, DEFAULT_TARGET))
-    above, below = np.split(scores, 2)
-    return (above - below) / (2 * step)
+    samples = Samples(len(parts), in_layout(plan.layers[0], parts, base.values.shape), steps)
+    return runner.class_scores(base, samples, Target("", none, -1, DEFAULT_TARGET))
 
 
 def in_layout(layer: Layer, maps: Maps, shape: tuple[int, ...]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,21 @@ def test_files_of_others_are_kept(run: Run, model: Path, photos: Path, out: Path
     assert result.exit_code == 2
     assert (out / "concepts.png").read_bytes() == b"mine"
     assert run("concepts", model, photos, "-k", 2, "-o", out, "--force").exit_code == 0
+
+
+def test_surrogate_of_few_images_is_refused_before_the_work(
+    run: Run, model: Path, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("concepts", model, photos, "-k", 2, "-o", out, "--surrogate")
+    result = run(*words, "tree")
+    assert result.exit_code == 2
+    assert "surrogate 'tree': expected gam" in result.stderr
+    monkeypatch.setitem(sys.modules, "interpret.glassbox", None)
+    result = run(*words, "gam")
+    assert result.exit_code == 2
+    assert "pip install 'onnxcam[gam]'" in result.stderr
+    monkeypatch.setattr("onnxcam.concept_maps.surrogate.require_boosting", lambda: None)
+    result = run(*words, "gam")
+    assert result.exit_code == 2
+    assert "needs 24 images or more" in result.stderr
+    assert not out.exists()
