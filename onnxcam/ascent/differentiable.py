@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,7 @@ from onnxcam.runtime.session import open_session
 from onnxcam.specs import SEED, gradient_at
 
 MIXES = "images are run one by one, because images that are run together influence each other"
+DECONVOLVED = "deconvnet"  # a table of gradient rules
 NO_INPUTS: Mapping[str, Array] = MappingProxyType({})
 
 
@@ -31,8 +33,20 @@ class Differentiable:
 
     runner: ChunkedRunner
     opened: OpenedModel
+    model: Model
     name: str
-    notices: tuple[str, ...] = field(default=())
+    notices: tuple[str, ...] = ()
+
+    @cached_property
+    def deconvolved(self) -> Differentiable | None:
+        """The same tensor, whose gradients pass rectifiers that are off (Zeiler and Fergus 2014); None if an
+        operator has no such gradient.
+        """
+        try:
+            runner = _open_runner(self.opened, self.model, self.name, DECONVOLVED)
+        except ModelError:
+            return None
+        return replace(self, runner=replace(runner, fixed_batch=self.runner.fixed_batch))
 
     def values(self, images: Images, inputs: Mapping[str, Array] = NO_INPUTS) -> Array:
         """(N, …): the tensor, for images (N, …) and one row for each of them of other inputs."""
@@ -94,18 +108,11 @@ def differentiable(
 
     ModelError if its gradient does not reach the image.
     """
-    image = opened.image.name
     try:
-        augmented = gradient(with_float_image(model, opened.image), [image], name)
+        runner = _open_runner(opened, model, name, "default", outputs)
     except (BlockedError, MissingRuleError) as error:
         raise error.with_hint("choose a layer before it with --layer (`onnxcam layers`)") from error
-    prune_outputs(augmented, [name, gradient_at(image), *outputs])
-    content, weights = augmented.content_and_weights()
-    session = open_session(content, opened.device, weights)
-    runner = ChunkedRunner(
-        session, opened.image.batch, opened.chunk or CHUNK, zero_padded_inputs=frozenset({SEED})
-    )
-    made = Differentiable(runner, opened, name, session.notices)
+    made = Differentiable(runner, opened, model, name, runner.session.notices)
     if opened.image.batch == 1 or _is_independent(made):
         return made
     if opened.image.batch is not None:
@@ -115,6 +122,21 @@ def differentiable(
         )
     single = replace(runner, fixed_batch=1)
     return replace(made, runner=single, notices=(*made.notices, MIXES))
+
+
+def _open_runner(
+    opened: OpenedModel, model: Model, name: str, rules: str, outputs: Sequence[str] = ()
+) -> ChunkedRunner:
+    """Runs of a model that returns the tensor, its gradient at the image by a table of rules, and `outputs`."""
+    image = opened.image.name
+    augmented = gradient(with_float_image(model, opened.image), [image], name, rules)
+    prune_outputs(augmented, [name, gradient_at(image), *outputs])
+    content, weights = augmented.content_and_weights()
+    session = open_session(content, opened.device, weights)
+    zeros = frozenset({SEED})
+    return ChunkedRunner(
+        session, opened.image.batch, opened.chunk or CHUNK, zero_padded_inputs=zeros
+    )
 
 
 def _is_independent(made: Differentiable) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,9 +31,22 @@ class Score:
         models and at all times: that of mean x^2 is as long where the deviation of x is 0.5.
         """
         scores, slopes = self.with_gradient(x)
+        slopes = self._escape(x, slopes)
         lengths = np.sqrt(np.sum(np.square(slopes), axis=(1, 2, 3), keepdims=True))
         pixels = x.shape[2] * x.shape[3]
         return scores, -slopes / np.where(lengths > 0, lengths, 1.0) / math.sqrt(pixels)
+
+    def _escape(self, x: Floats, slopes: Floats) -> Floats:
+        """The gradients, with that of a deconvolution for images of which no gradient arrives: a feature map
+        whose rectifier is off in all cells.
+        """
+        off = ~slopes.any(axis=(1, 2, 3))
+        if not off.any() or self.source.deconvolved is None:
+            return slopes
+        deconvolved = replace(self, source=self.source.deconvolved, weights=self.weights[off])
+        escaping = slopes.copy()
+        escaping[off] = deconvolved.with_gradient(x[off])[1]
+        return escaping
 
     def with_gradient(self, x: Floats) -> tuple[Floats, Floats]:
         """(N,) and (N, C, H, W): the scores of images x, and their gradients."""

@@ -293,8 +293,31 @@ def test_images_that_influence_each_other_are_run_alone() -> None:
     assert any("one by one" in notice for notice in made.notices)
 
 
+def test_rectifier_that_is_off_is_turned_on() -> None:
+    text = (
+        "(float[N, 1, 6, 6] x) => (float[N, 3] y) <float[3] b = {-0.5, -0.5, -0.5}> "
+        "{ f = Conv<pads=[1, 1, 1, 1]>(x, w, b) r = Relu(f) y = ReduceMean<axes=[2, 3], keepdims=0>(r) }"
+    )
+    kernels = WEIGHTS[:, :1] - WEIGHTS[:, :1].mean(axis=(2, 3), keepdims=True)
+    made = onnxcam.visualize(
+        make_model(text, kernels),
+        layer="r",
+        channels="1",
+        region="2:3,3:4",
+        count=1,
+        steps=60,
+        rate=0.05,
+        noise=0,
+        **PLAIN,
+    )
+    assert made.history[0, 0] == 0
+    np.testing.assert_array_equal(made.x[0, 0, 1:4, 2:5], np.sign(kernels[1, 0]))
+    assert made.notices == ()
+
+
 def test_score_without_gradient_is_noticed() -> None:
-    text = "(float[N, 3, 4, 4] x) => (float[N, 48] y) { n = Neg(x) r = Relu(n) y = Flatten(r) }"
+    text = "(float[N, 3, 4, 4] x) => (float[N, 48] y) { m = Max(x, two) y = Flatten(m) }"
+    text = text.replace("=> (float[N, 48] y)", "=> (float[N, 48] y) <float[1] two = {2}>")
     made = onnxcam.visualize(make_model(text), 0, count=1, steps=2, **PLAIN)
     assert any("no gradient reached the image" in notice for notice in made.notices)
 
