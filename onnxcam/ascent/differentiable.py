@@ -19,7 +19,7 @@ from onnxcam.rewrite.float_image import with_float_image
 from onnxcam.rewrite.gradient import gradient
 from onnxcam.runtime.batch_independence import are_close, contrasting_images, tolerance_of
 from onnxcam.runtime.chunks import CHUNK, ChunkedRunner
-from onnxcam.runtime.session import open_session
+from onnxcam.runtime.session import Session, open_session
 from onnxcam.specs import SEED, gradient_at
 
 MIXES = "images are run one by one, because images that are run together influence each other"
@@ -49,25 +49,14 @@ class Differentiable:
         return replace(self, runner=replace(runner, fixed_batch=self.runner.fixed_batch))
 
     def values(self, images: Images, inputs: Mapping[str, Array] = NO_INPUTS) -> Array:
-        """(N, …): the tensor, for images (N, …) and one row for each of them of other inputs."""
+        """(N, …): the tensor, for images (N, …), and one row for each of them of other inputs: zeros for those
+        that are missing.
+        """
         return self.tensor(self.name, images, inputs)
 
     def tensor(self, name: str, images: Images, inputs: Mapping[str, Array] = NO_INPUTS) -> Array:
-        """(N, …): the tensor `name`, which is an output; inputs that are missing get zeros."""
-        session = self.runner.session
-        shape = [dim if isinstance(dim, int) else 1 for dim in session.shapes[SEED][1:]]
-        idle = {
-            name: np.zeros(
-                [
-                    len(images),
-                    *(dim if isinstance(dim, int) else 1 for dim in session.shapes[name][1:]),
-                ],
-                session.dtypes[name],
-            )
-            for name in session.inputs - {self.opened.image.name, SEED, *inputs}
-        }
-        seeds = np.zeros((len(images), *shape), session.dtypes[SEED])
-        return self._run([name], images, {**idle, **inputs, SEED: seeds})[0]
+        """(N, …): the tensor `name`, which is an output."""
+        return self._run([name], images, inputs)[0]
 
     def gradients(
         self, images: Images, seeds: Array, inputs: Mapping[str, Array] = NO_INPUTS
@@ -86,9 +75,14 @@ class Differentiable:
         return values, np.asarray(slopes, np.float64)
 
     def _run(self, outputs: list[str], images: Images, inputs: Mapping[str, Array]) -> list[Array]:
+        """Outputs for images and other inputs. Those that are missing get zeros."""
+        session, image = self.runner.session, self.opened.image.name
+        missing = session.inputs - {image, *inputs}
+        inputs = {**inputs, **{name: _zeros(session, name, len(images)) for name in missing}}
+
         def feed(chunk: slice) -> dict[str, Array]:
             rows = {name: array[chunk] for name, array in inputs.items()}
-            return {self.opened.image.name: images[chunk], **rows}
+            return {image: images[chunk], **rows}
 
         chunks = [arrays for _, arrays in self.runner.run(outputs, len(images), feed)]
         arrays = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
@@ -98,6 +92,12 @@ class Differentiable:
                 "told apart by image; choose another layer"
             )
         return arrays
+
+
+def _zeros(session: Session, name: str, count: int) -> Array:
+    """Zeros for an input, with sizes of 1 where any is taken."""
+    sizes = [size if isinstance(size, int) else 1 for size in session.shapes[name][1:]]
+    return np.zeros((count, *sizes), session.dtypes[name])
 
 
 def differentiable(

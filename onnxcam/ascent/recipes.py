@@ -71,7 +71,7 @@ def reconstruction(
     *,
     steps: Steps = 256,
     seed: Seed = 0,
-    noise: Noise = 0.1,
+    noise: Noise = 0.02,
     basis: BasisName = "pixels",
     rate: Rate = 0.05,
     slowing: Annotated[
@@ -79,7 +79,7 @@ def reconstruction(
     ] = 100.0,
     norm: Norm = 0.003,
     power: Annotated[float, "of the norm", Range(1, 12)] = 6.0,
-    variation: Variation = 0.03,
+    variation: Variation = 0.05,
     beta: Beta = 2.0,
     blur: Blur = 0.0,
 ) -> Descent:

@@ -44,7 +44,7 @@ InversionNoise: TypeAlias = Annotated[
     Option(
         "--noise",
         metavar="X",
-        help="Standard deviation of what it starts from, where pixels are -1 to 1.  [default: 0.1]",
+        help="Standard deviation of what it starts from, where pixels are -1 to 1.  [default: 0.02]",
         show_default=False,
     ),
 ]
@@ -123,7 +123,7 @@ InversionVariation: TypeAlias = Annotated[
     Option(
         "--variation",
         metavar="X",
-        help="Weight of the total variation: larger gives a smoother image.  [default: 0.03]",
+        help="Weight of the total variation: larger gives a smoother image.  [default: 0.05]",
         show_default=False,
     ),
 ]
