@@ -10,6 +10,7 @@ from onnx import numpy_helper, parser
 
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
+from onnxcam.rewrite import weight_layout
 from onnxcam.rewrite.gradient import SEED, gradient
 from onnxcam.rewrite.weight_layout import lay_out_weights
 from tests.autodiff.support.check import numbers, run
@@ -27,6 +28,12 @@ KERNELS = {
     "depthwise": ("Conv<group = 16>", (64, 1, 3, 3)),
     "only depthwise": ("Conv<group = 16>", (16, 1, 6, 5)),
 }
+
+
+@pytest.fixture
+def small_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of any size are computed."""
+    monkeypatch.setattr(weight_layout, "LEAST_BYTES", 1)
 
 
 def written(text: str, **weights: Any) -> Model:
@@ -60,6 +67,7 @@ def assert_same(stored: Model, computed: Model, shape: tuple[int, ...], rtol: fl
         np.testing.assert_allclose(after, before, rtol=rtol, atol=rtol, err_msg=name)
 
 
+@pytest.mark.usefixtures("small_weights")
 @pytest.mark.parametrize("kind", ["float", "float16"])
 @pytest.mark.parametrize("opset", [11, 18])
 @pytest.mark.parametrize("name", KERNELS)
@@ -132,6 +140,11 @@ def test_quantized_weights_are_computed_only_if_asked_for() -> None:
     assert_same(stored, computed, (2, 16, 6, 5), rtol=1e-5)  # summed in another order
     dequantized = [node for node in computed.graph.nodes if node.op == "DequantizeLinear"]
     assert all(len(node.outputs[0].outputs) == 1 for node in dequantized)
+
+
+def test_copies_of_few_numbers_stay() -> None:
+    stored = written(MATMUL, k=numbers(24, 6, seed=1), w=numbers(6, 24, seed=2))
+    assert weight_bytes(lay_out_weights(stored, once=True)) == weight_bytes(stored)
 
 
 def test_weights_that_are_no_copies_stay() -> None:
