@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from typer import Option
 
 from onnxcam.cli.output import require_writable
-from onnxcam.errors import SettingError
 
 if TYPE_CHECKING:
     from onnxcam.embedding.write import EmbeddedModel
@@ -29,7 +28,8 @@ Runtime: TypeAlias = Annotated[
     Option(
         "--runtime",
         metavar="NODE_MODULES",
-        help="With --format web: the folder node_modules of `npm install onnxruntime-web`.",
+        help="The folder node_modules with onnxruntime-web, for --format web, or onnxruntime-node, for --check "
+        "node.",
         show_default=False,
     ),
 ]
@@ -38,17 +38,24 @@ Runtime: TypeAlias = Annotated[
 def require_output(
     model: Path, out: Path, format_name: str | None, runtime: Path | None, *, force: bool
 ) -> None:
-    """Check what can be checked before the explanation is written. OutputError, SettingError or
-    UnknownNameError.
-    """
+    """Check what can be before the explanation is written. OutputError, SettingError, UnknownNameError."""
     if format_name is None:
-        if runtime is not None:
-            raise SettingError("--runtime is for --format web; leave it out, or add --format web")
         require_writable(model, out, force=force)
         return
     from onnxcam.embedding.formats.write import FORMATS, Deployment
 
     FORMATS[format_name].check(Deployment(out, model.stem, runtime, force))
+
+
+def preset_for(preprocess: str | None, format_name: str | None) -> str | None:
+    """How the file prepares pixels: as the user says, or automatically for a format that sends pixels; None if
+    it does not.
+    """
+    if format_name is None or preprocess is not None:
+        return preprocess
+    from onnxcam.embedding.formats.write import FORMATS
+
+    return "auto" if FORMATS[format_name].takes_pixels else None
 
 
 def save(

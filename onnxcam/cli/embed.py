@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from onnxcam.cli.deployment import FormatName, Runtime, require_output, save
+from onnxcam.cli.deployment import FormatName, Runtime, preset_for, require_output, save
 from onnxcam.cli.options import (
     Fit,
     Fuse,
@@ -169,6 +169,7 @@ def embed(
     from onnxcam.cli import parsing
     from onnxcam.embedding.write import embed as embed_model
 
+    preprocess = preset_for(preprocess, format_name)
     options = {"samples": samples, "noise": noise, "seed": seed}
     method_settings = parsing.method_settings(method, settings or [], options)
     embedded = embed_model(

@@ -1,5 +1,6 @@
 """`onnxcam embed --format`: folders instead of a file."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import onnxruntime as ort
 import pytest
 
 from onnxcam.bundled import bundled_model
+from onnxcam.embedding.formats.web import RUNTIME
+from onnxcam.embedding.metadata import metadata_of
 from tests.cli.conftest import Run
 
 QUICK = ("-m", "grad-cam")
@@ -26,12 +29,26 @@ def test_triton_repository_is_written(run: Run, tmp_path: Path) -> None:
     assert saliency.shape == (2, 112, 112)
 
 
+def test_web_page_gets_a_file_that_takes_pixels(run: Run, tmp_path: Path) -> None:
+    for name in RUNTIME:
+        path = tmp_path / "node_modules" / "onnxruntime-web" / "dist" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    words = ("--format", "web", "--runtime", tmp_path / "node_modules", *QUICK)
+    result = run("embed", bundled_model(), "-o", tmp_path / "site", *words)
+    assert result.exit_code == 0
+    assert "python -m http.server" in result.stdout
+    explanation = metadata_of(tmp_path / "site" / "explained.onnx")
+    assert explanation is not None
+    assert explanation.takes_pixels
+    assert json.loads((tmp_path / "site" / "explanation.json").read_text())["fit"] == "squash"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--format", "tritn"), "no format 'tritn'; did you mean triton?"),
         (("--format", "web"), "npm install onnxruntime-web"),
-        (("--runtime", "node_modules"), "--runtime is for --format web"),
     ],
 )
 def test_unusable_format_is_refused_at_once(
