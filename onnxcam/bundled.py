@@ -29,6 +29,11 @@ def bundled_detector() -> Path:
     return _find_bundled("shapes-detector.onnx")
 
 
+def bundled_explained_model() -> Path:
+    """The classifier with its explanation inside. ModelError if this installation has none."""
+    return _find_bundled("shapes-explained.onnx")
+
+
 def detector_image() -> Path:
     """An image for the bundled detector. ModelError if this installation has none."""
     return _find_bundled("detector/scene.png")

@@ -12,8 +12,10 @@ from PIL import Image
 from onnxcam.arrays import Floats
 from onnxcam.atomic_write import atomic_write
 from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.embedding.metadata import OVERLAY, PIXELS, SALIENCY, TARGET, metadata_of
+from onnxcam.errors import ModelError
 from onnxcam.explain.explainer import Explainer
-from onnxcam.explain.explanation import Explanation
+from onnxcam.explain.explanation import OPACITY, Explanation
 from onnxcam.heads.score import find_score
 from onnxcam.image import overlay
 from onnxcam.image.colormap import legend
@@ -23,11 +25,15 @@ from onnxcam.methods import METHODS
 from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load
 from onnxcam.model.model import Model
+from onnxcam.runtime.device import find_device
+from onnxcam.runtime.session import open_session
 from onnxcam.spatial.layers import candidates, spatial_layers
 from onnxcam.specs import Layer
 
 PREFERRED = "05_hourglass.png"  # several instances of its class, with other objects between them
 ALL = "all"  # every detection
+STRONG = 0.75  # opacity, since the maps of the sheet are small
+AUTOMATIC = -1  # the class with the highest score
 SHOWN = ("cam", "grad-cam", "grad-cam++", DEFAULT_METHOD)  # the sheet describes them in words
 OF_DETECTIONS = SHOWN[
     1
@@ -93,6 +99,50 @@ def make_demo(model: Path, images: Sequence[Path], detector: Path, scene: Path) 
         _detection_row(detector, scene),
     )
     return Demo(image, answer, rows)
+
+
+def make_embedded_demo(explained: Path, model: Path, images: Sequence[Path]) -> Demo:
+    """What a file with an explanation returns for some images, run with ONNX Runtime alone, next to the maps
+    that onnxcam computes for its original, `model`. ModelError if there is no explanation in the file.
+    """
+    explanation = metadata_of(explained)
+    if explanation is None or explanation.score is None or explanation.labels is None:
+        raise ModelError(f"{explained}: holds no explanation of classes; install onnxcam again")
+    settings = dict(explanation.settings)
+    explainer = Explainer(model, explanation.method, list(explanation.layers), **settings)
+    session = open_session(explained, find_device("cpu"))
+    panels: list[tuple[str, Image.Image]] = []
+    panels_of_python: list[tuple[str, Image.Image]] = []
+    differences = []
+    for path in images[:COLUMNS]:
+        feeds = {PIXELS: np.asarray(read(path))[np.newaxis], TARGET: np.array([AUTOMATIC])}
+        outputs = [explanation.score.output, SALIENCY, OVERLAY]
+        scores, saliency, overlaid = (np.asarray(array) for array in session.run(outputs, feeds))
+        drawn = overlay.enlarge(Image.fromarray(overlaid[0].astype(np.uint8)), CELL)
+        panels.append((explanation.labels[int(scores.argmax())], drawn))
+        expected = explainer(str(path))
+        panels_of_python.append((expected.targets[0], _draw_map(expected, opacity=OPACITY)))
+        differences.append(_relative_difference(saliency.astype(np.float64), expected.maps))
+    rows = (
+        Row(
+            "The file alone",
+            f"What {explained.name} returns when ONNX Runtime runs it: the class, the map, and the map drawn "
+            "over the image. No other program is needed.",
+            tuple(panels),
+        ),
+        Row(
+            "The same in Python",
+            f"What onnxcam computes for {model.name} by {explanation.method}, with the same noise. The "
+            f"largest difference between the maps is {max(differences):.0e} of the largest value.",
+            tuple(panels_of_python),
+        ),
+    )
+    return Demo(images[0], f"{explained.name} returns its answer and where it looked.", rows)
+
+
+def _relative_difference(first: Floats, second: Floats) -> float:
+    """The largest difference, as a share of the largest value."""
+    return float(np.abs(first - second).max() / np.abs(second).max())
 
 
 def _last_bottlenecks(model: Model) -> list[Layer]:
@@ -204,7 +254,7 @@ def _grid(layer: Layer) -> str:
     return " x ".join(map(str, layer.grid))
 
 
-def _draw_map(explanation: Explanation, index: int = 0) -> Image.Image:
+def _draw_map(explanation: Explanation, index: int = 0, opacity: float = STRONG) -> Image.Image:
     original = explanation.images[index]
     large = overlay.enlarge(original.image, CELL)
     scale = large.width / original.image.width
@@ -213,7 +263,7 @@ def _draw_map(explanation: Explanation, index: int = 0) -> Image.Image:
     if frame is not None:
         frame = (frame[0] * scale, frame[1] * scale, frame[2] * scale, frame[3] * scale)
     box = (left, top, right, bottom)
-    return overlay.overlay(large, explanation.maps[index], box, opacity=0.75, frame=frame)
+    return overlay.overlay(large, explanation.maps[index], box, opacity=opacity, frame=frame)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 HEADER = """\
 # models
 
-Written by `python -m scripts.shapes.train` and `python -m scripts.shapes.train_detector` with their defaults;
-do not edit by hand.
+Written by `python -m scripts.shapes.train`, `python -m scripts.shapes.train_detector` and
+`python -m scripts.shapes.explained` with their defaults; do not edit by hand.
 
 """
 

@@ -276,6 +276,18 @@ def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "shapes-detector.onnx finds" in result.stdout
 
 
+def test_embedded_demo_writes_the_file_and_a_sheet(run: Run, tmp_path: Path) -> None:
+    result = run("demo", "--embed", "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert size(tmp_path / "onnxcam-embedded.png")[0] > 1000
+    source = bundled.bundled_explained_model()
+    assert (tmp_path / source.name).read_bytes() == source.read_bytes()
+    share = re.search(r"maps is (\S+) of the largest value", result.stdout)
+    assert share is not None
+    assert float(share[1]) < 1e-5
+    assert f"onnxcam inspect {tmp_path / source.name}" in result.stdout
+
+
 def test_demo_without_bundled_model_is_error(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

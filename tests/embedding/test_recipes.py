@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from onnxcam.bundled import sample_images
+from onnxcam.bundled import bundled_explained_model, sample_images
 from tests.embedding.support.runtimes import (
     ROOT,
     needs_gcc,
@@ -21,7 +21,6 @@ from tests.embedding.support.runtimes import (
     run_node,
     run_program,
 )
-from tests.embedding.support.stand_in import write_stand_in
 
 README = ROOT / "onnxcam" / "embedding" / "README.md"
 IMAGE = next(path for path in sample_images() if "hourglass" in path.name)
@@ -37,8 +36,8 @@ def recipe(heading: str, language: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the file and the image, as PNG and as bytes."""
-    write_stand_in(tmp_path / "explained.onnx")
+    """A folder with the bundled file and an image, as PNG and as bytes."""
+    (tmp_path / "explained.onnx").write_bytes(bundled_explained_model().read_bytes())
     image = Image.open(IMAGE).convert("RGB")
     image.save(tmp_path / "photo.png")
     (tmp_path / "photo.rgb").write_bytes(image.tobytes())

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxcam.bundled import sample_images
+from onnxcam.bundled import bundled_explained_model, sample_images
 from onnxcam.embedding.formats.explained_file import read_explained
 from onnxcam.embedding.formats.web import COLORS, PAGE, RUNTIME, describe_page, write_web
 from onnxcam.embedding.metadata import ScoreOutput
@@ -222,8 +222,8 @@ class Visit:
 
 
 def visit(folder: Path, handler: type[SimpleHTTPRequestHandler]) -> Visit:
-    """Write the page of a file, open it in Chromium, and have it explain an image."""
-    source = write_stand_in(folder / "a.onnx")
+    """Write the page of the bundled file, open it in Chromium, and have it explain an image."""
+    source = bundled_explained_model()
     write_web(source, folder / "site", MODULES, samples=[IMAGE])
     (folder / "shots").mkdir()
     pixels = np.asarray(Image.open(IMAGE).convert("RGB"))
@@ -259,13 +259,13 @@ def require_same_outputs(page: Visit) -> None:
     np.testing.assert_allclose(outputs["scores"], expected["logits"][0], rtol=0, atol=1e-4)
 
 
-def require_overlay(page: Visit, source: Path) -> None:
+def require_overlay(page: Visit) -> None:
     """What the page draws for the best class is what Python draws, at the size of the image."""
     image = Image.open(IMAGE).convert("RGB")
     drawn = np.reshape(page.seen["pixels"], (image.height, image.width, 4))[..., :3]
     pixels = np.asarray(image)
     assert np.abs(drawn.astype(np.int32) - pixels).max() > 50
-    (saliency,) = run_source(source, pixels, -1)["saliency"]
+    (saliency,) = run_source(bundled_explained_model(), pixels, -1)["saliency"]
     expected = overlay(image, saliency, (0, 0, image.width, image.height), opacity=0.6)
     assert np.abs(drawn - np.asarray(expected, np.int32)).max() <= 3
 
@@ -283,6 +283,7 @@ def require_screenshots(shots: Path) -> None:
     assert dark < 60 < 200 < light
 
 
+@pytest.mark.slow
 @needs_chromium
 @needs_package("playwright-core")
 @needs_package("onnxruntime-web")
@@ -298,10 +299,11 @@ def test_page_explains_an_image_in_the_browser(tmp_path: Path) -> None:
     assert len(seen["requested"]) > len(RUNTIME)
     assert all(address.startswith(page.url) for address in seen["requested"])
     require_same_outputs(page)
-    require_overlay(page, tmp_path / "a.onnx")
+    require_overlay(page)
     require_screenshots(page.shots)
 
 
+@pytest.mark.slow
 @needs_chromium
 @needs_package("playwright-core")
 @needs_package("onnxruntime-web")
