@@ -156,6 +156,7 @@ class _Writer:
         for name, result in zip(self.outputs, outputs, strict=True):
             scope.outer.tensors.pop(name, None)
             scope.outer.output(result.value, name)
+            scope.outer.graph.nodes[-1].name = scope.outer.unique_name("output")
         model = replace(self.model, graph=scope.outer.graph)
         return Written(model, scope.outer, image, saliency, scores.value)
 

@@ -143,7 +143,9 @@ class Scope:
             )
         outer, zero = self.outer, np.zeros(1, dtype)
         if isinstance(shape[0], int):
-            return outer.constant(np.zeros(shape, dtype))
+            sizes = outer.constant(np.array(shape, np.int64))
+            value = gs.Constant("value", zero)
+            return outer.op("ConstantOfShape", sizes, value=value, shape=shape)
         first = outer.op("Gather", outer.op("Shape", self.image), outer.constant([0]), axis=0)
         rest = outer.constant(np.array(shape[1:], np.int64))
         return outer.op(

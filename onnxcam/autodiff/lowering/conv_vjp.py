@@ -61,7 +61,7 @@ def _conv_flipped(g: Value, window: Window, kernel: Array, group: int) -> Value:
     return g.build.op(
         "Conv",
         g,
-        g.build.constant(_flip_kernel(kernel, group)),
+        g.build.constant(flip_kernel(kernel, group)),
         dilations=list(window.dilations),
         group=group,
         kernel_shape=list(window.kernel),
@@ -70,7 +70,7 @@ def _conv_flipped(g: Value, window: Window, kernel: Array, group: int) -> Value:
     )
 
 
-def _flip_kernel(kernel: Array, group: int) -> Array:
+def flip_kernel(kernel: Array, group: int) -> Array:
     """(M, C / G, *k) -> (C, M / G, *k), every spatial axis reversed."""
     outputs, inputs, *sizes = kernel.shape
     grouped = kernel.reshape(group, outputs // group, inputs, *sizes).swapaxes(1, 2)

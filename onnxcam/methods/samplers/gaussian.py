@@ -80,7 +80,7 @@ def standard_deviation(images: Images, noise: float, sigma: float | None) -> Any
         return float(sigma or 0.0)
     if isinstance(images, np.ndarray):
         return noise * (float(images.max()) - float(images.min()))
-    axes = tuple(range(1, images.ndim))
+    axes, images = tuple(range(1, images.ndim)), images.astype(np.float32)  # integers overflow
     return noise * np.expand_dims(np.max(images, axis=axes) - np.min(images, axis=axes), 1)
 
 
