@@ -2,7 +2,8 @@
 
 They are float32, as browsers' GPUs take nothing else. So that powers of small gradients do not vanish, powers
 at a layer are computed in a unit in which the largest gradient there is 1, and the layer's values in its
-inverse: a formula of both gives the same map in any unit of the layer's values.
+inverse: a formula of both gives the same map in any unit of the layer's values, or that map times a power of
+the unit; one that does not (`methods/units.py`) is computed without.
 """
 
 from __future__ import annotations

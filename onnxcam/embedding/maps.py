@@ -15,6 +15,7 @@ from onnxcam.graph.tracing import Value
 from onnxcam.methods import QUANTITIES
 from onnxcam.methods.postprocess import fuse_maps, resize_bilinear
 from onnxcam.methods.subset import COUNTED
+from onnxcam.methods.units import unit_power
 from onnxcam.specs import ImageInput, Layer
 
 
@@ -36,10 +37,17 @@ def write_maps(
 ) -> Value:
     """The map (N, h, w) in float32, in the graph of the quantities."""
     arranged = [_arrange(formula, image, layer) | dict(named) for layer in layers]
+    power = unit_power(formula.method, formula.settings)
     if formula.takes_tensors:
         maps = [formula.compute(join_tensors(arranged)).saliency]
-    else:
+    elif power is None:
         maps = [formula.compute(quantities).saliency for quantities in arranged]
+    else:
+        pairs = zip(arranged, layers, strict=True)
+        maps = [
+            _in_unit(formula, quantities, _unit_of(quantities, layer), power)
+            for quantities, layer in pairs
+        ]
     fused: Any = maps[0] if len(maps) == 1 else fuse_maps(maps, fuse)
     result: Value = fused.astype(FLOAT32)
     return result
@@ -55,7 +63,7 @@ def resize_map(saliency: Value, height: int, width: int) -> Value:
 def _arrange(
     formula: BoundFormula, image: ImageInput, quantities: LayerQuantities
 ) -> dict[str, Any]:
-    """The quantities with the channels first, in the unit of the layer, and what the formula takes besides."""
+    """The quantities with the channels first, and what the formula takes besides."""
     aspect_ratio = (image.height or 1) / (image.width or 1)
     arranged: dict[str, Any] = {}
     for name, value in quantities.values.items():
@@ -67,30 +75,41 @@ def _arrange(
             else value.astype(FLOAT32)
         )
         arranged[name] = first
-    if formula.method.has_layer:
-        arranged = _in_unit(arranged, quantities.unit)
-        if COUNTED in formula.method.parameters:
-            arranged[COUNTED] = anp.ones_like(arranged["activation"])
+    if formula.method.has_layer and COUNTED in formula.method.parameters:
+        arranged[COUNTED] = anp.ones_like(arranged["activation"])
     return arranged
 
 
-def _in_unit(quantities: dict[str, Any], unit: Value | None) -> dict[str, Any]:
-    """The quantities of a layer in a unit of its values in which the largest gradient is 1: powers of small
-    gradients would vanish in float32. Powers above the first are in that unit already.
+def _unit_of(quantities: Mapping[str, Any], layer: LayerQuantities) -> Value | None:
+    """(N, 1, 1, 1): the unit of the gradients, in which the largest is 1: powers of small gradients would
+    vanish in float32. None if the formula takes no gradient.
     """
     gradient = quantities.get("gradient")
-    if unit is None and gradient is not None and "activation" in quantities:
-        largest = anp.max(anp.abs(gradient), axis=(1, 2, 3), keepdims=True)
-        unit = anp.where(largest > 0, largest, 1.0)
+    if layer.unit is not None or gradient is None or "activation" not in quantities:
+        return layer.unit
+    largest = anp.max(anp.abs(gradient), axis=(1, 2, 3), keepdims=True)
+    return anp.where(largest > 0, largest, 1.0)
+
+
+def _in_unit(
+    formula: BoundFormula, quantities: Mapping[str, Any], unit: Value | None, power: int
+) -> Any:
+    """The map, computed from quantities in a unit, which is to this power in what the formula returns."""
     if unit is None:
-        return quantities
-    return {name: _convert(name, value, unit) for name, value in quantities.items()}
+        return formula.compute(quantities).saliency
+    converted = {name: _convert(name, value, unit) for name, value in quantities.items()}
+    saliency: Any = formula.compute(converted).saliency
+    for _ in range(abs(power)):
+        factor = anp.squeeze(unit, 1)
+        saliency = saliency / factor if power > 0 else saliency * factor
+    return saliency
 
 
 def _convert(name: str, value: Any, unit: Value) -> Any:
-    quantity = QUANTITIES[name]
-    if quantity.place != "layer":
+    """A quantity in the unit; powers of the gradient above the first are in it already."""
+    if name not in QUANTITIES or QUANTITIES[name].place != "layer":
         return value
+    quantity = QUANTITIES[name]
     if quantity.degree == 1:
         return value / unit
     return value * unit if quantity.sources == {"activation"} else value

@@ -31,8 +31,8 @@ from onnxcam.embedding.target import TARGET_INPUT, EmbeddedTarget
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.method import positional
-from onnxcam.methods.place import LAYER
 from onnxcam.methods.samplers.sampler import Samples
+from onnxcam.methods.units import unit_power
 from onnxcam.model.model import Model
 from onnxcam.passes.quantization.straight_through import detach_float_sources
 from onnxcam.rewrite.explained import subject_at
@@ -178,7 +178,8 @@ class _Writer:
     ) -> tuple[Samples | None, Callable[[], list[LayerQuantities]]]:
         """The samples, and a function that returns the quantities of the layers after the rounds are closed."""
         embedding = self.embedding
-        has_unit = embedding.drawing.formula.method.at == LAYER
+        formula = embedding.drawing.formula
+        has_unit = unit_power(formula.method, formula.settings) is not None
         rounds = embedding.rounds
         collector = Collector(self.scope, rounds, self.sources, samples, factors, has_unit)
         rows = [self._collect(collector, layer) for layer in embedding.layers]

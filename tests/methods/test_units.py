@@ -2,6 +2,7 @@
 gradient may be divided by its maximum before it is raised to powers, which float32 can hold then.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnxcam.arrays import Floats
 from onnxcam.methods import METHODS, QUANTITIES
 from onnxcam.methods.method import Method
 from onnxcam.methods.postprocess import join_channels
+from onnxcam.methods.units import unit_of, unit_power
 from tests.methods.support.formulas import DENSE, arguments, feed
 from tests.methods.test_formulas_on_values import chosen_settings
 
@@ -28,15 +30,6 @@ PROPORTIONAL = {
 SHAPE = (2, 5, 3, 4)
 
 
-def power_of_unit(quantity: str) -> int:
-    """How often the unit of the layer's values is in a quantity."""
-    if quantity in ("activation", "mean_activation"):
-        return 1
-    if quantity not in QUANTITIES or QUANTITIES[quantity].place != "layer":
-        return 0
-    return -(QUANTITIES[quantity].degree or 0)
-
-
 def run(name: str, chosen: dict[str, Any], factor: float) -> Floats:
     """The maps, with the values of the layer in a unit that is smaller by a factor."""
     method: Method = METHODS[name]
@@ -44,7 +37,8 @@ def run(name: str, chosen: dict[str, Any], factor: float) -> Floats:
         parameter: method.averages.get(parameter, parameter) for parameter in method.parameters
     }
     scaled = {
-        parameter: array * factor ** power_of_unit(values[parameter])
+        parameter: array
+        * factor ** (unit_of(name) if (name := values[parameter]) in QUANTITIES else 0)
         for parameter, array in arguments(name, feed(SHAPE)).items()
     }
     result: Floats = method.formula(**scaled, **{**DENSE.get(name, {}), **chosen})
@@ -66,11 +60,12 @@ def test_map_does_not_depend_on_the_unit_of_the_layer(
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * largest)
 
 
-def test_powers_of_the_unit_are_those_of_derivatives() -> None:
-    powers = {name: power_of_unit(name) for name in (*QUANTITIES, "counted")}
+def test_units_of_quantities_are_those_of_derivatives() -> None:
+    powers = {name: unit_of(name) for name in QUANTITIES}
     assert {name: power for name, power in powers.items() if power} == {
         "activation": 1,
         "mean_activation": 1,
+        "attention": 1,
         "gradient": -1,
         "hvp": -1,
         "bias_gradient": -1,
@@ -79,3 +74,35 @@ def test_powers_of_the_unit_are_those_of_derivatives() -> None:
         "d3": -3,
         "gradient_step": -1,
     }
+
+
+@pytest.mark.parametrize(("name", "chosen"), FORMULAS)
+def test_power_of_the_unit_is_found_on_random_values(name: str, chosen: dict[str, Any]) -> None:
+    settings = METHODS[name].resolve_settings(chosen)
+    expected = 1 if (name, chosen.get("numerator")) in PROPORTIONAL else 0
+    assert unit_power(METHODS[name], settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("formula", "power"),
+    [
+        (lambda activation, gradient: np.sum(activation * gradient, axis=1), 0),
+        (lambda activation, gradient: np.sum(activation + 0 * gradient, axis=1), 1),
+        (lambda gradient: np.sum(np.square(gradient), axis=1), -2),
+        (lambda activation, gradient: np.sum(activation + gradient, axis=1), None),
+        (lambda gradient: np.sum(gradient * np.ones((1, 512, 1, 1)), axis=1), None),
+        (lambda activation, gradient: 0 * np.sum(activation + gradient, axis=1), None),
+        (
+            lambda activation, gradient: np.sum(activation * np.maximum(gradient - 0.2, 0), axis=1),
+            None,
+        ),
+    ],
+)
+def test_formula_without_a_unit_has_no_power(formula: Any, power: int | None) -> None:
+    own = replace(METHODS["grad-cam"], formula=formula)
+    assert unit_power(own, {}) == power
+
+
+@pytest.mark.parametrize("name", ["saliency", "legrad", "full-grad", "recipro-cam"])
+def test_methods_without_a_gradient_of_one_layer_have_no_power(name: str) -> None:
+    assert unit_power(METHODS[name], METHODS[name].resolve_settings({})) is None
