@@ -123,6 +123,14 @@ Opset = Annotated[
     int | None,
     Option("--opset", metavar="N", help="The opset of the file, if that of the model is older."),
 ]
+Small = Annotated[
+    bool,
+    Option(
+        "--small/--fast",
+        help="Store weights once, and compute what gradients read of them; or store them twice. Quantized models "
+        "take a little longer to run if weights are stored once, others do not.",
+    ),
+]
 Force = Annotated[bool, Option("--force", help="Overwrite OUT if it exists.")]
 
 
@@ -142,6 +150,7 @@ def embed(
     rounds: Rounds = None,
     batch: Batch = None,
     opset: Opset = None,
+    small: Small = True,
     output: ScoreTensor = None,
     task: TaskName = None,
     head: HeadText = None,
@@ -183,6 +192,7 @@ def embed(
         batch=batch,
         rounds=rounds,
         opset=opset,
+        small=small,
         labels=labels or "auto",
         output=output,
         task=task,
