@@ -127,8 +127,8 @@ Small = Annotated[
     bool,
     Option(
         "--small/--fast",
-        help="Store weights once, and compute what gradients read of them; or store them twice. Quantized models "
-        "take a little longer to run if weights are stored once, others do not.",
+        help="Store weights once, and compute what gradients read of them; or store them twice. Quantized "
+        "models take a little longer to run if weights are stored once, others do not.",
     ),
 ]
 Force = Annotated[bool, Option("--force", help="Overwrite OUT if it exists.")]

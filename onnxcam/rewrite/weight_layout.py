@@ -35,8 +35,9 @@ def lay_out_weights(model: Model, *, once: bool) -> Model:
     the graph, also in inner graphs. Kernels that were multiplied by a factor are, to a rounding. If not `once`,
     the model itself, whose gradients have stored copies.
 
-    ONNX Runtime folds what is computed of floats when it opens the file. Copies of quantized weights it computes
-    in every run: 1.16 times the gradient of a shufflenet for one image, 1.04 times an explanation of 26 images.
+    ONNX Runtime folds what is computed of floats when it opens the file. Copies of quantized weights it
+    computes in every run: 1.16 times the gradient of a shufflenet for one image, 1.04 times an explanation of
+    26 images.
     """
     if not once or model.opset < FLIPPING:
         return model
