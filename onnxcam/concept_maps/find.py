@@ -25,6 +25,7 @@ from onnxcam.image.read_array import is_array_file
 from onnxcam.specs import AUTO
 
 CONCEPTS, BEST = 8, 5  # how many there are, and how many images show each of them
+NO_CLASS_SCORES = "the model has scores at positions, so its concepts have maps but no class scores"
 NEGLIGIBLE = 1e-3  # part of the activations that may be clipped without a notice
 
 
@@ -72,8 +73,8 @@ def concepts(
         tensors=tuple(_tensor_loaders(source, sources, positions)),
     )
     result = replace(result, best=_best_images(result, best))
-    if source.activations.plan.dense is not None:
-        return result
+    if source.tail.plan.dense is not None:
+        return replace(result, notices=(*result.notices, NO_CLASS_SCORES))
     return replace(result, effects=_class_effects(result, progress))
 
 

@@ -27,8 +27,8 @@ class ImageActivations(NamedTuple):
     """What a layer computes for one image.
 
     activation: (C, h, w) float32, the channels first, without tokens that are not cells.
-    scores: (classes,) float64, of the explained tensor: logits where the model has them. Scores at positions
-        are flat.
+    scores: (classes,) float64, of the explained tensor: logits where the model has them. Of a model with scores
+        at positions, those at the positions of the target, or, without a gradient, at all of them together.
     gradient: (C, h, w) float32, of the target's score; None unless it was asked for.
     target: what the gradient is of; None without one.
     """

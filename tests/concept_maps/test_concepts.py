@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxcam import Explainer
 from onnxcam.concept_maps.concepts import Concepts
 from onnxcam.concept_maps.find import concepts as find_concepts
 from onnxcam.concept_maps.tail import class_derivatives, in_layout, open_tail
@@ -18,6 +19,7 @@ from onnxcam.explain.stored_result import read_result
 from onnxcam.specs import Layer
 from tests.support.nets import DEEP, FIXED, NHWC, POOLED, SKIP, Net, random_images
 
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = random_images(6)
 
 
@@ -173,6 +175,20 @@ def test_files_are_written_with_a_manifest_and_arrays(tmp_path: Path) -> None:
     sheet.with_suffix(".json").unlink()
     with pytest.raises(OutputError, match="already exists"):
         result.save(tmp_path / "out")
+
+
+def test_detector_has_maps_and_contributions_but_no_class_scores(tmp_path: Path) -> None:
+    scene = ROOT / "models/detector/scene.png"
+    result = find_concepts(
+        ROOT / "models/shapes-detector.onnx", [scene], "relu_3", count=3, device="cpu"
+    )
+    assert result.effects is None
+    assert any("maps but no class scores" in notice for notice in result.notices)
+    assert result.record(0)["for"] == []
+    result.save(tmp_path)
+    parts = dict(result.contributions(scene, "heart").parts())
+    explained = Explainer(ROOT / "models/shapes-detector.onnx", "grad-cam", "relu_3", device="cpu")
+    assert sum(parts.values()) == pytest.approx(explained(scene, "heart").scores[0], abs=1e-5)
 
 
 # Contributions
