@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from onnxcam.bundled import bundled_explained_model, sample_images
+from onnxcam.bundled import bundled_explained_model, bundled_model, sample_images
+from onnxcam.cli.app import app
+from onnxcam.embedding.formats.web import RUNTIME
 from tests.embedding.support.runtimes import (
     ROOT,
     needs_gcc,
@@ -115,3 +119,25 @@ def test_recipe_for_node_returns_the_map(folder: Path, expected: Any) -> None:
     result = run_node(folder, recipe("Node", "js"))
     assert result["shape"] == [1, *expected.shape]
     require_close(np.reshape(result["map"], expected.shape), expected)
+
+
+COMMANDS = re.findall(r"^onnxcam (embed .*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_of_the_readme_is_accepted(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the method, which would take longer."""
+    (tmp_path / "model.onnx").write_bytes(bundled_model().read_bytes())
+    dist = tmp_path / "node_modules" / "onnxruntime-web" / "dist"
+    dist.mkdir(parents=True)
+    for name in RUNTIME:
+        (dist / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*shlex.split(command), "-m", "grad-cam"])
+    assert result.exit_code == 0, result.output
+
+
+def test_commands_of_the_readme_are_those_that_it_explains() -> None:
+    assert len(COMMANDS) >= 3

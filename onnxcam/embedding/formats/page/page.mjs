@@ -5,6 +5,7 @@ import { firstLine, open } from "./model.mjs";
 
 const LONGEST_SIDE = 1024; // pixels: a map has no detail that a larger image would show
 const LISTED = 5; // classes
+const LONGEST_NAME = 40; // characters of the layers, whose ends tell them apart
 const AUTOMATIC = -1;
 
 const element = (id) => document.getElementById(id);
@@ -26,7 +27,10 @@ async function begin() {
   const explanation = await response.json();
   state.explanation = explanation;
   state.colors = fromHex(explanation.colors);
-  element("about").textContent = `${explanation.model}, explained by ${explanation.method}${explanation.layers.length ? ` at ${explanation.layers.join(", ")}` : ""}`;
+  const layers = explanation.layers.join(", ");
+  const place = layers && ` at ${layers.length > LONGEST_NAME ? `…${layers.slice(-LONGEST_NAME)}` : layers}`;
+  element("about").textContent = `${explanation.model}, explained by ${explanation.method}${place}`;
+  element("about").title = layers;
   drawLegend();
   listSamples();
   if (explanation.target !== null && explanation.score) listTargets(explanation.score.classes);
