@@ -32,6 +32,7 @@ from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 NAME = "concepts"  # of the files
 LoadTensor: TypeAlias = Callable[[], Images]
+SMALL = 0.1  # class scores below it are written with a digit that is not 0
 LISTED = 3  # classes for and against a concept
 
 
@@ -144,7 +145,7 @@ class Concepts:
 
     def _class_texts(self, word: str, concept: int, *, raises: bool) -> Iterator[str]:
         names = (
-            f"{self.source.short_name(index)} {effect:+.1f}"
+            f"{self.source.short_name(index)} {effect:{'+.1f' if abs(effect) >= SMALL else '+.1g'}}"
             for index, effect in self.classes(concept, raises=raises)
         )
         if text := ", ".join(names):

@@ -17,7 +17,7 @@ from onnxcam.errors import ImageError, OnnxcamError, OutputError, SettingError
 from onnxcam.explain.result_files import verified_manifest
 from onnxcam.explain.stored_result import read_result
 from onnxcam.specs import Layer
-from tests.support.nets import DEEP, FIXED, NHWC, POOLED, SKIP, Net, random_images
+from tests.support.nets import ANY_SIZE, DEEP, FIXED, NHWC, POOLED, SKIP, Net, random_images
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = random_images(6)
@@ -238,3 +238,16 @@ def test_manifest_is_no_result_to_repeat(tmp_path: Path) -> None:
     sheet = concepts_of(POOLED).save(tmp_path)
     with pytest.raises(SettingError, match="is of another command; expected the"):
         read_result(sheet.with_suffix(".json"))
+
+
+def test_images_of_different_sizes_have_grids_of_their_own() -> None:
+    images = [random_images(1)[0], random_images(1, (3, 6, 10))[0], random_images(1, seed=1)[0]]
+    result = concepts_of(ANY_SIZE, images, best=3)
+    assert result.grids == ((4, 4), (3, 5), (4, 4))
+    for number, image in enumerate(images):
+        features = ANY_SIZE.features(image[None])[0]
+        rest = features - np.einsum("khw,kc->chw", result.maps(number), result.directions)
+        assert np.linalg.norm(rest) < 0.7 * np.linalg.norm(features)
+    assert result.effects is not None
+    assert result.sheet().width > 0
+    assert result.contributions(images[1]).maps.shape == (3, 3, 5)
