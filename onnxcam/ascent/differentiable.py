@@ -61,10 +61,13 @@ class Differentiable:
     def gradients(
         self, images: Images, seeds: Array, inputs: Mapping[str, Array] = NO_INPUTS
     ) -> tuple[Array, Floats]:
-        """The tensor, and the gradient at the images of its sum with the weights `seeds`, which have its shape.
+        """The tensor, and the gradient at the images of its sum with the weights `seeds` (N, …).
         RunError if they are not finite.
         """
         dtype: Any = self.runner.session.dtypes[SEED]
+        sizes = self.runner.session.shapes[SEED][1:]
+        if all(isinstance(size, int) for size in sizes):
+            seeds = seeds.reshape(len(images), *sizes)  # scores of classes may have more axes
         outputs = [self.name, gradient_at(self.opened.image.name)]
         values, slopes = self._run(outputs, images, {**inputs, SEED: seeds.astype(dtype)})
         if not (np.isfinite(values).all() and np.isfinite(slopes).all()):

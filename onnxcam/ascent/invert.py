@@ -209,7 +209,8 @@ class _Planned:
         settings = {name: value for name, value in self.settings.items() if name != "steps"}
         pixels = digest_bytes(np.ascontiguousarray(self.prepared.tensor).tobytes())
         described = {**self.provenance, "settings": settings, "layer": layer, "pixels": pixels}
-        return Checkpoint(folder / f"{file_stem(self.stem, layer)}{SUFFIX}", digest_json(described))
+        path = folder / f"{self.stem}.{file_stem(layer)}{SUFFIX}"
+        return Checkpoint(path, digest_json(described))
 
     def join(self, layers: Sequence[str], results: Sequence[_Result]) -> Inversion:
         """The inversions of all layers."""

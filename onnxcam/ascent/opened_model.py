@@ -97,12 +97,12 @@ class OpenedModel:
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers with cells, in the order of the graph."""
+        """The layers with cells, in the order of the graph, as `onnxcam layers` lists them."""
         try:
-            explained = ensure_class_scores(self.model, self.output)[1].logits
+            model, score, *_ = with_dense_scores(self.model, self.output, self.head)
         except ModelError:
-            explained = first_output(self.model).logits
-        return spatial_layers(self.model, self.image.name, explained)
+            model, score = self.model, first_output(self.model)
+        return spatial_layers(model, self.image.name, score.logits)
 
     @property
     def notices(self) -> tuple[str, ...]:

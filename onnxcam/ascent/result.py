@@ -12,16 +12,26 @@ import numpy as np
 from PIL import Image
 
 from onnxcam.arrays import Array
+from onnxcam.digests import digest_bytes
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_files
 from onnxcam.image.png import encode_png
 
-LONGEST_STEM = 80  # letters
+LONGEST_PART = 40  # letters
+DIGITS = 8  # of the digest of a part that is longer
 
 
 def file_stem(*parts: str) -> str:
     """The beginning of the names of a result's files."""
     words = (re.sub(r"[^\w+-]+", "-", part).strip("-") for part in parts)
-    return ".".join(word for word in words if word)[:LONGEST_STEM]
+    return ".".join(_shorten(word) for word in words if word)
+
+
+def _shorten(word: str) -> str:
+    """The word; a long one is cut, with a digest of all of it, so that different words stay different."""
+    if len(word) <= LONGEST_PART:
+        return word
+    digest = digest_bytes(word.encode())[:DIGITS]
+    return f"{word[: LONGEST_PART - DIGITS - 1]}-{digest}"
 
 
 def save_result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import numpy_helper
 
 import onnxcam
 from onnxcam.ascent.descent import Step
+from onnxcam.ascent.result import file_stem
 from onnxcam.bundled import bundled_detector, bundled_model, sample_images
 from onnxcam.errors import (
     BlockedError,
@@ -143,6 +145,31 @@ def test_images_of_shapes_score_above_all_samples() -> None:
         assert score > explainer(samples, index).scores.max()
     again = onnxcam.Explainer(bundled_model(), "saliency", device="cpu")(made.tensor, list(classes))
     np.testing.assert_allclose(again.scores, made.scores, rtol=1e-4)
+
+
+def test_layers_of_detector_have_feature_maps() -> None:
+    detector = onnxcam.load(bundled_detector())
+    layer = next(layer for layer in onnxcam.layers(detector) if layer.automatic)
+    made = onnxcam.visualize(
+        detector, layer=layer.number, channels="0,1", count=1, steps=6, device="cpu"
+    )
+    assert made.names[0] == f"{layer.name}, feature map 0"
+    assert np.all(made.scores > made.history[0])
+
+
+def test_scores_with_more_axes_are_raised() -> None:
+    weights = DRAW.standard_normal((5, 3, 4, 4)).astype(np.float32)
+    model = make_model("(float[N, 3, 4, 4] x) => (float[N, 5, 1, 1] y) { y = Conv(x, w) }", weights)
+    made = onnxcam.visualize(model, [4, 2], count=1, steps=60, rate=0.05, **PLAIN)
+    np.testing.assert_array_equal(made.x, np.sign(weights[[4, 2]]))
+
+
+@pytest.mark.parametrize("length", [3, 300])
+def test_names_of_files_differ_and_are_short(length: int) -> None:
+    first, second = (file_stem("model", "a;/" * length + end, "visualize") for end in "bc")
+    assert first != second
+    assert len(first) <= 60
+    assert re.fullmatch(r"[\w.-]+", first)
 
 
 def test_images_of_detector_raise_its_best_box() -> None:
