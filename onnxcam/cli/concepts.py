@@ -127,7 +127,7 @@ def concepts(
     quiet: Quiet = False,
 ) -> None:
     """Find parts that a layer knows, over many images."""
-    from onnxcam.cli.image_files import collect_images
+    from onnxcam.cli.image_files import collect_images, result_names
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.concept_maps.concepts import concept_files
     from onnxcam.concept_maps.find import concepts as find_concepts
@@ -156,9 +156,10 @@ def concepts(
             reporter.note(f"note: {notice}")
         result.save(out, overwrite=force)
         _report_concepts(result, reporter)
-        for path in contributions or []:
+        explained_paths = list(dict.fromkeys(contributions or []))
+        for path, name in zip(explained_paths, result_names(explained_paths), strict=True):
             explained = result.contributions(path, target)
-            explained.save(out, overwrite=force)
+            explained.save(out, name=name, overwrite=force)
             _report_contributions(explained, reporter)
         if surrogate is not None:
             fitted = result.surrogate(surrogate, target, seed=seed, progress=reporter.advance)

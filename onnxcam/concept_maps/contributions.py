@@ -110,12 +110,18 @@ class Contributions:
             **self.source.provenance(),
         }
 
-    def save(self, folder: str | Path = "onnxcam-concepts", *, overwrite: bool = False) -> Path:
-        """Write `NAME.contributions.png` and its manifest with the suffix .json into a folder, both or neither.
-        Returns the path of the chart. OutputError as in `Concepts.save`.
+    def save(
+        self,
+        folder: str | Path = "onnxcam-concepts",
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write `NAME.contributions.png` and its manifest with the suffix .json into a folder, both or neither;
+        `name` replaces that of the image. Returns the path of the chart. OutputError as in `Concepts.save`.
         """
         folder = Path(folder)
-        files = contribution_files(folder, self.image.name)
+        files = contribution_files(folder, name or self.image.name)
         require_writable(files, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         write_files(

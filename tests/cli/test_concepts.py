@@ -115,3 +115,14 @@ def test_surrogate_of_few_images_is_refused_before_the_work(
     assert result.exit_code == 2
     assert "needs 24 images or more" in result.stderr
     assert not out.exists()
+
+
+def test_contributions_of_images_with_one_name_have_names_of_their_own(
+    run: Run, model: Path, photos: Path, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = write_image(tmp_path / "other" / "0.png", seed=7)
+    words = ("--contributions", photos / "0.png", "--contributions", other)
+    assert run("concepts", model, photos, "-k", 2, *words, "-q", "-o", out).exit_code == 0
+    charts = sorted(path.name for path in out.glob("*.contributions.png"))
+    assert charts == ["other-0.contributions.png", "photos-0.contributions.png"]
