@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
+from onnxcam.arrays import Dim
 from onnxcam.embedding.collect import Collector, Finish
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.rounds import only_samples
@@ -16,7 +18,8 @@ from onnxcam.embedding.scope import Scope
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.copying import copy_nodes
-from onnxcam.graph.tracing import Value
+from onnxcam.graph.dims import is_static
+from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.quantities import Quantity
 from onnxcam.methods.samplers.sampler import Samples
 from onnxcam.rewrite.programs import Subject
@@ -47,7 +50,11 @@ def write_cut_samples(
     for name in tensors_beside(build.graph, layer.name, subject.image):
         images = anp.expand_dims(build.value(name), 1)
         copies[name] = flatten_rows(repeat_rows(images, samples.count)).tensor
-    copy_nodes(build, list(build.graph.nodes), copies)
+    copies |= _sizes_of_rows(build, copies, values)
+    nodes = list(build.graph.nodes)
+    copy_nodes(build, nodes, copies, resized=True)
+    for node in build.graph.nodes[len(nodes) :]:
+        _free_rows(node, values.shape[0], _row_count(values, samples.count))
     explained, output = (
         copies[name].name if name in copies else name
         for name in (subject.explained, subject.score.output)
@@ -75,3 +82,40 @@ def _require_memory(layer: Layer, values: Value, count: int) -> None:
             f"the {count} samples of {layer.name} have {size >> 20} MB, more than {MOST_BYTES >> 20} MB; "
             "choose a later layer, which has fewer cells"
         )
+
+
+def _row_count(values: Value, count: int) -> Dim:
+    """The number of rows of all images, None if it is free."""
+    images = values.shape[0]
+    return images * count if isinstance(images, int) else None
+
+
+def _sizes_of_rows(
+    build: Builder, copies: Mapping[str, gs.Tensor], values: Value
+) -> dict[str, gs.Tensor]:
+    """The shapes of tensors with a row per image, as they are with a row per sample, by name: those of tensors
+    before the layer, which have no copy.
+    """
+    images = values.shape[0]
+    rows = build.op("Shape", Value(build, copies[values.name]))
+    first = build.op("Gather", rows, build.constant(np.array([0])), axis=0)
+    sizes = {}
+    for node in [node for node in build.graph.nodes if node.op == "Shape" and not node.attrs]:
+        shape = tuple(node.inputs[0].shape or ())
+        if shape[:1] == (images,) and all(isinstance(size, int) for size in shape[1:]):
+            rest = build.constant(np.array(shape[1:], np.int64))
+            sizes[node.outputs[0].name] = build.op("Concat", first, rest, axis=0).tensor
+    return sizes
+
+
+def _free_rows(node: gs.Node, images: Dim, rows: Dim) -> None:
+    """Let a copy take a row per sample where the node has a row per image, in place: the constant target of a
+    Reshape, which may hold the number of images, gets a -1 in front, as in a model whose batch is freed.
+    """
+    after = tuple(node.outputs[0].shape or ())
+    if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant) and is_static(after):
+        sizes = np.array([-1, *after[1:]], np.int64)
+        node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/rows", sizes)
+    for tensor in node.outputs:
+        if tensor.shape and tensor.shape[0] == images:
+            tensor.shape = [rows, *tensor.shape[1:]]

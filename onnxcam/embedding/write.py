@@ -179,6 +179,7 @@ def _write(
     write_ends: Callable[[Written], None],
 ) -> tuple[Written, Embedding]:
     """The network in as many rounds as fit it, with its other inputs and outputs, and how it was written."""
+    _require_rows(plan, embedding)
     images: Dim = batch or plan_batch(source)
     image = embedding.drawing.image
     has_samples = embedding.request.varies == "image" and not plan.one_sample_is_enough
@@ -208,6 +209,15 @@ def _write(
             return written, embedding
         except NeedsOpsetError as need:
             network = upgrade_model(network, need.opset)
+
+
+def _require_rows(plan: Plan, embedding: Embedding) -> None:
+    """ModelError for samples of a layer's values in a model that does not run several images together."""
+    if embedding.request.varies == "activation" and plan.image.batch is not None:
+        raise ModelError(
+            f"{plan.name}: {embedding.drawing.formula.method.name} runs all samples of a layer together, and "
+            "this model runs images one by one; export it for any number of images"
+        )
 
 
 def plan_batch(model: Model) -> Dim:
