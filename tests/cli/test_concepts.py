@@ -125,4 +125,4 @@ def test_contributions_of_images_with_one_name_have_names_of_their_own(
     words = ("--contributions", photos / "0.png", "--contributions", other)
     assert run("concepts", model, photos, "-k", 2, *words, "-q", "-o", out).exit_code == 0
     charts = sorted(path.name for path in out.glob("*.contributions.png"))
-    assert charts == ["other-0.contributions.png", "photos-0.contributions.png"]
+    assert charts == ["other-0.png.contributions.png", "photos-0.png.contributions.png"]
