@@ -15,7 +15,8 @@ from onnxcam.errors import ModelError, SettingError, first_line
 from onnxcam.image.labels import metadata_labels
 from onnxcam.image.preprocess import Preprocessing, from_dict, to_dict
 from onnxcam.model.model import Model
-from onnxcam.model.proto.read import parse_content, read_content
+from onnxcam.model.proto.read import parse_content
+from onnxcam.model.proto.skim import skim_proto
 
 PREFIX = "onnxcam."
 SCHEMA = 1  # a reader refuses newer ones
@@ -115,15 +116,31 @@ def to_properties(explanation: EmbeddedExplanation) -> dict[str, str]:
 
 def metadata_of(source: str | Path | bytes | onnx.ModelProto) -> EmbeddedExplanation | None:
     """The explanation in a file, from its path, content or protocol buffer; None if it holds none. External
-    data is not read.
+    data is not read, and neither are large weights.
 
     ModelError for a file that is not a model, damaged properties, or a newer schema.
     """
     name = "the model" if isinstance(source, (bytes, onnx.ModelProto)) else str(source)
     if isinstance(source, (str, Path)):
-        source = read_content(Path(source))
+        source = skim_proto(Path(source))
     proto = parse_content(source, name) if isinstance(source, bytes) else source
     return from_properties({prop.key: prop.value for prop in proto.metadata_props}, name)
+
+
+def refuse_explained(model: str | Path | bytes | Model) -> None:
+    """ModelError for a model that holds an explanation, into which no other can be written."""
+    if isinstance(model, Model):
+        explanation, name = from_properties(model.metadata, model.name), model.name
+    elif isinstance(model, bytes) or Path(model).is_file():
+        name = "the model" if isinstance(model, bytes) else str(model)
+        explanation = metadata_of(model)
+    else:  # a pipe, which can be read only once, or an error when it is loaded
+        return
+    if explanation is not None:
+        raise ModelError(
+            f"{name}: holds an explanation already, {explanation.method} of {explanation.model_name}; write "
+            "another one into that model (`onnxcam inspect` shows what the file holds)"
+        )
 
 
 def from_properties(metadata: Properties, name: str = "the model") -> EmbeddedExplanation | None:

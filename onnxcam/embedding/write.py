@@ -22,6 +22,7 @@ from onnxcam.embedding.metadata import (
     SALIENCY,
     EmbeddedExplanation,
     ScoreOutput,
+    refuse_explained,
     write_metadata,
 )
 from onnxcam.embedding.network import Embedding, Written, write_network
@@ -106,6 +107,7 @@ def embed(
     Raises ModelError, SettingError, TargetError and UnknownNameError; their messages say what to do.
     """
     _check_outputs(outputs)
+    refuse_explained(model)
     explainer = Explainer(model, method, layer, **_with_embedded(method, options))
     kind = kind_of(target, explainer.labels)
     plan = explainer.runner_for(kind).plan

@@ -7,10 +7,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from onnxcam.bundled import bundled_detector, bundled_model
+from onnxcam.bundled import bundled_detector, bundled_explained_model, bundled_model
 from onnxcam.embedding.metadata import EmbeddedExplanation, ScoreOutput, write_metadata
 from onnxcam.image.preprocess import PRESETS
 from onnxcam.model.load import load
+from onnxcam.regular_files import digest_file
 from tests.cli.conftest import Run
 
 EXPLANATION = EmbeddedExplanation(
@@ -136,3 +137,13 @@ def test_damaged_explanation_is_refused(run: Run, tmp_path: Path) -> None:
     result = run("inspect", path)
     assert result.exit_code == 2
     assert "damaged" in result.stderr
+
+
+def test_bundled_explanation_is_described(run: Run) -> None:
+    facts = json.loads(run("inspect", bundled_explained_model(), "--json").stdout)
+    explanation = facts["explanation"]
+    assert explanation["method"] == "smooth-grad-cam++"
+    assert explanation["model_sha256"] == digest_file(bundled_model())
+    assert explanation["takes_pixels"]
+    assert [value["name"] for value in facts["outputs"]] == ["logits", "saliency", "overlay"]
+    assert facts["external_data"] == []

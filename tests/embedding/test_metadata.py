@@ -1,12 +1,14 @@
 """The properties of a file with an explanation: written, read back, and refused where they are damaged."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
-from onnxcam.bundled import bundled_model
+from onnxcam.bundled import bundled_explained_model, bundled_model
 from onnxcam.embedding.metadata import (
     EmbeddedExplanation,
     ScoreOutput,
@@ -15,6 +17,7 @@ from onnxcam.embedding.metadata import (
     to_properties,
     write_metadata,
 )
+from onnxcam.embedding.write import embed
 from onnxcam.errors import ModelError
 from onnxcam.image.preprocess import PRESETS
 from onnxcam.model.load import load
@@ -122,3 +125,10 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         metadata_of(path)
     with pytest.raises(ModelError, match="No such file"):
         metadata_of(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("read", [Path, Path.read_bytes, load], ids=["path", "bytes", "model"])
+def test_model_with_an_explanation_takes_no_other(read: Callable[[Path], Any]) -> None:
+    path = bundled_explained_model()
+    with pytest.raises(ModelError, match=r"already, smooth-grad-cam\+\+ of shapes\.onnx"):
+        embed(read(path), "grad-cam")
