@@ -3,75 +3,107 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Dim
-from onnxcam.embedding.collect import Collector, Finish
+from onnxcam.arrays import FLOAT32
+from onnxcam.embedding.collect import Finish
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.rounds import only_samples
-from onnxcam.embedding.rows import flatten_rows, repeat_rows, write_rows
+from onnxcam.embedding.rows import flatten_rows, repeat_rows, rows_for_images, sampled_rows
 from onnxcam.embedding.scope import Scope
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
-from onnxcam.graph.copying import copy_nodes
-from onnxcam.graph.dims import is_static
 from onnxcam.graph.tracing import Builder, Value
-from onnxcam.methods.quantities import Quantity
+from onnxcam.methods import QUANTITIES
 from onnxcam.methods.samplers.sampler import Samples
-from onnxcam.rewrite.programs import Subject
-from onnxcam.rewrite.sampled_inputs import tensors_beside
-from onnxcam.rewrite.sources import Sources
-from onnxcam.specs import SEED, Layer
+from onnxcam.rewrite.programs import CutModel, Subject
+from onnxcam.specs import OFFSET, SCALE, SEED, Layer
 
 MOST_BYTES = 1 << 30  # of the values of all samples of an image
 
 
 def write_cut_samples(
-    scope: Scope,
-    sources: Sources,
-    subject: Subject,
-    drawing: Drawing,
-    layer: Layer,
-    quantities: Sequence[Quantity],
+    scope: Scope, subject: Subject, drawing: Drawing, layer: Layer, cut: CutModel
 ) -> tuple[Samples, dict[str, Finish]]:
     """The samples, and the quantities of them by name. ModelError if they do not fit into memory."""
-    build = scope.body
-    values = build.value(layer.name)
+    build, values = scope.body, scope.body.value(layer.name)
     samples = drawing.draw(build.value(subject.image), values, layer)
-    if samples is None:
+    if samples is None or samples.offsets is None:
         raise ModelError(f"{drawing.formula.method.name} has no samples of a layer")
     _require_memory(layer, values, samples.count)
     rounds = only_samples(samples.count)
-    copies = {layer.name: write_rows(scope, rounds, values, samples).tensor}
-    for name in tensors_beside(build.graph, layer.name, subject.image):
-        images = anp.expand_dims(build.value(name), 1)
-        copies[name] = flatten_rows(repeat_rows(images, samples.count)).tensor
-    copies |= _sizes_of_rows(build, copies, values)
-    nodes = list(build.graph.nodes)
-    copy_nodes(build, nodes, copies, resized=True)
-    for node in build.graph.nodes[len(nodes) :]:
-        _free_rows(node, values.shape[0], _row_count(values, samples.count))
-    explained, output = (
-        copies[name].name if name in copies else name
-        for name in (subject.explained, subject.score.output)
-    )
-    seed = anp.expand_dims(build.value(SEED), 1)
-    factors = rounds.rows_of(samples.factors)
-    rows = repeat_rows(seed, samples.count) * anp.reshape(
-        build.constant(factors[0]), (1, -1, *[1] * (seed.ndim - 2))
-    )
-    build.tensors[SEED] = flatten_rows(rows).tensor
-    cut = replace(
-        sources, explained=explained, score=replace(subject.score, output=output, logits=explained)
-    )
-    collector = Collector(scope, rounds, cut, samples, factors, has_unit=False)
-    return samples, {
-        quantity.name: collector.collect(quantity, layer.name) for quantity in quantities
+    offsets = rows_for_images(scope, sampled_rows(scope, rounds, samples.offsets))
+    scales = np.ones(samples.count) if samples.scales is None else samples.scales
+    factors = anp.reshape(build.constant(samples.factors, np.float32), (1, -1, 1))
+    seed = build.value(SEED)
+    rows = {name: _for_samples(build.value(name), samples.count) for name in cut.beside}
+    rows |= {
+        subject.image: _for_samples(build.value(subject.image), samples.count),
+        layer.name: _for_samples(values, samples.count),
+        OFFSET: flatten_rows(offsets),
+        SCALE: flatten_rows(rows_for_images(scope, build.constant(scales[None], np.float32))),
+        SEED: flatten_rows(
+            repeat_rows(anp.expand_dims(seed, 1), samples.count)
+            * anp.reshape(factors, (1, -1, *[1] * (seed.ndim - 1)))
+        ),
     }
+    results = inline(build, cut.model.graph, rows)
+    return samples, {
+        output.quantity: _stacked(scope, results[output.tensor], output.quantity, samples.count)
+        for output in cut.outputs
+    }
+
+
+def _for_samples(value: Value, count: int) -> Value:
+    """Every row once for each sample."""
+    return flatten_rows(repeat_rows(anp.expand_dims(value, 1), count))
+
+
+def _stacked(scope: Scope, value: Value, quantity: str, count: int) -> Finish:
+    """(N, samples) of one number per row."""
+    if QUANTITIES[quantity].reduction != "stack":
+        raise ModelError(f"{quantity} of samples of a layer cannot be written into a graph")
+    first = scope.images if isinstance(scope.images, int) else -1
+    rows = anp.reshape(value.astype(FLOAT32), (first, count))
+    rows.tensor.shape = [scope.images, count]
+    return lambda: rows
+
+
+def inline(build: Builder, graph: gs.Graph, feeds: Mapping[str, Value]) -> dict[str, Value]:
+    """The outputs of another graph, by name, after its nodes were written with these inputs. Constants of the
+    same name are shared.
+    """
+    tensors: dict[str, gs.Tensor] = {name: value.tensor for name, value in feeds.items()}
+    for node in graph.nodes:
+        inputs = [_shared(build, tensor, tensors) for tensor in node.inputs]
+        outputs = [
+            gs.Variable.empty()
+            if tensor.is_empty()
+            else gs.Variable(build.unique_name("cut"), tensor.dtype, tensor.shape)
+            for tensor in node.outputs
+        ]
+        name = build.unique_name(f"cut/{node.op}")
+        build.graph.nodes.append(
+            gs.Node(node.op, name, dict(node.attrs), inputs, outputs, domain=node.domain)
+        )
+        for tensor, copy in zip(node.outputs, outputs, strict=True):
+            if not tensor.is_empty():
+                tensors[tensor.name] = build.tensors[copy.name] = copy
+    return {tensor.name: Value(build, tensors[tensor.name]) for tensor in graph.outputs}
+
+
+def _shared(build: Builder, tensor: gs.Tensor, tensors: Mapping[str, gs.Tensor]) -> gs.Tensor:
+    """The tensor that takes the place of one of another graph."""
+    if tensor.is_empty() or not isinstance(tensor, gs.Constant):
+        return tensors.get(tensor.name, tensor)
+    own = build.tensors.get(tensor.name)
+    is_same = isinstance(own, gs.Constant) and own.values is tensor.values
+    if is_same:
+        return own
+    return build.constant(tensor.values).tensor
 
 
 def _require_memory(layer: Layer, values: Value, count: int) -> None:
@@ -82,40 +114,3 @@ def _require_memory(layer: Layer, values: Value, count: int) -> None:
             f"the {count} samples of {layer.name} have {size >> 20} MB, more than {MOST_BYTES >> 20} MB; "
             "choose a later layer, which has fewer cells"
         )
-
-
-def _row_count(values: Value, count: int) -> Dim:
-    """The number of rows of all images, None if it is free."""
-    images = values.shape[0]
-    return images * count if isinstance(images, int) else None
-
-
-def _sizes_of_rows(
-    build: Builder, copies: Mapping[str, gs.Tensor], values: Value
-) -> dict[str, gs.Tensor]:
-    """The shapes of tensors with a row per image, as they are with a row per sample, by name: those of tensors
-    before the layer, which have no copy.
-    """
-    images = values.shape[0]
-    rows = build.op("Shape", Value(build, copies[values.name]))
-    first = build.op("Gather", rows, build.constant(np.array([0])), axis=0)
-    sizes = {}
-    for node in [node for node in build.graph.nodes if node.op == "Shape" and not node.attrs]:
-        shape = tuple(node.inputs[0].shape or ())
-        if shape[:1] == (images,) and all(isinstance(size, int) for size in shape[1:]):
-            rest = build.constant(np.array(shape[1:], np.int64))
-            sizes[node.outputs[0].name] = build.op("Concat", first, rest, axis=0).tensor
-    return sizes
-
-
-def _free_rows(node: gs.Node, images: Dim, rows: Dim) -> None:
-    """Let a copy take a row per sample where the node has a row per image, in place: the constant target of a
-    Reshape, which may hold the number of images, gets a -1 in front, as in a model whose batch is freed.
-    """
-    after = tuple(node.outputs[0].shape or ())
-    if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant) and is_static(after):
-        sizes = np.array([-1, *after[1:]], np.int64)
-        node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/rows", sizes)
-    for tensor in node.outputs:
-        if tensor.shape and tensor.shape[0] == images:
-            tensor.shape = [rows, *tensor.shape[1:]]

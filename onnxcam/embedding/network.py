@@ -36,7 +36,7 @@ from onnxcam.methods.units import unit_power
 from onnxcam.model.model import Model
 from onnxcam.passes.quantization.straight_through import detach_float_sources
 from onnxcam.rewrite.explained import subject_at
-from onnxcam.rewrite.programs import Subject, open_sources
+from onnxcam.rewrite.programs import Subject, open_sources, write_cut_model
 from onnxcam.rewrite.sources import Sources
 from onnxcam.specs import Layer, PlanRequest, sample_input
 
@@ -94,7 +94,7 @@ def write_network(model: Model, embedding: Embedding) -> Written:
     if embedding.dense is not None:
         scored = _with_output(scored, DENSE)
     copy, sources = open_sources(scored, subject, subject.quantities)
-    return _Writer(embedding, subject, copy, sources, names).write()
+    return _Writer(embedding, subject, scored, copy, sources, names).write()
 
 
 def _with_output(model: Model, name: str) -> Model:
@@ -111,11 +111,13 @@ class _Writer:
         self,
         embedding: Embedding,
         subject: Subject,
+        scored: Model,
         model: Model,
         sources: Sources,
         outputs: Sequence[str],
     ) -> None:
         self.embedding, self.subject, self.model = embedding, subject, model
+        self.scored = scored  # without gradients
         self.sources, self.outputs = sources, outputs
         body = sources.build
         self.image_tensor = body.value(subject.image).tensor
@@ -154,9 +156,7 @@ class _Writer:
         self._close()
         saliency = self._write_maps(finish_layers(), samples)
         for name, result in zip(self.outputs, outputs, strict=True):
-            scope.outer.tensors.pop(name, None)
-            scope.outer.output(result.value, name)
-            scope.outer.graph.nodes[-1].name = scope.outer.unique_name("output")
+            self._add_output(name, result.value)
         model = replace(self.model, graph=scope.outer.graph)
         return Written(model, scope.outer, image, saliency, scores.value)
 
@@ -185,13 +185,9 @@ class _Writer:
         rows = [self._collect(collector, layer) for layer in embedding.layers]
         if self.is_cut:
             sampled = [quantity for quantity in self.subject.quantities if quantity.is_sampled]
+            cut = write_cut_model(self.scored, self.subject, sampled)
             samples, of_samples = write_cut_samples(
-                self.scope,
-                self.sources,
-                self.subject,
-                embedding.drawing,
-                embedding.layers[0],
-                sampled,
+                self.scope, self.subject, embedding.drawing, embedding.layers[0], cut
             )
             rows[0] |= of_samples
 
@@ -327,10 +323,19 @@ class _Writer:
 
     def _original(self, name: str) -> Result:
         """An output of the original model, for the images themselves."""
-        body = self.scope.body
+        body, size = self.scope.body, self.embedding.rounds.size
         value = body.value(name)
-        value.tensor.name = f"{BODY}/{name}"
-        body.tensors[value.name] = value.tensor
-        return self.scope.from_first_round(
-            row_of_image(value, self.scope.images, self.embedding.rounds.size)
-        )
+        if self.scope.is_loop or size > 1:
+            value.tensor.name = f"{BODY}/{name}"
+            body.tensors[value.name] = value.tensor
+        return self.scope.from_first_round(row_of_image(value, self.scope.images, size))
+
+    def _add_output(self, name: str, value: Value) -> None:
+        """Return a value under the name of an output of the original model."""
+        outer = self.scope.outer
+        if value.name == name:
+            outer.graph.outputs.append(value.tensor)
+            return
+        outer.tensors.pop(name, None)
+        outer.output(value, name)
+        outer.graph.nodes[-1].name = outer.unique_name("output")

@@ -60,11 +60,11 @@ class EmbeddedTarget:
         classes = int(scores.shape[1] or 0)
         if classes == 1:
             return self._side(scores)
-        rank = scores.build.constant(np.array([self.rank], np.int64))
         if abs(self.rank) == 1:
             best = scores.build.op("ArgMax", scores, axis=1, keepdims=1)
             is_best = anp.equal(best, scores.build.constant(np.arange(classes)[None]))
             return is_best.astype(FLOAT32) * float(np.sign(self.rank))
+        rank = anp.zeros_like(scores[:, 0]).astype(np.int64) + self.rank
         return class_of_rank(scores, rank, classes)
 
     def _side(self, scores: Value) -> Value:

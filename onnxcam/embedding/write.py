@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.arrays import Dim
@@ -122,6 +123,7 @@ def embed(
         partial(gray_level, explainer.preprocessing, image),
         lambda path: prepare_source(path, 0, explainer.preprocessing, image).tensor,
     )
+    _require_applicable(explainer, target, image)
     dense = plan.dense and with_labels(plan.dense, explainer.labels)
     what, where = split_target(target, plan, explainer.labels)
     embedding = Embedding(
@@ -145,7 +147,7 @@ def embed(
     finished = replace(written.model, graph=_finish(written.model.graph))
     finished = lay_out_weights(finished, once=small)
     result = write_metadata(finished, explanation)
-    notices = [*explainer.notices, *result.notices]
+    notices = [*explainer.notices, *result.notices, *_noise_notices(explainer, options)]
     if takes_pixels:
         about = (explainer.preprocessing_notice, describe_steps(explainer.preprocessing))
         notices += [notice for notice in about if notice is not None]
@@ -172,6 +174,23 @@ def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**embedded, **options}
 
 
+def _require_applicable(explainer: Explainer, target: Spec, image: ImageInput) -> None:
+    """Explain a random image if the method checks what it gets. ModelError if it does not apply."""
+    if explainer.method.check is not None:
+        shape = [size if isinstance(size, int) else 1 for size in image.shape]
+        noise = np.random.default_rng(0).normal(size=shape)
+        explainer(noise.astype(image.dtype), target)
+
+
+def _noise_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in explainer.method.sampler.embedded.items():
+        if name in explainer.settings and name not in options:
+            yield (
+                f"{name}={value}, which a file can hold; `onnxcam explain --set {name}={value}` gives the "
+                "same map"
+            )
+
+
 def _write(
     source: Model,
     plan: Plan,
@@ -193,9 +212,11 @@ def _write(
         rounds = ALONE
     else:
         rounds = divide(samples.count, bytes_of_image, requested)
-    is_alone_only = plan.image.batch == 1 and plan_batch(source) != 1
+    is_mixed = plan.image.batch == 1 and plan_batch(source) != 1  # images influence each other
     rows = images * rounds.size if isinstance(images, int) else None
-    network = None if is_alone_only and rounds.size > 1 else with_batch(source, rows)
+    if embedding.request.varies == "activation":  # its samples run in a batch of their own
+        rows = None
+    network = None if is_mixed and rounds.size > 1 else with_batch(source, rows)
     if network is None:
         rounds = one_by_one(samples.count if samples else 1)
         network = with_batch(source, images if isinstance(images, int) else None)

@@ -13,34 +13,25 @@ from onnxcam.graph.reachability import captured_tensors
 from onnxcam.graph.tracing import Builder
 
 
-def copy_nodes(
-    build: Builder,
-    nodes: Iterable[gs.Node],
-    copies: dict[str, gs.Tensor],
-    *,
-    resized: bool = False,
-) -> None:
+def copy_nodes(build: Builder, nodes: Iterable[gs.Node], copies: dict[str, gs.Tensor]) -> None:
     """Copy those of the nodes, which are in order, that depend on the values of tensors with a copy; `copies`
-    has the copy of each tensor by its name, and gets those of their outputs. Everything else is shared. Of
-    `resized` tensors, what depends on their sizes is copied, too, and copies that exist already are kept.
+    has the copy of each tensor by its name, and gets those of their outputs. Everything else is shared.
 
     ModelError for a node that runs inner graphs, whose tensors cannot be replaced.
     """
     for node in nodes:
-        is_new = not (resized and any(tensor.name in copies for tensor in node.outputs))
-        if is_new and _depends_on_copies(node, copies, resized=resized):
+        if _depends_on_values(node, copies):
             copies.update(_copy(build, node, copies))
 
 
-def _depends_on_copies(node: gs.Node, copies: dict[str, gs.Tensor], *, resized: bool) -> bool:
-    """Whether a node reads numbers, or also sizes, of which there is a copy."""
+def _depends_on_values(node: gs.Node, copies: dict[str, gs.Tensor]) -> bool:
+    """Whether a node reads numbers, not only sizes, of which there is a copy."""
     if any(tensor.name in copies for tensor in captured_tensors(node)):
         raise ModelError(
             f"{operator_key(node.op, node.domain)} ({name_of(node)}) selects or repeats nodes at run time, so "
             "that they cannot be run on other values; fix the sizes of the input, or export one branch"
         )
-    is_shared = traits_of(node).reads_shape and not resized
-    return not is_shared and any(tensor.name in copies for tensor in node.inputs)
+    return not traits_of(node).reads_shape and any(tensor.name in copies for tensor in node.inputs)
 
 
 def _copy(build: Builder, node: gs.Node, copies: dict[str, gs.Tensor]) -> dict[str, gs.Tensor]:

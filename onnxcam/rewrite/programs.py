@@ -109,12 +109,26 @@ def _write(model: Model, subject: Subject) -> Programs:
             if subject.varies and name in programs.models:
                 add_offset(programs.models[name].graph, subject.image)
         return programs
-    cut = _write_quantities(model, subject, sampled)
-    beside = _cut(model, subject, cut)
-    programs = _divide(_write_quantities(model, subject, clean), subject, beside)
-    programs.models[HEAD], programs.beside = cut.model, beside
-    programs.sampled = Program(HEAD, tuple(cut.outputs))
+    cut = write_cut_model(model, subject, sampled)
+    programs = _divide(_write_quantities(model, subject, clean), subject, cut.beside)
+    programs.models[HEAD], programs.beside = cut.model, cut.beside
+    programs.sampled = Program(HEAD, cut.outputs)
     return programs
+
+
+class CutModel(NamedTuple):
+    """The model after a layer, its outputs with quantities, and the tensors that it reads besides the layer."""
+
+    model: Model
+    outputs: tuple[Output, ...]
+    beside: tuple[str, ...]
+
+
+def write_cut_model(model: Model, subject: Subject, quantities: Sequence[Quantity]) -> CutModel:
+    """The model after the layer of a subject, with an offset of the layer's values."""
+    written = _write_quantities(model, subject, quantities)
+    beside = _cut(model, subject, written)
+    return CutModel(written.model, tuple(written.outputs), beside)
 
 
 def _cut(model: Model, subject: Subject, written: _Written) -> tuple[str, ...]:
