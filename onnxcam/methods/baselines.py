@@ -21,7 +21,12 @@ MAX_AXES = 4
 
 
 def _mean(clean: CleanRun) -> Floats:
-    return _on_pixels(clean, lambda pixels: np.mean(pixels, axis=(2, 3), keepdims=True))
+    return _on_pixels(clean, _mean_of_pixels)
+
+
+def _mean_of_pixels(pixels: Maps) -> Maps:
+    """(N, C, 1, 1): of the means of the rows, as a sum of all pixels would lose digits of float32."""
+    return np.mean(np.mean(pixels, axis=3, keepdims=True), axis=2, keepdims=True)
 
 
 def _blurred(clean: CleanRun) -> Floats:
