@@ -124,7 +124,7 @@ def invert(
     For each layer, an image is made that has the same activations there.
     """
     from onnxcam.cli import parsing
-    from onnxcam.cli.progress import ProgressReporter
+    from onnxcam.cli.ascent_output import report
 
     arguments: dict[str, Any] = {
         "steps": steps,
@@ -147,16 +147,15 @@ def invert(
         "device": device,
         "chunk": chunk,
     }
-    with ProgressReporter(0, quiet=quiet, json=json) as reporter:
-        result = _run(reporter, model, image, layer or ["auto"], out, arguments)
-        for notice in result.notices:
-            reporter.note(f"note: {notice}")
-        sheet = result.save(out, overwrite=force)
-        for record in _records(result, sheet):
-            line = f"{record['layer']}: relative error {record['relative_error']:.4g}"
-            reporter.report(record, f"{line}  {record['image']}")
-    device_name = result.provenance["device"]
-    reporter.note(f"{len(result)} images written to {out}, run on {device_name}")
+    report(
+        lambda reporter: _run(reporter, model, image, layer or ["auto"], out, arguments),
+        "invert",
+        lambda row: f"{row['layer']}: relative error {row['relative_error']:.4g}",
+        out,
+        force=force,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def _run(
@@ -174,17 +173,3 @@ def _run(
         reporter.start_image(name, step.number, step.total)
 
     return make(model, image, layers, checkpoints=out, progress=show, **arguments)
-
-
-def _records(result: Inversion, sheet: Path) -> list[dict[str, Any]]:
-    """What is printed about each layer."""
-    files = {
-        "sheet": str(sheet),
-        "tensor": str(sheet.with_suffix(".npz")),
-        "manifest": str(sheet.with_suffix(".json")),
-    }
-    described = result.manifest()["invert"]
-    return [
-        {**row, "image": str(sheet.with_suffix(f".{number}.png")), **files}
-        for number, row in enumerate(described, 1)
-    ]

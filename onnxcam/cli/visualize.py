@@ -136,7 +136,7 @@ def visualize(
     The score is that of a class, or of a feature map or a neuron of a layer.
     """
     from onnxcam.cli import parsing
-    from onnxcam.cli.progress import ProgressReporter
+    from onnxcam.cli.ascent_output import report
 
     arguments: dict[str, Any] = {
         "count": count,
@@ -162,16 +162,15 @@ def visualize(
         "chunk": chunk,
     }
     subject = {"target": target, "layer": layer, "channels": channels, "region": region}
-    with ProgressReporter(0, quiet=quiet, json=json) as reporter:
-        result = _run(reporter, model, out, {**subject, **arguments})
-        for notice in result.notices:
-            reporter.note(f"note: {notice}")
-        sheet = result.save(out, overwrite=force)
-        for record in _records(result, sheet):
-            line = f"{record['name']} (seed {record['seed']}): {record['score']:.5g}"
-            reporter.report(record, f"{line}  {record['image']}")
-    device_name = result.provenance["device"]
-    reporter.note(f"{len(result)} images written to {out}, run on {device_name}")
+    report(
+        lambda reporter: _run(reporter, model, out, {**subject, **arguments}),
+        "visualize",
+        lambda row: f"{row['name']} (seed {row['seed']}): {row['score']:.5g}",
+        out,
+        force=force,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def _run(
@@ -185,17 +184,3 @@ def _run(
         reporter.start_image(name, step.number * images, step.total * images)
 
     return make(model, checkpoints=out, progress=show, **arguments)
-
-
-def _records(result: Visualization, sheet: Path) -> list[dict[str, Any]]:
-    """What is printed about each image."""
-    files = {
-        "sheet": str(sheet),
-        "tensor": str(sheet.with_suffix(".npz")),
-        "manifest": str(sheet.with_suffix(".json")),
-    }
-    described = result.manifest()["visualize"]
-    return [
-        {**row, "image": str(sheet.with_suffix(f".{number}.png")), **files}
-        for number, row in enumerate(described, 1)
-    ]
