@@ -20,6 +20,7 @@ from onnxcam.scanning.group import ScannedGroup, scan_together
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.scanning.settings import ScanSettings
+from onnxcam.scanning.subset_text import format_scan_score
 
 
 @dataclass
@@ -130,7 +131,7 @@ def _record(image: ScannedImage, files: Mapping[str, Path]) -> dict[str, Any]:
 def _line(image: ScannedImage, overlay: Path) -> str:
     share = image.subset.mean()
     channels = f"{len(image.channels)} of {len(image.ranks)} feature maps"
-    facts = f"p = {image.p_value:.3g}  score {image.score:.4g}"
+    facts = f"p = {image.p_value:.3g}  score {format_scan_score(image.score)}"
     return f"{image.image.source}  {facts}  {share:.0%} of the activations, {channels}  {overlay}"
 
 
@@ -141,4 +142,4 @@ def _group_record(group: ScannedGroup, path: Path) -> dict[str, Any]:
 def _group_line(group: ScannedGroup, path: Path) -> str:
     members = f"{len(group.chosen)} of {len(group.images)} images"
     nodes = f"{group.subset.mean():.0%} of the activations"
-    return f"together: {members}  score {group.score:.4g}  {nodes}  {path}"
+    return f"together: {members}  score {format_scan_score(group.score)}  {nodes}  {path}"

@@ -24,7 +24,7 @@ from onnxcam.explain.result_files import (
 from onnxcam.image import overlay as drawing
 from onnxcam.image.png import encode_png
 from onnxcam.scanning.search import Block, Mask, Ranks
-from onnxcam.scanning.subset_text import cell_rows, format_channels
+from onnxcam.scanning.subset_text import cell_rows, format_channels, format_scan_score
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,12 @@ class ScannedImage:
         side_by_side: bool = False,
         caption: bool = False,
     ) -> Image.Image:
-        """The map over the image, with the outline of the cells of the most unusual block."""
-        text = f"p = {self.p_value:.3g} · score {self.score:.4g} · scan at {self.layer}"
+        """The map over the image, with the outline of the cells of the most unusual block. Neither is drawn if
+        no cell is more unusual than by chance.
+        """
+        text = (
+            f"p = {self.p_value:.3g} · score {format_scan_score(self.score)} · scan at {self.layer}"
+        )
         return drawing.overlay(
             self.image.image,
             self.map,
@@ -106,7 +110,7 @@ class ScannedImage:
             longest_side=longest_side,
             side_by_side=side_by_side,
             caption=text if caption else None,
-            outline=self.cells if self.cells.any() else None,
+            outline=self.cells if self.map.any() and self.cells.any() else None,
         )
 
     def manifest(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Feature maps and cells as text: in the form of `--channels`, and as rows of 0 and 1."""
+"""Feature maps, cells and scores as text: in the form of `--channels`, and as rows of 0 and 1."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def format_channels(numbers: Sequence[int]) -> str:
 def cell_rows(cells: Mask) -> list[str]:
     """The cells (h, w) as rows of 0 and 1."""
     return ["".join("1" if cell else "0" for cell in row) for row in cells]
+
+
+def format_scan_score(score: float) -> str:
+    """The score with three digits or more, never with an exponent."""
+    return f"{score:.0f}" if score >= 1000 else f"{score:.3g}"

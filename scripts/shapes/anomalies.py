@@ -1,4 +1,4 @@
-"""Images that are unusual for the shapes model: foreign objects, noise, attacks, and random pixels."""
+"""Images that are unusual for the shapes model: foreign objects, noise, attacks, and no content at all."""
 
 from __future__ import annotations
 
@@ -55,3 +55,9 @@ def attack(model: Path, images: Pixels, step: float) -> Pixels:
 def random_pixels(images: Pixels, seed: int) -> Pixels:
     """No image at all: independent pixels."""
     return np.random.default_rng(seed).random(images.shape, np.float32)
+
+
+def plain_colors(images: Pixels, seed: int) -> Pixels:
+    """Images of nothing: one color each."""
+    colors = np.random.default_rng(seed).random((len(images), 3, 1, 1), np.float32)
+    return np.broadcast_to(colors, images.shape).copy()

@@ -1,6 +1,6 @@
 """How well subset scans tell unusual images from clean ones: tables of AUC on generated images.
 
-    python -m scripts.shapes.scan_power            # three minutes: 400 background images, 200 of each kind
+    python -m scripts.shapes.scan_power            # five minutes: 400 background images, 200 of each kind
     python -m scripts.shapes.scan_power --count 50
 
 AUC is the share of pairs of an unusual and a clean image of which the unusual one has the smaller p-value; 0.5
@@ -56,6 +56,7 @@ def make_images(count: int) -> tuple[dict[str, Pixels], NDArray[np.bool_]]:
         "FGSM 2/255": anomalies.attack(MODEL, usual, 2 / 255),
         "FGSM 8/255": anomalies.attack(MODEL, usual, 8 / 255),
         "random pixels": anomalies.random_pixels(usual, 2),
+        "plain color": anomalies.plain_colors(usual, 3),
         "int8 model": usual,
     }
     return kinds, masks

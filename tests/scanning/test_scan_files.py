@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnxcam.explain.result_files import result_files, verified_manifest
 from onnxcam.methods.subset import select_channels
 from onnxcam.scanning.scan import Scan, scan
 from onnxcam.scanning.stored_subset import read_subset
-from onnxcam.scanning.subset_text import cell_rows, format_channels
+from onnxcam.scanning.subset_text import cell_rows, format_channels, format_scan_score
 from tests.scanning.support.plain_model import ARGUMENTS, SIDE, images, plain_model
 from tests.scanning.test_scanner import BACKGROUND, planted_image
 
@@ -113,6 +114,14 @@ def test_scan_without_unusual_feature_maps_is_refused(tmp_path: Path) -> None:
         read_subset(path)
 
 
+def test_outline_is_not_drawn_where_the_map_is_empty(scanned: Scan) -> None:
+    no_map = replace(scanned[0], alpha=0.0)
+    no_cells = replace(no_map, block=no_map.block._replace(rows=no_map.block.rows & False))
+    assert no_map.cells.any()
+    assert no_map.overlay().tobytes() == no_cells.overlay().tobytes()
+    assert scanned[0].overlay().tobytes() != no_map.overlay().tobytes()
+
+
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [([], ""), ([4], "4"), ([1, 2], "1,2"), ([0, 1, 2, 5, 7, 8], "0-2,5,7,8")],
@@ -125,3 +134,10 @@ def test_channels_as_text_are_read_back(numbers: list[int], text: str) -> None:
 
 def test_cells_are_rows_of_digits() -> None:
     assert cell_rows(np.array([[True, False], [False, False]])) == ["10", "00"]
+
+
+@pytest.mark.parametrize(
+    ("score", "text"), [(0.0, "0"), (12.345, "12.3"), (999.4, "999"), (123456.7, "123457")]
+)
+def test_score_is_written_without_an_exponent(score: float, text: str) -> None:
+    assert format_scan_score(score) == text
