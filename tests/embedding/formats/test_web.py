@@ -343,3 +343,11 @@ def test_scores_are_those_of_the_classes(
         "score"
     ]
     assert (facts and (facts["output"], facts["isProbability"])) == expected
+
+
+def test_classes_can_be_chosen_where_no_output_lists_them(tmp_path: Path) -> None:
+    """As of detectors, whose outputs hold boxes."""
+    file = read_explained(write_stand_in(tmp_path / "a.onnx"))
+    of_boxes = replace(file.explanation, score=ScoreOutput("boxes", 12))
+    facts = describe_page(replace(file, explanation=of_boxes))
+    assert (facts["score"], facts["classes"], facts["target"]) == (None, 12, "target")

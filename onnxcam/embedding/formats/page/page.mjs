@@ -33,7 +33,7 @@ async function begin() {
   element("about").title = layers;
   drawLegend();
   listSamples();
-  if (explanation.target !== null && explanation.score) listTargets(explanation.score.classes);
+  if (explanation.target !== null && explanation.classes) listTargets(explanation.classes);
   say("Loading the model …");
   state.model = await open(explanation, new URLSearchParams(location.search).get("backend"));
   element("runtime").textContent = state.model.description;
@@ -167,9 +167,8 @@ function listClasses() {
 
 // The class whose evidence the map shows; null where the file explains another target than a class of the list.
 function explainedClass() {
-  if (!state.explanation.score || !state.result.scores) return null;
   if (state.target !== AUTOMATIC) return state.target;
-  return state.explanation.showsTop ? best(state.result.scores, 1)[0] : null;
+  return state.explanation.showsTop && state.result.scores ? best(state.result.scores, 1)[0] : null;
 }
 
 // Draws the image, with the map if there is one; whether that is empty.
