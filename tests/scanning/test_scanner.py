@@ -16,6 +16,7 @@ from onnxcam.scanning import scanner as module
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.scanning.statistics import STATISTICS
 from tests.scanning.support.plain_model import ARGUMENTS, SIDE, images, plain_model
+from tests.support.nets import ANY_SIZE, FIXED, NHWC, POOLED, Net, random_images
 
 BACKGROUND = images(30)
 PLANTED = (slice(1, 3), slice(2, 5), slice(1, 4))  # feature maps, rows and columns
@@ -247,3 +248,19 @@ def test_image_of_a_class_that_the_background_lacks_fails_alone() -> None:
     assert (len(scanned), errors) == (2, ["array-2"])
     with pytest.raises(SettingError, match="5 background images of the most frequent class"):
         open_scanner(background[20:], same_class=True)
+
+
+@pytest.mark.parametrize(
+    "net", [POOLED, NHWC, FIXED, ANY_SIZE], ids=["pooled", "nhwc", "fixed", "any-size"]
+)
+def test_p_values_are_those_of_the_activations_of_a_numpy_twin(net: Net) -> None:
+    shape = (8, 8, 3) if net is NHWC else (3, 8, 8)
+    arrays = [random_images(count, shape) for count in (25, 29)]
+    usual, new = arrays[0], arrays[1][25:]
+    first = [np.moveaxis(images, 3, 1) if net is NHWC else images for images in (usual, new)]
+    background, features = (np.round(net.features(images), 5) for images in first)
+    scanner = Scanner(net.content(), usual, "features", **ARGUMENTS)
+    for expected, scanned in zip(features, scanner.stream(new), strict=True):
+        p_values = slow_p_values(background, expected)
+        assert scanned.ranks.shape == expected.shape
+        np.testing.assert_allclose(scanned.p_values, p_values, rtol=1e-6)
