@@ -14,9 +14,10 @@ def run(task: Task) -> tuple[Arrays, str]:
     names = [model.input_name(index) for index in range(model.input_count())]
     for index, name in enumerate(names):
         model.set_input_fact(index, _fact(task.feeds[name]))
-    for index in range(model.output_count()):
-        model.set_output_fact(index, None)  # declared sizes may have names
     outputs = [model.output_name(index) for index in range(model.output_count())]
+    for index, name in enumerate(outputs):
+        if name not in names:  # what is an output, too, has one type
+            model.set_output_fact(index, None)  # declared sizes may have names
     results = model.into_model().into_runnable().run([task.feeds[name] for name in names])
     arrays = [result.to_numpy() for result in results]
     names_of_results = task.outputs if len(outputs) == len(task.outputs) else outputs
