@@ -31,7 +31,12 @@ NAMES = {
     *(QUANTITIES.keys() - SOURCES.keys()),  # the sources are what the rewriter writes
 }
 COMPARED = {"reference": "a keyword of rules: what a tensor is on the image that they compare with"}
+OUTPUT = {"saliency": "the name of the output with the map"}
 REASONS = {
+    "ascent/differentiable.py": {"deconvnet": "the gradient that passes rectifiers that are off"},
+    "cli/embed.py": OUTPUT,
+    "embedding/formats/web.py": OUTPUT,
+    "embedding/metadata.py": OUTPUT,
     "autodiff/rule_table.py": COMPARED,
     "specs.py": COMPARED,
     "defaults.py": {
