@@ -208,7 +208,8 @@ class _Planned:
         """The file in which the state is kept. What it depends on is everything but the number of steps."""
         settings = {name: value for name, value in self.settings.items() if name != "steps"}
         pixels = digest_bytes(np.ascontiguousarray(self.prepared.tensor).tobytes())
-        described = {**self.provenance, "settings": settings, "layer": layer, "pixels": pixels}
+        contents = [self.opened.content_digest, pixels]
+        described = {**self.provenance, "settings": settings, "layer": layer, "contents": contents}
         path = folder / f"{self.stem}.{file_stem(layer)}{SUFFIX}"
         return Checkpoint(path, digest_json(described))
 

@@ -22,13 +22,11 @@ def move(
     draws = [_draw(seed, step, jitter, zoom) for seed in seeds]
     sizes = x.shape[2:]
     rows, columns = (
-        np.stack([sampling(size, draw[2], int(draw[axis])) for draw in draws])
+        np.stack([[sampling(size, draw[2], int(draw[axis]))] for draw in draws])
         for axis, size in enumerate(sizes)
     )
-    moved = np.einsum("nij,ncjk,nlk->ncil", rows, x, columns, optimize=True)
-    return moved, lambda gradient: np.einsum(
-        "nij,ncil,nlk->ncjk", rows, gradient, columns, optimize=True
-    )
+    moved = rows @ x @ np.swapaxes(columns, 2, 3)
+    return moved, lambda gradient: np.swapaxes(rows, 2, 3) @ gradient @ columns
 
 
 def _draw(seed: int, step: int, jitter: int, zoom: float) -> tuple[int, int, float]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from onnxcam._version import __version__
 from onnxcam.ascent.pixel_range import PixelRange
 from onnxcam.dense import Dense, HeadChoice
+from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import ModelError
 from onnxcam.explain.arguments import LabelSource, files_beside, path_text, resolve_labels
 from onnxcam.explain.head_choice import parse_head
@@ -111,6 +112,13 @@ class OpenedModel:
         about_images = self.preprocessing_notice
         return notices + ((about_images,) if about_images else ())
 
+    @property
+    def content_digest(self) -> str:
+        """The digest of the graph and of all weights, also of a model that is in no file."""
+        content, weights = self.model.content_and_weights()
+        digests = {name: digest_bytes(array.tobytes()) for name, array in weights.items()}
+        return digest_json([digest_bytes(content), digests])
+
     def describe(self) -> dict[str, Any]:
         """The part of a manifest that says what was run, as JSON values."""
         return {
@@ -119,6 +127,7 @@ class OpenedModel:
                 "source": path_text(self.source),
                 "sha256": self.model.digest,
             },
+            "labels": path_text(self.label_source),
             "inputs": {bound.name: bound.to_json() for bound in self.model.inputs},
             "preprocessing": to_dict(self.preprocessing),
             "device": str(self.device),

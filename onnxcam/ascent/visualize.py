@@ -20,7 +20,7 @@ from onnxcam.ascent.pixel_range import to_images
 from onnxcam.ascent.recipes import maximization, split_arguments
 from onnxcam.ascent.result import file_stem, save_result
 from onnxcam.ascent.subjects import Subject, open_channels, open_targets
-from onnxcam.digests import digest_json
+from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import SettingError
 from onnxcam.image.overlay import CELL, sheet, thumbnail
 from onnxcam.image.png import encode_png
@@ -197,7 +197,9 @@ class _Planned:
         if folder is None:
             return None
         settings = {name: value for name, value in self.settings.items() if name != "steps"}
-        fingerprint = digest_json({**self.provenance, "settings": settings})
+        contents = [self.opened.content_digest, digest_bytes(self.subject.weights.tobytes())]
+        described = {**self.provenance, "settings": settings, "contents": contents}
+        fingerprint = digest_json(described)
         return Checkpoint(Path(folder) / f"{self.stem}{SUFFIX}", fingerprint)
 
     def result(self, x: Floats, history: Floats) -> Visualization:

@@ -232,6 +232,16 @@ def test_checkpoint_of_other_settings_is_not_continued(
     assert steps == [1, 2, 3, 4]
 
 
+def test_checkpoint_of_other_weights_is_not_continued(tmp_path: Path) -> None:
+    model = linear_model()
+    settings: dict[str, Any] = {"count": 1, "steps": 4, "checkpoints": tmp_path, **PLAIN}
+    onnxcam.visualize(model, 0, **settings)
+    model.graph.tensors()["w"].values = -weights_of(model)
+    steps: list[int] = []
+    onnxcam.visualize(model, 0, progress=lambda step: steps.append(step.number), **settings)
+    assert steps == [1, 2, 3, 4]
+
+
 def test_file_that_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "model.class-0.visualize.checkpoint.npz"
     path.write_bytes(b"mine")
