@@ -17,6 +17,7 @@ from onnxcam.model.model import Model
 from onnxcam.rewrite.constant_gradient import prune_outputs
 from onnxcam.rewrite.float_image import with_float_image
 from onnxcam.rewrite.gradient import gradient
+from onnxcam.rewrite.straight_through import straight_through_notices
 from onnxcam.runtime.batch_independence import are_close, contrasting_images, tolerance_of
 from onnxcam.runtime.chunks import CHUNK, ChunkedRunner
 from onnxcam.runtime.session import Session, open_session
@@ -115,7 +116,9 @@ def differentiable(
         runner = _open_runner(opened, model, name, "default", outputs)
     except (BlockedError, MissingRuleError) as error:
         raise error.with_hint("choose a layer before it with --layer (`onnxcam layers`)") from error
-    made = Differentiable(runner, opened, model, name, runner.session.notices)
+    about_signs = straight_through_notices(model.graph, [opened.image.name], name)
+    notices = (*runner.session.notices, *dict.fromkeys(notice for _, notice in about_signs))
+    made = Differentiable(runner, opened, model, name, notices)
     if opened.image.batch == 1 or _is_independent(made):
         return made
     if opened.image.batch is not None:

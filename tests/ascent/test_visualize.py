@@ -318,6 +318,17 @@ def test_operator_without_gradient_is_refused_with_a_hint() -> None:
         onnxcam.visualize(make_model(text, weights), 0, count=1, steps=1, **PLAIN)
 
 
+def test_sign_passes_gradients_straight_through_with_a_notice() -> None:
+    text = (
+        "(float[N, 3, 4, 4] x) => (float[N, 5] y) <float[1] half = {0.5}> "
+        "{ c = Sub(x, half) s = Sign(c) f = Flatten(s) y = MatMul(f, w) }"
+    )
+    weights = DRAW.standard_normal((48, 5)).astype(np.float32)
+    made = onnxcam.visualize(make_model(text, weights), 1, count=1, steps=60, rate=0.05, **PLAIN)
+    np.testing.assert_array_equal(made.x[0], np.sign(weights[:, 1]).reshape(3, 4, 4))
+    assert any("derivative of Sign" in notice for notice in made.notices)
+
+
 def test_images_that_influence_each_other_are_run_alone() -> None:
     text = (
         "(float[N, 3, 4, 4] x) => (float[N, 5] y) "
