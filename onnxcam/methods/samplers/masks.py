@@ -66,16 +66,33 @@ class RandomMasks:
         return np.stack(cells), np.stack(starts)
 
     def enlarge(self, cells: Any, starts: Any) -> Any:
-        """(n, height, width) float32: the same masks from rows of `tables`, as products of matrices, which can
-        be written into a graph.
+        """(n, height, width) float32: the same masks from rows of `tables`, with the same bits, in a form that
+        can be written into a graph.
         """
-        down, across = (self._weights(axis, starts[:, axis : axis + 1]) for axis in (0, 1))
-        return down @ cells.astype(np.float32) @ np.swapaxes(across, 1, 2)
+        rows, columns = starts[:, :1], starts[:, 1:]
+        wide = self._interpolate(1, columns, np.swapaxes(cells.astype(np.float32), 1, 2))
+        return self._interpolate(0, rows, np.swapaxes(wide, 1, 2))
 
-    def _weights(self, axis: int, starts: Any) -> Any:
-        """(n, pixels, cells): how much of each cell is in each pixel of an axis."""
-        positions = self._positions(axis, starts)[:, :, None]
-        return np.maximum(1 - np.abs(positions - np.arange(self.cells, dtype=np.float32)), 0.0)
+    def _interpolate(self, axis: int, starts: Any, cells: Any) -> Any:
+        """Cells (n, cells, m) as (n, pixels, m). Positions are fractions of whole numbers, which float32 holds
+        exactly, and cells are picked by products with 0 and 1.
+        """
+        length = 2 * (self.cells + 1) * self._pixels(axis)  # twice that of all cells, in pixels
+        centers = 2 * (np.arange(self.size[axis], dtype=np.float32) + starts) + 1
+        ends = 0, (self.cells - 1) * length
+        positions = np.clip(centers * self.cells - length // 2, *ends)
+        lower = np.floor(positions / length)
+        share = np.expand_dims((positions - lower * length) / length, 2)
+        low, high = (
+            self._pick(numbers) @ cells
+            for numbers in (lower, np.minimum(lower + 1, self.cells - 1))
+        )
+        return low + (high - low) * share
+
+    def _pick(self, numbers: Any) -> Any:
+        """(n, pixels, cells): 1 at the cell of each pixel, else 0."""
+        is_cell = np.expand_dims(numbers, 2) == np.arange(self.cells, dtype=np.float32)
+        return is_cell.astype(np.float32)
 
     def _positions(self, axis: int, start: Any) -> Floats:
         """Where pixels lie in the cells, which are enlarged to one cell more than the image, and of which so

@@ -5,6 +5,7 @@ import pytest
 
 from onnxcam.methods.samplers.masks import RandomMasks
 from tests.methods.support.image_twins import rise_mask
+from tests.methods.support.written import run_written
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (5, 40)])
@@ -46,4 +47,8 @@ def test_masks_from_tables_equal_masks_that_are_run(size: tuple[int, int], cells
     drawn = RandomMasks(size, cells, 0.4, 5)
     tables = drawn.tables(6)
     assert [table.dtype for table in tables] == [np.uint8, np.float32]
-    np.testing.assert_allclose(drawn.enlarge(*tables), drawn.draw(0, 6)[:, 0], rtol=0, atol=2e-6)
+    masks = drawn.draw(0, 6)[:, 0]
+    np.testing.assert_array_equal(drawn.enlarge(*tables), masks)
+    named = {"cells": tables[0], "starts": tables[1]}
+    written = run_written(drawn.enlarge, named)
+    np.testing.assert_array_equal(written, masks)
