@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from typer import Option
 
 from onnxcam.cli.output import require_writable
+from onnxcam.errors import SettingError
 
 if TYPE_CHECKING:
+    from onnxcam.embedding.formats.write import Deployment
     from onnxcam.embedding.write import EmbeddedModel
 
 FormatName: TypeAlias = Annotated[
@@ -35,16 +38,59 @@ Runtime: TypeAlias = Annotated[
 ]
 
 
-def require_output(
-    model: Path, out: Path, format_name: str | None, runtime: Path | None, *, force: bool
-) -> None:
-    """Check what can be before the explanation is written. OutputError, SettingError, UnknownNameError."""
-    if format_name is None:
-        require_writable(model, out, force=force)
-        return
-    from onnxcam.embedding.formats.write import FORMATS, Deployment
+PageImages: TypeAlias = Annotated[
+    list[Path] | None,
+    Option(
+        "--sample",
+        metavar="IMAGE",
+        help="With --format web: an image that the page offers; repeat it for several.",
+        show_default=False,
+    ),
+]
 
-    FORMATS[format_name].check(Deployment(out, model.stem, runtime, force))
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the explanation of a model goes: a file, or the folder of a format with the npm packages in
+    `runtime` and the images that a page offers.
+    """
+
+    model: Path
+    out: Path
+    format_name: str | None
+    runtime: Path | None
+    images: tuple[Path, ...]
+    force: bool
+
+    def check(self) -> None:
+        """Raise what can be known before the explanation is written: OutputError, SettingError, ImageError, or
+        UnknownNameError.
+        """
+        if self.images and self.format_name != "web":
+            raise SettingError("--sample is for --format web; leave it out, or add --format web")
+        if self.format_name is None:
+            require_writable(self.model, self.out, force=self.force)
+            return
+        from onnxcam.embedding.formats.write import FORMATS
+
+        FORMATS[self.format_name].check(self._deployment())
+
+    def save(self, embedded: EmbeddedModel) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """Write it. Returns the paths of the model, and what to do with them."""
+        if self.format_name is None:
+            return embedded.save(self.out), ()
+        from onnxcam.embedding.formats.write import FORMATS
+
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "explained.onnx"
+            embedded.save(file)
+            written = FORMATS[self.format_name].write(file, self._deployment())
+        return written.model, written.advice
+
+    def _deployment(self) -> Deployment:
+        from onnxcam.embedding.formats.write import Deployment
+
+        return Deployment(self.out, self.model.stem, self.runtime, self.images, self.force)
 
 
 def preset_for(preprocess: str | None, format_name: str | None) -> str | None:
@@ -56,24 +102,3 @@ def preset_for(preprocess: str | None, format_name: str | None) -> str | None:
     from onnxcam.embedding.formats.write import FORMATS
 
     return "auto" if FORMATS[format_name].takes_pixels else None
-
-
-def save(
-    embedded: EmbeddedModel,
-    model: Path,
-    out: Path,
-    format_name: str | None,
-    runtime: Path | None,
-    *,
-    force: bool,
-) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Write the file, or the folder of a format. Returns the paths of the model, and what to do with them."""
-    if format_name is None:
-        return embedded.save(out), ()
-    from onnxcam.embedding.formats.write import FORMATS, Deployment
-
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "explained.onnx"
-        embedded.save(file)
-        written = FORMATS[format_name].write(file, Deployment(out, model.stem, runtime, force))
-    return written.model, written.advice

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from onnxcam.cli.deployment import FormatName, Runtime, preset_for, require_output, save
+from onnxcam.cli.deployment import Destination, FormatName, PageImages, Runtime, preset_for
 from onnxcam.cli.options import (
     Fit,
     Fuse,
@@ -166,6 +166,7 @@ def embed(
     pad: Pad = None,
     format_name: FormatName = None,
     runtime: Runtime = None,
+    page_images: PageImages = None,
     check: Runtimes = None,
     force: Force = False,
 ) -> None:
@@ -173,7 +174,8 @@ def embed(
 
     The result is an ordinary .onnx file for any runtime: one run returns the answer and its explanation.
     """
-    require_output(model, out, format_name, runtime, force=force)
+    to = Destination(model, out, format_name, runtime, tuple(page_images or ()), force)
+    to.check()
     require_runtimes(check)
     from onnxcam.cli import parsing
     from onnxcam.embedding.write import embed as embed_model
@@ -205,7 +207,7 @@ def embed(
     )
     for notice in embedded.notices:
         say(f"note: {notice}", err=True)
-    files, advice = save(embedded, model, out, format_name, runtime, force=force)
+    files, advice = to.save(embedded)
     _report(embedded, model, files)
     for sentence in advice:
         say(sentence)

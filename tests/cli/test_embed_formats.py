@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnxcam.bundled import bundled_model
+from onnxcam.bundled import bundled_model, sample_images
 from onnxcam.embedding.formats.web import RUNTIME
 from onnxcam.embedding.metadata import metadata_of
 from tests.cli.conftest import Run
@@ -34,14 +34,18 @@ def test_web_page_gets_a_file_that_takes_pixels(run: Run, tmp_path: Path) -> Non
         path = tmp_path / "node_modules" / "onnxruntime-web" / "dist" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    words = ("--format", "web", "--runtime", tmp_path / "node_modules", *QUICK)
+    images = ("--sample", sample_images()[0], "--sample", sample_images()[0])
+    words = ("--format", "web", "--runtime", tmp_path / "node_modules", *images, *QUICK)
     result = run("embed", bundled_model(), "-o", tmp_path / "site", *words)
     assert result.exit_code == 0
     assert "python -m http.server" in result.stdout
     explanation = metadata_of(tmp_path / "site" / "explained.onnx")
     assert explanation is not None
     assert explanation.takes_pixels
-    assert json.loads((tmp_path / "site" / "explanation.json").read_text())["fit"] == "squash"
+    facts = json.loads((tmp_path / "site" / "explanation.json").read_text())
+    assert facts["fit"] == "squash"
+    assert len(set(facts["samples"])) == 2
+    assert all((tmp_path / "site" / name).is_file() for name in facts["samples"])
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,7 @@ def test_web_page_gets_a_file_that_takes_pixels(run: Run, tmp_path: Path) -> Non
     [
         (("--format", "tritn"), "no format 'tritn'; did you mean triton?"),
         (("--format", "web"), "npm install onnxruntime-web"),
+        (("--format", "triton", "--sample", "a.png"), "--sample is for --format web"),
     ],
 )
 def test_unusable_format_is_refused_at_once(

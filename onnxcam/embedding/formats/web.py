@@ -57,7 +57,7 @@ def write_web(
     }
     model = {"explained.onnx": explained} | {path.name: path for path in file.data}
     sources |= model
-    names = [f"samples/{path.name}" for path in samples]
+    names = [f"samples/{index}_{path.name}" for index, path in enumerate(samples)]
     sources |= dict(zip(names, samples, strict=True))
     sources["explanation.json"] = json.dumps(describe_page(file, names)).encode()
     sources |= {path.name: path for path in sorted(PAGE.iterdir(), reverse=True)}

@@ -9,17 +9,19 @@ from typing import NamedTuple
 from onnxcam.embedding.formats.explained_file import Written, require_free
 from onnxcam.embedding.formats.triton import write_triton
 from onnxcam.embedding.formats.web import find_runtime, write_web
+from onnxcam.image.read import read
 from onnxcam.registry import Registry
 
 
 class Deployment(NamedTuple):
-    """A folder to write: for a model of this name, with the installed npm packages in `runtime`; `force` adds
-    to a folder that has content.
+    """A folder to write: for a model of this name, with the installed npm packages in `runtime`, and the images
+    that a page offers; `force` adds to a folder that has content.
     """
 
     folder: Path
     name: str
     runtime: Path | None = None
+    images: tuple[Path, ...] = ()
     force: bool = False
 
 
@@ -37,10 +39,12 @@ class Format(NamedTuple):
 def _check_web(to: Deployment) -> None:
     require_free(to.folder, to.force)
     find_runtime(to.runtime)
+    for path in to.images:
+        read(path)
 
 
 def _write_web(explained: Path, to: Deployment) -> Written:
-    return write_web(explained, to.folder, to.runtime, force=to.force)
+    return write_web(explained, to.folder, to.runtime, samples=to.images, force=to.force)
 
 
 def _check_triton(to: Deployment) -> None:

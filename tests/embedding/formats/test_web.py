@@ -59,7 +59,7 @@ def test_folder_holds_the_page_the_model_and_the_runtime(tmp_path: Path, modules
     assert files == {
         *(f"runtime/{name}" for name in RUNTIME),
         *(path.name for path in PAGE.iterdir()),
-        *("explained.onnx", "explanation.json", f"samples/{IMAGE.name}"),
+        *("explained.onnx", "explanation.json", f"samples/0_{IMAGE.name}"),
     }
     assert set(written.files) == {folder / name for name in files}
     assert (folder / "explained.onnx").read_bytes() == source.read_bytes()
@@ -224,7 +224,9 @@ class Visit:
 def visit(folder: Path, handler: type[SimpleHTTPRequestHandler]) -> Visit:
     """Write the page of the bundled file, open it in Chromium, and have it explain an image."""
     source = bundled_explained_model()
-    write_web(source, folder / "site", MODULES, samples=[IMAGE])
+    sample = folder / "a #1 & b?.png"
+    sample.write_bytes(IMAGE.read_bytes())
+    write_web(source, folder / "site", MODULES, samples=[sample])
     (folder / "shots").mkdir()
     pixels = np.asarray(Image.open(IMAGE).convert("RGB"))
     numbers = {"pixels": pixels.ravel().tolist(), "target": 3}

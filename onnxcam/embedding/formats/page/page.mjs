@@ -46,10 +46,10 @@ function listSamples() {
   for (const path of state.explanation.samples) {
     const button = document.createElement("button");
     const image = document.createElement("img");
-    image.src = path;
-    image.alt = `Sample image ${path.replace(/^.*\/|\.\w+$/g, "")}`;
+    image.src = path.split("/").map(encodeURIComponent).join("/");
+    image.alt = `Sample image ${path.replace(/^.*\/\d+_|\.\w+$/g, "")}`;
     button.append(image);
-    button.addEventListener("click", async () => show(await (await fetch(path)).blob()));
+    button.addEventListener("click", async () => show(await (await fetch(image.src)).blob()));
     element("samples").append(button);
   }
 }
