@@ -143,7 +143,8 @@ def invert(
     options, settings = split_arguments(reconstruction, arguments)
     opened = open_model(model, **options)
     prepared = _prepare(opened, image)
-    descent = reconstruction(opened.size, opened.range.channels, **settings)
+    size = opened.image.size_of(prepared.tensor)  # an array may have another one than images
+    descent = reconstruction(size, opened.range.channels, **settings)
     planned = _Planned(opened, prepared, descent, settings)
     names = choose_names(opened, layer)
     results = [planned.run(name, checkpoints, partial(progress, name)) for name in names]

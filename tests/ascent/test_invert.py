@@ -53,6 +53,19 @@ def test_image_of_invertible_layer_is_restored(batch: str) -> None:
     np.testing.assert_allclose(made.original, 2 * image - 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 10), (3, 6, 6)])
+def test_array_of_any_size_is_inverted(shape: tuple[int, ...]) -> None:
+    text = (
+        "(float[N, 3, H, W] x) => (float[N, 4] y) { c = Conv<pads=[1, 1, 1, 1]>(x, w) r = Relu(c) "
+        "y = ReduceMean<axes=[2, 3], keepdims=0>(r) }"
+    )
+    model = make_model(text, w=DRAW.standard_normal((4, 3, 3, 3)).astype(np.float32))
+    image = DRAW.uniform(0, 1, shape).astype(np.float32)
+    made = onnxcam.invert(model, image, "c", steps=60, rate=0.1, **FREE)
+    assert made.tensor.shape == (1, *shape)
+    assert made.errors[0] < 0.3 * np.sqrt(made.history[0, 0])
+
+
 def test_errors_are_relative_distances_of_activations() -> None:
     image, model = DRAW.uniform(0, 1, (3, 8, 8)).astype(np.float32), net()
     made = onnxcam.invert(model, image, ["c", "p", "y"], steps=5, **FREE)

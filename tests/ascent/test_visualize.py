@@ -157,6 +157,23 @@ def test_layers_of_detector_have_feature_maps() -> None:
     assert np.all(made.scores > made.history[0])
 
 
+def test_size_of_images_is_chosen_where_the_model_takes_any() -> None:
+    text = (
+        "(float[N, 3, H, W] x) => (float[N, 3] y) { c = Conv<pads=[1, 1, 1, 1]>(x, w) "
+        "r = Relu(c) y = ReduceMean<axes=[2, 3], keepdims=0>(r) }"
+    )
+    model = make_model(text, DRAW.standard_normal((3, 3, 3, 3)).astype(np.float32))
+    arguments: dict[str, Any] = {"count": 2, "steps": 5, "pixels": {"size": (10, 14)}, **PLAIN}
+    class_image = onnxcam.visualize(model, 1, **arguments)
+    neuron = onnxcam.visualize(model, layer="c", channels="1", region="9:10,13:14", **arguments)
+    for made in (class_image, neuron):
+        assert made.tensor.shape == (2, 3, 10, 14)
+        assert np.all(made.scores > made.history[0])
+    changed = np.abs(neuron.x - onnxcam.visualize(model, 1, **{**arguments, "steps": 1}).x) > 0.1
+    assert not changed[..., :8, :12].any()
+    assert changed[..., 8:, 12:].any()
+
+
 def test_scores_with_more_axes_are_raised() -> None:
     weights = DRAW.standard_normal((5, 3, 4, 4)).astype(np.float32)
     model = make_model("(float[N, 3, 4, 4] x) => (float[N, 5, 1, 1] y) { y = Conv(x, w) }", weights)
