@@ -2,7 +2,7 @@
 
 The weights are those of Pillow (`Resample.c`): a filter that is stretched by the scale, but never made narrower
 than a pixel, and divided by the sum of its weights. The operator Resize is not used: OpenVINO ignores its
-attribute `antialias`, WebGPU refuses it, and it has no filters but the linear and the cubic one.
+attribute `antialias`, backends for WebGPU refuse it, and it has no filters but the linear and the cubic one.
 """
 
 from __future__ import annotations
