@@ -298,6 +298,7 @@ def test_page_explains_an_image_in_the_browser(tmp_path: Path) -> None:
     assert seen["listed"][0] == "hourglass score 8.68"
     assert seen["label"] == "The image with the evidence for hourglass"
     assert seen["chosen"] == f"The image with the evidence for {seen['listed'][1].split()[0]}"
+    assert seen["offered"] == seen["label"]  # the same image, from the page
     assert len(seen["requested"]) > len(RUNTIME)
     assert all(address.startswith(page.url) for address in seen["requested"])
     require_same_outputs(page)

@@ -35,6 +35,7 @@ try {
     outputs: await page.evaluate(run, JSON.parse(readFileSync(input, "utf8"))),
     pixels: await page.evaluate(readCanvas),
     chosen: await explainSecond(),
+    offered: await explainOffered(),
   };
   console.log(JSON.stringify({ ...result, requested, problems }));
 
@@ -45,6 +46,14 @@ try {
       return line.classList.contains("problem") || line.textContent.startsWith(word);
     };
     return page.waitForFunction(matches, beginning, LIMIT);
+  }
+
+  // What the canvas is said to show after a click on the first image that the page offers.
+  async function explainOffered() {
+    await page.click("#samples button");
+    await page.waitForFunction(() => document.getElementById("target").value === "-1", null, LIMIT);
+    await status("Explained");
+    return page.getAttribute("#canvas", "aria-label");
   }
 
   // What the canvas is said to show after the second class was chosen; null if classes cannot be chosen.

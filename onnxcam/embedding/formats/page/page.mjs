@@ -91,7 +91,9 @@ async function show(file) {
     return;
   }
   state.target = AUTOMATIC;
+  element("target").value = String(AUTOMATIC);
   state.result = null;
+  if (state.model) say("");
   element("drop").classList.add("filled");
   element("answer").hidden = true;
   paint();
