@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Array
+from onnxcam.arrays import FLOAT32, Array
 from onnxcam.errors import SettingError
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.graph.tracing import Builder, Value
@@ -44,7 +44,8 @@ class Drawing:
         sampler = self.formula.method.sampler
         if sampler.draw is None:
             return None
-        image, varied = cast(Any, images), cast(Any, images if values is None else values)
+        image: Any = images.astype(FLOAT32)
+        varied: Any = image if values is None else values.astype(FLOAT32)
         clean = CleanRun(
             image=image,
             weights=np.zeros(0),
