@@ -130,7 +130,7 @@ def test_single_sample_without_noise_equals_grad_cam_plus_plus() -> None:
 UNPROVEN = replace(  # the same function as POOLED, but the graph does not prove that its gradient is constant
     POOLED,
     head=POOLED.head.replace(
-        "flat = Flatten(pooled)", "same = LeakyRelu<alpha = 0.5>(pooled) flat = Flatten(same)"
+        "flat = Flatten(pooled)", "same = Elu<alpha = 1.0>(pooled) flat = Flatten(same)"
     ),
 )
 
