@@ -121,7 +121,8 @@ def test_recipe_for_node_returns_the_map(folder: Path, expected: Any) -> None:
     require_close(np.reshape(result["map"], expected.shape), expected)
 
 
-COMMANDS = re.findall(r"^onnxcam (embed .*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+DEPLOY = README.read_text(encoding="utf-8").partition("\n## Deploy\n")[2].partition("\n## ")[0]
+COMMANDS = re.findall(r"^onnxcam (embed .*)$", DEPLOY, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -135,7 +136,7 @@ def test_command_of_the_readme_is_accepted(
     for name in RUNTIME:
         (dist / name).write_text("")
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, [*shlex.split(command), "-m", "grad-cam"])
+    result = CliRunner().invoke(app, [*shlex.split(command, comments=True), "-m", "grad-cam"])
     assert result.exit_code == 0, result.output
 
 
