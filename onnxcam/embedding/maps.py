@@ -34,8 +34,9 @@ def write_maps(
     layers: Sequence[LayerQuantities],
     named: Mapping[str, Any],
     fuse: str,
+    evidence: Sequence[Value] | None = None,
 ) -> Value:
-    """The map (N, h, w) in float32, in the graph of the quantities."""
+    """The map (N, h, w) in float32, in the graph of the quantities; 0 where the layer's `evidence` is False."""
     arranged = [_arrange(formula, image, layer) | dict(named) for layer in layers]
     power = unit_power(formula.method, formula.settings)
     if formula.takes_tensors:
@@ -48,6 +49,9 @@ def write_maps(
             _in_unit(formula, quantities, _unit_of(quantities, layer), power)
             for quantities, layer in pairs
         ]
+    if evidence is not None:
+        cleared: Any = zip(evidence, maps, strict=True)
+        maps[:] = [anp.where(has_evidence, saliency, 0.0) for has_evidence, saliency in cleared]
     fused: Any = maps[0] if len(maps) == 1 else fuse_maps(maps, fuse)
     result: Value = fused.astype(FLOAT32)
     return result

@@ -14,6 +14,7 @@ from onnxcam.dense import DENSE, WHERE, Dense
 from onnxcam.embedding.collect import Collector, Finish
 from onnxcam.embedding.cut import write_cut_samples
 from onnxcam.embedding.draw import Drawing
+from onnxcam.embedding.evidence import RoundingRule, write_evidence
 from onnxcam.embedding.maps import LayerQuantities, write_maps
 from onnxcam.embedding.order import sort_nodes
 from onnxcam.embedding.positions import choose_positions
@@ -60,6 +61,7 @@ class Embedding:
         fuse: how the maps of several layers become one.
         dense: the scores at positions, if the model has them.
         where: the place of a target that does not depend on the image; "" to choose it in the graph.
+        rounding: which maps are set to 0, because they are only rounding errors; None: none.
     """
 
     request: PlanRequest
@@ -72,6 +74,7 @@ class Embedding:
     fuse: str = "max"
     dense: Dense | None = None
     where: str = ""
+    rounding: RoundingRule | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class _Writer:
         samples, finish_layers = self._collect_all(samples, factors)
         outputs = [self._original(name) for name in self.outputs]
         self._close()
-        saliency = self._write_maps(finish_layers(), samples)
+        saliency = self._write_maps(finish_layers(), samples, scores.value)
         for name, result in zip(self.outputs, outputs, strict=True):
             self._add_output(name, result.value)
         model = replace(self.model, graph=scope.outer.graph)
@@ -212,7 +215,9 @@ class _Writer:
             body.inputs = []
             self.scope.close(lambda graph: detach_float_sources(sort_nodes(graph)))
 
-    def _write_maps(self, layers: Sequence[LayerQuantities], samples: Samples | None) -> Value:
+    def _write_maps(
+        self, layers: Sequence[LayerQuantities], samples: Samples | None, scores: Value
+    ) -> Value:
         """The map (N, h, w)."""
         formula = self.embedding.drawing.formula
         taken, outer = positional(formula.method.formula), self.scope.outer
@@ -221,8 +226,10 @@ class _Writer:
             for name, value in (samples.named if samples else {}).items()
             if name in taken
         }
+        rule, weights = self.embedding.rounding, self.weights.value
+        evidence = None if rule is None else write_evidence(rule, layers, weights, scores)
         image, fuse = self.embedding.drawing.image, self.embedding.fuse
-        return write_maps(formula, image, layers, named, fuse)
+        return write_maps(formula, image, layers, named, fuse, evidence)
 
     def _target_input(self) -> Value | None:
         if not self.embedding.takes_target:
@@ -260,7 +267,8 @@ class _Writer:
         body, seed = scope.body, self.sources.require_seed()
         body.batch = None  # the cotangents, from which sizes were read, are made of what follows
         scores = self._clean_scores()
-        weights = scope.from_first_round(self._choose(scores, chosen)).body
+        self.weights = scope.from_first_round(self._choose(scores, chosen))
+        weights = self.weights.body
         rows = anp.expand_dims(weights, 1)
         if (factors != 1.0).any() or rounds.size > 1:
             rows = rows * anp.reshape(scope.pick(factors), (1, rounds.size, 1))

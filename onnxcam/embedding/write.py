@@ -16,6 +16,7 @@ from onnxcam.arrays import Dim
 from onnxcam.defaults import DEFAULT_METHOD
 from onnxcam.embedding.batch import with_batch, with_size
 from onnxcam.embedding.draw import Drawing
+from onnxcam.embedding.evidence import rounding_rule
 from onnxcam.embedding.maps import resize_map
 from onnxcam.embedding.metadata import (
     LAYER_MAP,
@@ -139,6 +140,7 @@ def embed(
         dense=dense,
         where=where,
         fuse=explainer.fuse,
+        rounding=rounding_rule(plan, drawing.formula),
     )
     ends = partial(_write_ends, explainer, image, outputs, takes_pixels)
     written, embedding = _write(source, plan, embedding, batch, rounds, ends)

@@ -19,7 +19,8 @@ from onnxcam.image.read import read
 from tests.embedding.support.small_graphs import open_graph
 
 DATA = Path(__file__).parents[1] / "data"
-SAMPLES = sorted((Path(__file__).parents[2] / "models" / "samples").glob("[0-9]*[a-z].png"))
+FOLDER = Path(__file__).parents[2] / "models" / "samples"
+SAMPLES = [path for path in sorted(FOLDER.glob("*.png")) if ".mask" not in path.name]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 MOBILENET = SHARED / "models" / "mobilenet_v2_1.0_224_float_nhwc.onnx"
 SHAPES = bundled_model()
