@@ -54,7 +54,7 @@ class Drawing:
             aspect_ratio=(self.image.height or 1) / (self.image.width or 1),
             read_image=self.read_image,
             color=self.color,
-            scores=_no_scores,
+            scores=_no_samples,
             to_device=lambda array: array,
             recall=lambda _, make: make(),
             compute=_no_samples,
@@ -67,14 +67,6 @@ class Drawing:
         build = Builder(gs.Graph(opset=NEWEST_TRIED, import_domains=[]))
         shape = (1, *self.image.shape[1:])
         return self.draw(build.input("image", self.image.dtype, shape))
-
-
-class _Unavailable:
-    """The scores of samples, which are not known before the graph runs."""
-
-
-def _no_scores(_: Samples) -> Any:
-    return _Unavailable()
 
 
 def _no_samples(_: Samples) -> NoReturn:
