@@ -9,32 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from typer import Argument, Exit, Option
 
 from onnxcam.cli import interrupts
-from onnxcam.cli.options import (
-    Chunk,
-    DeviceName,
-    Fit,
-    Force,
-    HeadText,
-    InputValues,
-    JsonLines,
-    Labels,
-    Mean,
-    ModelFile,
-    NoCache,
-    Noise,
-    Order,
-    Pad,
-    Preprocess,
-    Quiet,
-    Samples,
-    Scale,
-    ScoreKind,
-    ScoreTensor,
-    Seed,
-    Size,
-    Std,
-    TaskName,
-)
+from onnxcam.cli.explainer_options import explainer_options_without
+from onnxcam.cli.options import Force, JsonLines, Labels, ModelFile, Noise, Quiet, Samples, Seed
 from onnxcam.cli.output import say
 
 if TYPE_CHECKING:
@@ -118,6 +94,7 @@ OutFile: TypeAlias = Annotated[
 ]
 
 
+@explainer_options_without("labels")
 def compare(
     model: ModelFile,
     image: ImageFile,
@@ -129,22 +106,8 @@ def compare(
     noise: Noise = None,
     seed: Seed = None,
     settings: SharedSettings = None,
-    score: ScoreKind = "logit",
-    output: ScoreTensor = None,
-    task: TaskName = None,
-    head: HeadText = None,
-    inputs: InputValues = None,
-    preprocess: Preprocess = "auto",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    order: Order = None,
-    fit: Fit = None,
-    pad: Pad = None,
-    device: DeviceName = "auto",
-    chunk: Chunk = None,
-    no_cache: NoCache = False,
+    *,
+    arguments: dict[str, Any],
     out: OutFile = Path("onnxcam-compare.png"),
     force: Force = False,
     json: JsonLines = False,
@@ -165,19 +128,7 @@ def compare(
         layer or ["auto"],
         list(dict.fromkeys(target or ["top1"])),
         parsing.assigned_settings(settings or [], options),
-        {
-            "device": device,
-            "labels": labels or "auto",
-            "score": score,
-            "output": output,
-            "task": task,
-            "head": head,
-            "chunk": chunk,
-            "inputs": parsing.parse_inputs(inputs or []),
-            "preprocess": preprocess,
-            "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
-            "cache": not no_cache,
-        },
+        {"labels": labels or "auto", **arguments},
     )
     maps: list[ComparedMap] = []
     try:

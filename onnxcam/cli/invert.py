@@ -20,27 +20,8 @@ from onnxcam.cli.ascent_options import (
     Slowing,
     Steps,
 )
-from onnxcam.cli.options import (
-    Chunk,
-    DeviceName,
-    Fit,
-    Force,
-    HeadText,
-    InputValues,
-    JsonLines,
-    Mean,
-    ModelFile,
-    Order,
-    Out,
-    Pad,
-    Preprocess,
-    Quiet,
-    Scale,
-    ScoreTensor,
-    Size,
-    Std,
-    TaskName,
-)
+from onnxcam.cli.explainer_options import explainer_options_without
+from onnxcam.cli.options import Force, JsonLines, ModelFile, Out, Quiet
 
 if TYPE_CHECKING:
     from onnxcam.ascent.descent import Step
@@ -69,6 +50,7 @@ Examples:
 """
 
 
+@explainer_options_without("labels", "score", "no_cache")
 def invert(
     model: ModelFile,
     image: Annotated[
@@ -100,20 +82,8 @@ def invert(
     variation: InversionVariation = None,
     beta: Beta = None,
     blur: Blur = None,
-    output: ScoreTensor = None,
-    task: TaskName = None,
-    head: HeadText = None,
-    inputs: InputValues = None,
-    preprocess: Preprocess = "auto",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    order: Order = None,
-    fit: Fit = None,
-    pad: Pad = None,
-    device: DeviceName = "auto",
-    chunk: Chunk = None,
+    *,
+    arguments: dict[str, Any],
     out: Out = Path("onnxcam-out"),
     force: Force = False,
     json: JsonLines = False,
@@ -123,10 +93,9 @@ def invert(
 
     For each layer, an image is made that has the same activations there.
     """
-    from onnxcam.cli import parsing
     from onnxcam.cli.ascent_output import report
 
-    arguments: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "steps": steps,
         "seed": seed,
         "noise": noise,
@@ -138,17 +107,11 @@ def invert(
         "variation": variation,
         "beta": beta,
         "blur": blur,
-        "output": output,
-        "task": task,
-        "head": head,
-        "inputs": parsing.parse_inputs(inputs or []),
-        "preprocess": preprocess,
-        "pixels": parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
-        "device": device,
-        "chunk": chunk,
     }
     report(
-        lambda reporter: _run(reporter, model, image, layer or ["auto"], out, arguments),
+        lambda reporter: _run(
+            reporter, model, image, layer or ["auto"], out, {**settings, **arguments}
+        ),
         "invert",
         lambda row: f"{row['layer']}: relative error {row['relative_error']:.4g}",
         out,

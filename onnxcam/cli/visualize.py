@@ -21,28 +21,8 @@ from onnxcam.cli.ascent_options import (
     Steps,
     Zoom,
 )
-from onnxcam.cli.options import (
-    Channels,
-    Chunk,
-    DeviceName,
-    Force,
-    HeadText,
-    InputValues,
-    JsonLines,
-    Labels,
-    Mean,
-    ModelFile,
-    Order,
-    Out,
-    Preprocess,
-    Quiet,
-    RegionOption,
-    Scale,
-    ScoreTensor,
-    Size,
-    Std,
-    TaskName,
-)
+from onnxcam.cli.explainer_options import explainer_options_without
+from onnxcam.cli.options import Channels, Force, JsonLines, ModelFile, Out, Quiet, RegionOption
 
 if TYPE_CHECKING:
     from onnxcam.ascent.descent import Step
@@ -75,6 +55,7 @@ Examples:
 """
 
 
+@explainer_options_without("score", "fit", "pad", "no_cache")
 def visualize(
     model: ModelFile,
     target: Annotated[
@@ -113,19 +94,8 @@ def visualize(
     blur: Blur = None,
     jitter: Jitter = None,
     zoom: Zoom = None,
-    labels: Labels = None,
-    output: ScoreTensor = None,
-    task: TaskName = None,
-    head: HeadText = None,
-    inputs: InputValues = None,
-    preprocess: Preprocess = "auto",
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    order: Order = None,
-    device: DeviceName = "auto",
-    chunk: Chunk = None,
+    *,
+    arguments: dict[str, Any],
     out: Out = Path("onnxcam-out"),
     force: Force = False,
     json: JsonLines = False,
@@ -135,10 +105,9 @@ def visualize(
 
     The score is that of a class, or of a feature map or a neuron of a layer.
     """
-    from onnxcam.cli import parsing
     from onnxcam.cli.ascent_output import report
 
-    arguments: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "count": count,
         "steps": steps,
         "seed": seed,
@@ -151,19 +120,10 @@ def visualize(
         "blur": blur,
         "jitter": jitter,
         "zoom": zoom,
-        "labels": labels or "auto",
-        "output": output,
-        "task": task,
-        "head": head,
-        "inputs": parsing.parse_inputs(inputs or []),
-        "preprocess": preprocess,
-        "pixels": parsing.pixel_settings(scale, order, None, size, mean, std, None),
-        "device": device,
-        "chunk": chunk,
     }
     subject = {"target": target, "layer": layer, "channels": channels, "region": region}
     report(
-        lambda reporter: _run(reporter, model, out, {**subject, **arguments}),
+        lambda reporter: _run(reporter, model, out, {**subject, **settings, **arguments}),
         "visualize",
         lambda row: f"{row['name']} (seed {row['seed']}): {row['score']:.5g}",
         out,
