@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,17 +61,38 @@ class _BlockActivations(NamedTuple):
 def open_activations(
     model: Any, layer: str | int = AUTO, *, gradient: bool = False, **arguments: Any
 ) -> Explainer:
-    """An explainer whose activations `read_activations` reads, and their `gradient` if it is asked for.
-    `arguments` are those of `Explainer`: preprocess, labels, device, … SettingError for several layers.
+    """An explainer whose activations `read_activations` reads, and their `gradient` if it is asked for. Of
+    several automatic layers, such as the grids of a detector, it reads the one with the most cells, and has a
+    notice. `arguments` are those of `Explainer`: preprocess, labels, device, … SettingError for several layers.
     """
-    explainer = Explainer(
-        model,
-        _method_with({"activation", "gradient"} if gradient else {"activation"}),
-        layer,
-        **arguments,
-    )
+    method = _method_with({"activation", "gradient"} if gradient else {"activation"})
+    explainer = Explainer(model, method, layer, **arguments)
+    layers = explainer.plan.layers
+    if layer == AUTO and len(layers) > 1:
+        chosen = largest_layer(layers)
+        explainer = Explainer(model, method, chosen.name, **arguments)
+        notice = _choice_notice(chosen, layers)
+        explainer.plan = replace(explainer.plan, notices=(*explainer.plan.notices, notice))
     layer_of(explainer)
     return explainer
+
+
+def largest_layer(layers: Sequence[Layer]) -> Layer:
+    """The layer with the most cells; of equal ones, or if a size is not known, the last one."""
+    cells = [
+        math.prod(side if isinstance(side, int) else 0 for side in layer.grid) for layer in layers
+    ]
+    if 0 in cells:
+        return layers[-1]
+    return layers[len(cells) - 1 - int(np.argmax(cells[::-1]))]
+
+
+def _choice_notice(chosen: Layer, layers: Sequence[Layer]) -> str:
+    others = ", ".join(layer.name for layer in layers if layer != chosen)
+    return (
+        f"the evidence is in {len(layers)} layers, of which {chosen.name} is read, which has the most cells; "
+        f"choose another one with --layer: {others}"
+    )
 
 
 def _method_with(quantities: set[str]) -> str:

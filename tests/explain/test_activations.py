@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from onnxcam.errors import ImageError, OnnxcamError, RunError, SettingError
-from onnxcam.explain.activations import open_activations, read_activations
+from onnxcam.explain.activations import largest_layer, open_activations, read_activations
 from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.pipeline import BLOCK
+from onnxcam.specs import Layer
 from tests.support.nets import (
     ANY_SIZE,
     DEEP,
@@ -144,6 +145,14 @@ def test_progress_counts_images() -> None:
 def test_several_layers_are_refused() -> None:
     with pytest.raises(SettingError, match=r"2 layers \(.*\) cannot be read together; name one"):
         opened(DEEP, "early,features")
+
+
+def test_largest_layer_has_the_most_cells() -> None:
+    sizes = {"small": 2, "large": 8, "same": 8, "middle": 4}
+    layers = [Layer(name, "Conv", (1, 3, n, n), 1, False) for name, n in sizes.items()]
+    assert largest_layer(layers).name == "same"
+    free = Layer("free", "Conv", (1, 3, "h", "w"), 1, False)
+    assert largest_layer([*layers, free]).name == "free"
 
 
 def test_infinite_activations_are_refused() -> None:

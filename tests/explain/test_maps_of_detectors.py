@@ -4,6 +4,7 @@ Red squares are objects of class 0, green ones of class 1. The boxes are compute
 evidence for no class.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,16 @@ def test_map_of_other_class_is_empty() -> None:
         detector().SerializeToString(), "hires-cam", device="cpu", cache=False
     )
     assert explainer(image(0), target=1).is_empty[0]
+
+
+def test_activations_of_detector_are_those_of_its_largest_grid_with_a_notice() -> None:
+    content = detector().SerializeToString()
+    images = [np.random.default_rng(n).random((3, SIZE, SIZE), np.float32) for n in range(10)]
+    notice = r"3 layers, of which f1 is read, .*: f2, f3"
+    scanner = onnxcam.Scanner(content, images, device="cpu", cache=False)
+    assert scanner.layer == "f1"
+    assert any(re.search(notice, text) for text in scanner.notices)
+    found = onnxcam.concepts(content, images, count=2, device="cpu", cache=False)
+    assert found.layer == "f1"
+    assert any(re.search(notice, text) for text in found.notices)
+    found.contributions(images[0])
