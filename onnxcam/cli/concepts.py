@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -9,7 +10,7 @@ from typer import Argument, Exit, Option
 
 from onnxcam.cli.explainer_options import explainer_options
 from onnxcam.cli.options import Force, JsonLines, ModelFile, Out, Quiet, Recursive
-from onnxcam.cli.output import say
+from onnxcam.cli.output import make_folder, say
 
 if TYPE_CHECKING:
     from onnxcam.cli.progress import ProgressReporter
@@ -129,36 +130,40 @@ def concepts(
     """Find parts that a layer knows, over many images."""
     from onnxcam.cli.image_files import collect_images, result_names
     from onnxcam.cli.progress import ProgressReporter
-    from onnxcam.concept_maps.concepts import concept_files
-    from onnxcam.concept_maps.find import concepts as find_concepts
-    from onnxcam.concept_maps.surrogate import check_surrogate
-    from onnxcam.explain.result_files import require_writable
+    from onnxcam.concept_maps.contributions import read_with_gradient
+    from onnxcam.concept_maps.find import find_concepts
+    from onnxcam.concept_maps.source import ConceptSource
+    from onnxcam.concept_maps.surrogate import check_surrogate, check_target
 
-    require_writable(concept_files(out), overwrite=force)  # before the work, not after it
+    explained_paths = list(dict.fromkeys(contributions or []))
+    names = result_names(explained_paths)
+    # what cannot be written or explained fails before the work, not after it
+    _require_writable(out, names, surrogate, overwrite=force)
     paths, skipped_files = collect_images(images, recursive=recursive, out=out)
+    source = ConceptSource(model, layer, arguments)
     if surrogate is not None:
         check_surrogate(surrogate, len(paths))
+        check_target(source, target)
+    explained_rows = [read_with_gradient(source, path, target) for path in explained_paths]
+    make_folder(out)
     failures: list[tuple[Any, OnnxcamError]] = []
     total = len(paths) * (1 if surrogate is None else 2) + count * best
     with ProgressReporter(total, quiet=quiet, json=json) as reporter:
         result = find_concepts(
-            model,
+            source,
             paths,
-            layer,
-            count=count,
-            best=best,
-            seed=seed,
+            count,
+            best,
+            seed,
             progress=reporter.advance,
             on_error=lambda path, error: failures.append((path, error)),
-            **arguments,
         )
         for notice in (*skipped_files, *result.notices):
             reporter.note(f"note: {notice}")
         result.save(out, overwrite=force)
         _report_concepts(result, reporter)
-        explained_paths = list(dict.fromkeys(contributions or []))
-        for path, name in zip(explained_paths, result_names(explained_paths), strict=True):
-            explained = result.contributions(path, target)
+        for row, name in zip(explained_rows, names, strict=True):
+            explained = result.contributions_of(row)
             explained.save(out, name=name, overwrite=force)
             _report_contributions(explained, reporter)
         if surrogate is not None:
@@ -170,6 +175,21 @@ def concepts(
         say(str(error) if str(error).startswith(str(path)) else f"{path}: {error}", err=True)
     if failures:
         raise Exit(1)
+
+
+def _require_writable(
+    out: Path, names: Iterable[str], surrogate: str | None, *, overwrite: bool
+) -> None:
+    """OutputError if a file that is to be written is somebody else's; see `require_writable`."""
+    from onnxcam.concept_maps.concepts import concept_files
+    from onnxcam.concept_maps.contributions import contribution_files
+    from onnxcam.concept_maps.surrogate import surrogate_files
+    from onnxcam.explain.result_files import require_writable
+
+    charts = [contribution_files(out, name) for name in names]
+    charts += [surrogate_files(out)] if surrogate else []
+    for files in (concept_files(out), *charts):
+        require_writable(files, overwrite=overwrite)
 
 
 def _report_concepts(result: Concepts, reporter: ProgressReporter) -> None:

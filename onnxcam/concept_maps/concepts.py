@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Array, Floats, Images, Scores
-from onnxcam.concept_maps.contributions import Contributions, contributions_of
+from onnxcam.concept_maps.contributions import (
+    Contributions,
+    contributions_of,
+    read_with_gradient,
+)
 from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
 from onnxcam.concept_maps.source import ConceptSource, as_maps
 from onnxcam.concept_maps.surrogate import (
     Surrogate,
     check_surrogate,
+    check_target,
     choose_target,
     fit_surrogate,
 )
-from onnxcam.errors import SettingError
+from onnxcam.explain.activations import ImageActivations
 from onnxcam.explain.explanation import ExplainedImage, encode_npz
 from onnxcam.explain.inputs import ImageSource
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_results
@@ -101,8 +106,12 @@ class Concepts:
 
     def contributions(self, image: ImageSource, target: Spec = DEFAULT_TARGET) -> Contributions:
         """The score of a target on an image as a sum over the concepts. Raises ImageError and TargetError."""
+        return self.contributions_of(read_with_gradient(self.source, image, target))
+
+    def contributions_of(self, row: ImageActivations) -> Contributions:
+        """The same of an image whose activations, with a gradient, were read before."""
         titles = [self._title(concept) for concept in range(len(self))]
-        return contributions_of(self.source, image, target, self.directions, self.peaks, titles)
+        return contributions_of(self.source, row, self.directions, self.peaks, titles)
 
     def surrogate(
         self,
@@ -116,10 +125,7 @@ class Concepts:
         the class that is first on most images; `progress` counts images. Raises SettingError and TargetError.
         """
         check_surrogate(kind, len(self.images))
-        if self.effects is None:
-            raise SettingError(
-                "an additive model needs a model with one score per class, not one with scores at positions"
-            )
+        check_target(self.source, target)
         maps = [self.maps(number) for number in range(len(self.images))]
         names = [self._title(concept) for concept in range(len(self))]
         chosen = choose_target(self.source, target, self.scores)

@@ -16,7 +16,7 @@ from onnxcam.concept_maps.bars import Bar, draw_bars
 from onnxcam.concept_maps.drawing import ConceptPanel
 from onnxcam.concept_maps.factorization import project
 from onnxcam.concept_maps.source import ConceptSource, as_cells, as_maps
-from onnxcam.explain.activations import read_activations
+from onnxcam.explain.activations import ImageActivations, read_activations
 from onnxcam.explain.explanation import ExplainedImage
 from onnxcam.explain.inputs import ImageSource
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_files
@@ -139,19 +139,22 @@ def contribution_files(folder: Path, name: str) -> dict[str, Path]:
     }
 
 
+def read_with_gradient(source: ConceptSource, image: ImageSource, target: Spec) -> ImageActivations:
+    """What the layer computes for one image, with the gradient of a target. Raises ImageError, TargetError,
+    ModelError and RunError.
+    """
+    (row,) = read_activations(source.gradients, image, target)
+    return row
+
+
 def contributions_of(
     source: ConceptSource,
-    image: ImageSource,
-    target: Spec,
+    row: ImageActivations,
     directions: Floats,
     peaks: Floats,
     titles: Sequence[str],
 ) -> Contributions:
-    """The parts of one image's score, for concepts with these `directions` (K, C), `peaks` and `titles`. Raises
-    ImageError, TargetError, ModelError and RunError.
-    """
-    explainer = source.gradients
-    (row,) = read_activations(explainer, image, target)
+    """The parts of one image's score, for concepts with these `directions` (K, C), `peaks` and `titles`."""
     assert row.gradient is not None  # noqa: S101  it was asked for
     assert row.target is not None  # noqa: S101  it has a gradient
     cells = as_cells(row.activation).astype(np.float64)
@@ -168,7 +171,7 @@ def contributions_of(
         values=values,
         unexplained=linear - float(values.sum()),
         remainder=score - linear,
-        is_linear=explainer.plan.gradient_is_constant,
+        is_linear=source.gradients.plan.gradient_is_constant,
         maps=as_maps(weights, grid),
         peaks=peaks,
         titles=tuple(titles),

@@ -50,9 +50,23 @@ def concepts(
     function gets its source and the error, and it is left out. `arguments` are those of `Explainer`:
     preprocess, labels, device, … Raises SettingError, ImageError, ModelError and RunError.
     """
+    source = ConceptSource(model, layer, arguments)
+    return find_concepts(source, images, count, best, seed, progress, on_error)
+
+
+def find_concepts(
+    source: ConceptSource,
+    images: ImageSource | Iterable[ImageSource],
+    count: int,
+    best: int,
+    seed: int,
+    progress: ProgressCallback = no_progress,
+    on_error: ErrorCallback | None = None,
+) -> Concepts:
+    """The same as `concepts`, of a model that may have been opened before."""
     if best < 1:
         raise SettingError(f"best={best}: expected a number of images, 1 or more")
-    source, sources = ConceptSource(model, layer, arguments), [*as_sources(images)]
+    sources = [*as_sources(images)]
     rows, positions = _read(source, sources, progress, on_error)
     cells = np.concatenate([as_cells(row.activation) for row in rows])
     clipped = _clip(cells)

@@ -20,12 +20,12 @@ from onnxcam.concept_maps.additive_model import (
 from onnxcam.concept_maps.curves import Curve, draw_curves
 from onnxcam.concept_maps.source import ConceptSource
 from onnxcam.concept_maps.tail import shifted_scores
-from onnxcam.errors import SettingError
+from onnxcam.errors import SettingError, TargetError
 from onnxcam.explain.read_target import TargetReader
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_files
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.image.png import encode_png
-from onnxcam.targets.classes import DEFAULT_TARGET, Spec
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec, parse_rank
 from onnxcam.targets.target import Target
 
 NAME = "surrogate"  # of the files
@@ -117,12 +117,17 @@ class Surrogate:
         path of the chart. OutputError as in `Concepts.save`.
         """
         folder = Path(folder)
-        files = {"overlay": folder / f"{NAME}.png", "manifest": folder / f"{NAME}.json"}
+        files = surrogate_files(folder)
         require_writable(files, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         content = {files["overlay"]: encode_png(self.chart())}
         write_files(content, files["manifest"], self.manifest())
         return files["overlay"]
+
+
+def surrogate_files(folder: Path) -> dict[str, Path]:
+    """The paths of the chart and its manifest."""
+    return {"overlay": folder / f"{NAME}.png", "manifest": folder / f"{NAME}.json"}
 
 
 def check_surrogate(name: str, images: int) -> None:
@@ -135,6 +140,25 @@ def check_surrogate(name: str, images: int) -> None:
             f"an additive model needs {LEAST_IMAGES} images or more, of which every {HELD_OUT}th is held out; "
             f"there are {images}"
         )
+
+
+def check_target(source: ConceptSource, spec: Spec) -> None:
+    """SettingError for a model with scores at positions; TargetError for a target that is not there, or depends
+    on the image.
+    """
+    explainer = source.activations
+    if explainer.plan.dense is not None:
+        raise SettingError(
+            "an additive model needs a model with one score per class, not one with scores at positions"
+        )
+    if spec == DEFAULT_TARGET:
+        return
+    if parse_rank(spec) is not None:
+        raise TargetError(
+            f"target {spec!r}: an additive model is of one class for all images; name it, or {DEFAULT_TARGET}, "
+            "which stands for the class that is first on most of them"
+        )
+    TargetReader(explainer.labels).read(spec, explainer.plan, None)
 
 
 def choose_target(source: ConceptSource, spec: Spec, scores: Scores) -> Target:

@@ -71,6 +71,8 @@ def test_bad_image_is_listed_and_gives_exit_code_1(
         (("-l", "nowhere"), "nowhere"),
         (("-t", "unicorn", "--contributions", "photos/0.png"), "unicorn"),
         (("--contributions", "missing.png"), "missing.png"),
+        (("-t", "unicorn", "--surrogate", "gam"), "unicorn"),
+        (("-t", "top2", "--surrogate", "gam"), "one class for all images"),
     ],
 )
 def test_wrong_setting_is_one_line(
@@ -83,11 +85,15 @@ def test_wrong_setting_is_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr("onnxcam.concept_maps.surrogate.require_boosting", lambda: None)
+    monkeypatch.setattr("onnxcam.concept_maps.surrogate.LEAST_IMAGES", 4)
     few = () if "-k" in words else ("-k", 2)
     result = run("concepts", model, photos, *few, *words, "-q", "-o", out)
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+    assert not out.exists() or not [*out.iterdir()]
 
 
 def test_files_of_others_are_kept(run: Run, model: Path, photos: Path, out: Path) -> None:
