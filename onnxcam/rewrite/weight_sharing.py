@@ -30,14 +30,14 @@ def separate_shared_weights(graph: gs.Graph) -> None:
         for node in list(scope.nodes):
             for slot, arrangement in _arrangements(node):
                 tensor = node.inputs[slot]
-                if id(tensor) not in constant or not _is_square(node, tensor):
+                if id(tensor) not in constant or not _may_be_confused(node, tensor):
                     continue
                 if first.setdefault(id(tensor), arrangement) == arrangement:
                     continue
                 key = id(tensor), arrangement
                 if key not in copies:
-                    nodes += (written := _copy(tensor, f"{tensor.name}/{COPY}/{len(nodes)}"))
-                    copies[key] = written[-1].outputs[0]
+                    nodes.append(_copy(tensor, f"{tensor.name}/{COPY}/{len(nodes)}"))
+                    copies[key] = nodes[-1].outputs[0]
                 node.inputs[slot] = copies[key]
             nodes.append(node)
         scope.nodes[:] = nodes
@@ -58,6 +58,14 @@ def _arrangements(node: gs.Node) -> Iterator[tuple[int, str]]:
         yield 0, f"axes {node.attrs.get('perm')}"
     elif node.op == "Einsum":
         yield from ((slot, f"{node.attrs['equation']} {slot}") for slot in range(len(node.inputs)))
+
+
+def _may_be_confused(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Whether the weights must not be read in two arrangements: square ones, and dequantized ones, whose scale
+    per row OpenVINO takes for one per column.
+    """
+    is_dequantized = bool(tensor.inputs) and tensor.inputs[0].op == "DequantizeLinear"
+    return is_dequantized or _is_square(node, tensor)
 
 
 def _is_square(node: gs.Node, tensor: gs.Tensor) -> bool:
@@ -87,13 +95,9 @@ def _constants(scope: gs.Graph) -> set[int]:
     return constant
 
 
-def _copy(tensor: gs.Tensor, name: str) -> list[gs.Node]:
-    """- -x, which no runtime drops, as it drops x and 1 x."""
-    negative, result = (
-        gs.Variable(f"{name}/{suffix}", tensor.dtype, list(tensor.shape or ()) or None)
-        for suffix in ("negative", "result")
-    )
-    return [
-        gs.Node("Neg", negative.name, {}, [tensor], [negative]),
-        gs.Node("Neg", result.name, {}, [negative], [result]),
-    ]
+def _copy(tensor: gs.Tensor, name: str) -> gs.Node:
+    """max(x, x): a copy that OpenVINO neither drops, as it drops 1 x, nor takes into the scale of a dequantized
+    tensor, as it takes -x.
+    """
+    result = gs.Variable(name, tensor.dtype, list(tensor.shape or ()) or None)
+    return gs.Node("Max", name, {}, [tensor, tensor], [result])
