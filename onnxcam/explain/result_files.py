@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,35 @@ def write_results(
 
 
 def write_files(contents: Mapping[Path, bytes], path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write files and their manifest, all or none, with digests in the manifest. OutputError if that fails."""
+    """Write files and their manifest, all or none, with digests in the manifest. Other files of the result that
+    is replaced, such as a sheet that is not drawn now, are removed. OutputError if that fails.
+    """
+    outdated = _other_files(path, {path.name, *(content.name for content in contents)})
     digests = {path.name: _size_and_digest(content) for path, content in contents.items()}
     complete: dict[str, Any] = {**manifest, "files": digests}
     complete[SEAL] = _seal(complete)
     origin = {name: manifest[name] for name in ("schema", "image", "versions")}
     unfinished = {**origin, "unfinished": UNFINISHED}
     atomic_write_all(contents, path, _to_bytes(complete), _to_bytes(unfinished))
+    for other in outdated:
+        try:
+            other.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{other}: is of an earlier result and cannot be removed ({error.strerror})"
+            ) from error
+
+
+def _other_files(path: Path, names: Collection[str]) -> list[Path]:
+    """The files of the result at `path`, as they were written, that do not have these names."""
+    manifest = _parse(read_regular(path)) or {}
+    files = manifest.get("files")
+    if not isinstance(files, dict) or manifest.pop(SEAL, None) != _seal(manifest):
+        return []
+    others = [
+        path.with_name(name) for name in files if name not in names and Path(name).name == name
+    ]
+    return [other for other in others if _is_unchanged(other, files)]
 
 
 def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:

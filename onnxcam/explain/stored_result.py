@@ -51,6 +51,7 @@ class StoredResult:
             "fuse": chosen.has_layer,
             "channels": chosen.has_subsets,
             "region": chosen.has_subsets,
+            "top_channels": chosen.sums_channels,
         }
         layers = self.layers if METHODS[self.method].has_layer else [AUTO]
         arguments = {**self.options, "layer": layers}
@@ -118,6 +119,7 @@ def _from_manifest(path: Path, manifest: Mapping[str, Any]) -> StoredResult:
             "channels": subset["channels"],
             "region": np.array(region, bool) if isinstance(region, list) else region,
             "fuse": manifest["fuse"],
+            "top_channels": len(manifest.get("channels", ())),
             "inputs": {name: _values(record) for name, record in inputs.items()},
             "preprocess": from_dict(manifest["preprocessing"]),
         },

@@ -174,6 +174,23 @@ def test_other_method_keeps_what_applies_to_it(
     assert at_layer["target"]["spec"] == at_image["target"]["spec"] == "2"
 
 
+def test_sheet_of_feature_maps_is_repeated_where_it_applies(
+    run: Run, model: Path, image: Path, tmp_path: Path
+) -> None:
+    manifest = explain(
+        run, model, image, "-m", "grad-cam", "--top-channels", "3", out=tmp_path / "first"
+    )
+    assert_repeats(run, manifest, tmp_path / "again")
+    (first,), (again,) = (
+        [*(tmp_path / name).glob("*.channels.png")] for name in ("first", "again")
+    )
+    assert first.read_bytes() == again.read_bytes()
+    explain(run, "--from", manifest, "-m", "saliency", out=tmp_path / "third")
+    assert not [*(tmp_path / "third").glob("*.channels.png")]
+    explain(run, "--from", manifest, "--top-channels", "0", out=tmp_path / "fourth")
+    assert not [*(tmp_path / "fourth").glob("*.channels.png")]
+
+
 def test_other_images_are_explained_alike(
     run: Run, model: Path, image: Path, tmp_path: Path
 ) -> None:

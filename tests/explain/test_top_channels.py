@@ -141,11 +141,17 @@ def test_sheet_is_written_with_the_other_files(tmp_path: Path) -> None:
     assert is_result(files["channels"])
     assert is_result(path)
     assert not is_result(tmp_path / "array-0.png")
+    make_explainer(top_channels=0)(IMAGES[:1]).save(tmp_path)
+    assert not files["channels"].exists()
+    assert verified_manifest({kind: files[kind] for kind in ("overlay", "map", "manifest")})
+    explanation.save(tmp_path)
     files["channels"].write_bytes(b"other")
     assert verified_manifest(files) is None
     assert json.loads(files["manifest"].read_text())["files"].keys() == {
         path.name for kind, path in files.items() if kind != "manifest"
     }
+    make_explainer(top_channels=0)(IMAGES[:1]).save(tmp_path)
+    assert files["channels"].read_bytes() == b"other"  # changed by somebody, so it is not ours
 
 
 def test_images_together_give_those_of_images_alone() -> None:
