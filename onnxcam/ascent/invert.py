@@ -24,14 +24,13 @@ from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import ImageError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
+from onnxcam.explain.result_files import INVERT
 from onnxcam.image.overlay import CELL, sheet, thumbnail
 from onnxcam.image.png import encode_png
 from onnxcam.specs import AUTO
 
 if TYPE_CHECKING:
     from onnxcam.model.model import Model
-
-KIND = "invert"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Inversion:
             for layer, error in zip(self.layers, self.errors, strict=True)
         ]
         shared = {"notices": list(self.notices), **self.provenance}
-        return {"image": dict(self.image), KIND: results, **shared}
+        return {"image": dict(self.image), INVERT: results, **shared}
 
     def save(self, folder: str | Path = ".", *, overwrite: bool = False) -> Path:
         """Write STEM.png with the row, STEM.1.png and so on with one image, STEM.npz with `tensor`, `errors`
@@ -180,7 +179,7 @@ class _Planned:
     @property
     def stem(self) -> str:
         """The beginning of the names of the files."""
-        return file_stem(self.prepared.image.name, Path(self.opened.model.name).stem, KIND)
+        return file_stem(self.prepared.image.name, Path(self.opened.model.name).stem, INVERT)
 
     @property
     def image(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from onnxcam.ascent.result import file_stem, save_result
 from onnxcam.ascent.subjects import Subject, open_channels, open_targets
 from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.errors import SettingError
+from onnxcam.explain.result_files import VISUALIZE
 from onnxcam.image.overlay import CELL, sheet, thumbnail
 from onnxcam.image.png import encode_png
 from onnxcam.methods.subset import Channels, Region, Subset
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from onnxcam.model.model import Model
 
 COLUMNS = 4  # of a sheet
-KIND = "visualize"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Visualization:
                 "sha256": None,
                 "box": [0, 0, width, height],
             },
-            KIND: results,
+            VISUALIZE: results,
             "notices": list(self.notices),
             **self.provenance,
         }
@@ -183,7 +183,7 @@ class _Planned:
     @property
     def stem(self) -> str:
         """The beginning of the names of the files."""
-        return file_stem(Path(self.opened.model.name).stem, self.subject.short, KIND)
+        return file_stem(Path(self.opened.model.name).stem, self.subject.short, VISUALIZE)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -8,11 +8,15 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from onnxcam.errors import ImageError
-from onnxcam.explain.result_files import SCAN, is_result
+from onnxcam.explain.result_files import INVERT, SCAN, VISUALIZE, is_result
 from onnxcam.methods import METHODS
 from onnxcam.unique_names import fold_case, make_unique
 
 MAX_LISTED = 5  # names of files in one line
+KINDS = "|".join(map(re.escape, (*METHODS, SCAN, VISUALIZE, INVERT)))
+RESULT_NAME = re.compile(
+    rf"(?s)(?P<result>.+\.({KINDS}))((\.\d+|\.channels)?|(?P<checkpoint>(\.[\w+-]+)?\.checkpoint))\.\w+"
+)
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # written by Windows, not by the user
 
 
@@ -85,9 +89,17 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
     is_in_output_folder = out.resolve() != folder.resolve() and path.resolve().is_relative_to(
         out.resolve()
     )
-    method, manifest = Path(path.stem).suffix.removeprefix("."), path.with_suffix(".json")
-    is_map = method in {*METHODS, SCAN} and _is_file(manifest)
-    return is_in_output_folder or is_map or is_result(path)
+    return is_in_output_folder or _is_named_as_result(path) or is_result(path)
+
+
+def _is_named_as_result(path: Path) -> bool:
+    """Whether a file has the name of a checkpoint, or of a part of the result whose manifest is beside it. That
+    may be a part that a later run did not write again, so that the manifest does not list it.
+    """
+    match = RESULT_NAME.fullmatch(path.name)
+    if match is None:
+        return False
+    return bool(match["checkpoint"]) or _is_file(path.with_name(f"{match['result']}.json"))
 
 
 def result_names(images: Sequence[Path]) -> list[str]:

@@ -20,7 +20,10 @@ SUFFIXES = {"overlay": ".png", "map": ".npz", "manifest": ".json"}
 CHANNELS = {"channels": ".channels.png"}  # the sheet of the feature maps that weigh most
 SEAL = "manifest_sha256"
 COMPARISON = "comparison"  # a key of manifests of several methods
-SCAN = "scan"  # a key of manifests of scans, and the part of the names of their files that says so
+# Keys of manifests of other results, and the part of the names of their files that says so
+SCAN = "scan"
+VISUALIZE = "visualize"
+INVERT = "invert"
 SCHEMA = 2  # of the manifest's keys; raise it when one is renamed or removed. Manifests before 2 have no number
 # How a manifest begins, even one that was cut off: of this schema, and before 2
 MANIFEST_BEGINNINGS = (
@@ -135,15 +138,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a manifest beside a file lists it: `NAME.json`, also of `NAME.channels.png`."""
+    """Whether a manifest beside a file lists it: `NAME.json`, also of `NAME.channels.png`; or it is one."""
     manifests = (path.with_suffix(".json"), path.with_suffix("").with_suffix(".json"))
-    return any(_lists(manifest, path.name) for manifest in manifests)
+    is_listed = any(path.name in _listed_files(manifest) for manifest in manifests)
+    return is_listed or bool(path.suffix == ".json" and _listed_files(path))
 
 
-def _lists(manifest: Path, name: str) -> bool:
+def _listed_files(manifest: Path) -> Mapping[str, Any]:
+    """The files that a manifest lists; none for another file."""
     content = _parse(read_regular(manifest, MAX_MANIFEST_BYTES))
     files = content.get("files") if content and "schema" in content else None
-    return isinstance(files, dict) and name in files
+    return files if isinstance(files, dict) else {}
 
 
 def _is_unchanged(path: Path, digests: Mapping[str, Any]) -> bool:

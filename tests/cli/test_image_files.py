@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from onnxcam.bundled import bundled_model, sample_images
 from onnxcam.cli.image_files import collect_images, result_names, target_suffixes
 from onnxcam.errors import ImageError
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
+
+LAYERS = ("-l", "relu", "-l", "relu_4")
+CHANNELS = ("--top-channels", "3")
 
 
 def test_images_are_collected_from_folders(tmp_path: Path) -> None:
@@ -33,6 +37,60 @@ def test_results_of_earlier_runs_are_not_collected(run: Run, model: Path, tmp_pa
     collected_again, notices = collect_images([tmp_path], recursive=True, out=tmp_path / "maps")
     assert [path.name for path in collected_again] == ["a.png"]
     assert not notices
+
+
+OTHER_RESULTS = {
+    "visualize": [("visualize", "-t", "star", "--steps", "1", "--count", n) for n in "31"],
+    "invert": [("invert", "IMAGE", "--steps", "1", *names) for names in (LAYERS, LAYERS[:2])],
+    "channels": [("explain", "IMAGE", "-m", "grad-cam", *more) for more in (CHANNELS, ())],
+    "scan": [("scan", "IMAGE", "--background", "FOLDER")],
+    "concepts": [("concepts", "FOLDER", "-k", "2", "--contributions", "IMAGE")],
+    "compare": [("compare", "IMAGE", "-m", "grad-cam", "-o", "OUT/sheet.png")],
+}
+
+
+@pytest.mark.parametrize("calls", OTHER_RESULTS.values(), ids=OTHER_RESULTS)
+@pytest.mark.parametrize("is_beside_images", [True, False])
+def test_results_of_other_commands_are_not_collected(
+    run: Run, tmp_path: Path, calls: list[tuple[str, ...]], is_beside_images: bool
+) -> None:
+    """Also not those of the first call that the second one does not write again."""
+    image, out = sample_images()[0], tmp_path / "out"
+    paths = {"IMAGE": image, "FOLDER": image.parent, "OUT/sheet.png": out / "sheet.png"}
+    out.mkdir()
+    for command, *words in calls:
+        target = () if command == "compare" else ("-o", out)
+        result = run(command, bundled_model(), *(paths.get(word, word) for word in words), *target)
+        assert result.exit_code == 0, result.output
+    if is_beside_images:
+        write_image(out / "a.png")
+        collected, notices = collect_images([out], recursive=False, out=tmp_path / "other")
+        assert ([path.name for path in collected], notices) == (["a.png"], [])
+    else:
+        with pytest.raises(
+            ImageError, match=r"no images in this folder \S+ searches its subfolders\)$"
+        ):
+            collect_images([out], recursive=False, out=tmp_path / "other")
+
+
+def test_checkpoint_of_interrupted_run_is_not_collected(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    for name in ("m.star.visualize.checkpoint.npz", "a.m.invert.relu_4.checkpoint.npz"):
+        (tmp_path / name).touch()
+    assert collect_images([tmp_path], recursive=False, out=tmp_path / "out") == (
+        [tmp_path / "a.png"],
+        [],
+    )
+
+
+def test_images_named_like_results_are_collected(tmp_path: Path) -> None:
+    """Without a manifest, or with more than one word after the method."""
+    names = ["a.scan.png", "b.visualize.2.png", "c.grad-cam.crop.png"]
+    for name in names:
+        write_image(tmp_path / name)
+    (tmp_path / "c.grad-cam.json").touch()
+    collected, _ = collect_images([tmp_path], recursive=False, out=tmp_path / "out")
+    assert [path.name for path in collected] == names
 
 
 def test_folder_without_images_is_error(run: Run, model: Path, tmp_path: Path) -> None:
