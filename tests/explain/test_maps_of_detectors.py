@@ -83,7 +83,7 @@ def test_activations_of_detector_are_those_of_its_largest_grid_with_a_notice() -
     scanner = onnxcam.Scanner(content, images, device="cpu", cache=False)
     assert scanner.layer == "f1"
     assert any(re.search(notice, text) for text in scanner.notices)
-    found = onnxcam.concepts(content, images, count=2, device="cpu", cache=False)
-    assert found.layer == "f1"
-    assert any(re.search(notice, text) for text in found.notices)
-    found.contributions(images[0])
+    factorization = onnxcam.concepts(content, images, count=2, device="cpu", cache=False)
+    assert factorization.layer == "f1"
+    assert any(re.search(notice, text) for text in factorization.notices)
+    factorization.contributions(images[0])
