@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from onnxcam.arrays import Floats
 from onnxcam.ascent.adam import AdamState
 from onnxcam.atomic_write import atomic_write
+from onnxcam.digests import digest_json
 from onnxcam.errors import OutputError
 
 INTERVAL = 30.0  # seconds between two states that are written
@@ -63,3 +66,10 @@ class Checkpoint:
                 fingerprint=self.fingerprint,
             )
         self._written = time.monotonic()
+
+
+def checkpoint_of(folder: Path, stem: str, described: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint of the descent that a manifest describes: the same one for any number of steps."""
+    settings = {name: value for name, value in described["settings"].items() if name != "steps"}
+    fingerprint = digest_json({**described, "settings": settings})
+    return Checkpoint(folder / f"{stem}{SUFFIX}", fingerprint)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from onnxcam.arrays import Floats, Images
-from onnxcam.ascent.checkpoint import SUFFIX, Checkpoint
+from onnxcam.ascent.checkpoint import Checkpoint, checkpoint_of
 from onnxcam.ascent.depth import choose_names
 from onnxcam.ascent.descent import Descent, Step, run
 from onnxcam.ascent.objectives import open_distance
@@ -20,7 +20,7 @@ from onnxcam.ascent.opened_model import OpenedModel, open_model
 from onnxcam.ascent.pixel_range import to_images
 from onnxcam.ascent.recipes import reconstruction, split_arguments
 from onnxcam.ascent.result import file_stem, save_result
-from onnxcam.digests import digest_bytes, digest_json
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import ImageError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
@@ -205,13 +205,11 @@ class _Planned:
         return _Result(x, float(error[0]), history[:, 0], distance.source.notices)
 
     def _keeper(self, folder: Path, layer: str) -> Checkpoint:
-        """The file in which the state is kept. What it depends on is everything but the number of steps."""
-        settings = {name: value for name, value in self.settings.items() if name != "steps"}
+        """The file in which the state of a layer is kept."""
         pixels = digest_bytes(np.ascontiguousarray(self.prepared.tensor).tobytes())
         contents = [self.opened.content_digest, pixels]
-        described = {**self.provenance, "settings": settings, "layer": layer, "contents": contents}
-        path = folder / f"{self.stem}.{file_stem(layer)}{SUFFIX}"
-        return Checkpoint(path, digest_json(described))
+        described = {**self.provenance, "layer": layer, "contents": contents}
+        return checkpoint_of(folder, f"{self.stem}.{file_stem(layer)}", described)
 
     def join(self, layers: Sequence[str], results: Sequence[_Result]) -> Inversion:
         """The inversions of all layers."""

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from onnxcam.arrays import Floats, Images
-from onnxcam.ascent.checkpoint import SUFFIX, Checkpoint
+from onnxcam.ascent.checkpoint import Checkpoint, checkpoint_of
 from onnxcam.ascent.descent import Descent, StepCallback, no_callback, run
 from onnxcam.ascent.objectives import Score
 from onnxcam.ascent.opened_model import OpenedModel, open_model
@@ -20,7 +20,7 @@ from onnxcam.ascent.pixel_range import to_images
 from onnxcam.ascent.recipes import maximization, split_arguments
 from onnxcam.ascent.result import file_stem, save_result
 from onnxcam.ascent.subjects import Subject, open_channels, open_targets
-from onnxcam.digests import digest_bytes, digest_json
+from onnxcam.digests import digest_bytes
 from onnxcam.errors import SettingError
 from onnxcam.explain.result_files import VISUALIZE
 from onnxcam.image.overlay import CELL, sheet, thumbnail
@@ -193,14 +193,11 @@ class _Planned:
         return {**self.opened.describe(), "targets": targets, "settings": dict(self.settings)}
 
     def keeper(self, folder: str | Path | None) -> Checkpoint | None:
-        """The file in which the state is kept. What it depends on is everything but the number of steps."""
+        """The file in which the state is kept, if there is a folder for it."""
         if folder is None:
             return None
-        settings = {name: value for name, value in self.settings.items() if name != "steps"}
         contents = [self.opened.content_digest, digest_bytes(self.subject.weights.tobytes())]
-        described = {**self.provenance, "settings": settings, "contents": contents}
-        fingerprint = digest_json(described)
-        return Checkpoint(Path(folder) / f"{self.stem}{SUFFIX}", fingerprint)
+        return checkpoint_of(Path(folder), self.stem, {**self.provenance, "contents": contents})
 
     def result(self, x: Floats, history: Floats) -> Visualization:
         """The visualization with these images and the scores before all steps."""
