@@ -1,36 +1,59 @@
-"""The model for the number of rows that a round has."""
+"""The model for the number of images, or of rows of images, that a round has."""
 
 from __future__ import annotations
 
-from onnxcam.errors import SettingError
+from onnxcam.errors import ModelError, SettingError
 from onnxcam.explain.free_batch_proof import free_batch_if_proven
 from onnxcam.model.free_batch import infer_again
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
+from onnxcam.runtime.batch_independence import samples_are_independent
+from onnxcam.runtime.device import find_device
+from onnxcam.runtime.session import Session
 
 
-def with_batch(model: Model, rows: int | None) -> Model | None:
+def with_images(model: Model, images: int | None) -> Model | None:
     """The model for so many images at once, None for any number; None if it cannot be had. A batch that was
     fixed at one image is freed only if running both models proves that the results stay the same.
     """
-    image = image_input(model)
-    if image.batch == rows:
+    if image_input(model).batch == images:
         return model
     free = free_batch_if_proven(model)
-    if image_input(free).batch is not None or not _has_rows(free, image.name):
+    if image_input(free).batch is not None:
         return None
-    if rows is None:
-        return free
+    return free if images is None else _with_fixed_batch(free, images)
+
+
+def with_rows(model: Model, rows: int | None) -> Model | None:
+    """The same for several rows of each image. None also if an output has no row for each row of the input, or
+    one that depends on the others.
+    """
+    image, free = image_input(model), free_batch_if_proven(model)
+    if image_input(free).batch is not None:
+        return None
+    if image.batch is None and not _has_independent_rows(free):
+        return None
+    return free if rows is None else _with_fixed_batch(free, rows)
+
+
+def _with_fixed_batch(free: Model, rows: int) -> Model | None:
     fixed = free.copy()
-    tensor = fixed.graph.tensors()[image.name]
+    name = image_input(free).name
+    tensor = fixed.graph.tensors()[name]
     tensor.shape = [rows, *tensor.shape[1:]]
-    return infer_again(fixed, image.name)
+    return infer_again(fixed, name)
 
 
-def _has_rows(free: Model, image: str) -> bool:
-    """Whether the first axis of every output is that of the images."""
-    batch = free.graph.tensors()[image].shape[0]
-    return all(tensor.shape and tensor.shape[0] in (batch, None) for tensor in free.graph.outputs)
+def _has_independent_rows(free: Model) -> bool:
+    """Whether two images give all outputs as each of them alone, tried on a CPU."""
+    image = image_input(free)
+    shape = (1, *free.graph.tensors()[image.name].shape[1:])
+    content, weights = free.content_and_weights()
+    try:
+        session = Session(content, find_device("cpu"), weights)
+    except ModelError:  # it may run only on another device
+        return False
+    return samples_are_independent(session, session, image.name, shape, image.dtype)
 
 
 def with_size(model: Model, size: tuple[int, int]) -> Model:

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import FLOAT32, Dim, Floats
-from onnxcam.dense import DENSE, WHERE, Dense
+from onnxcam.arrays import FLOAT32, Floats
+from onnxcam.dense import DENSE, WHERE
 from onnxcam.embedding.collect import Collector, Finish
 from onnxcam.embedding.cut import write_cut_samples
-from onnxcam.embedding.draw import Drawing
-from onnxcam.embedding.evidence import RoundingRule, write_evidence
+from onnxcam.embedding.evidence import write_evidence
+from onnxcam.embedding.explained import Embedding, find_subject
 from onnxcam.embedding.maps import LayerQuantities, write_maps
 from onnxcam.embedding.order import sort_nodes
 from onnxcam.embedding.positions import choose_positions
-from onnxcam.embedding.rounds import Rounds
 from onnxcam.embedding.rows import (
     flatten_rows,
     repeat_rows,
@@ -27,8 +26,8 @@ from onnxcam.embedding.rows import (
     sampled_rows,
     write_rows,
 )
-from onnxcam.embedding.scope import BODY, Result, Scope
-from onnxcam.embedding.target import TARGET_INPUT, EmbeddedTarget
+from onnxcam.embedding.scope import Result, Scope
+from onnxcam.embedding.target import TARGET_INPUT
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.method import positional
@@ -36,10 +35,9 @@ from onnxcam.methods.samplers.sampler import Samples
 from onnxcam.methods.units import unit_power
 from onnxcam.model.model import Model
 from onnxcam.passes.quantization.straight_through import detach_float_sources
-from onnxcam.rewrite.explained import subject_at
 from onnxcam.rewrite.programs import Subject, open_sources, write_cut_model
 from onnxcam.rewrite.sources import Sources
-from onnxcam.specs import Layer, PlanRequest, sample_input
+from onnxcam.specs import Layer, sample_input
 
 OUTER_NAMES = (
     1_000_000  # the first number in the names of the outer graph, so that no other graph has them
@@ -47,53 +45,22 @@ OUTER_NAMES = (
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """What is written into a model.
-
-    Attributes:
-        request: what the method asks of the model.
-        drawing: the method with its settings, the image input with its size, and what its sampler needs.
-        layers: where its quantities are taken.
-        images: the size of the batch, a number or a name.
-        rounds: how the samples are run.
-        target: what is explained.
-        takes_target: whether the class is an input of the file.
-        fuse: how the maps of several layers become one.
-        dense: the scores at positions, if the model has them.
-        where: the place of a target that does not depend on the image; "" to choose it in the graph.
-        rounding: which maps are set to 0, because they are only rounding errors; None: none.
-    """
-
-    request: PlanRequest
-    drawing: Drawing
-    layers: Sequence[Layer]
-    images: Dim
-    rounds: Rounds
-    target: EmbeddedTarget
-    takes_target: bool
-    fuse: str = "max"
-    dense: Dense | None = None
-    where: str = ""
-    rounding: RoundingRule | None = None
-
-
-@dataclass(frozen=True)
 class Written:
-    """The model with the original outputs, and the map (N, h, w) in its graph."""
+    """The model with the original outputs, and the map (N, h, w) in its graph; `target_name` is how the input
+    with the class is called there.
+    """
 
     model: Model
     build: Builder
     image: Value
     saliency: Value
-    scores: Value
+    target_name: str | None = None
 
 
 def write_network(model: Model, embedding: Embedding) -> Written:
     """The model with the original outputs, and the map (N, h, w) that `finish` may add to them."""
     names = [tensor.name for tensor in model.graph.outputs]
-    scored, subject = subject_at(
-        model, embedding.request, [layer.name for layer in embedding.layers]
-    )
+    scored, subject = find_subject(model, embedding)
     if embedding.dense is not None:
         scored = _with_output(scored, DENSE)
     copy, sources = open_sources(scored, subject, subject.quantities)
@@ -145,7 +112,8 @@ class _Writer:
     def write(self) -> Written:
         """The model with the original outputs, and the map in its graph."""
         scope, image = self.scope, self._open_image()
-        chosen = self._target_input()
+        target = self._target_input()
+        chosen = None if target is None else scope.capture(target)
         samples = None if self.is_cut else self.embedding.drawing.draw(image)
         is_alone = self.embedding.rounds.is_alone
         self._replace_image(
@@ -156,12 +124,12 @@ class _Writer:
         scores = self._write_seed(factors, chosen)
         samples, finish_layers = self._collect_all(samples, factors)
         outputs = [self._original(name) for name in self.outputs]
-        self._close()
+        self._close(target)
         saliency = self._write_maps(finish_layers(), samples, scores.value)
         for name, result in zip(self.outputs, outputs, strict=True):
             self._add_output(name, result.value)
         model = replace(self.model, graph=scope.outer.graph)
-        return Written(model, scope.outer, image, saliency, scores.value)
+        return Written(model, scope.outer, image, saliency, None if target is None else target.name)
 
     def _open_image(self) -> Value:
         """The images (N, ...) in the outer graph."""
@@ -206,10 +174,11 @@ class _Writer:
 
         return samples, finish
 
-    def _close(self) -> None:
+    def _close(self, target: Value | None) -> None:
         """Leave no inputs but the images and the target, and write the Loop."""
         body = self.scope.body.graph
-        body.inputs = [t for t in body.inputs if t.name in (self.subject.image, TARGET_INPUT)]
+        names = (self.subject.image, target.name if target is not None else None)
+        body.inputs = [tensor for tensor in body.inputs if tensor.name in names]
         body.outputs = []
         if self.scope.is_loop:
             body.inputs = []
@@ -234,8 +203,9 @@ class _Writer:
     def _target_input(self) -> Value | None:
         if not self.embedding.takes_target:
             return None
-        chosen = self.scope.outer.input(TARGET_INPUT, np.dtype(np.int64), (self.embedding.images,))
-        return self.scope.capture(chosen)
+        outer = self.scope.outer
+        name = outer.unique_name(TARGET_INPUT)
+        return outer.input(name, np.dtype(np.int64), (self.embedding.images,))
 
     def _replace_image(self, rows: Value) -> None:
         """Let the network read the rows of a round instead of the images."""
@@ -332,9 +302,11 @@ class _Writer:
     def _original(self, name: str) -> Result:
         """An output of the original model, for the images themselves."""
         body, size = self.scope.body, self.embedding.rounds.size
+        if name == self.subject.image:
+            return Result(self.scope.image, self.scope.image)
         value = body.value(name)
         if self.scope.is_loop or size > 1:
-            value.tensor.name = f"{BODY}/{name}"
+            value.tensor.name = body.unique_name("original")
             body.tensors[value.name] = value.tensor
         return self.scope.from_first_round(row_of_image(value, self.scope.images, size))
 

@@ -43,13 +43,18 @@ class PixelInput:
 
 
 def take_pixels(
-    build: Builder, image: Value, preprocessing: Preprocessing, takes: ImageInput
+    build: Builder,
+    image: Value,
+    preprocessing: Preprocessing,
+    takes: ImageInput,
+    name: str = PIXELS,
 ) -> Value:
-    """Let a graph take pixels in place of its input `image`, in place; returns what the tensor shows.
+    """Let a graph take pixels, by this name, in place of its input `image`, in place; returns what the tensor
+    shows.
 
     Raises what `add_pixel_input` raises.
     """
-    result = add_pixel_input(build, preprocessing, takes, images=image.shape[0])
+    result = add_pixel_input(build, preprocessing, takes, name, images=image.shape[0])
     tensor = result.tensor.astype(image.dtype)
     inputs = build.graph.inputs
     inputs[[id(own) for own in inputs].index(id(image.tensor))] = inputs.pop()

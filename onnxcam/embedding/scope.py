@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -15,9 +15,9 @@ from onnxcam.arrays import Array, Dim
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
+from onnxcam.model.model import STRING_KINDS
 
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
-BODY = "onnxcam/round"  # prefix of the names in the body that the outer graph has, too
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Scope:
     def number(self) -> Value:
         """The number of the round, from 0."""
         if self._number is None:
-            tensor = gs.Variable(f"{BODY}/number", INT64, [])
+            tensor = gs.Variable(self.body.unique_name("round"), INT64, [])
             self.body.tensors[tensor.name] = tensor
             self._number = Value(self.body, tensor)
         return self._number
@@ -135,33 +135,31 @@ class Scope:
         return carried
 
     def zeros(self, shape: tuple[Dim, ...], dtype: Any) -> Value:
-        """Zeros in the outer graph; only the first size may be that of the batch."""
-        if not all(isinstance(size, int) for size in shape[1:]):
+        """Zeros or empty texts in the outer graph; sizes may be numbers or that of the batch, as the first."""
+        if not all(isinstance(size, int) or size == self.images for size in shape[1:]):
             raise ModelError(
-                f"a value of {list(shape)} is not of one size; export the model for images of one size, or "
-                "embed with --rounds 1"
+                f"a value of {[size or '?' for size in shape]} is not of one size, so a Loop cannot keep it; "
+                "export the model without outputs of changing size, and for images of one size"
             )
-        outer, zero = self.outer, np.zeros(1, dtype)
-        if isinstance(shape[0], int):
-            sizes = outer.constant(np.array(shape, np.int64))
-            value = gs.Constant("value", zero)
-            return outer.op("ConstantOfShape", sizes, value=value, shape=shape)
-        first = outer.op("Gather", outer.op("Shape", self.image), outer.constant([0]), axis=0)
-        rest = outer.constant(np.array(shape[1:], np.int64))
-        return outer.op(
-            "ConstantOfShape",
-            anp.concatenate([first, rest]) if len(shape) > 1 else first,
-            value=gs.Constant("value", zero),
-            shape=shape,
-        )
+        outer = self.outer
+        numbers = [size if isinstance(size, int) else 1 for size in shape]
+        sizes = outer.constant(np.array(numbers, np.int64))
+        is_free = np.array([not isinstance(size, int) for size in shape], np.bool_)
+        if is_free.any():
+            first = outer.op("Gather", outer.op("Shape", self.image), outer.constant([0]), axis=0)
+            sizes = cast(Value, anp.where(is_free, first, sizes))
+        if np.dtype(dtype).kind in STRING_KINDS:
+            return outer.op("Expand", outer.constant(np.array([""])), sizes, shape=shape)
+        value = gs.Constant("value", np.zeros(1, dtype))
+        return outer.op("ConstantOfShape", sizes, value=value, shape=shape)
 
     image: Value = None  # type: ignore[assignment]  # set when the outer graph has it
 
     def close(self, prepare: Callable[[gs.Graph], gs.Graph]) -> None:
         """Write the Loop, whose body a function prepares, and tell the results their Values after it."""
         body, outer = self.body, self.outer
-        condition = gs.Variable(f"{BODY}/condition", BOOL, [])
-        continues = gs.Variable(f"{BODY}/continues", BOOL, [])
+        condition = gs.Variable(body.unique_name("condition"), BOOL, [])
+        continues = gs.Variable(body.unique_name("continues"), BOOL, [])
         body.graph.nodes.append(gs.Node("Identity", continues.name, {}, [condition], [continues]))
         updates = [self._output(updated) for updated, _, _ in self._states]
         stacked = [self._output(result.body) for result in self._stacks]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,30 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Dim
 from onnxcam.defaults import DEFAULT_METHOD
-from onnxcam.embedding.batch import with_batch, with_size
+from onnxcam.embedding.batch import with_size
+from onnxcam.embedding.choose_rounds import Choice, choose_rounds
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.evidence import rounding_rule
+from onnxcam.embedding.explained import Embedding
 from onnxcam.embedding.maps import resize_map
 from onnxcam.embedding.metadata import (
     LAYER_MAP,
     OVERLAY,
+    PIXELS,
     SALIENCY,
+    TARGET,
     EmbeddedExplanation,
     ScoreOutput,
     refuse_explained,
     write_metadata,
 )
-from onnxcam.embedding.network import Embedding, Written, write_network
+from onnxcam.embedding.network import Written, write_network
 from onnxcam.embedding.order import forget_free_sizes, sort_nodes
 from onnxcam.embedding.overlay import shown_from_tensor, write_overlay
 from onnxcam.embedding.pixels import describe_steps, take_pixels
+from onnxcam.embedding.public_names import give_public_names, require_free_names
 from onnxcam.embedding.read_target import read_embedded_target, split_target
-from onnxcam.embedding.rounds import ALONE, divide, one_by_one
-from onnxcam.errors import ModelError, NeedsOpsetError, SettingError
+from onnxcam.embedding.rounds import ALONE
+from onnxcam.errors import NeedsOpsetError, SettingError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explainer import Explainer
@@ -48,7 +50,6 @@ from onnxcam.methods.embedding import embedding_refusal
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Subset
-from onnxcam.model.image_input import image_input
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.rewrite.weight_layout import lay_out_weights
@@ -57,7 +58,6 @@ from onnxcam.specs import AUTO, ImageInput, Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 OUTPUTS = (SALIENCY, OVERLAY, LAYER_MAP)
-FREE = "batch"  # the name of a free size that has none
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def embed(
     size = tensor_size(explainer.preprocessing, plan.image)
     image = replace(plan.image, height=size[0], width=size[1])
     source = model if isinstance(model, Model) else load(model, explainer.inputs)
-    source = with_size(source, size)
-    source = upgrade_model(source, opset) if opset is not None else source
+    require_free_names(source.graph, _names(outputs, target_input, takes_pixels))
+    source = _prepare(source, size, opset)
     drawing = Drawing(
         BoundFormula(explainer.method, explainer.settings, Subset(None, None)),
         image,
@@ -137,23 +137,29 @@ def embed(
         rounds=ALONE,
         target=read_embedded_target(what, explainer, plan),
         takes_target=target_input,
+        score=plan.score,
         dense=dense,
         where=where,
         fuse=explainer.fuse,
         rounding=rounding_rule(plan, drawing.formula),
     )
     ends = partial(_write_ends, explainer, image, outputs, takes_pixels)
-    written, embedding = _write(source, plan, embedding, batch, rounds, ends)
-    explanation = _describe(explainer, plan, source, embedding, size)
+    written, choice = _write(source, plan, embedding, batch, rounds, ends)
+    explanation = _describe(explainer, plan, source, choice.embedding, size)
     explanation = replace(explanation, takes_pixels=takes_pixels)
-    finished = replace(written.model, graph=_finish(written.model.graph))
-    finished = lay_out_weights(finished, once=small)
-    result = write_metadata(finished, explanation)
-    notices = [*explainer.notices, *result.notices, *_noise_notices(explainer, options)]
+    result = write_metadata(_finish(written.model, small), explanation)
+    notices = [*explainer.notices, *result.notices, *choice.notices]
+    notices += _noise_notices(explainer, options)
     if takes_pixels:
         about = (explainer.preprocessing_notice, describe_steps(explainer.preprocessing))
         notices += [notice for notice in about if notice is not None]
     return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
+
+
+def _prepare(source: Model, size: tuple[int, int], opset: int | None) -> Model:
+    """The model for images of this size (height, width), with this opset, if one is named."""
+    resized = with_size(source, size)
+    return resized if opset is None else upgrade_model(resized, opset)
 
 
 def _check_outputs(outputs: Sequence[str]) -> None:
@@ -162,6 +168,11 @@ def _check_outputs(outputs: Sequence[str]) -> None:
         raise SettingError(
             f"outputs {', '.join(unknown) or 'none'}: expected some of {', '.join(OUTPUTS)}"
         )
+
+
+def _names(outputs: Sequence[str], target_input: bool, takes_pixels: bool) -> list[str]:
+    """Of the inputs and outputs that the explanation adds."""
+    return [*outputs, *[TARGET] * target_input, *[PIXELS] * takes_pixels]
 
 
 def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,56 +211,17 @@ def _write(
     batch: int | None,
     requested: int | None,
     write_ends: Callable[[Written], None],
-) -> tuple[Written, Embedding]:
+) -> tuple[Written, Choice]:
     """The network in as many rounds as fit it, with its other inputs and outputs, and how it was written."""
-    _require_rows(plan, embedding)
-    images: Dim = batch or plan_batch(source)
-    image = embedding.drawing.image
-    has_samples = embedding.request.varies == "image" and not plan.one_sample_is_enough
-    samples = embedding.drawing.trial() if has_samples else None
-    bytes_of_image = image.dtype.itemsize * math.prod(
-        size for size in image.shape if isinstance(size, int)
-    )
-    if samples is None or (samples.offsets is None and samples.count == 1):
-        rounds = ALONE
-    else:
-        rounds = divide(samples.count, bytes_of_image, requested)
-    is_mixed = plan.image.batch == 1 and plan_batch(source) != 1  # images influence each other
-    rows = images * rounds.size if isinstance(images, int) else None
-    if embedding.request.varies == "activation":  # its samples run in a batch of their own
-        rows = None
-    network = None if is_mixed and rounds.size > 1 else with_batch(source, rows)
-    if network is None:
-        rounds = one_by_one(samples.count if samples else 1)
-        network = with_batch(source, images if isinstance(images, int) else None)
-    if network is None:
-        raise ModelError(
-            f"{source.name}: takes {plan_batch(source)} images at once, not {images}; leave out the batch"
-        )
-    embedding = replace(embedding, images=images, rounds=rounds)
+    choice = choose_rounds(source, plan, embedding, batch, requested)
+    network, embedding = choice.network, choice.embedding
     while True:
         try:
             written = write_network(network, embedding)
             write_ends(written)
-            return written, embedding
+            return written, choice
         except NeedsOpsetError as need:
             network = upgrade_model(network, need.opset)
-
-
-def _require_rows(plan: Plan, embedding: Embedding) -> None:
-    """ModelError for samples of a layer's values in a model that does not run several images together."""
-    if embedding.request.varies == "activation" and plan.image.batch is not None:
-        raise ModelError(
-            f"{plan.name}: {embedding.drawing.formula.method.name} runs all samples of a layer together, and "
-            "this model runs images one by one; export it for any number of images"
-        )
-
-
-def plan_batch(model: Model) -> Dim:
-    """The size of the batch of a model: a number, or the name of a free one."""
-    name = image_input(model).name
-    size = next(tensor.shape[0] for tensor in model.graph.inputs if tensor.name == name)
-    return size if isinstance(size, (int, str)) else FREE
 
 
 def _write_ends(
@@ -266,8 +238,10 @@ def _write_ends(
     if {SALIENCY, OVERLAY} & set(outputs):
         height, width = image.height or 0, image.width or 0
         values[SALIENCY] = resize_map(written.saliency, height, width)
+    public = {} if written.target_name is None else {written.target_name: TARGET}
     if takes_pixels:
-        shown = take_pixels(build, tensor, settings, image)
+        public[name := build.unique_name(PIXELS)] = PIXELS
+        shown = take_pixels(build, tensor, settings, image, name)
     if OVERLAY in outputs:
         outliers = 0.0 if method.has_layer else OUTLIERS
         shown = shown if takes_pixels else shown_from_tensor(tensor, settings, image)
@@ -278,16 +252,18 @@ def _write_ends(
             drawn, shown, signed=method.signed, opacity=OPACITY, outliers=outliers
         )
     for name in outputs:
-        build.output(values[name], name)
+        public[inner := build.unique_name(name)] = name
+        build.output(values[name], inner)
         build.graph.outputs[-1].shape = [images, *values[name].shape[1:]]
+    give_public_names(build.graph, public)
 
 
-def _finish(graph: gs.Graph) -> gs.Graph:
-    sort_nodes(graph)
+def _finish(model: Model, small: bool) -> Model:
+    graph = sort_nodes(model.graph)
     for scope in (graph, *graph.subgraphs(recursive=True)):
         forget_free_sizes(scope)
     separate_shared_weights(graph)
-    return graph
+    return lay_out_weights(replace(model, graph=graph), once=small)
 
 
 def _describe(

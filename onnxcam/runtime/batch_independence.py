@@ -37,6 +37,8 @@ def are_close(actual: Array, expected: Array, tolerance: float, floor: float = 0
     """
     if actual.shape != expected.shape:
         return False
+    if expected.dtype.kind not in "fiub":  # text
+        return np.array_equal(actual, expected)
     a, b = (np.asarray(array, np.float64) for array in (actual, expected))
     finite = np.isfinite(b)
     if not np.array_equal(np.isfinite(a), finite):
@@ -70,7 +72,9 @@ def samples_are_independent(
         return False
     tolerance = tolerance_of(batch_outputs)
     return all(
-        len(batched) == 2 and are_close(batched[index : index + 1], expected, tolerance)
+        batched.ndim > 0
+        and len(batched) == 2
+        and are_close(batched[index : index + 1], expected, tolerance)
         for index, outputs in enumerate(single_outputs)
         for batched, expected in zip(batch_outputs, outputs, strict=True)
     )

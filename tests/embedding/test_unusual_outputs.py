@@ -1,0 +1,117 @@
+"""Files with an explanation return the outputs of the original model, whatever axes and names these have."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.embedding.metadata import SALIENCY
+from onnxcam.errors import ModelError
+from tests.embedding.support.explained import assert_close, explain, run_content, run_embedded
+from tests.support.nets import MLP, Net, random_images
+
+METHOD = "smooth-grad-cam++"
+NET = Net(head=MLP, outputs="float[N, 5] logits")
+MULTIPLIED = """
+    level = ReduceMean<axes = [0], keepdims = 1>(logits)
+    scores = Mul(logits, level)"""
+MIXING = Net(head=MLP + MULTIPLIED, outputs="float[N, 5] scores")
+OUTPUTS = {
+    "batch as second axis": "float[1, N, 5] y = Unsqueeze(logits, zero)",
+    "classes first": "float[5, N] y = Transpose(logits)",
+    "one number": "float y = ReduceMean<keepdims = 0>(logits)",
+    "mean over images": "float[5] y = ReduceMean<axes = [0], keepdims = 0>(logits)",
+    "mixed rows": "float[N, 5] y = Softmax<axis = 0>(logits)",
+    "shape": "int64[4] y = Shape(x)",
+    "text": "string[N, 1] y = Cast<to = 8>(best)",
+    "class": "int64[N, 1] y = Identity(best)",
+}
+
+
+def with_output(text: str) -> bytes:
+    kind, _, node = text.partition(" y = ")
+    lead = "best = ArgMax<axis = 1>(logits) zero = Constant<value_ints = [0]>() y = "
+    head = f"{MLP}\n    {lead}{node}"
+    return Net(head=head, outputs=f"float[N, 5] logits, {kind} y").content()
+
+
+def renamed(old: str, new: str) -> bytes:
+    proto = NET.proto()
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+    for tensor in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        tensor.name = new if tensor.name == old else tensor.name
+    return bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("options", [{"rounds": 1}, {"rounds": 2}, {"batch": 2}], ids=str)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_output_and_map_equal_those_of_original_model(output: str, options: dict[str, Any]) -> None:
+    content, images = with_output(OUTPUTS[output]), random_images(2)
+    run = run_embedded(content, METHOD, images, samples=3, output="logits", **options)
+    expected = run_content(content, images)
+    assert run.arrays["y"].dtype == expected["y"].dtype
+    assert run.arrays["y"].shape == expected["y"].shape
+    if expected["y"].dtype.kind == "f":
+        assert_close(run.arrays["y"], expected["y"], 1e-5)
+    else:
+        assert (run.arrays["y"] == expected["y"]).all()
+    maps = explain(content, METHOD, images, "top1", samples=3, output="logits")
+    assert_close(run.maps, maps, 1e-5)
+
+
+def test_output_of_size_that_differs_from_batch_fixes_one_image() -> None:
+    content = with_output("float[M] y = Reshape(logits, minus)")
+    proto = onnx.load_from_string(content)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), "minus"))
+    images = random_images(1)
+    run = run_embedded(proto.SerializeToString(), METHOD, images, samples=3, output="logits")
+    assert run.embedded.model.graph.inputs[0].shape[0] == 1
+    assert any("takes 1 image at a time" in notice for notice in run.embedded.notices)
+    assert_close(run.arrays["y"], run.arrays["logits"].reshape(-1), 1e-6)
+
+
+def test_images_that_influence_each_other_are_taken_one_by_one() -> None:
+    images, content = random_images(1), MIXING.content()
+    run = run_embedded(content, METHOD, images, samples=3, rounds=2)
+    assert_close(run.maps, explain(content, METHOD, images, "top1", samples=3), 1e-5)
+    assert run.embedded.model.graph.inputs[0].shape[0] == 1
+    assert any("4 rounds of a Loop" in notice for notice in run.embedded.notices)
+    with pytest.raises(ModelError, match="takes 1 image at a time"):
+        onnxcam.embed(content, METHOD, batch=2)
+
+
+def test_scores_are_those_of_the_model_before_its_batch_is_fixed() -> None:
+    content, images = with_output(OUTPUTS["one number"]), random_images(1)
+    run = run_embedded(content, METHOD, images, samples=3, batch=1)
+    assert_close(run.maps, explain(content, METHOD, images, "top1", samples=3), 1e-5)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_output_that_is_the_image_is_returned(rounds: int) -> None:
+    proto, images = NET.proto(), random_images(2)
+    proto.graph.output.append(proto.graph.input[0])
+    run = run_embedded(proto.SerializeToString(), METHOD, images, samples=3, rounds=rounds)
+    np.testing.assert_array_equal(run.arrays["x"], images)
+    assert_close(run.maps, explain(NET.content(), METHOD, images, "top1", samples=3), 1e-5)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("old", ["features", "w2"])
+@pytest.mark.parametrize("new", ["saliency", "layer_map", "target", "pixels"])
+def test_inner_tensor_may_have_the_name_of_an_output(new: str, old: str, rounds: int) -> None:
+    images = random_images(2)
+    run = run_embedded(renamed(old, new), METHOD, images, samples=3, rounds=rounds, classes=[1, -1])
+    expected = run_embedded(NET.content(), METHOD, images, samples=3, rounds=1, classes=[1, -1])
+    assert_close(run.maps, expected.maps, 1e-5)
+
+
+@pytest.mark.parametrize(("old", "new"), [("logits", SALIENCY), ("x", SALIENCY), ("x", "target")])
+def test_input_or_output_with_the_name_of_one_of_the_explanation_is_refused(
+    old: str, new: str
+) -> None:
+    with pytest.raises(ModelError, match=f"has an input or output named '{new}'"):
+        onnxcam.embed(renamed(old, new), METHOD, target_input=True)
