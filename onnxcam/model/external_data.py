@@ -104,22 +104,40 @@ def attach_weights(graph: gs.Graph, weights: Mapping[str, Array]) -> None:
 def detach_large_weights(graph: gs.Graph) -> tuple[gs.Graph, dict[str, Array]]:
     """A graph that fits into a protocol buffer, and the weights that it lacks.
 
-    A graph that is too large is copied, with its large weights turned into inputs; others are returned as they
-    are.
+    A graph that is too large is copied, with its large weights turned into inputs, which inner graphs read from
+    outside; others are returned as they are.
     """
-    constants = [tensor for tensor in graph.tensors().values() if isinstance(tensor, gs.Constant)]
+    constants = [tensor for scope in _scopes(graph) for tensor in _constants(scope)]
     if sum(map(_constant_bytes, constants)) <= MAX_EMBEDDED_BYTES:
         return graph, {}
-    weights = {
-        tensor.name: tensor.values for tensor in constants if _constant_bytes(tensor) >= LARGE_BYTES
-    }
+    weights: dict[str, Array] = {}
     copy = graph.copy()
-    tensors = copy.tensors()
-    for name, values in weights.items():
-        variable = tensors[name].to_variable(values.dtype, list(values.shape))
-        variable.type = "tensor_type"  # constants have none
-        copy.inputs.append(variable)
+    for number, scope in enumerate(_scopes(copy)):
+        for tensor in _constants(scope):
+            if _constant_bytes(tensor) >= LARGE_BYTES:
+                _detach(copy, tensor, f"/{number}" if number else "", weights)
     return copy, weights
+
+
+def _scopes(graph: gs.Graph) -> list[gs.Graph]:
+    return [graph, *graph.subgraphs(recursive=True)]
+
+
+def _constants(scope: gs.Graph) -> list[gs.Constant]:
+    return [tensor for tensor in scope.tensors().values() if isinstance(tensor, gs.Constant)]
+
+
+def _detach(graph: gs.Graph, tensor: gs.Constant, suffix: str, weights: dict[str, Array]) -> None:
+    """Turn a constant of a graph, or of one inside it, into an input, in place."""
+    values, name = tensor.values, tensor.name
+    if weights.get(name) is not values:
+        name = f"{name}{suffix}" if name in graph.tensors() and suffix else name
+        weights[name] = values
+        graph.inputs.append(gs.Variable(name, values.dtype, list(values.shape)))
+    variable = tensor.to_variable(values.dtype, list(values.shape))
+    variable.name, variable.type = name, "tensor_type"  # constants have no type
+    if not suffix:
+        graph.inputs[-1] = variable
 
 
 def reference_external_data(

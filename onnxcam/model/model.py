@@ -124,12 +124,14 @@ class Model:
 
 
 def _pack_constants(graph: gs.Graph) -> None:
-    """Pack numbers smaller than a byte, and text, in place: graphsurgeon writes one number per byte, and no
-    text.
+    """Pack numbers smaller than a byte, and text, in place, in inner graphs, too: graphsurgeon writes one
+    number per byte, and no text.
     """
-    for tensor in graph.tensors().values():
-        if not isinstance(tensor, gs.Constant):
-            continue
+    scopes = (graph, *graph.subgraphs(recursive=True))
+    constants = [
+        t for scope in scopes for t in scope.tensors().values() if isinstance(t, gs.Constant)
+    ]
+    for tensor in constants:
         dtype = np.dtype(tensor.dtype)
         if dtype.name in SUB_BYTE_BITS or dtype.kind in STRING_KINDS:
             packed = onnx.numpy_helper.from_array(tensor.values, tensor.name)
