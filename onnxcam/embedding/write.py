@@ -32,7 +32,11 @@ from onnxcam.embedding.network import Written, write_network
 from onnxcam.embedding.order import forget_free_sizes, sort_nodes
 from onnxcam.embedding.overlay import shown_from_tensor, write_overlay
 from onnxcam.embedding.pixels import describe_steps, take_pixels
-from onnxcam.embedding.public_names import give_public_names, require_free_names
+from onnxcam.embedding.public_names import (
+    give_public_names,
+    require_free_names,
+    take_integers,
+)
 from onnxcam.embedding.read_target import read_embedded_target, split_target
 from onnxcam.embedding.rounds import ALONE
 from onnxcam.errors import NeedsOpsetError, SettingError
@@ -242,6 +246,8 @@ def _write_ends(
     if takes_pixels:
         public[name := build.unique_name(PIXELS)] = PIXELS
         shown = take_pixels(build, tensor, settings, image, name)
+    elif tensor.dtype != image.dtype:
+        public[take_integers(build, tensor, image.dtype)] = tensor.name
     if OVERLAY in outputs:
         outliers = 0.0 if method.has_layer else OUTLIERS
         shown = shown if takes_pixels else shown_from_tensor(tensor, settings, image)

@@ -115,3 +115,20 @@ def test_input_or_output_with_the_name_of_one_of_the_explanation_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=f"has an input or output named '{new}'"):
         onnxcam.embed(renamed(old, new), METHOD, target_input=True)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("method", ["integrated-gradients", "smooth-grad-cam++"])
+@pytest.mark.parametrize("kind", ["UINT8", "INT32"])
+def test_image_of_integers_stays_one(kind: str, method: str, rounds: int) -> None:
+    lead = "    real = Cast<to = 1>(x)\n"
+    proto = Net(head=MLP, outputs="float[N, 5] logits", x="real", lead=lead).proto()
+    proto.graph.input[0].type.tensor_type.elem_type = getattr(onnx.TensorProto, kind)
+    proto.graph.output.append(proto.graph.input[0])
+    content = proto.SerializeToString()
+    images = (random_images(2) * 30 + 60).clip(0, 120).astype(kind.lower())
+    settings = {"steps": 4} if method == "integrated-gradients" else {"samples": 3}
+    run = run_embedded(content, method, images, rounds=rounds, **settings)
+    assert run.embedded.model.graph.inputs[0].dtype == images.dtype
+    np.testing.assert_array_equal(run.arrays["x"], images)
+    assert_close(run.maps, explain(content, method, images, "top1", **settings), 1e-5)
