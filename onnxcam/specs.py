@@ -270,6 +270,7 @@ class Plan:
     dense: the scores at positions that the score is a sum of; None for a model with one score per class.
     task: what the model is for.
     names: what the scores are called that are no classes; empty for classes.
+    is_quantized: whether values are rounded to integers anywhere, so that scores change in steps.
     """
 
     name: str
@@ -296,6 +297,7 @@ class Plan:
     dense: Dense | None = None
     task: str = ""
     names: tuple[str, ...] = ()
+    is_quantized: bool = False
 
     @property
     def programs(self) -> tuple[Program, ...]:

@@ -93,7 +93,7 @@ SurrogateKind: TypeAlias = Annotated[
         "--surrogate",
         metavar="gam",
         help="Also fit an additive model of the score of --target (of top1: the class that is first on most "
-        "images) over the concepts, with a curve for each.",
+        "images) over the concepts, with a curve for each. For superpixels of one image, see explain -m lime.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,8 @@ from onnxcam.specs import HEAD, Layer
 from onnxcam.targets.classes import DEFAULT_TARGET
 from onnxcam.targets.target import Target
 
-STEP = 2.0**-6  # of a concept's part of the activation, to both sides
+# of a concept's part of the activation, to both sides; of quantized models
+STEP, COARSE_STEP = 2.0**-6, 1.0
 
 
 def open_tail(model: Any, layer: str, **arguments: Any) -> Explainer:
@@ -31,9 +32,11 @@ def class_derivatives(runner: Runner, image: Images, parts: Maps) -> Scores:
     """(n, classes): dS_c/dt of the scores S_c(A + t V) at t = 0 for `parts` V (n, C, h, w) of the activation A
     of an image (1, ...), that is, the gradient of every class's score, times V, and added up.
 
-    By central differences, which are exact where the model after the layer is linear within a 64th of V.
+    By central differences, which are exact where the model after the layer is linear within a 64th of V; of a
+    quantized model, whose scores change in steps, within V.
     """
-    step, count = max(STEP, runner.plan.epsilon ** (1 / 3)), len(parts)
+    plan, count = runner.plan, len(parts)
+    step = COARSE_STEP if plan.is_quantized else max(STEP, plan.epsilon ** (1 / 3))
     steps = np.repeat([step, -step], count)
     above, below = np.split(shifted_scores(runner, image, np.concatenate([parts, parts]), steps), 2)
     return (above - below) / (2 * step)

@@ -21,6 +21,7 @@ from onnxcam.methods.place import IMAGE, LAYER, Place
 from onnxcam.model.image_input import image_input
 from onnxcam.model.model import Model
 from onnxcam.model.training_mode import training_notices
+from onnxcam.passes.quantization.straight_through import is_quantized
 from onnxcam.rewrite.answers import PlannedModel, plan_answers
 from onnxcam.rewrite.automatic_layers import automatic_layers
 from onnxcam.rewrite.explained import Explained, find_explained
@@ -123,6 +124,7 @@ def _plan_places(
         dense=subject.dense,
         task=subject.task,
         names=subject.names,
+        is_quantized=is_quantized(model.graph),
     )
     return PlannedModel(planned, programs.models)
 

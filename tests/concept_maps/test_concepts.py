@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from onnxcam import Explainer
 from onnxcam.concept_maps.concepts import Concepts
@@ -81,6 +82,34 @@ def test_class_scores_leave_what_goes_around_the_layer() -> None:
     derivatives = class_derivatives(tail, IMAGES[:1], parts)
     np.testing.assert_allclose(derivatives[:, :6], parts.mean(axis=(2, 3)), atol=1e-4)
     np.testing.assert_allclose(derivatives[:, 6:], 0.0, atol=1e-4)
+
+
+def quantized(net: Net, scale: float) -> bytes:
+    """The net with logits that are rounded to multiples of the scale."""
+    proto = net.proto()
+    output = proto.graph.output[0].name
+    last = next(node for node in proto.graph.node if output in node.output)
+    last.output[0] = "exact"
+    numbers = {"scale": np.float32(scale), "zero": np.int8(0)}
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.array(number), name) for name, number in numbers.items()
+    )
+    names = ["scale", "zero"]
+    proto.graph.node.append(helper.make_node("QuantizeLinear", ["exact", *names], ["rounded"]))
+    proto.graph.node.append(helper.make_node("DequantizeLinear", ["rounded", *names], [output]))
+    return bytes(proto.SerializeToString())
+
+
+def test_class_scores_of_quantized_model_are_right_up_to_its_rounding() -> None:
+    parts, scale = random_images(3, (6, 4, 4), seed=3), 0.05
+    exact, rounded = (
+        class_derivatives(
+            open_tail(content, "features", device="cpu", cache=False).runner, IMAGES[:1], parts
+        )
+        for content in (POOLED.content(), quantized(POOLED, scale))
+    )
+    np.testing.assert_allclose(rounded, exact, atol=scale / 2 + 1e-4)
+    assert np.abs(exact).max() > 2 * scale
 
 
 @pytest.mark.parametrize(
