@@ -179,10 +179,12 @@ def _read_result(
 
 
 def _make_explainer(choices: Choices) -> Explainer:
-    from onnxcam.cli.scanned_subset import read_subsets
+    from onnxcam.cli.scanned_subset import read_subsets, require_scanned_model
     from onnxcam.explain.explainer import Explainer
 
     arguments, subsets = read_subsets(choices.arguments)
+    if choices.model is not None:
+        require_scanned_model(subsets, choices.model)
     explainer = Explainer(choices.model or "", choices.method, **arguments, **choices.settings)
     for subset in subsets:
         subset.require_fit(explainer.plan)

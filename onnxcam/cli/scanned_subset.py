@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,3 +32,17 @@ def read_subsets(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Sto
     if subsets and [*arguments["layer"]] == [AUTO]:
         replaced["layer"] = [next(iter(subsets.values())).layer]
     return {**arguments, **replaced}, [*subsets.values()]
+
+
+def require_scanned_model(subsets: Sequence[StoredSubset], model: Path) -> None:
+    """SettingError if a scan is of another model, whose layers and feature maps are different ones."""
+    if not subsets:
+        return
+    from onnxcam.regular_files import digest_file
+
+    try:
+        digest = digest_file(model)
+    except (OSError, ValueError):
+        return  # opening the model gives a better error
+    for subset in subsets:
+        subset.require_model(model.name, digest)

@@ -33,9 +33,13 @@ class StoredSubset:
                 f"{self.path}: is a scan at the layer {self.layer}, but {layers or 'no layer'} is explained; "
                 f"set --layer {self.layer}"
             )
-        if plan.digest != self.model:
+        self.require_model(plan.name, plan.digest)
+
+    def require_model(self, name: str, digest: str) -> None:
+        """SettingError unless a model has the digest of the scanned one."""
+        if digest != self.model:
             raise SettingError(
-                f"{self.path}: is a scan of another model than {plan.name}; scan the images with this one"
+                f"{self.path}: is a scan of another model than {name}; scan the images with this one"
             )
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
+from tests.support.nets import DEEP
 
 COUNT = 12
 
@@ -166,6 +167,17 @@ def test_explain_at_another_place_than_the_scan_is_refused(
     result = run("explain", model, image, f"--channels=@{scanned}", *words, "-o", out)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_explain_refuses_scan_of_another_model_whatever_its_layers(
+    run: Run, image: Path, scanned: Path, out: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(DEEP.content())
+    for option in ("channels", "region"):
+        result = run("explain", other, image, f"--{option}=@{scanned}", "-m", "grad-cam", "-o", out)
+        assert result.exit_code == 2
+        assert "is a scan of another model than other.onnx" in result.stderr
 
 
 def test_explain_refuses_other_files_as_scans(
