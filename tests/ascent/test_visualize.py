@@ -259,6 +259,16 @@ def test_checkpoint_of_other_weights_is_not_continued(tmp_path: Path) -> None:
     assert steps == [1, 2, 3, 4]
 
 
+def test_checkpoint_of_more_steps_is_kept(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"count": 1, "checkpoints": tmp_path, **PLAIN}
+    onnxcam.visualize(linear_model(), 0, steps=6, **settings)
+    (path,) = tmp_path.iterdir()
+    kept = path.read_bytes()
+    shorter = onnxcam.visualize(linear_model(), 0, steps=3, **settings)
+    assert len(shorter.history) == 3
+    assert path.read_bytes() == kept
+
+
 def test_file_that_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "model.class-0.visualize.checkpoint.npz"
     path.write_bytes(b"mine")
