@@ -260,11 +260,12 @@ def test_checkpoint_of_other_weights_is_not_continued(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_more_steps_is_kept(tmp_path: Path) -> None:
+    model = linear_model()
     settings: dict[str, Any] = {"count": 1, "checkpoints": tmp_path, **PLAIN}
-    onnxcam.visualize(linear_model(), 0, steps=6, **settings)
+    onnxcam.visualize(model, 0, steps=6, **settings)
     (path,) = tmp_path.iterdir()
     kept = path.read_bytes()
-    shorter = onnxcam.visualize(linear_model(), 0, steps=3, **settings)
+    shorter = onnxcam.visualize(model, 0, steps=3, **settings)
     assert len(shorter.history) == 3
     assert path.read_bytes() == kept
 
