@@ -16,7 +16,7 @@ def with_images(model: Model, images: int | None) -> Model | None:
     """The model for so many images at once, None for any number; None if it cannot be had. A batch that was
     fixed at one image is freed only if running both models proves that the results stay the same.
     """
-    if image_input(model).batch == images:
+    if images is not None and image_input(model).batch == images:
         return model
     free = free_batch_if_proven(model)
     if image_input(free).batch is not None:

@@ -46,6 +46,12 @@ class Dense3D(NamedTuple):
             )
         return size
 
+    @property
+    def probabilities(self) -> Value:
+        """(N, classes, positions), or the scores where these are in the same order."""
+        activation = self.dense.activation or self.dense.assumed_activation
+        return softmax(self.scores) if activation == "Softmax" else self.scores
+
     def class_weights(self, ranked: Value, lowest: float) -> Value:
         """(N, classes): the weights of the target, for numbers by which classes are ranked. The background
         ranks last.
@@ -86,8 +92,7 @@ def _at(view: Dense3D, weights: Floats) -> Choice:
 
 def _best_detection(view: Dense3D) -> Choice:
     """The position with the largest probability of the class; the class with the surest detection."""
-    activation = view.dense.activation or view.dense.assumed_activation
-    probabilities = softmax(view.scores) if activation == "Softmax" else view.scores
+    probabilities = view.probabilities
     weights = view.class_weights(anp.max(probabilities, axis=2), LOWEST)
     of_class = view.of_class(weights, probabilities)
     best = of_class.build.op("ArgMax", of_class, axis=2, keepdims=1)
@@ -137,8 +142,7 @@ def _text(view: Dense3D) -> Choice:
         return Choice(every_class, characters)
     weights = view.target.write(every_class, view.chosen)
     steps = view.of_class(weights, is_read)
-    probabilities = softmax(scores) if view.dense.activation == "Softmax" else scores
-    of_class = view.of_class(weights, probabilities)
+    of_class = view.of_class(weights, view.probabilities)
     likeliest = anp.equal(of_class, anp.max(of_class, axis=2, keepdims=True)).astype(FLOAT32)
     chosen_steps = anp.where(anp.sum(steps, axis=2, keepdims=True) > 0, steps, likeliest)
     where = _mean_over(chosen_steps, view.positions)

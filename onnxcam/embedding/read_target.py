@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from onnxcam.arrays import Floats
-from onnxcam.dense import Dense
+from onnxcam.dense import SEQUENCE, Dense
 from onnxcam.embedding.target import EmbeddedTarget
 from onnxcam.errors import TargetError
 from onnxcam.explain.explainer import Explainer
@@ -15,7 +15,7 @@ from onnxcam.explain.read_target import TargetReader
 from onnxcam.specs import Plan
 from onnxcam.targets.classes import Labels, Spec, parse_rank, parse_target
 from onnxcam.targets.where.place import DEFAULT_PLACES
-from onnxcam.targets.where.read import ALL, split_place
+from onnxcam.targets.where.read import ALL, require_whole_text, split_place
 
 POSITION = re.compile(r"(?:position|step):\s*(\d{1,9})")
 
@@ -27,6 +27,7 @@ def split_target(spec: Spec, plan: Plan, labels: Labels) -> tuple[Spec, str]:
     """
     what, where = split_place(spec, labels)
     if where is None and (plan.dense is None or what != ALL or ALL in (labels or ())):
+        _require_place(what, plan)
         return what, ""
     if plan.dense is None:
         raise TargetError(
@@ -35,6 +36,7 @@ def split_target(spec: Spec, plan: Plan, labels: Labels) -> tuple[Spec, str]:
         )
     default = DEFAULT_PLACES[plan.dense.task]
     if where == default:
+        _require_place(what, plan)
         return what, ""
     if where is None or not (where == ALL or POSITION.fullmatch(where)):
         raise TargetError(
@@ -43,6 +45,13 @@ def split_target(spec: Spec, plan: Plan, labels: Labels) -> tuple[Spec, str]:
             "(CLASS@position:117, CLASS@step:5)"
         )
     return what, where
+
+
+def _require_place(what: Spec, plan: Plan) -> None:
+    """TargetError for a rank of a text, which has none but the default."""
+    is_text = plan.dense is not None and plan.dense.task == SEQUENCE
+    if is_text and parse_rank(what) is not None:
+        require_whole_text(what)
 
 
 def weights_at(where: str, positions: int) -> Floats:

@@ -154,6 +154,10 @@ def embed(
     result = write_metadata(_finish(written.model, small), explanation)
     notices = [*explainer.notices, *result.notices, *choice.notices]
     notices += _noise_notices(explainer, options)
+    if not takes_pixels and None in (plan.image.height, plan.image.width):
+        notices.append(
+            f"the file takes images of {size[0]} x {size[1]} pixels; --size chooses others"
+        )
     if takes_pixels:
         about = (explainer.preprocessing_notice, describe_steps(explainer.preprocessing))
         notices += [notice for notice in about if notice is not None]

@@ -10,7 +10,7 @@ import onnxcam
 from onnxcam.embedding.metadata import SALIENCY
 from onnxcam.errors import ModelError
 from tests.embedding.support.explained import assert_close, explain, run_content, run_embedded
-from tests.support.nets import MLP, Net, random_images
+from tests.support.nets import ANY_SIZE, MLP, Net, random_images
 
 METHOD = "smooth-grad-cam++"
 NET = Net(head=MLP, outputs="float[N, 5] logits")
@@ -132,3 +132,21 @@ def test_image_of_integers_stays_one(kind: str, method: str, rounds: int) -> Non
     assert run.embedded.model.graph.inputs[0].dtype == images.dtype
     np.testing.assert_array_equal(run.arrays["x"], images)
     assert_close(run.maps, explain(content, method, images, "top1", **settings), 1e-5)
+
+
+def test_rows_of_given_inputs_are_as_many_as_images() -> None:
+    head = MLP + "rows = Concat<axis = 1>(logits, extra) scores = Gemm<transB = 1>(rows, mix)"
+    proto = Net(head=head, outputs="float[N, 5] scores").proto()
+    extra = onnx.helper.make_tensor_value_info("extra", onnx.TensorProto.FLOAT, ["N", 2])
+    mix = np.arange(35, dtype=np.float32).reshape(5, 7) % 4
+    proto.graph.input.append(extra)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(mix, "mix"))
+    content, images = proto.SerializeToString(), random_images(2)
+    inputs = {"extra": np.ones((1, 2), np.float32)}
+    run = run_embedded(content, "grad-cam", images, inputs=inputs)
+    assert_close(run.maps, explain(content, "grad-cam", images, "top1", inputs=inputs), 1e-5)
+
+
+def test_free_size_is_fixed_with_notice() -> None:
+    notices = onnxcam.embed(ANY_SIZE.content(), "grad-cam", pixels={"size": (8, 8)}).notices
+    assert "the file takes images of 8 x 8 pixels; --size chooses others" in notices

@@ -84,12 +84,17 @@ def _side(target: Target) -> Side:
     return Side(target.index, int(np.sign(target.weights[target.index])))
 
 
-def _text_target(selection: Selection, view: DenseView, what: Spec) -> Target:
-    """All characters that were read, each with its own class."""
+def require_whole_text(what: Spec) -> None:
+    """TargetError for another rank than the default, which is the text."""
     if str(what).strip().lower() != DEFAULT_TARGET:
         raise TargetError(
             f"target {what!r}: the text has no rank; name a class, or a step (top2@step:5)"
         )
+
+
+def _text_target(selection: Selection, view: DenseView, what: Spec) -> Target:
+    """All characters that were read, each with its own class."""
+    require_whole_text(what)
     return Target(
         str(selection.name),
         np.ones(view.classes),
