@@ -87,7 +87,9 @@ def choose_positions(
 def _at(view: Dense3D, weights: Floats) -> Choice:
     where = view.scores.build.constant(weights[None, None], np.float32)
     ranked = anp.sum(view.scores * where, axis=2)
-    return Choice(view.class_weights(ranked, LOWEST), where)
+    if view.dense.task == DETECTION:
+        return Choice(view.class_weights(ranked, LOWEST), where)
+    return Choice(view.target.write(ranked, view.chosen), where)
 
 
 def _best_detection(view: Dense3D) -> Choice:

@@ -165,7 +165,13 @@ def embed(
 
 
 def _prepare(source: Model, size: tuple[int, int], opset: int | None) -> Model:
-    """The model for images of this size (height, width), with this opset, if one is named."""
+    """The model for images of this size (height, width), with this opset, if one is named. SettingError for one
+    that is older than that of the model.
+    """
+    if opset is not None and opset < source.opset:
+        raise SettingError(
+            f"opset {opset}: the model has {source.opset}; expected {source.opset} or more"
+        )
     resized = with_size(source, size)
     return resized if opset is None else upgrade_model(resized, opset)
 

@@ -193,3 +193,8 @@ def test_place_without_positions_is_refused() -> None:
 def test_notice_tells_the_noise_of_the_file() -> None:
     notices = onnxcam.embed(SHAPES_MODEL, METHOD, samples=2).notices
     assert any("--set generator=tile" in notice for notice in notices)
+
+
+def test_opset_below_that_of_the_model_is_refused() -> None:
+    with pytest.raises(SettingError, match="opset 5: the model has 18"):
+        onnxcam.embed(SHAPES_MODEL, METHOD, opset=5)
