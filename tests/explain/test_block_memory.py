@@ -45,12 +45,12 @@ def test_large_images_run_in_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pipeline, "MAX_VALUES", 2 * X[0].size)
     explainer = Explainer(DEEP.content(), "grad-cam")
     counts: list[int] = []
-    real = block.Block.explain
+    real = block.Block.clean_pass
 
     def count_images(self: Any, images: Any, *rest: Any) -> Any:
         counts.append(len(images))
         return real(self, images, *rest)
 
-    monkeypatch.setattr(block.Block, "explain", count_images)
+    monkeypatch.setattr(block.Block, "clean_pass", count_images)
     explainer(X, TARGETS)
     assert counts == [2, 2, 1]
