@@ -192,7 +192,11 @@ def _names(outputs: Sequence[str], target_input: bool, takes_pixels: bool) -> li
 def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, with settings that can be embedded. SettingError for a method that cannot."""
     chosen, own = choose_method(method, options)
-    settings = {name: value for name, value in own.items() if name in chosen.settings}
+    settings = {
+        name: value
+        for name, value in own.items()
+        if name in chosen.settings and (name, value) != ("score", "probability")  # of any method
+    }
     if reason := embedding_refusal(chosen, settings):
         raise SettingError(
             f"{chosen.name} cannot be embedded: {reason}; `onnxcam methods` marks the methods that can"

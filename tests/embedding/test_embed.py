@@ -127,6 +127,15 @@ def test_embedded_target_equals_target_of_python(target: Any) -> None:
     assert_close(run.maps, explain(SHAPES_MODEL, "grad-cam++", images, target), 1e-5)
 
 
+@pytest.mark.parametrize("method", [METHOD, "grad-cam"])
+def test_probability_is_explained_as_in_python(method: str) -> None:
+    content, images = load_fixture("fixed batch")
+    images = images[:1]
+    options: dict[str, Any] = {"score": "probability", **few(method)}
+    run = run_embedded(content, method, images, **options)
+    assert_close(run.maps, explain(content, method, images, "top1", **options), 1e-5)
+
+
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_powers_of_tiny_gradients_do_not_vanish(rounds: int) -> None:
     """The cube of 1e-14 is 0 in float32."""
