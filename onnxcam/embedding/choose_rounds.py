@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onnxcam.arrays import Dim
+from onnxcam.arrays import FLOAT32, Dim
 from onnxcam.embedding.batch import with_images, with_rows
 from onnxcam.embedding.explained import Embedding
 from onnxcam.embedding.rounds import ALONE, Rounds, divide, one_by_one
@@ -95,7 +95,7 @@ def _divide(plan: Plan, embedding: Embedding, requested: int | None) -> Rounds:
 
 def _bytes_of(image: ImageInput) -> int:
     sizes = (size for size in image.shape if isinstance(size, int))
-    return image.dtype.itemsize * math.prod(sizes)
+    return FLOAT32.itemsize * math.prod(sizes)  # of integers, too: what follows is in floats
 
 
 def _describe(is_single: bool, rounds: int | None) -> Iterator[str]:

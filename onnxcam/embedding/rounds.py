@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 
-BATCH_BYTES = 4 << 20  # of images that are run together; more of them are run in rounds
+BATCH_BYTES = 1 << 20  # of images that are run together; more of them are run in rounds
 FEWEST_ROWS, MOST_ROWS = 2, 3  # of an image in a round: more take memory, and no less time
 
 

@@ -2,9 +2,9 @@
 
     python -m scripts.bench.embedding model.onnx ... [--samples 25] [--rounds 5]
 
-Every contestant is a process of its own with one thread, so that its memory can be told; they take turns, and
-the fastest of all turns counts. The floor of an explanation of n samples is n + 1 forward passes: the clean one
-tells the class.
+Every contestant is a process of its own with ONNX Runtime's own threads, so that its memory can be told; they
+take turns, and the fastest turn counts. The floor of an explanation of n samples is n + 1 forward passes:
+the clean one tells the class.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run_job(name: str, job: dict[str, Any]) -> dict[str, float]:
 
 
 def work(job: dict[str, Any]) -> None:
-    """Measure one contestant, and print what was found."""
+    """Measure one contestant, and print the result."""
     run = python_run(job) if job["name"] == "python" else session_run(job)
     run()
     seconds = statistics.median(measure(run))
@@ -105,7 +105,7 @@ def session_run(job: dict[str, Any]) -> Run:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.log_severity_level = 3
     session = ort.InferenceSession(job["model"], options, providers=["CPUExecutionProvider"])
     image = session.get_inputs()[0]
     fixed = image.shape[0] if isinstance(image.shape[0], int) else None

@@ -38,7 +38,8 @@ Written by `python -m scripts.shapes.explained`."""
 
 def explain_shapes() -> EmbeddedModel:
     """The model, as the bundled file holds it."""
-    return embed(bundled_model(), takes_pixels=True, target_input=True, outputs=OUTPUTS)
+    # without a Loop, which some runtimes do not have
+    return embed(bundled_model(), takes_pixels=True, target_input=True, outputs=OUTPUTS, rounds=1)
 
 
 def main() -> None:

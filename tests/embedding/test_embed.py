@@ -99,7 +99,7 @@ def test_rounds_of_a_loop_equal_one_batch(method: str, batch: int | None) -> Non
 def test_large_images_are_run_in_rounds_without_a_spare_row() -> None:
     explanation = onnxcam.embed(SHAPES_MODEL, METHOD, samples=51).explanation
     assert (explanation.samples, explanation.rounds) == (51, 26)
-    assert onnxcam.embed(SHAPES_MODEL, METHOD, samples=8).explanation.rounds == 1
+    assert onnxcam.embed(SHAPES_MODEL, METHOD, samples=5).explanation.rounds == 1
 
 
 def test_original_outputs_are_those_of_the_images_without_noise() -> None:
