@@ -150,6 +150,9 @@ def unbroadcast(cotangent: Value, x: Value, y: Value) -> Value:
     return cotangent
 
 
+ALLOWS_EMPTY = 14  # the first opset in which Reshape takes sizes of 0
+
+
 def _unbroadcast_at_run_time(cotangent: Value, x: Value, lead: int) -> Value:
     """The sum over the axes that turn out to be 1 in `x` and larger in the cotangent: of each undecided axis,
     the n numbers are cut into as many rows as x has there, and these are summed.
@@ -168,11 +171,19 @@ def _unbroadcast_at_run_time(cotangent: Value, x: Value, lead: int) -> Value:
         targets.append(narrow)
         shape.append(1 if axis < 0 else x.shape[axis])
         if axis in undecided:
-            wide = dim_size(cotangent, lead + axis)
             targets.append(
-                build.constant(np.array([-1])) if axis == last else build.op("Div", wide, narrow)
+                _row_length(build, dim_size(cotangent, lead + axis), narrow, axis == last)
             )
             summed.append(len(shape))
             shape.append(None)
-    rows = build.op("Reshape", cotangent, build.op("Concat", *targets, axis=0), shape=tuple(shape))
+    target, empty = build.op("Concat", *targets, axis=0), {"allowzero": 1}
+    options = empty if build.opset >= ALLOWS_EMPTY else {}
+    rows = build.op("Reshape", cotangent, target, shape=tuple(shape), **options)
     return with_axes("ReduceSum", rows, summed, keepdims=0)
+
+
+def _row_length(build: Builder, wide: Value, narrow: Value, is_last: bool) -> Value:
+    """How many numbers of a cotangent are summed for each of `narrow`, which may be 0 if the opset allows."""
+    if build.opset >= ALLOWS_EMPTY:
+        return build.op("Div", wide, anp.maximum(narrow, 1))
+    return build.constant(np.array([-1])) if is_last else build.op("Div", wide, narrow)

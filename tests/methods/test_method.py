@@ -21,6 +21,7 @@ def test_defaults_of_smooth_grad_cam_plus_plus() -> None:
         "noise": 0.15,
         "sigma": None,
         "seed": 0,
+        "generator": "normal",
         "activation": "clean",
         "score": "logit",
         "numerator": "d2",
