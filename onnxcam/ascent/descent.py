@@ -117,12 +117,12 @@ def run(
     """The images x (N, C, H, W) after all steps, and the scores (steps, N) before each step. A kept state is
     continued, and kept again at the end, and when the run is interrupted; that of more steps stays as it is.
     """
-    kept, scores = keeper.load() if keeper else None, list[Floats]()
+    stored, scores = keeper.load() if keeper else None, list[Floats]()
     state = descent.start()
-    if kept is not None and kept[0].step > descent.steps:
+    if stored is not None and stored[0].step > descent.steps:
         keeper = None  # it has the state of a longer run, which is not lost for a shorter one
-    elif kept is not None:
-        state, scores = kept[0], [*kept[1]]
+    elif stored is not None:
+        state, scores = stored[0], [*stored[1]]
     try:
         while state.step < descent.steps:
             state, latest = descent.advance(state, objective)

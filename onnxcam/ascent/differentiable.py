@@ -108,7 +108,7 @@ def differentiable(
     opened: OpenedModel, model: Model, name: str, outputs: Sequence[str] = ()
 ) -> Differentiable:
     """The tensor `name` of a model, which is the opened one or one that was made of it. `outputs` are
-    kept, too.
+    returned, too.
 
     ModelError if its gradient does not reach the image.
     """
@@ -118,16 +118,16 @@ def differentiable(
         raise error.with_hint("choose a layer before it with --layer (`onnxcam layers`)") from error
     about_signs = straight_through_notices(model.graph, [opened.image.name], name)
     notices = (*runner.session.notices, *dict.fromkeys(notice for _, notice in about_signs))
-    made = Differentiable(runner, opened, model, name, notices)
-    if opened.image.batch == 1 or _is_independent(made):
-        return made
+    tensor = Differentiable(runner, opened, model, name, notices)
+    if opened.image.batch == 1 or _is_independent(tensor):
+        return tensor
     if opened.image.batch is not None:
         raise ModelError(
             f"{opened.model.name}: takes {opened.image.batch} images at a time, and the gradient for one "
             "depends on the others; export it with a batch size of 1"
         )
     single = replace(runner, fixed_batch=1)
-    return replace(made, runner=single, notices=(*made.notices, MIXES))
+    return replace(tensor, runner=single, notices=(*tensor.notices, MIXES))
 
 
 def _open_runner(
@@ -145,9 +145,9 @@ def _open_runner(
     )
 
 
-def _is_independent(made: Differentiable) -> bool:
+def _is_independent(tensor: Differentiable) -> bool:
     """Whether two images have the same values and gradients together as alone."""
-    opened = made.opened
+    opened = tensor.opened
     height, width = opened.size
     channels = opened.range.channels
     shape = (
@@ -155,9 +155,9 @@ def _is_independent(made: Differentiable) -> bool:
     )
     pair = contrasting_images(shape, opened.image.dtype).astype(opened.range.tensor_dtype)
     try:
-        seeds = np.ones((2, *made.values(pair).shape[1:]))
-        together = made.gradients(pair, seeds)
-        alone = [made.gradients(pair[n : n + 1], seeds[:1]) for n in range(2)]
+        seeds = np.ones((2, *tensor.values(pair).shape[1:]))
+        together = tensor.gradients(pair, seeds)
+        alone = [tensor.gradients(pair[n : n + 1], seeds[:1]) for n in range(2)]
     except (ModelError, RunError):
         return False
     tolerance = tolerance_of([together[0]])

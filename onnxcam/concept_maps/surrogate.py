@@ -190,12 +190,12 @@ def fit_surrogate(
     runner, features, scores = source.tail.runner, [], []
     for concepts, load in zip(maps, tensors, strict=True):
         count = len(concepts)
-        kept = np.where(draw.random((COPIES, count)) < 0.5, 1.0, draw.random((COPIES, count)))
-        kept[0] = 1.0
-        removed = np.einsum("sk,khw,kc->schw", 1 - kept, concepts, directions)
+        shares = np.where(draw.random((COPIES, count)) < 0.5, 1.0, draw.random((COPIES, count)))
+        shares[0] = 1.0
+        removed = np.einsum("sk,khw,kc->schw", 1 - shares, concepts, directions)
         shifted = shifted_scores(runner, load(), removed, np.full(COPIES, -1.0))
         scores.append(target.score(shifted))
-        features.append(kept * concepts.mean(axis=(1, 2)))
+        features.append(shares * concepts.mean(axis=(1, 2)))
         progress(1)
     return _fit(source, target, np.array(features), np.array(scores), names, seed)
 
