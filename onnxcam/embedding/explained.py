@@ -9,7 +9,7 @@ from onnxcam.arrays import Dim
 from onnxcam.dense import Dense
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.evidence import RoundingRule
-from onnxcam.embedding.rounds import Rounds
+from onnxcam.embedding.rounds import ALONE, Rounds
 from onnxcam.embedding.target import EmbeddedTarget
 from onnxcam.errors import ModelError
 from onnxcam.model.model import Model
@@ -26,11 +26,11 @@ class Embedding:
         request: what the method asks of the model.
         drawing: the method with its settings, the image input with its size, and what its sampler needs.
         layers: where its quantities are taken.
-        images: the size of the batch, a number or a name.
-        rounds: how the samples are run.
         target: what is explained.
         takes_target: whether the class is an input of the file.
         score: the tensors with the class scores.
+        images, rounds: the size of the batch, a number or a name, and how the samples are run; see
+            `choose_rounds`.
         fuse: how the maps of several layers become one.
         dense: the scores at positions, if the model has them.
         where: the place of a target that does not depend on the image; "" to choose it in the graph.
@@ -40,11 +40,11 @@ class Embedding:
     request: PlanRequest
     drawing: Drawing
     layers: Sequence[Layer]
-    images: Dim
-    rounds: Rounds
     target: EmbeddedTarget
     takes_target: bool
     score: Score
+    images: Dim = 1
+    rounds: Rounds = ALONE
     fuse: str = "max"
     dense: Dense | None = None
     where: str = ""

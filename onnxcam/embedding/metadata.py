@@ -71,16 +71,16 @@ def write_metadata(model: Model, explanation: EmbeddedExplanation) -> Model:
     """The same model with the properties of an explanation, besides its own. Labels that its own metadata hold
     are not stored twice; a notice says so where they are not stored because of their size.
     """
-    kept = {key: text for key, text in model.metadata.items() if not key.startswith(PREFIX)}
+    own = {key: text for key, text in model.metadata.items() if not key.startswith(PREFIX)}
     properties, labels = to_properties(explanation), explanation.labels
     notices = model.notices
-    if labels is not None and labels != metadata_labels(kept):
+    if labels is not None and labels != metadata_labels(own):
         text = json.dumps(labels, ensure_ascii=False)
         if len(text.encode()) <= MAX_LABELS_BYTES:
             properties[f"{PREFIX}labels"] = text
         else:
             notices = (*notices, _describe_omission(len(text.encode())))
-    return replace(model, metadata={**kept, **properties}, notices=notices)
+    return replace(model, metadata={**own, **properties}, notices=notices)
 
 
 def _describe_omission(size: int) -> str:

@@ -16,6 +16,7 @@ from onnxcam.embedding.cut import write_cut_samples
 from onnxcam.embedding.evidence import write_evidence
 from onnxcam.embedding.explained import Embedding, find_subject
 from onnxcam.embedding.maps import LayerQuantities, write_maps
+from onnxcam.embedding.metadata import TARGET
 from onnxcam.embedding.order import sort_nodes
 from onnxcam.embedding.positions import choose_positions
 from onnxcam.embedding.rows import (
@@ -27,7 +28,6 @@ from onnxcam.embedding.rows import (
     write_rows,
 )
 from onnxcam.embedding.scope import Result, Scope
-from onnxcam.embedding.target import TARGET_INPUT
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.method import positional
@@ -93,8 +93,11 @@ class _Writer:
         self.image_tensor = body.value(subject.image).tensor
         self.image_readers = list(self.image_tensor.outputs)
         outer = body if embedding.rounds.count == 1 else self._outer_graph(body.graph)
+        image = outer.value(subject.image)
+        for tensor in (image.tensor, self.image_tensor):
+            tensor.shape = [embedding.images, *tensor.shape[1:]]
         captured = {subject.image: self.image_tensor}
-        self.scope = Scope(outer, body, embedding.rounds.count, embedding.images, captured)
+        self.scope = Scope(outer, body, embedding.rounds.count, image, captured)
 
     def _outer_graph(self, body: gs.Graph) -> Builder:
         image = self.image_tensor
@@ -111,7 +114,7 @@ class _Writer:
 
     def write(self) -> Written:
         """The model with the original outputs, and the map in its graph."""
-        scope, image = self.scope, self._open_image()
+        scope, image = self.scope, self.scope.image
         target = self._target_input()
         chosen = None if target is None else scope.capture(target)
         samples = None if self.is_cut else self.embedding.drawing.draw(image)
@@ -130,14 +133,6 @@ class _Writer:
             self._add_output(name, result.value)
         model = replace(self.model, graph=scope.outer.graph)
         return Written(model, scope.outer, image, saliency, None if target is None else target.name)
-
-    def _open_image(self) -> Value:
-        """The images (N, ...) in the outer graph."""
-        image = self.scope.outer.value(self.subject.image)
-        for tensor in (image.tensor, self.image_tensor):
-            tensor.shape = [self.embedding.images, *tensor.shape[1:]]
-        self.scope.image = image
-        return image
 
     @property
     def is_cut(self) -> bool:
@@ -204,7 +199,7 @@ class _Writer:
         if not self.embedding.takes_target:
             return None
         outer = self.scope.outer
-        name = outer.unique_name(TARGET_INPUT)
+        name = outer.unique_name(TARGET)
         return outer.input(name, np.dtype(np.int64), (self.embedding.images,))
 
     def _replace_image(self, rows: Value) -> None:

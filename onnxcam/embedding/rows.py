@@ -48,18 +48,14 @@ def sampled_rows(scope: Scope, rounds: Rounds, rows: Any) -> Value:
     """(N or 1, size or 1, ...): the values of a sampler for the rows of a round."""
     if isinstance(rows, Repeated):
         return anp.expand_dims(_as_value(scope, rows.row), 1)
-    tables = rows.tables if isinstance(rows, Tabulated) else (rows,)
+    if not isinstance(rows, Tabulated):  # an array with a row per sample
+        rows = Tabulated(lambda row: row, (rows,))
     numbers = scope.pick(rounds.numbers)
-    taken = [_take(scope, table, numbers) for table in tables]
-    images = rows.images if isinstance(rows, Tabulated) else ()
-    if not images:
-        shared = (
-            [_as_value(scope, row) for row in rows.shared] if isinstance(rows, Tabulated) else []
-        )
-        result = rows.compute(*taken, *shared) if isinstance(rows, Tabulated) else taken[0]
-        return anp.expand_dims(result, 0)
-    captured = [_as_value(scope, row) for row in images]
-    shared = [_as_value(scope, row) for row in rows.shared]
+    taken = [_take(scope, table, numbers) for table in rows.tables]
+    shared = [_as_value(scope, array) for array in rows.shared]
+    if not rows.images:
+        return anp.expand_dims(rows.compute(*taken, *shared), 0)
+    captured = [_as_value(scope, row) for row in rows.images]
     if scope.images != 1:
         taken = [
             flatten_rows(

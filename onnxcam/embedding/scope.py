@@ -43,18 +43,23 @@ class Scope:
         outer: writes the graph of the file.
         body: writes what is run in each round; the same if there is one round.
         rounds: the number of rounds.
-        images: the size of the batch of images.
+        image: the images (N, ...) in the outer graph.
         captured: the tensors of the outer graph that the body reads, by name.
     """
 
     outer: Builder
     body: Builder
     rounds: int
-    images: Dim
+    image: Value
     captured: dict[str, gs.Tensor] = field(default_factory=dict)
     _number: Value | None = None
     _states: list[tuple[Value, gs.Variable, Result]] = field(default_factory=list)
     _stacks: list[Result] = field(default_factory=list)
+
+    @property
+    def images(self) -> Dim:
+        """The size of the batch of images."""
+        return self.image.shape[0]
 
     @property
     def is_loop(self) -> bool:
@@ -152,8 +157,6 @@ class Scope:
             return outer.op("Expand", outer.constant(np.array([""])), sizes, shape=shape)
         value = gs.Constant("value", np.zeros(1, dtype))
         return outer.op("ConstantOfShape", sizes, value=value, shape=shape)
-
-    image: Value = None  # type: ignore[assignment]  # set when the outer graph has it
 
     def close(self, prepare: Callable[[gs.Graph], gs.Graph]) -> None:
         """Write the Loop, whose body a function prepares, and tell the results their Values after it."""

@@ -11,8 +11,6 @@ from onnxcam.graph import anp
 from onnxcam.graph.tracing import Value
 from onnxcam.rewrite.ranked_seed import class_of_rank
 
-TARGET_INPUT = "target"  # (N,) int64: the class that is explained, -1 for the best one
-
 
 @dataclass(frozen=True)
 class EmbeddedTarget:
@@ -36,7 +34,9 @@ class EmbeddedTarget:
     middle: float = 0.0
 
     def write(self, scores: Value, chosen: Value | None = None) -> Value:
-        """(N, classes) float32: the weights for these scores (N, classes). `chosen` is TARGET_INPUT."""
+        """(N, classes) float32: the weights for these scores (N, classes). `chosen` (N,) are classes,
+        -1 for the target itself.
+        """
         weights = self._weights(scores)
         if chosen is None:
             return weights

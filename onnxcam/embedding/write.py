@@ -38,7 +38,6 @@ from onnxcam.embedding.public_names import (
     take_integers,
 )
 from onnxcam.embedding.read_target import read_embedded_target, split_target
-from onnxcam.embedding.rounds import ALONE
 from onnxcam.errors import NeedsOpsetError, SettingError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.dense_labels import with_labels
@@ -54,6 +53,7 @@ from onnxcam.methods.embedding import embedding_refusal
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Subset
+from onnxcam.model.chosen_opset import require_opset, upgrade_to
 from onnxcam.model.load import load, upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.rewrite.weight_layout import lay_out_weights
@@ -121,7 +121,7 @@ def embed(
     image = replace(plan.image, height=size[0], width=size[1])
     source = model if isinstance(model, Model) else load(model, explainer.inputs)
     require_free_names(source.graph, _names(outputs, target_input, takes_pixels))
-    source = _prepare(source, size, opset)
+    source = with_size(source if opset is None else upgrade_to(source, opset), size)
     drawing = Drawing(
         BoundFormula(explainer.method, explainer.settings, Subset(None, None)),
         image,
@@ -137,8 +137,6 @@ def embed(
         plan.layers
         if explainer.method.has_layer or explainer.method.at != IMAGE
         else (image.as_layer(),),
-        images=1,
-        rounds=ALONE,
         target=read_embedded_target(what, explainer, plan),
         takes_target=target_input,
         score=plan.score,
@@ -149,8 +147,9 @@ def embed(
     )
     ends = partial(_write_ends, explainer, image, outputs, takes_pixels)
     written, choice = _write(source, plan, embedding, batch, rounds, ends)
-    explanation = _describe(explainer, plan, source, choice.embedding, size)
-    explanation = replace(explanation, takes_pixels=takes_pixels)
+    if opset is not None:
+        require_opset(written.model, opset)
+    explanation = _describe(explainer, plan, source, choice.embedding, size, takes_pixels)
     result = write_metadata(_finish(written.model, small), explanation)
     notices = [*explainer.notices, *result.notices, *choice.notices]
     notices += _noise_notices(explainer, options)
@@ -162,18 +161,6 @@ def embed(
         about = (explainer.preprocessing_notice, describe_steps(explainer.preprocessing))
         notices += [notice for notice in about if notice is not None]
     return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
-
-
-def _prepare(source: Model, size: tuple[int, int], opset: int | None) -> Model:
-    """The model for images of this size (height, width), with this opset, if one is named. SettingError for one
-    that is older than that of the model.
-    """
-    if opset is not None and opset < source.opset:
-        raise SettingError(
-            f"opset {opset}: the model has {source.opset}; expected {source.opset} or more"
-        )
-    resized = with_size(source, size)
-    return resized if opset is None else upgrade_model(resized, opset)
 
 
 def _check_outputs(outputs: Sequence[str]) -> None:
@@ -287,7 +274,12 @@ def _finish(model: Model, small: bool) -> Model:
 
 
 def _describe(
-    explainer: Explainer, plan: Plan, source: Model, embedding: Embedding, size: tuple[int, int]
+    explainer: Explainer,
+    plan: Plan,
+    source: Model,
+    embedding: Embedding,
+    size: tuple[int, int],
+    takes_pixels: bool,
 ) -> EmbeddedExplanation:
     score, rounds = plan.score, embedding.rounds
     return EmbeddedExplanation(
@@ -298,6 +290,7 @@ def _describe(
         target=None if embedding.takes_target else embedding.target.name,
         settings=settings_to_json(explainer.settings),
         preprocessing=replace(explainer.preprocessing, size=size),
+        takes_pixels=takes_pixels,
         samples=0 if rounds.is_alone else rounds.samples,
         rounds=rounds.count,
         signed=explainer.method.signed,

@@ -19,6 +19,7 @@ from tests.embedding.support.explained import (
     run_embedded,
 )
 from tests.explain.test_methods_on_fixtures import (
+    DATA,
     FEW,
     FIXTURES,
     NO_ATTENTION,
@@ -204,6 +205,16 @@ def test_notice_tells_the_noise_of_the_file() -> None:
     assert any("--set generator=tile" in notice for notice in notices)
 
 
+def test_opset_that_lacks_an_operator_is_refused() -> None:
+    content = (DATA / "paddle.onnx").read_bytes()
+    with pytest.raises(SettingError, match="opset=14: operators of the new model need opset 16"):
+        onnxcam.embed(content, METHOD, samples=2, opset=14)
+    assert onnxcam.embed(content, METHOD, samples=2, opset=17).model.opset == 17
+
+
 def test_opset_below_that_of_the_model_is_refused() -> None:
-    with pytest.raises(SettingError, match="opset 5: the model has 18"):
+    with pytest.raises(
+        SettingError,
+        match=r"opset=5: .* has opset 18, and models are only upgraded; expected 18 to",
+    ):
         onnxcam.embed(SHAPES_MODEL, METHOD, opset=5)
