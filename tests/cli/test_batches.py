@@ -118,20 +118,26 @@ def test_images_are_written_by_other_threads(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-def test_interrupted_run_reports_every_written_image(model: Path, folder: Path, out: Path) -> None:
+def test_interrupted_run_reports_every_written_image(
+    model: Path, folder: Path, out: Path, tmp_path: Path
+) -> None:
     words = [sys.executable, "-m", "onnxcam", "explain", str(model), str(folder), *GRAD_CAM]
-    process = subprocess.Popen(
-        [*words, "-o", str(out), "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=60)
-    assert process.returncode in (0, 130, -signal.SIGINT), errors
+    command = [*words, "-o", str(out), "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with (
+        (tmp_path / "errors.txt").open("w+") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as process,
+    ):
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        # not `communicate`, which with two pipes loses the lines that `readline` has read ahead
+        rest = process.stdout.read()
+        code = process.wait(timeout=60)
+        errors.seek(0)
+        assert code in (0, 130, -signal.SIGINT), errors.read()
     reported = [record["manifest"] for record in records(first + rest)]
     written = sorted(map(str, out.glob("*.json")))
     assert len(list(out.iterdir())) == 3 * len(written)
