@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnxcam.errors import ModelError, SettingError
 from onnxcam.explain.free_batch_proof import free_batch_if_proven
-from onnxcam.model.free_batch import infer_again
 from onnxcam.model.image_input import image_input
+from onnxcam.model.image_shape import shape_images
 from onnxcam.model.model import Model
 from onnxcam.runtime.batch_independence import samples_are_independent
 from onnxcam.runtime.device import find_device
@@ -37,11 +37,10 @@ def with_rows(model: Model, rows: int | None) -> Model | None:
 
 
 def _with_fixed_batch(free: Model, rows: int) -> Model | None:
-    fixed = free.copy()
-    name = image_input(free).name
-    tensor = fixed.graph.tensors()[name]
-    tensor.shape = [rows, *tensor.shape[1:]]
-    return infer_again(fixed, name)
+    try:
+        return shape_images(free.copy(), image_input(free).name, rows)
+    except ModelError:
+        return None
 
 
 def _has_independent_rows(free: Model) -> bool:
@@ -61,19 +60,13 @@ def with_size(model: Model, size: tuple[int, int]) -> Model:
     image = image_input(model)
     if (image.height, image.width) == size:
         return model
-    fixed = model.copy()
-    tensor = fixed.graph.tensors()[image.name]
-    first = 2 if image.layout == "NCHW" else 1
-    shape = list(tensor.shape)
-    shape[first : first + 2] = size
-    is_other = any(
-        side is not None and side != own
-        for side, own in zip((image.height, image.width), size, strict=True)
+    refusal = SettingError(
+        f"{model.name}: takes no images of {size[0]} x {size[1]} pixels; choose another --size"
     )
-    tensor.shape = shape
-    inferred = None if is_other else infer_again(fixed, image.name)
-    if inferred is None:
-        raise SettingError(
-            f"{model.name}: takes no images of {size[0]} x {size[1]} pixels; choose another --size"
-        )
-    return inferred
+    sides = zip((image.height, image.width), size, strict=True)
+    if any(declared not in (None, side) for declared, side in sides):
+        raise refusal
+    try:
+        return shape_images(model.copy(), image.name, size=size)
+    except ModelError as error:
+        raise refusal from error

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import onnx_graphsurgeon as gs
 
-from onnxcam.errors import SettingError
+from onnxcam.errors import ModelError, SettingError
 from onnxcam.graph.node_errors import name_of, reports_node
-from onnxcam.model.channel_axis import image_channel_axis
-from onnxcam.model.free_batch import infer_again
+from onnxcam.model.image_input import describe_image, is_image
+from onnxcam.model.image_shape import shape_images
 from onnxcam.model.model import Model
 
 RECURRENT = ("RNN", "GRU", "LSTM")
@@ -21,25 +21,22 @@ def fix_size(model: Model, size: tuple[int, int] | None) -> Model:
     steps; otherwise the model itself. SettingError for a size that it does not run with.
     """
     nodes = [node for node in model.graph.nodes if has_free_steps(node)]
-    images = [tensor for tensor in model.graph.inputs if len(tensor.shape or ()) == len("NCHW")]
-    if size is None or not nodes or not images:
+    image = next(filter(is_image, model.graph.inputs), None)
+    if size is None or not nodes or image is None:
         return model
-    fixed = model.copy()
-    image = fixed.graph.tensors()[images[0].name]
-    channels = image_channel_axis(fixed.graph, image)
-    axes = [axis for axis in range(1, len(image.shape)) if axis != channels]
-    for axis, side in zip(axes, size, strict=True):
-        image.shape[axis] = image.shape[axis] if isinstance(image.shape[axis], int) else side
-    inferred = infer_again(fixed, image.name)
-    if inferred is None:
+    declared = describe_image(model, image)
+    try:
+        sides = declared.height or size[0], declared.width or size[1]
+        fixed = shape_images(model.copy(), image.name, size=sides)
+    except ModelError as error:
         raise SettingError(
             f"{model.name}: cannot be run for images of {size[0]} x {size[1]} pixels; choose another --size"
-        )
+        ) from error
     notice = (
         f"the size of the images is fixed at {size[0]} x {size[1]} (--size), on which the steps of "
         f"{nodes[0].op} ({name_of(nodes[0])}) depend"
     )
-    return replace(inferred, notices=(*inferred.notices, notice))
+    return replace(fixed, notices=(*fixed.notices, notice))
 
 
 def has_free_steps(node: gs.Node) -> bool:

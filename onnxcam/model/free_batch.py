@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.dims import is_static
 from onnxcam.graph.node_errors import reports_node
+from onnxcam.model.image_shape import shape_images
 from onnxcam.model.model import Model
-from onnxcam.passes.canonicalize import canonicalize
 
 BATCH = "batch"  # the name of the free size
 
@@ -31,10 +29,11 @@ def free_batch(model: Model, image: str) -> Model | None:
             _free_target(node, batch)
         elif node.op == "Concat" and node.attrs["axis"] % len(node.outputs[0].shape or "N"):
             _repeat_constants(free.graph, node, batch)
-    source = free.graph.tensors()[image]
-    source.shape = [BATCH, *source.shape[1:]]
-    freed = infer_again(free, image)
-    is_free = freed is not None and all(
+    try:
+        freed = shape_images(free, image, BATCH)
+    except ModelError:
+        return None
+    is_free = all(
         output.shape and not isinstance(output.shape[0], int) for output in freed.graph.outputs
     )
     return freed if is_free else None
@@ -53,18 +52,10 @@ def repeat_rows(model: Model, image: str) -> Model:
                 _repeat_constants(repeated.graph, node, 1)
     if len(repeated.graph.nodes) == len(model.graph.nodes):
         return model
-    return infer_again(repeated, image) or model
-
-
-def infer_again(model: Model, image: str) -> Model | None:
-    """The model with the shapes of all tensors but the image inferred again, in place; None if that fails."""
-    for tensor in model.graph.tensors().values():
-        if isinstance(tensor, gs.Variable) and tensor.name != image:
-            tensor.shape = None
     try:
-        return replace(model, graph=canonicalize(model.graph))
-    except (ModelError, ValueError):
-        return None
+        return shape_images(repeated, image)
+    except ModelError:
+        return model
 
 
 def _free_target(node: gs.Node, batch: int) -> None:
