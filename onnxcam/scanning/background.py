@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 from onnxcam.errors import SettingError
-from onnxcam.scanning.search import Ranks
+from onnxcam.scanning.extremes import Extremes, Ordered, find_extremes
+from onnxcam.scanning.search import Ranks, largest_rank
 
 Tail: TypeAlias = Literal["right", "left", "both"]
 TAILS: tuple[Tail, ...] = get_args(Tail)
@@ -54,18 +55,23 @@ class Background:
     Args:
         activations: (nodes, B), in the order of the images; sorted in place along the images.
         tail: whether large activations are unusual ("right"), small ones ("left"), or both.
+        alpha_max: the largest p-value that `histograms_with` counts.
 
     Attributes:
         histograms: (B, B): for each of its images the numbers of nodes with the rank 1 to B of their p-value
             among the others, which is rank / B.
     """
 
-    def __init__(self, activations: NDArray[np.float32], tail: str = "right") -> None:
+    def __init__(
+        self, activations: NDArray[np.float32], tail: str = "right", alpha_max: float = 1.0
+    ) -> None:
         if tail not in TAILS:
             raise SettingError(f"tail {tail!r}: expected {', '.join(TAILS)}")
         self._sorted, self.tail = activations, tail
         self.nodes, self.count = activations.shape
         self.histograms = np.zeros((self.count, self.count), np.int64)
+        self._last = largest_rank(alpha_max, self.levels)
+        self._extremes: list[Extremes] = []
         for part in self._parts(self.count):
             self._sort(part)
 
@@ -91,6 +97,18 @@ class Background:
             ranks[part] = _to_ranks(larger, smaller, levels)
         return ranks.T
 
+    def histograms_with(self, activation: Floats) -> NDArray[np.int64]:
+        """(B, last): for each background image the numbers of nodes with the ranks up to alpha_max among the
+        others and an image with this activation (nodes,): of p-values that are the rank divided by `levels`.
+        """
+        histograms = self.histograms[:, : self._last].copy()
+        values, step = np.asarray(activation, np.float32), 2 if self.tail == "both" else 1
+        for extremes in self._extremes:
+            moved = extremes.count_moved(values, histograms.shape)
+            histograms -= moved
+            histograms[:, step:] += moved[:, :-step]
+        return histograms
+
     def _parts(self, images: int) -> Iterator[slice]:
         """Nodes that are compared at a time."""
         step = max(1, CHUNK // max(images, 1))
@@ -114,6 +132,8 @@ class Background:
             ends = np.where(is_last, positions, last)[:, ::-1]
             smaller = np.minimum.accumulate(ends, axis=1)[:, ::-1]
         ranks = _to_ranks(larger, smaller, self.count)
+        ordering = Ordered(part, ordered, order, larger, smaller)
+        self._extremes += find_extremes(ordering, ranks, self._last)
         cells = order * self.count + ranks - 1
         counts = np.bincount(cells.ravel(), minlength=self.count**2)
         self.histograms += counts.reshape(self.histograms.shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcam.arrays import Floats
 from onnxcam.scanning.background import FIRST, Activations, Background
-from onnxcam.scanning.search import Ranks, histogram, scan_nodes
+from onnxcam.scanning.search import NodeScores, Ranks, histogram, scan_nodes
 from onnxcam.scanning.settings import ScanSettings
 from onnxcam.scanning.statistics import STATISTICS
 
@@ -50,23 +50,29 @@ class Reference:
 
     Attributes:
         background: their activations.
-        scores: (B,), those of the background images, each compared with the others.
+        scores: (B,), those of the background images, each compared with the others, without a scanned image.
     """
 
     def __init__(self, members: Members, settings: ScanSettings) -> None:
         self._members, self._alpha_max = members, settings.alpha_max
         self._statistic = STATISTICS[settings.statistic]
-        self.background = Background(members.activations.columns, settings.tail)
-        self.scores = self._scan(self.background.histograms)[0]
+        columns = members.activations.columns
+        self.background = Background(columns, settings.tail, settings.alpha_max)
+        self.scores = self._scan(self.background.histograms, self.background.count).scores
 
     def compare(self, activation: Floats, keys: Sequence[str]) -> Comparison:
-        """An image with activations (C, h, w), compared with all background images other than itself."""
+        """An image with activations (C, h, w), compared with all background images other than itself. Its score
+        is one of those of all images, the background's and its own, each compared with all others.
+        """
         member = self._members.find(keys)
         is_member = member is not None
         levels = self.background.levels - is_member
         ranks = self.background.ranks(activation.reshape(1, -1), is_member=is_member)
-        (score,), (rank,) = self._scan(histogram(ranks, levels))
-        others = self.scores if member is None else np.delete(self.scores, member)
+        (score,), (rank,) = self._scan(histogram(ranks, levels), levels)
+        if member is None:
+            others = self._scan(self.background.histograms_with(activation.ravel()), levels).scores
+        else:
+            others = np.delete(self.scores, member)
         at_least = (others >= score * (1 - ROUNDING)).sum()
         return Comparison(
             score=float(score),
@@ -77,6 +83,5 @@ class Reference:
             is_member=is_member,
         )
 
-    def _scan(self, histograms: Ranks) -> tuple[Floats, Ranks]:
-        scores = scan_nodes(histograms, self._alpha_max, self._statistic)
-        return scores.scores, scores.ranks
+    def _scan(self, histograms: Ranks, levels: int) -> NodeScores:
+        return scan_nodes(histograms, levels, self._alpha_max, self._statistic)

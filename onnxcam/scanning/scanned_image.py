@@ -36,7 +36,7 @@ class ScannedImage:
         layer: the name of the layer.
         score: the largest scan statistic of all subsets of nodes: exact.
         alpha: the p-value that the nodes of the best subset do not exceed; 0 if it is empty.
-        p_value: of the score, among those of the background images, left out one at a time.
+        p_value: of the score, among those of the background images, each compared with the others and this one.
         ranks: (C, h, w), the p-values of the nodes, multiplied by `levels`.
         levels: the number of different p-values.
         block: the cells (rows) and feature maps (columns) of the most unusual block of nodes, from an ascent

@@ -57,14 +57,14 @@ def largest_rank(alpha_max: float, levels: int) -> int:
 
 
 def scan_nodes(
-    histograms: NDArray[np.integer], alpha_max: float, statistic: Statistic
+    histograms: NDArray[np.integer], levels: int, alpha_max: float, statistic: Statistic
 ) -> NodeScores:
-    """The exact scores of images, from the numbers (N, levels) of their nodes of each rank.
+    """The exact scores of images, from the numbers (N, levels) of their nodes of each rank; ranks beyond
+    alpha_max may be left out.
 
     The best subset has only hits: another node would add to the total alone. So there is one subset to
     score for each rank.
     """
-    levels = histograms.shape[1]
     last = largest_rank(alpha_max, levels)
     hits = np.cumsum(histograms[:, :last], axis=1)
     if not last:
@@ -141,7 +141,7 @@ def ascend(
 
 def _best_row(ranks: Ranks, levels: int, alpha_max: float, statistic: Statistic) -> Mask:
     """The row whose best nodes have the highest score."""
-    scores = scan_nodes(histogram(ranks, levels), alpha_max, statistic).scores
+    scores = scan_nodes(histogram(ranks, levels), levels, alpha_max, statistic).scores
     return np.asarray(np.arange(len(ranks)) == scores.argmax())
 
 

@@ -62,7 +62,9 @@ def compare_images(rng: np.random.Generator) -> dict[str, float]:
         p_values = ranks / background.levels
         worst["p-values"] = max(worst["p-values"], np.abs(p_values - ranges[:, :, 1]).max())
         for alpha in ALPHAS:
-            ours = scan_nodes(histogram(ranks, background.levels), alpha, STATISTICS[name]).scores
+            ours = scan_nodes(
+                histogram(ranks, background.levels), background.levels, alpha, STATISTICS[name]
+            ).scores
             theirs = [peer_score(scanner, functions, row, alpha, name) for row in ranges]
             difference = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-12)
             worst[name] = max(worst[name], float(difference.max()))

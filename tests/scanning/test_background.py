@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnxcam.errors import SettingError
 from onnxcam.scanning import background as module
 from onnxcam.scanning.background import TAILS, Activations, Background, Tail
-from onnxcam.scanning.search import histogram
+from onnxcam.scanning.search import histogram, largest_rank
 
 Values = NDArray[np.float32]
 
@@ -58,6 +58,22 @@ def test_p_values_of_members_leave_themselves_out(tail: Tail, count: int) -> Non
         expected = slow_p_values(np.delete(values, row, axis=0), image, tail)
         assert ranks[row] / count == pytest.approx(expected)
     assert (background.histograms == histogram(ranks, count)).all()
+
+
+@pytest.mark.usefixtures("_parts")
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 21])
+@pytest.mark.parametrize("alpha_max", [0.1, 0.5, 0.99])
+def test_ranks_of_members_count_an_image_that_joins(
+    tail: Tail, count: int, alpha_max: float
+) -> None:
+    values = tied(count, 40)
+    background = Background(np.ascontiguousarray(values.T), tail, alpha_max)
+    for image in (*tied(3, 40, seed=1), *tied(3, 40, seed=2) * 1.5 - 1):
+        ranks = make(np.stack([*values, image]), tail).ranks(values, is_member=True)
+        last = largest_rank(alpha_max, count + 1)
+        expected = histogram(ranks, count + 1)[:, :last]
+        assert background.histograms_with(image).tolist() == expected.tolist()
 
 
 def test_zeros_of_a_relu_are_not_unusual() -> None:

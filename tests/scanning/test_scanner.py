@@ -41,16 +41,19 @@ def slow_score(p_values: Floats, alpha_max: float, statistic: str) -> float:
     return max(scores, default=0.0)
 
 
-def slow_p_values(others: Floats, image: Floats) -> Floats:
-    return np.asarray((1 + (others >= image).sum(axis=0)) / (len(others) + 1))
+def slow_p_values(others: Any, image: Floats) -> Floats:
+    return np.asarray((1 + (np.asarray(others) >= image).sum(axis=0)) / (len(others) + 1))
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 @pytest.mark.parametrize("alpha_max", [0.05, 0.3])
 def test_score_and_p_value_equal_those_of_the_definition(statistic: str, alpha_max: float) -> None:
-    scanner = open_scanner(alpha_max=alpha_max, statistic=statistic)
+    scanner, settings = (
+        open_scanner(alpha_max=alpha_max, statistic=statistic),
+        (alpha_max, statistic),
+    )
     left_out = [
-        slow_score(slow_p_values(np.delete(BACKGROUND, n, 0), image), alpha_max, statistic)
+        slow_score(slow_p_values(np.delete(BACKGROUND, n, 0), image), *settings)
         for n, image in enumerate(BACKGROUND)
     ]
     np.testing.assert_allclose(scanner.background_scores, left_out)
@@ -58,10 +61,30 @@ def test_score_and_p_value_equal_those_of_the_definition(statistic: str, alpha_m
     for image, scanned in zip(new, scanner.stream(new), strict=True):
         p_values = slow_p_values(BACKGROUND, image)
         np.testing.assert_allclose(scanned.p_values, p_values, rtol=1e-6)
-        assert scanned.score == pytest.approx(slow_score(p_values, alpha_max, statistic))
-        extreme = sum(score >= scanned.score * (1 - 1e-12) for score in left_out)
+        assert scanned.score == pytest.approx(slow_score(p_values, *settings))
+        joined = [
+            slow_score(slow_p_values([*np.delete(BACKGROUND, n, 0), image], usual), *settings)
+            for n, usual in enumerate(BACKGROUND)
+        ]
+        extreme = sum(score >= scanned.score * (1 - 1e-12) for score in joined)
         assert scanned.p_value == pytest.approx((1 + extreme) / 31)
         assert (scanned.subset == (p_values <= scanned.alpha + 1e-9)).all()
+
+
+@pytest.mark.parametrize("tail", ["right", "left", "both"])
+@pytest.mark.parametrize("count", [21, 30, 40])
+def test_p_value_of_an_image_is_the_same_in_and_outside_the_background(
+    tail: str, count: int
+) -> None:
+    """So that small p-values are as frequent among images of one kind as they say."""
+    rows = images(count, seed=11)
+    outside = [
+        next(iter(open_scanner(np.delete(rows, n, 0), tail=tail, restarts=0).stream(row))).p_value
+        for n, row in enumerate(rows[:, None])
+    ]
+    inside = [image.p_value for image in open_scanner(rows, tail=tail, restarts=0).stream(rows)]
+    assert outside == pytest.approx(inside)
+    assert (np.sort(outside) >= np.arange(1, count + 1) / count - 1e-9).all()
 
 
 def test_planted_block_is_the_most_unusual_one() -> None:

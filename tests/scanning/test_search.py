@@ -58,7 +58,7 @@ def test_node_score_equals_that_of_the_best_of_all_subsets(
 ) -> None:
     statistic = STATISTICS[name]
     ranks, levels = random_ranks(seed, 1, 12 if seed == 0 else 1 + seed)
-    scores = scan_nodes(histogram(ranks, levels), alpha_max, statistic)
+    scores = scan_nodes(histogram(ranks, levels), levels, alpha_max, statistic)
     expected = best_of_all(ranks, levels, alpha_max, statistic)
     assert scores.scores[0] == pytest.approx(expected)
     subset = ranks <= scores.ranks[0]
@@ -108,7 +108,7 @@ def test_ascent_is_never_above_the_best_block_and_reaches_most_of_it(name: str, 
 def test_block_is_at_least_as_unusual_as_the_best_row_alone(name: str) -> None:
     statistic = STATISTICS[name]
     ranks = np.random.default_rng(2).integers(1, 31, (9, 200))
-    best = scan_nodes(histogram(ranks, 30), 0.3, statistic).scores.max()
+    best = scan_nodes(histogram(ranks, 30), 30, 0.3, statistic).scores.max()
     assert ascend(ranks, 30, 0.3, statistic, restarts=0).score >= best * (1 - 1e-12)
 
 
@@ -133,7 +133,7 @@ def test_ascent_with_the_same_seed_repeats_and_from_one_start_does_not_exceed_se
 
 def test_subset_without_small_p_values_is_empty() -> None:
     ranks = np.full((3, 4), 9)
-    scores = scan_nodes(histogram(ranks, 10), 0.5, STATISTICS["berk-jones"])
+    scores = scan_nodes(histogram(ranks, 10), 10, 0.5, STATISTICS["berk-jones"])
     block = ascend(ranks, 10, 0.5, STATISTICS["berk-jones"])
     assert scores.scores.tolist() == [0, 0, 0]
     assert not (ranks <= scores.ranks[:, None]).any()
