@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.concept_maps.concepts import Concepts
     from onnxcam.concept_maps.contributions import Contributions
+    from onnxcam.concept_maps.source import ConceptSource
     from onnxcam.concept_maps.surrogate import Surrogate
     from onnxcam.errors import OnnxcamError
+    from onnxcam.targets.target import Target
 
 EPILOG = """\b
 In the output folder, all or none of these files are written:
@@ -32,8 +35,9 @@ The class scores of a concept tell how the score of each class would change if t
 the images that show it best: which classes it speaks for, and against.
 
 \b
-With --json, each line has the keys number, share, for, against and best of a concept, or image, target, score
-and contributions of an image, or surrogate, target, r2, r2_copies, r2_fitted, images and held_out.
+With --json, each line has the keys number, share, for, against and best of a concept (with -t also score), or
+image, target, score and contributions of an image, or surrogate, target, r2, r2_copies, r2_fitted, images and
+held_out.
 
 \b
 Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or a setting is invalid.
@@ -42,6 +46,7 @@ Exit codes: 0: success; 1: some images failed (they are listed); 2: the model or
 Examples:
   onnxcam concepts model.onnx photos/
   onnxcam concepts model.onnx photos/ -k 12 -l 40 --labels imagenet.txt -o parts
+  onnxcam concepts model.onnx photos/ -t cat-dog
   onnxcam concepts model.onnx photos/ --contributions cat.jpg -t cat
   onnxcam concepts model.onnx photos/ --surrogate gam -t cat
 """
@@ -84,7 +89,8 @@ OneTarget: TypeAlias = Annotated[
         "--target",
         "-t",
         metavar="TARGET",
-        help="With --contributions and --surrogate: what is explained.",
+        help="A class or a contrast of classes, whose score is told of each concept (top1: the classes that "
+        "it raises and lowers most), and what --contributions and --surrogate explain.",
     ),
 ]
 SurrogateKind: TypeAlias = Annotated[
@@ -133,7 +139,6 @@ def concepts(
     from onnxcam.concept_maps.contributions import read_with_gradient
     from onnxcam.concept_maps.find import find_concepts
     from onnxcam.concept_maps.source import ConceptSource
-    from onnxcam.concept_maps.surrogate import check_surrogate, check_target
 
     explained_paths = list(dict.fromkeys(contributions or []))
     names = result_names(explained_paths)
@@ -141,10 +146,8 @@ def concepts(
     _require_writable(out, names, surrogate, overwrite=force)
     paths, skipped_files = collect_images(images, recursive=recursive, out=out)
     source = ConceptSource(model, layer, arguments)
-    if surrogate is not None:
-        check_surrogate(surrogate, len(paths))
-        check_target(source, target)
     explained_rows = [read_with_gradient(source, path, target) for path in explained_paths]
+    chosen = _read_class(source, target, surrogate, len(paths), is_explained=bool(explained_rows))
     make_folder(out)
     failures: list[tuple[Any, OnnxcamError]] = []
     total = len(paths) * (1 if surrogate is None else 2) + count * best
@@ -160,6 +163,7 @@ def concepts(
         )
         for notice in (*skipped_files, *result.notices):
             reporter.note(f"note: {notice}")
+        result = replace(result, target=chosen)
         result.save(out, overwrite=force)
         _report_concepts(result, reporter)
         for row, name in zip(explained_rows, names, strict=True):
@@ -175,6 +179,31 @@ def concepts(
         say(str(error) if str(error).startswith(str(path)) else f"{path}: {error}", err=True)
     if failures:
         raise Exit(1)
+
+
+def _read_class(
+    source: ConceptSource, spec: str, surrogate: str | None, images: int, *, is_explained: bool
+) -> Target | None:
+    """The class of which each concept has a score. SettingError and TargetError if there is none, unless an
+    image `is_explained`: of one image, a target may be what concepts of many have no score for, such as a box.
+    """
+    from onnxcam.concept_maps.class_target import read_class
+    from onnxcam.concept_maps.find import CLASS_SCORES
+    from onnxcam.concept_maps.surrogate import PURPOSE, check_surrogate
+    from onnxcam.errors import SettingError, TargetError
+    from onnxcam.targets.classes import DEFAULT_TARGET
+
+    if surrogate is not None:
+        check_surrogate(surrogate, images)
+        return read_class(source, spec, PURPOSE)
+    if spec == DEFAULT_TARGET:
+        return None
+    try:
+        return read_class(source, spec, CLASS_SCORES)
+    except (SettingError, TargetError):
+        if is_explained:
+            return None
+        raise
 
 
 def _require_writable(
@@ -196,6 +225,8 @@ def _report_concepts(result: Concepts, reporter: ProgressReporter) -> None:
     for concept in range(len(result)):
         record = result.record(concept)
         columns = [f"concept {concept + 1}", f"{record['share']:.0%}"]
+        if result.target is not None and "score" in record:
+            columns.append(f"{result.target.name} {record['score']:+.2f}")
         for word in ("for", "against"):
             listed = ", ".join(f"{row['name']} {row['score']:+.2f}" for row in record[word])
             columns += [f"{word} {listed}"] if listed else []

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from typer import Argument, Exit, Option
 
-from onnxcam.cli.explainer_options import explainer_options
+from onnxcam.cli.explainer_options import explainer_options_without
 from onnxcam.cli.options import (
     Caption,
     ColormapName,
@@ -117,7 +117,7 @@ SearchSeed: TypeAlias = Annotated[
 ]
 
 
-@explainer_options
+@explainer_options_without("score")
 def scan(
     model: ModelFile,
     images: ScanImages,

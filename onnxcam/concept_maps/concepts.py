@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Array, Floats, Images, Scores
+from onnxcam.concept_maps.class_target import most_frequent_class, read_class
 from onnxcam.concept_maps.contributions import (
     Contributions,
     contributions_of,
@@ -20,13 +21,7 @@ from onnxcam.concept_maps.contributions import (
 )
 from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
 from onnxcam.concept_maps.source import ConceptSource, as_maps
-from onnxcam.concept_maps.surrogate import (
-    Surrogate,
-    check_surrogate,
-    check_target,
-    choose_target,
-    fit_surrogate,
-)
+from onnxcam.concept_maps.surrogate import PURPOSE, Surrogate, check_surrogate, fit_surrogate
 from onnxcam.explain.activations import ImageActivations
 from onnxcam.explain.explanation import ExplainedImage, encode_npz
 from onnxcam.explain.inputs import ImageSource
@@ -34,6 +29,7 @@ from onnxcam.explain.result_files import SCHEMA, require_writable, write_results
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.image.png import encode_png
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
+from onnxcam.targets.target import Target
 
 NAME = "concepts"  # of the files
 LoadTensor: TypeAlias = Callable[[], Images]
@@ -63,6 +59,7 @@ class Concepts:
         effects: (K, classes), the class scores of the concepts: the gradient of each class's score in the
             direction of the concept's part of the activation, the mean over its best images. None for a model
             with scores at positions.
+        target: the class, or contrast of classes, of which each concept has `target_scores`, if one was named.
     """
 
     source: ConceptSource
@@ -80,6 +77,7 @@ class Concepts:
     tensors: tuple[LoadTensor, ...]
     best: tuple[tuple[int, ...], ...] = ()
     effects: Scores | None = None
+    target: Target | None = None
 
     def __len__(self) -> int:
         return len(self.directions)
@@ -94,6 +92,13 @@ class Concepts:
     def peaks(self) -> Floats:
         """(K,): the largest weight of each concept."""
         return np.asarray(self.weights.max(axis=0), np.float64)
+
+    @property
+    def target_scores(self) -> Floats | None:
+        """(K,): the class score of each concept for `target`; None if none was named."""
+        if self.target is None or self.effects is None:
+            return None
+        return self.target.score(self.effects)
 
     def classes(self, concept: int, *, raises: bool = True) -> list[tuple[int, float]]:
         """The classes whose scores a concept raises (or lowers) most, with its class scores."""
@@ -125,12 +130,18 @@ class Concepts:
         the class that is first on most images; `progress` counts images. Raises SettingError and TargetError.
         """
         check_surrogate(kind, len(self.images))
-        check_target(self.source, target)
+        chosen = read_class(self.source, target, PURPOSE)
         maps = [self.maps(number) for number in range(len(self.images))]
         names = [self._title(concept) for concept in range(len(self))]
-        chosen = choose_target(self.source, target, self.scores)
         return fit_surrogate(
-            self.source, chosen, maps, self.directions, self.tensors, names, seed, progress
+            self.source,
+            chosen or most_frequent_class(self.source, self.scores),
+            maps,
+            self.directions,
+            self.tensors,
+            names,
+            seed,
+            progress,
         )
 
     def sheet(self) -> Image.Image:
@@ -141,6 +152,9 @@ class Concepts:
 
     def _row(self, concept: int) -> ConceptRow:
         lines = [f"{100 * self.shares[concept]:.0f} % of the activation"]
+        if self.target is not None and self.target_scores is not None:
+            name = self.target.name.split(",")[0]
+            lines.append(f"{name} {_format_effect(self.target_scores[concept])}")
         for word, raises in (("for", True), ("against", False)):
             lines += self._class_texts(word, concept, raises=raises)
         panels = [
@@ -151,7 +165,7 @@ class Concepts:
 
     def _class_texts(self, word: str, concept: int, *, raises: bool) -> Iterator[str]:
         names = (
-            f"{self.source.short_name(index)} {effect:{'+.1f' if abs(effect) >= SMALL else '+.1g'}}"
+            f"{self.source.short_name(index)} {_format_effect(effect)}"
             for index, effect in self.classes(concept, raises=raises)
         )
         if text := ", ".join(names):
@@ -176,6 +190,7 @@ class Concepts:
                 {"name": image.name, "source": image.source, "sha256": image.sha256}
                 for image in self.images
             ],
+            **({} if self.target is None else {"target": self.target.to_json()}),
             "layers": [self.layer],
             "factorization": {
                 **self.settings,
@@ -189,9 +204,11 @@ class Concepts:
 
     def record(self, concept: int) -> dict[str, Any]:
         """One concept as JSON values."""
+        scores = self.target_scores
         return {
             "number": concept + 1,
             "share": float(self.shares[concept]),
+            **({} if scores is None else {"score": float(scores[concept])}),
             **{
                 name: [
                     {"index": index, "name": self.source.class_name(index), "score": effect}
@@ -226,6 +243,11 @@ class Concepts:
         if self.effects is not None:
             arrays["class_scores"] = self.effects
         return arrays
+
+
+def _format_effect(effect: float) -> str:
+    """A class score with its sign, and with a digit that is not 0."""
+    return f"{effect:{'+.1f' if abs(effect) >= SMALL else '+.1g'}}"
 
 
 def concept_files(folder: Path) -> dict[str, Path]:

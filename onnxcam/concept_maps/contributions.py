@@ -99,12 +99,7 @@ class Contributions:
         return {
             "schema": SCHEMA,
             "image": {"name": image.name, "source": image.source, "sha256": image.sha256},
-            "target": {
-                "name": self.target.name,
-                "index": self.target.index,
-                "spec": self.target.spec,
-                "score": self.score,
-            },
+            "target": {**self.target.to_json(), "score": self.score},
             "layers": [self.source.layer_name],
             NAME: [{"name": name, "value": value} for name, value in self.parts()],
             **self.source.provenance(),

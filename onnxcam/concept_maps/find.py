@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats, Scores
+from onnxcam.concept_maps.class_target import read_class
 from onnxcam.concept_maps.concepts import Concepts, LoadTensor
 from onnxcam.concept_maps.factorization import Factorization, factorize, sums
 from onnxcam.concept_maps.source import ConceptSource, as_cells
@@ -23,9 +24,11 @@ from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.image.read import read
 from onnxcam.image.read_array import is_array_file
 from onnxcam.specs import AUTO
+from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 
 CONCEPTS, BEST = 8, 5  # how many there are, and how many images show each of them
 NO_CLASS_SCORES = "the model has scores at positions, so its concepts have maps but no class scores"
+CLASS_SCORES = "the class score of a concept"  # what needs a class, in errors
 NEGLIGIBLE = 1e-3  # part of the activations that may be clipped without a notice
 
 
@@ -36,6 +39,7 @@ def concepts(
     *,
     count: int = CONCEPTS,
     best: int = BEST,
+    target: Spec = DEFAULT_TARGET,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     on_error: ErrorCallback | None = None,
@@ -45,13 +49,18 @@ def concepts(
     A ~ W H (Collins et al. 2018, "Deep feature factorization for concept discovery", section 3), and for each
     concept which class scores it raises on the `best` images, those where it is strongest.
 
+    With a `target`, a class or a contrast of classes, each concept has its class score for that, too; "top1",
+    the default, stands for the classes that it raises and lowers most.
+
     Negative activations count as 0. The activations of all images are in memory at a time. `progress` counts
     images, and again those that show a concept best. An image that fails raises its error; with `on_error`, the
     function gets its source and the error, and it is left out. `arguments` are those of `Explainer`:
-    preprocess, labels, device, … Raises SettingError, ImageError, ModelError and RunError.
+    preprocess, labels, device, … Raises SettingError, TargetError, ImageError, ModelError and RunError.
     """
     source = ConceptSource(model, layer, arguments)
-    return find_concepts(source, images, count, best, seed, progress, on_error)
+    chosen = None if target == DEFAULT_TARGET else read_class(source, target, CLASS_SCORES)
+    result = find_concepts(source, images, count, best, seed, progress, on_error)
+    return replace(result, target=chosen)
 
 
 def find_concepts(

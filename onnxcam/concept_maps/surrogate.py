@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onnxcam.arrays import Floats, Images, Maps, Scores
+from onnxcam.arrays import Floats, Images, Maps
 from onnxcam.concept_maps.additive_model import (
     AdditiveModel,
     explained_variance,
@@ -20,15 +20,14 @@ from onnxcam.concept_maps.additive_model import (
 from onnxcam.concept_maps.curves import Curve, draw_curves
 from onnxcam.concept_maps.source import ConceptSource
 from onnxcam.concept_maps.tail import shifted_scores
-from onnxcam.errors import SettingError, TargetError
-from onnxcam.explain.read_target import TargetReader
+from onnxcam.errors import SettingError
 from onnxcam.explain.result_files import SCHEMA, require_writable, write_files
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.image.png import encode_png
-from onnxcam.targets.classes import DEFAULT_TARGET, Spec, parse_rank
 from onnxcam.targets.target import Target
 
 NAME = "surrogate"  # of the files
+PURPOSE = "an additive model"  # what needs a class, in errors
 SURROGATES = ("gam",)
 LEAST_IMAGES = 24
 HELD_OUT = 4  # one of so many images is not fitted
@@ -84,11 +83,7 @@ class Surrogate:
         return {
             "schema": SCHEMA,
             "image": {"name": f"{len(self.scores)} images"},
-            "target": {
-                "name": self.target.name,
-                "index": self.target.index,
-                "spec": self.target.spec,
-            },
+            "target": self.target.to_json(),
             "layers": [self.source.layer_name],
             NAME: {
                 **self.settings,
@@ -140,34 +135,6 @@ def check_surrogate(name: str, images: int) -> None:
             f"an additive model needs {LEAST_IMAGES} images or more, of which every {HELD_OUT}th is held out; "
             f"there are {images}"
         )
-
-
-def check_target(source: ConceptSource, spec: Spec) -> None:
-    """SettingError for a model with scores at positions; TargetError for a target that is not there, or depends
-    on the image.
-    """
-    explainer = source.activations
-    if explainer.plan.dense is not None:
-        raise SettingError(
-            "an additive model needs a model with one score per class, not one with scores at positions"
-        )
-    if spec == DEFAULT_TARGET:
-        return
-    if parse_rank(spec) is not None:
-        raise TargetError(
-            f"target {spec!r}: an additive model is of one class for all images; name it, or {DEFAULT_TARGET}, "
-            "which stands for the class that is first on most of them"
-        )
-    TargetReader(explainer.labels).read(spec, explainer.plan, None)
-
-
-def choose_target(source: ConceptSource, spec: Spec, scores: Scores) -> Target:
-    """The target of all images: of "top1" the class that is first on most of them. TargetError."""
-    if spec == DEFAULT_TARGET and scores.shape[1] > 1:
-        best = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1])
-        spec = int(best.argmax())
-    explainer = source.activations
-    return TargetReader(explainer.labels).read(spec, explainer.plan, scores[0])
 
 
 def fit_surrogate(

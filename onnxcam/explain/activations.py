@@ -24,6 +24,8 @@ from onnxcam.specs import AUTO, Layer
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
 from onnxcam.targets.target import Target
 
+OF_MAPS = ("channels", "region", "fuse", "top_channels")  # arguments that only change maps
+
 
 class ImageActivations(NamedTuple):
     """What a layer computes for one image.
@@ -63,8 +65,13 @@ def open_activations(
 ) -> Explainer:
     """An explainer whose activations `read_activations` reads, and their `gradient` if it is asked for. Of
     several automatic layers, such as the grids of a detector, it reads the one with the most cells, and has a
-    notice. `arguments` are those of `Explainer`: preprocess, labels, device, … SettingError for several layers.
+    notice. `arguments` are those of `Explainer`: preprocess, labels, device, … SettingError for several layers,
+    and for an argument that only changes maps.
     """
+    for name in (name for name in OF_MAPS if name in arguments):
+        raise SettingError(
+            f"{name}: is an argument of explanations only; here, all activations of a layer are read"
+        )
     method = _method_with({"activation", "gradient"} if gradient else {"activation"})
     explainer = Explainer(model, method, layer, **arguments)
     layers = explainer.plan.layers

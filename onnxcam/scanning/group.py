@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from onnxcam.scanning.statistics import STATISTICS
 from onnxcam.scanning.subset_text import cell_rows, format_channels
 
 NAME = "together"  # of the files
+COLORS = ("colormap", "opacity")  # drawing options of a sheet
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,19 @@ class ScannedGroup:
         """The numbers of the feature maps with an unusual node."""
         return [int(number) for number in np.flatnonzero(self.subset.any(axis=(1, 2)))]
 
-    def sheet(self) -> Image.Image:
+    def sheet(self, *, colormap: str | None = None, opacity: float = 0.6) -> Image.Image:
         """The map over the images that are unusual in common, at most 24 of them; over the first if none is."""
         shown = (self.chosen or self.images[:1])[:SHEET]
         side = 2 * drawing.CELL
         overlays = [
-            drawing.overlay(image.image.image, self.map, image.image.box, longest_side=side)
+            drawing.overlay(
+                image.image.image,
+                self.map,
+                image.image.box,
+                colormap=colormap,
+                opacity=opacity,
+                longest_side=side,
+            )
             for image in shown
         ]
         return drawing.sheet(overlays, [image.image.name for image in shown])
@@ -91,12 +99,18 @@ class ScannedGroup:
             **first.provenance,
         }
 
-    def save(self, folder: str | Path = ".", *, overwrite: bool = False) -> Path:
-        """Write `together.scan.png`, `.npz` and `.json`, all or none; returns the path of the .png."""
+    def save(
+        self, folder: str | Path = ".", *, overwrite: bool = False, **drawing_options: Any
+    ) -> Path:
+        """Write `together.scan.png`, `.npz` and `.json`, all or none; returns the path of the .png.
+        `drawing_options` are those of `sheet`.
+        """
         files = result_files(Path(folder), NAME, SCAN)
         require_writable(files, overwrite=overwrite)
         arrays: dict[str, Array] = {"subset": self.subset, "members": self.members, "map": self.map}
-        write_results(files, encode_png(self.sheet()), encode_npz(arrays), self.manifest())
+        write_results(
+            files, encode_png(self.sheet(**drawing_options)), encode_npz(arrays), self.manifest()
+        )
         return files["overlay"]
 
 
@@ -124,3 +138,8 @@ def scan_together(images: Sequence[ScannedImage], settings: ScanSettings) -> Sca
 def _at_levels(image: ScannedImage, levels: int) -> NDArray[np.integer]:
     """The ranks of the p-values among as many levels, rounded up: members of the background have one less."""
     return -(-image.ranks.astype(np.int64) * levels // image.levels)
+
+
+def choose_colors(drawing_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the drawing options of an image, those of the sheet of a group."""
+    return {name: drawing_options[name] for name in COLORS if name in drawing_options}

@@ -13,7 +13,7 @@ import numpy as np
 from onnxcam.arrays import Floats
 from onnxcam.errors import ImageError, OnnxcamNotice
 from onnxcam.explain.inputs import ImageSource
-from onnxcam.scanning.group import ScannedGroup, scan_together
+from onnxcam.scanning.group import ScannedGroup, choose_colors, scan_together
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.specs import AUTO
@@ -61,7 +61,10 @@ class Scan(Sequence[ScannedImage]):
             image.save(folder, name=name, overwrite=overwrite, **drawing)
             for image, name in zip(self.images, names, strict=True)
         ]
-        return paths + ([self.group.save(folder, overwrite=overwrite)] if self.group else [])
+        if self.group is not None:
+            colors = choose_colors(drawing)
+            paths.append(self.group.save(folder, overwrite=overwrite, **colors))
+        return paths
 
 
 def scan(

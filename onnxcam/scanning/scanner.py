@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Scanner:
         restarts, seed: of the search for the most unusual block of feature maps and cells.
         progress: gets the number of background images that were run since the last call.
         on_error: gets the source and the error of background images that fail; by default they are raised.
-        arguments: those of `Explainer`: preprocess, device, inputs, …
+        arguments: those of `Explainer`: preprocess, device, inputs, …; `labels` only with `same_class`.
 
     Raises the errors of an `Explainer`, ImageError, and SettingError for too few background images.
     """
@@ -78,6 +78,7 @@ class Scanner:
         **arguments: Any,
     ) -> None:
         self.settings = ScanSettings(alpha_max, statistic, tail, same_class, restarts, seed)
+        _require_used(arguments, same_class=same_class)
         self.explainer = open_activations(model, layer, **arguments)
         self.layer = layer_of(self.explainer).name
         if same_class:
@@ -223,10 +224,20 @@ def _keys(activations: ImageActivations) -> tuple[str, ...]:
     return (digest, *([sha256] if sha256 else []))
 
 
+def _require_used(arguments: Mapping[str, Any], *, same_class: bool) -> None:
+    """SettingError for arguments of an `Explainer` that would change nothing."""
+    if "score" in arguments:
+        raise SettingError("score: a scan compares activations, and no scores of classes")
+    if not same_class and arguments.get("labels", AUTO) != AUTO:
+        raise SettingError(
+            "labels: name the classes of --same-class (in Python: same_class=True); without it, a scan has none"
+        )
+
+
 def _require_classes(explainer: Explainer) -> None:
     """SettingError for a model that does not give an image one class."""
     plan = explainer.plan
-    if plan.dense is not None or plan.score.classes < 2:
+    if plan.task or plan.score.classes < 2:  # a task: scores at positions
         raise SettingError(
             f"{plan.name}: gives an image no single class; compare it with all background images "
             "(same_class=False)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,10 @@ class Target:
     mark: Mark = field(default_factory=Mark)
     probability: float | None = None
     notices: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Which target it is, as values of JSON."""
+        return {"name": self.name, "index": self.index, "spec": self.spec}
 
     def score(self, scores: Scores) -> Floats:
         """(N, classes) -> (N,)."""

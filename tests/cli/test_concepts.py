@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -73,6 +74,9 @@ def test_bad_image_is_listed_and_gives_exit_code_1(
         (("--contributions", "missing.png"), "missing.png"),
         (("-t", "unicorn", "--surrogate", "gam"), "unicorn"),
         (("-t", "top2", "--surrogate", "gam"), "one class for all images"),
+        (("-t", "top2"), "the class score of a concept is of one class for all images"),
+        (("-t", "unicorn"), "unicorn"),
+        (("-t", "element:logits[1]"), "is of a class; name one"),
     ],
 )
 def test_wrong_setting_is_one_line(
@@ -132,3 +136,43 @@ def test_contributions_of_images_with_one_name_have_names_of_their_own(
     assert run("concepts", model, photos, "-k", 2, *words, "-q", "-o", out).exit_code == 0
     charts = sorted(path.name for path in out.glob("*.contributions.png"))
     assert charts == ["other-0.png.contributions.png", "photos-0.png.contributions.png"]
+
+
+@pytest.mark.parametrize("spec", ["1", "1-0", "not 1"])
+def test_class_score_of_each_concept_for_target_is_written_and_listed(
+    run: Run, model: Path, photos: Path, out: Path, spec: str
+) -> None:
+    result = run("concepts", model, photos, "-k", 2, "-t", spec, "-q", "--json", "-o", out)
+    assert result.exit_code == 0, result.output
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    manifest = json.loads((out / "concepts.json").read_text())
+    assert manifest["target"]["spec"] == spec
+    with np.load(out / "concepts.npz") as arrays:
+        scores = arrays["class_scores"]
+    expected = {"1": scores[:, 1], "1-0": scores[:, 1] - scores[:, 0], "not 1": -scores[:, 1]}[spec]
+    assert [record["score"] for record in records] == pytest.approx([*expected])
+    assert [record["score"] for record in manifest["concepts"]] == pytest.approx([*expected])
+    lines = run("concepts", model, photos, "-k", 2, "-t", spec, "-o", out).stdout.splitlines()
+    assert f"{manifest['target']['name']} {expected[0]:+.2f}" in lines[0]
+
+
+def test_target_is_drawn_for_each_concept(
+    run: Run, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    sheets = []
+    for target in ("top1", "1"):
+        out = tmp_path / target
+        assert run("concepts", model, photos, "-k", 2, "-t", target, "-o", out).exit_code == 0
+        with Image.open(out / "concepts.png") as sheet:
+            sheets.append(np.asarray(sheet).tobytes())
+    assert sheets[0] != sheets[1]
+
+
+def test_rank_that_contributions_explain_is_no_class_of_the_concepts(
+    run: Run, model: Path, photos: Path, image: Path, out: Path
+) -> None:
+    words = ("concepts", model, photos, "-k", 2, "-t", "top2", "-q", "-o", out)
+    assert run(*words, "--contributions", image).exit_code == 0
+    assert "target" not in json.loads((out / "concepts.json").read_text())
+    explained = json.loads((out / "cat.contributions.json").read_text())
+    assert explained["target"]["spec"] != "top1"

@@ -80,6 +80,7 @@ def test_broken_images_are_listed_and_the_others_are_scanned(
         (("--statistic", "t-test"), "known: berk-jones"),
         (("-l", "relu1,relu2"), "name one of them"),
         (("--colormap", "polar"), "polar"),
+        (("--labels", "a,b"), "labels: name the classes of --same-class"),
     ],
 )
 def test_wrong_option_is_one_line(
@@ -108,6 +109,19 @@ def test_file_of_somebody_else_is_kept(
     assert "already exists" in result.stderr
     assert len([*out.iterdir()]) == 1
     assert run(*words, "--together", "--force").exit_code == 0
+
+
+def test_sheet_of_a_group_has_the_colors_that_were_chosen(
+    run: Run, model: Path, usual: Path, tmp_path: Path
+) -> None:
+    sheets: set[bytes] = set()
+    for colors in ((), ("--opacity", "0.1"), ("--colormap", "gray")):
+        out = tmp_path / f"out {len(sheets)}"
+        words = ("scan", model, usual, "--background", usual, "-o", out, "--together")
+        assert run(*words, *colors).exit_code == 0
+        with Image.open(out / "together.scan.png") as sheet:
+            sheets.add(np.asarray(sheet).tobytes())
+    assert len(sheets) == 3
 
 
 def test_results_of_a_scan_are_no_images(run: Run, model: Path, usual: Path) -> None:

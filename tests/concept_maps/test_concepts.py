@@ -220,6 +220,44 @@ def test_detector_has_maps_and_contributions_but_no_class_scores(tmp_path: Path)
     assert sum(parts.values()) == pytest.approx(explained(scene, "heart").scores[0], abs=1e-5)
 
 
+def test_class_scores_for_target_are_those_of_the_class() -> None:
+    result = concepts_of(POOLED, target="2-4")
+    assert result.effects is not None
+    assert result.target_scores is not None
+    expected = result.effects[:, 2] - result.effects[:, 4]
+    np.testing.assert_allclose(result.target_scores, expected)
+    assert concepts_of(POOLED).target_scores is None
+
+
+@pytest.mark.parametrize("spec", ["top1", "heart"])
+def test_detector_has_no_class_scores_for_a_target(spec: str) -> None:
+    arguments: Any = {"target": spec, "count": 2, "device": "cpu"}
+    model, scene = ROOT / "models/shapes-detector.onnx", ROOT / "models/detector/scene.png"
+    if spec == "top1":  # stands for no target
+        assert find_concepts(model, scene, "relu_3", **arguments).target is None
+        return
+    with pytest.raises(SettingError, match="the class score of a concept needs a model with one"):
+        find_concepts(model, scene, "relu_3", **arguments)
+
+
+def test_detector_has_no_additive_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxcam.concept_maps.surrogate.require_boosting", lambda: None)
+    monkeypatch.setattr("onnxcam.concept_maps.surrogate.LEAST_IMAGES", 1)
+    model, scene = ROOT / "models/shapes-detector.onnx", ROOT / "models/detector/scene.png"
+    result = find_concepts(model, scene, "relu_3", count=2, device="cpu")
+    for spec in ("heart", "top1"):
+        with pytest.raises(
+            SettingError, match="an additive model needs a model with one score per"
+        ):
+            result.surrogate("gam", spec)
+
+
+@pytest.mark.parametrize("name", ["channels", "region", "fuse", "top_channels"])
+def test_argument_of_maps_is_refused_by_name(name: str) -> None:
+    with pytest.raises(SettingError, match=f"{name}: is an argument of explanations only"):
+        concepts_of(POOLED, **{name: 1})
+
+
 # Contributions
 
 

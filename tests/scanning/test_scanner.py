@@ -87,6 +87,23 @@ def test_p_value_of_an_image_is_the_same_in_and_outside_the_background(
     assert (np.sort(outside) >= np.arange(1, count + 1) / count - 1e-9).all()
 
 
+@pytest.mark.parametrize("name", ["score", "labels", "channels", "region", "fuse", "top_channels"])
+def test_argument_that_would_change_nothing_is_refused_by_name(name: str) -> None:
+    with pytest.raises(SettingError, match=f"{name}: "):
+        open_scanner(**{name: ["a"]})
+
+
+def test_detector_has_no_single_class_to_compare_with() -> None:
+    folder = Path(__file__).resolve().parents[2] / "models"
+    with pytest.raises(SettingError, match="gives an image no single class"):
+        Scanner(
+            folder / "shapes-detector.onnx",
+            [folder / "detector/scene.png"] * 10,
+            same_class=True,
+            device="cpu",
+        )
+
+
 def test_planted_block_is_the_most_unusual_one() -> None:
     (scanned,) = open_scanner(alpha_max=0.04).stream(planted_image())
     assert scanned.channels == [1, 2]
