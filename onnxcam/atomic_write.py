@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -39,9 +39,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def atomic_write_all(
-    contents: Mapping[Path, bytes], manifest: Path, complete: bytes, unfinished: bytes
+    contents: Mapping[Path, bytes],
+    manifest: Path,
+    complete: bytes,
+    unfinished: bytes,
+    outdated: Collection[Path] = (),
 ) -> None:
-    """Write several files and their manifest, all of them or none: if that fails, the old files stay.
+    """Write several files and their manifest, and remove the `outdated` ones, all of them or none: if that
+    fails, the old files stay.
 
     The manifest is renamed last. While the others are replaced, the manifest says `unfinished`: a run that is
     killed leaves no manifest, old or new, that claims the files are complete. OutputError names the file that
@@ -49,7 +54,7 @@ def atomic_write_all(
     """
     claim = unfinished_path(manifest)
     temporaries = {path: unfinished_path(path) for path in (*contents, manifest)}
-    backups = {path: unfinished_path(path) for path in (*contents, manifest)}
+    backups = {path: unfinished_path(path) for path in (*contents, *outdated, manifest)}
     with ExitStack() as stack:
         for temporary in (claim, *temporaries.values(), *backups.values()):
             stack.callback(discard, temporary)
@@ -63,6 +68,8 @@ def atomic_write_all(
             for path in contents:
                 _back_up(path, backups[path])
                 _replace(temporaries[path], path)
+            for path in outdated:
+                _back_up(path, backups[path])
             _replace(temporaries[manifest], manifest)
         except BaseException:
             if temporaries[manifest].exists():  # it was not renamed: the last step is missing
@@ -75,10 +82,10 @@ def _restore(temporaries: Mapping[Path, Path], backups: Mapping[Path, Path]) -> 
     interruption may have come before or after a rename.
     """
     with suppress(OSError):  # the manifest then says `unfinished`
-        for path, temporary in temporaries.items():
-            if backups[path].exists():
-                backups[path].replace(path)
-            elif not temporary.exists():
+        for path, backup in backups.items():
+            if backup.exists():
+                backup.replace(path)
+            elif path in temporaries and not temporaries[path].exists():
                 path.unlink(missing_ok=True)
 
 

@@ -73,27 +73,57 @@ def write_files(contents: Mapping[Path, bytes], path: Path, manifest: Mapping[st
     complete: dict[str, Any] = {**manifest, "files": digests}
     complete[SEAL] = _seal(complete)
     origin = {name: manifest[name] for name in ("schema", "image", "versions")}
-    unfinished = {**origin, "unfinished": UNFINISHED}
-    atomic_write_all(contents, path, _to_bytes(complete), _to_bytes(unfinished))
-    for other in outdated:
-        try:
-            other.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{other}: is of an earlier result and cannot be removed ({error.strerror})"
-            ) from error
+    unfinished: dict[str, Any] = {
+        **origin,
+        "unfinished": UNFINISHED,
+        # so that the next run knows what to remove
+        "files": {**{other.name: known for other, known in outdated.items()}, **digests},
+    }
+    unfinished[SEAL] = _seal(unfinished)
+    atomic_write_all(contents, path, _to_bytes(complete), _to_bytes(unfinished), [*outdated])
 
 
-def _other_files(path: Path, names: Collection[str]) -> list[Path]:
-    """The files of the result at `path`, as they were written, that do not have these names."""
+def remove_result(path: Path) -> bool:
+    """Remove the result whose manifest is at `path`, and say whether there was one: files that were changed
+    since they were written are kept, with the manifest. OutputError if that fails.
+    """
+    manifest = _sealed(path)
+    if manifest is None:
+        return False
+    names = [name for name in manifest["files"] if Path(name).name == name]
+    files = [path.with_name(name) for name in names]
+    if not all(_is_unchanged(file, manifest["files"]) for file in files if file.exists()):
+        return False
+    for file in (path, *files):  # a file without its manifest is nobody's result
+        _remove(file)
+    return True
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: is of an earlier result and cannot be removed ({error.strerror})"
+        ) from error
+
+
+def _sealed(path: Path) -> dict[str, Any] | None:
+    """The manifest at `path`, if it is as it was written and lists files."""
     manifest = _parse(read_regular(path)) or {}
-    files = manifest.get("files")
-    if not isinstance(files, dict) or manifest.pop(SEAL, None) != _seal(manifest):
-        return []
+    if not isinstance(manifest.get("files"), dict) or manifest.pop(SEAL, None) != _seal(manifest):
+        return None
+    return manifest
+
+
+def _other_files(path: Path, names: Collection[str]) -> dict[Path, Any]:
+    """The files of the result at `path`, as they were written, that do not have these names; their digests."""
+    manifest = _sealed(path)
+    files = {} if manifest is None else manifest["files"]
     others = [
         path.with_name(name) for name in files if name not in names and Path(name).name == name
     ]
-    return [other for other in others if _is_unchanged(other, files)]
+    return {other: files[other.name] for other in others if _is_unchanged(other, files)}
 
 
 def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:
@@ -101,7 +131,7 @@ def verified_manifest(files: Mapping[str, Path]) -> dict[str, Any] | None:
     manifest = _parse(read_regular(files["manifest"]))
     if manifest is None or manifest.pop(SEAL, None) != _seal(manifest):
         return None
-    if manifest.get("schema") != SCHEMA:
+    if manifest.get("schema") != SCHEMA or "unfinished" in manifest:
         return None
     digests = manifest.get("files")
     described = [path for kind, path in files.items() if kind != "manifest"]

@@ -22,6 +22,7 @@ from onnxcam.atomic_write import UNFINISHED_NAME
 from onnxcam.errors import OutputError
 from onnxcam.explain.result_files import (
     SCHEMA,
+    remove_result,
     require_writable,
     result_files,
     verified_manifest,
@@ -112,6 +113,47 @@ def test_interrupted_run_leaves_all_new_results_or_none(
         assert verified_manifest(files)
     else:
         pytest.fail("it never ran to its end")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the step", "after or within it"])
+@pytest.mark.parametrize("cause", CAUSES)
+def test_file_that_a_result_has_no_more_is_removed_even_after_an_interrupted_run(
+    files: dict[str, Path], cause: str, late: bool
+) -> None:
+    def write_smaller() -> None:
+        write_files({files["overlay"]: b"new"}, files["manifest"], manifest(2))
+
+    folder = files["map"].parent
+    for stop in range(1, 100):
+        write(files, 1)
+        old = contents(folder)
+        with interrupt_step(stop, cause, late=late) as disk, suppress(OutputError):
+            write_smaller()
+        smaller = {kind: path for kind, path in files.items() if kind != "map"}
+        if verified_manifest(files):
+            assert contents(folder) == old
+        elif verified_manifest(smaller):
+            assert not files["map"].exists()
+        write_smaller()
+        assert contents(folder).keys() == {path.name for path in smaller.values()}
+        if not disk.stopped:
+            assert stop > 10
+            break
+    else:
+        pytest.fail("it never ran to its end")
+
+
+def test_changed_result_is_kept_and_unchanged_one_is_removed(files: dict[str, Path]) -> None:
+    write(files, 1)
+    files["map"].write_bytes(b"mine")
+    old = contents(files["map"].parent)
+    assert not remove_result(files["manifest"])
+    assert contents(files["map"].parent) == old
+    write(files, 1)
+    files["map"].unlink()
+    assert remove_result(files["manifest"])
+    assert not contents(files["map"].parent)
+    assert not remove_result(files["manifest"])
 
 
 @pytest.mark.parametrize("cause", ["Ctrl-C", "full disk"])
