@@ -28,7 +28,7 @@ In the output folder, all or none of these files are written:
   concepts.npz   W (cells, concepts), H (concepts, channels), the grids of the images, and the class scores
   concepts.json  the concepts, the settings, and digests of the other two files
 With --contributions, also NAME.contributions.png and its .json for each such image; with --surrogate,
-surrogate.png and surrogate.json.
+surrogate.png and surrogate.json. Such charts of earlier runs are removed if they are of other concepts.
 
 \b
 The class scores of a concept tell how the score of each class would change if the concept were stronger on

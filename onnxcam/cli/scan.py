@@ -29,7 +29,8 @@ For each image, all or none of these files are written:
                   block of feature maps and cells
   NAME.scan.npz   the p-values of all activations, and what is unusual
   NAME.scan.json  the scores, the feature maps and cells, the settings, and digests of the other two files
-With --together, also together.scan.png, .npz and .json. Results of earlier runs are replaced.
+With --together, also together.scan.png, .npz and .json. Results of earlier runs are replaced, and without
+--together, those of an earlier group are removed.
 
 \b
 The p-value of an image says how many of the background images, each compared with the others, are at least as

@@ -16,7 +16,7 @@ from onnxcam.errors import ImageError, OnnxcamError, RunError, one_line
 from onnxcam.explain.result_files import SCAN, require_writable, result_files
 from onnxcam.image.colormap import choose_colormap
 from onnxcam.scanning.group import NAME as GROUP
-from onnxcam.scanning.group import ScannedGroup, choose_colors, scan_together
+from onnxcam.scanning.group import ScannedGroup, choose_colors, remove_group, scan_together
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.scanning.settings import ScanSettings
@@ -76,7 +76,9 @@ class ScanJob:
             self.written += 1
             self._report(image, name)
             scanned += [image] if together else []
-        if scanned:
+        if not scanned:
+            remove_group(self.out)
+        else:
             group = scan_together(scanned, scanner.settings)
             path = group.save(self.out, overwrite=self.overwrite, **choose_colors(self.drawing))
             self.reporter.report(_group_record(group, path), _group_line(group, path))

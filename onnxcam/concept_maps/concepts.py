@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Array, Floats, Images, Scores
+from onnxcam.concept_maps.charts import remove_charts_of_others
 from onnxcam.concept_maps.class_target import most_frequent_class, read_class
 from onnxcam.concept_maps.contributions import (
     Contributions,
@@ -22,6 +23,7 @@ from onnxcam.concept_maps.contributions import (
 from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
 from onnxcam.concept_maps.source import ConceptSource, as_maps
 from onnxcam.concept_maps.surrogate import PURPOSE, Surrogate, check_surrogate, fit_surrogate
+from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.explain.activations import ImageActivations
 from onnxcam.explain.explanation import ExplainedImage, encode_npz
 from onnxcam.explain.inputs import ImageSource
@@ -93,6 +95,13 @@ class Concepts:
         """(K,): the largest weight of each concept."""
         return np.asarray(self.weights.max(axis=0), np.float64)
 
+    @cached_property
+    def digest(self) -> str:
+        """Which concepts these are: charts with another one are of other concepts."""
+        arrays = {name: digest_bytes(array.tobytes()) for name, array in self._arrays().items()}
+        titles = [self._title(concept) for concept in range(len(self))]
+        return digest_json({**arrays, "titles": titles})
+
     @property
     def target_scores(self) -> Floats | None:
         """(K,): the class score of each concept for `target`; None if none was named."""
@@ -116,7 +125,8 @@ class Concepts:
     def contributions_of(self, row: ImageActivations) -> Contributions:
         """The same of an image whose activations, with a gradient, were read before."""
         titles = [self._title(concept) for concept in range(len(self))]
-        return contributions_of(self.source, row, self.directions, self.peaks, titles)
+        explained = contributions_of(self.source, row, self.directions, self.peaks, titles)
+        return replace(explained, digest=self.digest)
 
     def surrogate(
         self,
@@ -133,7 +143,7 @@ class Concepts:
         chosen = read_class(self.source, target, PURPOSE)
         maps = [self.maps(number) for number in range(len(self.images))]
         names = [self._title(concept) for concept in range(len(self))]
-        return fit_surrogate(
+        fitted = fit_surrogate(
             self.source,
             chosen or most_frequent_class(self.source, self.scores),
             maps,
@@ -143,6 +153,7 @@ class Concepts:
             seed,
             progress,
         )
+        return replace(fitted, digest=self.digest)
 
     def sheet(self) -> Image.Image:
         """A row for each concept: the images that show it best, with its maps over them."""
@@ -224,13 +235,15 @@ class Concepts:
         `concepts.json` into a folder, all or none. Returns the path of the sheet.
 
         OutputError if that fails, or if a file with one of these names was not written by onnxcam, unless
-        `overwrite` is True.
+        `overwrite` is True. Charts in the folder that are of other concepts are removed, as long as they are as
+        they were written.
         """
         folder = Path(folder)
         files = concept_files(folder)
         require_writable(files, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         write_results(files, encode_png(self.sheet()), encode_npz(self._arrays()), self.manifest())
+        remove_charts_of_others(folder, self.digest)
         return files["overlay"]
 
     def _arrays(self) -> dict[str, Array]:

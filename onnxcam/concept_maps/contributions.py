@@ -13,6 +13,7 @@ from PIL import Image
 
 from onnxcam.arrays import Floats
 from onnxcam.concept_maps.bars import Bar, draw_bars
+from onnxcam.concept_maps.charts import CONTRIBUTIONS, DIGEST, chart_files
 from onnxcam.concept_maps.drawing import ConceptPanel
 from onnxcam.concept_maps.factorization import project
 from onnxcam.concept_maps.source import ConceptSource, as_cells, as_maps
@@ -23,8 +24,6 @@ from onnxcam.explain.result_files import SCHEMA, require_writable, write_files
 from onnxcam.image.png import encode_png
 from onnxcam.targets.classes import Spec
 from onnxcam.targets.target import Target
-
-NAME = "contributions"  # of the files
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Contributions:
         peaks: (K,), the largest value of each concept over the images in which the concepts were found.
         titles: K names for the chart.
         source: the model.
+        digest: of the concepts.
     """
 
     image: ExplainedImage
@@ -57,6 +57,7 @@ class Contributions:
     peaks: Floats
     titles: tuple[str, ...]
     source: ConceptSource
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -101,7 +102,8 @@ class Contributions:
             "image": {"name": image.name, "source": image.source, "sha256": image.sha256},
             "target": {**self.target.to_json(), "score": self.score},
             "layers": [self.source.layer_name],
-            NAME: [{"name": name, "value": value} for name, value in self.parts()],
+            DIGEST: self.digest,
+            CONTRIBUTIONS: [{"name": name, "value": value} for name, value in self.parts()],
             **self.source.provenance(),
         }
 
@@ -127,11 +129,7 @@ class Contributions:
 
 def contribution_files(folder: Path, name: str) -> dict[str, Path]:
     """The paths of a chart and its manifest."""
-    path = folder / f"{name}.{NAME}"
-    return {
-        "overlay": path.with_name(f"{path.name}.png"),
-        "manifest": path.with_name(f"{path.name}.json"),
-    }
+    return chart_files(folder, f"{name}.{CONTRIBUTIONS}")
 
 
 def read_with_gradient(source: ConceptSource, image: ImageSource, target: Spec) -> ImageActivations:

@@ -17,6 +17,7 @@ from onnxcam.concept_maps.additive_model import (
     fit_additive_model,
     require_boosting,
 )
+from onnxcam.concept_maps.charts import DIGEST, SURROGATE, chart_files
 from onnxcam.concept_maps.curves import Curve, draw_curves
 from onnxcam.concept_maps.source import ConceptSource
 from onnxcam.concept_maps.tail import shifted_scores
@@ -26,7 +27,6 @@ from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.image.png import encode_png
 from onnxcam.targets.target import Target
 
-NAME = "surrogate"  # of the files
 PURPOSE = "an additive model"  # what needs a class, in errors
 SURROGATES = ("gam",)
 LEAST_IMAGES = 24
@@ -48,6 +48,8 @@ class Surrogate:
         r2_copies: the same on their copies, in which concepts are weaker or missing.
         r2_fitted: the same on what it was fitted on.
         source: the concepts' model.
+        settings: what it was fitted with.
+        digest: of the concepts.
     """
 
     target: Target
@@ -60,6 +62,7 @@ class Surrogate:
     r2_fitted: float
     source: ConceptSource
     settings: dict[str, Any]
+    digest: str = ""
 
     def chart(self) -> Image.Image:
         """The shape function of each concept, over the range that it has on the images."""
@@ -85,7 +88,8 @@ class Surrogate:
             "image": {"name": f"{len(self.scores)} images"},
             "target": self.target.to_json(),
             "layers": [self.source.layer_name],
-            NAME: {
+            DIGEST: self.digest,
+            SURROGATE: {
                 **self.settings,
                 **self.record(),
                 "intercept": self.model.intercept,
@@ -122,7 +126,7 @@ class Surrogate:
 
 def surrogate_files(folder: Path) -> dict[str, Path]:
     """The paths of the chart and its manifest."""
-    return {"overlay": folder / f"{NAME}.png", "manifest": folder / f"{NAME}.json"}
+    return chart_files(folder, SURROGATE)
 
 
 def check_surrogate(name: str, images: int) -> None:

@@ -14,7 +14,14 @@ from PIL import Image
 
 from onnxcam.arrays import Array, Floats
 from onnxcam.explain.explanation import SHEET, encode_npz
-from onnxcam.explain.result_files import SCAN, SCHEMA, require_writable, result_files, write_results
+from onnxcam.explain.result_files import (
+    SCAN,
+    SCHEMA,
+    remove_result,
+    require_writable,
+    result_files,
+    write_results,
+)
 from onnxcam.image import overlay as drawing
 from onnxcam.image.png import encode_png
 from onnxcam.scanning.scanned_image import ScannedImage
@@ -138,6 +145,11 @@ def scan_together(images: Sequence[ScannedImage], settings: ScanSettings) -> Sca
 def _at_levels(image: ScannedImage, levels: int) -> NDArray[np.integer]:
     """The ranks of the p-values among as many levels, rounded up: members of the background have one less."""
     return -(-image.ranks.astype(np.int64) * levels // image.levels)
+
+
+def remove_group(folder: str | Path) -> None:
+    """Remove the files of a group of an earlier run, unless they were changed. OutputError if that fails."""
+    remove_result(result_files(Path(folder), NAME, SCAN)["manifest"])
 
 
 def choose_colors(drawing_options: Mapping[str, Any]) -> dict[str, Any]:

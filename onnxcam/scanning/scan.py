@@ -13,7 +13,7 @@ import numpy as np
 from onnxcam.arrays import Floats
 from onnxcam.errors import ImageError, OnnxcamNotice
 from onnxcam.explain.inputs import ImageSource
-from onnxcam.scanning.group import ScannedGroup, choose_colors, scan_together
+from onnxcam.scanning.group import ScannedGroup, choose_colors, remove_group, scan_together
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.specs import AUTO
@@ -55,16 +55,19 @@ class Scan(Sequence[ScannedImage]):
     def save(
         self, folder: str | Path = ".", *, overwrite: bool = False, **drawing: Any
     ) -> list[Path]:
-        """Write the files of all images and of the group; returns the .png paths. See `ScannedImage.save`."""
+        """Write the files of all images and of the group; returns the .png paths. See `ScannedImage.save`.
+        Without a group, that of an earlier run is removed.
+        """
         names = make_unique([image.image.name for image in self.images])
         paths = [
             image.save(folder, name=name, overwrite=overwrite, **drawing)
             for image, name in zip(self.images, names, strict=True)
         ]
-        if self.group is not None:
-            colors = choose_colors(drawing)
-            paths.append(self.group.save(folder, overwrite=overwrite, **colors))
-        return paths
+        if self.group is None:
+            remove_group(folder)
+            return paths
+        colors = choose_colors(drawing)
+        return [*paths, self.group.save(folder, overwrite=overwrite, **colors)]
 
 
 def scan(

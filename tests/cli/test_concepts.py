@@ -168,6 +168,24 @@ def test_target_is_drawn_for_each_concept(
     assert sheets[0] != sheets[1]
 
 
+def test_charts_of_other_concepts_are_removed_and_those_of_the_same_stay(
+    run: Run, model: Path, photos: Path, image: Path, out: Path
+) -> None:
+    words = ("concepts", model, photos, "-o", out, "-q")
+    charts = {
+        f"{name}.contributions{suffix}" for name in ("cat", "0") for suffix in (".png", ".json")
+    }
+    assert run(*words, "-k", 2, "--contributions", image).exit_code == 0
+    assert run(*words, "-k", 2, "--contributions", photos / "0.png").exit_code == 0
+    assert charts <= {path.name for path in out.iterdir()}
+    (out / "0.contributions.png").write_bytes(b"mine")
+    (out / "other.contributions.json").write_text("{}")
+    assert run(*words, "-k", 3).exit_code == 0
+    kept = {"0.contributions.png", "0.contributions.json", "other.contributions.json"}
+    assert {path.name for path in out.glob("*.contributions.*")} == kept
+    assert (out / "0.contributions.png").read_bytes() == b"mine"
+
+
 def test_rank_that_contributions_explain_is_no_class_of_the_concepts(
     run: Run, model: Path, photos: Path, image: Path, out: Path
 ) -> None:

@@ -124,6 +124,19 @@ def test_sheet_of_a_group_has_the_colors_that_were_chosen(
     assert len(sheets) == 3
 
 
+def test_group_of_an_earlier_run_is_removed_unless_it_was_changed(
+    run: Run, model: Path, usual: Path, out: Path
+) -> None:
+    words = ("scan", model, usual / "00.png", usual / "01.png", "--background", usual, "-o", out)
+    for content in (None, "mine"):
+        assert run(*words, "--together").exit_code == 0
+        if content:
+            (out / "together.scan.png").write_text(content)
+        assert run(*words).exit_code == 0
+        assert len([*out.glob("together.scan.*")]) == (3 if content else 0)
+    assert len([*out.glob("0?.scan.*")]) == 6
+
+
 def test_results_of_a_scan_are_no_images(run: Run, model: Path, usual: Path) -> None:
     words = ("scan", model, usual, "--background", usual, "-o", usual, "--json")
     counts = [len(run(*words).stdout.splitlines()) for _ in range(2)]

@@ -162,3 +162,14 @@ def test_boosting_is_read_exactly_and_recovers_additive_functions() -> None:
     regressor.fit(features, values)
     points = draw.uniform(-0.2, 1.2, (50, 3))
     np.testing.assert_allclose(model(points), regressor.predict(points), rtol=1e-9)
+
+
+def test_surrogate_of_other_concepts_is_removed(tmp_path: Path, fitted: dict[str, Any]) -> None:
+    first, second = concepts_of(POOLED), concepts_of(POOLED, count=2)
+    for row in (first, second):
+        row.save(tmp_path)
+        row.surrogate("gam", 1).save(tmp_path)
+        row.save(tmp_path)
+        assert (tmp_path / "surrogate.png").exists()
+    first.save(tmp_path)
+    assert not [*tmp_path.glob("surrogate.*")]
