@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxcam.arrays import Array, Dim
+from onnxcam.arrays import FLOAT32, Array, Dim
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
@@ -97,10 +97,10 @@ class Scope:
         """What the first round computes, for all rounds."""
         if not self.is_loop:
             return Result(value, value)
-        narrow = value.astype(np.int32) if value.dtype == BOOL else value
-        state = self._new_state(narrow)
+        kept = value.astype(_carried_dtype(value.dtype))
+        state = self._new_state(kept)
         is_first = anp.equal(self.number, 0)
-        chosen = self.body.op("Where", is_first, narrow, state, shape=value.shape)
+        chosen = self.body.op("Where", is_first, kept, state, shape=value.shape)
         return self._carry(state, chosen.astype(value.dtype), chosen)
 
     def total(self, value: Value, factor: Value | None = None) -> Result:
@@ -206,3 +206,13 @@ class Scope:
         return anp.reshape(
             turned, (-1 if not isinstance(row.shape[0], int) else row.shape[0], width)
         )
+
+
+def _carried_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype in which values of another are carried from round to round: ONNX Runtime has no Where for most
+    short and unsigned integers and for bfloat16.
+    """
+    name = np.dtype(dtype).name
+    if name.startswith(("bool", "int", "uint")):
+        return INT64 if name in ("int64", "uint32", "uint64") else np.dtype(np.int32)
+    return FLOAT32 if name == "bfloat16" else np.dtype(dtype)

@@ -28,12 +28,23 @@ OUTPUTS = {
     "text": "string[N, 1] y = Cast<to = 8>(best)",
     "class": "int64[N, 1] y = Identity(best)",
 }
+DTYPES = {  # negative numbers become large ones where there is no sign
+    "uint8": "Cast<to = 2>(best)",
+    "int8": "Cast<to = 3>(negative)",
+    "uint16": "Cast<to = 4>(best)",
+    "int16": "Cast<to = 5>(negative)",
+    "uint32": "Cast<to = 12>(negative)",
+    "uint64": "Cast<to = 13>(negative)",
+    "bool": "Cast<to = 9>(best)",
+    "float16": "Cast<to = 10>(logits)",
+    "double": "Cast<to = 11>(logits)",
+}
 
 
 def with_output(text: str) -> bytes:
     kind, _, node = text.partition(" y = ")
-    lead = "best = ArgMax<axis = 1>(logits) zero = Constant<value_ints = [0]>() y = "
-    head = f"{MLP}\n    {lead}{node}"
+    lead = "best = ArgMax<axis = 1>(logits) zero = Constant<value_ints = [0]>()"
+    head = f"{MLP}\n    {lead} negative = Neg(best) y = {node}"
     return Net(head=head, outputs=f"float[N, 5] logits, {kind} y").content()
 
 
@@ -61,6 +72,19 @@ def test_output_and_map_equal_those_of_original_model(output: str, options: dict
         assert (run.arrays["y"] == expected["y"]).all()
     maps = explain(content, METHOD, images, "top1", samples=3, output="logits")
     assert_close(run.maps, maps, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_output_of_any_dtype_is_kept_over_rounds(dtype: str) -> None:
+    size = 5 if dtype in ("float16", "double") else 1
+    content = with_output(f"{dtype}[N, {size}] y = {DTYPES[dtype]}")
+    images = random_images(3)
+    embedded = onnxcam.embed(content, METHOD, samples=3, rounds=2, output="logits")
+    returned = run_content(embedded.model.bytes(), images)["y"]
+    expected = run_content(content, images)["y"]
+    assert returned.dtype == expected.dtype
+    wide, wide_expected = returned.astype(np.float64), expected.astype(np.float64)
+    np.testing.assert_allclose(wide, wide_expected, rtol=2e-3 if dtype == "float16" else 1e-5)
 
 
 def test_output_of_size_that_differs_from_batch_fixes_one_image() -> None:
