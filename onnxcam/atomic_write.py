@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ from uuid import uuid4
 
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import OutputError
-from onnxcam.regular_files import read_regular
+from onnxcam.regular_files import file_kind, read_regular
 
 ABANDONED = 3600  # seconds after which an unfinished file counts as abandoned
 UNFINISHED_NAME = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}(\..*)?", re.DOTALL)
@@ -26,10 +27,12 @@ UNFINISHED_NAME = re.compile(r"\.onnxcam-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{12}
 def atomic_write(path: Path) -> Iterator[Path]:
     """A file next to `path` to write to, which is renamed to `path` when it is complete.
 
-    OutputError if it cannot be written; no unfinished file is left.
+    OutputError if it cannot be written, or if `path` is a folder, a device or a pipe, which is not replaced; no
+    unfinished file is left.
     """
     temporary = unfinished_path(path)
     with _output_errors(path):
+        _require_replaceable(path)
         try:
             _create(temporary)
             yield temporary
@@ -124,6 +127,14 @@ def _output_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def _require_replaceable(path: Path) -> None:
+    """OSError for what a rename would destroy or cannot replace: all that exists and is no regular file."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, f"{file_kind(mode)}, not a regular file")
+
+
 def _create(temporary: Path) -> None:
     """Create an empty file with the default permissions: the system applies the umask of the process."""
     temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -143,13 +154,13 @@ def _fill(temporary: Path, content: bytes, path: Path) -> None:
 
 def _replace(temporary: Path, path: Path) -> None:
     with _output_errors(path):
+        _require_replaceable(path)
         temporary.replace(path)
 
 
 def _back_up(path: Path, backup: Path) -> None:
     with _output_errors(path), suppress(FileNotFoundError):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _require_replaceable(path)
         path.replace(backup)
 
 

@@ -102,3 +102,21 @@ def test_atomic_write_respects_the_umask(tmp_path: Path, mask: int) -> None:
     code += "os.umask(int(sys.argv[1]))\nwith atomic_write(Path(sys.argv[2])) as part: part.write_text('')"
     subprocess.run([sys.executable, "-c", code, str(mask), path], cwd=ROOT, check=True, timeout=60)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_irregular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """Else `-o /dev/null` would replace the device by a file."""
+    path = tmp_path / "out"
+    os.mkfifo(path) if kind == "a pipe" else path.mkdir()
+    mode = path.stat().st_mode
+    with (
+        pytest.raises(OutputError, match=f"{kind}, not a regular file"),
+        atomic_write(path) as part,
+    ):
+        part.write_text("new")
+    with pytest.raises(OutputError, match=f"{kind}, not a regular file"):
+        atomic_write_all({path: b"new"}, tmp_path / "manifest", b"done", b"not done")
+    assert path.stat().st_mode == mode
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]

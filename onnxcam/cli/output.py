@@ -14,7 +14,7 @@ from typing import Any
 
 from onnxcam.cli.narrow_table import GAP, fit
 from onnxcam.cli.visible_text import visible, width
-from onnxcam.errors import OutputError
+from onnxcam.errors import ModelError, OutputError
 
 
 def say(*lines: object, err: bool = False, bold: bool = False) -> None:
@@ -101,13 +101,29 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def require_writable(model: Path, out: Path, *, force: bool) -> None:
-    """OutputError for an output file that is the model itself, or that exists and may not be overwritten."""
+    """OutputError for an output file that is a folder, the model itself or a file with its weights, or that
+    exists and may not be overwritten.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; name a file in it")
     if out.exists() and model.exists() and out.samefile(model):
         raise OutputError(f"{out} is the model itself; choose another output file")
     if out.exists() and not force:
         raise OutputError(
             f"{out} already exists; choose another file, or overwrite it with --force"
         )
+    if out.exists() and any(out.samefile(file) for file in _weight_files(model)):
+        raise OutputError(f"{out} holds weights of {model}; choose another output file")
+
+
+def _weight_files(model: Path) -> list[Path]:
+    """The files with the external data of a model; none if it cannot be read, which is an error later on."""
+    from onnxcam.model.file_facts import external_files
+
+    try:
+        return external_files(model)
+    except ModelError:
+        return []
 
 
 def format_type(tensor: object) -> str:

@@ -16,6 +16,7 @@ from onnx.external_data_helper import uses_external_data
 from onnxcam.errors import ModelError, one_line
 from onnxcam.graph.operators import operator_key
 from onnxcam.model.external_data import content_bytes, locate_tensor
+from onnxcam.model.proto.skim import skim_proto
 from onnxcam.model.proto.walk import all_scopes, constant_tensors
 
 NO_WEIGHTS = {"int64", "bool", "string"}  # types of sizes, indices and switches
@@ -65,7 +66,7 @@ def describe_value(value: onnx.ValueInfoProto) -> dict[str, Any]:
         }
     tensor = value.type.tensor_type
     sizes = [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
         for dim in tensor.shape.dim
     ]
     return {
@@ -116,6 +117,13 @@ def describe_external(tensors: Iterable[TensorProto], model: Path) -> list[dict[
         except (ModelError, OSError) as error:
             file["problem"] = file["problem"] or one_line(error)
     return list(files.values())
+
+
+def external_files(model: Path) -> list[Path]:
+    """The files with external data of the model at a path that exist. ModelError if it cannot be read."""
+    constants = constant_tensors(all_scopes(skim_proto(model)))
+    files = (model.parent / file["name"] for file in describe_external(constants, model))
+    return [file for file in files if file.exists()]
 
 
 def _numbers_by_type(tensors: Iterable[TensorProto]) -> Iterator[tuple[str, int]]:

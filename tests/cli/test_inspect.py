@@ -147,3 +147,13 @@ def test_bundled_explanation_is_described(run: Run) -> None:
     assert explanation["takes_pixels"]
     assert [value["name"] for value in facts["outputs"]] == ["logits", "saliency", "overlay"]
     assert facts["external_data"] == []
+
+
+def test_negative_sizes_are_free(run: Run, tmp_path: Path) -> None:
+    """Old exporters write -1 for them."""
+    text = """<ir_version: 9, opset_import: ["": 17]> net (float[7, 3, 8, 8] x) => (float[7, 3, 8, 8] y) {
+        y = Relu(x) }"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(proto, tmp_path / "old.onnx")
+    assert "x float32 (any, 3, 8, 8)" in run("inspect", tmp_path / "old.onnx").stdout

@@ -323,6 +323,26 @@ def test_augment_does_not_overwrite(run: Run, model: Path, out: Path) -> None:
     assert model.read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["augment", "embed"])
+def test_written_model_does_not_replace_weights_of_the_original(
+    run: Run, model: Path, tmp_path: Path, command: str
+) -> None:
+    path, data = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    options = {"location": data.name, "size_threshold": 0}
+    onnx.save(onnx.load(model), path, save_as_external_data=True, **options)
+    before = data.read_bytes()
+    result = run(command, path, "-o", data, "--force")
+    assert (result.exit_code, data.read_bytes()) == (2, before)
+    assert "holds weights of" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["augment", "embed"])
+def test_written_model_needs_the_name_of_a_file(run: Run, model: Path, command: str) -> None:
+    result = run(command, model, "-o", model.parent, "--force")
+    assert result.exit_code == 2
+    assert "is a folder; name a file in it" in result.stderr
+
+
 @pytest.mark.parametrize("words", [("-l", "relu9"), ("--output", "logit")])
 def test_augment_leaves_no_file_on_failure(
     run: Run, model: Path, out: Path, words: tuple[str, ...]
