@@ -14,11 +14,11 @@ from onnxcam._version import __version__
 from onnxcam.errors import ModelError, SettingError, first_line
 from onnxcam.image.labels import metadata_labels
 from onnxcam.image.preprocess import Preprocessing, from_dict, to_dict
+from onnxcam.model.explained_model import PREFIX, SCHEMA_KEY, refuse_explained
 from onnxcam.model.model import Model
 from onnxcam.model.proto.read import parse_content
 from onnxcam.model.proto.skim import skim_proto
 
-PREFIX = "onnxcam."
 SCHEMA = 1  # a reader refuses newer ones
 MAX_LABELS_BYTES = 100_000
 
@@ -121,26 +121,24 @@ def metadata_of(source: str | Path | bytes | onnx.ModelProto) -> EmbeddedExplana
     ModelError for a file that is not a model, damaged properties, or a newer schema.
     """
     name = "the model" if isinstance(source, (bytes, onnx.ModelProto)) else str(source)
+    return from_properties(_properties_of(source, name), name)
+
+
+def _properties_of(source: str | Path | bytes | onnx.ModelProto, name: str) -> dict[str, str]:
     if isinstance(source, (str, Path)):
         source = skim_proto(Path(source))
     proto = parse_content(source, name) if isinstance(source, bytes) else source
-    return from_properties({prop.key: prop.value for prop in proto.metadata_props}, name)
+    return {prop.key: prop.value for prop in proto.metadata_props}
 
 
-def refuse_explained(model: str | Path | bytes | Model) -> None:
+def refuse_explained_source(model: str | Path | bytes | Model) -> None:
     """ModelError for a model that holds an explanation, into which no other can be written."""
     if isinstance(model, Model):
-        explanation, name = from_properties(model.metadata, model.name), model.name
+        refuse_explained(model.metadata, model.name)
     elif isinstance(model, bytes) or Path(model).is_file():
         name = "the model" if isinstance(model, bytes) else str(model)
-        explanation = metadata_of(model)
-    else:  # a pipe, which can be read only once, or an error when it is loaded
-        return
-    if explanation is not None:
-        raise ModelError(
-            f"{name}: holds an explanation already, {explanation.method} of {explanation.model_name}; write "
-            "another one into that model (`onnxcam inspect` shows what the file holds)"
-        )
+        refuse_explained(_properties_of(model, name), name)
+    # a pipe can be read only once, and a path to nothing is an error when it is loaded
 
 
 def from_properties(metadata: Properties, name: str = "the model") -> EmbeddedExplanation | None:
@@ -150,7 +148,7 @@ def from_properties(metadata: Properties, name: str = "the model") -> EmbeddedEx
     texts = {
         key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)
     }
-    if "schema" not in texts:
+    if SCHEMA_KEY not in metadata:
         return None
     try:
         if int(texts["schema"]) > SCHEMA:

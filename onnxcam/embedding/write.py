@@ -25,7 +25,7 @@ from onnxcam.embedding.metadata import (
     TARGET,
     EmbeddedExplanation,
     ScoreOutput,
-    refuse_explained,
+    refuse_explained_source,
     write_metadata,
 )
 from onnxcam.embedding.network import Written, write_network
@@ -113,7 +113,7 @@ def embed(
     Raises ModelError, SettingError, TargetError and UnknownNameError; their messages say what to do.
     """
     _check_outputs(outputs)
-    refuse_explained(model)
+    refuse_explained_source(model)
     explainer = Explainer(model, method, layer, **_with_embedded(method, options))
     kind = kind_of(target, explainer.labels)
     plan = explainer.runner_for(kind).plan

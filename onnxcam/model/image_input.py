@@ -9,6 +9,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.operators import is_elementwise, traits_of
 from onnxcam.model.channel_axis import image_channel_axis
+from onnxcam.model.explained_model import refuse_explained
 from onnxcam.model.input_values import how_to_give, is_numeric
 from onnxcam.model.model import Model
 from onnxcam.specs import ImageInput
@@ -16,7 +17,10 @@ from onnxcam.specs import ImageInput
 
 @reports_node
 def image_input(model: Model) -> ImageInput:
-    """The image input of a model. ModelError if there is none, or if there are other inputs."""
+    """The image input of a model. ModelError if there is none, if there are other inputs, or if the model holds
+    an explanation already.
+    """
+    refuse_explained(model.metadata, model.name)
     images = [tensor for tensor in model.graph.inputs if is_image(tensor)]
     if not images:
         listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.inputs)

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from onnxcam.bundled import bundled_explained_model
 from onnxcam.cli.check import _format_verdict
 from onnxcam.methods import METHODS
 from onnxcam.methods.place import IMAGE, PLACES
@@ -459,3 +460,16 @@ def test_check_of_a_missing_image_is_one_line(run: Run, model: Path, tmp_path: P
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert "no such file" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["explain", "check", "layers", "augment", "visualize", "embed"])
+def test_file_with_an_explanation_is_refused_with_the_name_of_its_original(
+    run: Run, image: Path, out: Path, command: str
+) -> None:
+    """It has no layers that are one image's; before, advice led from one error to the next."""
+    to = ("-o", out)
+    words = {"explain": (image, *to), "visualize": ("-t", 0, *to), "check": (), "layers": ()}
+    result = run(command, bundled_explained_model(), *words.get(command, to))
+    assert result.exit_code == 2
+    assert "holds an explanation already, smooth-grad-cam++ of shapes.onnx" in result.stderr
+    assert not out.exists()
