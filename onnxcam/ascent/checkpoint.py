@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -28,26 +27,34 @@ class Checkpoint:
     path: Path
     fingerprint: str
     interval: float = INTERVAL
+    notices: tuple[str, ...] = ()
     _written: float = 0.0
 
     def load(self) -> tuple[AdamState, Floats] | None:
-        """The state and the scores (steps, N) before it; None without a file, or with that of another descent.
-        OutputError for a file that is no checkpoint.
+        """The state and the scores (steps, N) before it; None without a file, or with that of another descent,
+        which `notices` tells. OutputError for a file that is no checkpoint.
         """
         self._written = time.monotonic()
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
                 step, scores = int(arrays["step"]), arrays["scores"]
                 state = AdamState(arrays["parameters"], arrays["first"], arrays["second"], step)
                 fingerprint = str(arrays["fingerprint"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (
+            Exception
+        ) as error:  # of a damaged file, NumPy and zipfile raise all kinds of exceptions
             raise OutputError(
                 f"{self.path}: is not a checkpoint of onnxcam; move it, or choose another --out"
             ) from error
         if fingerprint != self.fingerprint or len(scores) != step:
+            anew = (
+                "was of another run (other settings, model, device, or versions), so this one started anew and "
+                "replaced it; to keep both, choose another --out"
+            )
+            self.notices = (f"{self.path}: {anew}",)
             return None
         return state, scores
 

@@ -202,7 +202,8 @@ class _Planned:
         keeper = None if folder is None else self._keeper(Path(folder), layer)
         x, history = run(self.descent, distance, keeper, progress)
         error = distance.of_tensors(self.opened.range.to_model(x))
-        return _Result(x, float(error[0]), history[:, 0], distance.source.notices)
+        notices = (*distance.source.notices, *(keeper.notices if keeper else ()))
+        return _Result(x, float(error[0]), history[:, 0], notices)
 
     def _keeper(self, folder: Path, layer: str) -> Checkpoint:
         """The file in which the state of a layer is kept."""

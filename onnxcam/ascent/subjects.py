@@ -50,9 +50,10 @@ def open_targets(opened: OpenedModel, targets: Sequence[Spec]) -> Subject:
         return _open_kind(opened, *matched[0])
     scored = opened.scored
     read = [_read_class(opened, spec, scored.score.classes) for spec in targets]
+    different = {target.weights.tobytes(): target for target in read}  # "star" and 8 are the same
     source = differentiable(opened, scored.model, scored.score.logits)
     notices = (*scored.model.notices, *([opened.label_notice] if opened.label_notice else []))
-    return _subject(source, read, notices)
+    return _subject(source, [*different.values()], notices)
 
 
 def _read_class(opened: OpenedModel, spec: Spec, classes: int) -> Target:

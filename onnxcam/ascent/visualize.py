@@ -155,8 +155,9 @@ def visualize(
     )
     descent = maximization(opened.size, opened.range.channels, len(subject.names), **settings)
     planned = _Planned(opened, subject, descent, Subset(channels, region), settings)
-    x, history = run(descent, planned.objective, planned.keeper(checkpoints), progress)
-    return planned.result(x, history)
+    keeper = planned.keeper(checkpoints)
+    x, history = run(descent, planned.objective, keeper, progress)
+    return planned.result(x, history, keeper.notices if keeper else ())
 
 
 @dataclass(frozen=True)
@@ -199,20 +200,22 @@ class _Planned:
         contents = [self.opened.content_digest, digest_bytes(self.subject.weights.tobytes())]
         return checkpoint_of(Path(folder), self.stem, {**self.provenance, "contents": contents})
 
-    def result(self, x: Floats, history: Floats) -> Visualization:
-        """The visualization with these images and the scores before all steps."""
+    def result(self, x: Floats, history: Floats, more: tuple[str, ...]) -> Visualization:
+        """The visualization with these images, the scores before all steps, and more notices."""
         tensor, subject = self.opened.range.to_model(x), self.subject
         names = tuple(subject.names[row] for row in self._rows)
-        notices = (*subject.notices, *self.opened.notices, *subject.source.notices)
+        notices = (*subject.notices, *self.opened.notices, *subject.source.notices, *more)
+        scores = self.objective.of_tensors(tensor)
+        constant = _constant_notices(names, np.vstack([history, scores]))
         return Visualization(
             tensor,
             x,
             names,
             tuple(subject.specs[row] for row in self._rows),
             self.descent.seeds,
-            self.objective.of_tensors(tensor),
+            scores,
             history,
-            tuple(dict.fromkeys([*notices, *_constant_notices(names, history)])),
+            tuple(dict.fromkeys([*notices, *constant])),
             self.stem,
             self.provenance,
         )
@@ -233,12 +236,12 @@ def _as_list(target: Spec | Sequence[Spec] | None) -> list[Spec]:
     return targets
 
 
-def _constant_notices(names: Sequence[str], history: Floats) -> Iterator[str]:
-    """A notice about scores that no step changed."""
-    constant = [name for name, row in zip(names, history.T, strict=True) if np.ptp(row) == 0]
+def _constant_notices(names: Sequence[str], scores: Floats) -> Iterator[str]:
+    """A notice about scores (steps + 1, N) that no step changed."""
+    constant = [name for name, row in zip(names, scores.T, strict=True) if np.ptp(row) == 0]
     if constant:
         yield (
-            f"the score of {constant[0]} stayed at {history[0, names.index(constant[0])]:.4g}: no gradient "
+            f"the score of {constant[0]} stayed at {scores[0, names.index(constant[0])]:.4g}: no gradient "
             "reached the image; start from stronger noise (--noise) or another --seed, or choose a layer "
             "before it"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,7 +31,7 @@ def load_numbers(path: str) -> Floats:
     """The numbers in a file of numpy.save. TargetError if it holds none."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except Exception as error:  # of a damaged file, NumPy and zipfile raise all kinds of exceptions
         raise TargetError(f"{path} cannot be read as an array of numpy.save ({error})") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise TargetError(f"{path} holds no numbers")

@@ -243,10 +243,11 @@ def test_checkpoint_of_other_settings_is_not_continued(
     settings: dict[str, Any] = {"count": 1, "steps": 4, "checkpoints": tmp_path, **PLAIN}
     onnxcam.visualize(model, 0, **settings)
     steps: list[int] = []
-    onnxcam.visualize(
+    anew = onnxcam.visualize(
         model, 0, progress=lambda step: steps.append(step.number), **{**settings, **changed}
     )
     assert steps == [1, 2, 3, 4]
+    assert any("was of another run" in notice for notice in anew.notices)
 
 
 def test_checkpoint_of_other_weights_is_not_continued(tmp_path: Path) -> None:
@@ -257,6 +258,24 @@ def test_checkpoint_of_other_weights_is_not_continued(tmp_path: Path) -> None:
     steps: list[int] = []
     onnxcam.visualize(model, 0, progress=lambda step: steps.append(step.number), **settings)
     assert steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["parameters", "", "header"])
+def test_damaged_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
+    settings: dict[str, Any] = {"count": 1, "steps": 2, "checkpoints": tmp_path, **PLAIN}
+    onnxcam.visualize(linear_model(), 0, **settings)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    if name == "":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif name == "header":  # another version of the format, in the table at its end
+        at = content.rindex(b"PK\x01\x02") + 6
+        path.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+    else:
+        path.write_bytes(content.replace(b"{'descr'", b"{'descr(", 1))
+    with pytest.raises(OutputError, match="not a checkpoint"):
+        onnxcam.visualize(linear_model(), 0, **settings)
 
 
 def test_checkpoint_of_more_steps_is_kept(tmp_path: Path) -> None:
@@ -389,6 +408,18 @@ def test_rectifier_that_is_off_is_turned_on() -> None:
     assert made.history[0, 0] == 0
     np.testing.assert_array_equal(made.x[0, 0, 1:4, 2:5], np.sign(kernels[1, 0]))
     assert made.notices == ()
+
+
+def test_one_step_is_enough_to_see_a_gradient() -> None:
+    made = onnxcam.visualize(linear_model(), 0, count=2, steps=1, **PLAIN)
+    assert not [notice for notice in made.notices if "no gradient" in notice]
+
+
+def test_same_target_by_two_names_is_one() -> None:
+    made = onnxcam.visualize(linear_model(), [3, "3", 1], count=1, steps=1, **PLAIN)
+    assert made.specs == ("3", "1")
+    made = onnxcam.visualize(bundled_model(), ["star", 8, "8"], count=2, steps=1, device="cpu")
+    assert made.names == ("star", "star")
 
 
 def test_score_without_gradient_is_noticed() -> None:
