@@ -260,7 +260,8 @@ def _report_surrogate(fitted: Surrogate, reporter: ProgressReporter) -> None:
 
 def _summary(result: Concepts, out: Path) -> str:
     count, device = len(result.images), result.source.activations.device
+    counted = f"{len(result)} concept{'' if len(result) == 1 else 's'}"
     return (
-        f"{len(result)} concepts of {count} image{'' if count == 1 else 's'} at {result.layer} written to "
-        f"{out}, relative error {result.error:.2f}, run on {device}"
+        f"{counted} of {count} image{'' if count == 1 else 's'} at {result.layer} written to {out}, relative "
+        f"error {result.error:.2f}, run on {device}"
     )

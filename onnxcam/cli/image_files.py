@@ -46,6 +46,15 @@ def collect_images(
     return list(images.values()), notices
 
 
+def require_files(paths: Sequence[Path]) -> None:
+    """ImageError for the first of the named files and folders that is not there."""
+    from onnxcam.image.read_array import file_of
+
+    for path in paths:
+        if not os.path.lexists(file_of(path)):
+            raise ImageError(f"{path}: no such file or folder; check the path")
+
+
 def _split_by_suffix(folder: Path, recursive: bool, out: Path) -> tuple[list[Path], list[Path]]:
     """The images in a folder, by their names, and the other files. Arrays are images if there are no others."""
     from onnxcam.image.read import readable_suffixes

@@ -21,7 +21,6 @@ from onnxcam.cli.options import (
     Recursive,
     SideBySide,
 )
-from onnxcam.cli.output import say
 
 EPILOG = """\b
 For each image, all or none of these files are written:
@@ -147,12 +146,13 @@ def scan(
 
     What is unusual are feature maps and cells of a layer.
     """
-    from onnxcam.cli.image_files import collect_images
+    from onnxcam.cli.image_files import collect_images, require_files
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.cli.scan_job import ScanJob
     from onnxcam.scanning.settings import ScanSettings
 
     settings = ScanSettings(alpha_max, statistic, tail, same_class, seed=seed)
+    require_files(background)
     usual, about_background = collect_images(background, recursive=recursive, out=out)
     settings.require_enough(len(usual))
     paths, about_images = collect_images(images, recursive=recursive, out=out)
@@ -171,7 +171,6 @@ def scan(
             job.note(notice)
         job.run(scanner, together=together)
     reporter.note(job.summary(scanner))
-    for path, error in job.failures.items():
-        say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
+    job.list_failures()
     if job.failures:
         raise Exit(1)

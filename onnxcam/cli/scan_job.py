@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxcam.cli import interrupts
 from onnxcam.cli.image_files import result_names
-from onnxcam.cli.output import make_folder
+from onnxcam.cli.output import make_folder, say
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.errors import ImageError, OnnxcamError, RunError, one_line
 from onnxcam.explain.result_files import SCAN, require_writable, result_files
@@ -56,16 +56,20 @@ class ScanJob:
         settings: ScanSettings,
         arguments: Mapping[str, Any],
     ) -> Scanner:
-        """What scans, after the background images were run."""
-        return Scanner(
-            model,
-            background,
-            layer,
-            progress=self._advance,
-            on_error=self._fail,
-            **settings.to_json(),
-            **arguments,
-        )
+        """What scans, after the background images were run. If too few are left, the failed ones are listed."""
+        try:
+            return Scanner(
+                model,
+                background,
+                layer,
+                progress=self._advance,
+                on_error=self._fail,
+                **settings.to_json(),
+                **arguments,
+            )
+        except OnnxcamError:
+            self.list_failures()
+            raise
 
     def run(self, scanner: Scanner, *, together: bool) -> None:
         """Scan all images and write the results. Errors of one image go into `failures`."""
@@ -96,6 +100,11 @@ class ScanJob:
         text += f", results in {self.out}, run on {scanner.explainer.device}"
         failed = len(self.failures)
         return text + (f"; {failed} image{'' if failed == 1 else 's'} failed:" if failed else "")
+
+    def list_failures(self) -> None:
+        """Print why images failed."""
+        for path, error in self.failures.items():
+            say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
 
     def _advance(self, count: int) -> None:
         if interrupts.exit_code() is not None:  # an interrupt that a library swallowed

@@ -51,6 +51,7 @@ Examples:
   onnxcam visualize model.onnx -t "tabby cat" -t ostrich --labels imagenet.txt --count 2 -o seen
   onnxcam visualize model.onnx -l 12 --channels 3,7 --steps 512
   onnxcam visualize model.onnx -l /layer3/Relu_output_0 --channels 3 --region 6:7,6:7
+  onnxcam visualize model.onnx --channels @onnxcam-scan/cat.scan.json --count 1
   onnxcam visualize model.onnx -t 281 --basis pixels --blur 0.5 --variation 1
 """
 
@@ -121,7 +122,7 @@ def visualize(
         "jitter": jitter,
         "zoom": zoom,
     }
-    subject = {"target": target, "layer": layer, "channels": channels, "region": region}
+    subject = {"target": target, **_read_scans(model, layer, channels, region)}
     report(
         lambda reporter: _run(reporter, model, out, {**subject, **settings, **arguments}),
         "visualize",
@@ -131,6 +132,26 @@ def visualize(
         json=json,
         quiet=quiet,
     )
+
+
+def _read_scans(
+    model: Path, layer: str | None, channels: str | None, region: str | None
+) -> dict[str, Any]:
+    """The layer, the feature maps and the region, also from scans. SettingError for a scan of another model or
+    layer.
+    """
+    from onnxcam.cli.scanned_subset import read_subsets, require_scanned_model
+    from onnxcam.specs import AUTO
+
+    said = {"layer": [layer or AUTO], "channels": channels, "region": region}
+    arguments, subsets = read_subsets(said)
+    if not subsets:
+        return {**said, "layer": layer}
+    require_scanned_model(subsets, model)
+    (name,) = arguments["layer"]
+    for subset in subsets:
+        subset.require_layer(name)
+    return {**arguments, "layer": name}
 
 
 def _run(

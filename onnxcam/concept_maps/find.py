@@ -122,7 +122,11 @@ def _read(
         positions.append(len(rows) + len(failures))
         rows.append(row)
     if not rows:
-        raise ImageError("there are no images to find concepts in; pass at least one")
+        raise (
+            failures[0]
+            if failures
+            else ImageError("there are no images to find concepts in; pass at least one")
+        )
     return rows, positions
 
 

@@ -45,10 +45,11 @@ class ScanSettings:
         """SettingError if no p-value among this many background images can be as small as alpha_max."""
         if count >= self.needed:
             return
-        kind = "of the most frequent class " if self.same_class else ""
+        kind = " of the most frequent class" if self.same_class else ""
+        subject = f"background image{kind} is" if count == 1 else f"background images{kind} are"
         raise SettingError(
-            f"{count} background image{'' if count == 1 else 's'} {kind}are too few for a p-value of alpha_max "
-            f"= {self.alpha_max:g}; pass at least {self.needed}, or a larger alpha_max"
+            f"{count} {subject} too few for a p-value of alpha_max = {self.alpha_max:g}; pass at least "
+            f"{self.needed}, or a larger alpha_max"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -27,13 +27,16 @@ class StoredSubset:
 
     def require_fit(self, plan: Plan) -> None:
         """SettingError unless a plan explains the same model at the same layer."""
-        layers = ", ".join(layer.name for layer in plan.layers)
-        if layers != self.layer:
-            raise SettingError(
-                f"{self.path}: is a scan at the layer {self.layer}, but {layers or 'no layer'} is explained; "
-                f"set --layer {self.layer}"
-            )
+        self.require_layer(", ".join(layer.name for layer in plan.layers))
         self.require_model(plan.name, plan.digest)
+
+    def require_layer(self, name: str) -> None:
+        """SettingError unless a layer is the scanned one."""
+        if name != self.layer:
+            raise SettingError(
+                f"{self.path}: is a scan at the layer {self.layer}, but {name or 'no layer'} was chosen; set "
+                f"--layer {self.layer}"
+            )
 
     def require_model(self, name: str, digest: str) -> None:
         """SettingError unless a model has the digest of the scanned one."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnxcam.methods.subset import select_channels
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
 from tests.support.nets import DEEP
@@ -98,6 +99,40 @@ def test_wrong_option_is_one_line(
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_missing_background_is_named(run: Run, model: Path, image: Path, out: Path) -> None:
+    result = run("scan", model, image, "--background", "nowhere", "-o", out)
+    assert result.exit_code == 2
+    assert "nowhere: no such file or folder" in result.stderr
+
+
+def test_broken_background_is_listed_if_too_few_images_are_left(
+    run: Run, model: Path, image: Path, usual: Path, out: Path
+) -> None:
+    names = sorted(usual.iterdir())[:10]
+    for path in names[:3]:
+        path.write_text("none")
+    words = [word for path in names for word in ("--background", path)]
+    result = run("scan", model, image, *words, "-o", out)
+    assert result.exit_code == 2
+    assert all(f"{path}: is not an image" in result.stderr for path in names[:3])
+    assert "7 background images are too few" in result.stderr
+
+
+def test_visualize_takes_feature_maps_cells_and_layer_of_a_scan(
+    run: Run, model: Path, scanned: Path, out: Path
+) -> None:
+    subset = (f"--channels=@{scanned}", f"--region=@{scanned}")
+    words = ("visualize", model, "--count", "1", "-n", "1", "-o", out, *subset)
+    result = run(*words)
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(scanned.read_text())["scan"]
+    (manifest,) = (json.loads(path.read_text()) for path in out.glob("*.visualize.json"))
+    assert manifest["targets"]["channels"] == facts["channels"]
+    assert len(manifest["visualize"]) == len(select_channels(facts["channels"], 999) or [])
+    assert "but relu2 was chosen" in run(*words, "-l", "relu2").stderr
+    assert "(--target) or a layer" in run(*words, "-t", "0").stderr
+
+
 def test_file_of_somebody_else_is_kept(
     run: Run, model: Path, image: Path, usual: Path, out: Path
 ) -> None:
@@ -178,7 +213,7 @@ def test_explain_skips_results_only_with_the_same_cells(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("-m", "grad-cam", "-l", "relu2"), "is a scan at the layer relu1, but relu2 is explained"),
+        (("-m", "grad-cam", "-l", "relu2"), "is a scan at the layer relu1, but relu2 was chosen"),
         (("-m", "saliency"), "saliency"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxcam import Explainer
+from onnxcam.bundled import bundled_model
 from onnxcam.concept_maps.concepts import Concepts
 from onnxcam.concept_maps.find import concepts as find_concepts
 from onnxcam.concept_maps.tail import class_derivatives, in_layout, open_tail
@@ -173,6 +174,11 @@ def test_images_that_fail_are_left_out(tmp_path: Path) -> None:
         concepts_of(DEEP, sources)
     with pytest.raises(ImageError, match="no images to find concepts in"):
         concepts_of(DEEP, [])
+
+
+def test_image_that_is_not_there_is_named() -> None:
+    with pytest.raises(ImageError, match=r"nowhere\.png: no such file"):
+        find_concepts(bundled_model(), ["nowhere.png"], on_error=lambda path, error: None)
 
 
 def test_settings_out_of_range_are_refused() -> None:
