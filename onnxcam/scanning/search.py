@@ -82,15 +82,37 @@ def best_columns(
     """The exact best subset of the columns of (rows, columns) for all of these rows: its score, the rank of its
     alpha, which is one of the ascending `thresholds`, and the columns.
     """
-    rows, columns = ranks.shape
     hits = _count_hits(ranks, thresholds)
-    ordered = -np.sort(-hits, axis=1)
-    totals = rows * np.arange(1, columns + 1)
-    scores = statistic(np.cumsum(ordered, axis=1), totals, thresholds[:, None] / levels)
+    few = len(ranks) < len(hits[0])
+    least, sums, counts = _order_by_ties(hits, len(ranks)) if few else _order_one_by_one(hits)
+    totals = len(ranks) * np.maximum(counts, 1)
+    scores = statistic(sums, totals, thresholds[:, None] / levels)
     threshold, last = np.unravel_index(scores.argmax(), scores.shape)
     score = float(scores[threshold, last])
-    chosen = hits[threshold] >= ordered[threshold, last]
+    chosen = hits[threshold] >= np.broadcast_to(least, scores.shape)[threshold, last]
     return score, int(thresholds[threshold]) if score else 0, chosen & (score > 0)
+
+
+Prefixes = tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]
+
+
+def _order_one_by_one(hits: NDArray[np.integer]) -> Prefixes:
+    """The prefixes of columns, ordered by their `hits` (thresholds, columns): the hits of the last one of each,
+    those of all of them, and how many there are.
+    """
+    ordered = -np.sort(-hits, axis=1)
+    return ordered, np.cumsum(ordered, axis=1), np.arange(1, hits.shape[1] + 1)
+
+
+def _order_by_ties(hits: NDArray[np.integer], rows: int) -> Prefixes:
+    """The same of prefixes that end where a column has fewer hits: one for each number of hits up to that of
+    the rows, which are fewer than the columns.
+    """
+    numbers = np.arange(rows, -1, -1)
+    cells = hits + (rows + 1) * np.arange(len(hits))[:, None]
+    tallies = np.bincount(cells.ravel(), minlength=(rows + 1) * len(hits))
+    ties = tallies.reshape(len(hits), rows + 1)[:, ::-1]
+    return numbers, np.cumsum(ties * numbers, axis=1), np.cumsum(ties, axis=1)
 
 
 def _count_hits(ranks: Ranks, thresholds: NDArray[np.integer]) -> NDArray[np.int64]:
