@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from onnxcam.arrays import Floats, Images
+from onnxcam.arrays import Array, Floats, Images
 from onnxcam.ascent.checkpoint import Checkpoint, checkpoint_of
 from onnxcam.ascent.depth import choose_names
 from onnxcam.ascent.descent import Descent, Step, run
@@ -19,7 +19,7 @@ from onnxcam.ascent.objectives import open_distance
 from onnxcam.ascent.opened_model import OpenedModel, open_model
 from onnxcam.ascent.pixel_range import to_images
 from onnxcam.ascent.recipes import reconstruction, split_arguments
-from onnxcam.ascent.result import file_stem, save_result
+from onnxcam.ascent.result import describe, file_stem, save_result
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import ImageError
 from onnxcam.explain.arguments import LayerSource
@@ -87,24 +87,18 @@ class Inversion:
             {"layer": layer, "relative_error": float(error)}
             for layer, error in zip(self.layers, self.errors, strict=True)
         ]
-        shared = {"notices": list(self.notices), **self.provenance}
-        return {"image": dict(self.image), INVERT: results, **shared}
+        return describe(self, self.image, INVERT, results)
+
+    def arrays(self) -> dict[str, Array]:
+        """What is in the .npz."""
+        return {"tensor": self.tensor, "errors": self.errors, "history": self.history}
 
     def save(self, folder: str | Path = ".", *, overwrite: bool = False) -> Path:
         """Write STEM.png with the row, STEM.1.png and so on with one image, STEM.npz with `tensor`, `errors`
         and `history`, and STEM.json, all or none; returns the first. Files of an earlier result are replaced;
         OutputError for others, unless `overwrite` is True.
         """
-        arrays = {"tensor": self.tensor, "errors": self.errors, "history": self.history}
-        return save_result(
-            Path(folder),
-            self.stem,
-            self.sheet(),
-            self.images,
-            arrays,
-            self.manifest(),
-            overwrite=overwrite,
-        )
+        return save_result(self, folder, overwrite=overwrite)
 
 
 LayerCallback = Callable[[str, Step], None]
@@ -191,8 +185,7 @@ class _Planned:
     @property
     def provenance(self) -> dict[str, Any]:
         """What is needed to make the images again."""
-        described, said = self.opened.describe(), self.opened.arguments
-        return {**described, "targets": dict(said), "settings": dict(self.settings)}
+        return self.opened.provenance({}, self.settings)
 
     def run(
         self, layer: str, folder: str | Path | None, progress: Callable[[Step], None]

@@ -119,8 +119,10 @@ class OpenedModel:
         digests = {name: digest_bytes(array.tobytes()) for name, array in weights.items()}
         return digest_json([digest_bytes(content), digests])
 
-    def describe(self) -> dict[str, Any]:
-        """The part of a manifest that says what was run, as JSON values."""
+    def provenance(self, targets: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a manifest that says what was run, for which targets and with which settings, as JSON
+        values.
+        """
         return {
             "model": {
                 "name": self.model.name,
@@ -132,6 +134,8 @@ class OpenedModel:
             "preprocessing": to_dict(self.preprocessing),
             "device": str(self.device),
             "versions": {"onnxcam": __version__, **versions()},
+            "targets": {**targets, **self.arguments},
+            "settings": dict(settings),
         }
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from onnxcam.arrays import Floats, Images
+from onnxcam.arrays import Array, Floats, Images
 from onnxcam.ascent.checkpoint import Checkpoint, checkpoint_of
 from onnxcam.ascent.descent import Descent, StepCallback, no_callback, run
 from onnxcam.ascent.objectives import Score
 from onnxcam.ascent.opened_model import OpenedModel, open_model
 from onnxcam.ascent.pixel_range import to_images
 from onnxcam.ascent.recipes import maximization, split_arguments
-from onnxcam.ascent.result import file_stem, save_result
+from onnxcam.ascent.result import describe, file_stem, save_result
 from onnxcam.ascent.subjects import Subject, open_channels, open_targets
 from onnxcam.digests import digest_bytes
 from onnxcam.errors import SettingError
@@ -83,39 +83,25 @@ class Visualization:
     def manifest(self) -> dict[str, Any]:
         """What was maximized and how, with the scores, as JSON values."""
         height, width = self.x.shape[2:]
+        image = {"name": self.stem, "source": None, "sha256": None, "box": [0, 0, width, height]}
         results = [
             {"name": name, "spec": spec, "seed": seed, "score": float(score)}
             for name, spec, seed, score in zip(
                 self.names, self.specs, self.seeds, self.scores, strict=True
             )
         ]
-        return {
-            "image": {
-                "name": self.stem,
-                "source": None,
-                "sha256": None,
-                "box": [0, 0, width, height],
-            },
-            VISUALIZE: results,
-            "notices": list(self.notices),
-            **self.provenance,
-        }
+        return describe(self, image, VISUALIZE, results)
+
+    def arrays(self) -> dict[str, Array]:
+        """What is in the .npz."""
+        return {"tensor": self.tensor, "scores": self.scores, "history": self.history}
 
     def save(self, folder: str | Path = ".", *, overwrite: bool = False) -> Path:
         """Write STEM.png with all images, STEM.1.png and so on with one, STEM.npz with `tensor`, `scores` and
         `history`, and STEM.json, all or none; returns the first. Files of an earlier result are replaced;
         OutputError for others, unless `overwrite` is True.
         """
-        arrays = {"tensor": self.tensor, "scores": self.scores, "history": self.history}
-        return save_result(
-            Path(folder),
-            self.stem,
-            self.sheet(),
-            self.images,
-            arrays,
-            self.manifest(),
-            overwrite=overwrite,
-        )
+        return save_result(self, folder, overwrite=overwrite)
 
 
 def visualize(
@@ -190,8 +176,8 @@ class _Planned:
     def provenance(self) -> dict[str, Any]:
         """What is needed to make the images again."""
         subject = {"tensor": self.subject.source.name, **self.subset.to_json()}
-        targets = {**subject, **self.opened.arguments, "specs": list(self.subject.specs)}
-        return {**self.opened.describe(), "targets": targets, "settings": dict(self.settings)}
+        targets = {**subject, "specs": list(self.subject.specs)}
+        return self.opened.provenance(targets, self.settings)
 
     def keeper(self, folder: str | Path | None) -> Checkpoint | None:
         """The file in which the state is kept, if there is a folder for it."""
