@@ -472,4 +472,5 @@ def test_file_with_an_explanation_is_refused_with_the_name_of_its_original(
     result = run(command, bundled_explained_model(), *words.get(command, to))
     assert result.exit_code == 2
     assert "holds an explanation already, smooth-grad-cam++ of shapes.onnx" in result.stderr
-    assert not out.exists()
+    assert not out.is_file()
+    assert not [*out.glob("*")]
