@@ -45,7 +45,9 @@ from onnxcam.explain.explainer import Explainer
 from onnxcam.explain.explanation import OPACITY, OUTLIERS
 from onnxcam.explain.formula import BoundFormula
 from onnxcam.explain.inputs import prepare_source
+from onnxcam.explain.loaded_model import LoadedModel, read_model
 from onnxcam.explain.read_target import kind_of
+from onnxcam.explain.shared_model import SharedModel
 from onnxcam.graph import anp
 from onnxcam.image.preprocess import gray_level, tensor_size
 from onnxcam.methods import choose_method
@@ -54,7 +56,7 @@ from onnxcam.methods.place import IMAGE
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Subset
 from onnxcam.model.chosen_opset import require_opset, upgrade_to
-from onnxcam.model.load import load, upgrade_model
+from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.rewrite.weight_layout import lay_out_weights
 from onnxcam.rewrite.weight_sharing import separate_shared_weights
@@ -114,20 +116,17 @@ def embed(
     """
     _check_outputs(outputs)
     refuse_explained_source(model)
-    explainer = Explainer(model, method, layer, **_with_embedded(method, options))
+    loaded = LoadedModel()
+    shared = SharedModel((), loaded)
+    explainer = Explainer(model, method, layer, shared=shared, **_with_embedded(method, options))
     kind = kind_of(target, explainer.labels)
     plan = explainer.runner_for(kind).plan
     size = tensor_size(explainer.preprocessing, plan.image)
     image = replace(plan.image, height=size[0], width=size[1])
-    source = model if isinstance(model, Model) else load(model, explainer.inputs)
+    source = loaded.as_exported or read_model(model, explainer.inputs)  # None if a plan was cached
     require_free_names(source.graph, _names(outputs, target_input, takes_pixels))
     source = with_size(source if opset is None else upgrade_to(source, opset), size)
-    drawing = Drawing(
-        BoundFormula(explainer.method, explainer.settings, Subset(None, None)),
-        image,
-        partial(gray_level, explainer.preprocessing, image),
-        lambda path: prepare_source(path, 0, explainer.preprocessing, image).tensor,
-    )
+    drawing = _draw(explainer, image)
     _require_applicable(explainer, target, image)
     dense = plan.dense and with_labels(plan.dense, explainer.labels)
     what, where = split_target(target, plan, explainer.labels)
@@ -190,6 +189,15 @@ def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
         )
     embedded = {k: v for k, v in chosen.sampler.embedded.items() if k in chosen.settings}
     return {**embedded, **options}
+
+
+def _draw(explainer: Explainer, image: ImageInput) -> Drawing:
+    return Drawing(
+        BoundFormula(explainer.method, explainer.settings, Subset(None, None)),
+        image,
+        partial(gray_level, explainer.preprocessing, image),
+        lambda path: prepare_source(path, 0, explainer.preprocessing, image).tensor,
+    )
 
 
 def _require_applicable(explainer: Explainer, target: Spec, image: ImageInput) -> None:
