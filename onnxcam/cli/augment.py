@@ -10,6 +10,7 @@ from typer import Option
 from onnxcam.cli.options import InputValues, ModelFile, ScoreTensor
 from onnxcam.cli.output import format_type, print_facts, require_writable, say
 from onnxcam.cli.runtime_check import NodeModules, Runtimes, report_check, require_runtimes
+from onnxcam.cli.written_model_options import Batch, ForceModel, Opset
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError
 
 if TYPE_CHECKING:
@@ -44,29 +45,11 @@ def augment(
     ] = None,
     output: ScoreTensor = None,
     inputs: InputValues = None,
-    batch: Annotated[
-        int | None,
-        Option(
-            "--batch",
-            metavar="N",
-            min=1,
-            help="Take exactly N images at once: no sizes are left to be computed in the graph, which more "
-            "runtimes accept.  [default: as the model]",
-            show_default=False,
-        ),
-    ] = None,
-    opset: Annotated[
-        int | None,
-        Option(
-            "--opset",
-            metavar="N",
-            help="The opset of the file, if that of the model is older.  [default: as new as needed]",
-            show_default=False,
-        ),
-    ] = None,
+    batch: Batch = None,
+    opset: Opset = None,
     check: Runtimes = None,
     node_modules: NodeModules = None,
-    force: Annotated[bool, Option("--force", help="Overwrite OUT.onnx if it exists.")] = False,
+    force: ForceModel = False,
 ) -> None:
     """Write a model that also returns gradients.
 

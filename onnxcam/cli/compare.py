@@ -10,7 +10,8 @@ from typer import Argument, Exit, Option
 
 from onnxcam.cli import interrupts
 from onnxcam.cli.explainer_options import explainer_options_without
-from onnxcam.cli.options import Force, JsonLines, Labels, ModelFile, Noise, Quiet, Samples, Seed
+from onnxcam.cli.noise_options import noise_options
+from onnxcam.cli.options import Force, JsonLines, Labels, ModelFile, Quiet
 from onnxcam.cli.output import say
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ OutFile: TypeAlias = Annotated[
 ]
 
 
+@noise_options
 @explainer_options_without("labels")
 def compare(
     model: ModelFile,
@@ -102,11 +104,9 @@ def compare(
     layer: LayerColumns = None,
     target: TargetColumns = None,
     labels: Labels = None,
-    samples: Samples = None,
-    noise: Noise = None,
-    seed: Seed = None,
-    settings: SharedSettings = None,
     *,
+    noise_settings: dict[str, Any],
+    settings: SharedSettings = None,
     arguments: dict[str, Any],
     out: OutFile = Path("onnxcam-compare.png"),
     force: Force = False,
@@ -121,13 +121,12 @@ def compare(
 
     require_writable(comparison_files(out), overwrite=force)  # before the work, not after it
     named = [name for names in method or [] for name in names.split(",")]
-    options = {"samples": samples, "noise": noise, "seed": seed}
     comparer = Comparer(
         model,
         choose_methods(named or None),
         layer or ["auto"],
         list(dict.fromkeys(target or ["top1"])),
-        parsing.assigned_settings(settings or [], options),
+        parsing.assigned_settings(settings or [], noise_settings),
         {"labels": labels or "auto", **arguments},
     )
     maps: list[ComparedMap] = []

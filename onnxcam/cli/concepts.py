@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
 from onnxcam.cli.explainer_options import explainer_options
+from onnxcam.cli.layer_of_images import LayerName, ManyImages
 from onnxcam.cli.options import Force, JsonLines, ModelFile, Out, Quiet, Recursive
 from onnxcam.cli.output import make_folder, say
 
@@ -51,23 +52,6 @@ Examples:
   onnxcam concepts model.onnx photos/ --surrogate gam -t cat
 """
 
-ManyImages: TypeAlias = Annotated[
-    list[Path],
-    Argument(
-        metavar="IMAGE...",
-        help="Images or folders of images, or arrays that are preprocessed already (npy, npz, npz:key).",
-    ),
-]
-LayerName: TypeAlias = Annotated[
-    str,
-    Option(
-        "--layer",
-        "-l",
-        metavar="NAME|NUMBER",
-        help="A layer listed by `onnxcam layers`: its name, its number, a unique part of its name, or a "
-        "pattern.",
-    ),
-]
 Count: TypeAlias = Annotated[
     int, Option("--concepts", "-k", metavar="K", help="Number of concepts.", min=1)
 ]

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from onnxcam.cli.deployment import Destination, FormatName, PageImages, Runtime, preset_for
-from onnxcam.cli.options import (
-    Fit,
-    Fuse,
-    HeadText,
-    InputValues,
-    Labels,
-    LayerNames,
-    Mean,
-    Method,
-    ModelFile,
-    Noise,
-    Order,
-    Pad,
-    Samples,
-    Scale,
-    ScoreTensor,
-    Seed,
-    Settings,
-    Size,
-    Std,
-    TaskName,
-)
+from onnxcam.cli.explainer_options import explainer_options_without
+from onnxcam.cli.noise_options import noise_options
+from onnxcam.cli.options import Fuse, LayerNames, Method, ModelFile, Settings
 from onnxcam.cli.output import format_type, print_facts, say
 from onnxcam.cli.runtime_check import Runtimes, report_check, require_runtimes
+from onnxcam.cli.written_model_options import Batch, ForceModel, Opset
 from onnxcam.defaults import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -109,20 +91,6 @@ Rounds = Annotated[
         show_default=False,
     ),
 ]
-Batch = Annotated[
-    int | None,
-    Option(
-        "--batch",
-        metavar="N",
-        min=1,
-        help="Take exactly N images at once; 1 leaves no sizes open in the graph.  [default: as the model]",
-        show_default=False,
-    ),
-]
-Opset = Annotated[
-    int | None,
-    Option("--opset", metavar="N", help="The opset of the file, if that of the model is older."),
-]
 Small = Annotated[
     bool,
     Option(
@@ -131,9 +99,10 @@ Small = Annotated[
         "models take a little longer to run if weights are stored once, others do not.",
     ),
 ]
-Force = Annotated[bool, Option("--force", help="Overwrite OUT if it exists.")]
 
 
+@noise_options
+@explainer_options_without("score", "preprocess", "device", "chunk", "no_cache")
 def embed(
     model: ModelFile,
     out: Out,
@@ -141,34 +110,22 @@ def embed(
     layer: LayerNames = None,
     target: TargetText = "top1",
     target_input: TargetInput = False,
-    labels: Labels = None,
-    samples: Samples = None,
-    noise: Noise = None,
-    seed: Seed = None,
+    *,
+    noise_settings: dict[str, Any],
     settings: Settings = None,
     outputs: Outputs = "saliency",
     rounds: Rounds = None,
     batch: Batch = None,
     opset: Opset = None,
     small: Small = True,
-    output: ScoreTensor = None,
-    task: TaskName = None,
-    head: HeadText = None,
-    inputs: InputValues = None,
     fuse: Fuse = "max",
     preprocess: PixelPreset = None,
-    size: Size = None,
-    mean: Mean = None,
-    std: Std = None,
-    scale: Scale = None,
-    order: Order = None,
-    fit: Fit = None,
-    pad: Pad = None,
+    arguments: dict[str, Any],
     format_name: FormatName = None,
     runtime: Runtime = None,
     page_images: PageImages = None,
     check: Runtimes = None,
-    force: Force = False,
+    force: ForceModel = False,
 ) -> None:
     """Write a model that also returns where it looked.
 
@@ -181,8 +138,7 @@ def embed(
     from onnxcam.embedding.write import embed as embed_model
 
     preprocess = preset_for(preprocess, format_name)
-    options = {"samples": samples, "noise": noise, "seed": seed}
-    method_settings = parsing.method_settings(method, settings or [], options)
+    method_settings = parsing.method_settings(method, settings or [], noise_settings)
     embedded = embed_model(
         model,
         method,
@@ -195,14 +151,9 @@ def embed(
         rounds=rounds,
         opset=opset,
         small=small,
-        labels=labels or "auto",
-        output=output,
-        task=task,
-        head=head,
-        inputs=parsing.parse_inputs(inputs or []),
         fuse=fuse,
         preprocess=preprocess or "auto",
-        pixels=parsing.pixel_settings(scale, order, fit, size, mean, std, pad),
+        **arguments,
         **method_settings,
     )
     for notice in embedded.notices:

@@ -8,33 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from typer import Context, Exit
 
+from onnxcam.cli.drawing_options import drawing_options
 from onnxcam.cli.errors import UsageError
 from onnxcam.cli.explainer_options import explainer_options
+from onnxcam.cli.noise_options import noise_options
 from onnxcam.cli.options import (
-    Caption,
     Channels,
-    ColormapName,
     Force,
     Fuse,
     Images,
     JsonLines,
     LayerNames,
-    LongestSide,
     MaxTargets,
     Method,
     MinScore,
-    Noise,
-    Opacity,
     OptionalModelFile,
     Out,
     Quiet,
     Recursive,
     RegionOption,
     Result,
-    Samples,
-    Seed,
     Settings,
-    SideBySide,
     SkipExisting,
     Targets,
     TopChannels,
@@ -89,6 +83,8 @@ Examples:
 """
 
 
+@noise_options
+@drawing_options
 @explainer_options
 def explain(
     context: Context,
@@ -100,25 +96,19 @@ def explain(
     target: Targets = None,
     min_score: MinScore = LEAST,
     max_targets: MaxTargets = MOST,
-    samples: Samples = None,
-    noise: Noise = None,
-    seed: Seed = None,
+    *,
+    noise_settings: dict[str, Any],
     settings: Settings = None,
     channels: Channels = None,
     region: RegionOption = None,
     top_channels: TopChannels = 0,
     fuse: Fuse = "max",
-    *,
     arguments: dict[str, Any],
     out: Out = Path("onnxcam-out"),
     recursive: Recursive = False,
     skip_existing: SkipExisting = False,
     force: Force = False,
-    colormap: ColormapName = None,
-    opacity: Opacity = 0.6,
-    longest_side: LongestSide = 1024,
-    side_by_side: SideBySide = False,
-    caption: Caption = False,
+    drawing: dict[str, Any],
     json: JsonLines = False,
     quiet: Quiet = False,
 ) -> None:
@@ -131,8 +121,7 @@ def explain(
     explicit = explicit_options(context)
     stored, notices = _read_result(context, result, explicit)
     method = stored.method if stored and "method" not in explicit else method
-    options = {"samples": samples, "noise": noise, "seed": seed}
-    method_settings = parsing.method_settings(method, settings or [], options)
+    method_settings = parsing.method_settings(method, settings or [], noise_settings)
     if (kind := method_settings.pop("score", None)) is not None:
         arguments["score"] = parsing.score_kind(arguments["score"], kind)
         explicit.add("score")
@@ -144,13 +133,6 @@ def explain(
         "region": region,
         "top_channels": top_channels,
         "fuse": fuse,
-    }
-    drawing = {
-        "colormap": colormap,
-        "opacity": opacity,
-        "longest_side": longest_side,
-        "side_by_side": side_by_side,
-        "caption": caption,
     }
     targets = list(dict.fromkeys(target or ["top1"]))
     choices = Choices(model, images or [], method, targets, method_settings, arguments, drawing)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any
 
+from onnxcam.cli.option_group import Command, options_of
 from onnxcam.cli.options import (
     Chunk,
     DeviceName,
@@ -27,36 +27,21 @@ from onnxcam.cli.options import (
     TaskName,
 )
 
-Command: TypeAlias = Callable[..., None]
-ARGUMENTS = "arguments"  # the parameter of a command in whose place the options stand
+PARAMETER = "arguments"  # of a command, in whose place the options stand
 
 
 def explainer_options_without(*missing: str) -> Callable[[Command], Command]:
     """A decorator that puts the options of an `Explainer`, but for the `missing` ones, in the place of a
     command's parameter `arguments`, which gets the arguments that they stand for.
     """
-    options = inspect.signature(_arguments, eval_str=True).parameters
-    shared = {name: option for name, option in options.items() if name not in missing}
     missing_arguments = {name.removeprefix("no_") for name in missing}  # --no-cache: `cache`
 
-    def decorate(command: Command) -> Command:
-        parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            own = shared.values() if parameter.name == ARGUMENTS else [parameter]
-            parameters += (row.replace(kind=inspect.Parameter.KEYWORD_ONLY) for row in own)
+    def group(**options: Any) -> dict[str, Any]:
+        arguments = _arguments(**options)
+        return {name: value for name, value in arguments.items() if name not in missing_arguments}
 
-        @wraps(command)
-        def run(**values: Any) -> None:
-            arguments = _arguments(**{name: values.pop(name) for name in shared})
-            for name in missing_arguments:
-                arguments.pop(name, None)
-            command(**values, **{ARGUMENTS: arguments})
-
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return run
-
-    return decorate
+    group.__signature__ = inspect.signature(_arguments, eval_str=True)  # type: ignore[attr-defined]
+    return options_of(group, PARAMETER, missing)
 
 
 def _arguments(

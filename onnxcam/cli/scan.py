@@ -5,21 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
+from onnxcam.cli.drawing_options import drawing_options
 from onnxcam.cli.explainer_options import explainer_options_without
+from onnxcam.cli.layer_of_images import LayerName, ManyImages
 from onnxcam.cli.options import (
-    Caption,
-    ColormapName,
     Force,
     JsonLines,
-    LongestSide,
     ModelFile,
-    Opacity,
     Out,
     Quiet,
     Recursive,
-    SideBySide,
 )
 
 EPILOG = """\b
@@ -49,13 +46,6 @@ Examples:
   onnxcam explain model.onnx cat.jpg -m grad-cam --channels @onnxcam-scan/cat.scan.json
 """
 
-ScanImages: TypeAlias = Annotated[
-    list[Path],
-    Argument(
-        metavar="IMAGE...",
-        help="Images or folders of images, or arrays that are preprocessed already (npy, npz, npz:key).",
-    ),
-]
 BackgroundImages: TypeAlias = Annotated[
     list[Path],
     Option(
@@ -64,16 +54,6 @@ BackgroundImages: TypeAlias = Annotated[
         help="A folder of images that are usual, or one such image; repeat it for several. Some hundred "
         "images are enough.",
         show_default=False,
-    ),
-]
-LayerName: TypeAlias = Annotated[
-    str,
-    Option(
-        "--layer",
-        "-l",
-        metavar="NAME|NUMBER",
-        help="A layer listed by `onnxcam layers`: its name, its number, a unique part of its name, or a "
-        "pattern.",
     ),
 ]
 AlphaMax: TypeAlias = Annotated[
@@ -117,10 +97,11 @@ SearchSeed: TypeAlias = Annotated[
 ]
 
 
+@drawing_options
 @explainer_options_without("score")
 def scan(
     model: ModelFile,
-    images: ScanImages,
+    images: ManyImages,
     background: BackgroundImages,
     layer: LayerName = "auto",
     alpha_max: AlphaMax = 0.1,
@@ -134,11 +115,7 @@ def scan(
     out: Out = Path("onnxcam-scan"),
     recursive: Recursive = False,
     force: Force = False,
-    colormap: ColormapName = None,
-    opacity: Opacity = 0.6,
-    longest_side: LongestSide = 1024,
-    side_by_side: SideBySide = False,
-    caption: Caption = False,
+    drawing: dict[str, Any],
     json: JsonLines = False,
     quiet: Quiet = False,
 ) -> None:
@@ -156,13 +133,6 @@ def scan(
     usual, about_background = collect_images(background, recursive=recursive, out=out)
     settings.require_enough(len(usual))
     paths, about_images = collect_images(images, recursive=recursive, out=out)
-    drawing = {
-        "colormap": colormap,
-        "opacity": opacity,
-        "longest_side": longest_side,
-        "side_by_side": side_by_side,
-        "caption": caption,
-    }
     with ProgressReporter(len(usual) + len(paths), quiet=quiet, json=json) as reporter:
         job = ScanJob(paths, out, force, drawing, reporter)
         job.prepare(together=together)
