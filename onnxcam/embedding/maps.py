@@ -64,6 +64,15 @@ def resize_map(saliency: Value, height: int, width: int) -> Value:
     return result
 
 
+def only_where(output: Value, exists: Value | None) -> Value:
+    """The output (N, ...) of images whose target exists. Others get NaN, which is no map, or black pixels."""
+    if exists is None:
+        return output
+    is_map = output.dtype == FLOAT32
+    nothing = output.constant_like(np.nan if is_map else 0)
+    return anp.where(anp.reshape(exists, (-1, *[1] * (output.ndim - 1))), output, nothing)
+
+
 def _arrange(
     formula: BoundFormula, image: ImageInput, quantities: LayerQuantities
 ) -> dict[str, Any]:

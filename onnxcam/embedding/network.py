@@ -46,8 +46,8 @@ OUTER_NAMES = (
 
 @dataclass(frozen=True)
 class Written:
-    """The model with the original outputs, and the map (N, h, w) in its graph; `target_name` is how the input
-    with the class is called there.
+    """The model with the original outputs, and the map (N, h, w) in its graph. Of a model that takes a target,
+    `target_name` is how that input is called there, and `target_exists` (N,) whether it is a class, or -1.
     """
 
     model: Model
@@ -55,6 +55,7 @@ class Written:
     image: Value
     saliency: Value
     target_name: str | None = None
+    target_exists: Value | None = None
 
 
 def write_network(model: Model, embedding: Embedding) -> Written:
@@ -132,7 +133,11 @@ class _Writer:
         for name, result in zip(self.outputs, outputs, strict=True):
             self._add_output(name, result.value)
         model = replace(self.model, graph=scope.outer.graph)
-        return Written(model, scope.outer, image, saliency, None if target is None else target.name)
+        written = Written(model, scope.outer, image, saliency)
+        if target is None:
+            return written
+        exists = self.embedding.target.exists(target, self.subject.score.classes)
+        return replace(written, target_name=target.name, target_exists=exists)
 
     @property
     def is_cut(self) -> bool:

@@ -54,6 +54,11 @@ class EmbeddedTarget:
         column = anp.expand_dims(chosen, 1)
         return anp.where(column < 0, own, self._weights_of(column, len(self.weights)))
 
+    @staticmethod
+    def exists(chosen: Value, classes: int) -> Value:
+        """(N,) bool: whether `chosen` (N,) are classes, or -1. A single score has two sides."""
+        return (chosen >= -1) & (chosen < max(classes, 2))
+
     def _weights(self, scores: Value) -> Value:
         if self.weights is not None:
             return anp.zeros_like(scores, FLOAT32) + self.weights[None].astype(np.float32)

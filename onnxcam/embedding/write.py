@@ -16,7 +16,7 @@ from onnxcam.embedding.choose_rounds import Choice, choose_rounds
 from onnxcam.embedding.draw import Drawing
 from onnxcam.embedding.evidence import rounding_rule
 from onnxcam.embedding.explained import Embedding
-from onnxcam.embedding.maps import resize_map
+from onnxcam.embedding.maps import only_where, resize_map
 from onnxcam.embedding.metadata import (
     LAYER_MAP,
     OVERLAY,
@@ -101,7 +101,8 @@ def embed(
     Args:
         model, method, layer: as of `Explainer`, which takes the other `options`, too.
         target: the class, contrast or rank that is explained; ranks are taken in the graph.
-        target_input: whether the file has an input `target` (N,) int64: a class, or -1 for `target`.
+        target_input: whether the file has an input `target` (N,) int64: a class, or -1 for `target`. Any other
+            number gives NaN, and a black overlay.
         outputs: which of `OUTPUTS` the file gets.
         takes_pixels: whether the file takes `pixels` (N, height, width, 3) uint8, RGB images of any size, and
             prepares them itself as the `preprocess` and `pixels` of `Explainer` say.
@@ -268,7 +269,7 @@ def _write_ends(
         )
     for name in outputs:
         public[inner := build.unique_name(name)] = name
-        build.output(values[name], inner)
+        build.output(only_where(values[name], written.target_exists), inner)
         build.graph.outputs[-1].shape = [images, *values[name].shape[1:]]
     give_public_names(build.graph, public)
 
