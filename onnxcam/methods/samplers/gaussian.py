@@ -75,12 +75,16 @@ class GaussianNoise:
 def standard_deviation(images: Images, noise: float, sigma: float | None) -> Any:
     """The noise's standard deviation in the tensor's units: `sigma`, or `noise` times the image's range, which
     is a Value (N, 1) for a Value of N images.
+
+    The range and the product are float32 in both, so that they are the same bits: integers plus noise would be
+    rounded to others where noise ends at a half, as 0.15 * 254 times a level of `tile.TileNoise` often does.
     """
     if sigma is not None or noise == 0:
         return float(sigma or 0.0)
     if isinstance(images, np.ndarray):
-        return noise * (float(images.max()) - float(images.min()))
-    axes, images = tuple(range(1, images.ndim)), images.astype(np.float32)  # integers overflow
+        wide = np.result_type(images, np.float32).type  # integers overflow
+        return float(np.float32(noise) * np.float32(wide(images.max()) - wide(images.min())))
+    axes, images = tuple(range(1, images.ndim)), images.astype(np.float32)
     return noise * np.expand_dims(np.max(images, axis=axes) - np.min(images, axis=axes), 1)
 
 

@@ -75,6 +75,26 @@ def test_samples_on_values_equal_samples_on_arrays(
         np.testing.assert_allclose(array, expected[key], rtol=0, atol=2e-6 * largest, err_msg=key)
 
 
+@pytest.mark.parametrize("noise", [0.05, 0.15, 0.4])
+@pytest.mark.parametrize("kind", ["integers", "floats"])
+def test_noise_on_values_has_the_bits_of_noise_on_arrays(kind: str, noise: float) -> None:
+    """Of all ranges: images of integers are rounded after noise was added."""
+    largest = np.arange(1, 256, dtype=np.float32).reshape(-1, 1, 1, 1)
+    draw = np.random.default_rng(0)
+    images = draw.random((255, 3, 2, 2), np.float32) * largest - draw.normal(size=largest.shape)
+    images = images.astype(np.float32)
+    if kind == "integers":
+        images = np.zeros((255, 3, 2, 2), np.float32)
+        images[:, 0, 0, :1] = largest[:, 0, 0]
+    settings = {"samples": 4, "generator": "tile", "noise": noise}
+    layer = image_layer(images, 1, free=True)
+    dtype = np.uint8 if kind == "integers" else np.float32
+    expected = on_arrays("gaussian", images.astype(dtype), layer, settings)
+    computed = on_values("gaussian", images, layer, settings, free=True)
+    np.testing.assert_array_equal(computed["offsets"], expected["offsets"])
+    np.testing.assert_array_equal(computed["scales"], expected["scales"].astype(np.float32))
+
+
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 def test_samples_in_a_graph_are_computed_in_float32(name: str, settings: dict[str, Any]) -> None:
     """Browsers' graphics processors have no float64."""
