@@ -30,7 +30,8 @@ With --together, also together.scan.png, .npz and .json. Results of earlier runs
 
 \b
 The p-value of an image says how many of the background images, each compared with the others, are at least as
-unusual. The smallest possible one is 1 / (number of background images + 1).
+unusual. The smallest possible one is 1 / (number of background images + 1). With --together, the images are
+compared with groups of as many background images: that needs 19 of these for each image.
 
 \b
 With --json, each line has the keys image, score, p_value, alpha, nodes, nodes_of_layer, channels, cells, layer,
@@ -128,7 +129,7 @@ def scan(
     from onnxcam.cli.scan_job import ScanJob
     from onnxcam.scanning.settings import ScanSettings
 
-    settings = ScanSettings(alpha_max, statistic, tail, same_class, seed=seed)
+    settings = ScanSettings(alpha_max, statistic, tail, same_class, seed=seed, together=together)
     require_files(background)
     usual, about_background = collect_images(background, recursive=recursive, out=out)
     settings.require_enough(len(usual))

@@ -16,7 +16,7 @@ from onnxcam.errors import ImageError, OnnxcamError, RunError, one_line
 from onnxcam.explain.result_files import SCAN, require_writable, result_files
 from onnxcam.image.colormap import choose_colormap
 from onnxcam.scanning.group import NAME as GROUP
-from onnxcam.scanning.group import ScannedGroup, choose_colors, remove_group, scan_together
+from onnxcam.scanning.group import ScannedGroup, choose_colors, remove_group
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.scanning.settings import ScanSettings
@@ -83,7 +83,9 @@ class ScanJob:
         if not scanned:
             remove_group(self.out)
         else:
-            group = scan_together(scanned, scanner.settings)
+            group = scanner.scan_together(scanned, progress=self._show_group)
+            for notice in group.notices:
+                self.note(notice)
             path = group.save(self.out, overwrite=self.overwrite, **choose_colors(self.drawing))
             self.reporter.report(_group_record(group, path), _group_line(group, path))
 
@@ -105,6 +107,10 @@ class ScanJob:
         """Print why images failed."""
         for path, error in self.failures.items():
             say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
+
+    def _show_group(self, number: int, groups: int) -> None:
+        self._advance(0)
+        self.reporter.start_image(f"group {number} of {groups} of the background", number, groups)
 
     def _advance(self, count: int) -> None:
         if interrupts.exit_code() is not None:  # an interrupt that a library swallowed
@@ -152,5 +158,12 @@ def _group_record(group: ScannedGroup, path: Path) -> dict[str, Any]:
 
 def _group_line(group: ScannedGroup, path: Path) -> str:
     members = f"{len(group.chosen)} of {len(group.images)} images"
+    facts = _score_text(group.p_value, group.score)
+    in_common = _score_text(group.common_p_value, group.common_score)
     nodes = f"{group.subset.mean():.0%} of the activations"
-    return f"together: {members}  score {format_scan_score(group.score)}  {nodes}  {path}"
+    return f"together: {members}  {facts}  {nodes}  all images: {in_common}  {path}"
+
+
+def _score_text(p_value: float | None, score: float) -> str:
+    text = f"score {format_scan_score(score)}"
+    return text if p_value is None else f"p = {p_value:.3g}  {text}"

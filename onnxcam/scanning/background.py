@@ -8,7 +8,7 @@ compared with the B - 1 others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,29 @@ class Background:
             if self.tail != "right":
                 smaller = _count_below(ordered, values, with_equal=True) - is_member
             ranks[part] = _to_ranks(larger, smaller, levels)
+        return ranks.T
+
+    def ranks_in_place_of(self, newcomers: Floats, members: Floats) -> Ranks:
+        """(n, nodes): the ranks of n images of the background, with the activations `members` (n, nodes), if as
+        many `newcomers` are in their place: compared with these and with the others. The p-value is the rank
+        divided by `levels`.
+        """
+        columns, new = (np.asarray(rows, np.float32).T for rows in (members, newcomers))
+        ranks = np.empty(columns.shape, np.int32)
+        for part in self._parts(max(self.count, len(members))):
+            values = columns[part]
+            sets = [(1, self._sorted[part]), (-1, np.sort(values)), (1, np.sort(new[part]))]
+            larger: Any = None
+            smaller: Any = None
+            if self.tail != "left":
+                larger = sum(
+                    sign * (row.shape[1] - _count_below(row, values)) for sign, row in sets
+                )
+            if self.tail != "right":
+                smaller = sum(
+                    sign * _count_below(row, values, with_equal=True) for sign, row in sets
+                )
+            ranks[part] = _to_ranks(larger, smaller, self.levels)
         return ranks.T
 
     def histograms_with(self, activation: Floats) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from onnxcam.arrays import Array, Floats
@@ -24,10 +24,19 @@ from onnxcam.explain.result_files import (
 )
 from onnxcam.image import overlay as drawing
 from onnxcam.image.png import encode_png
+from onnxcam.scanning.group_scores import (
+    LEAST,
+    GroupCallback,
+    at_levels,
+    needed_images,
+    p_value,
+    score_background_groups,
+    score_group,
+)
+from onnxcam.scanning.reference import Reference
 from onnxcam.scanning.scanned_image import ScannedImage
-from onnxcam.scanning.search import Mask, ascend
+from onnxcam.scanning.search import Mask
 from onnxcam.scanning.settings import ScanSettings
-from onnxcam.scanning.statistics import STATISTICS
 from onnxcam.scanning.subset_text import cell_rows, format_channels
 
 NAME = "together"  # of the files
@@ -41,17 +50,29 @@ class ScannedGroup:
 
     Attributes:
         images: all images that were scanned.
-        score: the scan statistic of these images and nodes. It has no p-value.
+        score: the scan statistic of these images and nodes.
+        p_value: of the score, among those of groups of background images; None if there are too few of them.
         alpha: the p-value that counts as unusual for it; not all of the nodes are that unusual on all images.
         members: (N,), which of the images are unusual in common.
         subset: (C, h, w), at which nodes.
+        common_score: the scan statistic of all images and the nodes `common` (C, h, w), which are most
+            unusual for all of them: exact.
+        common_p_value: of that.
+        groups: the number of groups of background images.
+        notices: sentences that a user should see.
     """
 
     images: tuple[ScannedImage, ...]
     score: float
+    p_value: float | None
     alpha: float
     members: Mask
     subset: Mask
+    common_score: float
+    common_p_value: float | None
+    common: Mask
+    groups: int
+    notices: tuple[str, ...] = ()
 
     @cached_property
     def chosen(self) -> list[ScannedImage]:
@@ -94,6 +115,10 @@ class ScannedGroup:
             "image": {"name": NAME, "source": None, "sha256": None},
             SCAN: {
                 "score": self.score,
+                "p_value": self.p_value,
+                "common_score": self.common_score,
+                "common_p_value": self.common_p_value,
+                "background_groups": self.groups,
                 "alpha": self.alpha,
                 "images": listed,
                 "images_scanned": len(self.images),
@@ -103,6 +128,7 @@ class ScannedGroup:
                 "cells": cell_rows(np.asarray(self.subset.any(axis=0))),
             },
             "layers": [first.layer],
+            "notices": list(self.notices),
             **first.provenance,
         }
 
@@ -114,37 +140,81 @@ class ScannedGroup:
         """
         files = result_files(Path(folder), NAME, SCAN)
         require_writable(files, overwrite=overwrite)
-        arrays: dict[str, Array] = {"subset": self.subset, "members": self.members, "map": self.map}
+        arrays: dict[str, Array] = {
+            "subset": self.subset,
+            "members": self.members,
+            "map": self.map,
+            "common": self.common,
+        }
         write_results(
             files, encode_png(self.sheet(**drawing_options)), encode_npz(arrays), self.manifest()
         )
         return files["overlay"]
 
 
-def scan_together(images: Sequence[ScannedImage], settings: ScanSettings) -> ScannedGroup:
-    """The most unusual images and nodes of several images, alternating between both."""
+def no_group_progress(number: int, groups: int) -> None:
+    """The default callback: does nothing."""
+
+
+def scan_group(
+    images: Sequence[ScannedImage],
+    references: Mapping[int, Reference],
+    settings: ScanSettings,
+    progress: GroupCallback,
+) -> ScannedGroup:
+    """The most unusual images and nodes of several images, alternating between both, with p-values."""
     levels = max(image.levels for image in images)
-    ranks = np.stack([_at_levels(image, levels).ravel() for image in images])
-    block = ascend(
-        ranks,
-        levels,
-        settings.alpha_max,
-        STATISTICS[settings.statistic],
-        restarts=settings.restarts,
-        seed=settings.seed,
-    )
+    ranks = np.stack([at_levels(image.ranks, image.levels, levels).ravel() for image in images])
+    result, shape = score_group(ranks, levels, settings), images[0].ranks.shape
+    notice = _why_no_p_value(images, references)
+    others: Floats = np.empty((0, 2))
+    if notice is None:
+        others = score_background_groups(references, _by_class(images), settings, progress)
+    scores = (result.block.score, result.common_score)
+    values = [
+        None if notice else p_value(score, column)
+        for score, column in zip(scores, others.T, strict=True)
+    ]
     return ScannedGroup(
         images=tuple(images),
-        score=block.score,
-        alpha=block.rank / levels,
-        members=block.rows,
-        subset=block.columns.reshape(images[0].ranks.shape),
+        score=result.block.score,
+        p_value=values[0],
+        alpha=result.block.rank / levels,
+        members=result.block.rows,
+        subset=result.block.columns.reshape(shape),
+        common_score=result.common_score,
+        common_p_value=values[1],
+        common=result.common.reshape(shape),
+        groups=len(others),
+        notices=(notice,) if notice else (),
     )
 
 
-def _at_levels(image: ScannedImage, levels: int) -> NDArray[np.integer]:
-    """The ranks of the p-values among as many levels, rounded up: members of the background have one less."""
-    return -(-image.ranks.astype(np.int64) * levels // image.levels)
+def _by_class(images: Sequence[ScannedImage]) -> dict[int, Floats]:
+    """The activations (n, nodes) of the images of each class."""
+    rows: dict[int, list[Floats]] = {}
+    for image in images:
+        assert image.activation is not None  # noqa: S101  the scanner kept it
+        rows.setdefault(image.label, []).append(image.activation.ravel())
+    return {label: np.stack(activations) for label, activations in rows.items()}
+
+
+def _why_no_p_value(
+    images: Sequence[ScannedImage], references: Mapping[int, Reference]
+) -> str | None:
+    """Why the group has no p-value, and what it needs; None if it has one."""
+    if any(image.is_member for image in images):
+        return "the images together have no p-value: some of them belong to the background; scan others"
+    sizes = Counter(image.label for image in images)
+    for label, needed in needed_images(sizes).items():
+        count = references[label].background.count
+        if count < needed:
+            of_class = " of the same class" if len(references) > 1 else ""
+            return (
+                f"the images together have no p-value: {sizes[label]} images{of_class} need {needed} "
+                f"background images{of_class}, {LEAST} for each, and there are {count}"
+            )
+    return None
 
 
 def remove_group(folder: str | Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 from onnxcam.scanning.background import FIRST, Activations, Background
@@ -57,6 +58,7 @@ class Reference:
         self._members, self._alpha_max = members, settings.alpha_max
         self._statistic = STATISTICS[settings.statistic]
         columns = members.activations.columns
+        self._rows = columns.T.copy() if settings.together else None
         self.background = Background(columns, settings.tail, settings.alpha_max)
         self.scores = self._scan(self.background.histograms, self.background.count).scores
 
@@ -82,6 +84,13 @@ class Reference:
             levels=levels,
             is_member=is_member,
         )
+
+    def ranks_in_place_of(self, scanned: Floats, numbers: NDArray[np.intp]) -> Ranks:
+        """(n, nodes): the ranks of background images with these numbers, if scanned images with the activations
+        (n, nodes) were in their place. Only if images are scanned together.
+        """
+        assert self._rows is not None  # noqa: S101  they were kept
+        return self.background.ranks_in_place_of(scanned, self._rows[numbers])
 
     def _scan(self, histograms: Ranks, levels: int) -> NodeScores:
         return scan_nodes(histograms, levels, self._alpha_max, self._statistic)

@@ -13,7 +13,7 @@ import numpy as np
 from onnxcam.arrays import Floats
 from onnxcam.errors import ImageError, OnnxcamNotice
 from onnxcam.explain.inputs import ImageSource
-from onnxcam.scanning.group import ScannedGroup, choose_colors, remove_group, scan_together
+from onnxcam.scanning.group import ScannedGroup, choose_colors, remove_group
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.scanner import Scanner
 from onnxcam.specs import AUTO
@@ -85,11 +85,13 @@ def scan(
     `together`, the images and nodes that are unusual in common are searched, too. Raises the errors of
     `Scanner`.
     """
-    scanner = Scanner(model, background, layer, **arguments)
+    scanner = Scanner(model, background, layer, together=together, **arguments)
     scanned = tuple(scanner.stream(images))
     if not scanned:
         raise ImageError("there are no images to scan; pass at least one")
     for notice in dict.fromkeys(notice for image in scanned for notice in image.notices):
         warnings.warn(notice, OnnxcamNotice, stacklevel=2)
-    group = scan_together(scanned, scanner.settings) if together else None
+    group = scanner.scan_together(scanned) if together else None
+    for notice in group.notices if group else ():
+        warnings.warn(notice, OnnxcamNotice, stacklevel=2)
     return Scan(scanned, scanner.background_scores, group)

@@ -44,6 +44,8 @@ class ScannedImage:
         is_member: whether the image belongs to the background, and so was not compared with itself.
         notices: sentences that a user should see.
         provenance: the part of the manifest that is the same for all images.
+        label: the class, if images are compared with those of the same class; otherwise 0.
+        activation: (C, h, w), of the nodes, if the image is scanned together with others.
     """
 
     image: ExplainedImage
@@ -57,6 +59,8 @@ class ScannedImage:
     is_member: bool
     notices: tuple[str, ...]
     provenance: Mapping[str, Any]
+    label: int = 0
+    activation: NDArray[np.float32] | None = None
 
     @cached_property
     def p_values(self) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from onnxcam.explain.result_files import SCAN
 from onnxcam.explain.run import ProgressCallback, no_progress
 from onnxcam.runtime.session import memory_errors
 from onnxcam.scanning.background import FIRST
+from onnxcam.scanning.group import ScannedGroup, no_group_progress, scan_group
+from onnxcam.scanning.group_scores import GroupCallback
 from onnxcam.scanning.reference import Members, Reference
 from onnxcam.scanning.scanned_image import ScannedImage
 from onnxcam.scanning.search import ascend
@@ -54,6 +56,7 @@ class Scanner:
         same_class: whether an image is compared only with the background images of its class, as the model
             classifies them.
         restarts, seed: of the search for the most unusual block of feature maps and cells.
+        together: whether images will be scanned together, too: activations are kept for the p-values of groups.
         progress: gets the number of background images that were run since the last call.
         on_error: gets the source and the error of background images that fail; by default they are raised.
         arguments: those of `Explainer`: preprocess, device, inputs, …; `labels` only with `same_class`.
@@ -75,9 +78,12 @@ class Scanner:
         same_class: bool = ScanSettings.same_class,
         restarts: int = ScanSettings.restarts,
         seed: int = ScanSettings.seed,
+        together: bool = ScanSettings.together,
         **arguments: Any,
     ) -> None:
-        self.settings = ScanSettings(alpha_max, statistic, tail, same_class, restarts, seed)
+        self.settings = ScanSettings(
+            alpha_max, statistic, tail, same_class, restarts, seed, together
+        )
         _require_used(arguments, same_class=same_class)
         self.explainer = open_activations(model, layer, **arguments)
         self.layer = layer_of(self.explainer).name
@@ -122,6 +128,18 @@ class Scanner:
                 continue
             yield scanned
 
+    def scan_together(
+        self, images: Sequence[ScannedImage], progress: GroupCallback = no_group_progress
+    ) -> ScannedGroup:
+        """The images and nodes that are most unusual together, of images that were scanned before. `progress`
+        gets the number of each group of background images that was scored, and their number. SettingError
+        without `together`.
+        """
+        if not self.settings.together:
+            raise SettingError("open the scanner with together=True to scan images together")
+        with memory_errors("while groups of background images were compared"):
+            return scan_group(images, self._references, self.settings, progress)
+
     def _read_background(
         self,
         images: ImageSource | Iterable[ImageSource],
@@ -138,7 +156,8 @@ class Scanner:
             self._require_shape(activations)
             nodes, label = activations.activation.size, self._class_of(activations)
             if not groups:
-                _require_room(nodes, expected, self.layer)
+                copies = 2 if self.settings.together else 1
+                _require_room(nodes, expected * copies, self.layer)
             if label not in groups:
                 groups[label] = Members(nodes, FIRST if self.settings.same_class else expected)
             groups[label].add(activations.activation, _keys(activations))
@@ -204,6 +223,8 @@ class Scanner:
             block=block,
             notices=tuple(notice for notice in notices if notice),
             provenance=provenance,
+            label=self._class_of(activations),
+            activation=activations.activation if settings.together else None,
             **comparison._asdict(),
         )
 

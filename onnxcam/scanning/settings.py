@@ -24,6 +24,7 @@ class ScanSettings:
     same_class: bool = False
     restarts: int = RESTARTS
     seed: int = 0
+    together: bool = False
 
     def __post_init__(self) -> None:
         STATISTICS[self.statistic]

@@ -176,6 +176,8 @@ def test_images_with_a_block_in_common_are_found_together() -> None:
     planted = np.zeros_like(scan.group.subset)
     planted[PLANTED] = True
     assert scan.group.subset[planted].all()
+    assert (scan.group.p_value, scan.group.common_p_value) == (None, None)
+    assert "some of them belong to the background" in scan.group.notices[0]
     assert len(scan) == len(scan.scores) == len(scan.p_values) == 9
 
 
