@@ -178,7 +178,10 @@ def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> No
     facts = [
         ("  method", explanation.method),
         ("  layer", ", ".join(explanation.layers) or "the image"),
-        ("  target", explanation.target or "the input `target`"),
+        (
+            "  target",
+            f"{'the input `target`; -1: ' * explanation.takes_target}{explanation.target}",
+        ),
         ("  runs", f"{passes}{rounds}"),
     ]
     graph = embedded.model.graph

@@ -74,7 +74,8 @@ def _explanation_lines(explanation: dict[str, Any]) -> Iterator[tuple[str, str]]
     rounds = f", in {explanation['rounds']} rounds" if explanation["rounds"] > 1 else ""
     yield "method", f"{explanation['method']}: {runs}{rounds}"
     yield "layer", ", ".join(explanation["layers"]) or "none: the map is of the image"
-    yield "target", explanation["target"] or "the class that the input 'target' names"
+    named = "the class that the input 'target' names; -1: "
+    yield "target", f"{named * explanation['takes_target']}{explanation['target']}"
     settings = ", ".join(f"{name}={value}" for name, value in explanation["settings"].items())
     yield "settings", settings or "none"
     prepared = explanation["preprocessing"]

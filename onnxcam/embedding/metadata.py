@@ -43,18 +43,19 @@ class ScoreOutput:
 class EmbeddedExplanation:
     """How the map in a file is computed, and of which model.
 
-    `target` is None where the input `target` chooses it. `model_name` and `model_sha256` are of the original
-    file. `preprocessing` is what turns pixels into the original's input; the file does it itself if
-    `takes_pixels`, else its caller must. `samples` are the runs of the network for one image besides the clean
-    one, in `rounds` of equal size. `signed` maps have negative values, which are evidence against the target.
-    `labels` are the names of the classes.
+    `target` is what is explained, or, if the file `takes_target`, what its input `target` stands for at -1.
+    `model_name` and `model_sha256` are of the original file. `preprocessing` is what turns pixels into the
+    original's input; the file does it itself if `takes_pixels`, else its caller must. `samples` are the runs of
+    the network for one image besides the clean one, in `rounds` of equal size. `signed` maps have negative
+    values, which are evidence against the target. `labels` are the names of the classes.
     """
 
     method: str
     layers: tuple[str, ...]
     model_name: str
     model_sha256: str
-    target: str | None = "top1"
+    target: str = "top1"
+    takes_target: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     takes_pixels: bool = False
@@ -98,6 +99,7 @@ def to_properties(explanation: EmbeddedExplanation) -> dict[str, str]:
         "method": explanation.method,
         "layers": explanation.layers,
         "target": explanation.target,
+        "takes_target": explanation.takes_target,
         "settings": dict(explanation.settings),
         "model": {"name": explanation.model_name, "sha256": explanation.model_sha256},
         "preprocessing": explanation.preprocessing and to_dict(explanation.preprocessing),
@@ -174,7 +176,8 @@ def _from_texts(texts: Properties, labels: tuple[str, ...] | None) -> EmbeddedEx
         layers=tuple(map(str, values["layers"])),
         model_name=str(values["model"]["name"]),
         model_sha256=str(values["model"]["sha256"]),
-        target=plain.get("target"),
+        target=plain["target"],
+        takes_target=bool(values["takes_target"]),
         settings=dict(values["settings"]),
         preprocessing=None if preprocessing is None else from_dict(preprocessing),
         takes_pixels=bool(values["takes_pixels"]),

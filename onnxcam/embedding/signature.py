@@ -13,6 +13,7 @@ from onnxcam.embedding.metadata import (
     TARGET,
     EmbeddedExplanation,
 )
+from onnxcam.targets.classes import DEFAULT_TARGET
 
 
 def describe_call(
@@ -27,9 +28,15 @@ def describe_call(
     }
 
 
+def describe_target(explanation: EmbeddedExplanation) -> str:
+    """What is explained, unless the input `target` says otherwise."""
+    target = explanation.target
+    return "the one with the highest score" if target == DEFAULT_TARGET else target
+
+
 def _input_meaning(explanation: EmbeddedExplanation, value: dict[str, Any]) -> str:
     if value["name"] == TARGET:
-        return "the class to explain, one for each image; -1: the one with the highest score"
+        return f"the class to explain, one for each image; -1: {describe_target(explanation)}"
     if value["name"] == PIXELS:
         return "RGB images, 0 to 255, of any size, or of the size that is fixed; all of one size"
     return f"as of {explanation.model_name}"

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from onnxcam.bundled import bundled_explained_model, bundled_model
@@ -29,7 +31,8 @@ FULL = EmbeddedExplanation(
     layers=("/layer3/Relu", "naïve, \N{SNOWMAN}"),
     model_name="shapes.onnx",
     model_sha256=SHAPES.digest,
-    target=None,
+    target="disc",
+    takes_target=True,
     settings={"samples": 25, "noise": 0.15, "generator": "tile"},
     preprocessing=PRESETS["imagenet"],
     takes_pixels=True,
@@ -132,3 +135,21 @@ def test_model_with_an_explanation_takes_no_other(read: Callable[[Path], Any]) -
     path = bundled_explained_model()
     with pytest.raises(ModelError, match=r"already, smooth-grad-cam\+\+ of shapes\.onnx"):
         embed(read(path), "grad-cam")
+
+
+def test_default_of_the_input_target_is_stored(tmp_path: Path) -> None:
+    """A file for one class, with -1 for that class, said that -1 is the class with the highest score."""
+    path = tmp_path / "explained.onnx"
+    (file,) = embed(SHAPES, "grad-cam", target="disc", target_input=True).save(path)
+    explanation = metadata_of(file)
+    assert explanation is not None
+    assert (explanation.target, explanation.takes_target) == ("disc", True)
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(0).normal(size=(1, 3, 112, 112)).astype(np.float32)
+    index = LABELS.index("disc")
+    maps = [
+        session.run(["saliency"], {"image": image, "target": np.array([number])})[0]
+        for number in (-1, index)
+    ]
+    assert maps[0].any()
+    np.testing.assert_array_equal(maps[0], maps[1])

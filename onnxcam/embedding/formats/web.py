@@ -21,9 +21,11 @@ from onnxcam.embedding.formats.explained_file import (
     write_files,
 )
 from onnxcam.embedding.metadata import PIXELS, SALIENCY, TARGET
+from onnxcam.embedding.signature import describe_target
 from onnxcam.errors import ModelError, SettingError
 from onnxcam.explain.explanation import OUTLIERS
 from onnxcam.image.colormap import choose_colormap
+from onnxcam.targets.classes import DEFAULT_TARGET
 
 PAGE = Path(__file__).with_name("page")
 PACKAGE = "onnxruntime-web"
@@ -113,7 +115,8 @@ def describe_page(file: ExplainedFile, samples: Sequence[str] = ()) -> dict[str,
         "rows": batch if isinstance(batch, int) else 1,
         "size": [side if isinstance(side, int) else None for side in (height, width)],
         "target": TARGET if TARGET in file.inputs else None,
-        "showsTop": explanation.target in (None, "top1"),
+        "showsTop": explanation.target == DEFAULT_TARGET,
+        "automatic": describe_target(explanation).replace("the one", "the class"),
         "saliency": SALIENCY,
         "score": _describe_scores(file),
         "classes": explanation.score and explanation.score.classes,

@@ -96,7 +96,7 @@ def _describe(proto: onnx.ModelProto, pixels: bool, target: bool) -> None:
         layers=("relu_8",),
         model_name=original.name,
         model_sha256=original.digest,
-        target=None if target else "top1",
+        takes_target=target,
         preprocessing=PRESETS["unit"],
         takes_pixels=pixels,
         score=ScoreOutput("logits", CLASSES),

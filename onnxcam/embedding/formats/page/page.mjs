@@ -55,7 +55,7 @@ function listSamples() {
 }
 
 function listTargets(count) {
-  const options = [new Option("the class with the highest score", AUTOMATIC)];
+  const options = [new Option(state.explanation.automatic, AUTOMATIC)];
   for (let index = 0; index < count; index++) options.push(new Option(nameOf(index), index));
   element("target").append(...options);
   element("target").addEventListener("change", (event) => choose(Number(event.target.value)));
