@@ -26,6 +26,7 @@ def separate_shared_weights(graph: gs.Graph) -> None:
     for scope in (graph, *graph.subgraphs(recursive=True)):
         constant = _constants(scope)
         copies: dict[tuple[int, str], gs.Variable] = {}
+        newest: dict[int, gs.Tensor] = {}
         nodes: list[gs.Node] = []
         for node in list(scope.nodes):
             for slot, arrangement in _arrangements(node):
@@ -36,8 +37,9 @@ def separate_shared_weights(graph: gs.Graph) -> None:
                     continue
                 key = id(tensor), arrangement
                 if key not in copies:
-                    nodes.append(_copy(tensor, f"{tensor.name}/{COPY}/{len(nodes)}"))
-                    copies[key] = nodes[-1].outputs[0]
+                    source = newest.get(id(tensor), tensor)  # equal copies would become one
+                    nodes.append(_copy(source, f"{tensor.name}/{COPY}/{len(nodes)}"))
+                    copies[key] = newest[id(tensor)] = nodes[-1].outputs[0]
                 node.inputs[slot] = copies[key]
             nodes.append(node)
         scope.nodes[:] = nodes

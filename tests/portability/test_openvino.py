@@ -16,7 +16,7 @@ from onnxcam.model.load import load
 from onnxcam.portability.runtimes.openvino import FLOAT32
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.rules.test_activation import SHAPES
-from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model
+from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model, run
 
 openvino = pytest.importorskip("openvino", reason="needs the extra `oracle`")
 
@@ -130,3 +130,19 @@ def test_gradient_reads_square_weights_the_other_way_round(name: str) -> None:
     proto = parser.parse_model(text)
     proto.graph.initializer.append(onnx.numpy_helper.from_array(numbers(*weight_shape), "w"))
     check_model(proto, {"x": numbers(*shape, seed=1)}, ["x"], "y", run_by_openvino)
+
+
+@pytest.mark.parametrize("batch", ["2", "N"])
+def test_gradient_reads_weights_in_many_arrangements(batch: str) -> None:
+    """OpenVINO makes one of copies that are computed alike. It runs the model itself wrongly."""
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[{batch}, 6, 5, 4] x) => (float[A, B] y) {{
+        a = Einsum<equation = "nchw,cd->ndhw">(x, w) t = Tanh(a) p = GlobalAveragePool(t) f = Flatten(p)
+        b = Gemm<transB = 1>(f, w) u = Tanh(b) c = MatMul(u, w) v = Tanh(c) y = Gemm(v, w) }}"""
+    proto = parser.parse_model(text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(3 * numbers(6, 6), "w"))
+    written = gradient(load(proto), ["x"], "y").proto()
+    feed = {"x": numbers(2, 6, 5, 4, seed=1), SEED: numbers(2, 6, seed=2)}
+    expected = run(written, feed, ["y", "gradient/x"])
+    computed = run_by_openvino(written, feed, ["y", "gradient/x"])
+    np.testing.assert_allclose(computed[0], expected[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(computed[1], expected[1], rtol=1e-5, atol=1e-5)
