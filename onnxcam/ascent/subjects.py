@@ -11,12 +11,13 @@ import numpy as np
 from onnxcam.arrays import Floats
 from onnxcam.ascent.differentiable import Differentiable, differentiable
 from onnxcam.ascent.opened_model import OpenedModel
+from onnxcam.digests import digest_json
 from onnxcam.errors import SettingError, TargetError
 from onnxcam.explain.arguments import layer_names
 from onnxcam.explain.references import load_numbers
 from onnxcam.image.preprocess import prepare
 from onnxcam.image.read import read
-from onnxcam.methods.subset import Channels, Region, region_mask, select_channels
+from onnxcam.methods.subset import Channels, Region, region_mask, region_to_json, select_channels
 from onnxcam.rewrite.target_scores import add_target_scores
 from onnxcam.spatial.layer_names import find_layers
 from onnxcam.specs import Layer
@@ -123,9 +124,20 @@ def open_channels(
     height, width = opened.size
     numbers, weights = channel_weights(layers[0], shape, channels, region, height / width)
     name = layers[0].name
-    names = tuple(f"{name}, feature map {number}" for number in numbers)
-    short = f"{name}-{'+'.join(map(str, numbers))}"
+    cells = _name_region(region)
+    names = tuple(f"{name}, feature map {number}{cells}" for number in numbers)
+    short = f"{name}-{'+'.join(map(str, numbers))}{cells}"
     return Subject(source, names, tuple(map(str, numbers)), weights, short)
+
+
+def _name_region(region: Region | None) -> str:
+    """The cells of a region, so that images of other ones have other names; nothing for all cells."""
+    if region is None:
+        return ""
+    described = region_to_json(region)
+    if isinstance(described, str):
+        return f", cells {described}"
+    return f", {np.count_nonzero(described)} cells ({digest_json(described)[:8]})"
 
 
 def channel_weights(

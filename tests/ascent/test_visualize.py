@@ -100,7 +100,7 @@ def test_one_neuron_changes_only_what_it_sees(layout: str) -> None:
         expected = np.zeros((6, 6))
         expected[1:4, 2:5] = np.sign(kernel)
         np.testing.assert_array_equal(x, expected)
-    assert made.names == ("f, feature map 0", "f, feature map 2")
+    assert made.names == ("f, feature map 0, cells 2:3,3:4", "f, feature map 2, cells 2:3,3:4")
     pixels = (made.x[0, 0] + 1) / 2
     assert made.scores[0] == pytest.approx(np.sum(WEIGHTS[0, 0] * pixels[1:4, 2:5]), rel=1e-5)
 
@@ -187,6 +187,17 @@ def test_names_of_files_differ_and_are_short(length: int) -> None:
     assert first != second
     assert len(first) <= 60
     assert re.fullmatch(r"[\w.-]+", first)
+
+
+def test_images_of_other_regions_have_other_names(tmp_path: Path) -> None:
+    masks = np.zeros((2, 28, 28), bool)
+    masks[[0, 1], 5, [6, 7]] = True
+    regions = ["1:2,3:4", "1:2,3:5", (slice(1, 2), slice(3, 6)), *masks, None]
+    settings: dict[str, Any] = {"channels": "3", "count": 1, "steps": 1, "device": "cpu"}
+    for region in regions:
+        made = onnxcam.visualize(bundled_model(), layer="relu_4", region=region, **settings)
+        made.save(tmp_path)
+    assert len([*tmp_path.glob("*.json")]) == len(regions)
 
 
 def test_images_of_detector_raise_its_best_box() -> None:

@@ -62,9 +62,9 @@ def test_visualize_of_channels_prints_lines(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        "relu_4, feature map 3 (seed 0)",
-        "relu_4, feature map 7 (seed 0)",
+    assert [line.rsplit(":", 1)[0] for line in lines] == [
+        "relu_4, feature map 3, cells 5:6,5:6 (seed 0)",
+        "relu_4, feature map 7, cells 5:6,5:6 (seed 0)",
     ]
 
 
