@@ -18,6 +18,9 @@ SWEEPS = 4  # updates of one factor between two products with A, which take the 
 MAX_ITERATIONS = 400
 TOLERANCE = 1e-5  # the relative error falls by less: converged
 PROJECTION_SWEEPS = 200
+SMALLEST = (
+    1e-6  # activations below, or above its inverse, are scaled, as their squares are no float32
+)
 _TINY = 1e-12
 
 
@@ -56,11 +59,14 @@ def factorize(
     if not activations.any():
         raise SettingError("the activations are 0 everywhere; choose another layer")
     draw = np.random.default_rng(seed)
-    matrix = np.ascontiguousarray(activations, np.float32)
+    largest = float(activations.max())
+    scale = 1.0 if SMALLEST < largest < 1 / SMALLEST else largest
+    matrix = np.ascontiguousarray(activations if scale == 1 else activations / scale, np.float32)
     first = _singular_start(matrix, concepts)
     others = (_random_start(matrix, concepts, draw) for _ in range(starts - 1))
     results = [_improve(matrix, directions) for directions in (first, *others)]
-    return _in_order(min(results, key=lambda result: result.error))
+    best = min(results, key=lambda result: result.error)
+    return _in_order(best._replace(weights=best.weights * np.float32(scale)))
 
 
 def project(activations: Floats, directions: Floats) -> NDArray[np.float32]:

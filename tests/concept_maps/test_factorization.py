@@ -50,6 +50,15 @@ def test_error_is_not_above_that_of_multiplicative_updates(
     assert factorize(matrix, concepts).error <= 1.01 * reference
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e8, 1e25])
+def test_scale_of_the_activations_does_not_matter(scale: float) -> None:
+    matrix = np.maximum(np.random.default_rng(2).normal(0, 1, (50, 12)), 0).astype(np.float32)
+    plain, scaled = factorize(matrix, 4), factorize((matrix * np.float64(scale)).astype("f4"), 4)
+    assert scaled.error == pytest.approx(plain.error, rel=1e-3)
+    np.testing.assert_allclose(scaled.directions, plain.directions, atol=0.02)
+    np.testing.assert_allclose(scaled.weights / np.float64(scale), plain.weights, atol=0.05)
+
+
 def test_factors_are_not_negative_and_give_the_error() -> None:
     matrix = np.maximum(np.random.default_rng(2).normal(0, 1, (50, 12)), 0)
     result = factorize(matrix, 5)
