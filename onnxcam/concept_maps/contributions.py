@@ -37,7 +37,7 @@ class Contributions:
         values: (K,), sum_ij <g_ij, H_k> W_ijk, g the gradient of S at the layer, A ~ W H.
         unexplained: sum_ij <g_ij, A_ij - (W H)_ij>, of what the concepts leave of the activation A.
         remainder: S - sum_ij <g_ij, A_ij>. Where the gradient does not depend on the image, as before average
-            pooling and a linear layer, it is the bias.
+            pooling and a linear layer, it is the bias, but for the rounding of a quantized model.
         is_linear: whether it is.
         maps: (K, h, w), W: where each concept is in the image.
         peaks: (K,), the largest value of each concept over the images in which the concepts were found.
@@ -155,7 +155,7 @@ def contributions_of(
     weights = project(np.maximum(cells, 0.0), directions)
     score = float(row.target.score(row.scores))
     values = np.sum((slopes @ directions.T) * weights, axis=0)
-    linear = float(np.sum(slopes * cells))
+    linear, plan = float(np.sum(slopes * cells)), source.gradients.plan
     grid = row.activation.shape[1], row.activation.shape[2]
     return Contributions(
         image=row.image,
@@ -164,7 +164,7 @@ def contributions_of(
         values=values,
         unexplained=linear - float(values.sum()),
         remainder=score - linear,
-        is_linear=source.gradients.plan.gradient_is_constant,
+        is_linear=plan.gradient_is_constant and not plan.is_quantized,
         maps=as_maps(weights, grid),
         peaks=peaks,
         titles=tuple(titles),

@@ -235,6 +235,14 @@ def test_class_scores_for_target_are_those_of_the_class() -> None:
     assert concepts_of(POOLED).target_scores is None
 
 
+def test_remainder_of_a_quantized_model_is_not_called_its_bias() -> None:
+    names = []
+    for content in (POOLED.content(), quantized(POOLED, 0.05)):
+        result = find_concepts(content, IMAGES, "features", count=2, device="cpu")
+        names.append(result.contributions(IMAGES[:1]).remainder_name)
+    assert names == ["bias", "bias and nonlinearity"]
+
+
 @pytest.mark.parametrize("spec", ["top1", "heart"])
 def test_detector_has_no_class_scores_for_a_target(spec: str) -> None:
     arguments: Any = {"target": spec, "count": 2, "device": "cpu"}
