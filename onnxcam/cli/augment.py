@@ -56,7 +56,7 @@ def augment(
     The result is an ordinary .onnx file for any runtime.
     """
     require_writable(model, out, force=force)
-    require_runtimes(check)
+    require_runtimes(check, node_modules)
     from onnxcam.autodiff.rules import DEFAULT
     from onnxcam.cli.parsing import parse_inputs
     from onnxcam.explain.image_values import read_inputs

@@ -133,7 +133,7 @@ def embed(
     """
     to = Destination(model, out, format_name, runtime, tuple(page_images or ()), force)
     to.check()
-    require_runtimes(check)
+    require_runtimes(check, None if format_name == "web" else runtime)
     from onnxcam.cli import parsing
     from onnxcam.embedding.write import embed as embed_model
 
@@ -145,7 +145,7 @@ def embed(
         layer or ["auto"],
         target=target,
         target_input=target_input,
-        outputs=[name.strip() for name in outputs.split(",")],
+        outputs=outputs,
         takes_pixels=preprocess is not None,
         batch=batch,
         rounds=rounds,
@@ -162,7 +162,7 @@ def embed(
     _report(embedded, model, files)
     for sentence in advice:
         say(sentence)
-    report_check(next(file for file in files if file.suffix == ".onnx"), check, runtime)
+    report_check(files[0], check, runtime)
 
 
 def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> None:

@@ -10,6 +10,7 @@ from typer import Exit, Option
 
 from onnxcam.cli.errors import EXIT_ERROR
 from onnxcam.cli.output import print_table, say
+from onnxcam.errors import SettingError
 
 Runtimes: TypeAlias = Annotated[
     str | None,
@@ -33,8 +34,14 @@ NodeModules: TypeAlias = Annotated[
 ]
 
 
-def require_runtimes(runtimes: str | None) -> None:
-    """UnknownNameError for a runtime that does not exist, before anything is written."""
+def require_runtimes(runtimes: str | None, node_modules: Path | None = None) -> None:
+    """Before anything is written: UnknownNameError for a runtime that does not exist, SettingError for npm
+    packages that none of them reads.
+    """
+    if node_modules is not None and not {"node", "all"} & set(_names(runtimes or "")):
+        raise SettingError(
+            "--runtime is for --check node (of `embed`, also for --format web); leave it out, or add one"
+        )
     if runtimes is not None:
         from onnxcam.portability.runtimes import choose_runtimes
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.defaults import DEFAULT_METHOD
+from onnxcam.embedding.arguments import read_outputs, require_integers, with_embedded
 from onnxcam.embedding.batch import with_size
 from onnxcam.embedding.choose_rounds import Choice, choose_rounds
 from onnxcam.embedding.draw import Drawing
@@ -38,7 +39,7 @@ from onnxcam.embedding.public_names import (
     take_integers,
 )
 from onnxcam.embedding.read_target import read_embedded_target, split_target
-from onnxcam.errors import NeedsOpsetError, SettingError
+from onnxcam.errors import NeedsOpsetError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.dense_labels import with_labels
 from onnxcam.explain.explainer import Explainer
@@ -50,8 +51,6 @@ from onnxcam.explain.read_target import kind_of
 from onnxcam.explain.shared_model import SharedModel
 from onnxcam.graph import anp
 from onnxcam.image.preprocess import gray_level, tensor_size
-from onnxcam.methods import choose_method
-from onnxcam.methods.embedding import embedding_refusal
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Subset
@@ -62,8 +61,6 @@ from onnxcam.rewrite.weight_layout import lay_out_weights
 from onnxcam.rewrite.weight_sharing import separate_shared_weights
 from onnxcam.specs import AUTO, ImageInput, Plan
 from onnxcam.targets.classes import DEFAULT_TARGET, Spec
-
-OUTPUTS = (SALIENCY, OVERLAY, LAYER_MAP)
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def embed(
     *,
     target: Spec = DEFAULT_TARGET,
     target_input: bool = False,
-    outputs: Sequence[str] = (SALIENCY,),
+    outputs: str | Sequence[str] = (SALIENCY,),
     takes_pixels: bool = False,
     batch: int | None = None,
     rounds: int | None = None,
@@ -103,7 +100,7 @@ def embed(
         target: the class, contrast or rank that is explained; ranks are taken in the graph.
         target_input: whether the file has an input `target` (N,) int64: a class, or -1 for `target`. Any other
             number gives NaN, and a black overlay.
-        outputs: which of `OUTPUTS` the file gets.
+        outputs: which of `OUTPUTS` the file gets, as a sequence or separated by commas.
         takes_pixels: whether the file takes `pixels` (N, height, width, 3) uint8, RGB images of any size, and
             prepares them itself as the `preprocess` and `pixels` of `Explainer` say.
         batch: a number of images at once instead of the model's own; 1 leaves no free sizes in the graph.
@@ -115,11 +112,12 @@ def embed(
 
     Raises ModelError, SettingError, TargetError and UnknownNameError; their messages say what to do.
     """
-    _check_outputs(outputs)
+    outputs = read_outputs(outputs)
+    require_integers(batch=batch, rounds=rounds, opset=opset)
     refuse_explained_source(model)
     loaded = LoadedModel()
     shared = SharedModel((), loaded)
-    explainer = Explainer(model, method, layer, shared=shared, **_with_embedded(method, options))
+    explainer = Explainer(model, method, layer, shared=shared, **with_embedded(method, options))
     kind = kind_of(target, explainer.labels)
     plan = explainer.runner_for(kind).plan
     size = tensor_size(explainer.preprocessing, plan.image)
@@ -163,33 +161,9 @@ def embed(
     return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
 
 
-def _check_outputs(outputs: Sequence[str]) -> None:
-    unknown = [name for name in outputs if name not in OUTPUTS]
-    if unknown or not outputs:
-        raise SettingError(
-            f"outputs {', '.join(unknown) or 'none'}: expected some of {', '.join(OUTPUTS)}"
-        )
-
-
 def _names(outputs: Sequence[str], target_input: bool, takes_pixels: bool) -> list[str]:
     """Of the inputs and outputs that the explanation adds."""
     return [*outputs, *[TARGET] * target_input, *[PIXELS] * takes_pixels]
-
-
-def _with_embedded(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with settings that can be embedded. SettingError for a method that cannot."""
-    chosen, own = choose_method(method, options)
-    settings = {
-        name: value
-        for name, value in own.items()
-        if name in chosen.settings and (name, value) != ("score", "probability")  # of any method
-    }
-    if reason := embedding_refusal(chosen, settings):
-        raise SettingError(
-            f"{chosen.name} cannot be embedded: {reason}; `onnxcam methods` marks the methods that can"
-        )
-    embedded = {k: v for k, v in chosen.sampler.embedded.items() if k in chosen.settings}
-    return {**embedded, **options}
 
 
 def _draw(explainer: Explainer, image: ImageInput) -> Drawing:

@@ -54,6 +54,8 @@ def test_web_page_gets_a_file_that_takes_pixels(run: Run, tmp_path: Path) -> Non
         (("--format", "tritn"), "no format 'tritn'; did you mean triton?"),
         (("--format", "web"), "npm install onnxruntime-web"),
         (("--format", "triton", "--sample", "a.png"), "--sample is for --format web"),
+        (("--format", "triton", "--runtime", "modules"), "--runtime is for --check node"),
+        (("--runtime", "modules", "--check", "openvino"), "--runtime is for --check node"),
     ],
 )
 def test_unusable_format_is_refused_at_once(

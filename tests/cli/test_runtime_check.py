@@ -74,3 +74,11 @@ def test_help_of_check_names_all_runtimes() -> None:
 
     option = runtime_check.Runtimes.__metadata__[0]  # type: ignore[attr-defined]
     assert all(name in option.help for name in RUNTIMES)
+
+
+def test_embedded_file_of_any_name_is_checked(run: Run, net: Path, tmp_path: Path) -> None:
+    """The file to check was looked for by its suffix, which ended in a traceback, after it was written."""
+    path = tmp_path / "explained.bin"
+    result = run("embed", net, "-m", "grad-cam", "-o", path, "--check", "onnxruntime")
+    assert result.exit_code == 0, result.output
+    assert "saliency" in result.stdout

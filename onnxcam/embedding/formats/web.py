@@ -70,16 +70,16 @@ def write_web(
 def _require_pixels(file: ExplainedFile) -> None:
     if PIXELS not in file.inputs or file.explanation.preprocessing is None:
         raise ModelError(
-            f"{file.path}: takes no pixels, which the page sends; write it with its preprocessing "
+            f"{file.path.name}: takes no pixels, which the page sends; write it with its preprocessing "
             "(`onnxcam embed --preprocess NAME`)"
         )
     if SALIENCY not in file.outputs:
         raise ModelError(
-            f"{file.path}: does not return {SALIENCY!r}, which the page draws; name it in --outputs"
+            f"{file.path.name}: does not return {SALIENCY!r}, which the page draws; name it in --outputs"
         )
     if others := [name for name in file.inputs if name not in (PIXELS, TARGET)]:
         raise ModelError(
-            f"{file.path}: has the input {', '.join(others)}, for which the page has no value; give it "
+            f"{file.path.name}: has the input {', '.join(others)}, for which the page has no value; give it "
             "one with --input when the file is written"
         )
 
