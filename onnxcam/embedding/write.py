@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,10 @@ from onnxcam.embedding.metadata import (
     write_metadata,
 )
 from onnxcam.embedding.network import Written, write_network
+from onnxcam.embedding.notices import describe_images, image_notices, noise_notices
 from onnxcam.embedding.order import forget_free_sizes, sort_nodes
 from onnxcam.embedding.overlay import shown_from_tensor, write_overlay
-from onnxcam.embedding.pixels import describe_steps, take_pixels
+from onnxcam.embedding.pixels import take_pixels
 from onnxcam.embedding.public_names import (
     give_public_names,
     require_free_names,
@@ -50,7 +51,7 @@ from onnxcam.explain.loaded_model import LoadedModel, read_model
 from onnxcam.explain.read_target import kind_of
 from onnxcam.explain.shared_model import SharedModel
 from onnxcam.graph import anp
-from onnxcam.image.preprocess import gray_level, tensor_size
+from onnxcam.image.preprocess import Preprocessing, gray_level, tensor_size
 from onnxcam.methods.place import IMAGE
 from onnxcam.methods.settings import settings_to_json
 from onnxcam.methods.subset import Subset
@@ -147,17 +148,12 @@ def embed(
     written, choice = _write(source, plan, embedding, batch, rounds, ends)
     if opset is not None:
         require_opset(written.model, opset)
-    explanation = _describe(explainer, plan, source, choice.embedding, size, takes_pixels)
+    images = describe_images(explainer, size, takes_pixels, OVERLAY in outputs)
+    explanation = _describe(explainer, plan, source, choice.embedding, images, takes_pixels)
     result = write_metadata(_finish(written.model, small), explanation)
     notices = [*explainer.notices, *result.notices, *choice.notices]
-    notices += _noise_notices(explainer, options)
-    if not takes_pixels and None in (plan.image.height, plan.image.width):
-        notices.append(
-            f"the file takes images of {size[0]} x {size[1]} pixels; --size chooses others"
-        )
-    if takes_pixels:
-        about = (explainer.preprocessing_notice, describe_steps(explainer.preprocessing))
-        notices += [notice for notice in about if notice is not None]
+    notices += noise_notices(explainer, options)
+    notices += image_notices(explainer, options, takes_pixels, OVERLAY in outputs)
     return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
 
 
@@ -181,15 +177,6 @@ def _require_applicable(explainer: Explainer, target: Spec, image: ImageInput) -
         shape = [size if isinstance(size, int) else 1 for size in image.shape]
         noise = np.random.default_rng(0).normal(size=shape)
         explainer(noise.astype(image.dtype), target)
-
-
-def _noise_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in explainer.method.sampler.embedded.items():
-        if name in explainer.settings and name not in options:
-            yield (
-                f"{name}={value}, which a file can hold; `onnxcam explain --set {name}={value}` gives the "
-                "same map"
-            )
 
 
 def _write(
@@ -261,7 +248,7 @@ def _describe(
     plan: Plan,
     source: Model,
     embedding: Embedding,
-    size: tuple[int, int],
+    images: Preprocessing | None,
     takes_pixels: bool,
 ) -> EmbeddedExplanation:
     score, rounds = plan.score, embedding.rounds
@@ -273,7 +260,7 @@ def _describe(
         target=embedding.target.name,
         takes_target=embedding.takes_target,
         settings=settings_to_json(explainer.settings),
-        preprocessing=replace(explainer.preprocessing, size=size),
+        preprocessing=images,
         takes_pixels=takes_pixels,
         samples=0 if rounds.is_alone else rounds.samples,
         rounds=rounds.count,

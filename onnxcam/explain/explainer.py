@@ -143,7 +143,7 @@ class Explainer:
         self._files = files_beside(model)
         self.labels, self._label_notice = resolve_labels(labels, self.plan, self._files)
         choice = choose(preprocess, self.plan.metadata, self.plan.image, self._files)
-        self._preprocessing = with_settings(choice, **(pixels or {}))
+        self.preprocessing_choice = with_settings(choice, **(pixels or {}))
 
     @cached_property
     def _answers(self) -> Answers | None:
@@ -196,7 +196,7 @@ class Explainer:
     @property
     def preprocessing(self) -> Preprocessing:
         """How images are turned into the input of the model."""
-        return self._preprocessing.preprocessing
+        return self.preprocessing_choice.preprocessing
 
     @property
     def channels(self) -> Channels | None:
@@ -211,7 +211,7 @@ class Explainer:
     @property
     def preprocessing_notice(self) -> str | None:
         """What is assumed about images (not arrays) because neither user nor model says it; None if nothing."""
-        return notice_of(self._preprocessing, self.plan.image)
+        return notice_of(self.preprocessing_choice, self.plan.image)
 
     @property
     def notices(self) -> tuple[str, ...]:

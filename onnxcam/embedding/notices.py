@@ -1,0 +1,54 @@
+"""What a user should know about a file with an explanation, and how its images are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from onnxcam.embedding.pixels import describe_steps
+from onnxcam.explain.explainer import Explainer
+from onnxcam.image.preprocess import Preprocessing, tensor_size
+
+
+def noise_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[str]:
+    """The settings that are not the defaults, and that the user did not choose."""
+    for name, value in explainer.method.sampler.embedded.items():
+        if name in explainer.settings and name not in options:
+            yield (
+                f"embedded with {name}={value}, because a file cannot hold the default; `onnxcam explain --set "
+                f"{name}={value}` gives the same map"
+            )
+
+
+def image_notices(
+    explainer: Explainer, options: Mapping[str, Any], takes_pixels: bool, draws: bool
+) -> Iterator[str]:
+    """How images are prepared, in the file or by its caller; the file `draws` the map over them or not."""
+    image = explainer.plan.image
+    if takes_pixels or draws:  # else it does not matter to the file
+        yield from filter(None, (explainer.preprocessing_notice,))
+    if takes_pixels:
+        yield from filter(None, (describe_steps(explainer.preprocessing),))
+        return
+    if None in (image.height, image.width):
+        height, width = tensor_size(explainer.preprocessing, image)
+        yield f"the file takes images of {height} x {width} pixels; --size chooses others"
+    settings = options.get("pixels") or {}
+    chosen = [name for name, value in settings.items() if value is not None and name != "size"]
+    if chosen and not draws:
+        yield (
+            f"the file takes the tensor {image.name!r}, and {', '.join(f'--{name}' for name in chosen)} only "
+            "tells how its caller prepares it; --preprocess NAME makes a file that prepares pixels itself"
+        )
+
+
+def describe_images(
+    explainer: Explainer, size: tuple[int, int], takes_pixels: bool, draws: bool
+) -> Preprocessing | None:
+    """How images of this size are prepared; None if neither the user nor the model says so, and the file does
+    not depend on it.
+    """
+    if explainer.preprocessing_choice.assumed and not (takes_pixels or draws):
+        return None
+    return replace(explainer.preprocessing, size=size)
