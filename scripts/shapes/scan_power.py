@@ -1,10 +1,12 @@
-"""How well subset scans tell unusual images from clean ones: tables of AUC on generated images.
+"""How well subset scans tell unusual images, and groups of them, from clean ones: tables of AUC on generated
+images.
 
-    python -m scripts.shapes.scan_power            # five minutes: 400 background images, 200 of each kind
+    python -m scripts.shapes.scan_power            # ten minutes: 400 background images, 200 of each kind
     python -m scripts.shapes.scan_power --count 50
 
 AUC is the share of pairs of an unusual and a clean image of which the unusual one has the smaller p-value; 0.5
 is chance. All images are scanned against the same background, other images than those that are made unusual.
+Groups of images, all of one kind, are compared by their scores, which their p-values follow.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from onnxruntime import quantization
 
 from onnxcam.arrays import Floats
 from onnxcam.explain.activations import open_activations, read_activations
+from onnxcam.scanning.group_scores import at_levels, score_group
 from onnxcam.scanning.reference import Members, Reference
 from onnxcam.scanning.settings import ScanSettings
 from scripts.shapes import anomalies
@@ -40,8 +43,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "left tail": {"tail": "left"},
     "both tails": {"tail": "both"},
     "same class": {"same_class": True},
+    "same class, alpha_max 0.5": {"same_class": True, "alpha_max": 0.5},
     "same class, left tail": {"same_class": True, "tail": "left"},
+    "same class, both tails, 0.5": {"same_class": True, "tail": "both", "alpha_max": 0.5},
 }
+OF_GROUPS = (
+    "defaults",
+    "alpha_max 0.5",
+    "both tails",
+    "same class",
+    "same class, alpha_max 0.5",
+    "same class, both tails, 0.5",
+)
+MEMBERS, GROUPS = 10, 40  # images of a group, and groups of each kind
 
 
 def make_images(count: int) -> tuple[dict[str, Pixels], NDArray[np.bool_]]:
@@ -95,8 +109,8 @@ def read(model: Path, layer: str, images: Pixels) -> Rows:
     ]
 
 
-def compare(background: Rows, rows: Rows, settings: ScanSettings) -> Floats:
-    """(N,): the p-values of images; those of a class with too few background images count as the smallest."""
+def references_of(background: Rows, settings: ScanSettings) -> dict[int, Reference]:
+    """What images are compared with, by their class, or all of them as class 0."""
     references: dict[int, Reference] = {}
     labels = {label if settings.same_class else 0 for _, label in background}
     for label in labels:
@@ -108,7 +122,12 @@ def compare(background: Rows, rows: Rows, settings: ScanSettings) -> Floats:
             members.add(activation, ())
         if len(chosen) >= settings.needed:
             references[label] = Reference(members, settings)
-    p_values = []
+    return references
+
+
+def compare(background: Rows, rows: Rows, settings: ScanSettings) -> Floats:
+    """(N,): the p-values of images; those of a class with too few background images count as the smallest."""
+    references, p_values = references_of(background, settings), []
     for activation, its in rows:
         reference = references.get(its if settings.same_class else 0)
         p_values.append(reference.compare(activation, ()).p_value if reference else 0.0)
@@ -119,6 +138,42 @@ def auc(p_values: Floats, clean: Floats) -> float:
     """The share of pairs in which the first has the smaller p-value; equal ones count half."""
     first, second = p_values[:, None], clean[None]
     return float((first < second).mean() + (first == second).mean() / 2)
+
+
+def score_groups(references: dict[int, Reference], rows: Rows, settings: ScanSettings) -> Floats:
+    """(groups, 2): the scores of the blocks, and those of all images, of random groups of images: of the same
+    ones for all kinds, as far as they have enough background images.
+    """
+    levels = max(reference.background.levels for reference in references.values())
+    ranks = []
+    for activation, label in rows:
+        reference = references.get(label if settings.same_class else 0)
+        if reference is not None:
+            own = reference.background.ranks(activation.reshape(1, -1))
+            ranks.append(at_levels(own, reference.background.levels, levels)[0])
+    random, scores = np.random.default_rng(0), []
+    for _ in range(GROUPS):
+        chosen = random.choice(len(ranks), MEMBERS, replace=False)
+        result = score_group(np.stack([ranks[n] for n in chosen]), levels, settings)
+        scores.append((result.block.score, result.common_score))
+    return np.array(scores)
+
+
+def group_lines(background: Rows, rows: dict[str, Rows]) -> Iterator[str]:
+    """The lines of the table of groups."""
+    names = [name for name in rows if name != "clean"]
+    yield f"| {MEMBERS} images at `{LAST}` | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for title in OF_GROUPS:
+        settings = ScanSettings(**SETTINGS[title], restarts=0)
+        references = references_of(background, settings)
+        clean = score_groups(references, rows["clean"], settings)
+        cells = []
+        for name in names:
+            scores = score_groups(references, rows[name], settings)
+            areas = (auc(-own, -usual) for own, usual in zip(scores.T, clean.T, strict=True))
+            cells.append(" / ".join(f"{area:.2f}" for area in areas))
+        yield f"| {title} | {' | '.join(cells)} |"
 
 
 def distance_from_uniform(p_values: Floats) -> float:
@@ -145,7 +200,7 @@ def location(background: Rows, rows: Rows, masks: Any) -> float:
 
 
 def table(count: int, background_count: int) -> Iterator[str]:
-    """The lines of both tables, in Markdown."""
+    """The lines of the tables, in Markdown."""
     background = anomalies.clean_images(101, background_count)
     kinds, masks = make_images(count)
     names = [name for name in kinds if name != "clean"]
@@ -163,6 +218,8 @@ def table(count: int, background_count: int) -> Iterator[str]:
     yield "|---" * (len(names) + 2) + "|"
     for name, changes in SETTINGS.items():
         yield _line(name, usual, rows, ScanSettings(**changes))
+    yield ""
+    yield from group_lines(usual, rows)
 
 
 def _line(
