@@ -87,7 +87,7 @@ def _load() -> Any:
             from interpret.glassbox import ExplainableBoostingRegressor
     except ImportError as error:
         raise SettingError(
-            "--surrogate gam needs the package interpret-core: pip install 'onnxcam[gam]'"
+            "--surrogate gam and --superpixels need the package interpret-core: pip install 'onnxcam[gam]'"
         ) from error
     return ExplainableBoostingRegressor
 

@@ -22,6 +22,7 @@ from onnxcam.concept_maps.contributions import (
 )
 from onnxcam.concept_maps.drawing import ConceptPanel, ConceptRow, draw_rows
 from onnxcam.concept_maps.source import ConceptSource, as_maps
+from onnxcam.concept_maps.superpixels import SuperpixelModel, fit_superpixels
 from onnxcam.concept_maps.surrogate import PURPOSE, Surrogate, check_surrogate, fit_surrogate
 from onnxcam.digests import digest_bytes, digest_json
 from onnxcam.explain.activations import ImageActivations
@@ -154,6 +155,16 @@ class Concepts:
             progress,
         )
         return replace(fitted, digest=self.digest)
+
+    def superpixels(
+        self, image: ImageSource, target: Spec = DEFAULT_TARGET, **settings: Any
+    ) -> SuperpixelModel:
+        """An additive model of a target's score over the superpixels of one image; see `fit_superpixels`, whose
+        `settings` are segments, count, samples, seed and progress. It does not depend on the concepts.
+        """
+        return fit_superpixels(
+            self.source.model, image, target, **settings, **self.source.arguments
+        )
 
     def sheet(self) -> Image.Image:
         """A row for each concept: the images that show it best, with its maps over them."""

@@ -84,7 +84,7 @@ class Sampling:
         expected = self._count(base.image)
         report = no_progress if expected is None else progress
         samples = draw(
-            self._clean_run(base, target, report),
+            self.clean_run(base, target, report),
             *self._taken(clean, number, target),
             **self.method.sampler_settings(self.settings),
         )
@@ -103,7 +103,7 @@ class Sampling:
         plan = self.runner.plan
         return count_samples(self.method, self.settings, plan, plan.image.size_of(images))
 
-    def _clean_run(self, base: SampleBase, target: Target, progress: ProgressCallback) -> CleanRun:
+    def clean_run(self, base: SampleBase, target: Target, progress: ProgressCallback) -> CleanRun:
         """What the sampler knows of an image."""
         plan, names = self.runner.plan, self.method.sampler.asks
         image, values = base.image, cast(Any, base.values)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
+from tests.concept_maps.test_surrogate import fit_lines
 
 
 @pytest.fixture
@@ -194,3 +195,44 @@ def test_rank_that_contributions_explain_is_no_class_of_the_concepts(
     assert "target" not in json.loads((out / "concepts.json").read_text())
     explained = json.loads((out / "cat.contributions.json").read_text())
     assert explained["target"]["spec"] != "top1"
+
+
+def test_superpixels_of_images_are_written(
+    run: Run,
+    model: Path,
+    photos: Path,
+    image: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, stand_in in (("require_boosting", lambda: None), ("fit_additive_model", fit_lines)):
+        monkeypatch.setattr(f"onnxcam.concept_maps.superpixels.{name}", stand_in)
+    monkeypatch.setattr("onnxcam.cli.concept_charts.require_boosting", lambda: None)
+    words = ("concepts", model, photos, "-k", 2, "--superpixels", image, "-t", "top2", "-o", out)
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout.splitlines()[-1])
+    assert record["image"] == "cat"
+    assert record["samples"] == 800
+    manifest = json.loads((out / "cat.superpixels.json").read_text())
+    assert manifest["superpixels"]["effects"] == record["effects"]
+    assert manifest["target"]["name"] == record["target"]
+    assert run("concepts", model, photos, "-k", 1, "-o", out).exit_code == 0
+    assert (out / "cat.superpixels.png").exists()  # it is not of certain concepts
+
+
+def test_superpixels_without_the_package_fail_before_the_work(
+    run: Run,
+    model: Path,
+    photos: Path,
+    image: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "interpret.glassbox", None)
+    result = run("concepts", model, photos, "-k", 2, "--superpixels", image, "-q", "-o", out)
+    assert result.exit_code == 2
+    assert (
+        "--superpixels need the package interpret-core: pip install 'onnxcam[gam]'" in result.stderr
+    )
+    assert not out.exists()
