@@ -81,7 +81,7 @@ def choose_positions(
     view = Dense3D(dense, scores, target, chosen)
     if not where:
         return CHOOSE[dense.task](view)
-    return _at(view, weights_at(where, view.positions))
+    return _at(view, weights_at(where, dense.task, view.positions))
 
 
 def _at(view: Dense3D, weights: Floats) -> Choice:
@@ -143,7 +143,7 @@ def _text(view: Dense3D) -> Choice:
     if view.chosen is None and view.target.rank:
         return Choice(every_class, characters)
     weights = view.target.write(every_class, view.chosen)
-    steps = view.of_class(weights, is_read)
+    steps = view.of_class(weights, characters)
     of_class = view.of_class(weights, view.probabilities)
     likeliest = anp.equal(of_class, anp.max(of_class, axis=2, keepdims=True)).astype(FLOAT32)
     chosen_steps = anp.where(anp.sum(steps, axis=2, keepdims=True) > 0, steps, likeliest)

@@ -2,49 +2,67 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 
 import numpy as np
 
 from onnxcam.arrays import Floats
 from onnxcam.dense import SEQUENCE, Dense
 from onnxcam.embedding.target import EmbeddedTarget
-from onnxcam.errors import TargetError
+from onnxcam.errors import PlaceError, TargetError
 from onnxcam.explain.explainer import Explainer
-from onnxcam.explain.read_target import TargetReader
+from onnxcam.explain.read_target import TargetReader, of_values
+from onnxcam.explain.references import read_reference
 from onnxcam.specs import Plan
 from onnxcam.targets.classes import Labels, Spec, parse_rank, parse_target
-from onnxcam.targets.where.place import DEFAULT_PLACES
+from onnxcam.targets.where.place import DEFAULT_PLACES, PLACES, find_place
 from onnxcam.targets.where.read import ALL, require_whole_text, split_place
-
-POSITION = re.compile(r"(?:position|step):\s*(\d{1,9})")
 
 
 def split_target(spec: Spec, plan: Plan, labels: Labels) -> tuple[Spec, str]:
-    """WHAT and WHERE of a target; "" for the place that is chosen for each image.
+    """WHAT and WHERE of a target; "" for the place that is chosen for each image, and for models without
+    places, whose targets are read elsewhere.
 
-    TargetError for a place that is found in an image by other means than its scores.
+    TargetError for a place that the model does not have, or that is found in an image by other means than its
+    scores.
     """
-    what, where = split_place(spec, labels)
-    if where is None and (plan.dense is None or what != ALL or ALL in (labels or ())):
-        _require_place(what, plan)
-        return what, ""
     if plan.dense is None:
+        return spec, ""
+    what, where = split_place(spec, labels)
+    if what == ALL and ALL not in (labels or ()):
         raise TargetError(
-            f"target {spec!r}: the model has one score per class, and no boxes, pixels or steps to choose "
-            "from; name a class alone"
+            f"target {spec!r} stands for several targets of an image, and a file explains one; name a class"
         )
-    default = DEFAULT_PLACES[plan.dense.task]
-    if where == default:
+    task = plan.dense.task
+    default = DEFAULT_PLACES[task]
+    try:
+        place, _ = find_place(where or default, task)
+    except TargetError as error:
+        raise TargetError(f"target {spec!r}: {error}") from None
+    if place.name == default:
         _require_place(what, plan)
         return what, ""
-    if where is None or not (where == ALL or POSITION.fullmatch(where)):
+    if place.fixed is None or where is None:
         raise TargetError(
             f"target {spec!r}: this place depends on the image, so it cannot be embedded; expected a class "
-            f"alone (which is explained @{default}), CLASS@all, or the number of a position of the output "
-            "(CLASS@position:117, CLASS@step:5)"
+            f"alone (which is explained @{default}){_fixed_usages(task)}"
         )
     return what, where
+
+
+def _fixed_usages(task: str) -> str:
+    """How places are written that are the same in every image, for the end of a message."""
+    places = (place for place in PLACES.values() if place.fixed and task in place.tasks)
+    return "".join(f" or CLASS@{place.usage}" for place in places)
+
+
+def require_classes(spec: Spec, kind: tuple[str, ...]) -> None:
+    """TargetError for a target that is no class, of a file whose input `target` takes classes."""
+    if kind:
+        raise TargetError(
+            f"target {spec!r}: a file with the input `target` explains classes; leave out the target, or the "
+            "input"
+        )
 
 
 def _require_place(what: Spec, plan: Plan) -> None:
@@ -54,22 +72,25 @@ def _require_place(what: Spec, plan: Plan) -> None:
         require_whole_text(what)
 
 
-def weights_at(where: str, positions: int) -> Floats:
-    """(positions,): how much the positions count at a place of `split_target`."""
-    if where == ALL:
-        return np.full(positions, 1 / positions)
-    number = POSITION.fullmatch(where)
-    index = int(number[1]) if number else positions
-    if index >= positions:
-        raise TargetError(f"@{where}: expected a number from 0 to {positions - 1}")
-    return np.eye(1, positions, index)[0]
+def weights_at(where: str, task: str, positions: int) -> Floats:
+    """(positions,): how much they count at a place of `split_target`. PlaceError if there are too few."""
+    place, groups = find_place(where, task)
+    if place.fixed is None:
+        raise TargetError(f"@{where}: this place depends on the image, so it cannot be embedded")
+    try:
+        return place.fixed(positions, **groups)
+    except PlaceError as error:
+        raise PlaceError(f"target @{where}: {error}") from None
 
 
 def read_embedded_target(spec: Spec, explainer: Explainer, plan: Plan) -> EmbeddedTarget:
     """The target as it is chosen in the graph. TargetError for one that does not exist."""
-    reader = TargetReader(explainer.labels, explainer.score_kind == "probability")
+    runner = explainer.runner_for(plan.target)
+    compare = partial(read_reference, runner=runner, preprocessing=explainer.preprocessing)
+    reader = TargetReader(explainer.labels, explainer.score_kind == "probability", compare)
     classes, labels, middle = plan.score.classes, explainer.labels, _middle(plan, reader)
-    rank = None if plan.target or plan.names else parse_rank(spec)
+    spec = of_values(spec, plan)
+    rank = None if plan.target else parse_rank(spec)
     if rank is None:
         if plan.dense is None:
             target = reader.read(spec, plan, None)

@@ -39,7 +39,11 @@ from onnxcam.embedding.public_names import (
     require_free_names,
     take_integers,
 )
-from onnxcam.embedding.read_target import read_embedded_target, split_target
+from onnxcam.embedding.read_target import (
+    read_embedded_target,
+    require_classes,
+    split_target,
+)
 from onnxcam.errors import NeedsOpsetError
 from onnxcam.explain.arguments import LayerSource
 from onnxcam.explain.dense_labels import with_labels
@@ -120,6 +124,8 @@ def embed(
     shared = SharedModel((), loaded)
     explainer = Explainer(model, method, layer, shared=shared, **with_embedded(method, options))
     kind = kind_of(target, explainer.labels)
+    if target_input:
+        require_classes(target, kind)
     plan = explainer.runner_for(kind).plan
     size = tensor_size(explainer.preprocessing, plan.image)
     image = replace(plan.image, height=size[0], width=size[1])

@@ -25,7 +25,7 @@ def kind_of(spec: Spec, labels: Labels) -> tuple[str, ...]:
     return (kind.name, *kind.arguments(match))
 
 
-def _of_values(spec: Spec, plan: Plan) -> Spec:
+def of_values(spec: Spec, plan: Plan) -> Spec:
     """The target of scores that are no classes, and have no rank: the first one instead of the best one."""
     return 0 if plan.names and spec == DEFAULT_TARGET else spec
 
@@ -55,7 +55,7 @@ class TargetReader:
         weights, ranks = np.zeros((len(specs), classes)), np.zeros(len(specs), np.int64)
         is_complete = True
         for number, spec in enumerate(specs):
-            rank = None if plan.target else parse_rank(_of_values(spec, plan))
+            rank = None if plan.target else parse_rank(of_values(spec, plan))
             if rank is None:
                 weights[number] = self.read(spec, plan, None).weights
             elif ranks_classes and 1 <= rank <= classes:
@@ -78,7 +78,7 @@ class TargetReader:
                 f"target {spec!r}: the model has one score per class, and no boxes, pixels or steps to choose "
                 "from; name a class alone"
             )
-        spec = _of_values(spec, plan)
+        spec = of_values(spec, plan)
         return parse_target(spec, plan.score.classes, self.labels, scores, self.middle(plan))
 
     def middle(self, plan: Plan) -> float:

@@ -10,7 +10,7 @@ from onnxcam.dense import DETECTION
 from onnxcam.errors import PlaceError, TargetError
 from onnxcam.targets.classes import Side
 from onnxcam.targets.target import Mark
-from onnxcam.targets.where.place import DenseView, Rectangle, Selection, place
+from onnxcam.targets.where.place import DenseView, Rectangle, Selection, numbered, place
 
 NUMBER = r"-?\d+(?:\.\d+)?"
 RECTANGLE = rf"(?P<x0>{NUMBER}),\s*(?P<y0>{NUMBER}),\s*(?P<x1>{NUMBER}),\s*(?P<y1>{NUMBER})"
@@ -53,12 +53,16 @@ def respell(view: DenseView, side: Side, selection: Selection) -> str:
     return f"position:{position}"
 
 
-@place("position", r"position:\s*(?P<number>\d{1,9})", "position:117", tasks=[DETECTION])
+@place(
+    "position",
+    r"position:\s*(?P<number>\d{1,9})",
+    "position:117",
+    fixed=numbered,
+    tasks=[DETECTION],
+)
 def position_of_output(view: DenseView, _: Side | None, *, number: str) -> Selection:
     """The box at a position of the output, counted from 0 over all grids."""
-    if int(number) >= view.positions:
-        raise PlaceError(f"@position:{number}: expected a number from 0 to {view.positions - 1}")
-    return _at_box(view, int(number), ())
+    return _at_box(view, int(np.argmax(numbered(view.positions, number=number))), ())
 
 
 @place("box", r"box:\s*(?P<number>\d{1,6})", "box:2", respell=respell, tasks=[DETECTION])

@@ -103,7 +103,9 @@ def masked(view: DenseView, side: Side | None, *, file: str) -> Selection:
     return view.at(shares, Mark(outline=shares >= 0.5))
 
 
-@place("all", r"all", "all", tasks=PIXELS)
+@place(
+    "all", r"all", "all", fixed=lambda positions: np.full(positions, 1 / positions), tasks=PIXELS
+)
 def everything(view: DenseView, _: Side | None) -> Selection:
     """The mean over all pixels."""
     return view.at(np.ones(_grid(view)), Mark())

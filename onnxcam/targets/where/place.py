@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnxcam.arrays import Floats
 from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION, SEQUENCE, Dense
-from onnxcam.errors import TargetError
+from onnxcam.errors import PlaceError, TargetError
 from onnxcam.registry import Registry
 from onnxcam.targets.classes import Side
 from onnxcam.targets.target import Mark
@@ -103,6 +103,7 @@ class Selection:
 Select: TypeAlias = Callable[..., Selection]
 Rank: TypeAlias = Callable[[DenseView], Floats]
 Respell: TypeAlias = Callable[[DenseView, Side, Selection], str]
+Fixed: TypeAlias = Callable[..., Floats]
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Place:
         the selected positions.
     respell: the text that selects the same positions for a class that was ranked there; None if it is the
         same text.
+    fixed: takes the number of positions and the groups, and returns (positions,), how much they count: what
+        `select` does of a place that is the same in every image; None for one that depends on the image.
     tasks: the tasks of models that have such places.
     """
 
@@ -125,6 +128,7 @@ class Place:
     select: Select
     rank: Rank | None
     respell: Respell | None
+    fixed: Fixed | None
     tasks: Collection[str]
 
 
@@ -138,17 +142,24 @@ def place(
     *,
     rank: Rank | None = None,
     respell: Respell | None = None,
+    fixed: Fixed | None = None,
     tasks: Collection[str] = TASKS,
 ) -> Callable[[Select], Select]:
     """A decorator that adds a function to the table of places; see `Place`."""
 
     def register(select: Select) -> Select:
-        PLACES.add(
-            name, Place(name, re.compile(pattern, re.DOTALL), usage, select, rank, respell, tasks)
-        )
+        compiled = re.compile(pattern, re.DOTALL)
+        PLACES.add(name, Place(name, compiled, usage, select, rank, respell, fixed, tasks))
         return select
 
     return register
+
+
+def numbered(positions: int, *, number: str) -> Floats:
+    """(positions,): 1 at a number. PlaceError if there is no such position."""
+    if int(number) >= positions:
+        raise PlaceError(f"expected a number from 0 to {positions - 1}, not {number}")
+    return np.eye(1, positions, int(number))[0]
 
 
 def find_place(text: str, task: str) -> tuple[Place, dict[str, str]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnxcam.dense import SEQUENCE
 from onnxcam.errors import PlaceError
 from onnxcam.targets.classes import Side
-from onnxcam.targets.where.place import DenseView, Selection, place
+from onnxcam.targets.where.place import DenseView, Selection, numbered, place
 
 
 class Character(NamedTuple):
@@ -40,12 +40,10 @@ def spell(view: DenseView) -> str:
     )
 
 
-@place("step", r"step:\s*(?P<number>\d{1,9})", "step:5", tasks=[SEQUENCE])
+@place("step", r"step:\s*(?P<number>\d{1,9})", "step:5", fixed=numbered, tasks=[SEQUENCE])
 def step(view: DenseView, _: Side | None, *, number: str) -> Selection:
     """One step, counted from 0."""
-    if int(number) >= view.positions:
-        raise PlaceError(f"@step:{number}: expected a number from 0 to {view.positions - 1}")
-    return view.at([int(number)])
+    return Selection(numbered(view.positions, number=number)[None])
 
 
 @place("text", r"text", "text", tasks=[SEQUENCE])
