@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnxcam.arrays import Floats
+from onnxcam.autodiff.lowering.axes import divide_evenly, spatial_axes
 from onnxcam.autodiff.lowering.conv_vjp import pad_before
 from onnxcam.autodiff.lowering.strided_conv import RESIZE_WITHOUT_REGION, repeat_nearest
 from onnxcam.autodiff.lowering.window_sums import channels_of_sums, window_sum_vjp
@@ -25,11 +26,21 @@ def average_pool_vjp(
     g: Value, y: Value, x: Value, *, window: Window, count_include_pad: int
 ) -> Value:
     """AveragePool-22, y = sum x / n over each window: the sum of g / n over the windows of x. Since opset 1."""
+    if _is_one_window(x, window) and not _is_tiling(g, x, window):
+        return divide_evenly(g, x, spatial_axes(x))
     channels = channels_of_sums(x, window, "AveragePool")
     share = g / count_cells(x, y, window, bool(count_include_pad))
     if _is_tiling(g, x, window):
         return pad_to(repeat_nearest(share, window.strides), x.shape)
     return window_sum_vjp(share, x, window, channels)
+
+
+def _is_one_window(x: Value, window: Window) -> bool:
+    """Whether one window has all cells, so that the pool is a global one: no kernel of ones is needed."""
+    pads = (*window.begin, *window.end)
+    return window.kernel == tuple(x.shape[2:]) and not any(
+        (*pads, *(d - 1 for d in window.dilations))
+    )
 
 
 def _is_tiling(g: Value, x: Value, window: Window) -> bool:

@@ -51,6 +51,22 @@ def test_average_pool_that_tiles_repeats_its_shares(
     assert not any("Conv" in node.op for node in model.graph.nodes)
 
 
+@pytest.mark.parametrize("dynamic", [(), (0,)], ids=str)
+@pytest.mark.parametrize("include_pad", [0, 1])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (5, 7)])
+@pytest.mark.parametrize("opset", [10, 17])
+def test_average_pool_of_one_window_needs_no_kernel(
+    opset: int, strides: tuple[int, ...], include_pad: int, dynamic: tuple[int, ...]
+) -> None:
+    """Many exports end in such a pool; its kernel of ones was as large as the layer."""
+    attributes: dict[str, Any] = {"kernel_shape": [4, 6], "strides": [*strides]}
+    attributes["count_include_pad"] = include_pad
+    model = check_vjp(
+        "AveragePool", numbers(2, 3, 4, 6), dynamic=dynamic, opset=opset, **attributes
+    )
+    assert not any("Conv" in node.op for node in model.graph.nodes)
+
+
 @pytest.mark.parametrize("opset", [7, 10, 11, 22])
 def test_average_pool_at_opset_matches_differences(opset: int) -> None:
     size, attributes = WINDOWS["uneven pads"]
