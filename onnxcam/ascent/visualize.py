@@ -26,6 +26,7 @@ from onnxcam.explain.result_files import VISUALIZE
 from onnxcam.image.overlay import CELL, sheet, thumbnail
 from onnxcam.image.png import encode_png
 from onnxcam.methods.subset import Channels, Region, Subset
+from onnxcam.specs import AUTO
 from onnxcam.targets.classes import Spec
 
 if TYPE_CHECKING:
@@ -133,6 +134,10 @@ def visualize(
     """
     options, settings = split_arguments(maximization, arguments)
     _require_one_subject(target, layer, channels, region)
+    if layer is not None and options.get("labels", AUTO) != AUTO:
+        raise SettingError(
+            "labels name targets; feature maps of a layer have none, so leave --labels out"
+        )
     opened = open_model(model, **options)
     subject = (
         open_targets(opened, _as_list(target))

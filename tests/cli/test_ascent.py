@@ -97,6 +97,10 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
         (["-t", "top1"], "no image yet"),
         (["-t", "0", "--steps", "0"], "steps=0"),
         (["-l", "relu"], "--channels"),
+        (["-l", "relu", "--channels", "1", "--labels", "a,b"], "labels name targets"),
+        (["-t", "0", "--channels", "1"], "channels and region belong to a layer"),
+        (["-t", "0", "--region", "0:1,0:1"], "channels and region belong to a layer"),
+        (["-t", "0", "-l", "relu"], "either a target"),
     ],
 )
 def test_wrong_request_is_an_error_of_one_line(
