@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from onnxcam.cli.options import InputValues, ModelFile, ScoreTensor
-from onnxcam.cli.output import format_type, print_facts, require_writable, say
+from onnxcam.cli.output import format_size, format_type, print_facts, require_writable, say
 from onnxcam.cli.runtime_check import NodeModules, Runtimes, report_check, require_runtimes
 from onnxcam.cli.written_model_options import Batch, ForceModel, Opset
 from onnxcam.errors import BlockedError, MissingRuleError, ModelError
@@ -81,8 +81,7 @@ def augment(
     if opset is not None:
         require_opset(augmented, opset)
     files = augmented.save(out)
-    size = sum(file.stat().st_size for file in files) / 1e6
-    say(f"{' and '.join(map(str, files))}: {size:.1f} MB, opset {augmented.opset}")
+    say(f"{' and '.join(map(str, files))}: {format_size(files)}, opset {augmented.opset}")
     _print_signature(augmented, score.logits)
     report_check(out, check, node_modules)
 

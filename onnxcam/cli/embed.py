@@ -11,7 +11,7 @@ from onnxcam.cli.deployment import Destination, FormatName, PageImages, Runtime,
 from onnxcam.cli.explainer_options import explainer_options_without
 from onnxcam.cli.noise_options import noise_options
 from onnxcam.cli.options import Fuse, LayerNames, Method, ModelFile, Settings
-from onnxcam.cli.output import format_type, print_facts, say
+from onnxcam.cli.output import format_size, format_type, print_facts, say, weight_files
 from onnxcam.cli.runtime_check import Runtimes, report_check, require_runtimes
 from onnxcam.cli.written_model_options import Batch, ForceModel, Opset
 from onnxcam.defaults import DEFAULT_METHOD
@@ -166,14 +166,13 @@ def embed(
 
 
 def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> None:
-    size = sum(file.stat().st_size for file in files) / 1e6
-    original = model.stat().st_size / 1e6
-    explanation = embedded.explanation
+    original = format_size([model, *weight_files(model)])
+    explanation, count = embedded.explanation, embedded.explanation.samples
     say(
-        f"{' and '.join(map(str, files))}: {size:.1f} MB (the model: {original:.1f} MB), opset "
+        f"{' and '.join(map(str, files))}: {format_size(files)} (the model: {original}), opset "
         f"{embedded.model.opset}"
     )
-    passes = f"{explanation.samples} noisy images" if explanation.samples else "the image alone"
+    passes = f"{count} noisy image{'s' * (count > 1)}" if count else "the image alone"
     rounds = f" in {explanation.rounds} rounds" if explanation.rounds > 1 else ""
     facts = [
         ("  method", explanation.method),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from onnxcam.cli.options import Json, ModelFile
-from onnxcam.cli.output import print_facts, print_json, say
+from onnxcam.cli.output import format_bytes, print_facts, print_json, say
 
 EPILOG = """\b
 `onnxcam check` tells whether and how a model can be explained; this command only describes the file.
@@ -42,15 +42,15 @@ def inspect(model: ModelFile, json: Json = False) -> None:
 def _file_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     opsets = ", ".join(f"{domain} {version}".strip() for domain, version in facts["opsets"].items())
     producer = f", written by {facts['producer']}" if facts["producer"] else ""
-    yield "file", f"{facts['name']}: {_format_bytes(facts['bytes'])}, opset {opsets}{producer}"
+    yield "file", f"{facts['name']}: {format_bytes(facts['bytes'])}, opset {opsets}{producer}"
     yield from (("input", _format_value(value)) for value in facts["inputs"])
     yield from (("output", _format_value(value)) for value in facts["outputs"])
-    types = ", ".join(f"{name} {_format_bytes(n)}" for name, n in facts["weights"].items())
+    types = ", ".join(f"{name} {format_bytes(n)}" for name, n in facts["weights"].items())
     yield "weights", f"{facts['parameters']:,} parameters; {types or 'no constants'}"
     yield "operators", _format_operators(facts["operators"])
     yield "quantized", facts["quantization"] or "no"
     for file in facts["external_data"]:
-        state = file["problem"] or f"{_format_bytes(file['bytes'])}, complete"
+        state = file["problem"] or f"{format_bytes(file['bytes'])}, complete"
         yield "data", f"{file['name']}: {state}"
 
 
@@ -134,7 +134,3 @@ def _format_operators(operators: dict[str, int]) -> str:
     more = len(rows) - SHOWN_OPERATORS
     rest = [f"and {more} more kinds"] if more > 0 else []
     return ", ".join([*rows[:SHOWN_OPERATORS], *rest])
-
-
-def _format_bytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +112,30 @@ def require_writable(model: Path, out: Path, *, force: bool) -> None:
         raise OutputError(
             f"{out} already exists; choose another file, or overwrite it with --force"
         )
-    if out.exists() and any(out.samefile(file) for file in _weight_files(model)):
+    if out.exists() and any(out.samefile(file) for file in weight_files(model)):
         raise OutputError(f"{out} holds weights of {model}; choose another output file")
 
 
-def _weight_files(model: Path) -> list[Path]:
-    """The files with the external data of a model; none if it cannot be read, which is an error later on."""
+def weight_files(model: Path) -> list[Path]:
+    """The files with the external data of a model; none if it cannot be read, or not twice."""
+    if not model.is_file():
+        return []
     from onnxcam.model.file_facts import external_files
 
     try:
         return external_files(model)
     except ModelError:
         return []
+
+
+def format_bytes(size: int) -> str:
+    """A number of bytes, from 100,000 on in megabytes."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"
+
+
+def format_size(files: Iterable[Path]) -> str:
+    """The bytes of all files together."""
+    return format_bytes(sum(file.stat().st_size for file in files))
 
 
 def format_type(tensor: object) -> str:

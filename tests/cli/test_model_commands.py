@@ -337,6 +337,16 @@ def test_written_model_does_not_replace_weights_of_the_original(
     assert "holds weights of" in result.stderr
 
 
+def test_size_of_the_original_includes_its_weights(run: Run, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    options = {"location": "weights", "size_threshold": 0}
+    onnx.save(onnx.load(model), path, save_as_external_data=True, **options)
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    result = run("embed", path, "-o", tmp_path / "out.onnx", "-n", 1)
+    assert f"(the model: {size:,} bytes)" in result.stdout
+    assert "1 noisy image\n" in result.stdout
+
+
 @pytest.mark.parametrize("command", ["augment", "embed"])
 def test_written_model_needs_the_name_of_a_file(run: Run, model: Path, command: str) -> None:
     result = run(command, model, "-o", model.parent, "--force")
