@@ -26,7 +26,7 @@ class TopChannels(NamedTuple):
 
     numbers: n numbers of feature maps, the largest part first.
     shares: (n,), the sum of the part of each, of the sum of all parts.
-    weights: n numbers w_k where the part is w_k A_k; None where each cell has a weight of its own.
+    weights: n numbers w_k where the part is relu(w_k A_k); None where each cell has a weight of its own.
     maps: (n, h, w), the parts: the map that the method gives for this feature map alone.
     """
 
@@ -88,14 +88,14 @@ def rank_channels(formula: BoundFormula, quantities: Quantities, count: int) -> 
 
 
 def _weight(part: Floats, activation: Floats) -> float | None:
-    """The w of a part w A; None if it is no multiple of A above 0."""
-    positive = np.maximum(activation, 0.0)
-    square = float(np.sum(positive * positive))
-    if square == 0.0:
-        return None
-    weight = float(np.sum(part * positive)) / square
-    is_multiple = np.allclose(part, weight * positive, rtol=SAME, atol=SAME * float(part.max()))
-    return weight if is_multiple else None
+    """The w of a part relu(w A), which may be below 0 where A is, too; None if there is no such number."""
+    for signed in (activation, -activation):
+        positive = np.maximum(signed, 0.0)
+        square = float(np.sum(positive * positive))
+        size = float(np.sum(part * positive)) / square if square else 0.0
+        if size and np.allclose(part, size * positive, rtol=SAME, atol=SAME * float(part.max())):
+            return size if signed is activation else -size
+    return None
 
 
 def draw_channels(image: Image.Image, box: Box, top: TopChannels) -> Image.Image:

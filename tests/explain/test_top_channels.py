@@ -80,6 +80,16 @@ def test_weights_and_shares_of_grad_cam_are_known(net: Net) -> None:
         np.testing.assert_allclose(np.array(top.weights, float), expected, rtol=1e-3)
 
 
+def test_weights_below_0_of_activations_below_0_are_known() -> None:
+    draw = np.random.default_rng(3)
+    activation, gradient = draw.standard_normal((2, 1, 6, 3, 4)).astype(np.float32)
+    top = rank_channels(bound("grad-cam"), {"activation": activation, "gradient": gradient}, 6)
+    expected = gradient.mean(axis=(2, 3))[0, list(top.numbers)]
+    assert len(expected) == 6
+    assert expected.min() < 0 < expected.max()
+    np.testing.assert_allclose(np.array(top.weights, float), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["layer-cam", "hires-cam", "smooth-grad-cam++"])
 def test_part_is_the_map_of_that_channel_alone(method: str) -> None:
     settings: Any = {"samples": 3} if "smooth" in method else {}
