@@ -34,7 +34,7 @@ def choose_names(opened: OpenedModel, layer: LayerSource) -> list[str]:
 
 
 def _spread(opened: OpenedModel) -> Sequence[Layer]:
-    layers = opened.layers
+    layers = _without_images(opened, opened.layers)
     usable = candidates(opened.model, layers)[::-1]
     if len(usable) < COUNT:
         usable = completed(opened.model, layers) or layers
@@ -44,3 +44,11 @@ def _spread(opened: OpenedModel) -> Sequence[Layer]:
         )
     places = np.linspace(0, len(usable) - 1, min(COUNT, len(usable)))
     return [usable[place] for place in np.rint(places).astype(int)]
+
+
+def _without_images(opened: OpenedModel, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers without those with the channels of the image, which is only normalized there, or its axes are
+    moved; all layers if there are no others.
+    """
+    features = [layer for layer in layers if layer.channels != opened.range.channels]
+    return features or [*layers]

@@ -91,11 +91,18 @@ def _session(model: Model, names: list[str]) -> Any:
 
 
 def test_error_of_shapes_falls_with_earlier_layers() -> None:
-    made = onnxcam.invert(bundled_model(), IMAGE, steps=100, device="cpu")
-    assert len(made) == 5
+    layers = ["sub", "relu", "relu_2", "relu_4", "relu_8"]
+    made = onnxcam.invert(bundled_model(), IMAGE, layers, steps=100, device="cpu")
     assert list(made.errors) == sorted(made.errors)
     assert made.errors[0] < 0.1
     assert np.abs(made.x[0] - made.original).mean() < 0.1 < np.abs(made.x[4] - made.original).mean()
+
+
+def test_layers_by_default_are_features_and_lose_more_and_more_of_the_image() -> None:
+    made = onnxcam.invert(bundled_model(), IMAGE, steps=30, device="cpu")
+    assert made.layers == ("relu", "relu_2", "relu_4", "relu_6", "relu_8")  # "sub" is the image
+    differences = np.abs(made.x - made.original).mean(axis=(1, 2, 3))
+    assert list(differences) == sorted(differences)
 
 
 def test_same_seed_gives_the_same_image_bit_for_bit() -> None:
