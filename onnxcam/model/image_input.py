@@ -24,7 +24,7 @@ def image_input(model: Model) -> ImageInput:
     images = [tensor for tensor in model.graph.inputs if is_image(tensor)]
     if not images:
         listed = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in model.graph.inputs)
-        flat = [repr(t.name) for t in model.graph.inputs if t.shape and len(t.shape) <= len("NC")]
+        flat = [repr(tensor.name) for tensor in model.graph.inputs if _may_be_flat(tensor)]
         hint = f"; if {flat[0]} holds flat images, give their size: --size H,W" if flat else ""
         raise ModelError(
             f"{model.name}: no input accepts images (four axes); its inputs: {listed or 'none'}{hint}"
@@ -39,6 +39,11 @@ def image_input(model: Model) -> ImageInput:
 def is_image(tensor: gs.Tensor) -> bool:
     """Whether an input has the four axes of images."""
     return len(tensor.shape or ()) == len("NCHW")
+
+
+def _may_be_flat(tensor: gs.Tensor) -> bool:
+    """Whether an input of numbers has the one or two axes of flat images."""
+    return bool(tensor.shape) and len(tensor.shape) <= len("NC") and is_numeric(tensor.dtype)
 
 
 def describe_image(model: Model, image: gs.Tensor) -> ImageInput:

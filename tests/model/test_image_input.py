@@ -148,3 +148,11 @@ def test_free_channels_before_transpose_are_read_from_convolution() -> None:
         { t = Transpose<perm = [0, 3, 1, 2]>(x) y = Conv(t, w) }"""
     image = image_input(load_text(text))
     assert (image.layout, image.channels) == ("NHWC", 4)
+
+
+def test_input_of_text_is_not_taken_for_flat_images() -> None:
+    model = load_text("(string[N] x) => (string[N] y) { y = StringNormalizer(x) }")
+    with pytest.raises(
+        ModelError, match=r"no input accepts images \(four axes\); its inputs: x \['N'\]$"
+    ):
+        image_input(model)
