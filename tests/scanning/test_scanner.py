@@ -13,7 +13,9 @@ import onnxcam
 from onnxcam.arrays import Floats
 from onnxcam.errors import ImageError, SettingError, UnknownNameError
 from onnxcam.scanning import scanner as module
+from onnxcam.scanning.reference import Members, Reference
 from onnxcam.scanning.scanner import Scanner
+from onnxcam.scanning.settings import ScanSettings
 from onnxcam.scanning.statistics import STATISTICS
 from tests.scanning.support.plain_model import ARGUMENTS, SIDE, images, plain_model
 from tests.support.nets import ANY_SIZE, FIXED, NHWC, POOLED, Net, random_images
@@ -71,6 +73,13 @@ def test_score_and_p_value_equal_those_of_the_definition(statistic: str, alpha_m
         assert (scanned.subset == (p_values <= scanned.alpha + 1e-9)).all()
 
 
+def reference(rows: Floats, tail: str) -> Reference:
+    members = Members(rows[0].size)
+    for row in rows:
+        members.add(row, [str(row.sum())])
+    return Reference(members, ScanSettings(tail=tail))
+
+
 @pytest.mark.parametrize("tail", ["right", "left", "both"])
 @pytest.mark.parametrize("count", [21, 30, 40])
 def test_p_value_of_an_image_is_the_same_in_and_outside_the_background(
@@ -79,29 +88,13 @@ def test_p_value_of_an_image_is_the_same_in_and_outside_the_background(
     """So that small p-values are as frequent among images of one kind as they say."""
     rows = images(count, seed=11)
     outside = [
-        next(iter(open_scanner(np.delete(rows, n, 0), tail=tail, restarts=0).stream(row))).p_value
-        for n, row in enumerate(rows[:, None])
+        reference(np.delete(rows, n, 0), tail).compare(row, ["new"]).p_value
+        for n, row in enumerate(rows)
     ]
-    inside = [image.p_value for image in open_scanner(rows, tail=tail, restarts=0).stream(rows)]
+    members = reference(rows, tail)
+    inside = [members.compare(row, [str(row.sum())]).p_value for row in rows]
     assert outside == pytest.approx(inside)
     assert (np.sort(outside) >= np.arange(1, count + 1) / count - 1e-9).all()
-
-
-@pytest.mark.parametrize("name", ["score", "labels", "channels", "region", "fuse", "top_channels"])
-def test_argument_that_would_change_nothing_is_refused_by_name(name: str) -> None:
-    with pytest.raises(SettingError, match=f"{name}: "):
-        open_scanner(**{name: ["a"]})
-
-
-def test_detector_has_no_single_class_to_compare_with() -> None:
-    folder = Path(__file__).resolve().parents[2] / "models"
-    with pytest.raises(SettingError, match="gives an image no single class"):
-        Scanner(
-            folder / "shapes-detector.onnx",
-            [folder / "detector/scene.png"] * 10,
-            same_class=True,
-            device="cpu",
-        )
 
 
 def test_planted_block_is_the_most_unusual_one() -> None:
