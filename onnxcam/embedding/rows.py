@@ -21,9 +21,9 @@ def write_rows(scope: Scope, rounds: Rounds, image: Value, samples: Samples | No
     base = scope.capture(image)
     if samples is None:
         return base
-    images = anp.expand_dims(base, 1)
     if samples.offsets is None:
-        return flatten_rows(repeat_rows(images, rounds.size))
+        return _repeat_images(scope, image, rounds.size)
+    images = _with_row_axis(scope, image)
     wide = FLOAT32 if is_integer(base.dtype) else accumulation_dtype(base.dtype)
     offsets = sampled_rows(scope, rounds, samples.offsets)
     scales = _scales(scope, rounds, samples)
@@ -47,7 +47,7 @@ def _scales(scope: Scope, rounds: Rounds, samples: Samples) -> Value:
 def sampled_rows(scope: Scope, rounds: Rounds, rows: Any) -> Value:
     """(N or 1, size or 1, ...): the values of a sampler for the rows of a round."""
     if isinstance(rows, Repeated):
-        return anp.expand_dims(_as_value(scope, rows.row), 1)
+        return _with_row_axis(scope, rows.row)
     if not isinstance(rows, Tabulated):  # an array with a row per sample
         rows = Tabulated(lambda row: row, (rows,))
     numbers = scope.pick(rounds.numbers)
@@ -63,10 +63,24 @@ def sampled_rows(scope: Scope, rounds: Rounds, rows: Any) -> Value:
             )
             for table in taken
         ]
-        captured = [
-            flatten_rows(repeat_rows(anp.expand_dims(row, 1), rounds.size)) for row in captured
-        ]
+        captured = [_repeat_images(scope, row, rounds.size) for row in rows.images]
     return unflatten_rows(rows.compute(*taken, *captured, *shared), scope.images, rounds.size)
+
+
+def _with_row_axis(scope: Scope, array: Any) -> Value:
+    """(N, 1, ...) in the body. The axis is added in the outer graph: OpenVINO takes what the body reshapes for
+    its own, and writes a product into the memory of a captured value, which the next rounds read.
+    """
+    if isinstance(array, Value):
+        return scope.capture(anp.expand_dims(array, 1))
+    return anp.expand_dims(_as_value(scope, array), 1)
+
+
+def _repeat_images(scope: Scope, array: Any, size: int) -> Value:
+    """(N * size, ...) in the body: every image once for each row."""
+    if size == 1:
+        return _as_value(scope, array)
+    return flatten_rows(repeat_rows(_with_row_axis(scope, array), size))
 
 
 def rows_for_images(scope: Scope, rows: Value) -> Value:

@@ -12,11 +12,13 @@ import onnx
 import pytest
 from onnx import helper, parser
 
+import onnxcam
 from onnxcam.model.load import load
 from onnxcam.portability.runtimes.openvino import FLOAT32
 from onnxcam.rewrite.gradient import SEED, gradient
 from tests.autodiff.rules.test_activation import SHAPES
 from tests.autodiff.support.check import check_model, check_vjp, numbers, one_node_model, run
+from tests.support.nets import MLP, Net, random_images
 
 openvino = pytest.importorskip("openvino", reason="needs the extra `oracle`")
 
@@ -146,3 +148,17 @@ def test_gradient_reads_weights_in_many_arrangements(batch: str) -> None:
     computed = run_by_openvino(written, feed, ["y", "gradient/x"])
     np.testing.assert_allclose(computed[0], expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(computed[1], expected[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "blur-ig", "smooth-grad"])
+@pytest.mark.parametrize("shape", ["2, 3, 8, 8", "N, 3, 8, 8"])
+def test_images_are_the_same_in_every_round_of_a_loop(shape: str, method: str) -> None:
+    """OpenVINO writes into values that the body of a Loop captures, and reshapes itself."""
+    rows = shape.partition(",")[0]
+    net = Net(head=MLP, shape=shape, outputs=f"float[{rows}, 5] logits")
+    settings: dict[str, Any] = {"samples" if method == "smooth-grad" else "steps": 3}
+    written = onnxcam.embed(net.content(), method, rounds=4, **settings).model.proto()
+    feed = {"x": random_images(2)}
+    computed = run_by_openvino(written, feed, ["saliency"])[0]
+    expected = run(written, feed, ["saliency"])[0]
+    np.testing.assert_allclose(computed, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
