@@ -172,7 +172,7 @@ def _report(embedded: EmbeddedModel, model: Path, files: tuple[Path, ...]) -> No
         f"{' and '.join(map(str, files))}: {format_size(files)} (the model: {original}), opset "
         f"{embedded.model.opset}"
     )
-    passes = f"{count} noisy image{'s' * (count > 1)}" if count else "the image alone"
+    passes = f"{count} sample{'s' * (count > 1)}" if count else "the image alone"
     rounds = f" in {explanation.rounds} rounds" if explanation.rounds > 1 else ""
     facts = [
         ("  method", explanation.method),

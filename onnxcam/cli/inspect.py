@@ -70,7 +70,8 @@ def _model_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _explanation_lines(explanation: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    runs = f"{explanation['samples']} samples" if explanation["samples"] else "no samples"
+    count = explanation["samples"]
+    runs = f"{count} sample{'s' * (count > 1)}" if count else "no samples"
     rounds = f", in {explanation['rounds']} rounds" if explanation["rounds"] > 1 else ""
     yield "method", f"{explanation['method']}: {runs}{rounds}"
     yield "layer", ", ".join(explanation["layers"]) or "none: the map is of the image"

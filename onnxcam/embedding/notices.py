@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from onnxcam.embedding.pixels import describe_steps
+from onnxcam.explain.arguments import unused_target_notice
 from onnxcam.explain.explainer import Explainer
 from onnxcam.image.preprocess import Preprocessing, tensor_size
+from onnxcam.targets.classes import Spec
 
 
-def noise_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[str]:
+def setting_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[str]:
     """The settings that are not the defaults, and that the user did not choose."""
     for name, value in explainer.method.sampler.embedded.items():
         if name in explainer.settings and name not in options:
@@ -19,6 +21,12 @@ def noise_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[
                 f"embedded with {name}={value}, because a file cannot hold the default; `onnxcam explain --set "
                 f"{name}={value}` gives the same map"
             )
+
+
+def target_notices(explainer: Explainer, target: Spec, target_input: bool) -> Iterator[str]:
+    """What a target changes of a method whose map is the same for every class: nothing."""
+    named = [target, *["--target-input"] * target_input]
+    yield from filter(None, (unused_target_notice(explainer.method, named),))
 
 
 def image_notices(

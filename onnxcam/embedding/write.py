@@ -19,6 +19,7 @@ from onnxcam.embedding.evidence import rounding_rule
 from onnxcam.embedding.explained import Embedding
 from onnxcam.embedding.maps import only_where, resize_map
 from onnxcam.embedding.metadata import (
+    EVERY_CLASS,
     LAYER_MAP,
     OVERLAY,
     PIXELS,
@@ -30,7 +31,12 @@ from onnxcam.embedding.metadata import (
     write_metadata,
 )
 from onnxcam.embedding.network import Written, write_network
-from onnxcam.embedding.notices import describe_images, image_notices, noise_notices
+from onnxcam.embedding.notices import (
+    describe_images,
+    image_notices,
+    setting_notices,
+    target_notices,
+)
 from onnxcam.embedding.order import forget_free_sizes, sort_nodes
 from onnxcam.embedding.overlay import shown_from_tensor, write_overlay
 from onnxcam.embedding.pixels import take_pixels
@@ -158,7 +164,8 @@ def embed(
     explanation = _describe(explainer, plan, source, choice.embedding, images, takes_pixels)
     result = write_metadata(_finish(written.model, small), explanation)
     notices = [*explainer.notices, *result.notices, *choice.notices]
-    notices += noise_notices(explainer, options)
+    notices += setting_notices(explainer, options)
+    notices += target_notices(explainer, target, target_input)
     notices += image_notices(explainer, options, takes_pixels, OVERLAY in outputs)
     return EmbeddedModel(result, explanation, tuple(dict.fromkeys(notices)))
 
@@ -263,7 +270,7 @@ def _describe(
         layers=tuple(layer.name for layer in plan.layers) if explainer.method.has_layer else (),
         model_name=source.name,
         model_sha256=source.digest,
-        target=embedding.target.name,
+        target=embedding.target.name if explainer.method.needs_target else EVERY_CLASS,
         takes_target=embedding.takes_target,
         settings=settings_to_json(explainer.settings),
         preprocessing=images,

@@ -344,7 +344,7 @@ def test_size_of_the_original_includes_its_weights(run: Run, model: Path, tmp_pa
     size = sum(file.stat().st_size for file in tmp_path.iterdir())
     result = run("embed", path, "-o", tmp_path / "out.onnx", "-n", 1)
     assert f"(the model: {size:,} bytes)" in result.stdout
-    assert "1 noisy image\n" in result.stdout
+    assert "1 sample\n" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["augment", "embed"])

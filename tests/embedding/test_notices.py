@@ -46,3 +46,13 @@ def test_settings_of_pixels_that_a_file_of_tensors_does_not_apply_have_a_notice(
     assert has_notice(written(pixels=settings), text)
     assert not has_notice(written(pixels=settings, takes_pixels=True), text)
     assert not has_notice(written(pixels={"mean": None}), text)
+
+
+@pytest.mark.parametrize("options", [{"target": 3}, {"target_input": True}])
+def test_target_of_a_method_without_one_has_a_notice(options: dict[str, Any]) -> None:
+    """The file was said to explain top1, and its input `target` the class."""
+    embedded = embed(SILENT, "eigen-cam", **options)
+    assert has_notice(embedded, "eigen-cam gives the same map for every target")
+    assert embedded.explanation.target == "every class"
+    assert not has_notice(embed(SILENT, "eigen-cam"), "for every target")
+    assert not has_notice(written(**options), "for every target")
