@@ -21,8 +21,8 @@ from onnxcam.ascent.pixel_range import to_images
 from onnxcam.ascent.recipes import reconstruction, split_arguments
 from onnxcam.ascent.result import describe, file_stem, save_result
 from onnxcam.digests import digest_bytes
-from onnxcam.errors import ImageError
-from onnxcam.explain.arguments import LayerSource
+from onnxcam.errors import ImageError, ModelError, OnnxcamError, OutOfMemoryError, RunError
+from onnxcam.explain.arguments import LayerSource, layer_names
 from onnxcam.explain.inputs import ImageSource, PreparedInput, as_sources, input_loaders
 from onnxcam.explain.result_files import INVERT
 from onnxcam.image.overlay import CELL, sheet, thumbnail
@@ -123,7 +123,7 @@ def invert(
         model: path, bytes, ModelProto, or a loaded `Model`.
         image: a path, bytes, a PIL image, or an array that is preprocessed already.
         layer: layers, or tensors of floats by their exact names; "auto" for five layers from the first to the
-            last.
+            last, without those that cannot be inverted, which a notice tells.
         checkpoints: a folder in which the states are kept. A later call with the same arguments goes on from
             them, also for more steps.
         progress: gets the name of the layer and a `Step` after each one.
@@ -139,9 +139,17 @@ def invert(
     size = opened.image.size_of(prepared.tensor)  # an array may have another one than images
     descent = reconstruction(size, opened.range.channels, **settings)
     planned = _Planned(opened, prepared, descent, settings)
-    names = choose_names(opened, layer)
-    results = [planned.run(name, checkpoints, partial(progress, name)) for name in names]
-    return planned.join(names, results)
+    results, skipped = dict[str, _Result](), list[OnnxcamError]()
+    for name in choose_names(opened, layer):
+        try:
+            results[name] = planned.run(name, checkpoints, partial(progress, name))
+        except (ModelError, RunError) as error:
+            if layer_names(layer) != (AUTO,) or isinstance(error, OutOfMemoryError):
+                raise
+            skipped.append(error)
+    if not results:
+        raise skipped[0]
+    return planned.join(results, [f"a layer is left out: {error}" for error in skipped])
 
 
 class _Result(NamedTuple):
@@ -205,19 +213,20 @@ class _Planned:
         described = {**self.provenance, "layer": layer, "contents": contents}
         return checkpoint_of(folder, f"{self.stem}.{file_stem(layer)}", described)
 
-    def join(self, layers: Sequence[str], results: Sequence[_Result]) -> Inversion:
-        """The inversions of all layers."""
+    def join(self, by_layer: Mapping[str, _Result], more: Sequence[str]) -> Inversion:
+        """The inversions of all layers, and more notices."""
+        results = [*by_layer.values()]
         x = np.concatenate([result.x for result in results])
         notices = (notice for result in results for notice in result.notices)
         return Inversion(
             self.opened.range.to_model(x),
             x,
             self.opened.range.from_tensor(np.asarray(self.prepared.tensor))[0],
-            tuple(layers),
+            tuple(by_layer),
             np.array([result.error for result in results]),
             np.stack([result.history for result in results]),
             self.image,
-            tuple(dict.fromkeys([*self.opened.notices, *notices])),
+            tuple(dict.fromkeys([*self.opened.notices, *notices, *more])),
             self.stem,
             self.provenance,
         )

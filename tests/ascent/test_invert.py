@@ -166,6 +166,23 @@ def test_half_precision_is_compared_in_float32() -> None:
     assert made.tensor.dtype == np.float16
 
 
+def test_layer_of_zeros_is_left_out_of_the_default_only() -> None:
+    text = (
+        "(float[N, 3, 8, 8] x) => (float[N, 4] y) { c = Conv(x, w) a = Relu(c) d = Conv(a, v, b) "
+        "r = Relu(d) y = ReduceMean<axes=[2, 3], keepdims=0>(r) }"
+    )
+    kernels = {"w": (4, 3, 3, 3), "v": (4, 4, 1, 1)}
+    weights = {n: DRAW.standard_normal(s).astype(np.float32) for n, s in kernels.items()}
+    model = make_model(text, **weights, b=np.full(4, -1000, np.float32))
+    image = DRAW.uniform(0, 1, (3, 8, 8)).astype(np.float32)
+    made = onnxcam.invert(model, image, steps=2, **FREE)
+    assert made.layers == ("a",)
+    (notice,) = (notice for notice in made.notices if "left out" in notice)
+    assert "at r are all 0" in notice
+    with pytest.raises(RunError, match="at r are all 0"):
+        onnxcam.invert(model, image, ["a", "r"], steps=2, **FREE)
+
+
 def test_tokens_and_batch_one_are_inverted() -> None:
     text = (
         "(float[1, 3, 8, 8] x) => (float[1, 5] y) <int64[3] shape = {1, 5, -1}> "
