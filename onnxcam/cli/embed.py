@@ -86,7 +86,7 @@ Rounds = Annotated[
         "--rounds",
         metavar="K",
         min=1,
-        help="In how many rounds of a Loop the noisy images are run; 1 writes no Loop.  [default: a few images "
+        help="In how many rounds of a Loop, at most, the samples are run; 1 writes no Loop.  [default: a few "
         "at a time where one batch of all would be large]",
         show_default=False,
     ),

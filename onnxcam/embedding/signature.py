@@ -38,7 +38,8 @@ def _input_meaning(explanation: EmbeddedExplanation, value: dict[str, Any]) -> s
     if value["name"] == TARGET:
         return f"the class to explain, one for each image; -1: {describe_target(explanation)}"
     if value["name"] == PIXELS:
-        return "RGB images, 0 to 255, of any size, or of the size that is fixed; all of one size"
+        is_fixed = all(isinstance(size, int) for size in value["shape"][1:3])
+        return "RGB images, 0 to 255" + ("" if is_fixed else ", of any size, the same for all")
     return f"as of {explanation.model_name}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from onnxcam.errors import UnknownNameError, unknown
-from onnxcam.specs import Layer
+from onnxcam.specs import AUTO, Layer
 
 LISTED = "`onnxcam layers --all`"
 MAX_LISTED = 12  # layers that an error lists
@@ -41,7 +41,8 @@ def find_layer(layers: Sequence[Layer], text: str) -> Layer:
         )
         raise UnknownNameError(message, text, by_name, names)
     if not names:
-        raise unknown("layer", text, by_name, f"see {LISTED}")
+        alone = "'auto' cannot be combined with others, so name them all; " if text == AUTO else ""
+        raise unknown("layer", text, by_name, f"{alone}see {LISTED}")
     return by_name[names[0]]
 
 

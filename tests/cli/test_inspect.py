@@ -69,7 +69,7 @@ def test_explanation_is_described(run: Run, tmp_path: Path) -> None:
     result = run("inspect", write_explained(tmp_path / "explained.onnx"))
     assert result.exit_code == 0
     for line in (
-        "input      pixels uint8 (N, h, w, 3): RGB images",
+        "input      pixels uint8 (N, h, w, 3): RGB images, 0 to 255, of any size, the same for all",
         "input      target int64 (N): the class to explain, one for each image; -1: disc",
         "output     logits float32 (N, 10): the probabilities (Softmax) of 10 classes",
         "output     saliency float32 (N, 8, 8): the evidence at each pixel",

@@ -24,6 +24,8 @@ def test_find_layer_by_exact_name() -> None:
         find_layer(built, "featuers")
     with pytest.raises(UnknownNameError, match="layers --all"):
         find_layer(built, "pooled")
+    with pytest.raises(UnknownNameError, match="'auto' cannot be combined with others"):
+        find_layer(built, "auto")
 
 
 NAMED = named("a/b1/relu", "a/b1/relu_2", "a/b12/add")
