@@ -148,16 +148,15 @@ class Scanner:
     ) -> dict[int, Members]:
         """The background images by their class, or all of them as class 0."""
         sources = as_sources(images)
-        expected = len(sources) if isinstance(sources, Sized) else FIRST
+        total = len(sources) if isinstance(sources, Sized) else None
+        expected = FIRST if total is None else total
         groups: dict[int, Members] = {}
-        for activations in read_activations(
-            self.explainer, sources, progress=progress, on_error=on_error
-        ):
+        rows = read_activations(self.explainer, sources, progress=progress, on_error=on_error)
+        copies = 2 if self.settings.together else 1
+        for count, activations in enumerate(rows, 1):
             self._require_shape(activations)
             nodes, label = activations.activation.size, self._class_of(activations)
-            if not groups:
-                copies = 2 if self.settings.together else 1
-                _require_room(nodes, expected * copies, self.layer)
+            _require_room(nodes, (total or count) * copies, self.layer)
             if label not in groups:
                 groups[label] = Members(nodes, FIRST if self.settings.same_class else expected)
             groups[label].add(activations.activation, _keys(activations))

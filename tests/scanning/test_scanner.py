@@ -239,8 +239,10 @@ def test_background_that_does_not_fit_into_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MOST_BYTES", 4 * 108 * 20)
-    with pytest.raises(SettingError, match="pass at most 20, or choose a later layer"):
-        open_scanner(list(BACKGROUND))
+    for background in (list(BACKGROUND), iter(list(BACKGROUND))):
+        with pytest.raises(SettingError, match="pass at most 20, or choose a later layer"):
+            open_scanner(background)
+    assert open_scanner(iter(list(BACKGROUND[:20]))).count == 20
 
 
 def test_progress_counts_all_images() -> None:
