@@ -167,6 +167,9 @@ def group_lines(background: Rows, rows: dict[str, Rows]) -> Iterator[str]:
     for title in OF_GROUPS:
         settings = ScanSettings(**SETTINGS[title], restarts=0)
         references = references_of(background, settings)
+        if not references:
+            yield f"| {title}: too few background images |"
+            continue
         clean = score_groups(references, rows["clean"], settings)
         cells = []
         for name in names:
@@ -174,6 +177,27 @@ def group_lines(background: Rows, rows: dict[str, Rows]) -> Iterator[str]:
             areas = (auc(-own, -usual) for own, usual in zip(scores.T, clean.T, strict=True))
             cells.append(" / ".join(f"{area:.2f}" for area in areas))
         yield f"| {title} | {' | '.join(cells)} |"
+
+
+def mean_lines(background: Rows, rows: dict[str, Rows]) -> Iterator[str]:
+    """The lines of both tables, if the nodes are the means of the feature maps."""
+    usual, means = means_of(background), {name: means_of(own) for name, own in rows.items()}
+    names = [name for name in rows if name != "clean"]
+    yield ""
+    yield f"| means at `{LAST}` | {' | '.join(names)} | clean: KS |"
+    yield "|---" * (len(names) + 2) + "|"
+    for title in OF_GROUPS:
+        yield _line(title, usual, means, ScanSettings(**SETTINGS[title]))
+    yield ""
+    yield from group_lines(usual, means)
+
+
+def means_of(rows: Rows) -> Rows:
+    """The means (C, 1, 1) of the feature maps instead of the activations."""
+    return [
+        (activation.mean(axis=(1, 2), keepdims=True, dtype=np.float64), label)
+        for activation, label in rows
+    ]
 
 
 def distance_from_uniform(p_values: Floats) -> float:
@@ -220,6 +244,7 @@ def table(count: int, background_count: int) -> Iterator[str]:
         yield _line(name, usual, rows, ScanSettings(**changes))
     yield ""
     yield from group_lines(usual, rows)
+    yield from mean_lines(usual, rows)
 
 
 def _line(
