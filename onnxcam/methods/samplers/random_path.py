@@ -67,8 +67,10 @@ def random_path(
     deviates = None if is_flat else draw_noise(clean, generator, samples, seed)
     if clean.is_written:
         return _in_graph(clean, starts, shares, numbers, spread, deviates)
-    image = clean.image.astype(np.float64)
-    column = (-1, *[1] * (image.ndim - 1))
+    # float32 as in a graph, so that the samples are the same bits there: kinks pass on the smallest difference
+    wide = np.result_type(clean.image, np.float32)
+    image, starts, shares = (array.astype(wide) for array in (clean.image, starts, shares))
+    spread, column = wide.type(spread), (-1, *[1] * (image.ndim - 1))
 
     def noisy(rows: slice) -> Floats:
         return image if deviates is None else image + spread * deviates[rows]
@@ -77,10 +79,10 @@ def random_path(
     def rows(first: int, last: int) -> tuple[Floats, Floats]:
         own, share = starts[numbers[first:last]], shares[first:last].reshape(column)
         steps = noisy(slice(first, last)) - own
-        return (own + share * steps - clean.image).astype(np.float32), steps.astype(np.float32)
+        return (own + share * steps - image).astype(np.float32), steps.astype(np.float32)
 
-    ends = Computed(lambda samples: (noisy(samples) - clean.image).astype(np.float32))
-    start_scores = clean.scores(Samples(count, (starts - clean.image).astype(np.float32)))
+    ends = Computed(lambda samples: (noisy(samples) - image).astype(np.float32))
+    start_scores = clean.scores(Samples(count, (starts - image).astype(np.float32)))
     end_scores = clean.scores(Samples(-(-samples // SCORED), ends) if noise else Samples(1))
     return Samples(
         samples,

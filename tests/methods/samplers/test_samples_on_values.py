@@ -95,6 +95,17 @@ def test_noise_on_values_has_the_bits_of_noise_on_arrays(kind: str, noise: float
     np.testing.assert_array_equal(computed["scales"], expected["scales"].astype(np.float32))
 
 
+@pytest.mark.parametrize("baseline", [0.0, 0.3, "black", np.arange(3.0).reshape(3, 1, 1, 1)])
+def test_random_path_on_values_has_the_bits_of_that_on_arrays(baseline: Any) -> None:
+    images = random_images(2, 1)
+    settings = {"samples": 5, "generator": "tile", "baseline": baseline}
+    layer = image_layer(images, 1, free=True)
+    expected = on_arrays("random-path", images, layer, settings)
+    computed = on_values("random-path", images, layer, settings, free=True)
+    for name in ("offsets", "step"):
+        np.testing.assert_array_equal(computed[name], expected[name], err_msg=name)
+
+
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 def test_samples_in_a_graph_are_computed_in_float32(name: str, settings: dict[str, Any]) -> None:
     """Browsers' graphics processors have no float64."""
