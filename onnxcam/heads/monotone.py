@@ -18,6 +18,8 @@ def monotone_input(node: gs.Node) -> tuple[gs.Tensor, int] | None:
     """The input with which the output increases (1) or decreases (-1), the same for all classes; None for other
     nodes.
     """
+    if not node.inputs:  # of random numbers
+        return None
     first, *rest = node.inputs
     numbers = [constant_number(tensor) for tensor in node.inputs]
     if node.op == "Neg":

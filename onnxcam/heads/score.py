@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from onnxcam.errors import ModelError, unknown
 from onnxcam.graph.node_errors import reports_node
 from onnxcam.graph.reachability import is_float
+from onnxcam.heads.computed_outputs import is_computed, why_not_computed
 from onnxcam.heads.detection_columns import BOX, holds_class_index
 from onnxcam.heads.exact_activation import is_exact_activation
 from onnxcam.heads.head import Head
@@ -61,7 +62,8 @@ def find_heads(
     that is found unless it is named. UnknownNameError if there is no such tensor.
     """
     reader = HeadReader(model, labels, class_axis)
-    outputs = _requested_tensors(model, output)
+    requested = _requested_tensors(model, output)
+    outputs = [tensor for tensor in requested if is_computed(model, tensor)]
     heads = [reader.read(tensor) for named in outputs for tensor in score_tensors(named)]
     return join_objectness([head for head in heads if head is not None])
 
@@ -89,6 +91,16 @@ def _why_no_score(model: Model, output: str | None, tensors: list[gs.Tensor]) ->
             f"{integers[0].name!r} has the dtype {np.dtype(integers[0].dtype).name}, and no gradient flows "
             "through integers; name the float scores before it with --output, or use the model before "
             "quantization"
+        )
+    reasons = [why_not_computed(model, tensor) for tensor in tensors]
+    if output is not None and reasons[0] is not None:
+        return f"{output!r} {reasons[0]}, so there is nothing to explain; name another tensor with --output"
+    if all(reasons):
+        listed = "; ".join(
+            f"{tensor.name!r} {why}" for tensor, why in zip(tensors, reasons, strict=True)
+        )
+        return (
+            f"no output is computed from the image ({listed}); name a tensor that is with --output"
         )
     if output is not None:
         return f"{output!r} {tensors[0].shape} does not have one score per class (N, classes)"

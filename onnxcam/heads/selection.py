@@ -75,6 +75,8 @@ def _paths(output: gs.Tensor) -> Iterator[list[Step]]:
 
 def _sources(node: gs.Node, path: list[Step]) -> list[gs.Tensor]:
     """The inputs that a node moves or selects numbers of; empty if it computes others."""
+    if not node.inputs:  # of random numbers
+        return []
     tensor, (first, *rest) = path[-1].tensor, node.inputs
     traits = traits_of(node)
     if not is_float(tensor) or (not is_float(first) and node.op not in ("Where", "Mul")):

@@ -73,7 +73,8 @@ def _simplify(node: gs.Node, outputs: set[str], folding: Folding) -> None:
         _bypass(node)
         return
     values = folding.values(node)
-    if values and outputs.isdisjoint(tensor.name for tensor in node.outputs):
+    is_output = not outputs.isdisjoint(tensor.name for tensor in node.outputs)
+    if values and (node.op == "Constant" or not is_output):
         _replace_by_constants(node, values)
     else:
         _infer_outputs(node, folding.opsets, folding.sizes)
