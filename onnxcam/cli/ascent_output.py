@@ -42,7 +42,7 @@ def report(
 ) -> None:
     """Make images, write them, and print a line for each, of what the manifest has under the key `kind`."""
     make_folder(out)
-    with ProgressReporter(0, quiet=quiet, json=json) as reporter:
+    with ProgressReporter(0, quiet=quiet, json=json, action="opening the model") as reporter:
         result = make(reporter)
         for notice in result.notices:
             reporter.note(f"note: {notice}")

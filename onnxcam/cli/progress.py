@@ -21,8 +21,8 @@ REFRESH = 0.1  # seconds between drawings of the bar
 class ProgressReporter:
     """Lines on standard output, a progress bar on standard error where that is a terminal."""
 
-    def __init__(self, total: int, *, quiet: bool, json: bool) -> None:
-        self.quiet, self.json, self.total = quiet, json, total
+    def __init__(self, total: int, *, quiet: bool, json: bool, action: str = "explaining") -> None:
+        self.quiet, self.json, self.total, self.action = quiet, json, total, action
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._drawn = 0.0
@@ -30,7 +30,7 @@ class ProgressReporter:
     def __enter__(self) -> ProgressReporter:
         if not self.quiet and sys.stderr.isatty():
             self._bar = _make_bar()
-            self._task = self._bar.add_task("explaining", total=self.total)
+            self._task = self._bar.add_task(self.action, total=self.total)
             try:
                 self._bar.start()
             except BaseException:  # an interrupt: the cursor is hidden by now

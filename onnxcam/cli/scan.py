@@ -134,7 +134,8 @@ def scan(
     usual, about_background = collect_images(background, recursive=recursive, out=out)
     settings.require_enough(len(usual))
     paths, about_images = collect_images(images, recursive=recursive, out=out)
-    with ProgressReporter(len(usual) + len(paths), quiet=quiet, json=json) as reporter:
+    total = len(usual) + len(paths)
+    with ProgressReporter(total, quiet=quiet, json=json, action="scanning") as reporter:
         job = ScanJob(paths, out, force, drawing, reporter)
         job.prepare(together=together)
         scanner = job.open(model, usual, layer, settings, arguments)

@@ -33,6 +33,16 @@ def test_progress_bar_is_drawn_on_terminal(
     assert said.err.endswith("in the end\n")
 
 
+def test_progress_bar_names_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with ProgressReporter(4, quiet=False, json=False, action="scanning"):
+        pass
+    assert "scanning" in capsys.readouterr().err
+
+
 def test_lines_are_printed_above_progress_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
