@@ -74,6 +74,15 @@ def test_gradient_of_clip(bounds: tuple[float | None, ...]) -> None:
     check_vjp("Clip", x, *arrays, opset=13, runner=run_by_openvino)
 
 
+@pytest.mark.parametrize("strides", [[1, 1], [2, 2], [3, 2]], ids=str)
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_gradient_of_max_pool_of_any_size(auto_pad: str, strides: list[int]) -> None:
+    """Its indices are wrong there if the pads are not written out."""
+    attributes: dict[str, Any] = {"auto_pad": auto_pad, "kernel_shape": [3, 2], "strides": strides}
+    x = numbers(2, 2, 7, 5)
+    check_vjp("MaxPool", x, dynamic=(2, 3), runner=run_by_openvino, **attributes)
+
+
 SCALES = "{1.0, 1.0, 2.0, 2.0}"
 NETS = {  # with 16 channels, so that gradients are written for the blocked layout
     "relu": "a = Conv(x, k) b = Relu(a) c = Conv(b, k) y = Relu(c)",

@@ -26,6 +26,11 @@ def test_max_pool_at_opset_matches_differences(opset: int) -> None:
     assert model.opset == max(opset, 16)
 
 
+def test_max_pool_with_free_pads_at_old_opset_matches_differences() -> None:
+    size, attributes = WINDOWS["same lower"]
+    check_vjp("MaxPool", numbers(*size), opset=7, dynamic=(2, 3), **attributes)
+
+
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("window", ["overlap", "uneven pads", "three dimensions"])
 def test_max_pool_with_storage_order_matches_differences(window: str, order: int) -> None:

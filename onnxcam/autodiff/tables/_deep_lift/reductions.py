@@ -126,14 +126,20 @@ def global_max_pool_vjp(g: Value, y: Value, x: Value, *, reference: Reference) -
 
 
 def max_pool_rule(
-    g: Value, y: Value, x: Value, *, storage_order: int | None, reference: Reference
+    g: Value,
+    y: Value,
+    x: Value,
+    *,
+    window: Window,
+    storage_order: int | None,
+    reference: Reference,
 ) -> Value:
     """As for an extremum, for every window; of equal maxima, the first."""
     x0, y0 = reference(x), reference(y)
     m = anp.maximum(y, y0)
-    rise = max_pool_vjp(g * (m - y0), y, x, storage_order=storage_order)
-    rise = rise + max_pool_vjp(g * (y - m), y0, x0, storage_order=storage_order)
-    return quotient(to_float32(rise), x, x0, max_pool_vjp(g, y, x, storage_order=storage_order))
+    vjp = partial(max_pool_vjp, window=window, storage_order=storage_order)
+    rise = vjp(g * (m - y0), y, x) + vjp(g * (y - m), y0, x0)
+    return quotient(to_float32(rise), x, x0, vjp(g, y, x))
 
 
 def root_slope(g: Value, y: Value, p: int, reference: Reference) -> Value:
