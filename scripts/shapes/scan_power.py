@@ -153,7 +153,7 @@ def score_groups(references: dict[int, Reference], rows: Rows, settings: ScanSet
             ranks.append(at_levels(own, reference.background.levels, levels)[0])
     random, scores = np.random.default_rng(0), []
     for _ in range(GROUPS):
-        chosen = random.choice(len(ranks), MEMBERS, replace=False)
+        chosen = random.choice(len(ranks), MEMBERS, replace=len(ranks) < MEMBERS)
         result = score_group(np.stack([ranks[n] for n in chosen]), levels, settings)
         scores.append((result.block.score, result.common_score))
     return np.array(scores)
