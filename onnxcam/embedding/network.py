@@ -46,8 +46,8 @@ OUTER_NAMES = (
 
 @dataclass(frozen=True)
 class Written:
-    """The model with the original outputs, and the map (N, h, w) in its graph. Of a model that takes a target,
-    `target_name` is how that input is called there, and `target_exists` (N,) whether it is a class, or -1.
+    """The model with the original outputs, and the map (N, h, w) in its graph. `target_name` is how the input
+    with the class is called there, `target_exists` (N,) whether there is such a class, or text; None: always.
     """
 
     model: Model
@@ -90,6 +90,7 @@ class _Writer:
         self.embedding, self.subject, self.model = embedding, subject, model
         self.scored = scored  # without gradients
         self.sources, self.outputs = sources, outputs
+        self.target_exists: Result | None = None
         body = sources.build
         self.image_tensor = body.value(subject.image).tensor
         self.image_readers = list(self.image_tensor.outputs)
@@ -133,11 +134,13 @@ class _Writer:
         for name, result in zip(self.outputs, outputs, strict=True):
             self._add_output(name, result.value)
         model = replace(self.model, graph=scope.outer.graph)
-        written = Written(model, scope.outer, image, saliency)
+        exists = None if self.target_exists is None else self.target_exists.value
+        written = Written(model, scope.outer, image, saliency, target_exists=exists)
         if target is None:
             return written
-        exists = self.embedding.target.exists(target, self.subject.score.classes)
-        return replace(written, target_name=target.name, target_exists=exists)
+        is_class = self.embedding.target.exists(target, self.subject.score.classes)
+        both = is_class if exists is None else is_class & exists
+        return replace(written, target_name=target.name, target_exists=both)
 
     @property
     def is_cut(self) -> bool:
@@ -270,6 +273,8 @@ class _Writer:
         where = scope.from_first_round(choice.where).body
         rows = flatten_rows(repeat_rows(anp.expand_dims(where, 1), size))
         self._replace(body.value(WHERE).tensor, rows)
+        if choice.exists is not None:
+            self.target_exists = scope.from_first_round(choice.exists)
         return choice.weights
 
     def _replace(self, tensor: gs.Tensor, value: Value) -> None:

@@ -22,10 +22,13 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 class Choice(NamedTuple):
-    """The weights (N, classes) of the scores, and how much the positions count (N, 1 or classes, positions)."""
+    """The weights (N, classes) of the scores, and how much the positions count (N, 1 or classes, positions);
+    whether (N,) there is what is explained, None if there always is.
+    """
 
     weights: Value
     where: Value
+    exists: Value | None = None
 
 
 class Dense3D(NamedTuple):
@@ -140,8 +143,9 @@ def _text(view: Dense3D) -> Choice:
     is_read = anp.equal(best, build.constant(classes[None, :, None])).astype(FLOAT32)
     characters = is_read * (classes != view.dense.blank).astype(np.float32)[None, :, None]
     every_class = anp.ones_like(characters[:, :, 0])
+    is_text = anp.sum(characters, axis=(1, 2)) > 0
     if view.chosen is None and view.target.rank:
-        return Choice(every_class, characters)
+        return Choice(every_class, characters, is_text)
     weights = view.target.write(every_class, view.chosen)
     steps = view.of_class(weights, characters)
     of_class = view.of_class(weights, view.probabilities)
@@ -154,6 +158,7 @@ def _text(view: Dense3D) -> Choice:
     return Choice(
         anp.where(is_default, every_class, weights),
         anp.where(anp.expand_dims(is_default, 2), characters, where),
+        is_text | (view.chosen >= 0),
     )
 
 

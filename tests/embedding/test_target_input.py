@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import onnxcam
 from onnxcam.arrays import Array, Images
 from onnxcam.bundled import bundled_detector, bundled_model
 from onnxcam.embedding.metadata import LAYER_MAP, OVERLAY, SALIENCY
+from onnxcam.errors import PlaceError
 from tests.embedding.support.explained import open_content, run_content
 from tests.embedding.support.runtimes import needs_package, run_node
 from tests.support.nets import MLP, Net
@@ -74,6 +77,29 @@ def test_number_that_is_no_class_gives_no_map_in_its_row_alone(
     require_nothing(bad, slice(3, None))
     for name in set(bad) - set(OUTPUTS):
         np.testing.assert_array_equal(bad[name], good[name])
+
+
+def without_text() -> bytes:
+    """The reader of words, with a blank that wins at every step."""
+    proto = onnx.load(TRAINED / "words.onnx")
+    bias = next(tensor for tensor in proto.graph.initializer if list(tensor.dims) == [21])
+    values = np.array(numpy_helper.to_array(bias))
+    values[0] += 100
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    return bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_image_in_which_no_character_is_read_has_no_map(rounds: int) -> None:
+    """Python refuses the text of such an image, too; a class can be explained."""
+    content = without_text()
+    written = embed(content, "smooth-grad-cam++", samples=3, rounds=rounds)
+    images = images_for(written, 2)
+    outputs = run_content(written, images, [3, -1])
+    assert np.isfinite(outputs[SALIENCY][0]).all()
+    require_nothing(outputs, slice(1, 2))
+    with pytest.raises(PlaceError, match="read no character"):
+        onnxcam.Explainer(content, "grad-cam", cache=False)(images)
 
 
 @pytest.mark.oracle
