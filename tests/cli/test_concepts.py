@@ -221,6 +221,26 @@ def test_superpixels_of_images_are_written(
     assert (out / "cat.superpixels.png").exists()  # it is not of certain concepts
 
 
+def test_superpixels_without_scikit_image_are_cells_with_a_notice_that_the_command_can_follow(
+    run: Run,
+    model: Path,
+    photos: Path,
+    image: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, stand_in in (("require_boosting", lambda: None), ("fit_additive_model", fit_lines)):
+        monkeypatch.setattr(f"onnxcam.concept_maps.superpixels.{name}", stand_in)
+    monkeypatch.setattr("onnxcam.cli.concept_charts.require_boosting", lambda: None)
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    result = run("concepts", model, photos, "-k", 2, "--superpixels", image, "-o", out)
+    assert result.exit_code == 0, result.output
+    (notice,) = [line for line in result.stderr.splitlines() if "scikit-image" in line]
+    assert "the segments are the cells of a grid" in notice
+    assert "pip install 'onnxcam[superpixels]'" in notice
+    assert "segments=" not in notice  # which the command does not take
+
+
 def test_superpixels_without_the_package_fail_before_the_work(
     run: Run,
     model: Path,

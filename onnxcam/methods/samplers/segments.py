@@ -50,7 +50,7 @@ def find_segments(
 TOO_FEW = "the image has a single superpixel, so the segments are the cells of a grid instead"
 MISSING = (
     "scikit-image is not installed, so the segments are the cells of a grid instead of superpixels; install it "
-    "(pip install 'onnxcam[superpixels]'), or choose the grid (segments=grid)"
+    "(pip install 'onnxcam[superpixels]')"
 )
 
 

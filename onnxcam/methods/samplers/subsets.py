@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 from onnxcam.arrays import Floats
 from onnxcam.methods.samplers.masks import hide
 from onnxcam.methods.samplers.sampler import CleanRun, Samples, Tabulated, sampler
-from onnxcam.methods.samplers.segments import Segmentation, find_segments, mean_colors
+from onnxcam.methods.samplers.segments import (
+    MISSING,
+    Segmentation,
+    find_segments,
+    mean_colors,
+)
 from onnxcam.methods.settings import Range
+
+CHOICE = "or choose the grid (segments=grid)"
 
 
 def draw_subsets(samples: int, segments: int, seed: int) -> NDArray[np.bool_]:
@@ -76,5 +83,5 @@ def subsets(
             "projection": ridge_projection(shown, kernel_width, ridge)[None],
             "segment_numbers": labels[None].astype(np.float64),
         },
-        notices=notices,
+        notices=tuple(f"{notice}; {CHOICE}" if notice == MISSING else notice for notice in notices),
     )

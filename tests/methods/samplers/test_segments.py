@@ -108,6 +108,7 @@ def test_missing_package_gives_grid_and_notice(without_skimage: None) -> None:
     labels, (notice,) = find_segments(clean_run(random_images(1, (3, 8, 8))), "slic", 9)
     np.testing.assert_array_equal(labels, grid_segments((8, 8), 9))
     assert "pip install 'onnxcam[superpixels]'" in notice
+    assert "segments=" not in notice  # not all that segment an image have this setting
 
 
 def test_missing_package_is_said_by_explanation(without_skimage: None) -> None:
@@ -117,6 +118,7 @@ def test_missing_package_is_said_by_explanation(without_skimage: None) -> None:
         )
         notices = " ".join(explainer(random_images(2), 1).notices)
         assert ("scikit-image is not installed" in notices) is says
+        assert ("or choose the grid (segments=grid)" in notices) is says
 
 
 def test_images_with_different_numbers_of_segments_run_together(
