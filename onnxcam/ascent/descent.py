@@ -19,12 +19,15 @@ BLUR_INTERVAL = 4  # steps, as in Yosinski et al. 2015, table 1
 
 class Step(NamedTuple):
     """What is known after a step: its number from 1, of how many, and per image the score or distance, before
-    the step and as the image was moved.
+    the step and as the image was moved. Of an inversion of several layers, also the number of the layer from 0,
+    of how many; each has as many steps.
     """
 
     number: int
     total: int
     scores: Floats
+    layer: int = 0
+    layers: int = 1
 
 
 StepCallback = Callable[[Step], None]

@@ -140,9 +140,11 @@ def invert(
     descent = reconstruction(size, opened.range.channels, **settings)
     planned = _Planned(opened, prepared, descent, settings)
     results, skipped = dict[str, _Result](), list[OnnxcamError]()
-    for name in choose_names(opened, layer):
+    names = choose_names(opened, layer)
+    for number, name in enumerate(names):
+        report = partial(_report_of_layer, progress, name, number, len(names))
         try:
-            results[name] = planned.run(name, checkpoints, partial(progress, name))
+            results[name] = planned.run(name, checkpoints, report)
         except (ModelError, RunError) as error:
             if layer_names(layer) != (AUTO,) or isinstance(error, OutOfMemoryError):
                 raise
@@ -150,6 +152,13 @@ def invert(
     if not results:
         raise skipped[0]
     return planned.join(results, [f"a layer is left out: {error}" for error in skipped])
+
+
+def _report_of_layer(
+    progress: LayerCallback, name: str, number: int, count: int, step: Step
+) -> None:
+    """Report a step of a layer, which has this number among so many."""
+    progress(name, step._replace(layer=number, layers=count))
 
 
 class _Result(NamedTuple):

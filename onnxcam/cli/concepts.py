@@ -140,7 +140,7 @@ def concepts(
     make_folder(out)
     failures: list[tuple[Any, OnnxcamError]] = []
     total = len(paths) * (1 if surrogate is None else 2) + count * best
-    with ProgressReporter(total, quiet=quiet, json=json) as reporter:
+    with ProgressReporter(total, quiet=quiet, json=json, action="finding concepts") as reporter:
         result = find_concepts(
             source,
             paths,

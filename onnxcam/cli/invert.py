@@ -133,6 +133,7 @@ def _run(
 
     def show(layer: str, step: Step) -> None:
         name = f"{layer}: relative error {float(step.scores[0]) ** 0.5:.3g}"
-        reporter.start_image(name, step.number, step.total)
+        steps = step.layer * step.total + step.number
+        reporter.start_image(name, steps, step.layers * step.total)
 
     return make(model, image, layers, checkpoints=out, progress=show, **arguments)

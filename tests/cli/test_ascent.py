@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from onnxcam.ascent.recipes import maximization, reconstruction
 from onnxcam.bundled import bundled_model, sample_images
 from onnxcam.cli.app import app
+from onnxcam.cli.progress import ProgressReporter
 
 MODEL = str(bundled_model())
 
@@ -81,6 +82,20 @@ def test_invert_writes_files_and_prints_errors(tmp_path: Path) -> None:
     with np.load(records[0]["tensor"]) as stored:
         assert stored["tensor"].shape == (2, 3, 112, 112)
         assert stored["history"].shape == (2, 2)
+
+
+def test_progress_of_invert_counts_the_steps_of_all_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, int | None]] = []
+
+    def record(_: ProgressReporter, name: str, passes: int, total: int | None = None) -> None:
+        shown.append((passes, total))
+
+    monkeypatch.setattr(ProgressReporter, "start_image", record)
+    words = ("-l", "relu", "-l", "relu_4", "--steps", "3")
+    assert run("invert", MODEL, sample_images()[0], *words, "-o", tmp_path).exit_code == 0
+    assert shown == [(number, 6) for number in range(1, 7)]
 
 
 def test_quiet_prints_nothing(tmp_path: Path) -> None:

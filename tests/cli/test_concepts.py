@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnxcam.cli.progress import ProgressReporter
 from tests.cli.conftest import Run
 from tests.cli.support.tiny import write_image
 from tests.concept_maps.test_surrogate import fit_lines
@@ -239,6 +240,20 @@ def test_superpixels_without_scikit_image_are_cells_with_a_notice_that_the_comma
     assert "the segments are the cells of a grid" in notice
     assert "pip install 'onnxcam[superpixels]'" in notice
     assert "segments=" not in notice  # which the command does not take
+
+
+def test_progress_bar_says_that_concepts_are_looked_for(
+    run: Run, model: Path, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actions: list[str] = []
+
+    def record(reporter: ProgressReporter) -> ProgressReporter:
+        actions.append(reporter.action)
+        return reporter
+
+    monkeypatch.setattr(ProgressReporter, "__enter__", record)
+    assert run("concepts", model, photos, "-k", 2, "-o", out).exit_code == 0
+    assert actions == ["finding concepts"]
 
 
 def test_superpixels_without_the_package_fail_before_the_work(
