@@ -150,3 +150,66 @@ def test_weights_that_are_no_copies_stay() -> None:
     computed = lay_out_weights(stored, once=True)
     again = lay_out_weights(computed, once=True)
     assert [node.op for node in again.graph.nodes] == [node.op for node in computed.graph.nodes]
+
+
+def interpolation(size: int, out: int) -> Any:
+    """(size, out): linear, aligned at the corners."""
+    places = np.linspace(0, size - 1, out)
+    distances = np.abs(np.arange(size)[:, None] - places)
+    return np.maximum(1 - distances, 0).astype(np.float32)
+
+
+BANDED = {
+    "columns": interpolation(30, 90),
+    "rows": np.ascontiguousarray(interpolation(30, 90).T),
+    "both": interpolation(64, 65),
+    "an empty column": interpolation(30, 90) * (np.arange(90) != 7),
+    "the last rows": np.eye(90, 30, -60, np.float32),
+    "one number": np.float32(2.5) * (np.arange(40 * 60).reshape(40, 60) == 77),
+    "zeros": np.zeros((40, 60), np.float32),
+}
+TWO = """<ir_version: 8, opset_import: ["" : {opset}]> net (float[2, 5, {size}] x) => (float[A, B, C] y) {{
+    a = MatMul(x, k) y = Tanh(a) }}"""
+
+
+@pytest.mark.parametrize("opset", [10, 17])
+@pytest.mark.parametrize("name", BANDED)
+def test_banded_matrix_is_computed_exactly(name: str, opset: int) -> None:
+    matrix = BANDED[name]
+    size = len(matrix)
+    stored = written(TWO.format(opset=opset, size=size), k=matrix)
+    computed = lay_out_weights(stored, once=True)
+    assert weight_bytes(computed) < 0.3 * weight_bytes(stored)
+    assert_same(stored, computed, (2, 5, size))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        numbers(40, 60, seed=1),
+        np.eye(40, dtype=np.float32),  # its copies could not be told from each other
+        interpolation(40, 60) + np.eye(40, 60, 20, np.float32),  # bands far from each other
+        np.eye(6, 8, dtype=np.float32),  # too few numbers
+    ],
+    ids=["dense", "square", "apart", "small"],
+)
+def test_matrix_without_narrow_bands_stays(matrix: Any) -> None:
+    stored = written(TWO.format(opset=17, size=len(matrix)), k=matrix)
+    computed = lay_out_weights(stored, once=True)
+    assert not any(node.op == "Where" for node in computed.graph.nodes)
+    assert_same(stored, computed, (2, 5, len(matrix)))
+
+
+def test_banded_matrix_of_two_branches_works_in_both() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[2, 30] x, bool c) => (float[A, B] y) {
+        y = If(c) <then_branch = t () => (float[A, B] p) { p = MatMul(x, k) },
+                   else_branch = e () => (float[A, B] q) { n = Neg(x) q = MatMul(n, k) }> }"""
+    proto = parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(BANDED["columns"], "k"))
+    stored = load(proto)
+    computed = lay_out_weights(stored, once=True)
+    onnx.checker.check_model(computed.proto(), full_check=True)
+    for condition in (True, False):
+        feed = {"x": numbers(2, 30), "c": np.array(condition)}
+        before, after = (run(model.proto(), feed, ["y"])[0] for model in (stored, computed))
+        np.testing.assert_array_equal(after, before)
