@@ -170,7 +170,7 @@ def _parse_side(spec: Spec, classes: int, labels: Labels) -> Side:
     if side is None and NUMBER.fullmatch(number):
         side = Side(int(number))
     if side is None:
-        hint = "use an index or topK, or pass labels with --labels FILE"
+        hint = "use an index, or pass labels with --labels FILE"
         raise unknown("label", str(spec), labels or (), hint)
     if 0 <= side.index < classes:  # there may be more labels than classes
         return side

@@ -110,6 +110,7 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
     [
         ([], "name either a target (--target) or a layer (--layer)"),
         (["-t", "top1"], "no image yet"),
+        (["-t", "blob"], "no label 'blob'; use an index, or pass labels with --labels FILE"),
         (["-t", "0", "--steps", "0"], "steps=0"),
         (["-l", "relu"], "--channels"),
         (["-l", "relu", "--channels", "1", "--labels", "a,b"], "labels name targets"),
