@@ -164,13 +164,17 @@ def concepts(
 
 
 def _report_concepts(result: Concepts, reporter: ProgressReporter) -> None:
+    from onnxcam.concept_maps.concepts import format_effect
+
     for concept in range(len(result)):
         record = result.record(concept)
         columns = [f"concept {concept + 1}", f"{record['share']:.0%}"]
         if result.target is not None and "score" in record:
             columns.append(f"{result.target.name} {record['score']:+.2f}")
         for word in ("for", "against"):
-            listed = ", ".join(f"{row['name']} {row['score']:+.2f}" for row in record[word])
+            listed = ", ".join(
+                f"{row['name']} {format_effect(row['score'], 2)}" for row in record[word]
+            )
             columns += [f"{word} {listed}"] if listed else []
         reporter.report(record, "  ".join(columns))
 

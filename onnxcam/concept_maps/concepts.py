@@ -38,6 +38,7 @@ NAME = "concepts"  # of the files
 LoadTensor: TypeAlias = Callable[[], Images]
 SMALL = 0.1  # class scores below it are written with a digit that is not 0
 LISTED = 3  # classes for and against a concept
+NEGLIGIBLE = 0.005  # part of the largest class score of all concepts; less is no evidence
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,16 @@ class Concepts:
         return self.target.score(self.effects)
 
     def classes(self, concept: int, *, raises: bool = True) -> list[tuple[int, float]]:
-        """The classes whose scores a concept raises (or lowers) most, with its class scores."""
+        """The classes whose scores a concept raises (or lowers) most, with its class scores, which are not
+        negligible beside those of all concepts.
+        """
         if self.effects is None:
             return []
+        least = NEGLIGIBLE * float(np.abs(self.effects).max())
         sign = 1 if raises else -1
         order = np.argsort(-sign * self.effects[concept], kind="stable")[:LISTED]
         pairs = [(int(index), float(self.effects[concept, index])) for index in order]
-        return [(index, effect) for index, effect in pairs if sign * effect > 0]
+        return [(index, effect) for index, effect in pairs if sign * effect > least]
 
     def contributions(self, image: ImageSource, target: Spec = DEFAULT_TARGET) -> Contributions:
         """The score of a target on an image as a sum over the concepts. Raises ImageError and TargetError."""
@@ -176,7 +180,7 @@ class Concepts:
         lines = [f"{100 * self.shares[concept]:.0f} % of the activation"]
         if self.target is not None and self.target_scores is not None:
             name = self.target.name.split(",")[0]
-            lines.append(f"{name} {_format_effect(self.target_scores[concept])}")
+            lines.append(f"{name} {format_effect(self.target_scores[concept])}")
         for word, raises in (("for", True), ("against", False)):
             lines += self._class_texts(word, concept, raises=raises)
         panels = [
@@ -187,7 +191,7 @@ class Concepts:
 
     def _class_texts(self, word: str, concept: int, *, raises: bool) -> Iterator[str]:
         names = (
-            f"{self.source.short_name(index)} {_format_effect(effect)}"
+            f"{self.source.short_name(index)} {format_effect(effect)}"
             for index, effect in self.classes(concept, raises=raises)
         )
         if text := ", ".join(names):
@@ -269,9 +273,9 @@ class Concepts:
         return arrays
 
 
-def _format_effect(effect: float) -> str:
+def format_effect(effect: float, decimals: int = 1) -> str:
     """A class score with its sign, and with a digit that is not 0."""
-    return f"{effect:{'+.1f' if abs(effect) >= SMALL else '+.1g'}}"
+    return f"{effect:{f'+.{decimals}f' if abs(effect) >= SMALL else '+.1g'}}"
 
 
 def concept_files(folder: Path) -> dict[str, Path]:

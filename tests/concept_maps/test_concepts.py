@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from onnxcam import Explainer
 from onnxcam.bundled import bundled_model
-from onnxcam.concept_maps.concepts import Concepts
+from onnxcam.concept_maps.concepts import Concepts, format_effect
 from onnxcam.concept_maps.find import concepts as find_concepts
 from onnxcam.concept_maps.tail import class_derivatives, in_layout, open_tail
 from onnxcam.errors import ImageError, OnnxcamError, OutputError, SettingError
@@ -49,6 +50,28 @@ def test_maps_and_directions_approximate_the_activations(net: Net) -> None:
     parts = np.einsum("nkhw,kc->k", maps, result.directions)
     np.testing.assert_allclose(result.shares, parts / features.sum(), rtol=1e-4)
     assert result.clipped == 0.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])  # of logits, and of a model with small scores
+def test_negligible_class_scores_are_no_evidence(scale: float) -> None:
+    effects = scale * np.array(
+        [[2.0, -1.0, 0.004, -0.004, 0.0], [0.004, -0.004, 0.0, 0.0, 0.0], [0.02, 0, -0.02, 0, 0]]
+    )
+    result = replace(concepts_of(POOLED), effects=effects)
+    listed = [
+        [[index for index, _ in result.classes(concept, raises=raises)] for raises in (True, False)]
+        for concept in range(3)
+    ]
+    assert listed == [[[0], [1]], [[], []], [[0], [2]]]
+    assert [len(result.record(1)[word]) for word in ("for", "against")] == [0, 0]
+    assert replace(result, effects=0 * effects).classes(0) == []
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"), [(2.345, "+2.35"), (-0.5, "-0.50"), (0.004, "+0.004"), (-2e-5, "-2e-05")]
+)
+def test_class_score_is_written_with_a_digit_that_is_not_0(effect: float, text: str) -> None:
+    assert format_effect(effect, 2) == text
 
 
 def test_best_images_have_the_largest_mean_square() -> None:
