@@ -27,7 +27,7 @@ from onnxcam.embedding.rows import (
     sampled_rows,
     write_rows,
 )
-from onnxcam.embedding.scope import Result, Scope
+from onnxcam.embedding.scope import Result, Scope, require_selectable
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
 from onnxcam.methods.method import positional
@@ -311,6 +311,7 @@ class _Writer:
             return Result(self.scope.image, self.scope.image)
         value = body.value(name)
         if self.scope.is_loop or size > 1:
+            require_selectable(name, value.dtype)
             value.tensor.name = body.unique_name("original")
             body.tensors[value.name] = value.tensor
         return self.scope.from_first_round(row_of_image(value, self.scope.images, size))

@@ -15,9 +15,11 @@ from onnxcam.arrays import FLOAT32, Array, Dim
 from onnxcam.errors import ModelError
 from onnxcam.graph import anp
 from onnxcam.graph.tracing import Builder, Value
+from onnxcam.model.file_facts import type_name
 from onnxcam.model.model import STRING_KINDS
 
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
+UNSELECTABLE = ("float8_", "float6_", "float4_", "int4", "uint4", "int2", "uint2", "type ")
 
 
 @dataclass
@@ -216,3 +218,16 @@ def _carried_dtype(dtype: Any) -> np.dtype[Any]:
     if name.startswith(("bool", "int", "uint")):
         return INT64 if name in ("int64", "uint32", "uint64") else np.dtype(np.int32)
     return FLOAT32 if name == "bfloat16" else np.dtype(dtype)
+
+
+def require_selectable(output: str, dtype: Any) -> None:
+    """ModelError for an output of a type of less than 16 bits of which no operator selects the rows of an
+    image, as of float8: they are computed together with those of its samples.
+    """
+    name = type_name(dtype) if isinstance(dtype, int) else np.dtype(dtype).name
+    if name.startswith(UNSELECTABLE):
+        raise ModelError(
+            f"the output {output!r} is {name}, which ONNX cannot divide into the rows of images and those of "
+            "their samples; cast the output to float16 or float32 in the model, or choose a method without "
+            "samples (see `onnxcam methods`)"
+        )

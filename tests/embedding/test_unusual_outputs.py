@@ -176,3 +176,23 @@ def test_rows_of_given_inputs_are_as_many_as_images() -> None:
 def test_free_size_is_fixed_with_notice() -> None:
     notices = onnxcam.embed(ANY_SIZE.content(), "grad-cam", pixels={"size": (8, 8)}).notices
     assert "the file takes images of 8 x 8 pixels; --size chooses others" in notices
+
+
+@pytest.mark.parametrize("options", [{"rounds": 1}, {"rounds": 2}, {"batch": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "code"), [("float8e4m3fn", 17), ("float8e5m2", 19), ("uint4", 21), ("int4", 22)]
+)
+def test_output_of_a_type_without_row_operators_is_refused_with_samples(
+    dtype: str, code: int, options: dict[str, Any]
+) -> None:
+    """It ended in an error of the operator that selects rows, or in a TypeError."""
+    content = with_output(f"{dtype}[N, 5] y = Cast<to = {code}>(logits)")
+    name = dtype.replace("float8", "float8_")
+    with pytest.raises(ModelError, match=f"the output 'y' is {name}, which ONNX cannot divide"):
+        onnxcam.embed(content, METHOD, output="logits", samples=3, **options)
+
+
+def test_output_of_float8_is_kept_without_samples() -> None:
+    content, images = with_output("float8e4m3fn[N, 5] y = Cast<to = 17>(logits)"), random_images(2)
+    run = run_embedded(content, "grad-cam", images, output="logits")
+    assert_close(run.maps, explain(content, "grad-cam", images, "top1", output="logits"), 1e-5)
