@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from onnxcam.atomic_write import remove
 from onnxcam.embedding.formats.explained_file import (
     ExplainedFile,
     Value,
@@ -18,7 +19,7 @@ from onnxcam.embedding.formats.explained_file import (
     write_files,
 )
 from onnxcam.embedding.metadata import to_properties
-from onnxcam.errors import ModelError, SettingError
+from onnxcam.errors import ModelError, OnnxcamError, SettingError
 
 TYPES = {
     "bool": "TYPE_BOOL",
@@ -40,7 +41,8 @@ def write_triton(
     """Write the repository; `name` is that of the model (default: of the file).
 
     A file whose inputs and outputs all have a free batch gets dynamic batching of up to 8 images. One with a
-    fixed batch gets `max_batch_size: 0`, which makes the batch an axis like the others.
+    fixed batch gets `max_batch_size: 0`, which makes the batch an axis like the others. A `labels.txt` that was
+    written for an earlier file is removed if this one has no labels.
 
     ModelError if the file has no explanation, or types or scalars that Triton lacks; SettingError for a name
     that is no name of a folder; OutputError if the model's folder is not empty, without `force`, or cannot be
@@ -60,8 +62,24 @@ def write_triton(
     sources["config.pbtxt"] = config.encode()
     if file.explanation.labels and file.scores:
         sources[LABELS] = _label_lines(file.explanation.labels).encode()
-    advice = f"start the server with: tritonserver --model-repository={folder}"
-    return Written(write_files(folder / name, sources), model, (advice,))
+    advice = [f"start the server with: tritonserver --model-repository={folder}"]
+    old_labels = None if LABELS in sources else folder / name / LABELS
+    is_stale = old_labels is not None and _was_written(old_labels)  # before its model is replaced
+    written = write_files(folder / name, sources)
+    if old_labels is not None and is_stale:
+        remove(old_labels)
+    elif old_labels is not None and old_labels.exists():
+        advice.append(f"{old_labels} is kept and not used: onnxcam did not write it for this model")
+    return Written(written, model, tuple(advice))
+
+
+def _was_written(labels: Path) -> bool:
+    """Whether a file has the labels of the model that is in its repository, as they are written here."""
+    try:
+        names = read_explained(labels.parent / "1" / "model.onnx").explanation.labels
+        return bool(names) and labels.read_bytes() == _label_lines(names or ()).encode()
+    except (OnnxcamError, OSError):
+        return False
 
 
 def write_config(file: ExplainedFile, name: str) -> Iterator[str]:

@@ -130,3 +130,38 @@ def test_folder_with_content_is_kept(tmp_path: Path) -> None:
         write_triton(source, tmp_path / "models")
     write_triton(source, tmp_path / "models", force=True)
     write_triton(source, tmp_path / "models", "other")  # beside it
+
+
+def without_labels(source: Path, path: Path) -> Path:
+    proto = onnx.load(source)
+    kept = {prop.key: prop.value for prop in proto.metadata_props if prop.key != "names"}
+    onnx.helper.set_model_props(proto, kept)
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_labels_of_an_earlier_file_are_removed_unless_they_were_edited(
+    tmp_path: Path, is_ours: bool
+) -> None:
+    source = write_stand_in(tmp_path / "a.onnx")
+    write_triton(source, tmp_path / "models", "a")
+    labels = tmp_path / "models" / "a" / "labels.txt"
+    assert labels.exists()
+    if not is_ours:
+        labels.write_text("mine\n")
+    silent = without_labels(source, tmp_path / "silent.onnx")
+    written = write_triton(silent, tmp_path / "models", "a", force=True)
+    assert labels.exists() is not is_ours
+    assert any(f"{labels} is kept" in advice for advice in written.advice) is not is_ours
+    assert not any(output.label_filename for output in parse(labels.parent).output)
+    assert is_ours or labels.read_text() == "mine\n"
+
+
+def test_labels_beside_no_model_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "silent"
+    folder.mkdir(parents=True)
+    (folder / "labels.txt").write_text("mine\n")
+    silent = without_labels(write_stand_in(tmp_path / "a.onnx"), tmp_path / "silent.onnx")
+    write_triton(silent, tmp_path / "models", force=True)
+    assert (folder / "labels.txt").read_text() == "mine\n"
