@@ -62,3 +62,16 @@ def forget_free_sizes(graph: gs.Graph) -> None:
         is_inside = isinstance(tensor, gs.Variable) and id(tensor) not in ends
         if is_inside and tensor.shape is not None and not is_static(tuple(tensor.shape)):
             tensor.shape = None
+
+
+def forget_constant_shapes(graph: gs.Graph) -> None:
+    """Remove the dtypes and shapes of what is computed of constants alone, in place: they follow from those of
+    the constants, and would be a tenth of what a small quantized model grows by.
+    """
+    outputs = {id(tensor) for tensor in graph.outputs}
+    for node in graph.nodes:
+        operands = [*node.inputs, *captured_tensors(node)]
+        if all(isinstance(tensor, gs.Constant) or tensor.is_empty() for tensor in operands):
+            for tensor in node.outputs:
+                if id(tensor) not in outputs:
+                    tensor.dtype = tensor.shape = None

@@ -37,7 +37,7 @@ from onnxcam.embedding.notices import (
     setting_notices,
     target_notices,
 )
-from onnxcam.embedding.order import forget_free_sizes, sort_nodes
+from onnxcam.embedding.order import forget_constant_shapes, forget_free_sizes, sort_nodes
 from onnxcam.embedding.overlay import shown_from_tensor, write_overlay
 from onnxcam.embedding.pixels import take_pixels
 from onnxcam.embedding.public_names import (
@@ -253,7 +253,10 @@ def _finish(model: Model, small: bool) -> Model:
     for scope in (graph, *graph.subgraphs(recursive=True)):
         forget_free_sizes(scope)
     separate_shared_weights(graph)
-    return lay_out_weights(replace(model, graph=graph), once=small)
+    laid_out = lay_out_weights(replace(model, graph=graph), once=small)
+    for scope in (laid_out.graph, *laid_out.graph.subgraphs(recursive=True)):
+        forget_constant_shapes(scope)
+    return laid_out
 
 
 def _describe(
