@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from onnxcam.dense import DETECTION, IMAGE, SEGMENTATION
 from onnxcam.embedding.pixels import describe_steps
 from onnxcam.explain.arguments import unused_target_notice
 from onnxcam.explain.explainer import Explainer
+from onnxcam.heads.description import OTHER_TARGETS
 from onnxcam.image.preprocess import Preprocessing, tensor_size
 from onnxcam.targets.classes import Spec
+
+HELD_TARGETS = {  # what a file can hold instead of `OTHER_TARGETS`
+    DETECTION: "--target CLASS chooses another class, CLASS@position:K the box at a position of the output",
+    SEGMENTATION: "--target CLASS@all explains the mean over all pixels",
+    IMAGE: "--target CHANNEL chooses another channel",
+}
+
+
+def suggest_held_targets(notices: Iterable[str]) -> Iterator[str]:
+    """Notices of a model, which suggest only targets that a file can hold."""
+    for notice in notices:
+        for task, advice in HELD_TARGETS.items():
+            notice = notice.replace(OTHER_TARGETS[task], advice)
+        yield notice
 
 
 def setting_notices(explainer: Explainer, options: Mapping[str, Any]) -> Iterator[str]:

@@ -35,6 +35,7 @@ from onnxcam.embedding.notices import (
     describe_images,
     image_notices,
     setting_notices,
+    suggest_held_targets,
     target_notices,
 )
 from onnxcam.embedding.order import forget_constant_shapes, forget_free_sizes, sort_nodes
@@ -163,7 +164,7 @@ def embed(
     images = describe_images(explainer, size, takes_pixels, OVERLAY in outputs)
     explanation = _describe(explainer, plan, source, choice.embedding, images, takes_pixels)
     result = write_metadata(_finish(written.model, small), explanation)
-    notices = [*explainer.notices, *result.notices, *choice.notices]
+    notices = [*suggest_held_targets([*explainer.notices, *result.notices]), *choice.notices]
     notices += setting_notices(explainer, options)
     notices += target_notices(explainer, target, target_input)
     notices += image_notices(explainer, options, takes_pixels, OVERLAY in outputs)

@@ -24,6 +24,14 @@ DEFAULT_TARGETS = {
     REGRESSION: "value:0, the first value",
     IMAGE: "the mean over the image",
 }
+OTHER_TARGETS = {  # how a user of Python or the command chooses what else is explained
+    DETECTION: "--target CLASS@box:2 or CLASS@box:x0,y0,x1,y1 chooses another",
+    SEGMENTATION: (
+        "--target CLASS@all, CLASS@pixel:x,y, CLASS@box:x0,y0,x1,y1 or CLASS@mask:FILE chooses others"
+    ),
+    SEQUENCE: "--target CHARACTER explains the steps that read it, CHARACTER@step:K one step",
+    IMAGE: "--target CHANNEL@pixel:x,y, CHANNEL@box:x0,y0,x1,y1 or CHANNEL@mask:FILE chooses a part",
+}
 
 
 def choose_task(model: Model, heads: Sequence[Head], choice: HeadChoice = NO_CHOICE) -> Task:
@@ -32,30 +40,24 @@ def choose_task(model: Model, heads: Sequence[Head], choice: HeadChoice = NO_CHO
 
 
 def describe_default(heads: Sequence[Head], task: Task) -> str:
-    """What the outputs with positions hold and what is explained by default, as a predicate of their names."""
+    """What the outputs with positions hold, what is explained by default, and OTHER_TARGETS, as a predicate of
+    their names.
+    """
+    name = task.name if task.name in OTHER_TARGETS else DETECTION
+    return f"{_describe_positions(heads, name)} is explained; {OTHER_TARGETS[name]}"
+
+
+def _describe_positions(heads: Sequence[Head], task: str) -> str:
     head, plural = heads[0], len(heads) > 1
-    of_class = "" if head.class_count == 1 else " of a class"
     what = "score" if plural else "scores"
-    if task.name == SEQUENCE:
-        return (
-            f"{what} {head.class_count} characters at each step: the decoded text is explained; --target "
-            "CHARACTER@step:K explains one step, CHARACTER@all all of them"
-        )
-    if task.name == IMAGE:
-        return (
-            f"{'hold' if plural else 'holds'} an image: the mean of a channel is explained; --target "
-            "CHANNEL@pixel:x,y, CHANNEL@box:x0,y0,x1,y1 or CHANNEL@mask:FILE chooses a part"
-        )
-    if task.name == SEGMENTATION:
-        return (
-            f"{what} each pixel: the mean of a class over the pixels where it is best is explained; --target "
-            "CLASS@all, CLASS@pixel:x,y, CLASS@box:x0,y0,x1,y1 or CLASS@mask:FILE chooses others"
-        )
+    if task == SEQUENCE:
+        return f"{what} {head.class_count} characters at each step: the decoded text"
+    if task == IMAGE:
+        return f"{'hold' if plural else 'holds'} an image: the mean of a channel"
+    if task == SEGMENTATION:
+        return f"{what} each pixel: the mean of a class over the pixels where it is best"
     numbers = f"{what} the cells of a grid: " if head.is_map else describe_numbers(heads)
-    return (
-        f"{numbers}the best box{of_class} is explained; --target CLASS@box:2 or CLASS@box:x0,y0,x1,y1 chooses "
-        "another"
-    )
+    return f"{numbers}the best box{'' if head.class_count == 1 else ' of a class'}"
 
 
 def describe_outputs(

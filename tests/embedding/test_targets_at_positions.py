@@ -1,5 +1,7 @@
 """Every form of a target: a file explains what Python explains, or names the target that it refuses."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,40 @@ def test_target_that_depends_on_the_image_is_refused(
 ) -> None:
     with pytest.raises(TargetError, match=f"{target}.*{instead}"):
         onnxcam.embed(model, METHOD, target=target)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [(WORDS, {}), (SEGMENTER, {}), (DETECTOR, {}), (SEGMENTER, {"task": "image"})],
+)
+def test_targets_that_notices_suggest_are_taken(
+    model: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """The notice of a detector suggested @box:2, which embed refuses, and that of a reader @all, which nothing
+    takes.
+    """
+    np.save(mask := tmp_path / "mask.npy", np.ones(SIZES[model], bool))
+    values = {"FILE": str(mask), "K": "1", "x0,y0,x1,y1": "0,0,99,99", "x,y": "3,4"}
+    explainer = explainer_of(model, **options)
+    targets = suggested(explainer.notices, values)
+    for target in targets:
+        assert len(explainer(images_of(model)[:1], target)) == 1
+    held = suggested(onnxcam.embed(model, METHOD, **options).notices, values)
+    for target in held:
+        assert onnxcam.embed(model, METHOD, target=target, **options).explanation.target
+    assert targets
+    assert held
+
+
+def suggested(notices: Sequence[str], values: dict[str, str]) -> list[str]:
+    """The targets of class 1 that notices suggest, with values for what a user fills in."""
+    texts = re.findall(r"\b(?:CLASS|CHARACTER|CHANNEL)(?:@[\w:,]*\w)?", " ".join(notices))
+    targets = []
+    for text in texts:
+        for name, value in values.items():
+            text = re.sub(rf"\b{name}\b", value, text)
+        targets.append(re.sub("^[A-Z]+", "1", text))
+    return targets
 
 
 def test_reference_of_a_similarity_is_read_when_the_file_is_written(tmp_path: Path) -> None:
