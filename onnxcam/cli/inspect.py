@@ -23,8 +23,9 @@ def inspect(model: ModelFile, json: Json = False) -> None:
     """Tell what an .onnx file is, and what explanation it holds.
 
     Of a file that `onnxcam embed` wrote: the method, the layer, the target, the settings, the original model,
-    and what its inputs and outputs mean. Of any other: inputs, outputs, task, labels, how images are prepared,
-    weights, operators, quantization, and whether its external data is complete. Weights are not read.
+    and what its inputs and outputs mean. Of one that `onnxcam augment` wrote: the layers of the gradients. Of
+    any other: inputs, outputs, task, labels, how images are prepared, weights, operators, quantization, and
+    whether its external data is complete. Weights are not read.
     """
     from onnxcam.inspection import inspect_file
 
@@ -56,7 +57,11 @@ def _file_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _model_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     task, labels, prepared = facts["task"], facts["labels"], facts["preprocessing"]
-    yield "task", f"unknown: {facts['problem']}" if task is None else _format_task(task)
+    if facts["gradients"]:
+        layers = ", ".join(facts["gradients"])
+        yield "gradients", f"at {layers}; written by `onnxcam augment`, explain the original model"
+    else:
+        yield "task", f"unknown: {facts['problem']}" if task is None else _format_task(task)
     yield (
         "labels",
         "none" if labels is None else f"{_format_labels(labels['names'])} ({labels['source']})",

@@ -24,6 +24,7 @@ from onnxcam.model.load import upgrade_model
 from onnxcam.model.model import Model
 from onnxcam.passes.expand_functions import expand_functions
 from onnxcam.passes.unneeded_rows import drop_unneeded_rows
+from onnxcam.rewrite.augmented import activation_at
 from onnxcam.rewrite.loss_scale import (
     accumulation_dtype,
     apply_loss_scale,
@@ -196,5 +197,5 @@ def augment(
     outputs = augmented.graph.outputs
     augmented.graph.outputs = [tensor for tensor in outputs if tensor.name in names]
     for name in dict.fromkeys(layers):
-        build.output(build.value(name), f"activation/{name}")
+        build.output(build.value(name), activation_at(name))
     return augmented

@@ -103,6 +103,44 @@ def test_model_whose_task_is_unknown_is_described_with_the_reason(run: Run, tmp_
     assert "\ntask       unknown: text.onnx: no input accepts images" in result.stdout
 
 
+def test_file_with_gradients_is_described(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "gradients.onnx"
+    words = ("augment", bundled_model(), "-l", "relu_7", "-l", "relu_8", "-o", path)
+    assert run(*words).exit_code == 0
+    result = run("inspect", path)
+    assert result.exit_code == 0
+    for line in (
+        "input      seed float32 (batch, 10): the weights of the scores: 1 for the class to explain",
+        "output     logits float32 (batch, 10)",
+        "output     gradient/relu_7 float32 (batch, 64, 14, 14): the gradient of the weighted scores",
+        "output     activation/relu_8 float32 (batch, 64, 14, 14): the activation of relu_8",
+        "gradients  at relu_7, relu_8; written by `onnxcam augment`, explain the original model",
+        "labels     10: arrow",
+        "images     squash, scale 255, mean 0, std 1, rgb (its metadata)",
+    ):
+        assert f"\n{line}" in result.stdout
+    assert "task" not in result.stdout
+    facts = json.loads(run("inspect", path, "--json").stdout)
+    assert facts["gradients"] == ["relu_7", "relu_8"]
+    assert (facts["task"], facts["problem"]) == (None, None)
+
+
+@pytest.mark.parametrize("seed", ["seed", "noise"])
+@pytest.mark.parametrize("output", ["gradient/x", "x"])
+def test_file_with_names_like_those_of_gradients_is_none(
+    run: Run, tmp_path: Path, seed: str, output: str
+) -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 17]> net (float a) => (float y) { y = Relu(a) }'
+    )
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = seed
+    proto.graph.output[0].name = proto.graph.node[0].output[0] = output
+    onnx.save(proto, path := tmp_path / "a.onnx")
+    facts = json.loads(run("inspect", path, "--json").stdout)
+    assert facts["gradients"] == []
+    assert not any("meaning" in value for value in (*facts["inputs"], *facts["outputs"]))
+
+
 def test_missing_external_data_is_reported(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save_model(
