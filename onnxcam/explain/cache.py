@@ -145,6 +145,8 @@ def set_choice(name: str, choice: str, value: Any) -> None:
     text = json.dumps({**_read_choices(name), choice: value})
     try:
         _make_private_folder(_choice_file(name).parent)
+        if not _is_private(_choice_file(name), stat.S_IFREG):
+            _choice_file(name).unlink(missing_ok=True)  # a link or pipe, which is not replaced
         with atomic_write(_choice_file(name)) as path:
             path.write_text(text, encoding="utf-8")
             path.chmod(0o600)
