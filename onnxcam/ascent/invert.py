@@ -196,8 +196,7 @@ class _Planned:
     def image(self) -> dict[str, Any]:
         """The image as a manifest has it."""
         image = self.prepared.image
-        source = {"name": image.name, "source": image.source, "sha256": image.sha256}
-        return {**source, "box": list(image.box)}
+        return {**image.to_json(), "box": list(image.box)}
 
     @property
     def provenance(self) -> dict[str, Any]:

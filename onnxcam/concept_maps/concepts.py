@@ -212,10 +212,7 @@ class Concepts:
         return {
             "schema": SCHEMA,
             "image": {"name": f"{len(self.images)} images"},
-            "images": [
-                {"name": image.name, "source": image.source, "sha256": image.sha256}
-                for image in self.images
-            ],
+            "images": [image.to_json() for image in self.images],
             **({} if self.target is None else {"target": self.target.to_json()}),
             "layers": [self.layer],
             "factorization": {

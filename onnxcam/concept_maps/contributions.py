@@ -96,10 +96,9 @@ class Contributions:
 
     def manifest(self) -> dict[str, Any]:
         """The numbers, and what is needed to compute them again, as JSON values."""
-        image = self.image
         return {
             "schema": SCHEMA,
-            "image": {"name": image.name, "source": image.source, "sha256": image.sha256},
+            "image": self.image.to_json(),
             "target": {**self.target.to_json(), "score": self.score},
             "layers": [self.source.layer_name],
             DIGEST: self.digest,

@@ -119,10 +119,9 @@ class SuperpixelModel:
 
     def manifest(self) -> dict[str, Any]:
         """The additive model, and what is needed to compute it again, as JSON values."""
-        image = self.image
         return {
             "schema": SCHEMA,
-            "image": {"name": image.name, "source": image.source, "sha256": image.sha256},
+            "image": self.image.to_json(),
             "target": {**self.target.to_json(), "score": float(self.shown.scores[0])},
             NAME: {
                 **self.settings,

@@ -49,6 +49,10 @@ class ExplainedImage:
         """The original. For an array it is drawn on first use."""
         return self.original()
 
+    def to_json(self) -> dict[str, Any]:
+        """What a manifest says of where the image is from."""
+        return {"name": self.name, "source": self.source, "sha256": self.sha256}
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the pixels themselves, not with the function that makes them."""
         arguments = (self.name, self.image, self.box, self.source, self.sha256, self.notice)
@@ -177,12 +181,7 @@ class Explanation:
         saliency, facts = self.maps[index], self.facts[index] if self.facts else {}
         return {
             "schema": SCHEMA,
-            "image": {
-                "name": image.name,
-                "source": image.source,
-                "sha256": image.sha256,
-                "box": list(image.box),
-            },
+            "image": {**image.to_json(), "box": list(image.box)},
             "target": self._target_to_json(index),
             "layers": list(self.layers),
             "is_empty": bool(self.is_empty[index]),

@@ -122,12 +122,7 @@ class ScannedImage:
         image = self.image
         return {
             "schema": SCHEMA,
-            "image": {
-                "name": image.name,
-                "source": image.source,
-                "sha256": image.sha256,
-                "box": list(image.box),
-            },
+            "image": {**image.to_json(), "box": list(image.box)},
             SCAN: self._facts(),
             "layers": [self.layer],
             "is_empty": not self.map.any(),
