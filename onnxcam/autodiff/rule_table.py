@@ -155,8 +155,8 @@ class Rules(Mapping[str, Rule]):
 
     def without(self, *operators: str) -> Rules:
         """A copy without the rules of these operators, which then are replaced by their definitions."""
-        kept = {name: rule for name, rule in self._rules.items() if name not in operators}
-        return Rules(kept, self.start)
+        remaining = {name: rule for name, rule in self._rules.items() if name not in operators}
+        return Rules(remaining, self.start)
 
     @property
     def needs_reference(self) -> bool:

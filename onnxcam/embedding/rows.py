@@ -137,8 +137,8 @@ def _sizes(value: Value, first: Sequence[int], rest: Sequence[Dim], start: int) 
     if all(isinstance(size, int) for size in rest):
         return build.constant(np.array([*first, *cast(Sequence[int], rest)], np.int64))
     axes = build.constant(np.arange(start, value.ndim))
-    kept = build.op("Gather", build.op("Shape", value), axes, axis=0)
-    return anp.concatenate([build.constant(np.array(first, np.int64)), kept])
+    sizes = build.op("Gather", build.op("Shape", value), axes, axis=0)
+    return anp.concatenate([build.constant(np.array(first, np.int64)), sizes])
 
 
 def _known(size: Dim) -> int:

@@ -99,10 +99,10 @@ class Scope:
         """What the first round computes, for all rounds."""
         if not self.is_loop:
             return Result(value, value)
-        kept = value.astype(_carried_dtype(value.dtype))
-        state = self._new_state(kept)
+        carried = value.astype(_carried_dtype(value.dtype))
+        state = self._new_state(carried)
         is_first = anp.equal(self.number, 0)
-        chosen = self.body.op("Where", is_first, kept, state, shape=value.shape)
+        chosen = self.body.op("Where", is_first, carried, state, shape=value.shape)
         return self._carry(state, chosen.astype(value.dtype), chosen)
 
     def total(self, value: Value, factor: Value | None = None) -> Result:

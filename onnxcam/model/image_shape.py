@@ -29,9 +29,9 @@ def shape_images(model: Model, image: str, batch: Dim = None, size: Size | None 
         _set_batch(inputs, images, batch)
     if size is not None:
         _set_size(model.graph, images, size)
-    kept = {id(tensor) for tensor in inputs}
+    own = {id(tensor) for tensor in inputs}
     for tensor in model.graph.tensors().values():
-        if isinstance(tensor, gs.Variable) and id(tensor) not in kept:
+        if isinstance(tensor, gs.Variable) and id(tensor) not in own:
             tensor.shape = None
     try:
         return replace(model, graph=canonicalize(model.graph))

@@ -115,6 +115,6 @@ def p_value(score: float, others: Floats) -> float:
     return float((1 + (others >= score * (1 - ROUNDING)).sum()) / (len(others) + 1))
 
 
-def at_levels(ranks: Ranks, levels: int, wanted: int) -> Ranks:
-    """The ranks of p-values among as many levels as are wanted, rounded up."""
-    return -(-ranks.astype(np.int64) * wanted // levels)
+def at_levels(ranks: Ranks, levels: int, new_levels: int) -> Ranks:
+    """The ranks of p-values among another number of levels, rounded up."""
+    return -(-ranks.astype(np.int64) * new_levels // levels)
