@@ -198,17 +198,18 @@ def test_rank_that_contributions_explain_is_no_class_of_the_concepts(
     assert explained["target"]["spec"] != "top1"
 
 
-def test_superpixels_of_images_are_written(
-    run: Run,
-    model: Path,
-    photos: Path,
-    image: Path,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def lines_for_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Additive models of lines, which need no package."""
     for name, stand_in in (("require_boosting", lambda: None), ("fit_additive_model", fit_lines)):
         monkeypatch.setattr(f"onnxcam.concept_maps.superpixels.{name}", stand_in)
     monkeypatch.setattr("onnxcam.cli.concept_charts.require_boosting", lambda: None)
+
+
+@pytest.mark.usefixtures("lines_for_curves")
+def test_superpixels_of_images_are_written(
+    run: Run, model: Path, photos: Path, image: Path, out: Path
+) -> None:
     words = ("concepts", model, photos, "-k", 2, "--superpixels", image, "-t", "top2", "-o", out)
     result = run(*words, "--json")
     assert result.exit_code == 0, result.output
@@ -222,6 +223,7 @@ def test_superpixels_of_images_are_written(
     assert (out / "cat.superpixels.png").exists()  # it is not of certain concepts
 
 
+@pytest.mark.usefixtures("lines_for_curves")
 def test_superpixels_without_scikit_image_are_cells_with_a_notice_that_the_command_can_follow(
     run: Run,
     model: Path,
@@ -230,9 +232,6 @@ def test_superpixels_without_scikit_image_are_cells_with_a_notice_that_the_comma
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, stand_in in (("require_boosting", lambda: None), ("fit_additive_model", fit_lines)):
-        monkeypatch.setattr(f"onnxcam.concept_maps.superpixels.{name}", stand_in)
-    monkeypatch.setattr("onnxcam.cli.concept_charts.require_boosting", lambda: None)
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     result = run("concepts", model, photos, "-k", 2, "--superpixels", image, "-o", out)
     assert result.exit_code == 0, result.output
