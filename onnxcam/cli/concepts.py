@@ -11,7 +11,7 @@ from typer import Exit, Option
 from onnxcam.cli.explainer_options import explainer_options
 from onnxcam.cli.layer_of_images import LayerName, ManyImages
 from onnxcam.cli.options import Force, JsonLines, ModelFile, Out, Quiet, Recursive
-from onnxcam.cli.output import make_folder, say
+from onnxcam.cli.output import list_failures, make_folder
 
 if TYPE_CHECKING:
     from onnxcam.cli.progress import ProgressReporter
@@ -157,8 +157,7 @@ def concepts(
         _report_concepts(result, reporter)
         charts.write(result, reporter, seed)
     reporter.note(_summary(result, out))
-    for path, error in failures:
-        say(str(error) if str(error).startswith(str(path)) else f"{path}: {error}", err=True)
+    list_failures(failures)
     if failures:
         raise Exit(1)
 

@@ -33,7 +33,7 @@ from onnxcam.cli.options import (
     Targets,
     TopChannels,
 )
-from onnxcam.cli.output import make_folder, say
+from onnxcam.cli.output import list_failures, make_folder
 from onnxcam.defaults import DEFAULT_METHOD, LEAST, MOST
 
 if TYPE_CHECKING:
@@ -189,8 +189,7 @@ def _run_job(job: Job, notices: list[str], *, quiet: bool, json: bool) -> None:
                 reporter.note(f"note: {notice}")
         job.run(reporter)
     reporter.note(_summary(job))
-    for path, error in job.failures.items():
-        say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
+    list_failures(job.failures.items())
     if job.failures:
         raise Exit(1)
 

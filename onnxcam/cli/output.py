@@ -152,3 +152,10 @@ def make_folder(out: Path) -> None:
         raise OutputError(
             f"cannot create the folder {out} ({error.strerror}); choose another --out"
         ) from error
+
+
+def list_failures(failures: Iterable[tuple[Path, object]]) -> None:
+    """Print why images failed, on standard error."""
+    for path, error in failures:
+        text = str(error)
+        say(text if text.startswith(str(path)) else f"{path}: {text}", err=True)

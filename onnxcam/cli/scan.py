@@ -125,6 +125,7 @@ def scan(
     What is unusual are feature maps and cells of a layer.
     """
     from onnxcam.cli.image_files import collect_images, require_files
+    from onnxcam.cli.output import list_failures
     from onnxcam.cli.progress import ProgressReporter
     from onnxcam.cli.scan_job import ScanJob
     from onnxcam.scanning.settings import ScanSettings
@@ -143,6 +144,6 @@ def scan(
             job.note(notice)
         job.run(scanner, together=together)
     reporter.note(job.summary(scanner))
-    job.list_failures()
+    list_failures(job.failures.items())
     if job.failures:
         raise Exit(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxcam.cli import interrupts
 from onnxcam.cli.image_files import result_names
-from onnxcam.cli.output import make_folder, say
+from onnxcam.cli.output import list_failures, make_folder
 from onnxcam.cli.progress import ProgressReporter
 from onnxcam.errors import ImageError, OnnxcamError, RunError, one_line
 from onnxcam.explain.result_files import SCAN, require_writable, result_files
@@ -68,7 +68,7 @@ class ScanJob:
                 **arguments,
             )
         except OnnxcamError:
-            self.list_failures()
+            list_failures(self.failures.items())
             raise
 
     def run(self, scanner: Scanner, *, together: bool) -> None:
@@ -102,11 +102,6 @@ class ScanJob:
         text += f", results in {self.out}, run on {scanner.explainer.device}"
         failed = len(self.failures)
         return text + (f"; {failed} image{'' if failed == 1 else 's'} failed:" if failed else "")
-
-    def list_failures(self) -> None:
-        """Print why images failed."""
-        for path, error in self.failures.items():
-            say(error if error.startswith(str(path)) else f"{path}: {error}", err=True)
 
     def _show_group(self, number: int, groups: int) -> None:
         self._advance(0)
